@@ -1,0 +1,76 @@
+"""Outthink spends inference compute where it pays: test-time scaling under an enforced budget, with one honest ledger.
+
+>>> import outthink
+>>> trace = outthink.solve("What is 17 * 23?", "self_consistency", model="qwen2.5-coder-0.5b-instruct")  # doctest: +SKIP
+>>> trace.answer, trace.cost  # doctest: +SKIP
+
+Names are imported when they are first used, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outthink.errors import OutthinkError
+    from outthink.ledger import ledger
+    from outthink.model import Draw, Model, Models
+    from outthink.models import open_engine
+    from outthink.problems import ask
+    from outthink.rng import Rng
+    from outthink.solve import solve, solve_async
+    from outthink.strategies import STRATEGIES, Report
+    from outthink.types import Budget, Call, Candidate, Message, Problem, Round, Sampling, Trace, Usage
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "OutthinkError": "errors",
+    "ledger": "ledger",
+    "Draw": "model", "Model": "model", "Models": "model",
+    "open_engine": "models",
+    "ask": "problems",
+    "Rng": "rng",
+    "solve": "solve", "solve_async": "solve",
+    "STRATEGIES": "strategies", "Report": "strategies",
+    "Budget": "types", "Call": "types", "Candidate": "types", "Message": "types", "Problem": "types",
+    "Round": "types", "Sampling": "types", "Trace": "types", "Usage": "types",
+}  # fmt: skip
+
+__all__ = [
+    "STRATEGIES",
+    "Budget",
+    "Call",
+    "Candidate",
+    "Draw",
+    "Message",
+    "Model",
+    "Models",
+    "OutthinkError",
+    "Problem",
+    "Report",
+    "Rng",
+    "Round",
+    "Sampling",
+    "Trace",
+    "Usage",
+    "ask",
+    "ledger",
+    "open_engine",
+    "solve",
+    "solve_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'outthink' has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(f"outthink.{_HOME[name]}"), name)
+    globals()[name] = found  # also where a submodule of the same name was bound here by its import
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Benchmarks: recorded runs that survive interruption, pools of samples, and what results say."""

@@ -1,0 +1,204 @@
+"""Records pools: many samples per problem with token ids and logprobs, from which strategies are replayed.
+
+One JSON object a line for each problem: id, question, answer (gold), prompt_tokens, samples (text, tokens, token_ids,
+logprobs, finish, answer, key, correct) and meta (how it was recorded). `models.recorded` plays it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outthink import jsonl
+from outthink.answers import Reader
+from outthink.bench.run import ids, in_flight
+from outthink.bench.store import differences
+from outthink.errors import EngineError, UsageError
+from outthink.model import Model
+from outthink.models.engine import Engine
+from outthink.models.recorded import SCHEMA, prompt_digest
+from outthink.solve import solve_async
+from outthink.strategies import Report
+from outthink.strategies.choosing import by_majority
+from outthink.tasks import Example, grade
+from outthink.types import Problem, Sampling, Trace
+
+_DECIMALS = 4  # of a logprob; finer digits are noise between runs of the same model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """How far a recording is.
+
+    Args:
+        done, total: problems in the file, earlier ones included, and problems asked for.
+        tokens: what was charged since this call began.
+        failed: why a problem is not in the file, by id; recording again tries it again.
+    """
+
+    done: int
+    total: int
+    tokens: float
+    failed: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draw:
+    """Self-consistency that asks for logprobs: one request for all samples, at the address a live run gives it."""
+
+    n: int
+    logprobs: bool
+
+    async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
+        samples = await model.sample(problem, self.n, logprobs=self.logprobs)
+        chosen, share = by_majority(samples)
+        report(samples, chosen=chosen, confidence=share)
+
+
+async def record_pool(
+    examples: Sequence[Example],
+    *,
+    n: int,
+    model: Engine,
+    path: str | Path,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    concurrency: int = 16,
+    reader: Reader | None = None,
+    on_progress: Callable[[Recorded], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> Recorded:
+    """Add to the pool at `path` every example that it does not hold yet.
+
+    A problem is written when it has all its samples, so a pool that was cut short is a smaller pool, and is gone on
+    with by the same call. A problem with a failed sample is not written.
+
+    Args:
+        n: samples per problem, at least 1.
+        path: a .jsonl file.
+        stop: set it to end early; what is being sampled is given up.
+
+    Raises UsageError where the file holds other samples or is being written by another process, and OutthinkError
+    where it cannot be written, as on a full disk.
+    """
+    path, sampling = Path(path), sampling or Sampling()
+    if path.suffix != ".jsonl":
+        raise UsageError(f"A pool is recorded into a .jsonl file, not {path.name}; compress it when it is complete.")
+    if n < 1:
+        raise UsageError(f"n must be at least 1, not {n}.")
+    asked = set(ids(examples))
+    spec = model.spec
+    meta: dict[str, Any] = {
+        "model": spec.name,
+        "sampling": dataclasses.asdict(sampling),
+        "seed": seed,
+        "schema": SCHEMA,
+        "shape": None if spec.shape is None else dataclasses.asdict(spec.shape),
+        "price": None if spec.price is None else dataclasses.asdict(spec.price),
+    }
+    own_reader = Reader() if reader is None else None
+    read = reader or own_reader
+    assert read is not None
+    tokens = 0.0
+    failed: dict[str, str] = {}
+    try:
+        with jsonl.Appender(path) as file:
+            problems = [example.problem for example in examples]
+            prompts = {problem.id: prompt_digest(problem.id, problem.messages) for problem in problems}
+            held = _held(path, n, meta, prompts)
+            done = len(held & asked)
+
+            def tell() -> Recorded:
+                standing = Recorded(done=done, total=len(asked), tokens=tokens, failed=dict(failed))
+                if on_progress is not None:
+                    on_progress(standing)
+                return standing
+
+            async def attempt(example: Example) -> Trace | EngineError:
+                try:
+                    return await solve_async(
+                        example.problem,
+                        _Draw(n=n, logprobs="logprobs" in spec.powers),
+                        model=model,
+                        sampling=sampling,
+                        seed=seed,
+                        reader=read,
+                    )
+                except EngineError as failure:
+                    return failure
+
+            async def finish(example: Example, outcome: Trace | EngineError) -> None:
+                nonlocal done, tokens
+                problem = example.problem
+                trace = outcome if isinstance(outcome, Trace) else outcome.trace
+                tokens += trace.cost.get("tokens", 0.0) if trace is not None else 0.0
+                if trace is None or len(trace.candidates) < n:
+                    errors = [call.error for call in trace.calls if call.error] if trace is not None else []
+                    failed[problem.id] = errors[0] if errors else str(outcome)
+                else:
+                    row = await _row(example, trace, read)
+                    row["meta"] = {**meta, "prompt": prompts[problem.id]}
+                    file.append(json.dumps(row, separators=(",", ":")))
+                    done += 1
+                tell()
+
+            tell()
+            todo = [example for example in examples if example.problem.id not in held]
+            await in_flight(todo, attempt, finish, concurrency=concurrency, stop=stop)
+            return tell()
+    finally:
+        if own_reader is not None:
+            await own_reader.close()
+
+
+def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> set[str]:
+    """Ids of the problems in the file; raises UsageError where they were recorded in another way."""
+    held: set[str] = set()
+    for number, row in jsonl.read(path):
+        name, there = row.get("id"), row.get("meta")
+        if not isinstance(name, str) or not isinstance(there, dict) or not isinstance(row.get("samples"), list):
+            raise UsageError(f"Line {number} of {path} is not of a pool: give another file.")
+        if name in held:
+            raise UsageError(f"Line {number} of {path} repeats the problem {name!r}: remove it.")
+        prompt = there.get("prompt")
+        now = {"n": n, **meta, "prompt": prompts.get(name, prompt)}
+        different = differences({"n": len(row["samples"]), **there}, json.loads(json.dumps(now)))
+        if different:
+            raise UsageError(
+                f"Line {number} of {path} was recorded with other settings ({'; '.join(different)}): "
+                "ask for the same again, or give another file."
+            )
+        held.add(name)
+    return held
+
+
+async def _row(example: Example, trace: Trace, reader: Reader) -> dict[str, Any]:
+    answers = {candidate.answer for candidate in trace.candidates}
+    right = {answer: await grade(example, answer, reader) == 1.0 for answer in answers}
+    used = trace.usage
+    samples = [
+        {
+            "text": candidate.text,
+            "tokens": candidate.tokens,
+            "token_ids": candidate.token_ids,
+            "logprobs": candidate.logprobs and [round(value, _DECIMALS) for value in candidate.logprobs],
+            "finish": candidate.finish,
+            "answer": candidate.answer,
+            "key": candidate.key,
+            "correct": right[candidate.answer],
+        }
+        for candidate in trace.candidates
+    ]
+    return {
+        "id": example.problem.id,
+        "question": example.problem.question,
+        "answer": example.gold[0] if len(example.gold) == 1 else list(example.gold),
+        # an engine may count the prompt once for all samples or once for each; either way this is its length
+        "prompt_tokens": max(used.prompt // len(samples), used.prompt - used.cached),
+        "samples": samples,
+    }

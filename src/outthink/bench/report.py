@@ -1,0 +1,246 @@
+"""What results say: accuracy with its interval, cost, paired differences; functions of results and nothing else.
+
+Averages are per problem, then over problems. Intervals are 95% percentile bootstrap intervals over problems, from
+10,000 resamples with a fixed seed. A bootstrap cannot see beyond what happened: where all values are equal, the share
+of problems that could still be otherwise (exact binomial, Clopper-Pearson) stands in for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from outthink.bench.store import Result
+from outthink.tasks import Example, grade
+from outthink.types import Trace
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from outthink.answers import Reader
+
+RESAMPLES = 10_000
+_TAIL = 0.025
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A run in numbers; shares are in [0, 1], and means are per problem.
+
+    Args:
+        problems, planned: finished problems, and those asked for.
+        accuracy, low, high: mean credit over graded problems and its 95% interval; NaN where there are none.
+        invalid: share of problems without an answer.
+        truncated: share of samples that were cut off by a cap, mean over the problems that have samples.
+        tokens: mean charged tokens: "prompt" (read anew), "cached" and "completion" of samples, and by kind of call
+            ("judge" ...) what else was read anew and written.
+        cost: mean charge by unit ("tokens", "flops", "usd", "seconds"); a unit that no problem has is left out.
+        errors: problems on which nothing came back.
+        stopped: problems by the reason for which they ended.
+    """
+
+    problems: int
+    planned: int
+    accuracy: float
+    low: float
+    high: float
+    invalid: float
+    truncated: float
+    tokens: Mapping[str, float]
+    cost: Mapping[str, float]
+    errors: int
+    stopped: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One run minus another on the problems that both have.
+
+    Args:
+        problems: how many both have.
+        difference, low, high: mean difference of credit and its 95% interval; NaN without problems.
+        discordant: problems on which the credits differ.
+        detectable: the smallest true difference that this comparison would show (two-sided 5%) in 80% of repetitions,
+            by normal approximation with the variance of as many discordant problems (at least one).
+    """
+
+    problems: int
+    difference: float
+    low: float
+    high: float
+    discordant: int
+    detectable: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """What a strategy's answer was worth at one moment.
+
+    Args:
+        cost: charged by then, by unit, "seconds" of wall-clock included.
+        credit: of the answer at that moment.
+    """
+
+    cost: Mapping[str, float]
+    credit: float
+
+
+def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary:
+    """The numbers of a run; `planned` is how many problems were asked for, None: as many as there are."""
+    credits: list[float] = []
+    truncated: list[float] = []
+    tokens: Counter[str] = Counter({"prompt": 0, "cached": 0, "completion": 0})
+    cost: Counter[str] = Counter()
+    stopped: Counter[str] = Counter()
+    problems = invalid = errors = 0
+    for result in results:
+        trace = result.trace
+        problems += 1
+        errors += result.error is not None
+        invalid += trace is None or trace.answer is None
+        if result.credit is not None:
+            credits.append(result.credit)
+        if trace is None:
+            continue
+        stopped[trace.stopped] += 1
+        for unit, amount in trace.cost.items():
+            cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
+        if trace.candidates:
+            cut = sum(candidate.finish == "length" for candidate in trace.candidates)
+            truncated.append(cut / len(trace.candidates))
+        for call in trace.calls:
+            if call.kind == "sample":
+                tokens["prompt"] += call.charged.prompt - call.charged.cached
+                tokens["cached"] += call.charged.cached
+                tokens["completion"] += call.charged.completion
+            elif call.charged.tokens:
+                tokens[call.kind] += call.charged.tokens
+    accuracy, low, high = mean_and_interval(credits)
+    return Summary(
+        problems=problems,
+        planned=problems if planned is None else planned,
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        invalid=invalid / problems if problems else math.nan,
+        truncated=float(np.mean(truncated)) if truncated else math.nan,
+        tokens={kind: amount / problems for kind, amount in tokens.items()} if problems else {},
+        cost={unit: amount / problems for unit, amount in cost.items()},
+        errors=errors,
+        stopped=dict(stopped.most_common()),
+    )
+
+
+def mean_and_interval(values: Sequence[float], *, least: float = 0.0) -> tuple[float, float, float]:
+    """The mean of values in [least, 1] with its 95% interval; NaN where there are none.
+
+    Bootstrap means depend only on how often each value is drawn, so those counts are drawn, from a multinomial; this
+    has exactly the distribution of drawing problems one by one.
+    """
+    n = len(values)
+    if n == 0:
+        return math.nan, math.nan, math.nan
+    distinct, counts = np.unique(np.asarray(values, dtype=float), return_counts=True)
+    mean = float(np.mean(values))
+    if len(distinct) == 1:
+        unseen = 1 - _TAIL ** (1 / n)
+        return mean, max(mean - unseen, least), min(mean + unseen, 1.0)
+    drawn = np.random.default_rng(0).multinomial(n, counts / n, size=RESAMPLES)
+    low, high = np.quantile(drawn @ distinct / n, [_TAIL, 1 - _TAIL])
+    return mean, float(low), float(high)
+
+
+def paired(a: Iterable[Result], b: Iterable[Result]) -> Difference:
+    """The credit of `a` minus that of `b` over the problems graded in both."""
+    there = {result.problem: result.credit for result in b}
+    pairs = [(result.credit, there.get(result.problem)) for result in a]
+    differences = np.array([mine - other for mine, other in pairs if mine is not None and other is not None])
+    n = len(differences)
+    discordant = int(np.count_nonzero(differences))
+    difference, low, high = mean_and_interval(differences.tolist(), least=-1.0)
+    variance = max(float(np.sum(differences**2)), 1.0) / n if n else math.nan
+    normal = NormalDist()
+    return Difference(
+        problems=n,
+        difference=difference,
+        low=low,
+        high=high,
+        discordant=discordant,
+        detectable=(normal.inv_cdf(1 - _TAIL) + normal.inv_cdf(0.8)) * math.sqrt(variance / n) if n else math.nan,
+    )
+
+
+async def curve(trace: Trace, example: Example, reader: Reader) -> list[Point]:
+    """Credit against cost over the rounds of one trace; before the first point the credit is 0."""
+    credits: dict[str | None, float] = {}
+    for answered in trace.rounds:
+        if answered.answer not in credits:
+            credits[answered.answer] = await grade(example, answered.answer, reader)
+    return [
+        Point(cost={**answered.cost, "seconds": answered.at}, credit=credits[answered.answer])
+        for answered in trace.rounds
+    ]
+
+
+COLUMNS = ("run", "problems", "accuracy (95%)", "invalid", "cut off", "tokens", "GFLOPs", "seconds", "usd", "ended")
+
+
+def cells(name: str, of: Summary) -> tuple[str, ...]:
+    """One row of a table: what COLUMNS names; costs are means per problem."""
+    flops = of.cost.get("flops")
+    ended = [f"{count} {reason}" for reason, count in of.stopped.items() if reason != "finished"]
+    if of.errors:
+        ended.append(f"{of.errors} failed")
+    return (
+        name,
+        str(of.problems) if of.problems == of.planned else f"{of.problems} of {of.planned}",
+        f"{_share(of.accuracy)} ({_share(of.low)} to {_share(of.high)})",
+        _share(of.invalid),
+        _share(of.truncated),
+        _number(of.cost.get("tokens")),
+        _number(None if flops is None else flops / 1e9),
+        _number(of.cost.get("seconds")),
+        _number(of.cost.get("usd")),
+        ", ".join(ended) or "all finished",
+    )
+
+
+def table(summaries: Mapping[str, Summary]) -> Table:
+    """Runs by name, for a terminal."""
+    from rich.table import Table  # here, because importing rich is slow
+
+    shown = Table()
+    for column in COLUMNS:
+        shown.add_column(column, justify="left" if column in ("run", "ended") else "right")
+    for name, of in summaries.items():
+        shown.add_row(*cells(name, of))
+    return shown
+
+
+def markdown(summaries: Mapping[str, Summary]) -> str:
+    """The same as a Markdown table."""
+    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(cells(name, of) for name, of in summaries.items())]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+
+
+def sentence(names: tuple[str, str], of: Difference) -> str:
+    """A paired difference in words."""
+    return (
+        f"{names[0]} minus {names[1]}: {100 * of.difference:+.1f} points "
+        f"({100 * of.low:+.1f} to {100 * of.high:+.1f}, 95%) over {of.problems} problems, {of.discordant} of them "
+        f"discordant; the smallest difference that could have been seen is {100 * of.detectable:.1f} points."
+    )
+
+
+def _share(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.1f}%"
+
+
+def _number(amount: float | None) -> str:
+    return "-" if amount is None else f"{amount:,.4g}" if amount < 1000 else f"{amount:,.0f}"

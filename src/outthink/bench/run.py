@@ -1,0 +1,216 @@
+"""Runs one strategy over the problems of a task: many at once, each recorded as soon as it is graded."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from outthink.answers import Reader
+from outthink.bench.report import Summary, summary
+from outthink.bench.store import Before, Result, Store, read_results
+from outthink.errors import EngineError, UsageError
+from outthink.models.engine import Engine
+from outthink.rewards import ScoreFunction, Scorer
+from outthink.solve import make_strategy, solve_async, strategy_name
+from outthink.strategies import Strategy
+from outthink.tasks import Example, grade
+from outthink.types import Budget, Problem, Sampling, Trace
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How far a run is.
+
+    Args:
+        done, total: problems finished, those of earlier attempts included, and problems asked for.
+        before: what earlier attempts have left.
+        result: the problem that was finished just now; None at the start.
+    """
+
+    done: int
+    total: int
+    before: Before
+    result: Result | None = None
+
+
+async def bench(
+    examples: Sequence[Example],
+    strategy: str | Strategy,
+    *,
+    store: str | Path,
+    model: Engine,
+    models: Mapping[str, Engine] | None = None,
+    verifier: str | ScoreFunction | Scorer | None = None,
+    prm: str | ScoreFunction | Scorer | None = None,
+    budget: str | Budget | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    task: str = "",
+    shard: tuple[int, int] | None = None,
+    concurrency: int = 16,
+    reader: Reader | None = None,
+    on_progress: Callable[[Standing], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> Summary:
+    """Solve, grade and record every example that is not in the run directory yet; a summary of all that are.
+
+    A problem on which nothing came back is recorded with its error and without credit; running again does not redo it.
+
+    Args:
+        store: the run directory; one that holds a part of the same run is gone on with.
+        model, models, verifier, prm, sampling, seed: as for `solve_async`.
+        budget: for each problem.
+        task: its name, for reports.
+        shard: (i, k) takes the examples i, i + k, i + 2k ...; 0 <= i < k.
+        concurrency: most problems at once, at least 1; changes no result where the engine is reproducible.
+        on_progress: told at the start and after each problem.
+        stop: set it to end early: what is being solved is given up (and paid again), what is solved is recorded, and
+            the summary says how many problems are left.
+
+    Raises UsageError where it cannot be carried out (what was finished before is kept), and OutthinkError where
+    results cannot be written, as on a full disk; calling again goes on from there.
+    """
+    strategy = make_strategy(strategy)
+    budget = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+    sampling = sampling or Sampling()
+    place, of = shard or (0, 1)
+    if not 0 <= place < of:
+        raise UsageError(f"There is no shard {place}/{of}: count from 0/{of} to {of - 1}/{of}.")
+    settings = {
+        "task": task,
+        "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
+        "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
+        "verifier": _describe(verifier),
+        "prm": _describe(prm),
+        "sampling": dataclasses.asdict(sampling),
+        "budget": dict(budget.limits),
+        "seed": seed,
+        "shard": None if shard is None else [place, of],
+        "problems": ids(examples),
+        "prompts": _digest(example.problem for example in examples),
+    }
+    mine = examples[place::of]
+    own_reader = Reader() if reader is None else None
+    read = reader or own_reader
+    assert read is not None
+    try:
+        with Store(Path(store), settings) as kept:
+            done = sum(example.problem.id in kept.before.done for example in mine)
+            if on_progress is not None:
+                on_progress(Standing(done=done, total=len(mine), before=kept.before))
+
+            async def attempt(example: Example) -> Trace | EngineError:
+                problem = example.problem
+                try:
+                    return await solve_async(
+                        problem,
+                        strategy,
+                        model=model,
+                        models=models,
+                        verifier=verifier,
+                        prm=prm,
+                        budget=budget,
+                        sampling=sampling,
+                        seed=seed,
+                        reader=read,
+                        on_call=lambda call: kept.journal(problem.id, call),
+                    )
+                except EngineError as failure:
+                    return failure
+
+            async def finish(example: Example, outcome: Trace | EngineError) -> None:
+                nonlocal done
+                if isinstance(outcome, Trace):
+                    credit = await grade(example, outcome.answer, read)
+                    result = Result(problem=example.problem.id, credit=credit, trace=outcome)
+                else:
+                    result = Result(problem=example.problem.id, credit=0.0, error=str(outcome), trace=outcome.trace)
+                kept.record(result)
+                done += 1
+                if on_progress is not None:
+                    on_progress(Standing(done=done, total=len(mine), before=kept.before, result=result))
+
+            todo = [example for example in mine if example.problem.id not in kept.before.done]
+            await in_flight(todo, attempt, finish, concurrency=concurrency, stop=stop)
+            return summary(read_results(Path(store)), planned=len(mine))
+    finally:
+        if own_reader is not None:
+            await own_reader.close()
+
+
+async def in_flight(
+    examples: Iterable[Example],
+    attempt: Callable[[Example], Awaitable[T]],
+    finish: Callable[[Example, T], Awaitable[None]],
+    *,
+    concurrency: int,
+    stop: asyncio.Event | None,
+) -> None:
+    """Attempt and finish examples, begun in order, up to `concurrency` at once.
+
+    `stop` cancels attempts and lets what is being finished come to its end. The first exception ends everything and
+    is raised.
+    """
+    if concurrency < 1:
+        raise UsageError(f"concurrency must be at least 1, not {concurrency}.")
+    waiting = iter(examples)
+    stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())
+
+    async def work() -> None:
+        for example in waiting:
+            if stopping.done():
+                return
+            attempting = asyncio.ensure_future(attempt(example))
+            try:
+                await asyncio.wait({attempting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not attempting.done():
+                    attempting.cancel()
+                    await asyncio.wait({attempting})
+            if attempting.cancelled():
+                return
+            await finish(example, attempting.result())
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(concurrency):
+                tasks.create_task(work())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0]  # noqa: B904 - its own cause matters, not the group's
+    finally:
+        stopping.cancel()
+
+
+def ids(examples: Iterable[Example]) -> list[str]:
+    """Their ids in order; raises UsageError where one comes twice."""
+    found: dict[str, None] = {}
+    for example in examples:
+        if example.problem.id in found:
+            raise UsageError(f"Two examples have the id {example.problem.id!r}: results could not be told apart.")
+        found[example.problem.id] = None
+    return list(found)
+
+
+def _describe(given: str | ScoreFunction | Scorer | None) -> str | None:
+    """A name that is the same in the next process."""
+    if given is None or isinstance(given, str):
+        return given
+    if dataclasses.is_dataclass(given):
+        return repr(given)
+    named = given if hasattr(given, "__qualname__") else type(given)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def _digest(problems: Iterable[Problem]) -> str:
+    """Tells whether prompts, or how answers are read, have changed since."""
+    hasher = hashlib.blake2b(digest_size=8)
+    for problem in problems:
+        hasher.update(repr((problem.id, problem.messages, problem.answer, problem.options)).encode())
+    return hasher.hexdigest()

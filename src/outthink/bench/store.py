@@ -1,0 +1,262 @@
+"""The directory of one benchmark run, from which it goes on after a kill at any moment.
+
+- run.json: what was asked; a run goes on only with the same settings.
+- results.jsonl: one line per finished problem, on the disk before the problem counts as finished.
+- journal.jsonl: every settled call, so that what an interrupted problem had cost is not forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from outthink import jsonl, types
+from outthink.errors import OutthinkError, UsageError
+from outthink.types import Call, Trace
+
+SCHEMA = 1
+"""Version of the files; a reader refuses another one."""
+
+RUN, RESULTS, JOURNAL = "run.json", "results.jsonl", "journal.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One finished problem.
+
+    Args:
+        problem: its id.
+        credit: 1 right, 0 wrong, between them partly right; None where it could not be graded.
+        error: why nothing came back, for people; None where something did.
+        trace: what happened; None only where nothing was even tried.
+    """
+
+    problem: str
+    credit: float | None
+    error: str | None = None
+    trace: Trace | None = None
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Before:
+    """What earlier attempts at a run have left.
+
+    Args:
+        done: ids of the finished problems.
+        interrupted: problems that were begun and not finished; they begin anew.
+        lost: what interrupted attempts were charged for work that is in no result (it is paid again), by unit.
+    """
+
+    done: frozenset[str] = frozenset()
+    interrupted: int = 0
+    lost: Mapping[str, float] = field(default_factory=dict)
+
+
+class Store:
+    """The one writer of a run directory; use it as a context manager.
+
+    Args:
+        folder: made where it does not exist.
+        settings: what was asked, as JSON data with "problems" (ids in order) and whatever else must not change.
+
+    Raises UsageError where another process writes there, where the run was started with other settings, and where a
+    file is damaged; OutthinkError where nothing can be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._failure: OutthinkError | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as cause:
+            raise UsageError(f"Cannot make the folder {folder}: {cause.strerror}.") from cause
+        self._results = jsonl.Appender(folder / RESULTS)
+        try:
+            self._journal = jsonl.Appender(folder / JOURNAL)
+            self._check(settings)
+            self.before = read_before(folder)
+            """What earlier attempts have left."""
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def record(self, result: Result) -> None:
+        """Keep a finished problem for good.
+
+        Raises OutthinkError where this, or an earlier line of the journal, could not be written.
+        """
+        self._results.append(_adapter().dump_json(result).decode())
+        if self._failure is not None:
+            raise self._failure
+
+    def journal(self, problem: str, call: Call) -> None:
+        """Note a settled call of a problem; a failure is kept for `record`, since the meter must not be disturbed."""
+        used = {"prompt": call.charged.prompt, "cached": call.charged.cached, "completion": call.charged.completion}
+        line = {"problem": problem, "address": call.address, "cost": dict(call.cost), "charged": used}
+        try:
+            # not synced: it costs milliseconds a call, and only a power failure could take the line away
+            self._journal.append(json.dumps(line), sync=False)
+        except OutthinkError as failure:
+            self._failure = failure
+
+    def close(self) -> None:
+        """Let another writer have the directory; calling it twice is fine."""
+        for file in (self._results, getattr(self, "_journal", None)):
+            if file is not None:
+                file.close()
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        asked = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=repr))
+        if not any((self._folder / name).stat().st_size for name in (RESULTS, JOURNAL)):
+            jsonl.write_whole(self._folder / RUN, json.dumps(asked, indent=1) + "\n")  # nothing was paid for: ask anew
+            return
+        different = differences(read_settings(self._folder), asked)
+        if different:
+            raise UsageError(
+                f"The run in {self._folder} has other settings ({'; '.join(different)}): "
+                "ask for the same again, or give another folder."
+            )
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What was asked of the run in `folder`; raises UsageError where there is none, or one of another version."""
+    try:
+        settings: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise UsageError(f"There is no run in {folder}: {cause.strerror}.") from cause
+    except ValueError as cause:
+        raise UsageError(f"{folder / RUN} is damaged: {cause}.") from cause
+    if settings.get("schema") != SCHEMA:
+        raise UsageError(f"{folder} has version {settings.get('schema')}, this program reads version {SCHEMA}.")
+    return settings
+
+
+def read_before(folder: Path) -> Before:
+    """What has been done so far, and lost; raises UsageError where a line is damaged or repeated."""
+    paid: dict[str, dict[str, float]] = {}
+    for _, line in jsonl.read(folder / JOURNAL):
+        _add(paid.setdefault(line["problem"], {}), line["cost"])
+    done: set[str] = set()
+    for number, line in jsonl.read(folder / RESULTS):
+        problem = line["problem"]
+        if problem in done:
+            raise UsageError(f"Line {number} of {folder / RESULTS} repeats the problem {problem!r}: remove it.")
+        done.add(problem)
+        if problem in paid and line["trace"]:
+            for call in line["trace"]["calls"]:
+                _add(paid[problem], call["cost"], -1)
+    lost: dict[str, float] = {}
+    for cost in paid.values():
+        # rounding aside this is never negative, unless a power failure took lines off the journal
+        _add(lost, {unit: max(amount, 0.0) for unit, amount in cost.items()})
+    return Before(done=frozenset(done), interrupted=len(paid.keys() - done), lost=lost)
+
+
+def read_results(folder: Path) -> Iterator[Result]:
+    """The finished problems of a run, also while it is being written, in the order in which they finished.
+
+    Raises UsageError where there is no run or a line is damaged.
+    """
+    read_settings(folder)
+    path = folder / RESULTS
+    for number, line in jsonl.read(path):
+        trace = line.get("trace")
+        if line.get("schema") != SCHEMA or (trace and trace.get("schema") != types.SCHEMA):
+            raise UsageError(f"Line {number} of {path} was written by another version of this program.")
+        try:
+            yield _adapter().validate_python(line)
+        except ValueError as cause:
+            raise UsageError(f"Line {number} of {path} is damaged: repair it, or remove that line.") from cause
+
+
+def differences(there: Any, now: Any, name: str = "") -> list[str]:
+    """What differs between two JSON values, one phrase each, by dotted names."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = [*there, *(key for key in now if key not in there)]
+        return [
+            phrase
+            for key in keys
+            for phrase in differences(there.get(key), now.get(key), f"{name}.{key}" if name else key)
+        ]
+    if there == now:
+        return []
+    if isinstance(there, list) and isinstance(now, list):
+        if len(there) != len(now):
+            return [f"{name}: {len(there)} there, {len(now)} now"]
+        place = next(place for place, pair in enumerate(zip(there, now, strict=True)) if pair[0] != pair[1])
+        return [f"{name}: number {place + 1} is {there[place]!r} there, {now[place]!r} now"]
+    return [f"{name} is {there!r} there, {now!r} now"]
+
+
+def merge(folders: Sequence[Path], out: Path) -> None:
+    """Join the finished shards of one run in `out`, as if it had been run in one piece.
+
+    Raises UsageError, and makes nothing, where `out` is there already, settings differ, a shard is missing or given
+    twice, or a shard has unfinished problems.
+    """
+    if out.exists():
+        raise UsageError(f"{out} is there already: give a folder that does not exist.")
+    if not folders:
+        raise UsageError("Name the folders of the shards.")
+    first = read_settings(folders[0])
+    whole = {**first, "shard": None}
+    places: dict[int, Path] = {}
+    for folder in folders:
+        asked = read_settings(folder)
+        if asked["shard"] is None:
+            raise UsageError(f"The run in {folder} is whole already, not a shard.")
+        place, of = asked["shard"]
+        different = differences({**first, "shard": first["shard"][1]}, {**asked, "shard": of})
+        if different:
+            raise UsageError(f"{folders[0]} and {folder} are not of one run ({'; '.join(different)}).")
+        if place in places:
+            raise UsageError(f"{places[place]} and {folder} are both shard {place}/{of}: leave one out.")
+        places[place] = folder
+    missing = [f"{place}/{of}" for place in range(of) if place not in places]
+    if missing:
+        raise UsageError(f"These shards are missing: {', '.join(missing)}.")
+
+    lines: dict[str, str] = {}
+    for place, folder in sorted(places.items()):
+        for number, line in jsonl.read(folder / RESULTS):
+            if line["problem"] in lines:
+                raise UsageError(f"Line {number} of {folder / RESULTS} repeats the problem {line['problem']!r}.")
+            lines[line["problem"]] = json.dumps(line, separators=(",", ":"))
+        wanted = whole["problems"][place::of]
+        absent = [problem for problem in wanted if problem not in lines]
+        if absent:
+            raise UsageError(f"{folder} has {len(absent)} unfinished problems (first {absent[0]!r}): resume it first.")
+    part = out.with_name(out.name + ".part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        journal = [json.dumps(line) for folder in places.values() for _, line in jsonl.read(folder / JOURNAL)]
+        for name, content in ((RESULTS, [lines[problem] for problem in whole["problems"]]), (JOURNAL, journal)):
+            jsonl.write_whole(part / name, "".join(line + "\n" for line in content))
+        jsonl.write_whole(part / RUN, json.dumps(whole, indent=1) + "\n")
+        part.rename(out)
+        jsonl.sync_folder(out.parent)
+    except OSError as cause:
+        raise OutthinkError(f"Cannot write {out}: {cause.strerror}.") from cause
+
+
+def _add(total: dict[str, float], cost: Mapping[str, float], sign: int = 1) -> None:
+    for unit, amount in cost.items():
+        total[unit] = total.get(unit, 0.0) + sign * amount
+
+
+@lru_cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter  # here, because importing pydantic is slow
+
+    return TypeAdapter(Result)

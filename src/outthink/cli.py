@@ -1,0 +1,491 @@
+"""The command line: solve, bench, pool, compare, merge, strategies, models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, runtime_checkable
+
+import typer
+from typer.exceptions import TyperException
+
+from outthink import __version__
+from outthink.errors import OutthinkError, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from outthink.meter import Meter
+    from outthink.models.engine import Engine, Price
+    from outthink.strategies import Strategy
+    from outthink.types import Sampling, Trace
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class _Formatted(Protocol):
+    """An error of the command-line parser that words itself."""
+
+    def format_message(self) -> str: ...
+
+
+DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Spend inference compute where it pays: test-time scaling under an enforced budget, with an honest ledger.",
+)
+models_app = typer.Typer(help="List, fetch and locate the models that run on this machine.")
+app.add_typer(models_app, name="models")
+
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", "-s", help="A name from `outthink strategies`, or module:Name.")
+]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Catalogue name, path of a GGUF, or a recorded pool.")]
+RoleOption = Annotated[
+    list[str] | None, typer.Option("--role", help="Model of a further role, such as judge=NAME or fusor=NAME.")
+]
+VerifierOption = Annotated[
+    str | None, typer.Option("--verifier", help="Scores answers: confidence, judge or module:function.")
+]
+PrmOption = Annotated[str | None, typer.Option("--prm", help="Scores steps: confidence, judge or module:function.")]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", "-b", help="Limits per problem, such as 20k-tokens,8s,0.01usd,2T-flops.")
+]
+TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
+TopPOption = Annotated[float, typer.Option(help="Nucleus mass in (0, 1].")]
+MaxTokensOption = Annotated[int, typer.Option(help="Most tokens of one sample.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all randomness.")]
+AnswerOption = Annotated[str | None, typer.Option("--answer", help="How answers are read: math, choice, text or code.")]
+TemplateOption = Annotated[
+    str | None, typer.Option("--prompt-template", help="The prompt, with {question} where the question goes.")
+]
+PriceOption = Annotated[
+    str | None, typer.Option("--price", help="US dollars per million tokens: PROMPT,COMPLETION, such as 0.15,0.60.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+HYPERPARAMETERS = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Options that are not the command's own are the strategy's hyperparameters: --n 16 --balance 0.1."""
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    _help_if_alone(context)
+
+
+@models_app.callback(invoke_without_command=True)
+def _models(context: typer.Context) -> None:
+    _help_if_alone(context)
+
+
+def _help_if_alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(context_settings=HYPERPARAMETERS)
+def solve(
+    context: typer.Context,
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    strategy: StrategyOption = "self_consistency",
+    model: ModelOption = DEFAULT_MODEL,
+    budget: BudgetOption = None,
+    verifier: VerifierOption = None,
+    prm: PrmOption = None,
+    role: RoleOption = None,
+    answer: AnswerOption = None,
+    prompt_template: TemplateOption = None,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 1.0,
+    max_tokens: MaxTokensOption = 512,
+    seed: SeedOption = 0,
+    price: PriceOption = None,
+    trace: Annotated[Path | None, typer.Option(help="Append the whole trace to this JSONL file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Solve one question: live progress, then the answer, what it cost and why it stopped."""
+    from outthink.problems import ask
+    from outthink.solve import solve_async
+
+    chosen = _strategy(strategy, context)
+    problem = ask(
+        sys.stdin.read() if question == "-" else question, answer=_answer_kind(answer), template=prompt_template
+    )
+    sampling, limits, priced = _sampling(temperature, top_p, max_tokens), _budget(budget), _price(price)
+
+    async def go(stop: asyncio.Event) -> Trace:
+        with _engines(model, role, priced) as engines:
+            watch = None if as_json else _watcher()
+            try:
+                return await solve_async(
+                    problem,
+                    chosen,
+                    model=engines["model"],
+                    models={name: engine for name, engine in engines.items() if name != "model"},
+                    verifier=verifier,
+                    prm=prm,
+                    budget=limits,
+                    sampling=sampling,
+                    seed=seed,
+                    stop=stop,
+                    watch=watch.start if watch else None,
+                )
+            finally:
+                if watch:
+                    watch.stop()
+                for engine in engines.values():
+                    await engine.close()
+
+    found = _interruptible(go)
+    if trace is not None:
+        with trace.open("a", encoding="utf-8") as file:
+            file.write(found.to_json() + "\n")
+    typer.echo(_as_json(found)) if as_json else _print_trace(found)
+    if found.answer is None:
+        raise typer.Exit(3)
+
+
+@app.command()
+def strategies(as_json: JsonOption = False) -> None:
+    """List the methods: hyperparameters, what they need, and their sources."""
+    from outthink.strategies.listing import describe
+
+    found = describe()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table("strategy", "what it does", "hyperparameters", "needs", box=None, pad_edge=False)
+    for entry in found:
+        parameters = " ".join(f"{name}={value!r}" for name, value in entry["hyperparameters"].items())
+        table.add_row(entry["name"], entry["summary"], parameters, ", ".join(entry["needs"]))
+    _console().print(table)
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """The models of the catalogue, and which of them are on this machine."""
+    from outthink.models import catalog
+
+    rows = [
+        {"name": name, "licence": entry.licence, "path": str(found) if (found := catalog.path(name)) else None}
+        for name, entry in catalog.entries().items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        where = row["path"] or f"not here; outthink models pull {row['name']}"
+        typer.echo(f"{row['name']:30} {row['licence']:12} {where}")
+
+
+@models_app.command("pull")
+def models_pull(name: Annotated[str, typer.Argument(help="A name from `outthink models list`.")]) -> None:
+    """Fetch a model, check it and keep it in the cache."""
+    from outthink.models import catalog
+
+    typer.echo(catalog.pull(name, announce=lambda text: typer.echo(text, err=True)))
+
+
+@models_app.command("path")
+def models_path(name: Annotated[str, typer.Argument(help="A name from `outthink models list`.")]) -> None:
+    """Print where a model's file is."""
+    from outthink.models import catalog
+
+    if name not in catalog.entries():
+        raise UnknownName("model", name, catalog.entries())
+    found = catalog.path(name)
+    if found is None:
+        raise UsageError(f"The model {name} is not on this machine yet: run `outthink models pull {name}`.")
+    typer.echo(found)
+
+
+# --- what the commands share -------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def _strategy(name: str, context: typer.Context) -> Strategy:
+    """The strategy with the hyperparameters that were given as further options."""
+    from outthink.solve import make_strategy
+
+    parameters: dict[str, Any] = {}
+    words = list(context.args)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise UsageError(
+                f"Unexpected argument {word!r}; put the question in quotes, and write options as --name value."
+            )
+        option, _, value = word[2:].partition("=")
+        if not value:
+            if not words or words[0].startswith("--"):
+                raise UsageError(f"The option --{option} needs a value.")
+            value = words.pop(0)
+        parameters[option.replace("-", "_")] = value.replace("\\n", "\n")  # --delimiter '\n' as people write it
+    try:
+        return make_strategy(name, parameters)
+    except UnknownName as error:
+        own = [parameter.name or "" for parameter in context.command.params]
+        unknown = next((given for given in parameters if repr(given) in str(error)), None)
+        if unknown is None:
+            raise
+        fields = list(make_strategy(name).__dataclass_fields__)
+        raise UnknownName(f"option or hyperparameter of {name}", unknown, [*fields, *own]) from None
+
+
+def _sampling(temperature: float, top_p: float, max_tokens: int) -> Sampling:
+    from outthink.types import Sampling
+
+    try:
+        return Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    except ValueError as cause:
+        raise UsageError(f"{cause}.") from None
+
+
+def _budget(text: str | None) -> Any:
+    from outthink.types import Budget
+
+    try:
+        return Budget.parse(text) if text is not None else Budget()
+    except ValueError as cause:
+        raise UsageError(f"{cause}.") from None
+
+
+def _answer_kind(text: str | None) -> Any:
+    kinds = ("math", "choice", "text", "code")
+    if text is not None and text not in kinds:
+        raise UnknownName("kind of answer", text, kinds)
+    return text or "math"
+
+
+def _price(text: str | None) -> Price | None:
+    from outthink.models.engine import Price
+
+    if text is None:
+        return None
+    try:
+        prompt, completion = (float(part) for part in text.split(","))
+        if min(prompt, completion) < 0:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"Cannot read the price {text!r}; write PROMPT,COMPLETION in US dollars per million tokens."
+        ) from None
+    return Price(prompt=prompt, completion=completion)
+
+
+@contextlib.contextmanager
+def _engines(model: str, roles: list[str] | None, price: Price | None) -> Iterator[dict[str, Engine]]:
+    """The engines by role; the same name is opened once. The caller closes them."""
+    from outthink.models import open_engine
+
+    names = {"model": model}
+    for given in roles or []:
+        role, _, name = given.partition("=")
+        if not role or not name:
+            raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
+        names[role] = name
+    opened: dict[str, Engine] = {}
+    for name in dict.fromkeys(names.values()):
+        with _status(f"Loading {name}"):
+            opened[name] = open_engine(name, price=price if name == model else None)
+    yield {role: opened[name] for role, name in names.items()}
+
+
+@contextlib.contextmanager
+def _status(text: str) -> Iterator[None]:
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+class _Watcher:
+    """Shows, while a problem is being solved, what has been spent and what the answer is so far."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._meter: Meter | None = None
+        self._live = Live(console=Console(stderr=True), get_renderable=self._line, refresh_per_second=4, transient=True)
+
+    def start(self, meter: Meter) -> None:
+        self._meter = meter
+        self._live.start()
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def _line(self) -> str:
+        meter = self._meter
+        if meter is None:
+            return ""
+        growing = sum(sum(progress.tokens) for progress in meter.running)
+        samples = sum(progress.n for progress in meter.running)
+        answer = meter.rounds[-1].answer if meter.rounds else None
+        so_far = "" if answer is None else f" | answer so far: {answer[:60]}"
+        charged = meter.cost().get("tokens", 0.0)
+        return (
+            f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
+            f" | Ctrl-C stops and keeps the best answer"
+        )
+
+
+def _watcher() -> _Watcher:
+    return _Watcher()
+
+
+def _interruptible(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine; the first Ctrl-C asks it to stop, the second one ends it."""
+
+    async def go() -> T:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(start(stop))
+
+        def interrupt() -> None:
+            if stop.is_set():
+                task.cancel()
+            stop.set()
+
+        previous: Any = None
+        try:
+            loop.add_signal_handler(signal.SIGINT, interrupt)
+        except NotImplementedError:  # Windows
+            previous = signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(interrupt))
+        try:
+            return await task
+        finally:
+            if previous is not None:
+                signal.signal(signal.SIGINT, previous)
+
+    try:
+        return asyncio.run(go())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _print_trace(trace: Trace) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from outthink.ledger import ledger
+
+    console = _console()
+    if trace.text is not None:
+        console.print(f"[dim]{escape(trace.text.strip())}[/dim]\n")
+    confidence = "" if trace.confidence is None else f"   (confidence {trace.confidence:.2f})"
+    shown = "none: no sample ended with a readable answer" if trace.answer is None else trace.answer
+    console.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}")
+    why = f": {trace.error}" if trace.error else ""
+    parameters = ", ".join(f"{name}={value}" for name, value in trace.strategy.items() if name != "name")
+    console.print(
+        escape(f"{trace.strategy['name']}({parameters}) stopped: {trace.stopped}{why}; budget: {trace.budget}")
+    )
+    table = Table("", "calls", "samples", "prompt", "cached", "completion", "tokens", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for line in ledger(trace):
+        sign = "" if line.exact else "<= "
+        table.add_row(
+            f"{line.kind} ({line.role})",
+            f"{line.calls:,}",
+            f"{line.children:,}",
+            f"{line.usage.prompt:,}",
+            f"{line.usage.cached:,}",
+            f"{sign}{line.usage.completion:,}",
+            f"{sign}{line.usage.tokens:,}",
+        )
+    console.print(table)
+    console.print(_costs(trace))
+
+
+def _costs(trace: Trace) -> str:
+    cost = trace.cost
+    parts = [f"{cost.get('tokens', 0):,.0f} tokens"]
+    if "flops" in cost:
+        parts.append(f"{cost['flops']:.3g} FLOPs")
+    parts.append(f"{cost['seconds']:.1f} s")
+    parts.append(f"{cost['usd']:.6f} USD" if "usd" in cost else "no price known")
+    return "Total: " + ", ".join(parts)
+
+
+def _as_json(trace: Trace) -> str:
+    from outthink.ledger import ledger
+
+    lines = [
+        {
+            "kind": line.kind,
+            "role": line.role,
+            "calls": line.calls,
+            "samples": line.children,
+            "failed": line.failed,
+            "prompt_tokens": line.usage.prompt,
+            "cached_tokens": line.usage.cached,
+            "completion_tokens": line.usage.completion,
+            "exact": line.exact,
+            "cost": line.cost,
+        }
+        for line in ledger(trace)
+    ]
+    shown = {
+        "answer": trace.answer,
+        "text": trace.text,
+        "confidence": trace.confidence,
+        "stopped": trace.stopped,
+        "error": trace.error,
+        "strategy": dict(trace.strategy),
+        "model": trace.resources["model"],
+        "budget": dict(trace.budget.limits),
+        "cost": trace.cost,
+        "ledger": lines,
+    }
+    return json.dumps(shown, indent=2, ensure_ascii=False)
+
+
+def main() -> None:
+    """Entry point: errors are one sentence and a non-zero exit, never a traceback."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except OutthinkError as error:
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except TyperException as error:
+        _fail(error.format_message() if isinstance(error, _Formatted) else str(error), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("Interrupted.", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("OUTTHINK_DEBUG"):
+            raise
+        _fail(f"Internal error: {type(error).__name__}: {error}. Set OUTTHINK_DEBUG=1 to see where.", 1)
+
+
+def _fail(sentence: str, code: int) -> None:
+    typer.echo(f"outthink: {sentence}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Every exception that Outthink raises on purpose.
+
+OutthinkError                one clear sentence that says what to do
+├── UsageError               the caller asked for something that cannot be done; nothing was spent
+│   ├── UnknownName          no such strategy, model, task ...; names the nearest
+│   ├── MissingResource      the strategy needs a resource that was not given
+│   └── BudgetTooSmall       not even one sample fits; names the smallest budget that would do
+├── BudgetExhausted          raised inside a strategy when nothing of a batch could be started
+├── EngineError              a model, verifier or other resource failed
+│   └── NothingCameBack      a whole batch failed; `solve` raises it only if the trace holds no answer at all
+└── CatalogError             a model file could not be fetched or is not what it should be
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from outthink.types import Trace
+
+
+class OutthinkError(Exception):
+    """Base of all; its text is one sentence for people.
+
+    `trace` holds what was paid for, where `solve` raised it after spending something.
+    """
+
+    trace: Trace | None = None
+
+
+class UsageError(OutthinkError):
+    """The request cannot be carried out as given; nothing was spent."""
+
+
+class UnknownName(UsageError):
+    """There is no such strategy, model, task or verifier."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+        super().__init__(f"There is no {what} {name!r}; {hint}")
+
+
+class MissingResource(UsageError):
+    """A strategy names a resource in its signature that nobody supplied."""
+
+
+class BudgetTooSmall(UsageError):
+    """The worst case of a single sample exceeds the budget."""
+
+
+class BudgetExhausted(OutthinkError):
+    """Nothing of a batch fits into what is left of the budget."""
+
+
+class EngineError(OutthinkError):
+    """A model, verifier or other resource failed; the text is for people and never becomes an answer."""
+
+
+class NothingCameBack(EngineError):
+    """Every child of a batch failed."""
+
+
+class CatalogError(OutthinkError):
+    """A model file could not be fetched, checked or written."""

@@ -1,0 +1,191 @@
+"""Files of JSON objects, one a line, that are only ever appended to and survive a kill at any moment and a full disk.
+
+Only the last line can be unfinished, because a line is written after everything before it and cut off again where
+writing it fails. So a reader leaves an unfinished last line out, a writer cuts it off, and a broken line anywhere
+else is damage that is reported with its number. The writer holds a lock on the file itself, which the operating
+system drops when the process ends in whatever way; there is no lock file that could go stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from outthink.errors import OutthinkError, UsageError
+
+_WINDOWS_LOCK = 0x7FFF0000  # Windows keeps readers out of a locked byte, so it is one far behind the usual data
+
+
+def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of every line; an unfinished last line is left out. A name ending in .gz is unpacked.
+
+    Raises UsageError where the file cannot be read and where another line than the last is broken.
+    """
+    try:
+        with cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+            for number, line, last in _lines(file):
+                found = _object(line)
+                if found is not None:
+                    yield number, found
+                elif not last or not _unfinished(line):
+                    raise UsageError(f"Line {number} of {path} is damaged: repair it, or remove that line.")
+    except (OSError, EOFError, zlib.error) as cause:
+        raise UsageError(f"Cannot read {path}: {_reason(cause)}.") from cause
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is there either whole or not at all; raises OutthinkError where that fails."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as cause:
+        part.unlink(missing_ok=True)
+        raise OutthinkError(f"Cannot write {path}: {_reason(cause)}.") from cause
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new and renamed files of a folder survive a power failure, where the system has a way to."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Appender:
+    """The one writer of a file, which is made where it does not exist; use it as a context manager.
+
+    Raises UsageError where another writer has the file, or where its last line is not one of ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._damaged = False
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        try:
+            new = not path.exists()
+            self._handle = os.open(path, flags, 0o666)
+        except OSError as cause:
+            raise UsageError(f"Cannot write {path}: {_reason(cause)}.") from cause
+        try:
+            self._lock()
+            self._mend()
+            if new:
+                sync_folder(path.parent)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Appender:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def append(self, line: str, *, sync: bool = True) -> None:
+        """Add one line (JSON, without the line break).
+
+        Once this returns the line outlives the process, and with `sync` a power failure too. Where it raises
+        OutthinkError, as on a full disk, the file is as it was before, and a later attempt may succeed.
+        """
+        if self._damaged:
+            raise OutthinkError(f"{self._path} could not be brought back in order after a failed write: start again.")
+        data = line.encode() + b"\n"
+        size = os.fstat(self._handle).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._handle, data[written:])
+            if sync:
+                os.fsync(self._handle)
+        except BaseException as cause:
+            self._damaged = True
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._handle, size)
+                self._damaged = False
+            if isinstance(cause, OSError):
+                raise OutthinkError(f"Cannot write to {self._path}: {_reason(cause)}.") from cause
+            raise
+
+    def close(self) -> None:
+        """Let another writer have the file; calling it twice is fine."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _lock(self) -> None:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                os.lseek(self._handle, _WINDOWS_LOCK, os.SEEK_SET)
+                msvcrt.locking(self._handle, msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            what = f"Cannot lock {self._path}: {_reason(cause)}; use a folder on a local disk."
+            if isinstance(cause, BlockingIOError | PermissionError):
+                what = f"{self._path} is being written by another process: wait for it, or stop it."
+            raise UsageError(what) from cause
+
+    def _mend(self) -> None:
+        """Finish or cut off the last line."""
+        with io.FileIO(self._handle, "r+", closefd=False) as raw:
+            raw.seek(0)
+            size, number, line = 0, 0, b""
+            for number, line, _ in _lines(io.BufferedReader(raw)):  # noqa: B007 - the last one is used
+                size += len(line)
+            if line and _object(line) is None:
+                if not _unfinished(line):
+                    raise UsageError(f"Line {number} of {self._path} is damaged: repair it, or remove that line.")
+                os.ftruncate(self._handle, size - len(line))
+            elif line and not line.endswith(b"\n"):
+                os.write(self._handle, b"\n")  # all but the line break had been written
+            os.fsync(self._handle)
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
+    """(number, line, whether it is the last one)."""
+    held, number = b"", 0
+    for number, line in enumerate(file, start=1):
+        if number > 1:
+            yield number - 1, held, False
+        held = line
+        if not line.endswith(b"\n"):
+            break  # what a writer adds while this is read is not the next line
+    if number:
+        yield number, held, True
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unfinished(line: bytes) -> bool:
+    """Whether it can be the beginning of one of our lines; after a power failure, zeros can stand for it."""
+    return line[:1] in (b"{", b"\0")
+
+
+def _reason(cause: BaseException) -> str:
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

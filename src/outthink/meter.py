@@ -1,0 +1,155 @@
+"""Admits, counts and limits every call that is made for one problem.
+
+A call is admitted only if its worst case fits beside everything admitted before it, and is settled afterwards.
+Requests are decided strictly in the order in which they were made: the first in the queue starts as soon as it must
+fit, and is refused only when everything before it is settled and it still does not fit. So what is started depends
+on what the calls cost, not on when they finish. An engine that used more than its own bound has overrun: the excess
+is charged and nothing further starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from outthink.models.engine import Progress
+from outthink.types import Address, Budget, Call, Candidate, Round
+
+Cost = Mapping[str, float]
+
+# Sums of many floats drift by a few units in the last place; a budget of exactly what is needed must still do.
+_ROUNDING = 1e-9
+
+
+@dataclass(eq=False, slots=True)
+class Reservation:
+    """Room for `n` children of a call, held until it is settled."""
+
+    worst: Cost
+    n: int
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    worst: Cost
+    upto: int
+    decided: asyncio.Future[Reservation | None]
+
+
+class Meter:
+    """The budget, the ledger and the candidates of one problem.
+
+    Args:
+        budget: every limit in it is enforced; "seconds" by the driver's deadline, the others here.
+        on_call: told of every settled call (bench writes its journal with it).
+    """
+
+    def __init__(self, budget: Budget, *, on_call: Callable[[Call], None] | None = None) -> None:
+        self.budget = budget
+        self.calls: list[Call] = []
+        self.candidates: dict[str, Candidate] = {}
+        self.rounds: list[Round] = []
+        self.overrun = False
+        self.running: list[Progress] = []
+        """Groups that are being generated, to look at."""
+        self.refused = 0
+        """Children that were asked for and never started."""
+        self._limits = {unit: limit for unit, limit in budget.limits.items() if unit != "seconds"}
+        self._settled: dict[str, float] = {}
+        self._reserved: list[Reservation] = []
+        self._queue: deque[_Waiting] = deque()
+        self._requests: dict[Address, int] = {}
+        self._on_call = on_call
+        self._start = asyncio.get_running_loop().time()
+
+    def now(self) -> float:
+        """Seconds since the start, by the event loop's clock (so tests can run under virtual time)."""
+        return asyncio.get_running_loop().time() - self._start
+
+    def cost(self) -> dict[str, float]:
+        """Charged so far by unit; `seconds` is wall-clock."""
+        return {**self._settled, "seconds": self.now()}
+
+    def left(self) -> dict[str, float]:
+        """What of each limit is neither charged nor reserved."""
+        left = {unit: limit - self._committed(unit) for unit, limit in self._limits.items()}
+        if "seconds" in self.budget.limits:
+            left["seconds"] = self.budget.limits["seconds"] - self.now()
+        return left
+
+    def next_request(self, lane: Address) -> Address:
+        """The address of the next request of a lane."""
+        number = self._requests.get(lane, 0)
+        self._requests[lane] = number + 1
+        return (*lane, number)
+
+    async def admit(self, worst: Cost, upto: int = 1) -> Reservation | None:
+        """Reserve room for 1 to `upto` children of cost at most `worst` each; None if not even one can start.
+
+        Waits while earlier calls are unsettled and the decision depends on them.
+        """
+        waiting = _Waiting(worst, upto, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._decide()
+        try:
+            return await waiting.decided
+        except asyncio.CancelledError:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+            elif not waiting.decided.cancelled() and (granted := waiting.decided.result()) is not None:
+                self._reserved.remove(granted)  # nobody is left to use it
+            self._decide()
+            raise
+
+    def settle(self, reservation: Reservation, call: Call) -> bool:
+        """Replace what was reserved by what `call` is charged; returns whether it exceeded the reservation."""
+        self._reserved.remove(reservation)
+        for unit, amount in call.cost.items():
+            self._settled[unit] = self._settled.get(unit, 0.0) + amount
+        exceeded = any(
+            call.cost.get(unit, 0.0) > reservation.worst.get(unit, 0.0) * reservation.n * (1 + _ROUNDING)
+            for unit in self._limits
+        )
+        self.overrun = self.overrun or exceeded
+        self.calls.append(call)
+        if self._on_call is not None:
+            self._on_call(call)
+        self._decide()
+        return exceeded
+
+    def add_round(self, answered: Round) -> None:
+        """Keep what the strategy has answered, with what was charged by then."""
+        self.rounds.append(replace(answered, cost=dict(self._settled), at=self.now()))
+
+    def _committed(self, unit: str) -> float:
+        reserved = sum(held.worst.get(unit, 0.0) * held.n for held in self._reserved)
+        return self._settled.get(unit, 0.0) + reserved
+
+    def _fitting(self, worst: Cost) -> float:
+        """How many children of this worst case must fit, whatever the unsettled calls cost."""
+        fitting = float("inf")
+        for unit, limit in self._limits.items():
+            amount = worst.get(unit, 0.0)
+            if amount > 0:
+                room = limit * (1 + _ROUNDING) - self._committed(unit)
+                fitting = min(fitting, room // amount)
+        return fitting
+
+    def _decide(self) -> None:
+        while self._queue:
+            head = self._queue[0]
+            n = 0 if self.overrun else int(min(self._fitting(head.worst), head.upto))
+            if n < 1 and self._reserved and not self.overrun:
+                return  # whether it fits depends on calls that are still running
+            self._queue.popleft()
+            if head.decided.cancelled():
+                continue
+            if n < 1:
+                self.refused += head.upto
+                head.decided.set_result(None)
+                continue
+            reservation = Reservation(head.worst, n)
+            self._reserved.append(reservation)
+            head.decided.set_result(reservation)

@@ -1,0 +1,344 @@
+"""The model as a strategy sees it: samples, continuations and label probabilities, every one of them metered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from outthink.cost import charge
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UsageError
+from outthink.meter import Meter, Reservation
+from outthink.models.engine import Completion, Engine, Progress, Request
+from outthink.rng import child_seed
+from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path
+
+ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
+"""(problem, whole text of a complete sample) -> (answer as displayed, canonical key)."""
+
+_LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """n samples of one prompt; None means as the run's `Sampling` says.
+
+    Args:
+        n: samples wanted, at least 1.
+        messages: the prompt; None: the problem's own.
+        after: continue the text of this candidate.
+        parents: further candidates that the prompt was made from.
+        stop: strings that end a sample; they stay in its text.
+        step: a stop string ends a reasoning step, not the answer.
+        max_tokens: most completion tokens of each.
+        logprobs: ask for token logprobs.
+    """
+
+    n: int = 1
+    messages: tuple[Message, ...] | None = None
+    after: Candidate | None = None
+    parents: tuple[Candidate, ...] = ()
+    stop: tuple[str, ...] = ()
+    step: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What all models of one run on one problem share."""
+
+    problem: Problem
+    meter: Meter
+    seed: int
+    sampling: Sampling
+    read_answer: ReadAnswer
+    logprobs: bool = False
+    """A scorer of this run reads logprobs, so every sample carries them."""
+
+
+class Model:
+    """An engine in one role, metered.
+
+    Calls of one lane are addressed in the order in which they are made; concurrent branches of a strategy each take
+    their own `lane`, so that their randomness does not depend on timing.
+    """
+
+    def __init__(self, engine: Engine, run: Run, lane: Address = ("model",), *, kind: str = "sample") -> None:
+        self._engine = engine
+        self._run = run
+        self._lane = lane
+        self._kind = kind
+
+    @property
+    def name(self) -> str:
+        """Name of the engine."""
+        return self._engine.spec.name
+
+    @property
+    def sampling(self) -> Sampling:
+        """How samples are drawn where nothing else is said."""
+        return self._run.sampling
+
+    def lane(self, *path: str | int) -> Model:
+        """The same model with an address of its own."""
+        return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind)
+
+    def text(self, candidate: Candidate) -> str:
+        """The whole text of a candidate, with what it continues."""
+        return "".join(node.text for node in self.path(candidate))
+
+    def path(self, candidate: Candidate) -> list[Candidate]:
+        """The segments of a candidate from the first to itself."""
+        return path(candidate, self._run.meter.candidates)
+
+    async def sample(
+        self,
+        problem: Problem,
+        n: int = 1,
+        *,
+        messages: tuple[Message, ...] | None = None,
+        parents: tuple[Candidate, ...] = (),
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        logprobs: bool = False,
+    ) -> list[Candidate]:
+        """Up to n complete samples, in the order of their addresses.
+
+        Fewer come back where the budget did not allow more or where some failed. Raises BudgetExhausted if nothing
+        could be started, NothingCameBack if everything failed.
+        """
+        draw = Draw(
+            n=n,
+            messages=messages,
+            parents=parents,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            logprobs=logprobs,
+        )
+        return (await self.sample_each(problem, [draw]))[0]
+
+    async def sample_each(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
+        """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`."""
+        drawn: list[list[Candidate]] = [[] for _ in draws]
+        groups = await self._batch([(self._request(problem, draw), draw) for draw in draws])
+        for group in groups:
+            drawn[group.index] += [_candidate(group, child, result) for child, result in group.completions()]
+        for children in drawn:
+            children[:] = await asyncio.gather(*(self._with_answer(child) for child in children))
+        return drawn
+
+    async def labels(
+        self, problem: Problem, prompts: Sequence[tuple[Message, ...]], labels: tuple[str, ...]
+    ) -> list[tuple[float, ...] | None]:
+        """Logprob of each label as the next word, for each prompt; None where the budget or a failure left none.
+
+        Raises like `sample`, and UsageError where the engine cannot do it.
+        """
+        if "labels" not in self._engine.spec.powers:
+            raise UsageError(f"{self.name} cannot give the probability of a label; use another model as judge.")
+        draws = [Draw(messages=messages, temperature=0.0, max_tokens=1) for messages in prompts]
+        batch = [(replace(self._request(problem, draw), labels=labels), draw) for draw in draws]
+        found: list[tuple[float, ...] | None] = [None] * len(prompts)
+        for group in await self._batch(batch):
+            for _, completion in group.completions():
+                found[group.index] = completion.labels
+        return found
+
+    def bound(self, problem: Problem) -> dict[str, float]:
+        """The worst cost of one sample of the problem, by unit."""
+        usage = self._engine.bound(self._request(problem, Draw(), address=()))
+        return charge(self._engine.spec, [usage])
+
+    def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
+        sampling = self._run.sampling
+        segments = [] if draw.after is None else self.path(draw.after)
+        ids = [segment.token_ids for segment in segments]
+        return Request(
+            messages=problem.messages if draw.messages is None else draw.messages,
+            prefix_ids=tuple(token for part in ids if part is not None for token in part) if None not in ids else (),
+            prefix_text="".join(segment.text for segment in segments),
+            n=draw.n,
+            max_tokens=sampling.max_tokens if draw.max_tokens is None else draw.max_tokens,
+            temperature=sampling.temperature if draw.temperature is None else draw.temperature,
+            top_p=sampling.top_p if draw.top_p is None else draw.top_p,
+            stop=draw.stop,
+            logprobs=draw.logprobs or self._run.logprobs,
+            address=self._run.meter.next_request(self._lane) if address is None else address,
+            problem=problem.id,
+            seed=self._run.seed,
+        )
+
+    async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
+        """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
+        groups: list[_Group] = []
+        async with asyncio.TaskGroup() as tasks:
+            for index, (request, draw) in enumerate(batch):
+                bound = self._engine.bound(request)
+                child = 0
+                while child < request.n:
+                    reservation = await self._run.meter.admit(charge(self._engine.spec, [bound]), request.n - child)
+                    if reservation is None:
+                        break
+                    group = _Group(index, self._part(request, child, reservation.n), draw, bound, reservation)
+                    groups.append(group)
+                    tasks.create_task(self._generate(group))
+                    child += reservation.n
+        if batch and not groups:
+            raise BudgetExhausted("Nothing more fits into the budget.")
+        if groups and not any(group.completions() for group in groups):
+            raise NothingCameBack(f"{self.name}: {next((group.error for group in groups if group.error), 'no result')}")
+        return groups
+
+    def _part(self, request: Request, first: int, n: int) -> Request:
+        children = range(first, first + n)
+        seeds = tuple(child_seed(request.seed, request.problem, request.address, child) for child in children)
+        return replace(request, n=n, child=first, seeds=seeds)
+
+    async def _generate(self, group: _Group) -> None:
+        started = self._run.meter.now()
+        cancelled = False
+        self._run.meter.running.append(group.progress)
+        try:
+            await self._engine.generate(group.request, group.progress)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+        except EngineError as failure:
+            group.error = str(failure)
+        except Exception as failure:  # a bug in an engine must not lose what the others return
+            group.error = f"{type(failure).__name__}: {failure}"
+        finally:
+            self._run.meter.running = [other for other in self._run.meter.running if other is not group.progress]
+            if not group.request.labels:
+                # kept before anything else can fail or be cancelled: it is paid for
+                for child, result in group.completions():
+                    candidate = _candidate(group, child, result)
+                    self._run.meter.candidates[candidate.id] = candidate
+            self._settle(group, started, cancelled)
+
+    def _settle(self, group: _Group, started: float, cancelled: bool) -> None:
+        request, progress = group.request, group.progress
+        failed = 0 if cancelled else request.n - len(group.completions())
+        if failed and group.error is None:
+            cause = next((str(result) for result in progress.results if isinstance(result, EngineError)), "no result")
+            group.error = f"{failed} of {request.n} failed: {cause}"
+        seen = progress.usage()
+        charged = _charged(progress, group.bound)
+        total = Usage.total(charged)
+        exceeded = self._run.meter.settle(
+            group.reservation,
+            Call(
+                kind=self._kind,
+                role=str(self._lane[0]),
+                address=(*request.address, request.child),
+                n=request.n,
+                failed=failed,
+                outcome="cancelled" if cancelled else "failed" if failed == request.n else "ok",
+                error=group.error,
+                seen=seen,
+                charged=total,
+                exact=seen == total,
+                cost=charge(self._engine.spec, charged),
+                started=started,
+                ended=self._run.meter.now(),
+            ),
+        )
+        if exceeded:
+            self._engine.learn(request, progress)
+
+    async def _with_answer(self, candidate: Candidate) -> Candidate:
+        read = await with_answer(candidate, self._run)
+        self._run.meter.candidates[candidate.id] = read
+        return read
+
+
+async def with_answer(candidate: Candidate, run: Run) -> Candidate:
+    """The candidate with its answer read, where it is complete."""
+    if not candidate.complete:
+        return candidate
+    text = "".join(node.text for node in path(candidate, run.meter.candidates))
+    answer, key = await run.read_answer(run.problem, text)
+    return replace(candidate, answer=answer, key=key)
+
+
+class Models(Mapping[str, Model]):
+    """Models by role; a role that was not given falls back to "model" by `get(role)`."""
+
+    def __init__(self, engines: Mapping[str, Engine], run: Run) -> None:
+        self._engines = engines
+        self._run = run
+
+    def __getitem__(self, role: str) -> Model:
+        kind = "judge" if role == "judge" else "sample"
+        return Model(self._engines[role], self._run, (role,), kind=kind)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._engines)
+
+    def __len__(self) -> int:
+        return len(self._engines)
+
+    def role(self, role: str) -> Model:
+        """The model of this role, else the main model under this role's address."""
+        engine = self._engines.get(role, self._engines["model"])
+        return Model(engine, self._run, (role,), kind="judge" if role == "judge" else "sample")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Children of one request that were started together."""
+
+    index: int
+    request: Request
+    draw: Draw
+    bound: Usage
+    reservation: Reservation
+    progress: Progress = field(init=False)
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(n=self.request.n)
+
+    def completions(self) -> list[tuple[int, Completion]]:
+        """The children that are done, with their numbers."""
+        results = enumerate(self.progress.results, start=self.request.child)
+        return [(child, result) for child, result in results if isinstance(result, Completion)]
+
+
+def _charged(progress: Progress, bound: Usage) -> list[Usage]:
+    """The charge of each child: exact where it is done, else as little as is certain to cover it."""
+    charged = []
+    for child, (tokens, result) in enumerate(zip(progress.tokens, progress.results, strict=True)):
+        prompt, cached = _share(progress.prompt, progress.n, child), _share(progress.cached, progress.n, child)
+        if isinstance(result, Completion):
+            charged.append(Usage(prompt=prompt, cached=cached, completion=tokens))
+        elif progress.slack is None:
+            charged.append(Usage(prompt=max(prompt, bound.prompt), completion=max(tokens, bound.completion)))
+        else:
+            most = max(tokens, min(tokens + progress.slack, bound.completion))
+            charged.append(Usage(prompt=prompt, cached=cached, completion=most))
+    return charged
+
+
+def _share(total: int, n: int, child: int) -> int:
+    """Equal whole shares of `total`; the first child takes the remainder."""
+    return total // n + (total % n if child == 0 else 0)
+
+
+def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
+    draw, logprobs = group.draw, completion.logprobs
+    influences = draw.parents if draw.after is None else (draw.after, *draw.parents)
+    return Candidate(
+        address=(*group.request.address, child),
+        parents=tuple(parent.id for parent in influences),
+        continues=draw.after is not None,
+        text=completion.text,
+        tokens=completion.tokens,
+        token_ids=completion.token_ids,
+        logprobs=None if logprobs is None else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
+        finish=completion.finish,
+        complete=completion.finish == "eos" or (completion.finish == "stop" and not draw.step),
+    )

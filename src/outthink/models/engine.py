@@ -1,0 +1,183 @@
+"""What an engine, the thing that runs a language model, must do; the meter stands between it and every strategy.
+
+An engine is asked for n children of one prompt and fills a `Progress` as they grow, so that a cancelled call is
+still accounted for. It never retries, prices or limits: the meter does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from outthink.errors import EngineError
+from outthink.types import Address, Message, Usage
+
+Power = Literal["logprobs", "prefix", "labels", "seed"]
+"""Optional abilities: token logprobs; continuing a given prefix; logprobs of given labels; honouring seeds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    """US dollars per million tokens."""
+
+    prompt: float
+    completion: float
+    cached: float | None = None
+    """None: cached prompt tokens cost as much as others."""
+
+    def usd(self, usage: Usage) -> float:
+        """Dollars for `usage`."""
+        cached = self.prompt if self.cached is None else self.cached
+        fresh = usage.prompt - usage.cached
+        return (fresh * self.prompt + usage.cached * cached + usage.completion * self.completion) / 1e6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """What a transformer's FLOPs depend on.
+
+    Args:
+        parameters: all parameters.
+        layers, hidden: number of blocks, and width of the attention output (heads x head size).
+    """
+
+    parameters: int
+    layers: int = 0
+    hidden: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSpec:
+    """Describes an engine; travels in traces and to other processes.
+
+    Args:
+        name: the model, as in the catalogue or at the endpoint.
+        context: most tokens of prompt and completion together; None where unknown.
+        powers: optional abilities it really has.
+        shape: None where unknown; then FLOPs are not known either.
+        price: None where unknown.
+    """
+
+    name: str
+    context: int | None = None
+    powers: frozenset[Power] = frozenset()
+    shape: Shape | None = None
+    price: Price | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """n samples of one prompt.
+
+    Args:
+        messages: the chat so far; the last one is the user's.
+        prefix_ids: token ids of the assistant's turn to continue (empty: a fresh turn). Needs "prefix".
+        prefix_text: the same as text; its ids are used where the engine speaks ids.
+        n: children wanted.
+        child: index of the first of them (children of one request may be started in several groups).
+        max_tokens: most completion tokens per child.
+        stop: strings that end a child; the string that did stays in the text.
+        logprobs: return the logprob of each sampled token. Needs "logprobs".
+        labels: answer with exactly one of these words and return the logprob of each. Needs "labels".
+        seeds: one per child, 32 bits.
+        address: (role, *lane, request); with the child index, the key of all randomness.
+        problem: id of the problem it is for; with seed and address, the key of a recorded sample.
+        seed: the run's seed.
+    """
+
+    messages: tuple[Message, ...]
+    prefix_ids: tuple[int, ...] = ()
+    prefix_text: str = ""
+    n: int = 1
+    child: int = 0
+    max_tokens: int = 512
+    temperature: float = 0.8
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    labels: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    address: Address = ()
+    problem: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """One finished child.
+
+    Args:
+        text: what was written (prefix not repeated), special tokens removed.
+        tokens: completion tokens, those of end marks included.
+        token_ids, logprobs: per token (nats, before temperature), where known; ids without the end mark, so that
+            they can be continued.
+        finish: "eos", "stop" (a stop string) or "length".
+        labels: logprob of each requested label, same order.
+    """
+
+    text: str
+    tokens: int
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    finish: Literal["eos", "stop", "length"] = "eos"
+    labels: tuple[float, ...] | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """Filled by the engine while it works; the meter may read it at any moment, also after a cancellation.
+
+    Args:
+        n: children of the group.
+        prompt, cached: prompt tokens read for the whole group, and those of them served from a cache.
+        tokens: completion tokens seen, by child.
+        results: by child; None while it runs, an EngineError where it failed.
+        slack: how many more tokens a running child may have produced unseen; None: up to its cap.
+    """
+
+    n: int
+    prompt: int = 0
+    cached: int = 0
+    tokens: list[int] = field(default_factory=list)
+    results: list[Completion | EngineError | None] = field(default_factory=list)
+    slack: int | None = None
+
+    def __post_init__(self) -> None:
+        self.tokens = [0] * self.n
+        self.results = [None] * self.n
+
+    def finish(self, child: int, completion: Completion) -> None:
+        """Child `child` of the group is done."""
+        self.tokens[child] = completion.tokens
+        self.results[child] = completion
+
+    def usage(self) -> Usage:
+        """What has been seen so far."""
+        return Usage(prompt=self.prompt, cached=self.cached, completion=sum(self.tokens))
+
+
+class Engine(Protocol):
+    """Runs a language model."""
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What it is and can do."""
+
+    def bound(self, request: Request) -> Usage:
+        """The most that one child of `request` can use, prefix and forced labels included, nothing cached.
+
+        Raises UsageError where the prompt with `max_tokens` cannot fit the context.
+        """
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        """Produce the children; fill `progress`; return when every child has a result.
+
+        Raises EngineError if the whole group failed. When cancelled it stops the work as soon as it can and
+        lets the cancellation through, with `progress` showing what had been seen.
+        """
+
+    def learn(self, request: Request, progress: Progress) -> None:
+        """Called when a call used more than `bound` promised: promise more from now on."""
+
+    async def close(self) -> None:
+        """Free what it holds; calling it twice is fine."""

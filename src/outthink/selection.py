@@ -1,0 +1,162 @@
+"""Choosing among finished samples: vote, weighted vote, best-of, aggregation of step scores; pure array functions.
+
+Source: Wang et al., Self-Consistency (2022); Li et al. and Cobbe et al. for score-weighted votes and best-of-N, read in
+the reference code of search-and-learn and compute-optimal-tts. Differs from them: INVALID (key -1) neither votes nor
+wins, and ties have a stated order: larger total, larger best score of the answer, shorter mean length, first seen.
+
+All functions take a leading batch shape (..., n), so the same code answers one request and replays a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Aggregation = Literal["last", "min", "prod", "mean"]
+_DIGITS = 12  # totals that differ by less are ties: sums of the same floats in another order differ in the last place
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a rule chose.
+
+    Args:
+        index: (...,) position of the chosen sample; -1 where no sample is valid.
+        share: (...,) the chosen answer's share of all valid weight, in [0, 1].
+    """
+
+    index: NDArray[np.intp]
+    share: NDArray[np.float64]
+
+
+def codes(keys: Sequence[str | None]) -> NDArray[np.intp]:
+    """Canonical keys (n,) as integers in order of first appearance; None (INVALID) is -1."""
+    seen: dict[str, int] = {}
+    return np.array([-1 if key is None else seen.setdefault(key, len(seen)) for key in keys], dtype=np.intp)
+
+
+def numbers(scores: Sequence[float | None]) -> NDArray[np.float64]:
+    """Scores (n,) as floats; a missing one is NaN."""
+    return np.array([np.nan if score is None else score for score in scores], dtype=float)
+
+
+def aggregate(step_scores: ArrayLike, rule: Aggregation = "last") -> NDArray[np.float64]:
+    """One score (...,) per path from the scores (..., T) of its steps.
+
+    "last" suits scores that estimate the final outcome; "prod" and "min" fall with the number of steps, so they must
+    not be compared between different depths. Raises ValueError for an unknown rule or no steps.
+    """
+    scores = np.asarray(step_scores, dtype=float)
+    if scores.ndim == 0 or scores.shape[-1] == 0:
+        raise ValueError("there are no step scores to aggregate")
+    match rule:
+        case "last":
+            return np.asarray(scores[..., -1])
+        case "min":
+            return np.asarray(scores.min(-1))
+        case "prod":
+            return np.asarray(scores.prod(-1))
+        case "mean":
+            return np.asarray(scores.mean(-1))
+    raise ValueError(f"there is no aggregation {rule!r}; use last, min, prod or mean")
+
+
+def majority(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+    """The most frequent answer; keys (..., n), lengths (..., n) in tokens for ties."""
+    return weighted_vote(keys, np.ones(np.shape(keys)), lengths=lengths)
+
+
+def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+    """The answer with the largest sum of weights, represented by its heaviest, then earliest member.
+
+    Args:
+        keys: (..., n) integers; equal means equal answers, -1 is INVALID.
+        weights: (..., n) non-negative; NaN (missing) counts 0.
+        lengths: (..., n) tokens; breaks ties towards the shorter mean.
+
+    Raises ValueError on a negative or infinite weight: map such scores to [0, 1] first.
+    """
+    keys, weights = np.broadcast_arrays(np.asarray(keys, dtype=np.intp), np.nan_to_num(np.asarray(weights, float)))
+    if weights.size and (weights.min() < 0 or not np.isfinite(np.asarray(weights)).all()):
+        raise ValueError(
+            "a weighted vote needs finite scores of at least 0; map others by a sigmoid or a fixed range first"
+        )
+    shape, n = keys.shape[:-1], keys.shape[-1]
+    if n == 0 or keys.size == 0:
+        return Choice(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
+    flat, mass = keys.reshape(-1, n), weights.reshape(-1, n)
+    size = (
+        np.zeros(flat.shape)
+        if lengths is None
+        else np.broadcast_to(np.asarray(lengths, float), keys.shape).reshape(-1, n)
+    )
+    answers = max(int(flat.max()), 0) + 1
+    count = _per_answer(flat, np.ones(flat.shape), answers)
+    total = np.round(_per_answer(flat, mass, answers), _DIGITS)
+    mean_length = _per_answer(flat, size, answers) / np.maximum(count, 1)
+    best, first = _extremes(flat, mass, answers)
+    winner = _first_by(count > 0, total, best, -mean_length, -first)
+    mine = (flat == winner[:, None]) & (winner >= 0)[:, None]
+    index = _first_by(mine, mass)
+    everything = total.sum(-1)
+    won = np.where(winner >= 0, np.take_along_axis(total, np.maximum(winner, 0)[:, None], -1)[:, 0], 0.0)
+    share = np.divide(won, everything, out=np.zeros_like(won), where=everything > 0)
+    return Choice(index.reshape(shape), share.reshape(shape))
+
+
+def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+    """The valid sample with the highest score; ties go to the shorter, then the earlier.
+
+    Args:
+        keys: (..., n) integers, -1 is INVALID.
+        scores: (..., n) any real numbers; NaN (missing) ranks below all others.
+        lengths: (..., n) tokens.
+
+    `share` is the share of the valid samples that have the chosen answer.
+    """
+    keys, scores = np.broadcast_arrays(np.asarray(keys, dtype=np.intp), np.asarray(scores, float))
+    shape, n = keys.shape[:-1], keys.shape[-1]
+    if n == 0 or keys.size == 0:
+        return Choice(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
+    flat = keys.reshape(-1, n)
+    ranked = np.where(np.isnan(scores), -np.inf, scores).reshape(-1, n)
+    size = np.zeros(flat.shape) if lengths is None else np.broadcast_to(np.asarray(lengths, float), keys.shape)
+    valid = flat >= 0
+    index = _first_by(valid, ranked, -size.reshape(-1, n))
+    chosen = np.take_along_axis(flat, np.maximum(index, 0)[:, None], -1)
+    alike = ((flat == chosen) & valid).sum(-1)
+    share = np.where(index >= 0, alike / np.maximum(valid.sum(-1), 1), 0.0)
+    return Choice(index.reshape(shape), share.reshape(shape))
+
+
+def _per_answer(keys: NDArray[np.intp], values: NDArray[np.float64], answers: int) -> NDArray[np.float64]:
+    """Sums (batch, answers) of the values of each answer."""
+    rows = np.arange(len(keys))[:, None] * answers
+    valid = keys >= 0
+    sums = np.bincount((rows + keys)[valid], weights=values[valid], minlength=len(keys) * answers)
+    return np.asarray(sums, dtype=float).reshape(len(keys), answers)
+
+
+def _extremes(
+    keys: NDArray[np.intp], values: NDArray[np.float64], answers: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Largest value and first position (batch, answers) of each answer."""
+    best = np.full((len(keys), answers), -np.inf)
+    first = np.full((len(keys), answers), float(keys.shape[1]))
+    rows, columns = np.nonzero(keys >= 0)
+    np.maximum.at(best, (rows, keys[rows, columns]), values[rows, columns])
+    np.minimum.at(first, (rows, keys[rows, columns]), columns)
+    return best, first
+
+
+def _first_by(allowed: NDArray[np.bool_], *criteria: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Per row, the first allowed column that is largest by the criteria in order; -1 where none is allowed."""
+    left = allowed.copy()
+    for values in criteria:
+        largest = np.where(left, values, -np.inf).max(-1, keepdims=True)
+        left &= (values == largest) | np.isneginf(largest)
+    return np.where(left.any(-1), left.argmax(-1), -1)

@@ -1,0 +1,47 @@
+"""The table of strategies: one line a method, imported only when it is used.
+
+A strategy is a frozen, keyword-only dataclass whose fields are its hyperparameters and whose coroutine `run` names
+the resources it needs. From outside, pass any such object, or "module:Name".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from outthink.types import Candidate
+
+STRATEGIES = {
+    "greedy": "outthink.strategies.parallel.greedy:Greedy",
+    "best_of_n": "outthink.strategies.parallel.best_of_n:BestOfN",
+    "self_consistency": "outthink.strategies.parallel.self_consistency:SelfConsistency",
+    "weighted_best_of_n": "outthink.strategies.parallel.weighted_best_of_n:WeightedBestOfN",
+    "fusion": "outthink.strategies.collective.fusion:Fusion",
+    "revision": "outthink.strategies.sequential.revision:Revision",
+    "rebase": "outthink.strategies.search.rebase:Rebase",
+    "a_star": "outthink.strategies.search.a_star:AStar",
+}
+
+
+class Report(Protocol):
+    """How a strategy says what it would answer now; the last report is the result."""
+
+    def __call__(
+        self,
+        candidates: Sequence[Candidate],
+        *,
+        chosen: Candidate | None,
+        scores: Sequence[float | None] | None = None,
+        confidence: float | None = None,
+    ) -> None:
+        """Report the candidates it chose among, their scores, the one it chose (None: none is valid)."""
+
+
+class Strategy(Protocol):
+    """What `solve` runs. `run(problem, report, *, <resources by name>)` is looked up, not typed here."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def run(self) -> Any:
+        """The coroutine function that runs the method on one problem."""

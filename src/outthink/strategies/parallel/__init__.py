@@ -1,0 +1,1 @@
+"""Methods that draw complete samples independently of each other."""

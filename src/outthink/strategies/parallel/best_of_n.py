@@ -1,0 +1,53 @@
+"""Best-of-N: sample n answers and return the one that the verifier scores highest.
+
+Source: Cobbe et al., Training Verifiers to Solve Math Word Problems (2021), from memory; aggregation of step scores as
+read in the code of search-and-learn. Differs: unfinished and unreadable samples cannot win; ties go to the shorter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outthink.model import Model
+from outthink.rewards import Scores
+from outthink.selection import Aggregation
+from outthink.strategies import Report
+from outthink.strategies.choosing import by_best, by_majority, need_scorer, sample_scores
+from outthink.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfN:
+    """The sample with the highest score.
+
+    Args:
+        n: samples drawn (N); at least 1.
+        aggregate: how a PRM's step scores become one score (last, min, prod, mean); a verifier needs none.
+        delimiter: where steps end, for a PRM.
+    """
+
+    n: int = 16
+    aggregate: Aggregation = "last"
+    delimiter: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, not {self.n}")
+
+    async def run(
+        self,
+        problem: Problem,
+        report: Report,
+        *,
+        model: Model,
+        verifier: Scores | None = None,
+        prm: Scores | None = None,
+    ) -> None:
+        """The majority is reported first, so that it stands if the scores cannot be paid for."""
+        need_scorer(verifier, prm)
+        samples = await model.sample(problem, self.n)
+        chosen, share = by_majority(samples)
+        report(samples, chosen=chosen, confidence=share)
+        scores = await sample_scores(problem, samples, verifier, prm, self.aggregate, self.delimiter)
+        chosen, share = by_best(samples, scores)
+        report(samples, chosen=chosen, scores=scores, confidence=share)

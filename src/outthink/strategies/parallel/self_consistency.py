@@ -1,0 +1,35 @@
+"""Self-consistency: sample n answers and return the most frequent one.
+
+Source: Wang et al., Self-Consistency Improves Chain of Thought Reasoning (2022), from memory; selection rules as read
+in the code of search-and-learn and compute-optimal-tts. Differs: unfinished and unreadable samples do not vote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outthink.model import Model
+from outthink.strategies import Report
+from outthink.strategies.choosing import by_majority
+from outthink.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfConsistency:
+    """Majority vote over n samples.
+
+    Args:
+        n: samples drawn; at least 1.
+    """
+
+    n: int = 16
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, not {self.n}")
+
+    async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
+        """One batch, one vote."""
+        samples = await model.sample(problem, self.n)
+        chosen, share = by_majority(samples)
+        report(samples, chosen=chosen, confidence=share)

@@ -1,0 +1,53 @@
+"""Weighted best-of-N: sum the scores of equal answers and return the heaviest answer.
+
+Source: Li et al., Making Language Models Better Reasoners with Step-Aware Verifier (2022), from memory; rules as
+read in the code of search-and-learn and compute-optimal-tts. Differs: scores must be at least 0, missing ones weigh 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outthink.model import Model
+from outthink.rewards import Scores
+from outthink.selection import Aggregation
+from outthink.strategies import Report
+from outthink.strategies.choosing import by_majority, by_weighted_vote, need_scorer, sample_scores
+from outthink.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedBestOfN:
+    """Majority vote with the scores as weights.
+
+    Args:
+        n: samples drawn (N); at least 1.
+        aggregate: how a PRM's step scores become one score (last, min, prod, mean); a verifier needs none.
+        delimiter: where steps end, for a PRM.
+    """
+
+    n: int = 16
+    aggregate: Aggregation = "last"
+    delimiter: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, not {self.n}")
+
+    async def run(
+        self,
+        problem: Problem,
+        report: Report,
+        *,
+        model: Model,
+        verifier: Scores | None = None,
+        prm: Scores | None = None,
+    ) -> None:
+        """The majority is reported first, so that it stands if the scores cannot be paid for."""
+        need_scorer(verifier, prm)
+        samples = await model.sample(problem, self.n)
+        chosen, share = by_majority(samples)
+        report(samples, chosen=chosen, confidence=share)
+        scores = await sample_scores(problem, samples, verifier, prm, self.aggregate, self.delimiter)
+        chosen, share = by_weighted_vote(samples, scores)
+        report(samples, chosen=chosen, scores=scores, confidence=share)

@@ -1,0 +1,1 @@
+"""Methods that grow solutions step by step under a process reward."""

@@ -1,0 +1,73 @@
+"""REBASE, reward balanced search: every open path gets children in proportion to softmax(process reward / T).
+
+Source: Wu et al., Inference Scaling Laws (arXiv 2408.00724), read in the authors' released code and its
+re-implementations. Differs from the code: the token cap holds for the whole path and not for a step; in the last
+round open paths are sampled to their end rather than dropped; among equal scores the earlier path comes first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, get_args
+
+from outthink.model import Model
+from outthink.resampling import sequential_ceil
+from outthink.rewards import Scores
+from outthink.rng import Rng
+from outthink.selection import Aggregation
+from outthink.strategies import Report
+from outthink.strategies.search.loop import Rounds, search
+from outthink.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebase:
+    """Search by levels with a balanced width; score-weighted vote over the finished paths.
+
+    Args:
+        width: solutions sought (N); at least 1.
+        balance: temperature T_b of the softmax over rewards in [0, 1], above 0: towards 0 the best path takes all
+            children, and with a very large one the search is N independent samples.
+        max_step_tokens: most tokens of one step.
+        delimiter: ends a step.
+        aggregate: how the step rewards of a path become its weight in the vote (last, min, prod, mean); children are
+            always allotted by the last one.
+        max_depth: most rounds; 1 samples whole answers.
+    """
+
+    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
+
+    width: int = 16
+    balance: float = 0.2
+    max_step_tokens: int = 256
+    delimiter: str = "\n\n"
+    aggregate: Aggregation = "last"
+    max_depth: int = 25
+
+    def __post_init__(self) -> None:
+        for name in ("width", "max_step_tokens", "max_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not (math.isfinite(self.balance) and self.balance > 0):
+            raise ValueError(f"balance must be a number above 0, not {self.balance}")
+        if not self.delimiter:
+            raise ValueError("delimiter must not be empty")
+        if self.aggregate not in get_args(Aggregation):
+            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
+
+    async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
+        """One level at a time; a level waits for its slowest step."""
+        counts = partial(sequential_ceil, temperature=self.balance)
+        await search(
+            Rounds(counts, self.width, max_rounds=self.max_depth),
+            problem,
+            report,
+            model=model,
+            prm=prm,
+            rng=rng,
+            max_step_tokens=self.max_step_tokens,
+            delimiter=self.delimiter,
+            aggregate=self.aggregate,
+        )

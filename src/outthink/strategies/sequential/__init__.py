@@ -1,0 +1,1 @@
+"""Methods in which an attempt sees the attempts before it."""

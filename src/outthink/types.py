@@ -1,0 +1,369 @@
+"""Plain frozen data that every other module exchanges: problem, candidate, round, call, trace, budget.
+
+Nothing here does I/O, and nothing here knows the gold answer: an example (problem and grader) lives in `tasks`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+SCHEMA = 1
+"""Version of the trace's JSON form; a reader refuses another one."""
+
+AnswerKind = Literal["math", "choice", "code", "text"]
+Finish = Literal["eos", "stop", "length", "cancelled"]
+Stopped = Literal["finished", "budget", "deadline", "cancelled", "overrun", "error"]
+Address = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One part of a message: text, or a reference to media (never the bytes themselves)."""
+
+    kind: Literal["text", "image", "audio", "file"] = "text"
+    text: str = ""
+    reference: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn of the conversation that poses the problem."""
+
+    role: Literal["system", "user", "assistant"] = "user"
+    content: str | tuple[Part, ...] = ""
+
+    @property
+    def text(self) -> str:
+        """The text of the message; media parts are left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if part.kind == "text")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """What a strategy is asked to solve: messages, and how its answers are read; never the gold answer.
+
+    Args:
+        id: unique within a task; part of every random address.
+        messages: the conversation, oldest first; the last one is the user's.
+        answer: how answers are read and compared (see `answers`).
+        options: labels of a multiple-choice question, such as ("A", "B", "C").
+        question: the bare question, without the instructions of a prompt template (for judges and reports).
+        context_id: names a context shared by several problems (retrieval, sleep-time compute).
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: AnswerKind = "math"
+    options: tuple[str, ...] = ()
+    question: str = ""
+    context_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.question and self.messages:
+            object.__setattr__(self, "question", self.messages[-1].text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How samples are drawn where the strategy does not say otherwise.
+
+    Args:
+        temperature: 0 is greedy; at least 0.
+        top_p: nucleus mass in (0, 1].
+        max_tokens: most completion tokens of one complete sample; at least 1.
+    """
+
+    temperature: float = 0.8
+    top_p: float = 1.0
+    max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature must be a number of at least 0, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Tokens of one or more calls.
+
+    Args:
+        prompt: prompt tokens, cached ones included (the convention of OpenAI's API).
+        cached: those of them that were served from a prefix cache.
+        completion: tokens the model wrote.
+    """
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt=self.prompt + other.prompt,
+            cached=self.cached + other.cached,
+            completion=self.completion + other.completion,
+        )
+
+    @property
+    def tokens(self) -> int:
+        """What a budget in tokens counts: tokens read (not from cache) and written."""
+        return self.prompt - self.cached + self.completion
+
+    @staticmethod
+    def total(usages: Iterable[Usage]) -> Usage:
+        """The sum of several usages."""
+        total = Usage()
+        for usage in usages:
+            total = total + usage
+        return total
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A node: a complete sample, or one reasoning step with its parents.
+
+    Args:
+        address: where its randomness and its identity come from: (role, *lane, request, child).
+        parents: ids of the candidates it was made from (several for fusion and debate).
+        continues: its text continues that of parents[0], as a reasoning step does.
+        text: this segment only; the whole text is the join along the candidates it continues.
+        tokens: completion tokens of this segment.
+        token_ids, logprobs: of this segment, where the engine gives them (nats, untempered).
+        finish: "eos" the model ended; "stop" a stop string; "length" cut by a cap; "cancelled".
+        complete: a whole answer that ended by itself; a truncated one is not.
+        answer: the answer read from the whole text, as displayed; None where nothing could be read.
+        key: canonical key of the answer; equal keys are equal answers; None is INVALID and never votes.
+        artifact: reference to a payload that is not text.
+    """
+
+    address: Address
+    parents: tuple[str, ...] = ()
+    continues: bool = False
+    text: str = ""
+    tokens: int = 0
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    finish: Finish = "eos"
+    complete: bool = True
+    answer: str | None = None
+    key: str | None = None
+    artifact: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The address as one string, unique within a trace."""
+        return "/".join(str(part) for part in self.address)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """What a strategy answered at one moment, and what had been charged by then.
+
+    Args:
+        candidates: ids of the candidates it chose among.
+        scores: one per candidate, None where a score is missing; None where the method has none.
+        chosen: id of the candidate it would return; None if none is valid.
+        answer: that candidate's answer; None is INVALID.
+        confidence: the method's own share or score in [0, 1]; not a calibrated probability.
+        cost: charged so far by unit (tokens, usd, flops ...).
+        at: seconds since the start.
+    """
+
+    candidates: tuple[str, ...] = ()
+    scores: tuple[float | None, ...] | None = None
+    chosen: str | None = None
+    answer: str | None = None
+    key: str | None = None
+    confidence: float | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+    at: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One metered piece of work.
+
+    Args:
+        kind: "sample", "judge", "verify", "embed", "execute" ...
+        role: which model or resource did it.
+        address: the address of its first child.
+        n: children (samples, scores) in it; `failed` of them came to nothing.
+        phase: "solve", or "offline" for work done before the question arrived.
+        scope: whom it serves: "problem", "context" or "run".
+        outcome: "ok", "failed" or "cancelled".
+        error: why it failed, for people; never part of an answer.
+        seen: tokens that were seen to be produced (seen <= true).
+        charged: tokens that are charged (true <= charged); equal to `seen` where `exact`.
+        cost: charged amount by unit.
+        started, ended: seconds since the start of the problem.
+    """
+
+    kind: str
+    role: str
+    address: Address
+    n: int = 1
+    failed: int = 0
+    phase: Literal["solve", "offline"] = "solve"
+    scope: Literal["problem", "context", "run"] = "problem"
+    outcome: Literal["ok", "failed", "cancelled"] = "ok"
+    error: str | None = None
+    seen: Usage = Usage()
+    charged: Usage = Usage()
+    exact: bool = True
+    cost: Mapping[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    ended: float = 0.0
+
+
+_UNITS = {
+    "token": "tokens", "tokens": "tokens", "tok": "tokens",
+    "usd": "usd", "$": "usd",
+    "s": "seconds", "sec": "seconds", "second": "seconds", "seconds": "seconds",
+    "flop": "flops", "flops": "flops",
+}  # fmt: skip
+_SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMGTP]?)\s*-?\s*([A-Za-z$_]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits by unit, every one enforced: tokens, usd, seconds, flops, and any unit a resource counts.
+
+    A budget without limits allows everything. Raises ValueError on a limit that is not a positive number.
+    """
+
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for unit, limit in self.limits.items():
+            if not (math.isfinite(limit) and limit > 0):
+                raise ValueError(f"the budget of {unit} must be a positive number, not {limit}")
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read "20k-tokens,8s,0.01usd"; raises ValueError with the accepted form."""
+        limits: dict[str, float] = {}
+        for part in text.split(","):
+            match = _AMOUNT.fullmatch(part.strip())
+            unit = _UNITS.get(match[3]) if match else None
+            if match is None or unit is None:
+                raise ValueError(
+                    f"cannot read the budget {part.strip()!r}; write amounts like 20k-tokens,8s,0.01usd,2T-flops"
+                )
+            if unit in limits:
+                raise ValueError(f"the budget names {unit} twice; give each unit once")
+            limits[unit] = float(match[1]) * _SCALE[match[2]]
+        return cls(limits)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{limit:,.10g} {unit}" for unit, limit in self.limits.items()) or "no limit"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """Everything that happened on one problem, as one JSON line.
+
+    `candidates` and `calls` are sorted by address, so a trace does not depend on the order of arrival.
+    The answer is that of the last round.
+
+    Args:
+        strategy: {"name": ..., hyperparameters}.
+        resources: {"model": engine name, ...} by role, versions of stateful resources included.
+        stopped: why it ended; `error` says more where that is "error".
+        schema: version of this form.
+    """
+
+    problem: str
+    strategy: Mapping[str, Any]
+    seed: int
+    sampling: Sampling
+    budget: Budget
+    resources: Mapping[str, str]
+    candidates: tuple[Candidate, ...]
+    rounds: tuple[Round, ...]
+    calls: tuple[Call, ...]
+    stopped: Stopped
+    error: str | None = None
+    seconds: float = 0.0
+    schema: int = SCHEMA
+
+    @property
+    def answer(self) -> str | None:
+        """The final answer as displayed; None is INVALID."""
+        return self.rounds[-1].answer if self.rounds else None
+
+    @property
+    def key(self) -> str | None:
+        """Canonical key of the final answer."""
+        return self.rounds[-1].key if self.rounds else None
+
+    @property
+    def confidence(self) -> float | None:
+        """The method's own confidence in the final answer, in [0, 1]."""
+        return self.rounds[-1].confidence if self.rounds else None
+
+    @property
+    def text(self) -> str | None:
+        """The whole text of the chosen candidate."""
+        chosen = self.rounds[-1].chosen if self.rounds else None
+        return None if chosen is None else self.whole_text(chosen)
+
+    def whole_text(self, candidate_id: str) -> str:
+        """The text of a candidate, joined with the texts it continues."""
+        by_id = {candidate.id: candidate for candidate in self.candidates}
+        return "".join(node.text for node in path(by_id[candidate_id], by_id))
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Charged amount by unit, summed over all calls; seconds are wall-clock."""
+        total: dict[str, float] = {}
+        for call in self.calls:
+            for unit, amount in call.cost.items():
+                total[unit] = total.get(unit, 0.0) + amount
+        total["seconds"] = self.seconds
+        return total
+
+    @property
+    def usage(self) -> Usage:
+        """Charged tokens of all calls."""
+        return Usage.total(call.charged for call in self.calls)
+
+    def to_json(self) -> str:
+        """One line of JSON, without loss."""
+        return _trace_adapter().dump_json(self).decode()
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Trace:
+        """Read a line; raises ValueError on another schema version or a damaged line."""
+        raw = json.loads(line)
+        version = raw.get("schema") if isinstance(raw, dict) else None
+        if version != SCHEMA:
+            raise ValueError(f"this trace has schema version {version}, this program reads version {SCHEMA}")
+        trace: Trace = _trace_adapter().validate_python(raw)
+        return trace
+
+
+def path(node: Candidate, by_id: Mapping[str, Candidate]) -> list[Candidate]:
+    """The segments from the first to `node` whose texts join to the whole text."""
+    segments = [node]
+    while segments[-1].continues:
+        segments.append(by_id[segments[-1].parents[0]])
+    return segments[::-1]
+
+
+@lru_cache
+def _trace_adapter() -> Any:
+    from pydantic import TypeAdapter  # here, because importing pydantic is slow
+
+    return TypeAdapter(Trace)

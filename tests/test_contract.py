@@ -1,0 +1,252 @@
+"""Every strategy in the table keeps the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from outthink.errors import BudgetTooSmall, EngineError, NothingCameBack
+from outthink.models.engine import Completion, Progress, Request
+from outthink.models.scripted import ScriptedEngine
+from outthink.names import load
+from outthink.solve import RESOURCES, make_strategy, solve_async
+from outthink.strategies import STRATEGIES
+from outthink.types import Call, Sampling, Trace, Usage
+from tests.toys import problem
+from tests.virtual import run
+
+SMALL: dict[str, dict[str, Any]] = {
+    "best_of_n": {"n": 4},
+    "self_consistency": {"n": 4},
+    "weighted_best_of_n": {"n": 4},
+    "fusion": {"n": 4},
+    "revision": {"n_chains": 2, "chain_length": 3},
+    "rebase": {"width": 4},
+    "a_star": {"k": 3},
+}
+"""Hyperparameters that keep the tests quick."""
+
+ONE: dict[str, dict[str, Any]] = {
+    "best_of_n": {"n": 1},
+    "self_consistency": {"n": 1},
+    "weighted_best_of_n": {"n": 1},
+    "fusion": {"n": 1},
+    "revision": {"n_chains": 1, "chain_length": 1},
+    "rebase": {"width": 1},
+    "a_star": {"k": 1},
+}
+"""The setting at which a method is one sample."""
+
+every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
+
+
+def stepper(request: Request, child: int, rng: np.random.Generator) -> str:
+    """Solves in three steps of varying length; one answer in two is right."""
+    if request.labels:
+        raise AssertionError("no judge is in play")
+    done = request.prefix_text.count("\n\n")
+    text = ""
+    for step in range(done, 3):
+        text += f"step {step} " + "x" * int(rng.integers(0, 20)) + "\n\n"
+    return text + f"#### {42 if rng.random() < 0.5 else int(rng.integers(3))}"
+
+
+async def solve(name: str, engine: ScriptedEngine, parameters: dict[str, Any] | None = None, **options: Any) -> Trace:
+    given = SMALL.get(name, {}) if parameters is None else parameters
+    options.setdefault("sampling", Sampling(max_tokens=120))
+    return await solve_async(
+        problem(), make_strategy(name, given), model=engine, verifier="confidence", prm="confidence", **options
+    )
+
+
+def without_times(trace: Trace) -> Trace:
+    calls = tuple(dataclasses.replace(call, started=0.0, ended=0.0) for call in trace.calls)
+    rounds = tuple(dataclasses.replace(answered, at=0.0) for answered in trace.rounds)
+    return dataclasses.replace(trace, calls=calls, rounds=rounds, seconds=0.0)
+
+
+@every_strategy
+def test_names_only_known_resources_with_their_annotation(name: str) -> None:
+    strategy = load(STRATEGIES[name])
+    assert dataclasses.is_dataclass(strategy)
+    assert strategy.__dataclass_params__.frozen  # type: ignore[attr-defined]  # every dataclass has it
+    keywords = [p for p in inspect.signature(strategy.run).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for parameter in keywords:
+        assert parameter.name in RESOURCES
+        assert str(parameter.annotation).removesuffix(" | None") == RESOURCES[parameter.name][0]
+
+
+@every_strategy
+def test_same_seed_same_trace_whatever_finishes_first(name: str) -> None:
+    delays = random.Random(5)
+    slow = ScriptedEngine(stepper, latency=lambda request, child: delays.random())
+    first = run(solve(name, ScriptedEngine(stepper), seed=3))
+    assert without_times(run(solve(name, slow, seed=3))) == without_times(first)
+    if len(first.candidates) > 1:  # greedy too is random here: the scripted model ignores the temperature
+        assert without_times(run(solve(name, ScriptedEngine(stepper), seed=4))).candidates != first.candidates
+
+
+@every_strategy
+def test_charged_tokens_are_produced_tokens(name: str) -> None:
+    trace = run(solve(name, ScriptedEngine(stepper)))
+    assert trace.usage.completion == sum(candidate.tokens for candidate in trace.candidates)
+    assert trace.cost["tokens"] == trace.usage.tokens
+    assert all(call.exact and call.seen == call.charged for call in trace.calls)
+    assert trace.stopped == "finished"
+    assert trace.answer is not None
+
+
+@every_strategy
+@pytest.mark.parametrize("limit", [140, 200, 333, 500, 1000])
+def test_never_over_the_budget_and_still_an_answer(name: str, limit: int) -> None:
+    trace = run(solve(name, ScriptedEngine(stepper), budget=f"{limit}-tokens"))
+    assert trace.cost["tokens"] <= limit
+    assert trace.candidates
+    finished = [candidate for candidate in trace.candidates if candidate.complete and candidate.key is not None]
+    assert (trace.answer is not None) == bool(finished)
+
+
+@every_strategy
+def test_a_budget_below_one_sample_is_refused_before_any_call(name: str) -> None:
+    calls: list[Call] = []
+    with pytest.raises(BudgetTooSmall, match="at least 132 tokens"):
+        run(solve(name, ScriptedEngine(stepper), budget="131-tokens", on_call=calls.append))
+    assert not calls
+
+
+@every_strategy
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])
+def test_a_deadline_keeps_what_was_finished_and_charges_the_rest(name: str, seconds: float) -> None:
+    engine = ScriptedEngine(stepper, latency=lambda request, child: 1.0)
+    trace = run(solve(name, engine, budget=f"{seconds}s"))
+    assert trace.seconds <= seconds + 1e-6
+    if trace.stopped != "finished":
+        assert trace.stopped == "deadline"
+    for call in trace.calls:
+        assert call.seen.completion <= call.charged.completion
+
+
+@every_strategy
+def test_stops_when_asked_to(name: str) -> None:
+    async def go() -> Trace:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(1.5, stop.set)
+        engine = ScriptedEngine(stepper, latency=lambda request, child: 1.0 + child)
+        return await solve(name, engine, stop=stop)
+
+    trace = run(go())
+    assert trace.stopped in ("cancelled", "finished")
+    assert trace.seconds <= 1.5 + 1e-6
+
+
+@every_strategy
+def test_a_cancellation_from_outside_gets_through_and_everything_is_settled(name: str) -> None:
+    calls: list[Call] = []
+
+    async def go() -> None:
+        engine = ScriptedEngine(stepper, latency=lambda request, child: 5.0)
+        task = asyncio.create_task(solve(name, engine, on_call=calls.append))
+        await asyncio.sleep(1.0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(asyncio.all_tasks()) == 1
+
+    run(go())
+    assert calls
+    assert all(call.outcome == "cancelled" for call in calls)
+
+
+@every_strategy
+def test_survives_failed_samples(name: str) -> None:
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
+        if request.address[-1] == 0 and child == 1:
+            return EngineError("the connection was lost")
+        return stepper(request, child, rng)
+
+    trace = run(solve(name, ScriptedEngine(reply)))
+    assert trace.answer is not None
+    assert "connection" not in (trace.text or "")
+    if name not in ("greedy", "revision"):  # they draw single samples
+        assert any(call.failed for call in trace.calls)
+
+
+@every_strategy
+def test_a_dead_model_raises_with_the_cause_and_the_bill(name: str) -> None:
+    engine = ScriptedEngine(lambda request, child, rng: EngineError("the endpoint is gone"))
+    with pytest.raises(NothingCameBack, match="the endpoint is gone") as caught:
+        run(solve(name, engine))
+    assert caught.value.trace is not None
+    assert caught.value.trace.calls
+
+
+@every_strategy
+def test_one_sample_is_one_sample(name: str) -> None:
+    trace = run(solve(name, ScriptedEngine(stepper), ONE.get(name, {})))
+    plain = run(solve_async(problem(), make_strategy("self_consistency", {"n": 1}),
+                            model=ScriptedEngine(stepper)))  # fmt: skip
+    complete = [candidate for candidate in trace.candidates if candidate.complete]
+    assert len(complete) == 1
+    assert trace.text is not None
+    assert plain.text is not None
+    if len(trace.candidates) == 1 and trace.candidates[0].address == plain.candidates[0].address:
+        assert trace.text == plain.text
+
+
+class Liar(ScriptedEngine):
+    """Writes more than it was allowed to, and says so afterwards."""
+
+    learned = 0
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        await super().generate(request, progress)
+        progress.finish(0, Completion(text="#### 42", tokens=5000))
+
+    def learn(self, request: Request, progress: Progress) -> None:
+        self.learned += 1
+
+
+@every_strategy
+def test_an_engine_that_overran_is_charged_and_nothing_further_starts(name: str) -> None:
+    engine = Liar(stepper)
+    trace = run(solve(name, engine, budget="2k-tokens"))
+    assert trace.stopped == "overrun"
+    assert trace.cost["tokens"] >= 5000
+    assert engine.learned == sum(call.charged.completion >= 5000 for call in trace.calls)
+    assert len({call.address[:-1] for call in trace.calls}) <= 2  # what had been started before the overrun was seen
+
+
+def test_a_cancelled_call_is_charged_at_least_what_was_really_produced() -> None:
+    class Hiding(ScriptedEngine):
+        true = 0
+
+        async def generate(self, request: Request, progress: Progress) -> None:
+            progress.slack = 9
+            for number in range(1, request.max_tokens):
+                await asyncio.sleep(0.1)
+                self.true += request.n
+                if number % 10 == 0:
+                    progress.tokens = [number] * request.n
+
+    for tenths in range(3, 60, 4):
+        engine = Hiding(stepper)
+        trace = run(solve("self_consistency", engine, {"n": 3}, budget=f"{tenths / 10 + 0.05}s"))
+        assert (trace.answer, trace.stopped) == (None, "deadline")
+        (call,) = trace.calls
+        assert call.seen.completion <= engine.true <= call.charged.completion
+        assert not call.exact
+
+
+def test_an_engine_that_shows_nothing_is_charged_the_worst_case() -> None:
+    class Silent(ScriptedEngine):
+        async def generate(self, request: Request, progress: Progress) -> None:
+            await asyncio.sleep(100)
+
+    trace = run(solve("self_consistency", Silent(stepper), {"n": 3}, budget="1s"))
+    assert trace.usage == Usage(prompt=3 * 12, completion=3 * 120)
