@@ -80,7 +80,7 @@ def start(folder: Path) -> tuple[int, int]:
     listen, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write = in_pieces
+        os.write = in_pieces  # type: ignore[assignment]  # it takes bytes only, which is what it is given
         try:
             asyncio.run(run(folder, tell))
         except BaseException:
@@ -110,7 +110,7 @@ def main(folder: Path, seed: int, kills: int) -> None:
         end = content.rfind(b"\n") + 1
         torn += end < len(content)
         new = [json.loads(line)["problem"] for line in content[len(whole) : end].splitlines()]
-        assert len(set(new)) == len(new) and not known & set(new), "a finished problem was done again"
+        assert len({*known, *new}) == len(known) + len(new), "a finished problem was done again"
         assert set(told) <= set(new), "a problem was said to be finished and is not there"
         fruitful += bool(new)
         whole, known = content[:end], known | set(new)

@@ -309,7 +309,7 @@ def test_damage_in_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another version"):
         list(read_results(tmp_path))
     (tmp_path / RESULTS).write_bytes(content.replace(b'"finished"', b'"fnord"'))
-    with pytest.raises(UsageError, match="Line 1 .* damaged"):
+    with pytest.raises(UsageError, match=r"Line 1 .* damaged"):
         list(read_results(tmp_path))
     (tmp_path / RUN).unlink()
     with pytest.raises(UsageError, match="There is no run"):

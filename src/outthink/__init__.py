@@ -1,8 +1,9 @@
 """Outthink spends inference compute where it pays: test-time scaling under an enforced budget, with one honest ledger.
 
->>> import outthink
->>> trace = outthink.solve("What is 17 * 23?", "self_consistency", model="qwen2.5-coder-0.5b-instruct")  # doctest: +SKIP
->>> trace.answer, trace.cost  # doctest: +SKIP
+    import outthink
+
+    trace = outthink.solve("What is 17 * 23?", "self_consistency", model="qwen2.5-coder-0.5b-instruct")
+    trace.answer, trace.cost
 
 Names are imported when they are first used, so that importing the package is quick.
 """

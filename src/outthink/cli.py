@@ -1,4 +1,4 @@
-"""The command line: solve, bench, pool, compare, merge, strategies, models."""
+"""The command line: solve, bench, pool, report, merge, strategies, models."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, runtime_checkable
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from outthink.meter import Meter
     from outthink.models.engine import Engine, Price
     from outthink.strategies import Strategy
+    from outthink.tasks import Example
     from outthink.types import Sampling, Trace
 
 T = TypeVar("T")
@@ -128,7 +130,7 @@ def solve(
     sampling, limits, priced = _sampling(temperature, top_p, max_tokens), _budget(budget), _price(price)
 
     async def go(stop: asyncio.Event) -> Trace:
-        with _engines(model, role, priced) as engines:
+        async with _engines(model, role, priced) as engines:
             watch = None if as_json else _watcher()
             try:
                 return await solve_async(
@@ -147,8 +149,6 @@ def solve(
             finally:
                 if watch:
                     watch.stop()
-                for engine in engines.values():
-                    await engine.close()
 
     found = _interruptible(go)
     if trace is not None:
@@ -157,6 +157,192 @@ def solve(
     typer.echo(_as_json(found)) if as_json else _print_trace(found)
     if found.answer is None:
         raise typer.Exit(3)
+
+
+TaskArgument = Annotated[
+    str, typer.Argument(help="gsm8k, math500, gym:NAME?key=value, or your own .jsonl with question and answer.")
+]
+FileOption = Annotated[Path | None, typer.Option("--file", help="The file of gsm8k or math500.")]
+SplitOption = Annotated[str, typer.Option(help="Split of the task.")]
+LimitOption = Annotated[int | None, typer.Option(help="Take only the first so many problems of the fixed order.")]
+ConcurrencyOption = Annotated[int, typer.Option(help="Most problems at once.")]
+
+
+@app.command(context_settings=HYPERPARAMETERS)
+def bench(
+    context: typer.Context,
+    task: TaskArgument,
+    strategy: StrategyOption = "self_consistency",
+    model: ModelOption = DEFAULT_MODEL,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run directory; a part of the same run in it is gone on with.")
+    ] = None,
+    budget: BudgetOption = None,
+    verifier: VerifierOption = None,
+    prm: PrmOption = None,
+    role: RoleOption = None,
+    answer: AnswerOption = None,
+    prompt_template: TemplateOption = None,
+    file: FileOption = None,
+    split: SplitOption = "test",
+    limit: LimitOption = None,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 1.0,
+    max_tokens: MaxTokensOption = 512,
+    seed: SeedOption = 0,
+    price: PriceOption = None,
+    concurrency: ConcurrencyOption = 16,
+    shard: Annotated[str | None, typer.Option(help="I/K takes every K-th problem from the I-th, from 0.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a strategy over the problems of a task; interrupted runs are gone on with by the same command."""
+    from outthink.bench.run import Standing
+    from outthink.bench.run import bench as run_bench
+
+    chosen = _strategy(strategy, context)
+    examples = _load(task, file, split, limit, prompt_template, answer, seed)
+    sampling, limits, priced, part = (
+        _sampling(temperature, top_p, max_tokens),
+        _budget(budget),
+        _price(price),
+        _shard(shard),
+    )
+    folder = out or Path("runs", _file_name(f"{task}-{strategy}" + (f"-{verifier or prm}" if verifier or prm else "")))
+
+    async def go(stop: asyncio.Event) -> Any:
+        async with _engines(model, role, priced) as engines:
+            with _bar() as bar:
+                told = False
+
+                def progress(standing: Standing) -> None:
+                    nonlocal told
+                    before = standing.before
+                    if not told and before.done:
+                        _note(f"Going on: {len(before.done)} problems are finished.")
+                    if not told and before.interrupted:
+                        lost = ", ".join(f"{amount:,.6g} {unit}" for unit, amount in before.lost.items())
+                        _note(f"{before.interrupted} problems were cut off and begin anew; paid again: {lost}.")
+                    told = True
+                    bar(standing.done, standing.total)
+
+                return await run_bench(
+                    examples,
+                    chosen,
+                    store=folder,
+                    model=engines["model"],
+                    models={name: engine for name, engine in engines.items() if name != "model"},
+                    verifier=verifier,
+                    prm=prm,
+                    budget=limits,
+                    sampling=sampling,
+                    seed=seed,
+                    task=task,
+                    shard=part,
+                    concurrency=concurrency,
+                    on_progress=progress,
+                    stop=stop,
+                )
+
+    found = _interruptible(go)
+    _print_summaries({str(folder): found}, as_json)
+    if found.problems < found.planned:
+        _note(f"{found.planned - found.problems} problems are left: run the same command again to go on.")
+        raise typer.Exit(130)
+
+
+@app.command()
+def pool(
+    task: TaskArgument,
+    n: Annotated[int, typer.Option(help="Samples per problem.")] = 32,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    answer: AnswerOption = None,
+    prompt_template: TemplateOption = None,
+    file: FileOption = None,
+    split: SplitOption = "test",
+    limit: LimitOption = None,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 1.0,
+    max_tokens: MaxTokensOption = 512,
+    seed: SeedOption = 0,
+    price: PriceOption = None,
+    concurrency: ConcurrencyOption = 16,
+) -> None:
+    """Record many samples per problem with token ids and logprobs; `--model FILE` plays them back."""
+    from outthink.bench.pool import Recorded, record_pool
+
+    examples = _load(task, file, split, limit, prompt_template, answer, seed)
+    sampling, priced = _sampling(temperature, top_p, max_tokens), _price(price)
+    path = out or Path(_file_name(f"pool-{task}") + ".jsonl")
+
+    async def go(stop: asyncio.Event) -> Recorded:
+        async with _engines(model, None, priced) as engines:
+            with _bar() as bar:
+                return await record_pool(
+                    examples,
+                    n=n,
+                    model=engines["model"],
+                    path=path,
+                    sampling=sampling,
+                    seed=seed,
+                    concurrency=concurrency,
+                    on_progress=lambda standing: bar(standing.done, standing.total),
+                    stop=stop,
+                )
+
+    found = _interruptible(go)
+    typer.echo(f"{path}: {found.done} of {found.total} problems with {n} samples; {found.tokens:,.0f} tokens now")
+    for name, why in found.failed.items():
+        _note(f"Not recorded: {name}: {why}")
+    if found.done < found.total:
+        _note("Run the same command again to go on.")
+        raise typer.Exit(1 if found.failed else 130)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; the first one is the baseline.")],
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Accuracy and cost of runs with intervals, and paired differences from the first."""
+    from outthink.bench.report import markdown, paired, sentence, summary
+    from outthink.bench.store import read_results, read_settings
+
+    results = {str(run): list(read_results(run)) for run in runs}
+    planned = {str(run): len(_mine(read_settings(run))) for run in runs}
+    summaries = {run: summary(found, planned=planned[run]) for run, found in results.items()}
+    base, *others = results
+    differences = {run: paired(results[run], results[base]) for run in others}
+    if as_json:
+        import dataclasses
+
+        shown = {
+            "runs": {run: dataclasses.asdict(of) for run, of in summaries.items()},
+            "differences": {run: dataclasses.asdict(of) for run, of in differences.items()},
+        }
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    if as_markdown:
+        typer.echo(markdown(summaries))
+    else:
+        _print_summaries(summaries, as_json=False)
+    for run, difference in differences.items():
+        typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="The run directory to make.")],
+    shards: Annotated[list[Path], typer.Argument(help="The run directories of all shards.")],
+) -> None:
+    """Join the finished shards of one run."""
+    from outthink.bench.store import merge as join
+
+    join(shards, out)
+    typer.echo(out)
 
 
 @app.command()
@@ -294,9 +480,65 @@ def _price(text: str | None) -> Price | None:
     return Price(prompt=prompt, completion=completion)
 
 
+def _load(
+    task: str, file: Path | None, split: str, limit: int | None, template: str | None, answer: str | None, seed: int
+) -> list[Example]:
+    from outthink import tasks
+
+    kind = None if answer is None else _answer_kind(answer)
+    return tasks.load(task, path=file, split=split, limit=limit, template=template, answer=kind, seed=seed)
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        place, of = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise UsageError(f"Cannot read the shard {text!r}; write I/K, such as 0/4.") from None
+    return place, of
+
+
+def _mine(settings: dict[str, Any]) -> list[str]:
+    place, of = settings["shard"] or (0, 1)
+    problems: list[str] = settings["problems"]
+    return problems[place::of]
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _print_summaries(summaries: dict[str, Any], as_json: bool) -> None:
+    import dataclasses
+
+    from outthink.bench.report import table
+
+    if as_json:
+        typer.echo(json.dumps({run: dataclasses.asdict(of) for run, of in summaries.items()}, indent=2))
+    else:
+        _console().print(table(summaries))
+
+
 @contextlib.contextmanager
-def _engines(model: str, roles: list[str] | None, price: Price | None) -> Iterator[dict[str, Engine]]:
-    """The engines by role; the same name is opened once. The caller closes them."""
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), "problems", TimeElapsedColumn(), "left", TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextlib.asynccontextmanager
+async def _engines(model: str, roles: list[str] | None, price: Price | None) -> AsyncIterator[dict[str, Engine]]:
+    """The engines by role, closed at the end; the same name is opened once."""
     from outthink.models import open_engine
 
     names = {"model": model}
@@ -306,10 +548,14 @@ def _engines(model: str, roles: list[str] | None, price: Price | None) -> Iterat
             raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
         names[role] = name
     opened: dict[str, Engine] = {}
-    for name in dict.fromkeys(names.values()):
-        with _status(f"Loading {name}"):
-            opened[name] = open_engine(name, price=price if name == model else None)
-    yield {role: opened[name] for role, name in names.items()}
+    try:
+        for name in dict.fromkeys(names.values()):
+            with _status(f"Loading {name}"):
+                opened[name] = open_engine(name, price=price if name == model else None)
+        yield {role: opened[name] for role, name in names.items()}
+    finally:
+        for engine in opened.values():
+            await engine.close()
 
 
 @contextlib.contextmanager

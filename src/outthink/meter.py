@@ -62,11 +62,12 @@ class Meter:
         self._queue: deque[_Waiting] = deque()
         self._requests: dict[Address, int] = {}
         self._on_call = on_call
-        self._start = asyncio.get_running_loop().time()
+        self._clock = asyncio.get_running_loop().time
+        self._start = self._clock()
 
     def now(self) -> float:
         """Seconds since the start, by the event loop's clock (so tests can run under virtual time)."""
-        return asyncio.get_running_loop().time() - self._start
+        return self._clock() - self._start
 
     def cost(self) -> dict[str, float]:
         """Charged so far by unit; `seconds` is wall-clock."""
@@ -114,9 +115,9 @@ class Meter:
         )
         self.overrun = self.overrun or exceeded
         self.calls.append(call)
+        self._decide()
         if self._on_call is not None:
             self._on_call(call)
-        self._decide()
         return exceeded
 
     def add_round(self, answered: Round) -> None:

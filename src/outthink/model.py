@@ -335,7 +335,7 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         address=(*group.request.address, child),
         parents=tuple(parent.id for parent in influences),
         continues=draw.after is not None,
-        text=completion.text,
+        text=completion.text.encode("utf-8", "replace").decode(),  # a lone surrogate cannot be written to a file
         tokens=completion.tokens,
         token_ids=completion.token_ids,
         logprobs=None if logprobs is None else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),

@@ -219,7 +219,7 @@ async def solve_async(
 
 
 async def _drive(running: Any, seconds: float | None, stop: asyncio.Event | None) -> tuple[Stopped, Exception | None]:
-    """Run the strategy to its end, the deadline, the budget's end or `stop`; never loses a cancellation from outside."""
+    """Run the strategy to its end, the deadline, the budget's end or `stop`; an outside cancellation passes."""
     task = asyncio.ensure_future(running)
     watcher = asyncio.ensure_future(stop.wait()) if stop is not None else None
     try:
@@ -263,7 +263,7 @@ def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -
 
 
 def _check_engines(engines: Mapping[str, Engine], run: Run, powers: frozenset[str]) -> None:
-    """Refuse, before anything is spent, what the model cannot do and a budget that cannot be enforced or is too small."""
+    """Refuse, before anything is spent, what the model cannot do and a budget that is unenforceable or too small."""
     lacking = sorted(powers - engines["model"].spec.powers)
     if lacking:
         raise MissingResource(

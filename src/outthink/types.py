@@ -341,7 +341,8 @@ class Trace:
 
     def to_json(self) -> str:
         """One line of JSON, without loss."""
-        return _trace_adapter().dump_json(self).decode()
+        line: bytes = _trace_adapter().dump_json(self)
+        return line.decode()
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Trace:

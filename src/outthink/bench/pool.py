@@ -198,7 +198,6 @@ async def _row(example: Example, trace: Trace, reader: Reader) -> dict[str, Any]
         "id": example.problem.id,
         "question": example.problem.question,
         "answer": example.gold[0] if len(example.gold) == 1 else list(example.gold),
-        # an engine may count the prompt once for all samples or once for each; either way this is its length
-        "prompt_tokens": max(used.prompt // len(samples), used.prompt - used.cached),
+        "prompt_tokens": used.prompt // len(samples),
         "samples": samples,
     }

@@ -161,11 +161,12 @@ async def in_flight(
     if concurrency < 1:
         raise UsageError(f"concurrency must be at least 1, not {concurrency}.")
     waiting = iter(examples)
-    stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())
+    stop = stop or asyncio.Event()
+    stopping = asyncio.ensure_future(stop.wait())
 
     async def work() -> None:
         for example in waiting:
-            if stopping.done():
+            if stop.is_set():
                 return
             attempting = asyncio.ensure_future(attempt(example))
             try:

@@ -9,7 +9,7 @@ from outthink.models.engine import Engine, Price
 
 
 def open_engine(name: str, *, price: Price | None = None) -> Engine:
-    """Open a model by catalogue name, the path of a GGUF file or OpenVINO folder, or a recorded pool (.jsonl).
+    """Open a model by catalogue name, the path of a GGUF file, or a recorded pool (.jsonl, .jsonl.gz).
 
     Raises UsageError where it is not there, with the command that fetches it.
     """

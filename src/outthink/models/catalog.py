@@ -140,6 +140,8 @@ def pull(name: str, *, announce: Callable[[str], None], progress: Advance | None
     cached = path(name)
     if cached is not None:
         return cached
+    if importlib.util.find_spec("gguf") is None:
+        raise CatalogError("Local models need more packages; run pip install 'outthink[local]' and pull again.")
     file, manifest = _places(entry)
     with _scratch(file.parent, entry) as scratch:
         part = scratch / "model.gguf"

@@ -109,8 +109,8 @@ class Completion:
     Args:
         text: what was written (prefix not repeated), special tokens removed.
         tokens: completion tokens, those of end marks included.
-        token_ids, logprobs: per token (nats, before temperature), where known; ids without the end mark, so that
-            they can be continued.
+        token_ids, logprobs: per token (nats, before temperature), where known; both without the end mark, so that
+            the ids can be continued.
         finish: "eos", "stop" (a stop string) or "length".
         labels: logprob of each requested label, same order.
     """
@@ -129,7 +129,7 @@ class Progress:
 
     Args:
         n: children of the group.
-        prompt, cached: prompt tokens read for the whole group, and those of them served from a cache.
+        prompt, cached: prompt tokens of all children that were started, and those of them served from a cache.
         tokens: completion tokens seen, by child.
         results: by child; None while it runs, an EngineError where it failed.
         slack: how many more tokens a running child may have produced unseen; None: up to its cap.

@@ -673,7 +673,8 @@ class Header:
     """What a GGUF file says about its model; the `gguf` package reads the same in 10 seconds instead of 0.2.
 
     Args:
-        layers, heads, kv_heads, head, width: blocks; heads of queries and of keys; size of a head and of the stream.
+        layers, heads, kv_heads, head: blocks; heads of queries, and of keys and values; size of a head.
+        context: most positions.
         tensors: dimensions, type and offset in the file by name.
         vocabulary: a GGUF file with all metadata and no tensors.
     """

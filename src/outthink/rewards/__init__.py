@@ -19,7 +19,7 @@ from outthink.names import load
 from outthink.types import Call, Candidate, Problem, path
 
 Path = tuple[Candidate, ...]
-ScoreFunction = Callable[[str, str], float | None | Awaitable[float | None]]
+ScoreFunction = Callable[[str, str], float | Awaitable[float | None] | None]
 """(question, solution) -> score, or None for no opinion; sync or async."""
 
 SCORERS = {"confidence": "outthink.rewards.confidence:Confidence", "judge": "outthink.rewards.judge:Judge"}
