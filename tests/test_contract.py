@@ -73,9 +73,10 @@ def without_times(trace: Trace) -> Trace:
 
 @every_strategy
 def test_names_only_known_resources_with_their_annotation(name: str) -> None:
-    strategy = load(STRATEGIES[name])
+    strategy: Any = load(STRATEGIES[name])
     assert dataclasses.is_dataclass(strategy)
-    assert strategy.__dataclass_params__.frozen  # type: ignore[attr-defined]  # every dataclass has it
+    assert strategy.__dataclass_params__.frozen
+    assert all(field.kw_only for field in dataclasses.fields(strategy))
     keywords = [p for p in inspect.signature(strategy.run).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for parameter in keywords:
         assert parameter.name in RESOURCES

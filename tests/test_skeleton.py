@@ -58,9 +58,7 @@ def test_no_valid_answer_is_none() -> None:
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-def test_one_line_in_the_table_puts_it_under_the_contract(
-    promise: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_line_in_the_table_puts_it_under_the_contract(promise: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STRATEGIES, "first_valid", "skeleton:FirstValid")
     assert callable(promise)
     promise("first_valid")

@@ -80,8 +80,10 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
 
     Raises ValueError on a negative or infinite weight: map such scores to [0, 1] first.
     """
-    keys, weights = np.broadcast_arrays(np.asarray(keys, dtype=np.intp), np.nan_to_num(np.asarray(weights, float)))
-    if weights.size and (weights.min() < 0 or not np.isfinite(np.asarray(weights)).all()):
+    keys, weights = np.broadcast_arrays(
+        np.asarray(keys, dtype=np.intp), np.nan_to_num(np.asarray(weights, float), posinf=np.inf, neginf=-np.inf)
+    )
+    if weights.size and (weights.min() < 0 or not np.isfinite(weights).all()):
         raise ValueError(
             "a weighted vote needs finite scores of at least 0; map others by a sigmoid or a fixed range first"
         )
