@@ -14,12 +14,12 @@ import pytest
 
 from outthink.answers import Reader
 from outthink.bench.pool import Recorded, record_pool
+from outthink.driver import solve_async
 from outthink.errors import EngineError, OutthinkError, UsageError
 from outthink.models import open_engine
 from outthink.models.engine import Engine, Price, Request, Shape
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
-from outthink.solve import solve_async
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.tasks import Example
 from outthink.types import Budget, Message, Problem, Sampling, Trace

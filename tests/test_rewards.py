@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
+from outthink.driver import make_strategy, solve_async
 from outthink.errors import MissingResource, UnknownName, UsageError
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.rewards import Path, make_scorer
 from outthink.rewards.confidence import Confidence
 from outthink.rewards.judge import yes_probability
-from outthink.solve import make_strategy, solve_async
 from outthink.types import Candidate, Problem, Sampling, Trace
 from tests.toys import problem
 from tests.virtual import run

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from outthink.driver import solve_async
 from outthink.errors import EngineError, NothingCameBack
 from outthink.model import Model
 from outthink.models.engine import Completion, Request
@@ -21,7 +22,6 @@ from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.resampling import sequential_ceil
 from outthink.rewards import Path, Scores
 from outthink.rng import Rng
-from outthink.solve import solve_async
 from outthink.strategies import Report
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.a_star import AStar, OpenStates, path_costs

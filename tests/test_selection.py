@@ -40,10 +40,10 @@ def test_aggregation_rules(rule: Aggregation, expected: list[float], best: int, 
 
 def test_sums_of_scores_by_answer() -> None:
     last = scores("last")
-    assert [last[KEYS == key].sum() for key in range(3)] == pytest.approx([1.70, 1.89, 0.99])
-    assert [scores("min")[KEYS == key].sum() for key in (0, 1)] == pytest.approx([1.4, 1.6])
-    assert [scores("prod")[KEYS == key].sum() for key in (0, 1)] == pytest.approx([1.26, 1.548])
-    assert [scores("mean")[KEYS == key].sum() for key in (0, 1)] == pytest.approx([1.60, 1.77])
+    assert [last[key == KEYS].sum() for key in range(3)] == pytest.approx([1.70, 1.89, 0.99])
+    assert [scores("min")[key == KEYS].sum() for key in (0, 1)] == pytest.approx([1.4, 1.6])
+    assert [scores("prod")[key == KEYS].sum() for key in (0, 1)] == pytest.approx([1.26, 1.548])
+    assert [scores("mean")[key == KEYS].sum() for key in (0, 1)] == pytest.approx([1.60, 1.77])
     assert weighted_vote(KEYS, last).share == pytest.approx(1.89 / 4.58)
 
 

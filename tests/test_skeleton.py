@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from outthink.driver import make_strategy, solve_async
 from outthink.errors import EngineError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.solve import make_strategy, solve_async
 from outthink.strategies import STRATEGIES
 from outthink.strategies.listing import describe
 from outthink.types import Sampling, Trace

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from outthink.driver import make_strategy, solve_async
 from outthink.errors import UsageError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.solve import make_strategy, solve_async
 from outthink.strategies.collective.fusion import fusion_prompt
 from outthink.strategies.sequential.revision import revision_prompt
 from outthink.types import Problem, Trace

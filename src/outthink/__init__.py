@@ -13,13 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from outthink.driver import solve, solve_async
     from outthink.errors import OutthinkError
-    from outthink.ledger import ledger
     from outthink.model import Draw, Model, Models
     from outthink.models import open_engine
     from outthink.problems import ask
     from outthink.rng import Rng
-    from outthink.solve import solve, solve_async
     from outthink.strategies import STRATEGIES, Report
     from outthink.types import Budget, Call, Candidate, Message, Problem, Round, Sampling, Trace, Usage
 
@@ -27,12 +26,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     "OutthinkError": "errors",
-    "ledger": "ledger",
     "Draw": "model", "Model": "model", "Models": "model",
     "open_engine": "models",
     "ask": "problems",
     "Rng": "rng",
-    "solve": "solve", "solve_async": "solve",
+    "solve": "driver", "solve_async": "driver",
     "STRATEGIES": "strategies", "Report": "strategies",
     "Budget": "types", "Call": "types", "Candidate": "types", "Message": "types", "Problem": "types",
     "Round": "types", "Sampling": "types", "Trace": "types", "Usage": "types",
@@ -56,7 +54,6 @@ __all__ = [
     "Trace",
     "Usage",
     "ask",
-    "ledger",
     "open_engine",
     "solve",
     "solve_async",
@@ -69,7 +66,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     found = getattr(importlib.import_module(f"outthink.{_HOME[name]}"), name)
-    globals()[name] = found  # also where a submodule of the same name was bound here by its import
+    globals()[name] = found
     return found
 
 

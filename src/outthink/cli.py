@@ -120,8 +120,8 @@ def solve(
     as_json: JsonOption = False,
 ) -> None:
     """Solve one question: live progress, then the answer, what it cost and why it stopped."""
+    from outthink.driver import solve_async
     from outthink.problems import ask
-    from outthink.solve import solve_async
 
     chosen = _strategy(strategy, context)
     problem = ask(
@@ -412,7 +412,7 @@ def _console() -> Console:
 
 def _strategy(name: str, context: typer.Context) -> Strategy:
     """The strategy with the hyperparameters that were given as further options."""
-    from outthink.solve import make_strategy
+    from outthink.driver import make_strategy
 
     parameters: dict[str, Any] = {}
     words = list(context.args)
@@ -636,8 +636,6 @@ def _print_trace(trace: Trace) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from outthink.ledger import ledger
-
     console = _console()
     if trace.text is not None:
         console.print(f"[dim]{escape(trace.text.strip())}[/dim]\n")
@@ -652,7 +650,7 @@ def _print_trace(trace: Trace) -> None:
     table = Table("", "calls", "samples", "prompt", "cached", "completion", "tokens", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for line in ledger(trace):
+    for line in trace.ledger():
         sign = "" if line.exact else "<= "
         table.add_row(
             f"{line.kind} ({line.role})",
@@ -678,8 +676,6 @@ def _costs(trace: Trace) -> str:
 
 
 def _as_json(trace: Trace) -> str:
-    from outthink.ledger import ledger
-
     lines = [
         {
             "kind": line.kind,
@@ -693,7 +689,7 @@ def _as_json(trace: Trace) -> str:
             "exact": line.exact,
             "cost": line.cost,
         }
-        for line in ledger(trace)
+        for line in trace.ledger()
     ]
     shown = {
         "answer": trace.answer,

@@ -270,6 +270,32 @@ class Budget:
         return ", ".join(f"{limit:,.10g} {unit}" for unit, limit in self.limits.items()) or "no limit"
 
 
+@dataclass(kw_only=True, slots=True)
+class LedgerLine:
+    """Sum of the calls of one kind and role."""
+
+    kind: str
+    role: str
+    calls: int = 0
+    children: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    usage: Usage = field(default_factory=Usage)
+    exact: bool = True
+    cost: dict[str, float] = field(default_factory=dict)
+
+    def add(self, call: Call) -> None:
+        """Count one call."""
+        self.calls += 1
+        self.children += call.n
+        self.failed += call.failed
+        self.cancelled += call.n if call.outcome == "cancelled" else 0
+        self.usage = self.usage + call.charged
+        self.exact = self.exact and call.exact
+        for unit, amount in call.cost.items():
+            self.cost[unit] = self.cost.get(unit, 0.0) + amount
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
     """Everything that happened on one problem, as one JSON line.
@@ -338,6 +364,13 @@ class Trace:
     def usage(self) -> Usage:
         """Charged tokens of all calls."""
         return Usage.total(call.charged for call in self.calls)
+
+    def ledger(self) -> list[LedgerLine]:
+        """One line per kind and role of calls, in order of first appearance; together they are all that was charged."""
+        lines: dict[tuple[str, str], LedgerLine] = {}
+        for call in self.calls:
+            lines.setdefault((call.kind, call.role), LedgerLine(kind=call.kind, role=call.role)).add(call)
+        return list(lines.values())
 
     def to_json(self) -> str:
         """One line of JSON, without loss."""

@@ -18,11 +18,11 @@ from outthink import jsonl
 from outthink.answers import Reader
 from outthink.bench.run import ids, in_flight
 from outthink.bench.store import differences
+from outthink.driver import solve_async
 from outthink.errors import EngineError, UsageError
 from outthink.model import Model
 from outthink.models.engine import Engine
 from outthink.models.recorded import SCHEMA, prompt_digest
-from outthink.solve import solve_async
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.tasks import Example, grade

@@ -13,10 +13,10 @@ from typing import TypeVar
 from outthink.answers import Reader
 from outthink.bench.report import Summary, summary
 from outthink.bench.store import Before, Result, Store, read_results
+from outthink.driver import make_strategy, solve_async, strategy_name
 from outthink.errors import EngineError, UsageError
 from outthink.models.engine import Engine
 from outthink.rewards import ScoreFunction, Scorer
-from outthink.solve import make_strategy, solve_async, strategy_name
 from outthink.strategies import Strategy
 from outthink.tasks import Example, grade
 from outthink.types import Budget, Problem, Sampling, Trace
