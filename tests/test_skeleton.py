@@ -1,4 +1,4 @@
-"""A new strategy is one file, one line in the table and one test: the skeleton of CONTRIBUTING.md, tested as its own."""
+"""A new strategy is one file, one line in the table and one test, as the skeleton of CONTRIBUTING.md shows."""
 
 from __future__ import annotations
 

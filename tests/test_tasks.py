@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,32 @@ class TestGym:
     def test_what_cannot_be_generated(self, task: str, message: str) -> None:
         with pytest.raises(UsageError, match=message):
             load(task)
+
+
+def test_published_sets_are_fetched_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, str | None, str]] = []
+
+    def load_dataset(repository: str, configuration: str | None, *, split: str) -> list[dict[str, Any]]:
+        asked.append((repository, configuration, split))
+        return [{"question": "What is 1+1?", "answer": "1+1=<<1+1=2>>2\n#### 2"}]
+
+    fake = types.ModuleType("datasets")
+    fake.load_dataset = load_dataset  # type: ignore[attr-defined]  # a stand-in for the package
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    monkeypatch.setenv("OUTTHINK_CACHE", str(tmp_path))
+    monkeypatch.delenv("OUTTHINK_DATA", raising=False)
+    for _ in range(2):
+        (example,) = load("gsm8k")
+        assert example.gold == ("2",)
+        assert example.problem.id == "gsm8k-test-0"
+    assert asked == [("openai/gsm8k", "main", "test")]
+
+
+def test_offline_without_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setenv("OUTTHINK_CACHE", str(tmp_path))
+    monkeypatch.delenv("OUTTHINK_DATA", raising=False)
+    assert len(load("gsm8k")) == 24
+    with pytest.raises(UsageError, match="math500 needs its file"):
+        load("math500")
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from outthink.errors import UsageError
-from outthink.tasks import Example
+from outthink.tasks import Example, hub
 from outthink.tasks.own import accepted, rows, text_of
 from outthink.types import AnswerKind, Message, Problem
 
@@ -21,15 +21,16 @@ SAMPLE = "the 24 GSM8K questions that ship with Outthink"
 
 
 def load(path: Path | None, split: str, template: str | None, answer: AnswerKind | None) -> list[Example]:
-    """All examples of the file; without one, the sample that ships with Outthink (training questions)."""
+    """All examples of the file, or of the published set; without either, the sample that ships with Outthink."""
     folder = os.environ.get("OUTTHINK_DATA")
     if path is None and folder:
         path = Path(folder) / "gsm8k" / f"{split}.jsonl"
+    path = path or hub.cached("openai/gsm8k", "main", split)
     if path is not None:
         return _examples(path, str(path), split, template, answer)
     logging.getLogger(__name__).warning(
-        "No GSM8K file was given, so this is %s; give path=, or set OUTTHINK_DATA to a folder with gsm8k/%s.jsonl "
-        "(download: github.com/openai/grade-school-math, grade_school_math/data).",
+        "No GSM8K file was given, so this is %s; for the whole set give a file, set OUTTHINK_DATA to a folder with "
+        "gsm8k/%s.jsonl (download: github.com/openai/grade-school-math), or pip install 'outthink[datasets]'.",
         SAMPLE,
         split,
     )

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from outthink.errors import UsageError
-from outthink.tasks import Example
+from outthink.tasks import Example, hub
 from outthink.tasks.own import accepted, rows, text_of
 from outthink.types import AnswerKind, Message, Problem
 
@@ -23,10 +23,12 @@ def load(path: Path | None, split: str, template: str | None, answer: AnswerKind
     folder = os.environ.get("OUTTHINK_DATA")
     if path is None and folder:
         path = Path(folder) / "math500" / f"{split}.jsonl"
+    path = path or hub.cached("HuggingFaceH4/MATH-500", None, split)
     if path is None:
         raise UsageError(
-            "math500 needs its file: download test.jsonl of the data set HuggingFaceH4/MATH-500 from huggingface.co "
-            "and give it as path=, or put it into math500/ of the folder that OUTTHINK_DATA names"
+            "math500 needs its file: pip install 'outthink[datasets]' and go online, or download test.jsonl of the "
+            "data set HuggingFaceH4/MATH-500 and give it as a file, or put it into math500/ of the folder that "
+            "OUTTHINK_DATA names"
         )
     examples = []
     for number, row in rows(path):

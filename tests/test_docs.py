@@ -1,0 +1,266 @@
+"""The pages say what is so: their commands parse, their Python runs, their links lead somewhere.
+
+- Every `outthink` command of a ```sh or ```console block is parsed by the real parser, hyperparameters included. What
+  costs nothing (help, lists) is run, and so is every console example whose output is an error: it must be that error.
+- Every ```python block stands alone and is run in an empty folder, with a scripted engine in place of every model.
+  After `<!-- runs: real model -->` it also runs on SmolLM2-135M, answers cut short, as a test marked `real`; after
+  `<!-- not run: REASON -->` it is skipped with that reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+import outthink
+from outthink import cli
+from outthink.models import catalog
+from outthink.models.engine import Completion, Engine, Price, Progress, Request
+from outthink.models.scripted import ScriptedEngine
+from outthink.strategies import STRATEGIES
+from tests.test_cli import main, write_pool
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+SMALL_MODEL = "smollm2-135m-instruct"
+CHEAP: tuple[list[str], ...] = (["strategies"], ["models", "list"], ["models"], ["--help"], ["--version"], [])
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    language: str
+    text: str
+    runs: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Command:
+    block: Block
+    words: tuple[str, ...]
+    output: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.block}: {shlex.join(self.words)}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    lines = page.read_text(encoding="utf-8").split("\n")
+    start: int | None = None
+    language = remark = ""
+    for number, line in enumerate(lines, 1):
+        if line.startswith("```") and start is None:
+            start, language = number, line.removeprefix("```").strip()
+        elif line.startswith("```"):
+            assert start is not None
+            yield Block(page, start, language, "\n".join(lines[start : number - 1]) + "\n", remark)
+            start, remark = None, ""
+        elif start is None and line.strip():
+            remark = line.strip().removeprefix("<!--").removesuffix("-->").strip() if line.startswith("<!--") else ""
+    assert start is None, f"{page}:{start}: a block is not closed"
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+def commands(block: Block) -> Iterator[Command]:
+    """The commands that call outthink, with what a console shows below them; pipes and redirections are cut off."""
+    shown: list[tuple[str, list[str]]] = []
+    for line in block.text.replace("\\\n", " ").split("\n"):
+        if block.language == "console" and not line.startswith("$ "):
+            if shown:
+                shown[-1][1].append(line)
+        elif line.strip():
+            shown.append((line.removeprefix("$ "), []))
+    for line, output in shown:
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = list(lexer)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words.pop(0)
+        end = next((place for place, word in enumerate(words) if set(word) <= set("();<>|&")), len(words))
+        if words and words[0].rpartition("/")[2] == "outthink":
+            yield Command(block, tuple(words[1:end]), "\n".join(output).strip())
+
+
+COMMANDS = [command for block in BLOCKS if block.language in ("sh", "console") for command in commands(block)]
+FREE = [c for c in COMMANDS if "--help" in c.words or [w for w in c.words if w != "--json"] in CHEAP]
+ERRORS = [command for command in COMMANDS if command.output.startswith("outthink: ")]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.delenv("OUTTHINK_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", None)  # nothing is fetched
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(COMMANDS) > 10
+    assert len(PYTHON) > 5
+    assert FREE
+    assert ERRORS
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_commands_parse(command: Command) -> None:
+    group: Any = typer.main.get_command(cli.app)
+    words, context = list(command.words), None
+    while hasattr(group, "commands"):
+        if not words or words[0].startswith("-"):
+            group.make_context("outthink", words, parent=context, resilient_parsing=True)
+            return
+        assert words[0] in group.commands, f"there is no command {words[0]}"
+        context = group.make_context("outthink", words[:], parent=context)
+        group = group.commands[words.pop(0)]
+    if "--help" in words:
+        return
+    with group.make_context(group.name, words, parent=context) as own:
+        given = own.params
+        if "strategy" in given:
+            cli._strategy(given["strategy"], own)
+        else:
+            assert not own.args
+        cli._budget(given.get("budget"))
+        cli._price(given.get("price"))
+        cli._answer_kind(given.get("answer"))
+        cli._shard(given.get("shard"))
+        if (given.get("model") or "").endswith(("instruct", "base")):
+            assert given["model"] in catalog.entries()
+
+
+@pytest.mark.parametrize("command", FREE, ids=str)
+def test_what_costs_nothing_runs(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = main(command.words, capsys, monkeypatch)
+    assert (result.code, result.err) == (0, "")
+    assert result.out
+
+
+@pytest.mark.parametrize("command", ERRORS, ids=str)
+def test_errors_are_worded_as_shown(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pool(Path("pool.jsonl"))
+    result = main(command.words, capsys, monkeypatch)
+    assert result.code != 0
+    assert result.err.strip() == command.output
+
+
+def reply(request: Request, child: int, rng: np.random.Generator) -> str | Completion:
+    """Solves "2+2" and all else in three steps; a judge is rather sure."""
+    if request.labels:
+        return Completion(text=request.labels[0], tokens=len(request.labels), labels=(-0.1, -2.4))
+    steps = ["Two and two.\n\n", "That is 4.\n\n", f"#### {4 if rng.random() < 0.8 else 5}"]
+    return "".join(steps[request.prefix_text.count("\n\n") :])
+
+
+def scripted(name: str, *, price: Price | None = None) -> Engine:
+    assert name in catalog.entries()
+    return ScriptedEngine(reply, name=name, price=price)
+
+
+def run_block(block: Block, opener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"open_engine", "solve"} <= {name for name in outthink.__all__ if getattr(outthink, name)}  # all loaded
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "outthink" and "open_engine" in vars(module):
+            monkeypatch.setattr(module, "open_engine", opener)
+    code = compile("\n" * block.line + block.text, str(block.page), "exec")
+    module = ModuleType("block")
+    monkeypatch.setitem(sys.modules, "block", module)  # where dataclasses look for their annotations
+    exec(code, vars(module))
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, _, reason = block.runs.partition(":")
+    if kind == "not run":
+        assert reason.strip(), f"{block}: say why it is not run"
+        pytest.skip(f"{block}: {reason.strip()}")
+    if block.runs:
+        assert block.runs == "runs: real model", f"{block}: cannot read the comment {block.runs!r}"
+    run_block(block, scripted, monkeypatch)  # also those for a real model: it costs nothing
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("block", [block for block in PYTHON if block.runs == "runs: real model"], ids=str)
+def test_python_runs_on_a_real_model(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino_genai")
+    from outthink.models.openvino import OpenVINOEngine
+
+    class Brief(OpenVINOEngine):
+        async def generate(self, request: Request, progress: Progress) -> None:
+            await super().generate(replace(request, max_tokens=min(request.max_tokens, 32)), progress)
+
+    path = catalog.pull(SMALL_MODEL, announce=print)
+    opened: list[Engine] = []
+
+    def small(name: str, *, price: Price | None = None) -> Engine:
+        assert name in catalog.entries()
+        opened.append(Brief(path, name=SMALL_MODEL, price=price))
+        return opened[-1]
+
+    try:
+        run_block(block, small, monkeypatch)
+        assert opened
+    finally:
+        for engine in opened:
+            asyncio.run(engine.close())
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "strategies.md"], ids=lambda page: page.name)
+def test_tables_list_every_strategy_and_no_other(page: Path) -> None:
+    table = re.search(
+        r"^\| strategy \| what it does .*\n\|[-| ]+\n((?:\|.*\n)+)", page.read_text("utf-8"), re.MULTILINE
+    )
+    assert table is not None
+    assert sorted(re.findall(r"^\| `(\w+)` ", table[1], re.MULTILINE)) == sorted(STRATEGIES)
+
+
+def test_strategies_page_names_every_hyperparameter() -> None:
+    from outthink.strategies.listing import describe
+
+    text = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ((?:`\w+`,? ?)+)\| (.*) \|$", text.partition("### Hyperparameters")[2], re.MULTILINE))
+    for entry in describe():
+        row = next(row for names, row in rows.items() if f"`{entry['name']}`" in names)
+        missing = [name for name in entry["hyperparameters"] if f"`{name}`" not in row]
+        assert not missing, f"{entry['name']}: {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name} links to {target}"
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_no_place_of_one_machine(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"/(?:home|root|Users|tmp)/|localhost:\d", text)
