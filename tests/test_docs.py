@@ -139,7 +139,7 @@ def test_commands_parse(command: Command) -> None:
         else:
             assert not own.args
         cli._budget(given.get("budget"))
-        cli._price(given.get("price"))
+        cli._prices(given.get("price"))
         cli._answer_kind(given.get("answer"))
         cli._shard(given.get("shard"))
         if (given.get("model") or "").endswith(("instruct", "base")):

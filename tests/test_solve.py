@@ -127,14 +127,12 @@ def test_never_over_never_uncounted_answer_kept(
     assert sum(call.seen.completion for call in trace.calls) <= engine.true
     for call in trace.calls:
         assert call.seen.completion <= call.charged.completion
-    if not engine.lied:
+    if trace.stopped == "overrun":
+        assert engine.lied
+        assert not [call for call in trace.calls if call.started > max(engine.lied)]
+    else:  # a lie that what was reserved for the whole group covers does no harm
         for unit, limit in limits.items():
             assert trace.cost[unit] <= limit * (1 + 1e-6)
-    elif set(limits) - {"seconds"}:
-        assert trace.stopped == "overrun"
-        assert not [call for call in trace.calls if call.started > max(engine.lied)]
-    else:
-        assert trace.stopped != "overrun"  # without a limit there is nothing to overrun
     readable = [candidate for candidate in trace.candidates if candidate.key is not None]
     if trace.stopped != "cancelled" and not trace.rounds:
         assert not readable
@@ -145,7 +143,7 @@ def test_never_over_never_uncounted_answer_kept(
 
 def test_each_unit_names_the_smallest_budget_that_would_do() -> None:
     engine = coin(0.5, price=Price(prompt=1e6, completion=1e6), shape=Shape(parameters=1))
-    for budget, smallest in (("20-tokens", "524 tokens"), ("20usd", "524 usd"), ("20-flops", "1,048 flops")):
+    for budget, smallest in (("20-tokens", "524 tokens"), ("20usd", "524 usd"), ("20-flops", "1048 flops")):
         with pytest.raises(BudgetTooSmall, match=f"at least {smallest}"):
             run(solve_async(problem(), model=engine, budget=budget))
 

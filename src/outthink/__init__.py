@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outthink.driver import solve, solve_async
+    from outthink.driver import make_strategy, solve, solve_async
     from outthink.errors import OutthinkError
     from outthink.model import Draw, Model, Models
     from outthink.models import open_engine
@@ -30,7 +30,7 @@ _HOME = {
     "open_engine": "models",
     "ask": "problems",
     "Rng": "rng",
-    "solve": "driver", "solve_async": "driver",
+    "make_strategy": "driver", "solve": "driver", "solve_async": "driver",
     "STRATEGIES": "strategies", "Report": "strategies",
     "Budget": "types", "Call": "types", "Candidate": "types", "Message": "types", "Problem": "types",
     "Round": "types", "Sampling": "types", "Trace": "types", "Usage": "types",
@@ -54,6 +54,7 @@ __all__ = [
     "Trace",
     "Usage",
     "ask",
+    "make_strategy",
     "open_engine",
     "solve",
     "solve_async",

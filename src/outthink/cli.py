@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, runtime_checkable
 
@@ -72,7 +72,8 @@ TemplateOption = Annotated[
     str | None, typer.Option("--prompt-template", help="The prompt, with {question} where the question goes.")
 ]
 PriceOption = Annotated[
-    str | None, typer.Option("--price", help="US dollars per million tokens: PROMPT,COMPLETION, such as 0.15,0.60.")
+    list[str] | None,
+    typer.Option("--price", help="US dollars per million tokens: [ROLE=]PROMPT,COMPLETION, such as 0.15,0.60."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 HYPERPARAMETERS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -127,34 +128,48 @@ def solve(
     problem = ask(
         sys.stdin.read() if question == "-" else question, answer=_answer_kind(answer), template=prompt_template
     )
-    sampling, limits, priced = _sampling(temperature, top_p, max_tokens), _budget(budget), _price(price)
+    sampling, limits, priced = _sampling(temperature, top_p, max_tokens), _budget(budget), _prices(price)
 
-    async def go(stop: asyncio.Event) -> Trace:
-        async with _engines(model, role, priced) as engines:
-            watch = None if as_json else _watcher()
+    if trace is not None:
+        try:
+            trace.open("a").close()  # before anything is paid for
+        except OSError as cause:
+            raise UsageError(f"Cannot write {trace}: {cause.strerror}; name a file in a folder that exists.") from None
+    failure: OutthinkError | None = None
+    with _engines(model, role, priced) as engines:
+        watcher = None if as_json else _Watcher()
+
+        async def go(stop: asyncio.Event) -> Trace:
             try:
                 return await solve_async(
                     problem,
                     chosen,
                     model=engines["model"],
-                    models={name: engine for name, engine in engines.items() if name != "model"},
+                    models=engines,
                     verifier=verifier,
                     prm=prm,
                     budget=limits,
                     sampling=sampling,
                     seed=seed,
                     stop=stop,
-                    watch=watch.start if watch else None,
+                    watch=watcher.start if watcher else None,
                 )
             finally:
-                if watch:
-                    watch.stop()
+                if watcher:
+                    watcher.stop()
 
-    found = _interruptible(go)
+        try:
+            found = _interruptible(go)
+        except OutthinkError as error:
+            if error.trace is None or not error.trace.calls:
+                raise
+            found, failure = error.trace, error  # it has the bill
     if trace is not None:
         with trace.open("a", encoding="utf-8") as file:
             file.write(found.to_json() + "\n")
     typer.echo(_as_json(found)) if as_json else _print_trace(found)
+    if failure is not None:
+        raise failure
     if found.answer is None:
         raise typer.Exit(3)
 
@@ -165,7 +180,7 @@ TaskArgument = Annotated[
 FileOption = Annotated[Path | None, typer.Option("--file", help="The file of gsm8k or math500.")]
 SplitOption = Annotated[str, typer.Option(help="Split of the task.")]
 LimitOption = Annotated[int | None, typer.Option(help="Take only the first so many problems of the fixed order.")]
-ConcurrencyOption = Annotated[int, typer.Option(help="Most problems at once.")]
+ConcurrencyOption = Annotated[int, typer.Option(min=1, help="Most problems at once.")]
 
 
 @app.command(context_settings=HYPERPARAMETERS)
@@ -204,46 +219,44 @@ def bench(
     sampling, limits, priced, part = (
         _sampling(temperature, top_p, max_tokens),
         _budget(budget),
-        _price(price),
+        _prices(price),
         _shard(shard),
     )
     folder = out or Path("runs", _file_name(f"{task}-{strategy}" + (f"-{verifier or prm}" if verifier or prm else "")))
 
-    async def go(stop: asyncio.Event) -> Any:
-        async with _engines(model, role, priced) as engines:
-            with _bar() as bar:
-                told = False
+    with _engines(model, role, priced) as engines, _bar() as bar:
+        told = False
 
-                def progress(standing: Standing) -> None:
-                    nonlocal told
-                    before = standing.before
-                    if not told and before.done:
-                        _note(f"Going on: {len(before.done)} problems are finished.")
-                    if not told and before.interrupted:
-                        lost = ", ".join(f"{amount:,.6g} {unit}" for unit, amount in before.lost.items())
-                        _note(f"{before.interrupted} problems were cut off and begin anew; paid again: {lost}.")
-                    told = True
-                    bar(standing.done, standing.total)
+        def progress(standing: Standing) -> None:
+            nonlocal told
+            before = standing.before
+            if not told and before.done:
+                _note(f"Going on: {len(before.done)} problems are finished.")
+            if not told and before.interrupted:
+                lost = ", ".join(f"{amount:,.6g} {unit}" for unit, amount in before.lost.items())
+                _note(f"{before.interrupted} problems were cut off and begin anew; paid again: {lost}.")
+            told = True
+            bar(standing.done, standing.total)
 
-                return await run_bench(
-                    examples,
-                    chosen,
-                    store=folder,
-                    model=engines["model"],
-                    models={name: engine for name, engine in engines.items() if name != "model"},
-                    verifier=verifier,
-                    prm=prm,
-                    budget=limits,
-                    sampling=sampling,
-                    seed=seed,
-                    task=task,
-                    shard=part,
-                    concurrency=concurrency,
-                    on_progress=progress,
-                    stop=stop,
-                )
-
-    found = _interruptible(go)
+        found = _interruptible(
+            lambda stop: run_bench(
+                examples,
+                chosen,
+                store=folder,
+                model=engines["model"],
+                models=engines,
+                verifier=verifier,
+                prm=prm,
+                budget=limits,
+                sampling=sampling,
+                seed=seed,
+                task=task,
+                shard=part,
+                concurrency=concurrency,
+                on_progress=progress,
+                stop=stop,
+            )
+        )
     _print_summaries({str(folder): found}, as_json)
     if found.problems < found.planned:
         _note(f"{found.planned - found.problems} problems are left: run the same command again to go on.")
@@ -271,28 +284,26 @@ def pool(
     concurrency: ConcurrencyOption = 16,
 ) -> None:
     """Record many samples per problem with token ids and logprobs; `--model FILE` plays them back."""
-    from outthink.bench.pool import Recorded, record_pool
+    from outthink.bench.pool import record_pool
 
     examples = _load(task, file, split, limit, prompt_template, answer, seed)
-    sampling, priced = _sampling(temperature, top_p, max_tokens), _price(price)
+    sampling, priced = _sampling(temperature, top_p, max_tokens), _prices(price)
     path = out or Path(_file_name(f"pool-{task}") + ".jsonl")
 
-    async def go(stop: asyncio.Event) -> Recorded:
-        async with _engines(model, None, priced) as engines:
-            with _bar() as bar:
-                return await record_pool(
-                    examples,
-                    n=n,
-                    model=engines["model"],
-                    path=path,
-                    sampling=sampling,
-                    seed=seed,
-                    concurrency=concurrency,
-                    on_progress=lambda standing: bar(standing.done, standing.total),
-                    stop=stop,
-                )
-
-    found = _interruptible(go)
+    with _engines(model, None, priced) as engines, _bar() as bar:
+        found = _interruptible(
+            lambda stop: record_pool(
+                examples,
+                n=n,
+                model=engines["model"],
+                path=path,
+                sampling=sampling,
+                seed=seed,
+                concurrency=concurrency,
+                on_progress=lambda standing: bar(standing.done, standing.total),
+                stop=stop,
+            )
+        )
     typer.echo(f"{path}: {found.done} of {found.total} problems with {n} samples; {found.tokens:,.0f} tokens now")
     for name, why in found.failed.items():
         _note(f"Not recorded: {name}: {why}")
@@ -428,15 +439,13 @@ def _strategy(name: str, context: typer.Context) -> Strategy:
                 raise UsageError(f"The option --{option} needs a value.")
             value = words.pop(0)
         parameters[option.replace("-", "_")] = value.replace("\\n", "\n")  # --delimiter '\n' as people write it
-    try:
-        return make_strategy(name, parameters)
-    except UnknownName as error:
-        own = [parameter.name or "" for parameter in context.command.params]
-        unknown = next((given for given in parameters if repr(given) in str(error)), None)
-        if unknown is None:
-            raise
-        fields = list(make_strategy(name).__dataclass_fields__)
-        raise UnknownName(f"option or hyperparameter of {name}", unknown, [*fields, *own]) from None
+    known = [field.replace("_", "-") for field in make_strategy(name).__dataclass_fields__]
+    for given in parameters:
+        if given.replace("_", "-") not in known:
+            own = [option for parameter in context.command.params for option in parameter.opts if option[:2] == "--"]
+            options = [*(f"--{field}" for field in known), *own]
+            raise UnknownName(f"option of {name}", f"--{given.replace('_', '-')}", options)
+    return make_strategy(name, parameters)
 
 
 def _sampling(temperature: float, top_p: float, max_tokens: int) -> Sampling:
@@ -464,20 +473,22 @@ def _answer_kind(text: str | None) -> Any:
     return text or "math"
 
 
-def _price(text: str | None) -> Price | None:
+def _prices(given: list[str] | None) -> dict[str, Price]:
+    """Prices by role."""
     from outthink.models.engine import Price
 
-    if text is None:
-        return None
-    try:
-        prompt, completion = (float(part) for part in text.split(","))
-        if min(prompt, completion) < 0:
-            raise ValueError
-    except ValueError:
-        raise UsageError(
-            f"Cannot read the price {text!r}; write PROMPT,COMPLETION in US dollars per million tokens."
-        ) from None
-    return Price(prompt=prompt, completion=completion)
+    prices = {}
+    for text in given or []:
+        role, _, amounts = text.rpartition("=")
+        try:
+            prompt, completion = (float(part) for part in amounts.split(","))
+            prices[role or "model"] = Price(prompt=prompt, completion=completion)
+        except ValueError:
+            raise UsageError(
+                f"Cannot read the price {text!r}; write PROMPT,COMPLETION in US dollars per million tokens, "
+                "or ROLE=PROMPT,COMPLETION."
+            ) from None
+    return prices
 
 
 def _load(
@@ -526,36 +537,49 @@ def _print_summaries(summaries: dict[str, Any], as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error."""
+    """A progress bar on standard error, from the first time it is told something."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), "problems", TimeElapsedColumn(), "left", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("", total=None)
+
+    def tell(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield tell
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
-@contextlib.asynccontextmanager
-async def _engines(model: str, roles: list[str] | None, price: Price | None) -> AsyncIterator[dict[str, Engine]]:
-    """The engines by role, closed at the end; the same name is opened once."""
+@contextlib.contextmanager
+def _engines(model: str, roles: list[str] | None, prices: dict[str, Price]) -> Iterator[dict[str, Engine]]:
+    """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
     from outthink.models import open_engine
 
     names = {"model": model}
     for given in roles or []:
         role, _, name = given.partition("=")
-        if not role or not name:
+        if not role or not name or role == "model":
             raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
         names[role] = name
+    for role in prices:
+        if role not in names:
+            raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
     opened: dict[str, Engine] = {}
     try:
-        for name in dict.fromkeys(names.values()):
-            with _status(f"Loading {name}"):
-                opened[name] = open_engine(name, price=price if name == model else None)
+        for role, name in names.items():
+            if name not in opened:
+                with _status(f"Loading {name}"):
+                    opened[name] = open_engine(name, price=prices.get(role))
         yield {role: opened[name] for role, name in names.items()}
     finally:
         for engine in opened.values():
-            await engine.close()
+            asyncio.run(engine.close())
 
 
 @contextlib.contextmanager
@@ -584,22 +608,20 @@ class _Watcher:
         self._live.stop()
 
     def _line(self) -> str:
+        from rich.markup import escape
+
         meter = self._meter
         if meter is None:
             return ""
         growing = sum(sum(progress.tokens) for progress in meter.running)
         samples = sum(progress.n for progress in meter.running)
         answer = meter.rounds[-1].answer if meter.rounds else None
-        so_far = "" if answer is None else f" | answer so far: {answer[:60]}"
+        so_far = "" if answer is None else f" | answer so far: {escape(answer[:60])}"
         charged = meter.cost().get("tokens", 0.0)
         return (
             f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
             f" | Ctrl-C stops and keeps the best answer"
         )
-
-
-def _watcher() -> _Watcher:
-    return _Watcher()
 
 
 def _interruptible(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
@@ -643,7 +665,7 @@ def _print_trace(trace: Trace) -> None:
     shown = "none: no sample ended with a readable answer" if trace.answer is None else trace.answer
     console.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}")
     why = f": {trace.error}" if trace.error else ""
-    parameters = ", ".join(f"{name}={value}" for name, value in trace.strategy.items() if name != "name")
+    parameters = ", ".join(f"{name}={value!r}" for name, value in trace.strategy.items() if name != "name")
     console.print(
         escape(f"{trace.strategy['name']}({parameters}) stopped: {trace.stopped}{why}; budget: {trace.budget}")
     )

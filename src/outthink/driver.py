@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from outthink.answers import Reader
+from outthink.cost import charge
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
@@ -28,7 +30,11 @@ from outthink.rewards import ScoreFunction, Scorer, Scores, make_scorer
 from outthink.rng import Rng
 from outthink.strategies import STRATEGIES, Strategy
 from outthink.strategies.choosing import by_majority
-from outthink.types import Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace
+from outthink.together import together
+from outthink.types import Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
+
+_UNITS = ("tokens", "usd", "seconds", "flops")
+_GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
 
 RESOURCES: Mapping[str, tuple[str, str]] = {
     "model": ("Model", "pass model=..., or --model NAME"),
@@ -52,10 +58,12 @@ def make_strategy(given: str | Strategy, parameters: Mapping[str, Any] | None = 
     Hyperparameters may be given as text. Raises UnknownName, or UsageError where one is out of range.
     """
     if not isinstance(given, str):
+        _check_strategy(given, repr(given))
         return given
     if given not in STRATEGIES and ":" not in given:
         raise UnknownName("strategy", given, STRATEGIES)
     made = load(STRATEGIES.get(given, given))
+    _check_strategy(made, given)
     known = [field.name for field in dataclasses.fields(made)]
     for name in parameters or {}:
         if name not in known:
@@ -71,6 +79,11 @@ def make_strategy(given: str | Strategy, parameters: Mapping[str, Any] | None = 
     return strategy
 
 
+def _check_strategy(strategy: Any, called: str) -> None:
+    if not dataclasses.is_dataclass(strategy) or not inspect.iscoroutinefunction(getattr(strategy, "run", None)):
+        raise UsageError(f"{called} is not a strategy: it must be a dataclass with a coroutine function run.")
+
+
 def strategy_name(strategy: Strategy) -> str:
     """Its name in the table, or "module:Name"."""
     target = f"{type(strategy).__module__}:{type(strategy).__qualname__}"
@@ -78,26 +91,35 @@ def strategy_name(strategy: Strategy) -> str:
 
 
 def solve(
-    problem: str | Problem, strategy: str | Strategy = "self_consistency", *, model: str | Engine, **options: Any
+    problem: str | Problem,
+    strategy: str | Strategy = "self_consistency",
+    *,
+    model: str | Engine,
+    models: Mapping[str, str | Engine] | None = None,
+    **options: Any,
 ) -> Trace:
-    """Like `solve_async`, for callers without an event loop; `model` may also be a name, which is opened and closed."""
+    """Like `solve_async`, for callers without an event loop; models may also be names, which are opened and closed."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_solve_and_close(problem, strategy, model, options))
+        return asyncio.run(_solve_and_close(problem, strategy, {**(models or {}), "model": model}, options))
     raise UsageError("An event loop is running here: await outthink.solve_async(...) instead of outthink.solve(...).")
 
 
 async def _solve_and_close(
-    problem: str | Problem, strategy: str | Strategy, model: str | Engine, options: dict[str, Any]
+    problem: str | Problem, strategy: str | Strategy, models: Mapping[str, str | Engine], options: dict[str, Any]
 ) -> Trace:
-    if not isinstance(model, str):
-        return await solve_async(problem, strategy, model=model, **options)
-    opened = open_engine(model)
+    opened: list[Engine] = []
+    engines: dict[str, Engine] = {}
     try:
-        return await solve_async(problem, strategy, model=opened, **options)
+        for role, given in models.items():
+            if isinstance(given, str):
+                opened.append(open_engine(given))
+            engines[role] = opened[-1] if isinstance(given, str) else given
+        return await solve_async(problem, strategy, model=engines["model"], models=engines, **options)
     finally:
-        await opened.close()
+        for engine in opened:
+            await engine.close()
 
 
 async def solve_async(
@@ -134,9 +156,14 @@ async def solve_async(
     """
     problem = problem if isinstance(problem, Problem) else ask(problem)
     strategy = make_strategy(strategy)
-    budget = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+    budget = _budget(budget)
     sampling = sampling or Sampling()
-    engines = {"model": model, **(models or {})}
+    engines = {**(models or {}), "model": model}
+    for role, engine in engines.items():
+        if isinstance(engine, str):
+            raise UsageError(f"The model of role {role!r} is a name; open it first: outthink.open_engine({engine!r}).")
+        if "/" in role:
+            raise UsageError(f"The role {role!r} must not contain '/'.")
     scorers = {
         role: make_scorer(given, process=role == "prm")
         for role, given in (("verifier", verifier), ("prm", prm))
@@ -152,7 +179,11 @@ async def solve_async(
         read_answer=(reader or own_reader).read,  # type: ignore[union-attr]  # one of the two is there
         logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
     )
-    _check_engines(engines, run, getattr(strategy, "powers", frozenset()))
+    counted = {unit for resource in (resources or {}).values() for unit in getattr(resource, "units", ())}
+    _check_engines(engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted})
+    for scorer in scorers.values():
+        for role, powers in getattr(scorer, "powers", {}).items():
+            _check_powers(engines.get(role, model), powers)
     available: dict[str, Any] = {
         "model": Model(model, run),
         "models": Models(engines, run),
@@ -162,6 +193,7 @@ async def solve_async(
     }
     for role, scorer in scorers.items():
         available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter)
+    hyperparameters = _hyperparameters(strategy)
     bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
 
     def report(
@@ -171,6 +203,8 @@ async def solve_async(
         scores: Sequence[float | None] | None = None,
         confidence: float | None = None,
     ) -> None:
+        for candidate in candidates:
+            meter.candidates.setdefault(candidate.id, candidate)  # one that the strategy made itself
         meter.add_round(
             Round(
                 candidates=tuple(candidate.id for candidate in candidates),
@@ -186,20 +220,19 @@ async def solve_async(
         watch(meter)
     try:
         stopped, failure = await _drive(strategy.run(problem, report, **bound), budget.limits.get("seconds"), stop)
-        if failure is None and meter.refused:
+        if stopped == "finished" and meter.refused:
             stopped = "budget"
         if meter.overrun:
             stopped = "overrun"
-        for candidate in [held for held in meter.candidates.values() if held.complete and held.key is None]:
-            meter.candidates[candidate.id] = await with_answer(candidate, run)
+        failure = await _read_rest(meter, run) or failure
     finally:
         if own_reader is not None:
             await own_reader.close()
-    if not meter.rounds:
+    if not meter.rounds or meter.rounds[-1].key is None:
         _report_majority(meter, report)
     trace = Trace(
         problem=problem.id,
-        strategy={"name": strategy_name(strategy), **_hyperparameters(strategy)},
+        strategy={"name": strategy_name(strategy), **hyperparameters},
         seed=seed,
         sampling=sampling,
         budget=budget,
@@ -214,12 +247,31 @@ async def solve_async(
     if failure is not None and not trace.rounds:
         error = failure if isinstance(failure, OutthinkError) else EngineError(_sentence(failure))
         error.trace = trace
-        raise error from failure
+        raise error from (None if error is failure else failure)
     return trace
+
+
+async def _read_rest(meter: Meter, run: Run) -> Exception | None:
+    """Read the answers of samples that were paid for but not read yet, in a bounded time; never loses the trace."""
+
+    async def one(candidate: Candidate) -> None:
+        meter.candidates[candidate.id] = await with_answer(candidate, run)
+
+    try:
+        async with asyncio.timeout(_GRACE):
+            await together(*(one(held) for held in meter.candidates.values() if held.complete and held.key is None))
+    except TimeoutError:
+        return None
+    except Exception as failure:
+        return failure
+    return None
 
 
 async def _drive(running: Any, seconds: float | None, stop: asyncio.Event | None) -> tuple[Stopped, Exception | None]:
     """Run the strategy to its end, the deadline, the budget's end or `stop`; an outside cancellation passes."""
+    if stop is not None and stop.is_set():
+        running.close()
+        return "cancelled", None
     task = asyncio.ensure_future(running)
     watcher = asyncio.ensure_future(stop.wait()) if stop is not None else None
     try:
@@ -230,22 +282,29 @@ async def _drive(running: Any, seconds: float | None, stop: asyncio.Event | None
         if not task.done():
             stopped = "cancelled" if watcher is not None and watcher.done() else "deadline"
     finally:
-        for pending in (task, watcher):
-            if pending is not None and not pending.done():
-                pending.cancel()
-        await asyncio.wait({task})
+        if watcher is not None:
+            watcher.cancel()
+        while not task.done():  # again and again, for one that swallows a cancellation
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GRACE)
     if task.cancelled():
         return ("cancelled" if stopped == "finished" else stopped), None
     failure = task.exception()
     if failure is None:
         return stopped, None
-    while isinstance(failure, BaseExceptionGroup):  # task groups inside strategies wrap what went wrong
-        failure = failure.exceptions[0]
+    leaves = _leaves(failure)  # task groups inside strategies wrap what went wrong
+    failure = next((leaf for leaf in leaves if not isinstance(leaf, BudgetExhausted)), leaves[0])
     if isinstance(failure, BudgetExhausted):
         return "budget", None
     if not isinstance(failure, Exception):
         raise failure
     return "error", failure
+
+
+def _leaves(failure: BaseException) -> list[BaseException]:
+    if isinstance(failure, BaseExceptionGroup):
+        return [leaf for inner in failure.exceptions for leaf in _leaves(inner)]
+    return [failure]
 
 
 def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -262,40 +321,64 @@ def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -
     return bound
 
 
-def _check_engines(engines: Mapping[str, Engine], run: Run, powers: frozenset[str]) -> None:
+def _check_engines(engines: Mapping[str, Engine], run: Run, powers: frozenset[str], units: set[str]) -> None:
     """Refuse, before anything is spent, what the model cannot do and a budget that is unenforceable or too small."""
-    lacking = sorted(powers - engines["model"].spec.powers)
-    if lacking:
-        raise MissingResource(
-            f"This strategy needs a model that can do {', '.join(lacking)}; {engines['model'].spec.name} cannot."
-        )
+    _check_powers(engines["model"], powers)
     for role, engine in engines.items():
-        worst = Model(engine, run, (role,)).bound(run.problem)
+        # other roles get other prompts, so only the units of their costs matter here
+        worst = Model(engine, run, (role,)).bound(run.problem) if role == "model" else charge(engine.spec, [])
         if run.logprobs and role == "model" and "logprobs" not in engine.spec.powers:
             raise MissingResource(
                 f"{engine.spec.name} gives no token logprobs; choose another verifier than confidence."
             )
         for unit, limit in run.meter.budget.limits.items():
+            if unit not in units:
+                raise UsageError(
+                    f"Nothing here counts {unit}, so a budget of it cannot be kept; use {', '.join(sorted(units))}."
+                )
             if unit in ("usd", "flops") and unit not in worst:
                 lacks = "price" if unit == "usd" else "shape (parameters, layers)"
                 raise UsageError(f"A budget in {unit} needs the {lacks} of {engine.spec.name}, which is not known.")
             if role == "model" and unit != "seconds" and worst.get(unit, 0.0) > limit * (1 + 1e-9):
                 raise BudgetTooSmall(
-                    f"One sample can cost {worst[unit]:,.6g} {unit}, more than the budget of {limit:,.6g}: "
-                    f"allow at least {worst[unit]:,.6g} {unit}, or lower max_tokens ({run.sampling.max_tokens})."
+                    f"One sample can cost {worst[unit]:.12g} {unit}, more than the budget of {limit:.12g}: "
+                    f"allow at least {worst[unit]:.12g} {unit}, or lower max_tokens ({run.sampling.max_tokens})."
                 )
+
+
+def _check_powers(engine: Engine, powers: Iterable[str]) -> None:
+    lacking = sorted(set(powers) - engine.spec.powers)
+    if lacking:
+        raise MissingResource(f"This needs a model that can do {', '.join(lacking)}; {engine.spec.name} cannot.")
 
 
 def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
     """A strategy that was stopped before its first report still answers with the majority of what it paid for."""
     samples = sorted((c for c in meter.candidates.values() if c.complete), key=lambda c: _order(c.address))
-    if samples:
+    if any(sample.key is not None for sample in samples) or (samples and not meter.rounds):
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
 
 
+def _budget(given: str | Budget | None) -> Budget:
+    if not isinstance(given, str):
+        return given or Budget()
+    try:
+        return Budget.parse(given)
+    except ValueError as cause:
+        raise UsageError(f"{cause}.") from None
+
+
 def _hyperparameters(strategy: Strategy) -> dict[str, Any]:
-    return {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
+    """As plain data, which a trace can hold; what is not plain is there by its name, or that of its type."""
+    found = {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=_name))
+    return plain
+
+
+def _name(value: Any) -> str:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def _order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:
@@ -304,4 +387,4 @@ def _order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:
 
 
 def _sentence(failure: BaseException) -> str:
-    return str(failure) if isinstance(failure, OutthinkError) else f"{type(failure).__name__}: {failure}"
+    return writable(str(failure) if isinstance(failure, OutthinkError) else f"{type(failure).__name__}: {failure}")

@@ -4,7 +4,9 @@ OutthinkError                one clear sentence that says what to do
 ├── UsageError               the caller asked for something that cannot be done; nothing was spent
 │   ├── UnknownName          no such strategy, model, task ...; names the nearest
 │   ├── MissingResource      the strategy needs a resource that was not given
-│   └── BudgetTooSmall       not even one sample fits; names the smallest budget that would do
+│   └── Unaffordable         this problem cannot be begun as asked; others may
+│       ├── BudgetTooSmall   not even one sample fits; names the smallest budget that would do
+│       └── PromptTooLong    the prompt and its answer do not fit the model's context
 ├── BudgetExhausted          raised inside a strategy when nothing of a batch could be started
 ├── EngineError              a model, verifier or other resource failed
 │   └── NothingCameBack      a whole batch failed; `solve` raises it only if the trace holds no answer at all
@@ -48,8 +50,16 @@ class MissingResource(UsageError):
     """A strategy names a resource in its signature that nobody supplied."""
 
 
-class BudgetTooSmall(UsageError):
+class Unaffordable(UsageError):
+    """This one problem cannot be begun as asked; others may."""
+
+
+class BudgetTooSmall(Unaffordable):
     """The worst case of a single sample exceeds the budget."""
+
+
+class PromptTooLong(Unaffordable):
+    """The prompt and what may be written do not fit the model's context."""
 
 
 class BudgetExhausted(OutthinkError):

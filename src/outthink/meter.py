@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from outthink.models.engine import Progress
-from outthink.types import Address, Budget, Call, Candidate, Round
+from outthink.types import Address, Budget, Call, Candidate, Round, writable
 
 Cost = Mapping[str, float]
 
@@ -100,13 +100,19 @@ class Meter:
             if waiting in self._queue:
                 self._queue.remove(waiting)
             elif not waiting.decided.cancelled() and (granted := waiting.decided.result()) is not None:
-                self._reserved.remove(granted)  # nobody is left to use it
+                self.release(granted)  # nobody is left to use it
             self._decide()
             raise
+
+    def release(self, reservation: Reservation) -> None:
+        """Give back what was reserved for a call that never started."""
+        self._reserved.remove(reservation)
+        self._decide()
 
     def settle(self, reservation: Reservation, call: Call) -> bool:
         """Replace what was reserved by what `call` is charged; returns whether it exceeded the reservation."""
         self._reserved.remove(reservation)
+        call = replace(call, error=None if call.error is None else writable(call.error))
         for unit, amount in call.cost.items():
             self._settled[unit] = self._settled.get(unit, 0.0) + amount
         exceeded = any(

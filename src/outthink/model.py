@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from outthink.cost import charge
@@ -11,7 +12,8 @@ from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Usage
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Progress, Request
 from outthink.rng import child_seed
-from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path
+from outthink.together import together
+from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
 
 ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
 """(problem, whole text of a complete sample) -> (answer as displayed, canonical key)."""
@@ -41,7 +43,6 @@ class Draw:
     stop: tuple[str, ...] = ()
     step: bool = False
     temperature: float | None = None
-    top_p: float | None = None
     max_tokens: int | None = None
     logprobs: bool = False
 
@@ -83,7 +84,9 @@ class Model:
         return self._run.sampling
 
     def lane(self, *path: str | int) -> Model:
-        """The same model with an address of its own."""
+        """The same model with an address of its own; its parts must not contain "/", which joins them in ids."""
+        if any("/" in str(part) for part in path):
+            raise ValueError(f"a lane must not contain '/': {path}")
         return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind)
 
     def text(self, candidate: Candidate) -> str:
@@ -127,11 +130,15 @@ class Model:
         for group in groups:
             drawn[group.index] += [_candidate(group, child, result) for child, result in group.completions()]
         for children in drawn:
-            children[:] = await asyncio.gather(*(self._with_answer(child) for child in children))
+            children[:] = await together(*(self._with_answer(child) for child in children))
         return drawn
 
     async def labels(
-        self, problem: Problem, prompts: Sequence[tuple[Message, ...]], labels: tuple[str, ...]
+        self,
+        problem: Problem,
+        prompts: Sequence[tuple[Message, ...]],
+        labels: tuple[str, ...],
+        lanes: Sequence[Address] | None = None,
     ) -> list[tuple[float, ...] | None]:
         """Logprob of each label as the next word, for each prompt; None where the budget or a failure left none.
 
@@ -140,11 +147,25 @@ class Model:
         if "labels" not in self._engine.spec.powers:
             raise UsageError(f"{self.name} cannot give the probability of a label; use another model as judge.")
         draws = [Draw(messages=messages, temperature=0.0, max_tokens=1) for messages in prompts]
-        batch = [(replace(self._request(problem, draw), labels=labels), draw) for draw in draws]
         found: list[tuple[float, ...] | None] = [None] * len(prompts)
+        batch: list[tuple[Request, Draw]] = []
+        places: list[int] = []
+        refusal: UsageError | None = None
+        for place, draw in enumerate(draws):
+            lane = self.lane(*lanes[place]) if lanes is not None else self
+            request = replace(lane._request(problem, draw), labels=labels)
+            try:
+                self._engine.bound(request)
+            except UsageError as failure:  # one prompt that is too long must not cost the others
+                refusal = failure
+                continue
+            batch.append((request, draw))
+            places.append(place)
+        if refusal is not None and not batch:
+            raise refusal
         for group in await self._batch(batch):
             for _, completion in group.completions():
-                found[group.index] = completion.labels
+                found[places[group.index]] = completion.labels
         return found
 
     def bound(self, problem: Problem) -> dict[str, float]:
@@ -163,7 +184,7 @@ class Model:
             n=draw.n,
             max_tokens=sampling.max_tokens if draw.max_tokens is None else draw.max_tokens,
             temperature=sampling.temperature if draw.temperature is None else draw.temperature,
-            top_p=sampling.top_p if draw.top_p is None else draw.top_p,
+            top_p=sampling.top_p,
             stop=draw.stop,
             logprobs=draw.logprobs or self._run.logprobs,
             address=self._run.meter.next_request(self._lane) if address is None else address,
@@ -174,18 +195,26 @@ class Model:
     async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
         groups: list[_Group] = []
-        async with asyncio.TaskGroup() as tasks:
-            for index, (request, draw) in enumerate(batch):
-                bound = self._engine.bound(request)
-                child = 0
-                while child < request.n:
-                    reservation = await self._run.meter.admit(charge(self._engine.spec, [bound]), request.n - child)
-                    if reservation is None:
-                        break
-                    group = _Group(index, self._part(request, child, reservation.n), draw, bound, reservation)
-                    groups.append(group)
-                    tasks.create_task(self._generate(group))
-                    child += reservation.n
+        bounds = [self._engine.bound(request) for request, _ in batch]  # what is refused is refused before any starts
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, ((request, draw), bound) in enumerate(zip(batch, bounds, strict=True)):
+                    child = 0
+                    while child < request.n:
+                        worst = charge(self._engine.spec, [bound])
+                        reservation = await self._run.meter.admit(worst, request.n - child)
+                        if reservation is None:
+                            break
+                        group = _Group(index, self._part(request, child, reservation.n), draw, bound, reservation)
+                        groups.append(group)
+                        tasks.create_task(self._generate(group))
+                        child += reservation.n
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0]  # noqa: B904 - its own cause matters, not the group's
+        finally:
+            for group in groups:
+                if not group.begun:  # a task that is cancelled before its first step runs no line of its code
+                    self._run.meter.release(group.reservation)
         if batch and not groups:
             raise BudgetExhausted("Nothing more fits into the budget.")
         if groups and not any(group.completions() for group in groups):
@@ -198,6 +227,7 @@ class Model:
         return replace(request, n=n, child=first, seeds=seeds)
 
     async def _generate(self, group: _Group) -> None:
+        group.begun = True
         started = self._run.meter.now()
         cancelled = False
         self._run.meter.running.append(group.progress)
@@ -264,22 +294,12 @@ async def with_answer(candidate: Candidate, run: Run) -> Candidate:
     return replace(candidate, answer=answer, key=key)
 
 
-class Models(Mapping[str, Model]):
-    """Models by role; a role that was not given falls back to "model" by `get(role)`."""
+class Models:
+    """Models by role."""
 
     def __init__(self, engines: Mapping[str, Engine], run: Run) -> None:
         self._engines = engines
         self._run = run
-
-    def __getitem__(self, role: str) -> Model:
-        kind = "judge" if role == "judge" else "sample"
-        return Model(self._engines[role], self._run, (role,), kind=kind)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._engines)
-
-    def __len__(self) -> int:
-        return len(self._engines)
 
     def role(self, role: str) -> Model:
         """The model of this role, else the main model under this role's address."""
@@ -298,6 +318,7 @@ class _Group:
     reservation: Reservation
     progress: Progress = field(init=False)
     error: str | None = None
+    begun: bool = False
 
     def __post_init__(self) -> None:
         self.progress = Progress(n=self.request.n)
@@ -324,8 +345,8 @@ def _charged(progress: Progress, bound: Usage) -> list[Usage]:
 
 
 def _share(total: int, n: int, child: int) -> int:
-    """Equal whole shares of `total`; the first child takes the remainder."""
-    return total // n + (total % n if child == 0 else 0)
+    """Equal whole shares of `total`; the first children take one more each, so shares keep the order of totals."""
+    return total // n + (child < total % n)
 
 
 def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
@@ -335,10 +356,12 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         address=(*group.request.address, child),
         parents=tuple(parent.id for parent in influences),
         continues=draw.after is not None,
-        text=completion.text.encode("utf-8", "replace").decode(),  # a lone surrogate cannot be written to a file
+        text=writable(completion.text),
         tokens=completion.tokens,
         token_ids=completion.token_ids,
-        logprobs=None if logprobs is None else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
+        logprobs=None
+        if logprobs is None or not all(value < math.inf for value in logprobs)
+        else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
         finish=completion.finish,
         complete=completion.finish == "eos" or (completion.finish == "stop" and not draw.step),
     )

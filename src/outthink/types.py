@@ -22,6 +22,11 @@ Stopped = Literal["finished", "budget", "deadline", "cancelled", "overrun", "err
 Address = tuple[str | int, ...]
 
 
+def writable(text: str) -> str:
+    """The text with lone surrogates, which no file can hold, as question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
     """One part of a message: text, or a reference to media (never the bytes themselves)."""
@@ -67,6 +72,7 @@ class Problem:
     context_id: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "id", writable(self.id))
         if not self.question and self.messages:
             object.__setattr__(self, "question", self.messages[-1].text)
 
@@ -352,13 +358,14 @@ class Trace:
 
     @property
     def cost(self) -> dict[str, float]:
-        """Charged amount by unit, summed over all calls; seconds are wall-clock."""
-        total: dict[str, float] = {}
-        for call in self.calls:
-            for unit, amount in call.cost.items():
-                total[unit] = total.get(unit, 0.0) + amount
-        total["seconds"] = self.seconds
-        return total
+        """Charged amount by unit, summed over all calls; seconds are wall-clock.
+
+        A unit that is not known for some call with tokens is left out: the sum of the others would look complete.
+        """
+        units = {unit for call in self.calls for unit in call.cost}
+        known = {unit for unit in units if all(unit in call.cost for call in self.calls if call.charged.tokens)}
+        total = {unit: sum(call.cost.get(unit, 0.0) for call in self.calls) for unit in sorted(known)}
+        return {**total, "seconds": self.seconds}
 
     @property
     def usage(self) -> Usage:

@@ -40,7 +40,8 @@ class Summary:
         truncated: share of samples that were cut off by a cap, mean over the problems that have samples.
         tokens: mean charged tokens: "prompt" (read anew), "cached" and "completion" of samples, and by kind of call
             ("judge" ...) what else was read anew and written.
-        cost: mean charge by unit ("tokens", "flops", "usd", "seconds"); a unit that no problem has is left out.
+        cost: mean charge by unit ("tokens", "flops", "usd", "seconds"); a unit that is not known for some call is left
+            out.
         errors: problems on which nothing came back.
         stopped: problems by the reason for which they ended.
     """
@@ -98,6 +99,8 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
     tokens: Counter[str] = Counter({"prompt": 0, "cached": 0, "completion": 0})
     cost: Counter[str] = Counter()
     stopped: Counter[str] = Counter()
+    unknown: set[str] = set()  # units that some problem was charged in and another one could not be
+    charged = False
     problems = invalid = errors = 0
     for result in results:
         trace = result.trace
@@ -109,7 +112,11 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         if trace is None:
             continue
         stopped[trace.stopped] += 1
-        for unit, amount in trace.cost.items():
+        spent = trace.cost
+        if trace.calls:
+            unknown |= {*cost, *spent} - (cost.keys() & spent.keys()) if charged else set()
+            charged = True
+        for unit, amount in spent.items():
             cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
         if trace.candidates:
             cut = sum(candidate.finish == "length" for candidate in trace.candidates)
@@ -131,7 +138,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         invalid=invalid / problems if problems else math.nan,
         truncated=float(np.mean(truncated)) if truncated else math.nan,
         tokens={kind: amount / problems for kind, amount in tokens.items()} if problems else {},
-        cost={unit: amount / problems for unit, amount in cost.items()},
+        cost={unit: amount / problems for unit, amount in cost.items() if unit not in unknown},
         errors=errors,
         stopped=dict(stopped.most_common()),
     )
@@ -231,10 +238,15 @@ def markdown(summaries: Mapping[str, Summary]) -> str:
 
 def sentence(names: tuple[str, str], of: Difference) -> str:
     """A paired difference in words."""
+    seen = (
+        f"the smallest difference that could have been seen is {100 * of.detectable:.1f} points"
+        if of.detectable <= 1
+        else "these are too few to see any difference"
+    )
     return (
         f"{names[0]} minus {names[1]}: {100 * of.difference:+.1f} points "
         f"({100 * of.low:+.1f} to {100 * of.high:+.1f}, 95%) over {of.problems} problems, {of.discordant} of them "
-        f"discordant; the smallest difference that could have been seen is {100 * of.detectable:.1f} points."
+        f"discordant; {seen}."
     )
 
 

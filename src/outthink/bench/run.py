@@ -14,7 +14,7 @@ from outthink.answers import Reader
 from outthink.bench.report import Summary, summary
 from outthink.bench.store import Before, Result, Store, read_results
 from outthink.driver import make_strategy, solve_async, strategy_name
-from outthink.errors import EngineError, UsageError
+from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine
 from outthink.rewards import ScoreFunction, Scorer
 from outthink.strategies import Strategy
@@ -106,7 +106,7 @@ async def bench(
             if on_progress is not None:
                 on_progress(Standing(done=done, total=len(mine), before=kept.before))
 
-            async def attempt(example: Example) -> Trace | EngineError:
+            async def attempt(example: Example) -> Trace | OutthinkError:
                 problem = example.problem
                 try:
                     return await solve_async(
@@ -122,10 +122,10 @@ async def bench(
                         reader=read,
                         on_call=lambda call: kept.journal(problem.id, call),
                     )
-                except EngineError as failure:
+                except (EngineError, Unaffordable) as failure:
                     return failure
 
-            async def finish(example: Example, outcome: Trace | EngineError) -> None:
+            async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
                 nonlocal done
                 if isinstance(outcome, Trace):
                     credit = await grade(example, outcome.answer, read)

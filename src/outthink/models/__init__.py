@@ -19,7 +19,7 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     if given.suffix in (".jsonl", ".gz"):
         from outthink.models.recorded import RecordedEngine
 
-        return RecordedEngine.open(given)
+        return RecordedEngine.open(given, price=price)
     if given.exists():
         from outthink.models.openvino import OpenVINOEngine
 

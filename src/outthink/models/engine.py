@@ -6,6 +6,7 @@ still accounted for. It never retries, prices or limits: the meter does.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -18,12 +19,20 @@ Power = Literal["logprobs", "prefix", "labels", "seed"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Price:
-    """US dollars per million tokens."""
+    """US dollars per million tokens, at least 0.
+
+    Args:
+        cached: at most `prompt`; None: cached prompt tokens cost as much as others.
+    """
 
     prompt: float
     completion: float
     cached: float | None = None
-    """None: cached prompt tokens cost as much as others."""
+
+    def __post_init__(self) -> None:
+        cached = self.prompt if self.cached is None else self.cached
+        if not (0 <= cached <= self.prompt < math.inf and 0 <= self.completion < math.inf):
+            raise ValueError("a price is at least 0, and cached tokens cost no more than others")
 
     def usd(self, usage: Usage) -> float:
         """Dollars for `usage`."""

@@ -33,7 +33,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from outthink.errors import EngineError, UsageError
+from outthink.errors import EngineError, PromptTooLong, UsageError
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, Shape
 from outthink.types import Message, Usage
 
@@ -165,7 +165,7 @@ class OpenVINOEngine:
         most = 1 if request.labels else request.max_tokens
         assert self._spec.context is not None
         if len(ids) + most > self._spec.context:
-            raise UsageError(
+            raise PromptTooLong(
                 f"The prompt's {len(ids)} tokens and {most} more exceed the context of {self._spec.name}, "
                 f"{self._spec.context} tokens; shorten the prompt or lower max_tokens."
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from outthink.errors import EngineError
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, Shape
 from outthink.rng import Rng
+from outthink.together import together
 from outthink.types import Usage
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class ScriptedEngine:
         progress.slack = 0
         progress.prompt = request.n * _prompt(request)
         progress.cached = (request.n - (request.child == 0)) * _prompt(request)
-        async with asyncio.TaskGroup() as tasks:
-            for position in range(request.n):
-                tasks.create_task(self._child(request, position, progress))
+        await together(*(self._child(request, position, progress) for position in range(request.n)))
 
     async def _child(self, request: Request, position: int, progress: Progress) -> None:
         child = request.child + position

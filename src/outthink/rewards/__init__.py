@@ -7,8 +7,11 @@ the whole path, a PRM scores its last step. A missing score is None, never 0.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import math
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -16,6 +19,7 @@ from typing import Any, Protocol
 from outthink.errors import EngineError, UnknownName, UsageError
 from outthink.meter import Meter
 from outthink.names import load
+from outthink.together import together
 from outthink.types import Call, Candidate, Problem, path
 
 Path = tuple[Candidate, ...]
@@ -49,10 +53,7 @@ class Scores:
     async def score(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
         """One score per candidate (of its whole path); None where there is none."""
         paths = [tuple(path(candidate, self._meter.candidates)) for candidate in candidates]
-        scores = await self._scorer.score(problem, paths, **self._resources) if paths else []
-        if len(scores) != len(paths):
-            raise EngineError(f"The scorer returned {len(scores)} scores for {len(paths)} candidates.")
-        return tuple(_finite(score) for score in scores)
+        return tuple(await self._scored(problem, paths))
 
     async def score_steps(
         self, problem: Problem, samples: Sequence[Candidate], delimiter: str
@@ -60,12 +61,20 @@ class Scores:
         """The scores of every step of whole samples, cut after each `delimiter`."""
         cut = [_steps(sample, delimiter) for sample in samples]
         paths = [steps[: end + 1] for steps in cut for end in range(len(steps))]
-        scores = iter(await self._scorer.score(problem, paths, **self._resources) if paths else [])
-        return [tuple(_finite(next(scores)) for _ in steps) for steps in cut]
+        scores = iter(await self._scored(problem, paths))
+        return [tuple(next(scores) for _ in steps) for steps in cut]
+
+    async def _scored(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
+        if not paths:
+            return []
+        scores = [_finite(score) for score in await self._scorer.score(problem, paths, **self._resources)]
+        if len(scores) != len(paths):
+            raise EngineError(f"The scorer returned {len(scores)} scores for {len(paths)} paths.")
+        return scores
 
 
 def _steps(sample: Candidate, delimiter: str) -> Path:
-    parts = [part for part in sample.text.split(delimiter) if part.strip()]
+    parts = [part for part in sample.text.split(delimiter) if part.strip()] or [sample.text]
     ends = [delimiter] * (len(parts) - 1) + [""]
     return tuple(replace(sample, text=part + end, logprobs=None) for part, end in zip(parts, ends, strict=True))
 
@@ -77,13 +86,15 @@ def _finite(score: float | None) -> float | None:
 class FunctionScorer:
     """Any Python callable (question, solution) -> score, sync (run in a thread) or async, as a scorer."""
 
-    def __init__(self, function: ScoreFunction) -> None:
+    def __init__(self, function: ScoreFunction, role: str = "verifier") -> None:
         self._function = function
+        self._role = role
 
     async def score(self, problem: Problem, paths: Sequence[Path], *, meter: Meter) -> list[float | None]:
         """Calls run concurrently; one that raises has no score and is a failed call in the trace."""
-        lane = meter.next_request(("verifier",))
-        return list(await asyncio.gather(*(self._one(problem, p, meter, (*lane, i)) for i, p in enumerate(paths))))
+        return await together(
+            *(self._one(problem, p, meter, (*meter.next_request((self._role, *p[-1].address)), 0)) for p in paths)
+        )
 
     async def _one(self, problem: Problem, steps: Path, meter: Meter, address: tuple[str | int, ...]) -> float | None:
         reservation = await meter.admit({})
@@ -96,17 +107,18 @@ class FunctionScorer:
             if inspect.iscoroutinefunction(function):
                 result: Any = function(problem.question, solution)
             else:
-                result = await asyncio.to_thread(function, problem.question, solution)
-            score = await result if inspect.isawaitable(result) else result
+                result = await _in_thread(function, problem.question, solution)
+            found = await result if inspect.isawaitable(result) else result
+            score = None if found is None else float(found)
             outcome = "ok"
-        except Exception as failure:  # the user's code may raise anything; the other scores stand
+        except (Exception, SystemExit) as failure:  # the user's code may raise anything; the other scores stand
             outcome, error = "failed", f"{type(failure).__name__}: {failure}"
         finally:
             meter.settle(
                 reservation,
                 Call(
                     kind="verify",
-                    role="verifier",
+                    role=self._role,
                     address=address,
                     failed=int(outcome == "failed"),
                     outcome=outcome,  # type: ignore[arg-type]  # mypy widens the literal to str
@@ -115,7 +127,36 @@ class FunctionScorer:
                     ended=meter.now(),
                 ),
             )
-        return None if score is None else float(score)
+        return score
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: str) -> Any:
+    """Call it in a thread of its own, for which neither a deadline nor the program's end waits if it hangs.
+
+    (A thread of asyncio's pool would hold up everything else that needs the pool, and the end of `asyncio.run`.)
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+    def tell(result: Any, failure: BaseException | None) -> None:
+        if not done.done():
+            done.set_result((result, failure))
+
+    def work() -> None:
+        try:
+            outcome: tuple[Any, BaseException | None] = function(*arguments), None
+        except BaseException as failure:
+            outcome = None, failure
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(tell, *outcome)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name="outthink-score", daemon=True).start()
+    result, failure = await done
+    if isinstance(failure, StopIteration):
+        raise RuntimeError("StopIteration") from failure
+    if failure is not None:
+        raise failure
+    return result
 
 
 def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -> Scorer:
@@ -136,5 +177,5 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
     if hasattr(given, "score"):
         return given
     if callable(given):
-        return FunctionScorer(given)
+        return FunctionScorer(given, "prm" if process else "verifier")
     raise UsageError(f"A verifier is a name, a callable (question, solution) -> score, or a scorer, not {given!r}.")

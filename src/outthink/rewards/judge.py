@@ -7,8 +7,9 @@ Zhang et al. (2024), GenRM; prompts are ours. Differs: both labels are scored, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from outthink.model import Models
 from outthink.rewards import Path
@@ -33,6 +34,7 @@ class Judge:
     """
 
     process: bool = False
+    powers: ClassVar[Mapping[str, frozenset[str]]] = {"judge": frozenset({"labels"})}  # by role
 
     async def score(self, problem: Problem, paths: Sequence[Path], *, models: Models) -> list[float | None]:
         """One score per path, all in one batch; reading a path costs its length as prompt tokens."""
@@ -41,7 +43,9 @@ class Judge:
             (Message(content=template.format(question=problem.question, solution="".join(s.text for s in path))),)
             for path in paths
         ]
-        found = await models.role("judge").labels(problem, prompts, ("Yes", "No"))
+        found = await models.role("judge").labels(
+            problem, prompts, ("Yes", "No"), lanes=[path[-1].address for path in paths]
+        )
         return [None if logprobs is None else yes_probability(*logprobs) for logprobs in found]
 
 

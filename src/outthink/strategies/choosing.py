@@ -18,13 +18,17 @@ def by_majority(samples: Sequence[Candidate]) -> Chosen:
 
 
 def by_weighted_vote(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
-    """The answer with the largest sum of scores; a missing score weighs nothing."""
+    """The answer with the largest sum of scores; a missing score weighs nothing, and with none it is the majority."""
+    if _unscored(samples, scores):
+        return by_majority(samples)
     lengths = [sample.tokens for sample in samples]
     return _pick(samples, weighted_vote(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
 
 
 def by_best(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
-    """The sample with the highest score; a missing score ranks last."""
+    """The sample with the highest score; a missing score ranks last, and with none it is the majority."""
+    if _unscored(samples, scores):
+        return by_majority(samples)
     lengths = [sample.tokens for sample in samples]
     return _pick(samples, best_of(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
 
@@ -56,6 +60,10 @@ def need_scorer(verifier: Scores | None, prm: Scores | None) -> None:
             "This strategy needs a scorer: pass verifier=... or prm=..., or --verifier with confidence, judge or "
             "module:function."
         )
+
+
+def _unscored(samples: Sequence[Candidate], scores: Sequence[float | None]) -> bool:
+    return all(score is None for sample, score in zip(samples, scores, strict=True) if sample.key is not None)
 
 
 def _pick(samples: Sequence[Candidate], choice: Choice) -> Chosen:

@@ -1,7 +1,8 @@
 """Tasks: problems with their gold answers. Only the problem of an example is ever shown to a strategy.
 
 Source: GSM8K (Cobbe et al. 2021), MATH-500 (Lightman et al. 2023), reasoning-gym, and files of your own.
-How this differs: nothing is downloaded. GSM8K and MATH-500 are read from a file; 24 GSM8K questions ship along.
+How this differs: GSM8K and MATH-500 are read from a file, or fetched once where the extra `datasets` is installed;
+24 GSM8K questions ship along.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ class Fusion:
             )
         )[0]
         known = {sample.key for sample in samples}
-        if fused.key is not None and (self.new_answers or problem.answer == "text" or fused.key in known):
+        new = chosen is None or self.new_answers or problem.answer == "text"
+        if fused.key is not None and (new or fused.key in known):
             agree = sum(sample.key == fused.key for sample in samples)
             report([*samples, fused], chosen=fused, confidence=agree / len(samples))

@@ -33,6 +33,8 @@ class BestOfN:
     def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"n must be at least 1, not {self.n}")
+        if not self.delimiter:
+            raise ValueError("delimiter must not be empty")
 
     async def run(
         self,

@@ -6,16 +6,16 @@ prompted, not finetuned for revision; the prompt is ours; attempts of all chains
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from outthink.errors import BudgetExhausted, EngineError
+from outthink.errors import MissingResource, OutthinkError
 from outthink.model import Model
 from outthink.rewards import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import Chosen, by_best, by_majority, by_weighted_vote
+from outthink.together import together
 from outthink.types import Candidate, Message, Problem
 
 Selector = Literal["majority", "weighted_vote", "best", "last"]
@@ -60,13 +60,15 @@ class Revision:
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """Reports after every turn."""
         selector = self.selector or ("majority" if verifier is None else "weighted_vote")
+        if verifier is None and selector in ("weighted_vote", "best"):
+            raise MissingResource(f"The selector {selector} needs a verifier: pass verifier=..., or --verifier NAME.")
         chains: list[list[Candidate]] = [[] for _ in range(self.n_chains)]
         scores: dict[str, float | None] = {}
         for turn in range(self.chain_length):
             going = [number for number, chain in enumerate(chains) if len(chain) == turn]
             if not going:
                 return
-            drawn = await asyncio.gather(
+            drawn = await together(
                 *(self._attempt(problem, model.lane("chain", number), chains[number]) for number in going)
             )
             new = [attempt for attempt in drawn if isinstance(attempt, Candidate)]
@@ -76,22 +78,20 @@ class Revision:
                 chains[number] += [attempt] if isinstance(attempt, Candidate) else []
             attempts = [attempt for chain in chains for attempt in chain]
             if verifier is None:
-                chosen, share = self._select(chains, scores, "last" if selector == "last" else "majority")
+                chosen, share = self._select(chains, scores, selector)
                 report(attempts, chosen=chosen, confidence=share)
                 continue
             scores.update(zip((attempt.id for attempt in new), await verifier.score(problem, new), strict=True))
             chosen, share = self._select(chains, scores, selector)
             report(attempts, chosen=chosen, confidence=share, scores=[scores[attempt.id] for attempt in attempts])
 
-    async def _attempt(
-        self, problem: Problem, model: Model, chain: Sequence[Candidate]
-    ) -> Candidate | BudgetExhausted | EngineError:
+    async def _attempt(self, problem: Problem, model: Model, chain: Sequence[Candidate]) -> Candidate | OutthinkError:
         shown = chain[-self.context :]
         messages = revision_prompt(problem, [attempt.text for attempt in shown])
         try:
             return (await model.sample(problem, messages=messages, parents=tuple(shown)))[0]
-        except (BudgetExhausted, EngineError) as failure:
-            return failure  # this chain ends here, the others go on
+        except OutthinkError as failure:
+            return failure  # this chain ends here (budget, failure, or a prompt too long), the others go on
 
     def _select(self, chains: Sequence[Sequence[Candidate]], scores: dict[str, float | None], selector: str) -> Chosen:
         # turn by turn, so that "first seen" means the earliest turn
