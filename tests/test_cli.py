@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from typing import Any
 import pytest
 
 from outthink import cli
+from outthink.errors import EngineError
+from outthink.models.scripted import ScriptedEngine
 from outthink.types import Trace
 
 QUESTION = "What is 2+2?"
@@ -141,6 +145,84 @@ def test_lists(outthink: Any) -> None:
     assert outthink("--version").out.strip()
 
 
+@pytest.fixture
+def opening(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes every model say one thing; what it returns lists the names of those that were opened."""
+
+    def say(said: str | EngineError) -> list[str]:
+        names: list[str] = []
+
+        def opened(name: str, *, price: object = None) -> ScriptedEngine:
+            names.append(name)
+            return ScriptedEngine(lambda request, child, rng: said)
+
+        monkeypatch.setattr("outthink.models.open_engine", opened)
+        return names
+
+    return say
+
+
+def test_each_role_has_its_price(outthink: Any) -> None:
+    Path("judge.jsonl").write_bytes(Path("pool.jsonl").read_bytes())
+    options = ("--n", "4", "--role", "judge=judge.jsonl", "--price", "1,10", "--budget", "1usd", "--json")
+    found = json.loads(outthink(*solve(*options, "--price", "judge=2,20")).out)
+    assert found["cost"]["usd"] == pytest.approx((4 * 20 + 10 * 33) / 1e6)  # cached tokens cost as much as others
+    assert "needs the price of recorded:judge.jsonl" in outthink(*solve(*options)).err
+
+
+def test_where_nothing_came_back_the_bill_is_still_given(outthink: Any, opening: Any) -> None:
+    opening(EngineError("the endpoint is gone"))
+    words = ("solve", QUESTION, "--n", "3", "--trace", "traces.jsonl")
+    result = outthink(*words, "--json")
+    found = json.loads(result.out)
+    assert (found["answer"], found["stopped"], found["ledger"][0]["failed"]) == (None, "error", 3)
+    assert found["cost"]["tokens"] > 0
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "the endpoint is gone" in result.err
+    assert Trace.from_json(Path("traces.jsonl").read_bytes()).cost == found["cost"]
+    result = outthink(*words)
+    assert "Answer: none" in result.out
+    assert f"Total: {found['cost']['tokens']:,.0f} tokens" in result.out
+    assert result.code == 1
+
+
+@pytest.mark.parametrize("path", ["nowhere/traces.jsonl", "."])
+def test_a_trace_that_cannot_be_written_is_refused_before_a_model_is_opened(
+    outthink: Any, opening: Any, path: str
+) -> None:
+    names = opening("#### 4")
+    result = outthink("solve", QUESTION, "--trace", path)
+    assert (result.code, result.out, names) == (2, "", [])
+    assert f"Cannot write {path}: " in result.err
+
+
+def test_a_question_in_another_encoding_is_answered(outthink: Any, opening: Any) -> None:
+    opening("#### 4")
+    result = outthink("solve", "caf\udce9?", "--trace", "traces.jsonl")
+    assert result.code == 0
+    assert "Answer: 4" in result.out
+    assert Trace.from_json(Path("traces.jsonl").read_bytes()).answer == "4"
+
+
+def test_live_progress_shows_an_answer_as_it_is(outthink: Any, opening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, on which there is live progress
+    opening("Answer: [/INST] 42")
+    result = outthink("solve", QUESTION, "--answer", "text")
+    assert result.code == 0
+    assert "answer so far: [/INST] 42" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.err)
+
+
+def test_ctrl_c_while_a_model_loads_ends_the_program(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(name: str, *, price: object = None) -> ScriptedEngine:
+        signal.raise_signal(signal.SIGINT)
+        return ScriptedEngine(lambda request, child, rng: "#### 4")
+
+    monkeypatch.setattr("outthink.models.open_engine", opened)
+    result = outthink("solve", QUESTION)
+    assert (result.code, result.out) == (130, "")
+    assert "Traceback" not in result.err
+
+
 # ---------------------------------------------------------------- mistakes
 
 
@@ -242,8 +324,6 @@ def test_another_run_in_the_same_folder_is_refused(outthink: Any) -> None:
 
 
 def test_a_question_from_standard_input(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert "question is empty" in outthink("solve", "-", "--model", "pool.jsonl").err
     monkeypatch.setattr(sys, "stdin", io.StringIO(QUESTION))
@@ -262,7 +342,10 @@ def start(*words: str, path: Path | None = None) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> Result:
     with process:
-        out, err = process.communicate(timeout=40)
+        try:
+            out, err = process.communicate(timeout=40)
+        finally:
+            process.kill()  # where it has not ended
     return Result(process.returncode, out, err)
 
 
@@ -281,19 +364,25 @@ def test_a_strategy_from_outside_runs_by_its_module_name() -> None:
 
 
 @contextlib.contextmanager
-def scoring(folder: Path) -> Any:
-    """A verifier that tells by a file that it was called, and does not answer while another file is there."""
+def scoring(folder: Path, form: str = "async") -> Any:
+    """A verifier that tells by a file that it was called, and does not answer while another file is there.
+
+    Where it is synchronous it blocks its thread.
+    """
+    wait = {"async": "await asyncio.sleep(0.02)", "sync": "time.sleep(0.02)"}[form]
     (folder / "slow.py").write_text(
-        "import asyncio, pathlib\n"
-        "async def score(question, solution):\n"
+        "import asyncio, pathlib, time\n"
+        f"{'async ' if form == 'async' else ''}def score(question, solution):\n"
         "    pathlib.Path('called').touch()\n"
         "    while pathlib.Path('hold').exists():\n"
-        "        await asyncio.sleep(0.02)\n"
+        f"        {wait}\n"
         "    return float(solution.endswith('4'))\n"
     )
     Path("hold").touch()
-    yield ("--strategy", "best_of_n", "--n", "4", "--verifier", "slow:score")
-    Path("hold").unlink()
+    try:
+        yield ("--strategy", "best_of_n", "--n", "4", "--verifier", "slow:score")
+    finally:
+        Path("hold").unlink()
 
 
 def interrupt(process: subprocess.Popen[str]) -> Result:
@@ -306,13 +395,21 @@ def interrupt(process: subprocess.Popen[str]) -> Result:
     return finish(process)
 
 
+@pytest.mark.parametrize("form", ["async", "sync"])
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to one process")
-def test_ctrl_c_keeps_the_best_answer(folder: Path) -> None:
-    with scoring(folder) as options:
+def test_ctrl_c_keeps_the_best_answer(folder: Path, form: str) -> None:
+    with scoring(folder, form) as options:
         result = interrupt(start(*solve(*options, "--json"), path=folder))
     found = json.loads(result.out)
     assert (found["answer"], found["stopped"], result.code) == ("4", "cancelled", 0)
     assert result.err == ""
+
+
+def test_a_deadline_ends_the_program_although_a_verifier_hangs(folder: Path) -> None:
+    with scoring(folder, "sync") as options:
+        result = finish(start(*solve(*options, "--budget", "1s", "--json"), path=folder))
+    found = json.loads(result.out)
+    assert (found["answer"], found["stopped"], result.code) == ("4", "deadline", 0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to one process")

@@ -203,7 +203,7 @@ async def solve_async(
         scores: Sequence[float | None] | None = None,
         confidence: float | None = None,
     ) -> None:
-        for candidate in candidates:
+        for candidate in (*candidates, *([] if chosen is None else [chosen])):
             meter.candidates.setdefault(candidate.id, candidate)  # one that the strategy made itself
         meter.add_round(
             Round(
