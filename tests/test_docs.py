@@ -25,6 +25,7 @@ import typer
 
 import outthink
 from outthink import cli
+from outthink.driver import as_budget
 from outthink.models import catalog
 from outthink.models.engine import Completion, Engine, Price, Progress, Request
 from outthink.models.scripted import ScriptedEngine
@@ -138,7 +139,7 @@ def test_commands_parse(command: Command) -> None:
             cli._strategy(given["strategy"], own)
         else:
             assert not own.args
-        cli._budget(given.get("budget"))
+        as_budget(given.get("budget"))
         cli._prices(given.get("price"))
         cli._answer_kind(given.get("answer"))
         cli._shard(given.get("shard"))

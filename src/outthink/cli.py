@@ -121,14 +121,14 @@ def solve(
     as_json: JsonOption = False,
 ) -> None:
     """Solve one question: live progress, then the answer, what it cost and why it stopped."""
-    from outthink.driver import solve_async
+    from outthink.driver import as_budget, solve_async
     from outthink.problems import ask
 
     chosen = _strategy(strategy, context)
     problem = ask(
         sys.stdin.read() if question == "-" else question, answer=_answer_kind(answer), template=prompt_template
     )
-    sampling, limits, priced = _sampling(temperature, top_p, max_tokens), _budget(budget), _prices(price)
+    sampling, limits, priced = _sampling(temperature, top_p, max_tokens), as_budget(budget), _prices(price)
 
     if trace is not None:
         try:
@@ -213,12 +213,14 @@ def bench(
     """Run a strategy over the problems of a task; interrupted runs are gone on with by the same command."""
     from outthink.bench.run import Standing
     from outthink.bench.run import bench as run_bench
+    from outthink.bench.store import read_results
+    from outthink.driver import as_budget
 
     chosen = _strategy(strategy, context)
     examples = _load(task, file, split, limit, prompt_template, answer, seed)
     sampling, limits, priced, part = (
         _sampling(temperature, top_p, max_tokens),
-        _budget(budget),
+        as_budget(budget),
         _prices(price),
         _shard(shard),
     )
@@ -258,9 +260,14 @@ def bench(
             )
         )
     _print_summaries({str(folder): found}, as_json)
+    if found.errors:
+        first = next(result.error for result in read_results(folder) if result.error is not None)
+        _note(f"{found.errors} problems failed; the first one: {first}")
     if found.problems < found.planned:
         _note(f"{found.planned - found.problems} problems are left: run the same command again to go on.")
         raise typer.Exit(130)
+    if found.errors == found.problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -457,15 +464,6 @@ def _sampling(temperature: float, top_p: float, max_tokens: int) -> Sampling:
         raise UsageError(f"{cause}.") from None
 
 
-def _budget(text: str | None) -> Any:
-    from outthink.types import Budget
-
-    try:
-        return Budget.parse(text) if text is not None else Budget()
-    except ValueError as cause:
-        raise UsageError(f"{cause}.") from None
-
-
 def _answer_kind(text: str | None) -> Any:
     kinds = ("math", "choice", "text", "code")
     if text is not None and text not in kinds:
@@ -570,12 +568,15 @@ def _engines(model: str, roles: list[str] | None, prices: dict[str, Price]) -> I
     for role in prices:
         if role not in names:
             raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
+    priced = {name: prices[role] for role, name in names.items() if role in prices}
+    for role, name in names.items():
+        if name in priced and prices.get(role, priced[name]) != priced[name]:
+            raise UsageError(f"{name} has two prices; a model has the same one in every role.")
     opened: dict[str, Engine] = {}
     try:
-        for role, name in names.items():
-            if name not in opened:
-                with _status(f"Loading {name}"):
-                    opened[name] = open_engine(name, price=prices.get(role))
+        for name in dict.fromkeys(names.values()):
+            with _status(f"Loading {name}"):
+                opened[name] = open_engine(name, price=priced.get(name))
         yield {role: opened[name] for role, name in names.items()}
     finally:
         for engine in opened.values():

@@ -156,7 +156,7 @@ async def solve_async(
     """
     problem = problem if isinstance(problem, Problem) else ask(problem)
     strategy = make_strategy(strategy)
-    budget = _budget(budget)
+    budget = as_budget(budget)
     sampling = sampling or Sampling()
     engines = {**(models or {}), "model": model}
     for role, engine in engines.items():
@@ -360,7 +360,8 @@ def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
         report(samples, chosen=chosen, confidence=share)
 
 
-def _budget(given: str | Budget | None) -> Budget:
+def as_budget(given: str | Budget | None) -> Budget:
+    """A Budget from its text; raises UsageError with the accepted form."""
     if not isinstance(given, str):
         return given or Budget()
     try:

@@ -251,6 +251,9 @@ class Model:
 
     def _settle(self, group: _Group, started: float, cancelled: bool) -> None:
         request, progress = group.request, group.progress
+        # an engine that has mislaid a child is charged for it all the same
+        progress.tokens = (progress.tokens + [0] * request.n)[: request.n]
+        progress.results = (progress.results + [None] * request.n)[: request.n]
         failed = 0 if cancelled else request.n - len(group.completions())
         if failed and group.error is None:
             cause = next((str(result) for result in progress.results if isinstance(result, EngineError)), "no result")

@@ -13,7 +13,7 @@ from typing import TypeVar
 from outthink.answers import Reader
 from outthink.bench.report import Summary, summary
 from outthink.bench.store import Before, Result, Store, read_results
-from outthink.driver import make_strategy, solve_async, strategy_name
+from outthink.driver import as_budget, make_strategy, solve_async, strategy_name
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine
 from outthink.rewards import ScoreFunction, Scorer
@@ -78,7 +78,7 @@ async def bench(
     results cannot be written, as on a full disk; calling again goes on from there.
     """
     strategy = make_strategy(strategy)
-    budget = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+    budget = as_budget(budget)
     sampling = sampling or Sampling()
     place, of = shard or (0, 1)
     if not 0 <= place < of:
