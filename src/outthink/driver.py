@@ -24,7 +24,7 @@ from outthink.meter import Meter
 from outthink.model import Model, Models, Run, with_answer
 from outthink.models import open_engine
 from outthink.models.engine import Engine
-from outthink.names import load
+from outthink.names import load, name_of
 from outthink.problems import ask
 from outthink.rewards import ScoreFunction, Scorer, Scores, make_scorer
 from outthink.rng import Rng
@@ -86,7 +86,7 @@ def _check_strategy(strategy: Any, called: str) -> None:
 
 def strategy_name(strategy: Strategy) -> str:
     """Its name in the table, or "module:Name"."""
-    target = f"{type(strategy).__module__}:{type(strategy).__qualname__}"
+    target = name_of(type(strategy))
     return next((name for name, known in STRATEGIES.items() if known == target), target)
 
 
@@ -373,13 +373,8 @@ def as_budget(given: str | Budget | None) -> Budget:
 def _hyperparameters(strategy: Strategy) -> dict[str, Any]:
     """As plain data, which a trace can hold; what is not plain is there by its name, or that of its type."""
     found = {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
-    plain: dict[str, Any] = json.loads(json.dumps(found, default=_name))
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=name_of))
     return plain
-
-
-def _name(value: Any) -> str:
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}:{named.__qualname__}"
 
 
 def _order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:

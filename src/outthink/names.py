@@ -1,4 +1,4 @@
-"""Turns a name, or "module:attribute", into the object it stands for."""
+"""Turns "module:attribute" into the object it stands for, and back."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def load(target: str) -> Any:
     except (ImportError, AttributeError, ValueError) as cause:
         raise UsageError(f"Cannot load {target!r}: {cause}. Write module:name, with the module importable.") from cause
     return found
+
+
+def name_of(value: object) -> str:
+    """The "module:name" of a class or function, for anything else that of its type: the same in every process."""
+    named: Any = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"

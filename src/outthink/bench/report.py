@@ -99,8 +99,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
     tokens: Counter[str] = Counter({"prompt": 0, "cached": 0, "completion": 0})
     cost: Counter[str] = Counter()
     stopped: Counter[str] = Counter()
-    unknown: set[str] = set()  # units that some problem was charged in and another one could not be
-    charged = False
+    units: list[set[str]] = []  # those that each problem with calls was charged in
     problems = invalid = errors = 0
     for result in results:
         trace = result.trace
@@ -114,8 +113,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         stopped[trace.stopped] += 1
         spent = trace.cost
         if trace.calls:
-            unknown |= {*cost, *spent} - (cost.keys() & spent.keys()) if charged else set()
-            charged = True
+            units.append(set(spent))
         for unit, amount in spent.items():
             cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
         if trace.candidates:
@@ -138,7 +136,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         invalid=invalid / problems if problems else math.nan,
         truncated=float(np.mean(truncated)) if truncated else math.nan,
         tokens={kind: amount / problems for kind, amount in tokens.items()} if problems else {},
-        cost={unit: amount / problems for unit, amount in cost.items() if unit not in unknown},
+        cost={unit: amount / problems for unit, amount in cost.items() if all(unit in known for known in units)},
         errors=errors,
         stopped=dict(stopped.most_common()),
     )

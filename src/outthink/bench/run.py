@@ -16,9 +16,11 @@ from outthink.bench.store import Before, Result, Store, read_results
 from outthink.driver import as_budget, make_strategy, solve_async, strategy_name
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine
+from outthink.names import name_of
 from outthink.rewards import ScoreFunction, Scorer
 from outthink.strategies import Strategy
 from outthink.tasks import Example, grade
+from outthink.together import together
 from outthink.types import Budget, Problem, Sampling, Trace
 
 T = TypeVar("T")
@@ -180,11 +182,7 @@ async def in_flight(
             await finish(example, attempting.result())
 
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(concurrency):
-                tasks.create_task(work())
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0]  # noqa: B904 - its own cause matters, not the group's
+        await together(*(work() for _ in range(concurrency)))
     finally:
         stopping.cancel()
 
@@ -205,8 +203,7 @@ def _describe(given: str | ScoreFunction | Scorer | None) -> str | None:
         return given
     if dataclasses.is_dataclass(given):
         return repr(given)
-    named = given if hasattr(given, "__qualname__") else type(given)
-    return f"{named.__module__}:{named.__qualname__}"
+    return name_of(given)
 
 
 def _digest(problems: Iterable[Problem]) -> str:
