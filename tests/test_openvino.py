@@ -97,7 +97,7 @@ def test_tokens_are_those_of_a_pipeline_of_its_own(engine: OpenVINOEngine) -> No
         (completion,) = completions(progress)
         assert completion.finish == finish
         assert completion.tokens == progress.tokens[0] == counts.get_num_generated_tokens() == len(raw)
-        assert progress.prompt == engine.bound(request).prompt == counts.get_num_input_tokens()
+        assert progress.prompt == asyncio.run(engine.bound(request)).prompt == counts.get_num_input_tokens()
         assert completion.token_ids == tuple(raw[:-1] if finish == "eos" else raw)
 
 
@@ -113,7 +113,7 @@ def test_every_child_is_counted_and_has_its_logprobs(engine: OpenVINOEngine) -> 
         assert all(value <= 0 for value in completion.logprobs)
         assert END_MARK not in completion.token_ids
         assert "<|im_end|>" not in completion.text
-    assert progress.usage().prompt == 6 * engine.bound(request).prompt
+    assert progress.usage().prompt == 6 * asyncio.run(engine.bound(request)).prompt
     assert progress.usage().completion == sum(completion.tokens for completion in completions(progress))
     assert progress.slack == 1
 
@@ -133,7 +133,7 @@ def test_equal_prompts_are_read_once(engine: OpenVINOEngine) -> None:
     text = "Sort these words: " + " ".join(f"word{number}" for number in range(60))
     request = ask(text, n=5, max_tokens=2)
     (progress,) = run(engine, request)
-    prompt = engine.bound(request).prompt
+    prompt = asyncio.run(engine.bound(request)).prompt
     assert progress.prompt == 5 * prompt
     assert progress.cached == 4 * ((prompt - 1) // 32) * 32
     (again,) = run(engine, request)
@@ -146,7 +146,7 @@ def test_what_was_written_is_a_cached_prefix(engine: OpenVINOEngine) -> None:
     assert start.token_ids is not None
     request = ask("Tell a story about a ship.", max_tokens=2, prefix_ids=start.token_ids)
     (progress,) = run(engine, request)
-    assert progress.prompt == engine.bound(request).prompt
+    assert progress.prompt == asyncio.run(engine.bound(request)).prompt
     assert progress.cached == (progress.prompt - 1) // 32 * 32
 
 
@@ -178,7 +178,7 @@ def test_a_cancelled_call_is_bounded_and_leaves_nothing_behind(engine: OpenVINOE
             written.clear()
             progress = asyncio.run(cancel(after))
             seen = sum(progress.tokens)
-            assert progress.prompt % engine.bound(request).prompt == 0
+            assert progress.prompt % asyncio.run(engine.bound(request)).prompt == 0
             run(engine, ask("Say hi.", max_tokens=3))
             last = max(written)
             true = sum(count for number, count in written.items() if number != last)
@@ -278,7 +278,7 @@ def test_labels_have_the_logprobs_of_free_sampling(engine: OpenVINOEngine) -> No
     assert free.logprobs is not None
     other = "No" if free.text == "Yes" else "Yes"
     request = ask(text, labels=(other, free.text), logprobs=False)
-    bound = engine.bound(request)
+    bound = asyncio.run(engine.bound(request))
     (progress,) = run(engine, request)
     (completion,) = completions(progress)
     assert completion.labels is not None
@@ -295,12 +295,12 @@ def test_labels_have_the_logprobs_of_free_sampling(engine: OpenVINOEngine) -> No
 def test_what_does_not_fit_is_refused(engine: OpenVINOEngine) -> None:
     request = ask("Hello", max_tokens=8192)
     with pytest.raises(UsageError, match=r"exceed the context of smollm2-135m-instruct, 8192 tokens"):
-        engine.bound(request)
+        asyncio.run(engine.bound(request))
     with pytest.raises(UsageError, match="exceed the context"):
         run(engine, request)
     picture = Message(content=(Part(kind="image", reference="cat.png"), Part(text="What is this?")))
     with pytest.raises(UsageError, match="text only"):
-        engine.bound(Request(messages=(picture,)))
+        asyncio.run(engine.bound(Request(messages=(picture,))))
 
 
 @real
@@ -318,7 +318,7 @@ def test_many_calls_of_several_loops_at_once(engine: OpenVINOEngine) -> None:
     progresses = asyncio.run(both())  # 160 children, more than fit into one batch
     assert sum(len(completions(progress)) for progress in progresses) == 160
     for request, progress in zip(requests, progresses, strict=True):
-        assert progress.prompt == 8 * engine.bound(request).prompt
+        assert progress.prompt == 8 * asyncio.run(engine.bound(request)).prompt
 
 
 @real

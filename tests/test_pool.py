@@ -214,7 +214,7 @@ def test_what_the_pool_does_not_hold_is_refused_before_anything_is_spent(tmp_pat
         ({"labels": ("yes", "no")}, "asked for labels"),
     ):
         with pytest.raises(UsageError, match=message):
-            replay.bound(dataclasses.replace(bare, **changed))
+            asyncio.run(replay.bound(dataclasses.replace(bare, **changed)))
 
 
 def test_files_that_are_no_pools_are_refused(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ from tests.virtual import run
 class Limited(ScriptedEngine):
     """Refuses what does not fit its context, as a real engine does."""
 
-    def bound(self, request: Request) -> Usage:
-        bound = super().bound(request)
+    async def bound(self, request: Request) -> Usage:
+        bound = await super().bound(request)
         written = 1 if request.labels else request.max_tokens
         if self.spec.context is not None and bound.prompt + written > self.spec.context:
             raise PromptTooLong(f"the prompt exceeds the context of {self.spec.name}")
@@ -137,7 +137,7 @@ def run_out(question: str, solution: str) -> float:
 
 @pytest.mark.parametrize("verifier", [leave, run_out])
 def test_no_verifier_ends_the_program_or_hangs_the_run(verifier: Any) -> None:
-    trace = solved(best_of(2), says("#### 42"), verifier=verifier)
+    trace = solved(best_of(2), says("#### 42", "It is so. #### 42"), verifier=verifier)
     assert (trace.stopped, trace.answer) == ("finished", "42")
     assert [call.outcome for call in trace.calls if call.kind == "verify"] == ["failed", "failed"]
 
@@ -158,7 +158,7 @@ def test_a_wrong_number_of_step_scores_is_named(surplus: int) -> None:
 
     trace = solved(best_of(2), says("a\n\n#### 42"), prm=Scorer())
     assert (trace.stopped, trace.answer) == ("error", "42")
-    assert f"{4 + surplus} scores for 4 paths" in (trace.error or "")
+    assert f"{2 + surplus} scores for 2 paths" in (trace.error or "")  # the two samples are equal
 
 
 @contextmanager
@@ -410,7 +410,7 @@ def test_a_journal_that_cannot_be_written_leaves_nothing_running() -> None:
 
     trace = solved(best_of(3), says("#### 42", "a #### 42"), verifier=verifier, on_call=full)
     assert (trace.stopped, trace.answer, trace.error) == ("error", "42", "OSError: No space left on device")
-    assert [call.outcome for call in trace.calls if call.kind == "verify"] == ["ok", "cancelled", "ok"]
+    assert [call.outcome for call in trace.calls if call.kind == "verify"] == ["ok", "cancelled"]  # two are equal
 
 
 # ---------------------------------------------------------------- the trace as a line of JSON
@@ -529,8 +529,8 @@ def test_what_cannot_be_done_is_refused_before_spending() -> None:
             return EngineSpec(name="plain")
 
     told: list[Call] = []
-    with pytest.raises(MissingResource, match="can do labels; plain cannot"):
-        solved(best_of(2), Plain(lambda request, child, rng: ""), verifier="judge", on_call=told.append)
+    with pytest.raises(MissingResource, match="can do prefix; plain cannot"):
+        solved("rebase", Plain(lambda request, child, rng: ""), prm="judge", on_call=told.append)
     for selector in ("best", "weighted_vote"):
         with pytest.raises(MissingResource, match="needs a verifier"):
             solved(make_strategy("revision", {"selector": selector}), coin(0.5), on_call=told.append)

@@ -2,18 +2,27 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from outthink.driver import make_strategy, solve_async
-from outthink.errors import MissingResource, UnknownName, UsageError
+from outthink.errors import BudgetExhausted, EngineError, MissingResource, UnknownName, UsageError
+from outthink.executor import UNIT, Executor
+from outthink.meter import Meter
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.rewards import Path, make_scorer
+from outthink.rewards import SCORERS, FunctionScorer, Path, Scores, make_scorer
 from outthink.rewards.confidence import Confidence
-from outthink.rewards.judge import yes_probability
-from outthink.types import Candidate, Problem, Sampling, Trace
+from outthink.rewards.judge import Judge, yes_probability
+from outthink.rewards.pairwise import Pairwise
+from outthink.rewards.tests import PublicTests
+from outthink.sandbox import Execution, Limits, Sandbox
+from outthink.types import Budget, Candidate, Code, Message, Problem, Sampling, Trace
 from tests.toys import problem
 from tests.virtual import run
 
@@ -148,4 +157,307 @@ def test_a_scorer_of_the_wrong_length_is_an_error_and_the_majority_stands() -> N
 
     trace = best(answers("#### 1", "#### 2", "#### 2"), 3, verifier=Short())
     assert (trace.answer, trace.stopped) == ("2", "error")
-    assert "1 scores for 3" in (trace.error or "")
+    assert "1 scores for 2" in (trace.error or "")  # two of the three are equal
+
+
+# ------------------------------------------------------------------------------------------------ names
+
+
+def test_names_take_options() -> None:
+    assert make_scorer("judge?votes=5") == Judge(votes=5)
+    assert make_scorer("judge?votes=3", process=True) == Judge(process=True, votes=3)
+    assert make_scorer("judge", process=True) == Judge(process=True)
+    assert make_scorer("confidence?") == Confidence()
+    assert make_scorer("pairwise?opponents=4") == Pairwise(opponents=4)
+    assert make_scorer("tests") == PublicTests()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("judge?vote=5", "no option of judge 'vote'; did you mean 'votes'"),
+        ("judge?process=true", "no option of judge 'process'"),
+        ("tests?n=1", "no option of tests 'n'; known: none"),
+        ("juge?votes=5", "no verifier 'juge'; did you mean 'judge'"),
+        ("judge?votes=many", "judge: votes: "),
+        ("judge?votes=", "judge: votes: "),
+        ("judge?votes", "judge: votes: "),
+        ("judge?votes=-1", "judge: votes must be at least 0, not -1"),
+        ("pairwise?opponents=0", "pairwise: opponents must be at least 1, not 0"),
+    ],
+)
+def test_options_that_cannot_be(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        make_scorer(name)
+
+
+@pytest.mark.parametrize("name", ["pairwise", "tests"])
+def test_what_scores_whole_answers_only_is_no_prm(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} scores whole answers and not steps: use it as the verifier"):
+        make_scorer(name, process=True)
+    assert name in SCORERS
+
+
+# ------------------------------------------------------------------------------------------------ equal content
+
+
+class Counted:
+    """Scores the length of a text; remembers the texts it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    async def score(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
+        self.asked += [tuple(segment.text for segment in path) for path in paths]
+        return [None if "?" in path[-1].text else float(len(path[-1].text)) for path in paths]
+
+
+class Reading(Counted):
+    reads = frozenset({"answer", "tokens"})
+
+
+class Relative(Counted):
+    relative = True
+
+
+def texts(*given: str, lane: str = "a", **fields: Any) -> list[Candidate]:
+    return [Candidate(address=("model", lane, 0, k), text=text, **fields) for k, text in enumerate(given)]
+
+
+def with_scores(scorer: Any, use: Any, **resources: Any) -> Any:
+    async def go() -> Any:
+        meter = Meter(Budget())
+        return await use(Scores(scorer, resources, meter), meter)
+
+    return run(go())
+
+
+def test_equal_content_is_scored_once_and_a_missing_score_is_tried_again() -> None:
+    scorer = Counted()
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        assert await scores.score(problem(), texts("one", "three", "one", "?")) == (3.0, 5.0, 3.0, None)
+        assert scorer.asked == [("one",), ("three",), ("?",)]
+        assert await scores.score(problem(), texts("three", "?", "one", "seven")) == (5.0, None, 3.0, 5.0)
+        assert scorer.asked[3:] == [("?",), ("seven",)]
+
+    with_scores(scorer, use)
+
+
+def test_another_question_is_another_content() -> None:
+    scorer = Counted()
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        await scores.score(problem(), texts("one"))
+        await scores.score(problem(text="What is 2+2?"), texts("one"))
+        assert len(scorer.asked) == 2
+
+    with_scores(scorer, use)
+
+
+def test_lanes_share_within_a_call_and_not_between_calls() -> None:
+    """Else it would be a matter of timing which of two lanes pays."""
+    scorer = Counted()
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        await scores.score(problem(), texts("one", lane="a"))
+        await scores.score(problem(), texts("one", lane="b"))
+        assert len(scorer.asked) == 2
+        both = [*texts("one", "two", lane="c"), *texts("one", "two", lane="a")]
+        assert await scores.score(problem(), both) == (3.0, 3.0, 3.0, 3.0)
+        assert scorer.asked[2:] == [("two",)]
+
+    with_scores(scorer, use)
+
+
+def test_steps_are_told_apart_by_all_that_came_before() -> None:
+    scorer = Counted()
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        whole = texts("a\n\nbb\n\nccc", "a\n\nx\n\nccc", "a\n\nbb")
+        assert await scores.score_steps(problem(), whole, "\n\n") == [(3.0, 4.0, 3.0), (3.0, 3.0, 3.0), (3.0, 2.0)]
+        a, bb, x = "a\n\n", "bb\n\n", "x\n\n"
+        assert scorer.asked == [(a,), (a, bb), (a, bb, "ccc"), (a, x), (a, x, "ccc"), (a, "bb")]
+
+    with_scores(scorer, use)
+
+
+def test_a_scorer_says_what_else_it_reads() -> None:
+    scorer = Reading()
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        await scores.score(problem(), [*texts("one", answer="1"), *texts("one", answer="2"), *texts("one", answer="1")])
+        await scores.score(problem(), texts("one", answer="1", tokens=5))
+        assert len(scorer.asked) == 3
+
+    with_scores(scorer, use)
+
+
+def test_equal_texts_of_different_confidence() -> None:
+    async def use(scores: Scores, meter: Meter) -> None:
+        sure, unsure = texts("one", logprobs=(-0.1,)), texts("one", logprobs=(-2.0,))
+        assert await scores.score(problem(), sure + unsure) == pytest.approx((math.exp(-0.1), math.exp(-2.0)))
+
+    with_scores(Confidence(), use)
+
+
+def test_a_relative_scorer_sees_all_each_time() -> None:
+    scorer = Relative()
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        await scores.score(problem(), texts("one", "one"))
+        await scores.score(problem(), texts("one"))
+        assert scorer.asked == [("one",)] * 3
+
+    with_scores(scorer, use)
+
+
+def test_a_callable_is_called_once_for_equal_solutions() -> None:
+    seen: list[str] = []
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        assert await scores.score(problem(), texts("one", "two", "one")) == (1.0, 2.0, 1.0)
+        assert sorted(seen) == ["one", "two"]
+        assert [call.address for call in meter.calls] == [("verifier", "model", "a", 0, k, 0, 0) for k in (0, 1)]
+
+    async def function(question: str, solution: str) -> float:
+        seen.append(solution)
+        return float(len(seen))
+
+    async def go() -> None:
+        meter = Meter(Budget())
+        await use(Scores(FunctionScorer(function), {"meter": meter}, meter), meter)
+
+    run(go())
+
+
+def test_what_is_known_stands_where_the_rest_cannot_be_paid() -> None:
+    class Poor(Counted):
+        async def score(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
+            if len(self.asked) > 1:
+                raise BudgetExhausted("Nothing more fits into the budget.")
+            return await super().score(problem, paths)
+
+    async def use(scores: Scores, meter: Meter) -> None:
+        await scores.score(problem(), texts("one", "two"))
+        assert await scores.score(problem(), texts("one", "three")) == (3.0, None)
+        with pytest.raises(BudgetExhausted):
+            await scores.score(problem(), texts("three"))
+
+    with_scores(Poor(), use)
+
+
+# ------------------------------------------------------------------------------------------------ public tests
+
+
+def coding(*tests: str) -> Problem:
+    return Problem(
+        id="p",
+        messages=(Message(content="Write double(x)."),),
+        answer="code",
+        code=Code(prelude="import math", entry_point="double", tests=tests),
+    )
+
+
+GOOD, HALF, BAD = (f"def double(x):\n    return {value}" for value in ("2 * x", "4 if x == 2 else 0", "None"))
+TESTS = ("assert double(2) == 4", "assert double(3) == 6")
+
+
+class Box:
+    """Stands in for a sandbox: runs code that these tests wrote themselves."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.ran: list[str] = []
+
+    async def run(self, source: str, *, stdin: str = "") -> Execution:
+        self.ran.append(source)
+        if "broken" in source:
+            raise EngineError("the sandbox is gone")
+        try:
+            exec(source, {})
+        except Exception as failure:
+            return Execution(outcome="failed", stdout="", stderr="", seconds=0.5, error=str(failure))
+        return Execution(outcome="ok", stdout="", stderr="", seconds=0.5, error=None)
+
+
+def passing(question: Problem, candidates: Sequence[Candidate], **budget: float) -> tuple[Any, Meter, Box]:
+    async def go() -> tuple[Any, Meter, Box]:
+        meter, box = Meter(Budget(budget)), Box()
+        executor = Executor(box, meter)  # type: ignore[arg-type]  # it has all that is used of a sandbox
+        found = await Scores(PublicTests(), {"sandbox": executor}, meter).score(question, candidates)
+        return found, meter, box
+
+    return run(go())
+
+
+def answered(*answers: str | None) -> list[Candidate]:
+    return [Candidate(address=("model", 0, k), text=f"{answer}", answer=answer) for k, answer in enumerate(answers)]
+
+
+def test_the_score_is_the_share_of_public_tests_that_pass() -> None:
+    found, meter, box = passing(coding(*TESTS), answered(GOOD, HALF, BAD, GOOD))
+    assert found == (1.0, 0.5, 0.0, 1.0)
+    assert len(box.ran) == len(meter.calls) == 1 + 3 + 3  # one program for all tests; where it fails, one for each
+    assert box.ran[0] == f"import math\n{GOOD}\n{TESTS[0]}\n{TESTS[1]}\n"
+    assert all((call.kind, call.role, call.cost) == ("execute", "sandbox", {UNIT: 0.5}) for call in meter.calls)
+
+
+def test_a_single_test_is_run_once() -> None:
+    found, meter, _ = passing(coding(TESTS[0]), answered(GOOD, BAD))
+    assert found == (1.0, 0.0)
+    assert len(meter.calls) == 2
+
+
+def test_without_public_tests_or_code_there_is_no_score() -> None:
+    assert passing(coding(), answered(GOOD))[0] == (None,)
+    assert passing(replace(coding(*TESTS), answer="math"), answered(GOOD))[0] == (None,)
+    found, _, box = passing(
+        coding(*TESTS),
+        [
+            Candidate(address=("model", 0, 0), text="I do not know."),
+            Candidate(address=("model", 0, 1), text=f"```python\n{GOOD}\n```", complete=False, finish="length"),
+            Candidate(address=("model", 0, 2), text=f"```python\n{GOOD}\n```"),  # not read yet
+        ],
+    )
+    assert found == (None, None, 1.0)
+    assert len(box.ran) == 1
+
+
+def test_what_was_not_run_is_not_known_to_fail() -> None:
+    found, meter, _ = passing(coding(*TESTS), answered(GOOD, HALF), **{UNIT: 11.4})
+    assert found == (1.0, None)  # there was room for one after the other, and at the end for none
+    assert meter.cost()[UNIT] <= 11.4
+    found, *_ = passing(coding(*TESTS), answered("broken", GOOD))
+    assert found == (None, 1.0)
+
+
+def test_the_answer_counts_and_not_only_the_text() -> None:
+    a, b = answered(GOOD, BAD)
+    found, *_ = passing(coding(*TESTS), [replace(a, text="see above"), replace(b, text="see above")])
+    assert found == (1.0, 0.0)
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="programs run in bubblewrap only")
+def test_public_tests_choose_the_code_that_runs() -> None:
+    replies = [f"```python\n{code}\n```" for code in (BAD, "import os\nos._exit(0)", HALF, GOOD, "while True: pass")]
+
+    async def go() -> Trace:
+        sandbox = Sandbox(Limits(seconds=2.0))
+        try:
+            return await solve_async(
+                coding(*TESTS),
+                make_strategy("best_of_n", {"n": 5}),
+                model=ScriptedEngine(lambda request, child, rng: replies[child]),
+                verifier="tests",
+                sandbox=sandbox,
+            )
+        finally:
+            await sandbox.close()
+
+    trace = asyncio.run(go())
+    assert trace.rounds[-1].scores == (0.0, 0.0, 0.5, 1.0, 0.0)
+    assert trace.answer == GOOD
+    executed = next(line for line in trace.ledger() if line.kind == "execute")
+    assert (executed.kind, executed.role, executed.calls) == ("execute", "sandbox", 1 + 4 * 3)
+    assert 0 < executed.cost[UNIT] <= 2.0 * executed.calls

@@ -79,6 +79,7 @@ class Prm:
     reward: Callable[[str], float | None] = field(default=lambda text: 0.05 + 0.9 * noise(text))
     seconds: float = 0.0
     batches: list[int] = field(default_factory=list)
+    relative = True  # so that equal steps are asked for, and counted, each time
 
     async def score(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         self.batches.append(len(paths))

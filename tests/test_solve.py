@@ -41,7 +41,7 @@ class Chaos(ScriptedEngine):
 
     async def generate(self, request: Request, progress: Progress) -> None:
         progress.slack = self.window - 1
-        progress.prompt = request.n * self.bound(request).prompt
+        progress.prompt = request.n * (await self.bound(request)).prompt
         async with asyncio.TaskGroup() as tasks:
             for position in range(request.n):
                 tasks.create_task(self._write(request, position, progress))

@@ -52,14 +52,22 @@ app.add_typer(models_app, name="models")
 StrategyOption = Annotated[
     str, typer.Option("--strategy", "-s", help="A name from `outthink strategies`, or module:Name.")
 ]
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Catalogue name, path of a GGUF, or a recorded pool.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="Catalogue name, path of a GGUF, recorded pool, or address: http://HOST/v1[#MODEL]."
+    ),
+]
 RoleOption = Annotated[
     list[str] | None, typer.Option("--role", help="Model of a further role, such as judge=NAME or fusor=NAME.")
 ]
 VerifierOption = Annotated[
-    str | None, typer.Option("--verifier", help="Scores answers: confidence, judge or module:function.")
+    str | None,
+    typer.Option("--verifier", help="Scores answers: confidence, judge, pairwise, tests, address or module:function."),
 ]
-PrmOption = Annotated[str | None, typer.Option("--prm", help="Scores steps: confidence, judge or module:function.")]
+PrmOption = Annotated[
+    str | None, typer.Option("--prm", help="Scores steps: confidence, judge, address or module:function.")
+]
 BudgetOption = Annotated[
     str | None, typer.Option("--budget", "-b", help="Limits per problem, such as 20k-tokens,8s,0.01usd,2T-flops.")
 ]
@@ -175,9 +183,12 @@ def solve(
 
 
 TaskArgument = Annotated[
-    str, typer.Argument(help="gsm8k, math500, gym:NAME?key=value, or your own .jsonl with question and answer.")
+    str,
+    typer.Argument(
+        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl with question and answer."
+    ),
 ]
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file of gsm8k or math500.")]
+FileOption = Annotated[Path | None, typer.Option("--file", help="The file of a published set.")]
 SplitOption = Annotated[str, typer.Option(help="Split of the task.")]
 LimitOption = Annotated[int | None, typer.Option(help="Take only the first so many problems of the fixed order.")]
 ConcurrencyOption = Annotated[int, typer.Option(min=1, help="Most problems at once.")]
@@ -321,13 +332,22 @@ def pool(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories; the first one is the baseline.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories, the first one as the baseline; or pools (.jsonl).")
+    ],
     as_json: JsonOption = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Accuracy and cost of runs with intervals, and paired differences from the first."""
+    """Accuracy and cost of runs with intervals, and paired differences from the first; pass@k of pools."""
     from outthink.bench.report import markdown, paired, sentence, summary
     from outthink.bench.store import read_results, read_settings
+
+    pools = [run for run in runs if run.suffix in (".jsonl", ".gz")]
+    if pools:
+        if len(pools) < len(runs):
+            raise UsageError("Give run directories or pools, not both.")
+        _report_pools(pools, as_json, as_markdown)
+        return
 
     results = {str(run): list(read_results(run)) for run in runs}
     planned = {str(run): len(_mine(read_settings(run))) for run in runs}
@@ -349,6 +369,70 @@ def report(
         _print_summaries(summaries, as_json=False)
     for run, difference in differences.items():
         typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
+
+
+def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
+    from outthink.bench.report import coverage, coverage_markdown, coverage_table
+
+    found = {str(pool): coverage(pool) for pool in pools}
+    if as_json:
+        import dataclasses
+
+        typer.echo(json.dumps({pool: dataclasses.asdict(of) for pool, of in found.items()}, indent=2))
+    elif as_markdown:
+        typer.echo(coverage_markdown(found))
+    else:
+        _console().print(coverage_table(found))
+    if not as_json:
+        for pool, of in found.items():
+            typer.echo(("- " if as_markdown else "") + of.sentence(pool))
+
+
+@app.command()
+def replay(
+    pool: Annotated[
+        Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz); samples must say whether they are correct.")
+    ],
+    strategies: Annotated[
+        str, typer.Option(help="Names with options, separated by commas: self_consistency,borda?p=1.")
+    ] = "self_consistency",
+    n: Annotated[str, typer.Option(help="Numbers of samples, separated by commas; by default 1, 2, 4 ... all.")] = "",
+    verifier: Annotated[str | None, typer.Option(help="Which scores of the pool verifiers give.")] = None,
+    verdicts: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many recorded verdicts make a score, drawn at random; all by default."),
+    ] = None,
+    answer: AnswerOption = None,
+    subsamples: Annotated[int, typer.Option(min=1, help="Random subsamples of each problem.")] = 1000,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Accuracy and tokens of strategies at every n, on recorded samples; nothing is generated."""
+    from outthink.bench.replay import replay_pool
+
+    try:
+        ns = sorted({int(part) for part in n.split(",")}) if n else None
+    except ValueError:
+        raise UsageError(f"Cannot read --n {n!r}; write whole numbers, such as 1,2,4.") from None
+    found = replay_pool(
+        pool,
+        [name.strip() for name in strategies.split(",")],
+        ns=ns,
+        verifier=verifier,
+        verdicts=verdicts,
+        answer="text" if answer is None else _answer_kind(answer),
+        subsamples=subsamples,
+        seed=seed,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+    elif as_markdown:
+        typer.echo(found.markdown())
+    else:
+        _console().print(found.table())
+    for line in found.sentences():
+        typer.echo(("- " if as_markdown else "") + line) if not as_json else None
 
 
 @app.command()
@@ -404,6 +488,35 @@ def models_pull(name: Annotated[str, typer.Argument(help="A name from `outthink 
     from outthink.models import catalog
 
     typer.echo(catalog.pull(name, announce=lambda text: typer.echo(text, err=True)))
+
+
+@models_app.command("probe")
+def models_probe(
+    url: Annotated[str, typer.Argument(help="Address of a server: http://HOST/v1, or http://HOST/v1#MODEL.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a server, with real requests, what it does with each field; kept for a week."""
+    import dataclasses
+
+    from outthink.models.probe import probe_and_remember
+
+    with _status(f"Asking {url}"):
+        found = asyncio.run(probe_and_remember(url))
+    facts = dataclasses.asdict(found.facts)
+    if as_json:
+        cost = {"requests": found.requests, **dataclasses.asdict(found.usage)}
+        typer.echo(json.dumps({**facts, "powers": sorted(found.facts.powers), "notes": found.notes, "cost": cost}))
+        return
+    for name, value in facts.items():
+        shown = ("yes" if value else "no") if isinstance(value, bool) else "-" if value is None else value
+        typer.echo(f"{name:12} {shown}")
+    typer.echo(f"{'powers':12} {', '.join(sorted(found.facts.powers)) or '-'}")
+    for note in found.notes:
+        _note(note)
+    _note(
+        f"This took {found.requests} requests, {found.usage.prompt:,} prompt and {found.usage.completion:,} "
+        "completion tokens."
+    )
 
 
 @models_app.command("path")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 from outthink.answers import Reader
 from outthink.cost import charge
@@ -20,14 +22,16 @@ from outthink.errors import (
     UnknownName,
     UsageError,
 )
+from outthink.executor import Executor
 from outthink.meter import Meter
 from outthink.model import Model, Models, Run, with_answer
 from outthink.models import open_engine
 from outthink.models.engine import Engine
-from outthink.names import load, name_of
+from outthink.names import load, make, name_of
 from outthink.problems import ask
-from outthink.rewards import ScoreFunction, Scorer, Scores, make_scorer
+from outthink.rewards import ScoreFunction, Scorer, Scores, close_scorer, make_scorer
 from outthink.rng import Rng
+from outthink.sandbox import Sandbox
 from outthink.strategies import STRATEGIES, Strategy
 from outthink.strategies.choosing import by_majority
 from outthink.together import together
@@ -39,12 +43,12 @@ _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and fo
 RESOURCES: Mapping[str, tuple[str, str]] = {
     "model": ("Model", "pass model=..., or --model NAME"),
     "models": ("Models", "pass models={role: ...}, or --role ROLE=NAME"),
-    "verifier": ("Scores", "pass verifier=..., or --verifier confidence, judge or module:function"),
-    "prm": ("Scores", "pass prm=..., or --prm confidence, judge or module:function"),
+    "verifier": ("Scores", "pass verifier=..., or --verifier with confidence, judge, tests, an address ..."),
+    "prm": ("Scores", "pass prm=..., or --prm with confidence, judge, an address ..."),
     "meter": ("Meter", "it is always there"),
     "rng": ("Rng", "it is always there"),
     "embedder": ("Embedder", "pass resources={'embedder': ...}"),
-    "sandbox": ("Sandbox", "pass resources={'sandbox': ...}"),
+    "sandbox": ("Executor", "it is there where bubblewrap is installed; sandbox=... passes another one"),
     "retriever": ("Retriever", "pass resources={'retriever': ...}"),
     "memory": ("Memory", "pass resources={'memory': ...}"),
     "environment": ("Environment", "pass resources={'environment': ...}"),
@@ -55,27 +59,19 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
 def make_strategy(given: str | Strategy, parameters: Mapping[str, Any] | None = None) -> Strategy:
     """A strategy from its name or "module:Name" and hyperparameters, or the object itself.
 
-    Hyperparameters may be given as text. Raises UnknownName, or UsageError where one is out of range.
+    Hyperparameters may be given as text, and with the name: "self_consistency?n=8". Raises UnknownName, or UsageError
+    where one is out of range.
     """
     if not isinstance(given, str):
         _check_strategy(given, repr(given))
         return given
+    given, _, options = given.partition("?")
+    parameters = {**dict(parse_qsl(options, keep_blank_values=True)), **(parameters or {})}
     if given not in STRATEGIES and ":" not in given:
         raise UnknownName("strategy", given, STRATEGIES)
     made = load(STRATEGIES.get(given, given))
     _check_strategy(made, given)
-    known = [field.name for field in dataclasses.fields(made)]
-    for name in parameters or {}:
-        if name not in known:
-            raise UnknownName(f"hyperparameter of {given}", name, known or ["none"])
-    from pydantic import TypeAdapter, ValidationError  # here, because importing pydantic is slow
-
-    try:
-        strategy: Strategy = TypeAdapter(made).validate_python(dict(parameters or {}))  # also reads "16" as 16
-    except ValidationError as cause:
-        first = cause.errors()[0]
-        where = f"{first['loc'][0]}: " if first["loc"] else ""
-        raise UsageError(f"{given}: {where}{first['msg'].removeprefix('Value error, ')}.") from None
+    strategy: Strategy = make(made, parameters, name=given, what="hyperparameter")
     return strategy
 
 
@@ -134,6 +130,7 @@ async def solve_async(
     sampling: Sampling | None = None,
     seed: int = 0,
     reader: Reader | None = None,
+    sandbox: Sandbox | None = None,
     resources: Mapping[str, Any] | None = None,
     stop: asyncio.Event | None = None,
     on_call: Callable[[Call], None] | None = None,
@@ -147,6 +144,7 @@ async def solve_async(
         verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
         reader: reads answers; None opens one for this call.
+        sandbox: runs code; None opens one for this call where the strategy or a scorer needs it.
         resources: further resources by the names in RESOURCES.
         stop: set it to end early and still get the best answer so far.
         on_call: told of every settled call; `watch` is given the meter at the start, to look at while it runs.
@@ -164,26 +162,25 @@ async def solve_async(
             raise UsageError(f"The model of role {role!r} is a name; open it first: outthink.open_engine({engine!r}).")
         if "/" in role:
             raise UsageError(f"The role {role!r} must not contain '/'.")
-    scorers = {
-        role: make_scorer(given, process=role == "prm")
-        for role, given in (("verifier", verifier), ("prm", prm))
-        if given is not None
-    }
-    own_reader = Reader() if reader is None else None
+    own = contextlib.AsyncExitStack()
+    scorers: dict[str, Scorer] = {}
+    for role, scoring in (("verifier", verifier), ("prm", prm)):
+        if scoring is not None:
+            scorers[role] = make_scorer(scoring, process=role == "prm")
+            if isinstance(scoring, str):
+                own.push_async_callback(close_scorer, scorers[role])
+    if reader is None:
+        reader = Reader()
+        own.push_async_callback(reader.close)
     meter = Meter(budget, on_call=on_call)
     run = Run(
         problem=problem,
         meter=meter,
         seed=seed,
         sampling=sampling,
-        read_answer=(reader or own_reader).read,  # type: ignore[union-attr]  # one of the two is there
+        read_answer=reader.read,
         logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
     )
-    counted = {unit for resource in (resources or {}).values() for unit in getattr(resource, "units", ())}
-    _check_engines(engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted})
-    for scorer in scorers.values():
-        for role, powers in getattr(scorer, "powers", {}).items():
-            _check_powers(engines.get(role, model), powers)
     available: dict[str, Any] = {
         "model": Model(model, run),
         "models": Models(engines, run),
@@ -191,6 +188,15 @@ async def solve_async(
         "rng": Rng(seed, problem.id),
         **(resources or {}),
     }
+    if "sandbox" not in available and _needs("sandbox", strategy, *scorers.values()):
+        if sandbox is None:
+            sandbox = Sandbox()
+            own.push_async_callback(sandbox.close)
+        available["sandbox"] = Executor(sandbox, meter)
+    counted = {unit for resource in available.values() for unit in getattr(resource, "units", ())}
+    await _check_engines(
+        engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted}, list(scorers.values())
+    )
     for role, scorer in scorers.items():
         available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter)
     hyperparameters = _hyperparameters(strategy)
@@ -226,8 +232,7 @@ async def solve_async(
             stopped = "overrun"
         failure = await _read_rest(meter, run) or failure
     finally:
-        if own_reader is not None:
-            await own_reader.close()
+        await own.aclose()
     if not meter.rounds or meter.rounds[-1].key is None:
         _report_majority(meter, report)
     trace = Trace(
@@ -307,6 +312,11 @@ def _leaves(failure: BaseException) -> list[BaseException]:
     return [failure]
 
 
+def _needs(name: str, *users: Strategy | Scorer) -> bool:
+    functions = [getattr(user, "score", None) or user.run for user in users]  # type: ignore[union-attr]  # one or other
+    return any(name in inspect.signature(function).parameters for function in functions)
+
+
 def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -> dict[str, Any]:
     """The keyword-only arguments of `function`, by name; raises MissingResource with how to supply one."""
     bound = {}
@@ -321,12 +331,18 @@ def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -
     return bound
 
 
-def _check_engines(engines: Mapping[str, Engine], run: Run, powers: frozenset[str], units: set[str]) -> None:
+async def _check_engines(
+    engines: Mapping[str, Engine], run: Run, powers: frozenset[str], units: set[str], scorers: Sequence[Scorer]
+) -> None:
     """Refuse, before anything is spent, what the model cannot do and a budget that is unenforceable or too small."""
     _check_powers(engines["model"], powers)
+    for unit in ("usd", "flops"):
+        for spec in (getattr(scorer, "spec", None) for scorer in scorers):
+            if unit in run.meter.budget.limits and spec is not None and unit not in charge(spec, []):
+                raise UsageError(f"A budget in {unit} cannot be kept: what {spec.name} costs is not known.")
     for role, engine in engines.items():
         # other roles get other prompts, so only the units of their costs matter here
-        worst = Model(engine, run, (role,)).bound(run.problem) if role == "model" else charge(engine.spec, [])
+        worst = await Model(engine, run, (role,)).bound(run.problem) if role == "model" else charge(engine.spec, [])
         if run.logprobs and role == "model" and "logprobs" not in engine.spec.powers:
             raise MissingResource(
                 f"{engine.spec.name} gives no token logprobs; choose another verifier than confidence."

@@ -9,6 +9,7 @@ OutthinkError                one clear sentence that says what to do
 │       └── PromptTooLong    the prompt and its answer do not fit the model's context
 ├── BudgetExhausted          raised inside a strategy when nothing of a batch could be started
 ├── EngineError              a model, verifier or other resource failed
+│   ├── Refused              a server refused the request, so that it produced nothing
 │   └── NothingCameBack      a whole batch failed; `solve` raises it only if the trace holds no answer at all
 └── CatalogError             a model file could not be fetched or is not what it should be
 """
@@ -68,6 +69,20 @@ class BudgetExhausted(OutthinkError):
 
 class EngineError(OutthinkError):
     """A model, verifier or other resource failed; the text is for people and never becomes an answer."""
+
+
+class Refused(EngineError):
+    """A server was not reached, or answered that it will not; nothing was produced, and nothing is charged.
+
+    Args:
+        status: of HTTP; 0 where there was no answer.
+        retry_after: seconds that the server asks to wait; None where it does not say.
+    """
+
+    def __init__(self, sentence: str, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class NothingCameBack(EngineError):

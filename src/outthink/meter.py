@@ -10,12 +10,13 @@ is charged and nothing further starts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from outthink.models.engine import Progress
-from outthink.types import Address, Budget, Call, Candidate, Round, writable
+from outthink.types import Address, Budget, Call, Candidate, Round, Usage, writable
 
 Cost = Mapping[str, float]
 
@@ -29,6 +30,24 @@ class Reservation:
 
     worst: Cost
     n: int
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """What a piece of work that is not sampling has used; filled by whoever does it.
+
+    Args:
+        seen, charged: tokens, as in a call; `exact` is that they are equal.
+        cost: charged by unit.
+        failed: how many of its parts came to nothing, and `error`, why.
+    """
+
+    seen: Usage = field(default_factory=Usage)
+    charged: Usage = field(default_factory=Usage)
+    cost: Cost = field(default_factory=dict)
+    failed: int = 0
+    error: str | None = None
+    attempts: int = 1
 
 
 @dataclass(eq=False, slots=True)
@@ -108,6 +127,52 @@ class Meter:
         """Give back what was reserved for a call that never started."""
         self._reserved.remove(reservation)
         self._decide()
+
+    @contextlib.asynccontextmanager
+    async def work(
+        self, kind: str, role: str, address: Address, *, n: int = 1, worst: Cost | None = None
+    ) -> AsyncIterator[Work | None]:
+        """Admits n parts of work that cost at most `worst` together, and settles them as one call at the end.
+
+        Yields None where the budget does not allow it. An exception makes it a failed call and passes on; where the
+        work was cancelled or has failed, it is charged what is in `Work` by then, so fill in the worst case first if
+        that is what it may have cost.
+        """
+        reservation = await self.admit(worst or {})
+        if reservation is None:
+            yield None
+            return
+        work, started, outcome = Work(), self.now(), "ok"
+        try:
+            yield work
+            if work.failed >= n:
+                outcome = "failed"
+        except (Exception, SystemExit) as failure:  # the code of users may raise anything
+            work.failed, work.error, outcome = n, work.error or f"{type(failure).__name__}: {failure}", "failed"
+            raise
+        except BaseException:
+            work.failed, outcome = 0, "cancelled"
+            raise
+        finally:
+            self.settle(
+                reservation,
+                Call(
+                    kind=kind,
+                    role=role,
+                    address=address,
+                    n=n,
+                    failed=work.failed,
+                    outcome=outcome,  # type: ignore[arg-type]  # mypy widens the literal to str
+                    error=work.error,
+                    attempts=work.attempts,
+                    seen=work.seen,
+                    charged=work.charged,
+                    exact=work.seen == work.charged,
+                    cost=work.cost,
+                    started=started,
+                    ended=self.now(),
+                ),
+            )
 
     def settle(self, reservation: Reservation, call: Call) -> bool:
         """Replace what was reserved by what `call` is charged; returns whether it exceeded the reservation."""

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from outthink.cost import charge
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UsageError
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Refused, UsageError
 from outthink.meter import Meter, Reservation
-from outthink.models.engine import Completion, Engine, Progress, Request
+from outthink.models.engine import Completion, Engine, Power, Progress, Request
 from outthink.rng import child_seed
 from outthink.together import together
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
@@ -34,6 +34,8 @@ class Draw:
         step: a stop string ends a reasoning step, not the answer.
         max_tokens: most completion tokens of each.
         logprobs: ask for token logprobs.
+        aside: what is written is no answer to the problem, such as a verdict: it is never `complete`, and no answer
+            is read from it.
     """
 
     n: int = 1
@@ -45,6 +47,7 @@ class Draw:
     temperature: float | None = None
     max_tokens: int | None = None
     logprobs: bool = False
+    aside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +80,11 @@ class Model:
     def name(self) -> str:
         """Name of the engine."""
         return self._engine.spec.name
+
+    @property
+    def powers(self) -> frozenset[Power]:
+        """What the engine can do beyond sampling."""
+        return self._engine.spec.powers
 
     @property
     def sampling(self) -> Sampling:
@@ -125,13 +133,19 @@ class Model:
 
     async def sample_each(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`."""
-        drawn: list[list[Candidate]] = [[] for _ in draws]
-        groups = await self._batch([(self._request(problem, draw), draw) for draw in draws])
-        for group in groups:
+        return await self._drawn([(self._request(problem, draw), draw) for draw in draws])
+
+    async def _drawn(self, batch: Sequence[tuple[Request, Draw]]) -> list[list[Candidate]]:
+        drawn: list[list[Candidate]] = [[] for _ in batch]
+        for group in await self._batch(batch):
             drawn[group.index] += [_candidate(group, child, result) for child, result in group.completions()]
         for children in drawn:
             children[:] = await together(*(self._with_answer(child) for child in children))
         return drawn
+
+    def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
+        """The samples of one request, to be drawn a few at a time; `draw.n` does not matter."""
+        return Draws(self, problem, draw or Draw())
 
     async def labels(
         self,
@@ -155,7 +169,7 @@ class Model:
             lane = self.lane(*lanes[place]) if lanes is not None else self
             request = replace(lane._request(problem, draw), labels=labels)
             try:
-                self._engine.bound(request)
+                await self._engine.bound(request)
             except UsageError as failure:  # one prompt that is too long must not cost the others
                 refusal = failure
                 continue
@@ -168,9 +182,9 @@ class Model:
                 found[places[group.index]] = completion.labels
         return found
 
-    def bound(self, problem: Problem) -> dict[str, float]:
+    async def bound(self, problem: Problem) -> dict[str, float]:
         """The worst cost of one sample of the problem, by unit."""
-        usage = self._engine.bound(self._request(problem, Draw(), address=()))
+        usage = await self._engine.bound(self._request(problem, Draw(), address=()))
         return charge(self._engine.spec, [usage])
 
     def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
@@ -195,14 +209,15 @@ class Model:
     async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
         groups: list[_Group] = []
-        bounds = [self._engine.bound(request) for request, _ in batch]  # what is refused is refused before any starts
+        # what is refused is refused before any starts
+        bounds = await together(*(self._engine.bound(request) for request, _ in batch))
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index, ((request, draw), bound) in enumerate(zip(batch, bounds, strict=True)):
-                    child = 0
-                    while child < request.n:
+                    child, end = request.child, request.child + request.n
+                    while child < end:
                         worst = charge(self._engine.spec, [bound])
-                        reservation = await self._run.meter.admit(worst, request.n - child)
+                        reservation = await self._run.meter.admit(worst, end - child)
                         if reservation is None:
                             break
                         group = _Group(index, self._part(request, child, reservation.n), draw, bound, reservation)
@@ -271,9 +286,10 @@ class Model:
                 failed=failed,
                 outcome="cancelled" if cancelled else "failed" if failed == request.n else "ok",
                 error=group.error,
+                attempts=progress.attempts,
                 seen=seen,
                 charged=total,
-                exact=seen == total,
+                exact=seen == total and not progress.estimated,
                 cost=charge(self._engine.spec, charged),
                 started=started,
                 ended=self._run.meter.now(),
@@ -295,6 +311,29 @@ async def with_answer(candidate: Candidate, run: Run) -> Candidate:
     text = "".join(node.text for node in path(candidate, run.meter.candidates))
     answer, key = await run.read_answer(run.problem, text)
     return replace(candidate, answer=answer, key=key)
+
+
+class Draws:
+    """The samples of one request, drawn a few at a time.
+
+    The k-th sample is the same in whatever portions they are drawn, and the same as that of one `sample` at the same
+    place, so what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed.
+    Portions may be drawn concurrently.
+    """
+
+    def __init__(self, model: Model, problem: Problem, draw: Draw) -> None:
+        self._model = model
+        self._problem = problem
+        self._draw = draw
+        self._address = model._run.meter.next_request(model._lane)
+        self._next = 0
+
+    async def draw(self, n: int = 1) -> list[Candidate]:
+        """Up to n further samples, in order; errors as for `Model.sample`."""
+        first, self._next = self._next, self._next + n
+        draw = replace(self._draw, n=n)
+        request = replace(self._model._request(self._problem, draw, self._address), child=first)
+        return (await self._model._drawn([(request, draw)]))[0]
 
 
 class Models:
@@ -337,7 +376,7 @@ def _charged(progress: Progress, bound: Usage) -> list[Usage]:
     charged = []
     for child, (tokens, result) in enumerate(zip(progress.tokens, progress.results, strict=True)):
         prompt, cached = _share(progress.prompt, progress.n, child), _share(progress.cached, progress.n, child)
-        if isinstance(result, Completion):
+        if isinstance(result, Completion | Refused):
             charged.append(Usage(prompt=prompt, cached=cached, completion=tokens))
         elif progress.slack is None:
             charged.append(Usage(prompt=max(prompt, bound.prompt), completion=max(tokens, bound.completion)))
@@ -366,5 +405,5 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         if logprobs is None or not all(value < math.inf for value in logprobs)
         else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
         finish=completion.finish,
-        complete=completion.finish == "eos" or (completion.finish == "stop" and not draw.step),
+        complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),
     )

@@ -1,11 +1,13 @@
-"""Turns "module:attribute" into the object it stands for, and back."""
+"""Turns "module:attribute" into the object it stands for, and back; makes objects from options in text."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
-from outthink.errors import UsageError
+from outthink.errors import UnknownName, UsageError
 
 
 def load(target: str) -> Any:
@@ -24,3 +26,27 @@ def name_of(value: object) -> str:
     """The "module:name" of a class or function, for anything else that of its type: the same in every process."""
     named: Any = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}:{named.__qualname__}"
+
+
+def make(made: Any, options: Mapping[str, Any], *, name: str, what: str, fixed: Mapping[str, Any] | None = None) -> Any:
+    """An object of the dataclass `made` with its fields from `options`, which may be text ("16" for 16).
+
+    Args:
+        name, what: what is made and what its options are called, for errors.
+        fixed: fields that are not options.
+
+    Raises UnknownName for an option there is not, and UsageError where one is out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError  # here, because importing pydantic is slow
+
+    fixed = fixed or {}
+    known = [field.name for field in dataclasses.fields(made) if field.name not in fixed]
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"{what} of {name}", option, known or ["none"])
+    try:
+        return TypeAdapter(made).validate_python({**options, **fixed})
+    except ValidationError as cause:
+        first = cause.errors()[0]
+        where = f"{first['loc'][0]}: " if first["loc"] else ""
+        raise UsageError(f"{name}: {where}{first['msg'].removeprefix('Value error, ')}.") from None

@@ -33,6 +33,46 @@ class Choice:
     share: NDArray[np.float64]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Drawn:
+    """Samples in the order in which they were drawn, for many orders at once; what a strategy sees of them.
+
+    Args:
+        keys: (batch, n) answers, -1 is INVALID; where a pool has no answers, each sample is one of its own.
+        tokens: (batch, n) completion tokens, 0 where unknown.
+        complete: (batch, n) False where a sample was cut off.
+        logprobs: (batch, n) mean logprob of the tokens, NaN where missing; None where unknown.
+        scores: (batch, n) of the verifier, NaN where missing; None without one.
+        texts: all whole texts of the problem; `order` (batch, n) says which of them was drawn when.
+    """
+
+    keys: NDArray[np.intp]
+    tokens: NDArray[np.float64]
+    complete: NDArray[np.bool_]
+    logprobs: NDArray[np.float64] | None
+    scores: NDArray[np.float64] | None
+    texts: tuple[str, ...] | None
+    order: NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Replayed:
+    """What a strategy would have done.
+
+    Args:
+        index: (batch,) position of the chosen sample among those drawn; -1 is INVALID.
+        used: (batch,) how many samples it drew: the first so many.
+    """
+
+    index: NDArray[np.intp]
+    used: NDArray[np.intp]
+
+    @classmethod
+    def of_all(cls, choice: Choice, drawn: Drawn) -> Replayed:
+        """A choice among all samples."""
+        return cls(index=choice.index, used=np.full(choice.index.shape, drawn.keys.shape[-1]))
+
+
 def codes(keys: Sequence[str | None]) -> NDArray[np.intp]:
     """Canonical keys (n,) as integers in order of first appearance; None (INVALID) is -1."""
     seen: dict[str, int] = {}

@@ -52,6 +52,25 @@ class Message:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Code:
+    """What it takes to run an answer that is code; all of it may be seen by a strategy.
+
+    Args:
+        prelude: source that goes before the answer, such as the imports and helpers that the prompt shows.
+        entry_point: name of the function that is asked for; empty where the problem does not say.
+        tests: public tests, each a piece of source that raises where the answer is wrong.
+    """
+
+    prelude: str = ""
+    entry_point: str = ""
+    tests: tuple[str, ...] = ()
+
+    def program(self, answer: str, *tests: str) -> str:
+        """The source that runs `tests` on `answer`."""
+        return "\n".join((self.prelude, answer, *tests)) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """What a strategy is asked to solve: messages, and how its answers are read; never the gold answer.
 
@@ -62,6 +81,7 @@ class Problem:
         options: labels of a multiple-choice question, such as ("A", "B", "C").
         question: the bare question, without the instructions of a prompt template (for judges and reports).
         context_id: names a context shared by several problems (retrieval, sleep-time compute).
+        code: how an answer of kind code is run.
     """
 
     id: str
@@ -70,6 +90,7 @@ class Problem:
     options: tuple[str, ...] = ()
     question: str = ""
     context_id: str | None = None
+    code: Code = Code()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", writable(self.id))
@@ -209,6 +230,7 @@ class Call:
         scope: whom it serves: "problem", "context" or "run".
         outcome: "ok", "failed" or "cancelled".
         error: why it failed, for people; never part of an answer.
+        attempts: how often it was begun; only attempts that were refused, and so produced nothing, are repeated.
         seen: tokens that were seen to be produced (seen <= true).
         charged: tokens that are charged (true <= charged); equal to `seen` where `exact`.
         cost: charged amount by unit.
@@ -224,6 +246,7 @@ class Call:
     scope: Literal["problem", "context", "run"] = "problem"
     outcome: Literal["ok", "failed", "cancelled"] = "ok"
     error: str | None = None
+    attempts: int = 1
     seen: Usage = Usage()
     charged: Usage = Usage()
     exact: bool = True
@@ -360,10 +383,12 @@ class Trace:
     def cost(self) -> dict[str, float]:
         """Charged amount by unit, summed over all calls; seconds are wall-clock.
 
-        A unit that is not known for some call with tokens is left out: the sum of the others would look complete.
+        Dollars and FLOPs are left out where they are not known for some call with tokens: the sum of the others would
+        look complete.
         """
         units = {unit for call in self.calls for unit in call.cost}
-        known = {unit for unit in units if all(unit in call.cost for call in self.calls if call.charged.tokens)}
+        spent = [call for call in self.calls if call.charged.tokens]
+        known = {unit for unit in units if unit not in ("usd", "flops") or all(unit in call.cost for call in spent)}
         total = {unit: sum(call.cost.get(unit, 0.0) for call in self.calls) for unit in sorted(known)}
         return {**total, "seconds": self.seconds}
 

@@ -23,9 +23,11 @@ from outthink.errors import EngineError, UsageError
 from outthink.model import Model
 from outthink.models.engine import Engine
 from outthink.models.recorded import SCHEMA, prompt_digest
+from outthink.sandbox import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
-from outthink.tasks import Example, grade
+from outthink.tasks import Example, grade, opened
+from outthink.together import together
 from outthink.types import Problem, Sampling, Trace
 
 _DECIMALS = 4  # of a logprob; finer digits are noise between runs of the same model
@@ -70,6 +72,7 @@ async def record_pool(
     seed: int = 0,
     concurrency: int = 16,
     reader: Reader | None = None,
+    sandbox: Sandbox | None = None,
     on_progress: Callable[[Recorded], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> Recorded:
@@ -101,12 +104,9 @@ async def record_pool(
         "shape": None if spec.shape is None else dataclasses.asdict(spec.shape),
         "price": None if spec.price is None else dataclasses.asdict(spec.price),
     }
-    own_reader = Reader() if reader is None else None
-    read = reader or own_reader
-    assert read is not None
     tokens = 0.0
     failed: dict[str, str] = {}
-    try:
+    async with opened(examples, reader, sandbox) as (read, box):
         with jsonl.Appender(path) as file:
             problems = [example.problem for example in examples]
             prompts = {problem.id: prompt_digest(problem.id, problem.messages) for problem in problems}
@@ -141,7 +141,7 @@ async def record_pool(
                     errors = [call.error for call in trace.calls if call.error] if trace is not None else []
                     failed[problem.id] = errors[0] if errors else str(outcome)
                 else:
-                    row = await _row(example, trace, read)
+                    row = await _row(example, trace, read, box)
                     row["meta"] = {**meta, "prompt": prompts[problem.id]}
                     file.append(json.dumps(row, separators=(",", ":")))
                     done += 1
@@ -151,9 +151,6 @@ async def record_pool(
             todo = [example for example in examples if example.problem.id not in held]
             await in_flight(todo, attempt, finish, concurrency=concurrency, stop=stop)
             return tell()
-    finally:
-        if own_reader is not None:
-            await own_reader.close()
 
 
 def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> set[str]:
@@ -177,9 +174,10 @@ def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> 
     return held
 
 
-async def _row(example: Example, trace: Trace, reader: Reader) -> dict[str, Any]:
-    answers = {candidate.answer for candidate in trace.candidates}
-    right = {answer: await grade(example, answer, reader) == 1.0 for answer in answers}
+async def _row(example: Example, trace: Trace, reader: Reader, sandbox: Sandbox | None) -> dict[str, Any]:
+    answers = list(dict.fromkeys(candidate.answer for candidate in trace.candidates))
+    credits = await together(*(grade(example, answer, reader, sandbox) for answer in answers))
+    right = {answer: credit == 1.0 for answer, credit in zip(answers, credits, strict=True)}
     used = trace.usage
     samples = [
         {

@@ -11,12 +11,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from outthink import jsonl
 from outthink.bench.store import Result
+from outthink.errors import UsageError
+from outthink.laws.coverage import PowerLaw, fit_power_law, pass_at_k
+from outthink.laws.passuntil import pass_until
 from outthink.tasks import Example, grade
 from outthink.types import Trace
 
@@ -24,9 +29,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from outthink.answers import Reader
+    from outthink.sandbox import Sandbox
 
 RESAMPLES = 10_000
 _TAIL = 0.025
+_PASSES = 3  # of PassUntil
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,16 +188,105 @@ def paired(a: Iterable[Result], b: Iterable[Result]) -> Difference:
     )
 
 
-async def curve(trace: Trace, example: Example, reader: Reader) -> list[Point]:
+async def curve(trace: Trace, example: Example, reader: Reader, sandbox: Sandbox | None = None) -> list[Point]:
     """Credit against cost over the rounds of one trace; before the first point the credit is 0."""
     credits: dict[str | None, float] = {}
     for answered in trace.rounds:
         if answered.answer not in credits:
-            credits[answered.answer] = await grade(example, answered.answer, reader)
+            credits[answered.answer] = await grade(example, answered.answer, reader, sandbox)
     return [
         Point(cost={**answered.cost, "seconds": answered.at}, credit=credits[answered.answer])
         for answered in trace.rounds
     ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coverage:
+    """What some sample of k is worth in a pool, for each k.
+
+    Args:
+        problems, samples: problems, and samples of each.
+        at: k to the mean of pass@k over problems, and its 95% interval.
+        law: fitted to coverage at k spaced evenly in log k; None where it cannot be.
+        until: mean over problems of the rate by PassUntil.
+    """
+
+    problems: int
+    samples: int
+    at: Mapping[int, tuple[float, float, float]]
+    law: PowerLaw | None
+    until: float
+
+    def sentence(self, name: str) -> str:
+        """What the fits say, in words."""
+        law = (
+            "no power law can be fitted"
+            if self.law is None
+            else f"coverage(k) = exp({self.law.a:.3f} k^{self.law.b:.3f}) for k from 1 to {self.law.most}, "
+            f"off by at most {100 * self.law.error:.1f} points"
+        )
+        return f"{name}: {law}; mean rate of sampling until {_PASSES} passes {100 * self.until:.1f}%."
+
+
+def coverage(path: Path) -> Coverage:
+    """Unbiased pass@k of a pool at k = 1, 2, 4 ... and at all its samples.
+
+    Raises UsageError where a line is not of a pool, says of no sample whether it is right, or has another number of
+    samples than the first.
+    """
+    counts: list[int] = []
+    rates: list[float] = []
+    samples = 0
+    for number, row in jsonl.read(path):
+        try:
+            right = [sample["correct"] for sample in row["samples"]]
+        except (KeyError, TypeError):
+            raise UsageError(f"Line {number} of {path} is not of a graded pool: give another file.") from None
+        samples = samples or len(right)
+        if not right or len(right) != samples or not all(isinstance(one, bool) for one in right):
+            raise UsageError(f"Line {number} of {path} does not have {samples or 'any'} graded samples as line 1 has.")
+        counts.append(sum(right))
+        rates.append(pass_until(right, _PASSES).rate)
+    if not counts:
+        raise UsageError(f"{path} holds no samples.")
+    steps = sorted({samples, *(2**power for power in range(samples.bit_length()))})
+    points = np.unique(np.rint(np.logspace(0, math.log10(samples), 40)).astype(int))
+    return Coverage(
+        problems=len(counts),
+        samples=samples,
+        at={k: mean_and_interval(pass_at_k(samples, counts, k).tolist()) for k in steps},
+        law=fit_power_law(points, [pass_at_k(samples, counts, int(k)).mean() for k in points]),
+        until=float(np.mean(rates)),
+    )
+
+
+def coverage_table(pools: Mapping[str, Coverage]) -> Table:
+    """Pools by name, for a terminal."""
+    return text_table(_coverage_columns(pools), _coverage_rows(pools))
+
+
+def coverage_markdown(pools: Mapping[str, Coverage]) -> str:
+    """The same as a Markdown table."""
+    return markdown_table(_coverage_columns(pools), _coverage_rows(pools))
+
+
+def _coverage_columns(pools: Mapping[str, Coverage]) -> list[str]:
+    return ["pool", "problems", "samples", *(f"pass@{k} (95%)" for k in _steps(pools))]
+
+
+def _coverage_rows(pools: Mapping[str, Coverage]) -> list[list[str]]:
+    return [
+        [name, str(of.problems), str(of.samples), *(_estimate(of.at.get(k)) for k in _steps(pools))]
+        for name, of in pools.items()
+    ]
+
+
+def _steps(pools: Mapping[str, Coverage]) -> list[int]:
+    return sorted({k for of in pools.values() for k in of.at})
+
+
+def _estimate(of: tuple[float, float, float] | None) -> str:
+    return "-" if of is None else f"{_share(of[0])} ({_share(of[1])} to {_share(of[2])})"
 
 
 COLUMNS = ("run", "problems", "accuracy (95%)", "invalid", "cut off", "tokens", "GFLOPs", "seconds", "usd", "ended")
@@ -205,7 +301,7 @@ def cells(name: str, of: Summary) -> tuple[str, ...]:
     return (
         name,
         str(of.problems) if of.problems == of.planned else f"{of.problems} of {of.planned}",
-        f"{_share(of.accuracy)} ({_share(of.low)} to {_share(of.high)})",
+        _estimate((of.accuracy, of.low, of.high)),
         _share(of.invalid),
         _share(of.truncated),
         _number(of.cost.get("tokens")),
@@ -218,20 +314,12 @@ def cells(name: str, of: Summary) -> tuple[str, ...]:
 
 def table(summaries: Mapping[str, Summary]) -> Table:
     """Runs by name, for a terminal."""
-    from rich.table import Table  # here, because importing rich is slow
-
-    shown = Table()
-    for column in COLUMNS:
-        shown.add_column(column, justify="left" if column in ("run", "ended") else "right")
-    for name, of in summaries.items():
-        shown.add_row(*cells(name, of))
-    return shown
+    return text_table(COLUMNS, [cells(name, of) for name, of in summaries.items()])
 
 
 def markdown(summaries: Mapping[str, Summary]) -> str:
     """The same as a Markdown table."""
-    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(cells(name, of) for name, of in summaries.items())]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+    return markdown_table(COLUMNS, [cells(name, of) for name, of in summaries.items()])
 
 
 def sentence(names: tuple[str, str], of: Difference) -> str:
@@ -246,6 +334,24 @@ def sentence(names: tuple[str, str], of: Difference) -> str:
         f"({100 * of.low:+.1f} to {100 * of.high:+.1f}, 95%) over {of.problems} problems, {of.discordant} of them "
         f"discordant; {seen}."
     )
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table for a terminal."""
+    from rich.table import Table  # here, because importing rich is slow
+
+    shown = Table()
+    for column in columns:
+        shown.add_column(column, justify="left" if column in ("run", "pool", "strategy", "ended") else "right")
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---" for _ in columns], *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def _share(share: float) -> str:

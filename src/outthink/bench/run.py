@@ -17,9 +17,10 @@ from outthink.driver import as_budget, make_strategy, solve_async, strategy_name
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine
 from outthink.names import name_of
-from outthink.rewards import ScoreFunction, Scorer
+from outthink.rewards import ScoreFunction, Scorer, close_scorer, make_scorer
+from outthink.sandbox import Sandbox
 from outthink.strategies import Strategy
-from outthink.tasks import Example, grade
+from outthink.tasks import Example, grade, opened
 from outthink.together import together
 from outthink.types import Budget, Problem, Sampling, Trace
 
@@ -58,6 +59,7 @@ async def bench(
     shard: tuple[int, int] | None = None,
     concurrency: int = 16,
     reader: Reader | None = None,
+    sandbox: Sandbox | None = None,
     on_progress: Callable[[Standing], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> Summary:
@@ -72,6 +74,7 @@ async def bench(
         task: its name, for reports.
         shard: (i, k) takes the examples i, i + k, i + 2k ...; 0 <= i < k.
         concurrency: most problems at once, at least 1; changes no result where the engine is reproducible.
+        reader, sandbox: read answers and run code; opened here where they are needed and not given.
         on_progress: told at the start and after each problem.
         stop: set it to end early: what is being solved is given up (and paid again), what is solved is recorded, and
             the summary says how many problems are left.
@@ -99,10 +102,12 @@ async def bench(
         "prompts": _digest(example.problem for example in examples),
     }
     mine = examples[place::of]
-    own_reader = Reader() if reader is None else None
-    read = reader or own_reader
-    assert read is not None
-    try:
+    scorers = {
+        role: make_scorer(given, process=role == "prm")
+        for role, given in (("verifier", verifier), ("prm", prm))
+        if given is not None
+    }
+    async with opened(examples, reader, sandbox) as (read, box):
         with Store(Path(store), settings) as kept:
             done = sum(example.problem.id in kept.before.done for example in mine)
             if on_progress is not None:
@@ -116,12 +121,13 @@ async def bench(
                         strategy,
                         model=model,
                         models=models,
-                        verifier=verifier,
-                        prm=prm,
+                        verifier=scorers.get("verifier"),
+                        prm=scorers.get("prm"),
                         budget=budget,
                         sampling=sampling,
                         seed=seed,
                         reader=read,
+                        sandbox=box,
                         on_call=lambda call: kept.journal(problem.id, call),
                     )
                 except (EngineError, Unaffordable) as failure:
@@ -130,7 +136,7 @@ async def bench(
             async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
                 nonlocal done
                 if isinstance(outcome, Trace):
-                    credit = await grade(example, outcome.answer, read)
+                    credit = await grade(example, outcome.answer, read, box)
                     result = Result(problem=example.problem.id, credit=credit, trace=outcome)
                 else:
                     result = Result(problem=example.problem.id, credit=0.0, error=str(outcome), trace=outcome.trace)
@@ -140,11 +146,13 @@ async def bench(
                     on_progress(Standing(done=done, total=len(mine), before=kept.before, result=result))
 
             todo = [example for example in mine if example.problem.id not in kept.before.done]
-            await in_flight(todo, attempt, finish, concurrency=concurrency, stop=stop)
+            try:
+                await in_flight(todo, attempt, finish, concurrency=concurrency, stop=stop)
+            finally:
+                for role, given in (("verifier", verifier), ("prm", prm)):
+                    if isinstance(given, str):
+                        await close_scorer(scorers[role])
             return summary(read_results(Path(store)), planned=len(mine))
-    finally:
-        if own_reader is not None:
-            await own_reader.close()
 
 
 async def in_flight(

@@ -9,12 +9,18 @@ from outthink.models.engine import Engine, Price
 
 
 def open_engine(name: str, *, price: Price | None = None) -> Engine:
-    """Open a model by catalogue name, the path of a GGUF file, or a recorded pool (.jsonl, .jsonl.gz).
+    """Open a model by catalogue name, path of a GGUF file, recorded pool (.jsonl, .jsonl.gz) or address of a server.
+
+    An address is such as http://localhost:8000/v1, with #MODEL at its end where the server has several.
 
     Raises UsageError where it is not there, with the command that fetches it.
     """
     from outthink.models import catalog  # here, because the catalogue reads a file
 
+    if name.startswith(("http://", "https://")):
+        from outthink.models.openai import OpenAIEngine
+
+        return OpenAIEngine.open(name, price=price)
     given = Path(name)
     if given.suffix in (".jsonl", ".gz"):
         from outthink.models.recorded import RecordedEngine
@@ -25,7 +31,7 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
 
         return OpenVINOEngine(given, name=given.stem, price=price)
     if name not in catalog.entries():
-        raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file"])
+        raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
     found = catalog.path(name)
     if found is None:
         raise UsageError(f"The model {name} is not on this machine yet: run `outthink models pull {name}`.")

@@ -140,8 +140,10 @@ class Progress:
         n: children of the group.
         prompt, cached: prompt tokens of all children that were started, and those of them served from a cache.
         tokens: completion tokens seen, by child.
-        results: by child; None while it runs, an EngineError where it failed.
+        results: by child; None while it runs, an EngineError where it failed (Refused: it produced nothing).
         slack: how many more tokens a running child may have produced unseen; None: up to its cap.
+        attempts: how often the group was begun, refused attempts included.
+        estimated: counts of finished children are upper bounds, because the engine does not tell.
     """
 
     n: int
@@ -150,6 +152,8 @@ class Progress:
     tokens: list[int] = field(default_factory=list)
     results: list[Completion | EngineError | None] = field(default_factory=list)
     slack: int | None = None
+    attempts: int = 1
+    estimated: bool = False
 
     def __post_init__(self) -> None:
         self.tokens = [0] * self.n
@@ -172,7 +176,7 @@ class Engine(Protocol):
     def spec(self) -> EngineSpec:
         """What it is and can do."""
 
-    def bound(self, request: Request) -> Usage:
+    async def bound(self, request: Request) -> Usage:
         """The most that one child of `request` can use, prefix and forced labels included, nothing cached.
 
         Raises UsageError where the prompt with `max_tokens` cannot fit the context.

@@ -114,7 +114,7 @@ class OpenVINOEngine:
         """Name, context and shape as the file says."""
         return self._spec
 
-    def bound(self, request: Request) -> Usage:
+    async def bound(self, request: Request) -> Usage:
         """Exact prompt tokens and `max_tokens`; with labels one prompt and one token per label.
 
         Raises UsageError where that exceeds the context or the messages hold media.

@@ -111,7 +111,7 @@ class RecordedEngine:
         """What it is and can do."""
         return self._spec
 
-    def bound(self, request: Request) -> Usage:
+    async def bound(self, request: Request) -> Usage:
         """As of a live engine: the prompt, and `max_tokens` for the rest; raises UsageError for what is not held."""
         held = self._held(request)
         return Usage(prompt=held.prompt_tokens, completion=request.max_tokens)

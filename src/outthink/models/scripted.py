@@ -52,7 +52,7 @@ class ScriptedEngine:
         """What it is and can do."""
         return self._spec
 
-    def bound(self, request: Request) -> Usage:
+    async def bound(self, request: Request) -> Usage:
         """Exact for the prompt, `max_tokens` for the rest."""
         return Usage(prompt=_prompt(request), completion=max(request.max_tokens, len(request.labels)))
 

@@ -9,32 +9,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import dataclasses
 import inspect
 import math
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
-from outthink.errors import EngineError, UnknownName, UsageError
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UnknownName, UsageError
 from outthink.meter import Meter
-from outthink.names import load
+from outthink.names import load, make
 from outthink.together import together
-from outthink.types import Call, Candidate, Problem, path
+from outthink.types import Address, Candidate, Problem, path
 
 Path = tuple[Candidate, ...]
 ScoreFunction = Callable[[str, str], float | Awaitable[float | None] | None]
 """(question, solution) -> score, or None for no opinion; sync or async."""
 
-SCORERS = {"confidence": "outthink.rewards.confidence:Confidence", "judge": "outthink.rewards.judge:Judge"}
-"""Scorers that need nothing but a model, by name."""
+SCORERS = {
+    "confidence": "outthink.rewards.confidence:Confidence",
+    "judge": "outthink.rewards.judge:Judge",
+    "pairwise": "outthink.rewards.pairwise:Pairwise",
+    "tests": "outthink.rewards.tests:PublicTests",
+}
+"""Scorers that need nothing but a model or the sandbox, by name."""
 
 
 class Scorer(Protocol):
     """Scores paths: `async def score(problem, paths, *, <resources by name>)` with one score or None per path.
 
     Like a strategy's `run`, `score` names the further resources it needs (such as `model`), so it is looked up and
-    not typed here.
+    not typed here. Two class variables may say more:
+
+    - `reads`: fields of a candidate other than its text that the score depends on. Paths that agree in the text of
+      every segment and in these fields are scored once.
+    - `relative`: the score of a path depends on the others that are scored with it, so each is always scored.
     """
 
     @property
@@ -43,12 +54,19 @@ class Scorer(Protocol):
 
 
 class Scores:
-    """A scorer as a strategy sees it: bound to its resources, with non-finite scores as None."""
+    """A scorer as a strategy sees it: bound to its resources, with non-finite scores as None.
+
+    What it has scored it does not score again: equal paths of one call share a score, and so do those of one lane
+    over several calls. Lanes share nothing, since which of them comes first is a matter of timing. A missing score
+    is tried again.
+    """
 
     def __init__(self, scorer: Scorer, resources: dict[str, Any], meter: Meter) -> None:
         self._scorer = scorer
         self._resources = resources
         self._meter = meter
+        self._reads = sorted(getattr(scorer, "reads", ()))
+        self._known: dict[Any, float] = {}
 
     async def score(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
         """One score per candidate (of its whole path); None where there is none."""
@@ -67,10 +85,36 @@ class Scores:
     async def _scored(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         if not paths:
             return []
+        if getattr(self._scorer, "relative", False):
+            return await self._fresh(problem, paths)
+        contents = [self._content(whole) for whole in paths]
+        asked = repr(problem)  # a caller's problem may hold lists, which have no hash
+        keys = [(asked, whole[-1].address[:-2], content) for whole, content in zip(paths, contents, strict=True)]
+        scores: dict[Any, float | None] = {
+            content: self._known[key] for key, content in zip(keys, contents, strict=True) if key in self._known
+        }
+        new: dict[Any, Path] = {}
+        for whole, content in zip(paths, contents, strict=True):
+            if content not in scores:
+                new.setdefault(content, whole)
+        try:
+            fresh = await self._fresh(problem, list(new.values())) if new else []
+            scores.update(zip(new, fresh, strict=True))
+        except (BudgetExhausted, NothingCameBack):
+            if not scores:
+                raise
+        found = [scores.get(content) for content in contents]
+        self._known.update((key, score) for key, score in zip(keys, found, strict=True) if score is not None)
+        return found
+
+    async def _fresh(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         scores = [_finite(score) for score in await self._scorer.score(problem, paths, **self._resources)]
         if len(scores) != len(paths):
             raise EngineError(f"The scorer returned {len(scores)} scores for {len(paths)} paths.")
         return scores
+
+    def _content(self, whole: Path) -> Any:
+        return tuple((segment.text, *(getattr(segment, name) for name in self._reads)) for segment in whole)
 
 
 def _steps(sample: Candidate, delimiter: str) -> Path:
@@ -96,38 +140,22 @@ class FunctionScorer:
             *(self._one(problem, p, meter, (*meter.next_request((self._role, *p[-1].address)), 0)) for p in paths)
         )
 
-    async def _one(self, problem: Problem, steps: Path, meter: Meter, address: tuple[str | int, ...]) -> float | None:
-        reservation = await meter.admit({})
-        if reservation is None:
-            return None
-        started, error, score, outcome = meter.now(), None, None, "cancelled"
-        try:
+    async def _one(self, problem: Problem, steps: Path, meter: Meter, address: Address) -> float | None:
+        async with meter.work("verify", self._role, address) as work:
+            if work is None:
+                return None
             solution = "".join(step.text for step in steps)
             function: Callable[[str, str], Any] = self._function
-            if inspect.iscoroutinefunction(function):
-                result: Any = function(problem.question, solution)
-            else:
-                result = await _in_thread(function, problem.question, solution)
-            found = await result if inspect.isawaitable(result) else result
-            score = None if found is None else float(found)
-            outcome = "ok"
-        except (Exception, SystemExit) as failure:  # the user's code may raise anything; the other scores stand
-            outcome, error = "failed", f"{type(failure).__name__}: {failure}"
-        finally:
-            meter.settle(
-                reservation,
-                Call(
-                    kind="verify",
-                    role=self._role,
-                    address=address,
-                    failed=int(outcome == "failed"),
-                    outcome=outcome,  # type: ignore[arg-type]  # mypy widens the literal to str
-                    error=error,
-                    started=started,
-                    ended=meter.now(),
-                ),
-            )
-        return score
+            try:
+                if inspect.iscoroutinefunction(function):
+                    result: Any = function(problem.question, solution)
+                else:
+                    result = await _in_thread(function, problem.question, solution)
+                found = await result if inspect.isawaitable(result) else result
+                return None if found is None else float(found)
+            except (Exception, SystemExit) as failure:  # the user's code may raise anything; the other scores stand
+                work.failed, work.error = 1, f"{type(failure).__name__}: {failure}"
+        return None
 
 
 async def _in_thread(function: Callable[..., Any], *arguments: str) -> Any:
@@ -160,18 +188,27 @@ async def _in_thread(function: Callable[..., Any], *arguments: str) -> Any:
 
 
 def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -> Scorer:
-    """A scorer from a name ("confidence", "judge"), a "module:function", a callable, or a scorer itself.
+    """A scorer from text, a callable (question, solution) -> score, or a scorer itself.
 
     Args:
+        given: text is a name of SCORERS, which may carry options as in "judge?votes=5"; the address of a server, as
+            in "http://HOST:8001/score#MODEL" (see `rewards.remote`); or "module:function".
         process: it will score steps rather than whole answers.
+
+    Raises UnknownName, and UsageError where an option is out of range or the scorer cannot score steps.
     """
     if isinstance(given, str):
-        if given not in SCORERS and ":" not in given:
-            raise UnknownName("verifier", given, [*SCORERS, "module:function"])
-        made = load(SCORERS.get(given, given))
-        if given in SCORERS:
-            made = made(process=process)
-        elif inspect.isclass(made):
+        if given.startswith(("http://", "https://")):
+            from outthink.rewards.remote import RemoteScorer  # here, because its HTTP client is slow to import
+
+            return RemoteScorer(given, process=process)
+        name, _, options = given.partition("?")
+        if name in SCORERS:
+            return _named(name, dict(parse_qsl(options, keep_blank_values=True)), process)
+        if ":" not in given:
+            raise UnknownName("verifier", name, [*SCORERS, "module:function", "http://HOST/score"])
+        made: Any = load(given)
+        if inspect.isclass(made):
             made = made()
         given = made
     if hasattr(given, "score"):
@@ -179,3 +216,19 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
     if callable(given):
         return FunctionScorer(given, "prm" if process else "verifier")
     raise UsageError(f"A verifier is a name, a callable (question, solution) -> score, or a scorer, not {given!r}.")
+
+
+def _named(name: str, options: dict[str, str], process: bool) -> Scorer:
+    made = load(SCORERS[name])
+    steps = any(field.name == "process" for field in dataclasses.fields(made))
+    if process and not steps:
+        raise UsageError(f"{name} scores whole answers and not steps: use it as the verifier, and another PRM.")
+    scorer: Scorer = make(made, options, name=name, what="option", fixed={"process": process} if steps else None)
+    return scorer
+
+
+async def close_scorer(scorer: Scorer) -> None:
+    """Free what a scorer holds, such as connections; most hold nothing."""
+    closing = getattr(scorer, "close", None)
+    if closing is not None:
+        await closing()

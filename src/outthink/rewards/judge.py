@@ -1,54 +1,123 @@
-"""A model asked whether a solution is right: the probability of Yes against No as its next word.
+"""A model asked whether a solution is right: how likely its next word is Yes and not No, or how often it writes Yes.
 
-Source: the yes-probability of a generative verifier without reasoning, as in Kadavath et al. (2022), P(True), and
-Zhang et al. (2024), GenRM; prompts are ours. Differs: both labels are scored, and Yes is normalised by their sum.
+Source: the probability of Yes as in Kadavath et al. (2022), P(True), and Zhang et al. (2024), GenRM; votes over written
+checks as in GenRM and in Zhao et al. (2025), GenPRM, from notes on the papers. Prompts are ours. Differs: both labels
+are scored, and Yes is normalised by their sum; a check that was cut off or has no verdict is dropped, not one half.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from outthink.model import Models
+from outthink.errors import PromptTooLong
+from outthink.model import Draw, Model, Models
 from outthink.rewards import Path
-from outthink.types import Message, Problem
+from outthink.types import Candidate, Message, Problem
 
 _ANSWER = (
     "Question:\n{question}\n\nProposed solution:\n{solution}\n\n"
-    "Check the solution. Is its final answer correct? Reply with Yes or No only."
+    "Check the solution. Is its final answer correct? {reply}"
 )
 _STEPS = (
     "Question:\n{question}\n\nBeginning of a solution:\n{solution}\n\n"
-    "Check the last step. Is everything correct so far? Reply with Yes or No only."
+    "Check the last step. Is everything correct so far? {reply}"
 )
+_LABEL = "Reply with Yes or No only."
+_WRITE = "First go through it step by step, in a few sentences. Then end with one line: Verdict: Yes or Verdict: No"
+_TEMPERATURE = 0.6  # that of GenPRM; at 0 all votes would be one vote
+_MARKS = r"(?:[^\w\n]|_)*"  # Markdown, colons, quotes, full stops
 
 
 @dataclass(frozen=True)
 class Judge:
-    """P(Yes) / (P(Yes) + P(No)), in [0, 1], by the model in the role "judge", else the main model.
+    """The share of Yes, in [0, 1], by the model in the role "judge", else the main model.
 
     Args:
         process: judge an unfinished solution so far, instead of a final answer.
+        votes: written checks of each solution, whose verdicts are counted; 0 takes P(Yes) / (P(Yes) + P(No)) without
+            writing, where the model can give the probability of a label, and else one written check.
     """
 
     process: bool = False
-    powers: ClassVar[Mapping[str, frozenset[str]]] = {"judge": frozenset({"labels"})}  # by role
+    votes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.votes < 0:
+            raise ValueError(f"votes must be at least 0, not {self.votes}")
 
     async def score(self, problem: Problem, paths: Sequence[Path], *, models: Models) -> list[float | None]:
         """One score per path, all in one batch; reading a path costs its length as prompt tokens."""
-        template = _STEPS if self.process else _ANSWER
-        prompts = [
-            (Message(content=template.format(question=problem.question, solution="".join(s.text for s in path))),)
-            for path in paths
-        ]
-        found = await models.role("judge").labels(
-            problem, prompts, ("Yes", "No"), lanes=[path[-1].address for path in paths]
-        )
-        return [None if logprobs is None else yes_probability(*logprobs) for logprobs in found]
+        judge = models.role("judge")
+        if self.votes == 0 and "labels" in judge.powers:
+            prompts = [(Message(content=self._prompt(problem, path, _LABEL)),) for path in paths]
+            lanes = [path[-1].address for path in paths]
+            found = await judge.labels(problem, prompts, ("Yes", "No"), lanes)
+            return [None if logprobs is None else yes_probability(*logprobs) for logprobs in found]
+        checks = [self._prompt(problem, path, _WRITE) for path in paths]
+        said = await verdicts(judge, problem, checks, [path[-1:] for path in paths], ("Yes", "No"), max(self.votes, 1))
+        return [votes.count("Yes") / len(votes) if votes else None for votes in said]
+
+    def _prompt(self, problem: Problem, path: Path, reply: str) -> str:
+        solution = "".join(segment.text for segment in path)
+        return (_STEPS if self.process else _ANSWER).format(question=problem.question, solution=solution, reply=reply)
 
 
 def yes_probability(yes: float, no: float) -> float:
     """The share of Yes in the mass of both labels, from their logprobs."""
     return 1.0 / (1.0 + math.exp(min(no - yes, 700.0)))
+
+
+async def verdicts(
+    judge: Model,
+    problem: Problem,
+    prompts: Sequence[str],
+    judged: Sequence[tuple[Candidate, ...]],
+    words: tuple[str, str],
+    votes: int,
+) -> list[list[str]]:
+    """The verdicts of `votes` written checks for each prompt, all of them one batch; some or all may be missing.
+
+    Where a prompt does not fit the judge's context the longest are left out, so that it does not cost the others.
+
+    Args:
+        judged: the candidates that each prompt is about; the first one names the batch.
+        words: the two verdicts there are.
+
+    Raises as `Model.sample`.
+    """
+    lane = judge.lane(*judged[0][0].address)
+    temperature = _TEMPERATURE if votes > 1 else 0.0
+    left = list(range(len(prompts)))
+    while True:
+        draws = [
+            Draw(
+                n=votes,
+                messages=(Message(content=prompts[at]),),
+                parents=judged[at],
+                temperature=temperature,
+                aside=True,
+            )
+            for at in left
+        ]
+        try:
+            drawn = await lane.sample_each(problem, draws)
+            break
+        except PromptTooLong:
+            if len(left) == 1:
+                raise
+            left.remove(max(left, key=lambda at: len(prompts[at])))
+    found: list[list[str]] = [[] for _ in prompts]
+    for at, samples in zip(left, drawn, strict=True):
+        read = [verdict(sample.text, words) for sample in samples if sample.finish == "eos"]
+        found[at] = [word for word in read if word is not None]
+    return found
+
+
+def verdict(text: str, words: tuple[str, str]) -> str | None:
+    """The word of the last line that is a verdict and nothing else, in any case and Markdown; None without one."""
+    line = rf"^{_MARKS}verdict{_MARKS}({'|'.join(words)}){_MARKS}$"
+    found = re.findall(line, text, re.IGNORECASE | re.MULTILINE)
+    return next((word for word in words if found and word.lower() == found[-1].lower()), None)

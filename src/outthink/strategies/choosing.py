@@ -57,8 +57,8 @@ def need_scorer(verifier: Scores | None, prm: Scores | None) -> None:
     """Raise MissingResource, before anything is spent, where neither is there."""
     if verifier is None and prm is None:
         raise MissingResource(
-            "This strategy needs a scorer: pass verifier=... or prm=..., or --verifier with confidence, judge or "
-            "module:function."
+            "This strategy needs a scorer: pass verifier=... or prm=..., or --verifier with confidence, judge, "
+            "pairwise, tests, the address of a reward model or module:function."
         )
 
 

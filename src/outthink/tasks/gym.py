@@ -81,7 +81,7 @@ def load(
         )
         source = f"reasoning-gym {version('reasoning-gym')}"
         examples.append(
-            Example(problem, () if gold is None else (gold,), {"source": source, "gym": name, "entry": entry})
+            Example(problem, () if gold is None else (gold,), meta={"source": source, "gym": name, "entry": entry})
         )
     return examples
 

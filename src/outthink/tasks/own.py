@@ -1,7 +1,9 @@
 """Your own questions from a file with one JSON object a line.
 
 Source: none; the layout is `question`, `answer` (a string, a number or a list of accepted ones), and optionally
-`id`, `options` and `meta`. Options are labels ("A", "B"), or texts, which are then listed below the question.
+`id`, `options` and `meta`. Options are labels ("A", "B"), or texts, which are then listed below the question. For
+code, `tests` (source, or a list of it) grades in place of `answer`; `public_tests` may be seen by verifiers, and
+`prelude` goes before the answer when it is run.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 from outthink.errors import UsageError
 from outthink.tasks import Example
-from outthink.types import AnswerKind, Message, Problem
+from outthink.types import AnswerKind, Code, Message, Problem
 
 TEMPLATES: dict[AnswerKind, str] = {
     "math": "{question}\nThink step by step briefly. End with a line: #### <answer>",
@@ -30,7 +32,8 @@ def load(path: Path, template: str | None, answer: AnswerKind | None) -> list[Ex
     seen: dict[str, int] = {}
     for number, row in rows(path):
         where = f"{path.name}, line {number}"
-        question, gold = text_of(row, "question", where), accepted(row, where)
+        question, tests = text_of(row, "question", where), "\n".join(_sources(row, "tests", where))
+        gold = accepted(row, where) if row.get("answer") is not None or not tests else ()
         labels, listed = _options(row, where)
         if labels:
             gold = tuple(_label(one, labels, listed, where) for one in gold)
@@ -40,7 +43,7 @@ def load(path: Path, template: str | None, answer: AnswerKind | None) -> list[Ex
         if name in seen:
             raise UsageError(f"{where}: the id {name!r} was already used in line {seen[name]}")
         seen[name] = number
-        kind: AnswerKind = answer or ("choice" if labels else "math")
+        kind: AnswerKind = answer or ("choice" if labels else "code" if tests else "math")
         if kind == "choice" and not labels:
             raise UsageError(f"{where}: a choice needs the field 'options'")
         problem = Problem(
@@ -49,8 +52,9 @@ def load(path: Path, template: str | None, answer: AnswerKind | None) -> list[Ex
             answer=kind,
             options=labels if kind == "choice" else (),
             question=question,
+            code=Code(prelude="\n".join(_sources(row, "prelude", where)), tests=_sources(row, "public_tests", where)),
         )
-        examples.append(Example(problem, gold, {"source": str(path), **_meta(row)}))
+        examples.append(Example(problem, gold, tests, {"source": str(path), **_meta(row)}))
     return examples
 
 
@@ -89,6 +93,14 @@ def accepted(row: dict[str, Any], where: str) -> tuple[str, ...]:
     if not values or not all(isinstance(one, str | int | float) and str(one).strip() for one in values):
         raise UsageError(f"{where}: the field 'answer' is missing or is neither a text nor a list of texts")
     return tuple(str(one).strip() for one in values)
+
+
+def _sources(row: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
+    value = row.get(name, [])
+    sources = [value] if isinstance(value, str) else value
+    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+        raise UsageError(f"{where}: the field {name!r} is neither a text nor a list of texts")
+    return tuple(sources)
 
 
 def _meta(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outthink.model import Model
+from outthink.selection import Drawn, Replayed, majority
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.types import Problem
@@ -33,3 +34,7 @@ class SelfConsistency:
         samples = await model.sample(problem, self.n)
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
+
+    def replay(self, drawn: Drawn) -> Replayed:
+        """The same vote on recorded answers."""
+        return Replayed.of_all(majority(drawn.keys, lengths=drawn.tokens), drawn)

@@ -7,10 +7,11 @@ read in the code of search-and-learn and compute-optimal-tts. Differs: scores mu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from outthink.model import Model
 from outthink.rewards import Scores
-from outthink.selection import Aggregation
+from outthink.selection import Aggregation, Drawn, Replayed, weighted_vote
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, by_weighted_vote, need_scorer, sample_scores
 from outthink.types import Problem
@@ -25,6 +26,8 @@ class WeightedBestOfN:
         aggregate: how a PRM's step scores become one score (last, min, prod, mean); a verifier needs none.
         delimiter: where steps end, for a PRM.
     """
+
+    reads_recorded: ClassVar[frozenset[str]] = frozenset({"scores"})
 
     n: int = 16
     aggregate: Aggregation = "last"
@@ -53,3 +56,8 @@ class WeightedBestOfN:
         scores = await sample_scores(problem, samples, verifier, prm, self.aggregate, self.delimiter)
         chosen, share = by_weighted_vote(samples, scores)
         report(samples, chosen=chosen, scores=scores, confidence=share)
+
+    def replay(self, drawn: Drawn) -> Replayed:
+        """The same choice from recorded scores."""
+        assert drawn.scores is not None
+        return Replayed.of_all(weighted_vote(drawn.keys, drawn.scores, lengths=drawn.tokens), drawn)

@@ -1,0 +1,402 @@
+"""Replays strategies on a pool: accuracy and tokens at every n, from many random subsamples of recorded samples.
+
+Each subsample is a random order of a problem's samples; a strategy sees the first n of it. So ties that a rule breaks
+by position get their expected credit, and no order of the file can help. Where the chance is known exactly it is
+computed: coverage (unbiased pass@k) and the majority vote's ties. Averages are per problem, then over problems;
+intervals are bootstrap intervals over problems, paired for differences.
+
+Source: the common practice of best-of-N curves (Brown et al. 2024; Snell et al. 2024). Differs: every n of one
+strategy is computed from the same random orders, so that curves are smooth and differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.bench.pooldata import PoolData, Recorded, read_pool, scored
+from outthink.bench.report import markdown_table, mean_and_interval, text_table
+from outthink.driver import make_strategy
+from outthink.errors import UnknownName, UsageError
+from outthink.laws.coverage import pass_at_k
+from outthink.selection import Drawn, Replayed
+from outthink.strategies.parallel.self_consistency import SelfConsistency
+from outthink.types import AnswerKind
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_AT_ONCE = 1 << 21  # numbers of one chunk of subsamples, so that memory does not grow with their number
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A strategy that can be replayed: what it would choose from samples in the order in which they were drawn."""
+
+    def replay(self, drawn: Drawn) -> Replayed:
+        """The choice for each subsample."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class At:
+    """A strategy at one n.
+
+    Args:
+        accuracy: credit of each problem, in [0, 1].
+        used: samples it looked at, mean for each problem.
+        tokens: read and written, mean for each problem; None where the pool has no tokens.
+        abstained: share of subsamples without an answer, for each problem.
+    """
+
+    accuracy: NDArray[np.float64]
+    used: NDArray[np.float64]
+    tokens: NDArray[np.float64] | None
+    abstained: NDArray[np.float64]
+
+
+Curve = Mapping[int, At]
+
+
+def coverage(pool: PoolData, ns: Sequence[int]) -> Curve:
+    """Some sample of n is right: what selection could reach; exact."""
+    counts = [len(problem.correct) for problem in pool.problems]
+    right = [int(problem.correct.sum()) for problem in pool.problems]
+    zeros = np.zeros(len(counts))
+    return {
+        n: At(
+            accuracy=pass_at_k(counts, right, n),
+            used=np.full(len(counts), float(n)),
+            tokens=_tokens_of_all(pool, n),
+            abstained=zeros,
+        )
+        for n in ns
+    }
+
+
+def majority(pool: PoolData, ns: Sequence[int], *, subsamples: int, seed: int) -> Curve:
+    """The majority vote at every n, tied answers sharing the credit.
+
+    One random order gives all n at once: the counts of answers grow along it.
+    """
+    wanted = np.asarray(sorted(ns)) - 1
+    credit = np.empty((len(pool.problems), len(wanted)))
+    invalid = np.empty_like(credit)
+    for row, problem in enumerate(pool.problems):
+        assert problem.keys is not None
+        answers = int(problem.keys.max(initial=-1)) + 1
+        each = _credit_of_answers(problem, answers).astype(np.float32)
+        count = np.min_scalar_type(max(int(wanted[-1]) + 1, answers))  # bytes are what this costs
+        small = problem.keys.astype(np.int8 if answers < 128 else np.int32)
+        sums, empty = np.zeros(len(wanted)), np.zeros(len(wanted))
+        for order in _orders(problem, int(wanted[-1]) + 1, subsamples, seed, width=max(answers, 1)):
+            keys = small[order]
+            # one array for each answer: its count among the first n, for every n that is wanted
+            counts = [np.cumsum(keys == answer, axis=1, dtype=count)[:, wanted] for answer in range(answers)]
+            most = np.maximum.reduce(counts) if counts else np.zeros((len(keys), len(wanted)), dtype=count)
+            leaders, right = np.zeros(most.shape, dtype=count), np.zeros(most.shape, dtype=np.float32)
+            for answer, of in enumerate(counts):
+                leads = of == most
+                leaders += leads
+                if each[answer]:
+                    right += leads * each[answer]
+            empty += (most == 0).sum(0)
+            sums += np.divide(right, leaders, out=right, where=most > 0).sum(0, where=most > 0, dtype=float)
+        credit[row], invalid[row] = sums / subsamples, empty / subsamples
+    return {
+        int(n) + 1: At(
+            accuracy=credit[:, column],
+            used=np.full(len(pool.problems), float(n + 1)),
+            tokens=_tokens_of_all(pool, int(n) + 1),
+            abstained=invalid[:, column],
+        )
+        for column, n in enumerate(wanted)
+    }
+
+
+def curve(
+    strategy: Any,
+    pool: PoolData,
+    ns: Sequence[int],
+    *,
+    subsamples: int,
+    seed: int,
+    scorer: str | None = None,
+    verdicts: int | None = None,
+) -> Curve:
+    """A strategy at every n of `ns` (its field `n` is replaced).
+
+    Args:
+        scorer: which scores of the pool it sees; None: none.
+        verdicts: how many verdicts of each sample, drawn at random, make its score (their mean); None: all.
+
+    Raises UsageError where it cannot be replayed, or the pool lacks what it needs.
+    """
+    if isinstance(strategy, SelfConsistency):
+        _need(pool, keys=True)
+        return majority(pool, ns, subsamples=subsamples, seed=seed)
+    if not isinstance(strategy, Replayable):
+        raise UsageError(f"{type(strategy).__name__} cannot be replayed: it needs more than recorded samples.")
+    reads = getattr(strategy, "reads_recorded", frozenset({"keys"}))
+    _need(pool, keys="keys" in reads, logprobs="logprobs" in reads, texts="texts" in reads, tokens="tokens" in reads)
+    if "scores" in reads and scorer is None:
+        raise UsageError(f"{type(strategy).__name__} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")
+    has_n = any(field.name == "n" for field in fields(strategy))  # type: ignore[arg-type]  # every strategy is a dataclass
+    found: dict[int, At] = {}
+    for n in ns:
+        with_n: Any = replace(strategy, n=n) if has_n else strategy  # type: ignore[type-var]  # the same
+        found[n] = _at(with_n, pool, n, subsamples, seed, scorer, verdicts)
+    return found
+
+
+def _at(
+    strategy: Replayable, pool: PoolData, n: int, subsamples: int, seed: int, scorer: str | None, verdicts: int | None
+) -> At:
+    rows: list[tuple[float, float, float, float]] = []
+    for problem in pool.problems:
+        sums = np.zeros(4)
+        for order in _orders(problem, n, subsamples, seed, width=4):
+            drawn = _drawn(problem, order, scorer, verdicts, seed)
+            chosen = strategy.replay(drawn)
+            picked = np.take_along_axis(order, np.maximum(chosen.index, 0)[:, None], 1)[:, 0]
+            credit = np.where(chosen.index >= 0, problem.correct[picked], False)
+            spent = np.zeros(len(order))
+            if problem.tokens is not None:
+                written = np.cumsum(problem.tokens[order], axis=1)
+                last = np.maximum(chosen.used - 1, 0)
+                spent = np.where(chosen.used > 0, np.take_along_axis(written, last[:, None], 1)[:, 0], 0)
+                spent = spent + (problem.prompt or 0)
+            sums += [credit.sum(), chosen.used.sum(), spent.sum(), (chosen.index < 0).sum()]
+        rows.append(tuple(sums / subsamples))
+    accuracy, used, tokens, abstained = np.array(rows).T
+    known = all(problem.tokens is not None for problem in pool.problems)
+    return At(accuracy=accuracy, used=used, tokens=tokens if known else None, abstained=abstained)
+
+
+def at_tokens(baseline: Curve, tokens: float) -> NDArray[np.float64] | None:
+    """The baseline's credit of each problem where it costs `tokens` per problem on average, between two of its n.
+
+    None where it costs more at its smallest n, or less at its largest.
+    """
+    ns = sorted(baseline)
+    costs = [float(np.mean(spent)) if (spent := baseline[n].tokens) is not None else np.nan for n in ns]
+    for low, high, n, following in zip(costs, costs[1:], ns, ns[1:], strict=False):
+        if low <= tokens <= high and high > low:
+            part = (tokens - low) / (high - low)
+            return np.asarray((1 - part) * baseline[n].accuracy + part * baseline[following].accuracy)
+    return None
+
+
+def _drawn(problem: Recorded, order: NDArray[np.intp], scorer: str | None, verdicts: int | None, seed: int) -> Drawn:
+    scores = None
+    if scorer is not None:
+        scores = _scores(problem.scores[scorer], order, verdicts, seed)
+    return Drawn(
+        keys=order if problem.keys is None else problem.keys[order],
+        tokens=np.zeros(order.shape) if problem.tokens is None else problem.tokens[order].astype(float),
+        complete=problem.complete[order],
+        logprobs=None if problem.logprobs is None else problem.logprobs[order],
+        scores=scores,
+        texts=None if problem.texts is None else problem.texts,
+        order=order,
+    )
+
+
+def _scores(
+    matrix: NDArray[np.float64], order: NDArray[np.intp], verdicts: int | None, seed: int
+) -> NDArray[np.float64]:
+    """(batch, n) scores: the mean of all verdicts, or of `verdicts` that are drawn at random for each subsample."""
+    if verdicts is None or verdicts >= matrix.shape[1]:
+        return _mean(matrix)[order]
+    rng = np.random.default_rng([seed, verdicts])
+    found = np.empty(order.shape)
+    for row, samples in enumerate(order):  # one set of columns for each subsample
+        columns = rng.choice(matrix.shape[1], verdicts, replace=False)
+        found[row] = _mean(matrix[np.ix_(samples, columns)])
+    return found
+
+
+def _mean(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(matrix)
+    count = known.sum(-1)
+    total = np.where(known, matrix, 0.0).sum(-1)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
+
+
+def _orders(problem: Recorded, n: int, subsamples: int, seed: int, *, width: int) -> Any:
+    """Random orders (chunk, n) of the problem's samples, the same for all strategies and all smaller n."""
+    samples = len(problem.correct)
+    rng = np.random.default_rng([seed, samples, *problem.id.encode()])
+    chunk = max(1, min(subsamples, _AT_ONCE // (samples * width)))
+    done = 0
+    while done < subsamples:
+        size = min(chunk, subsamples - done)
+        yield rng.permuted(np.tile(np.arange(samples), (size, 1)), axis=1)[:, :n]
+        done += size
+
+
+def _credit_of_answers(problem: Recorded, answers: int) -> NDArray[np.float64]:
+    """Share of right samples of each answer: 0 or 1 where answers that are equal are equally right."""
+    assert problem.keys is not None
+    valid = problem.keys >= 0
+    count = np.bincount(problem.keys[valid], minlength=answers)
+    right = np.bincount(problem.keys[valid], weights=problem.correct[valid], minlength=answers)
+    return np.asarray(right / np.maximum(count, 1))
+
+
+def _tokens_of_all(pool: PoolData, n: int) -> NDArray[np.float64] | None:
+    """Expected tokens of n random samples and one reading of the prompt."""
+    if any(problem.tokens is None for problem in pool.problems):
+        return None
+    return np.array(
+        [(problem.prompt or 0) + n * float(np.mean(problem.tokens)) for problem in pool.problems]  # type: ignore[arg-type]  # there are some
+    )
+
+
+def _need(
+    pool: PoolData, *, keys: bool = False, logprobs: bool = False, texts: bool = False, tokens: bool = False
+) -> None:
+    for wanted, name, there in (
+        (keys, "answers", all(problem.keys is not None for problem in pool.problems)),
+        (logprobs, "logprobs", all(problem.logprobs is not None for problem in pool.problems)),
+        (texts, "texts", all(problem.texts is not None for problem in pool.problems)),
+        (tokens, "token counts", all(problem.tokens is not None for problem in pool.problems)),
+    ):
+        if wanted and not there:
+            raise UsageError(f"{pool.path} has no {name}, which this needs.")
+
+
+# ------------------------------------------------------------------------------------------------- for the user
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Curves by name: "coverage" and the strategies, on one pool; the first strategy is the baseline."""
+
+    pool: PoolData
+    curves: Mapping[str, Curve]
+    dense: Curve | None
+    """The baseline at every n, to compare at equal tokens; None where the pool has no tokens."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "pool": str(self.pool.path),
+            "problems": len(self.pool.problems),
+            "kind": self.pool.kind,
+            "curves": {name: [_plain(n, at) for n, at in sorted(curve.items())] for name, curve in self.curves.items()},
+        }
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows of a table: one row for each strategy and n."""
+        columns = ["strategy", "n", "accuracy (95%)", "samples used", "tokens", "abstained"]
+        rows = []
+        for name, curve in self.curves.items():
+            for n, at in sorted(curve.items()):
+                mean, low, high = mean_and_interval(at.accuracy.tolist())
+                tokens = "-" if at.tokens is None else f"{np.mean(at.tokens):,.0f}"
+                rows.append(
+                    [
+                        name,
+                        str(n),
+                        f"{100 * mean:.1f}% ({100 * low:.1f}% to {100 * high:.1f}%)",
+                        f"{np.mean(at.used):.1f}",
+                        tokens,
+                        f"{100 * np.mean(at.abstained):.1f}%",
+                    ]
+                )
+        return columns, rows
+
+    def table(self) -> Table:
+        """For a terminal."""
+        return text_table(*self.rows())
+
+    def markdown(self) -> str:
+        """As a Markdown table."""
+        return markdown_table(*self.rows())
+
+    def sentences(self) -> list[str]:
+        """Each strategy against the baseline: at its largest n, and where tokens are known at equal tokens."""
+        baseline, *others = [name for name in self.curves if name != "coverage"]
+        found = []
+        for name in others:
+            n = max(self.curves[name])
+            at, base = self.curves[name][n], self.curves[baseline].get(n)
+            if base is not None:
+                found.append(_against(f"{name} minus {baseline} at n = {n}", at.accuracy - base.accuracy))
+            if at.tokens is None or self.dense is None:
+                continue
+            tokens = float(np.mean(at.tokens))
+            same = at_tokens(self.dense, tokens)
+            if same is not None:
+                found.append(_against(f"{name} minus {baseline} at {tokens:,.0f} tokens", at.accuracy - same))
+        return found
+
+
+def replay_pool(
+    path: Path,
+    strategies: Sequence[str],
+    *,
+    ns: Sequence[int] | None = None,
+    verifier: str | None = None,
+    verdicts: int | None = None,
+    answer: AnswerKind = "text",
+    subsamples: int = 1000,
+    seed: int = 0,
+) -> Report:
+    """Curves of strategies on a pool.
+
+    Args:
+        strategies: names with options, such as "borda?p=1"; the first one is the baseline.
+        ns: None: 1, 2, 4 ... and all.
+        verifier: name of the scores; None where the pool has only one, or none is needed.
+        verdicts: as for `curve`.
+        answer: how answers without a key are compared.
+
+    Raises UsageError where the pool does not support a strategy, with the reason.
+    """
+    made = {name: make_strategy(name) for name in strategies}
+    pool = read_pool(path, answer=answer)
+    if verifier is None and len(pool.scorers) == 1:
+        verifier = pool.scorers[0]
+    if verifier is not None and verifier not in pool.scorers:
+        raise UnknownName(f"verifier in {path}", verifier, pool.scorers or ["none"])
+    if verifier is not None and any("scores" in getattr(one, "reads_recorded", ()) for one in made.values()):
+        pool = scored(pool, verifier)
+    if ns is None:
+        ns = sorted({pool.samples, *(2**power for power in range(pool.samples.bit_length()))})
+    if not ns or min(ns) < 1 or max(ns) > pool.samples:
+        raise UsageError(f"{path} has {pool.samples} samples of each problem, so n must be from 1 to {pool.samples}.")
+    if pool.kind == "sequence":
+        raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
+    curves: dict[str, Curve] = {"coverage": coverage(pool, ns)}
+    for name, strategy in made.items():
+        curves[name] = curve(strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
+    first = next(iter(made.values()))
+    dense = None
+    if len(made) > 1 and all(problem.tokens is not None for problem in pool.problems):
+        every = range(1, pool.samples + 1)
+        dense = curve(first, pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
+    return Report(pool=pool, curves=curves, dense=dense)
+
+
+def _plain(n: int, at: At) -> dict[str, Any]:
+    mean, low, high = mean_and_interval(at.accuracy.tolist())
+    return {
+        "n": n,
+        "accuracy": mean,
+        "low": low,
+        "high": high,
+        "used": float(np.mean(at.used)),
+        "tokens": None if at.tokens is None else float(np.mean(at.tokens)),
+        "abstained": float(np.mean(at.abstained)),
+    }
+
+
+def _against(what: str, difference: NDArray[np.float64]) -> str:
+    mean, low, high = mean_and_interval(difference.tolist(), least=-1.0)
+    return f"{what}: {100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, 95%, paired)."

@@ -1,0 +1,389 @@
+"""One HTTP server that speaks JSON: requests, repeats, waiting times, its key, and what each failure means.
+
+What is repeated is only what certainly produced nothing: a connection that was never made, and answers that refuse
+(408, 425, 429, 500, 502, 503, 529). A request that was sent and then timed out, here or at a gateway (504, 524), or was
+cut off may have been worked on and billed; it fails, and whoever sent it charges the worst case. So repeats cannot
+spend more than was allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import io
+import json
+import random
+import time
+import urllib.request
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from outthink.errors import EngineError, Refused, UsageError
+from outthink.models.keys import Key, find_key
+from outthink.types import writable
+
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 529})
+_GIVEN_UP = frozenset({504, 524})  # a gateway waited no longer for a server that may still be at work
+_LONG = 1 << 16  # bytes of a request
+_MOST_BYTES = 64 << 20  # of one answer, or of one event of a stream
+_MOST_ERROR = 300  # characters of a server's own words in a sentence
+_CHANCE = random.Random()  # of its own, so that nobody's seed is disturbed
+_LAST = 1.0  # seconds for the end of a stream after its last event; else its connection is not used again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long to wait for a server, and how often to ask again.
+
+    Args:
+        connect: seconds until a connection stands.
+        silence: seconds without a byte after which a request has failed.
+        attempts: how often a request is begun at most; at least 1.
+        wait: most seconds between two attempts; a server that asks for more (Retry-After) is not asked again.
+        first: seconds before the second attempt, about doubled for every further one.
+    """
+
+    connect: float = 10.0
+    silence: float = 300.0
+    attempts: int = 6
+    wait: float = 60.0
+    first: float = 0.5
+
+
+@dataclass(slots=True)
+class Sending:
+    """How far a request is, for whoever has to charge it when it fails or is cancelled.
+
+    Args:
+        attempts: how often it was begun.
+        open: the last attempt is not refused, so the server may be at work.
+    """
+
+    attempts: int = 0
+    open: bool = False
+
+
+class _Again(Refused):
+    """Asking again may help."""
+
+
+class Endpoint:
+    """A server at a base address; connections are opened when needed and belong to the event loop that needs them.
+
+    It may be used from several event loops one after the other. A connection is closed when its request is cancelled,
+    and all of them when the loop of `asyncio.run` ends, or by `close`. Redirects are refused, so that the key goes
+    nowhere else. Proxies of the environment are used, except to this machine itself.
+
+    Args:
+        url: such as http://localhost:8000/v1; without user, password, query and fragment.
+        patience: waiting times.
+        connections: most requests at once; further ones wait for their turn.
+        find: looks up the key that belongs to the address.
+
+    Raises UsageError where the address is not one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience: Patience | None = None,
+        connections: int = 1024,
+        find: Callable[[str], Key | None] = find_key,
+    ) -> None:
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").encode("idna")
+            usable = (
+                parts.scheme in ("http", "https") and host and parts.port != 0 and not (parts.query or parts.fragment)
+            )
+        except ValueError:
+            usable = False
+        if not usable or not url.isprintable() or " " in url:
+            raise UsageError(f"{_shown(url)} is not the address of a server; write it like http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise UsageError(
+                "The address holds a user or a password; put a key into the environment or the file of keys."
+            )
+        self.url = url.rstrip("/")
+        self._patience = patience or Patience()
+        self._connections = connections
+        self._key = find(self.url)
+        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
+
+    async def get(self, path: str) -> Any:
+        """JSON from `path`, which is relative to the address: "models", or "../tokenize" beside a /v1."""
+        async with self._answer("GET", path) as response:
+            return await self._json(response)
+
+    async def text(self, path: str) -> str:
+        """The text at `path`."""
+        async with self._answer("GET", path) as response:
+            return (await self._whole(response)).decode("utf-8", "replace")
+
+    async def post(self, path: str, body: Any, sending: Sending | None = None) -> Any:
+        """Send JSON, get JSON; `sending` is filled on the way.
+
+        Raises Refused where nothing was produced, and EngineError where that is not known.
+        """
+        async with self._answer("POST", path, body, sending) as response:
+            return await self._json(response)
+
+    async def events(self, path: str, body: Any, sending: Sending | None = None) -> AsyncGenerator[Any]:
+        """Send JSON, get the JSON of each server-sent event, or of the one answer if the server does not stream.
+
+        Ends at the mark [DONE] or at the end of the body; errors as for `post`, also between two events.
+        """
+        async with self._answer("POST", path, body, sending) as response:
+            if response.content_type != "text/event-stream":
+                yield await self._json(response)
+                return
+            events = _Events()
+            while True:
+                part = await response.content.readany()
+                for data in events.fed(part or b"\n\n"):
+                    if data.strip() == b"[DONE]":
+                        # read to the end, so that the connection can be used again
+                        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                            async with asyncio.timeout(_LAST):
+                                await response.content.read()
+                        return
+                    yield self._parsed(data)
+                if not part:
+                    return
+                if events.size > _MOST_BYTES:
+                    raise EngineError(f"{self.url} sent an event of more than {_MOST_BYTES >> 20} MB.")
+
+    async def close(self) -> None:
+        """Close the connections of this event loop; calling it twice is fine, and so is using it again."""
+        line = self._lines.pop(asyncio.get_running_loop(), None)
+        if line is not None:
+            await line.life.aclose()
+
+    # ------------------------------------------------------------------------------------------------ one request
+
+    @contextlib.asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, body: Any = None, sending: Sending | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        line = await self._line()
+        url = urljoin(self.url + "/", path)
+        data = None if body is None else json.dumps(body).encode()
+        async with line.room:
+            response = await self._begun(line.session, method, url, data, sending or Sending())
+            try:
+                yield response
+            except TimeoutError:
+                raise self._silent() from None
+            except aiohttp.ClientError as failure:
+                raise EngineError(f"{self.url} cut its answer off ({self.clean(failure)}).") from None
+            finally:
+                response.close()  # what was read to its end is in the pool already; else this aborts the work
+
+    async def _begun(
+        self, session: aiohttp.ClientSession, method: str, url: str, data: bytes | None, sending: Sending
+    ) -> aiohttp.ClientResponse:
+        """The beginning of the answer, asked for again where that may help."""
+        patience = self._patience
+        while True:
+            try:
+                return await self._once(session, method, url, data, sending)
+            except _Again as failure:
+                asked = failure.retry_after or 0.0
+                if sending.attempts >= patience.attempts or asked > patience.wait:
+                    raise
+            grown = patience.first * 2.0 ** min(sending.attempts - 1, 32) * _CHANCE.uniform(0.75, 1.25)
+            await asyncio.sleep(max(asked, min(grown, patience.wait)))
+
+    async def _once(
+        self, session: aiohttp.ClientSession, method: str, url: str, data: bytes | None, sending: Sending
+    ) -> aiohttp.ClientResponse:
+        sending.attempts += 1
+        sending.open = True
+        try:
+            response = await self._sent(session, method, url, data)
+            if response.status < 300:
+                return response
+            try:
+                raise self._refusal(response, await self._words(response))
+            finally:
+                response.close()
+        except Refused:
+            sending.open = False
+            raise
+
+    async def _sent(
+        self, session: aiohttp.ClientSession, method: str, url: str, data: bytes | None
+    ) -> aiohttp.ClientResponse:
+        """The beginning of the answer, whatever its status."""
+        try:
+            # aiohttp has no limit for sending a long body to a server that does not read it
+            async with asyncio.timeout(self._patience.connect + self._patience.silence):
+                # aiohttp sends long ones in pieces only if they are files
+                content = data if data is None or len(data) < _LONG else io.BytesIO(data)
+                return await session.request(method, url, data=content, allow_redirects=False)
+        except (aiohttp.ClientSSLError, aiohttp.ClientHttpProxyError) as failure:
+            raise Refused(f"{self.url} cannot be reached safely ({self.clean(failure)}).") from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as failure:
+            raise _Again(f"{self.url} cannot be reached ({self.clean(failure)}); is the server running?") from None
+        except TimeoutError:
+            raise self._silent() from None
+        except aiohttp.ClientError as failure:
+            raise EngineError(f"{self.url} broke the connection off ({self.clean(failure)}).") from None
+
+    def _refusal(self, response: aiohttp.ClientResponse, words: str) -> EngineError:
+        status = response.status
+        said = f"{self.url} answered {status}{': ' if words else ''}{words}"
+        if status < 400:
+            return Refused(
+                f"{self.url} redirects elsewhere ({status}), which is not followed: give the address that it moved to.",
+                status,
+            )
+        if status in _GIVEN_UP:
+            return EngineError(said)
+        if status in _AGAIN:
+            return _Again(said, status, _seconds(response.headers.get("Retry-After")))
+        return Refused(said, status)
+
+    def _silent(self) -> EngineError:
+        return EngineError(f"{self.url} sent nothing for {self._patience.silence:g} s.")
+
+    async def _words(self, response: aiohttp.ClientResponse) -> str:
+        """What the server says about a refusal, shortened and without the key."""
+        try:
+            text = (await response.content.read(1 << 16)).decode("utf-8", "replace")
+        except (aiohttp.ClientError, TimeoutError):
+            return ""
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            found = json.loads(text)
+            inner = found.get("error") or found.get("detail") or found.get("message") or text
+            text = str(inner.get("message", inner) if isinstance(inner, dict) else inner)
+        return self.clean(text)
+
+    async def _json(self, response: aiohttp.ClientResponse) -> Any:
+        body = await self._whole(response)
+        kind = response.content_type
+        if kind == "text/html" or (kind != "application/json" and body.lstrip()[:1] not in (b"{", b"[")):
+            raise EngineError(f"{self.url} answered with {kind} in place of JSON: is this the address of an API?")
+        return self._parsed(body)
+
+    def _parsed(self, body: bytes) -> Any:
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError):
+            raise EngineError(f"{self.url} answered with broken JSON.") from None
+        if isinstance(found, dict) and found.get("error"):
+            inner = found["error"]
+            words = inner.get("message", inner) if isinstance(inner, dict) else inner
+            raise EngineError(f"{self.url} failed: {self.clean(words)}")
+        return found
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        parts, size = [], 0
+        async for part in response.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > _MOST_BYTES:
+                raise EngineError(f"{self.url} answered with more than {_MOST_BYTES >> 20} MB.")
+        return b"".join(parts)
+
+    def clean(self, words: object) -> str:
+        """A server's own words for an error: shortened, and without the key."""
+        text = " ".join(str(words).split())
+        text = text if self._key is None else self._key.scrub(text)
+        return writable(text if len(text) <= _MOST_ERROR else text[:_MOST_ERROR] + "...")
+
+    # ----------------------------------------------------------------------------------- the connections of a loop
+
+    async def _line(self) -> _Line:
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            patience = self._patience
+            session = aiohttp.ClientSession(
+                # Servers close idle connections after a few seconds; one that is used again just then breaks.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0),
+                timeout=aiohttp.ClientTimeout(total=None, connect=patience.connect, sock_read=patience.silence),
+                proxy=_proxy(self.url),  # not trust_env, which sends passwords of ~/.netrc too
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "outthink", "Content-Type": "application/json"}
+                | (self._key.header() if self._key is not None else {}),
+            )
+            line = self._lines[loop] = _Line(session, asyncio.Semaphore(self._connections), self._life(loop, session))
+            await anext(line.life)
+        return line
+
+    async def _life(self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> AsyncGenerator[None]:
+        """Closes the session when it is closed; `asyncio.run` closes the generators of its loop at the end."""
+        try:
+            yield
+        finally:
+            self._lines.pop(loop, None)
+            await session.close()
+
+
+class _Events:
+    """Reads server-sent events."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._lines: list[bytes] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of the event that has not ended yet."""
+        return len(self._rest) + sum(map(len, self._lines))
+
+    def fed(self, part: bytes) -> Iterator[bytes]:
+        """The data of each event that ends in the next bytes."""
+        self._rest += part
+        if b"\n" not in part:
+            return
+        *ended, self._rest = self._rest.split(b"\n")
+        for line in ended:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._lines.append(bytes(line[5:]).removeprefix(b" "))
+            elif not line and self._lines:
+                yield b"\n".join(self._lines)
+                self._lines = []
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    session: aiohttp.ClientSession
+    room: asyncio.Semaphore
+    life: AsyncGenerator[None]
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for this address."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The wait that a Retry-After header asks for, given in seconds or as a date; None where it says nothing."""
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _shown(url: str) -> str:
+    """The address without what may be secret in it."""
+    return writable(url.split("?")[0].split("#")[0].rpartition("@")[2])

@@ -1,0 +1,1 @@
+"""Laws of test-time compute: how accuracy grows with what is spent."""

@@ -1,0 +1,465 @@
+"""A model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted APIs.
+
+What a server does with a field is not assumed but was probed with real requests (`models.probe`), because many ignore
+fields in silence. Answers are streamed, so that what a cancelled or cut-off request had written is known; closing the
+connection aborts the work. Source: OpenAI's API reference and vLLM's, SGLang's and llama.cpp's servers. Differs from
+their clients: a request that may have been worked on is never repeated (see `endpoint`), and usage that is missing,
+or less than what was seen, is not believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import index
+from typing import Any, Literal
+
+from outthink.endpoint import Endpoint, Patience, Sending
+from outthink.errors import EngineError, PromptTooLong, Refused, UsageError
+from outthink.models.engine import Completion, EngineSpec, Power, Price, Progress, Request
+from outthink.together import together
+from outthink.types import Message, Usage, writable
+
+_MOST_CHILDREN = 128  # of one request; more are asked for in several
+_SHORT = 16  # completion tokens up to which an answer is not worth streaming
+_PROMPTS = 4096  # prompts whose tokens are remembered
+_MOST_TOKENS = 1 << 40  # more than this in one answer is not believed
+# how an answer ended, in the words of different servers
+_ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call"})
+_CUT = frozenset({"length", "max_tokens"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a server really does with a model, as probed.
+
+    Args:
+        model: its name there.
+        context: most tokens of prompt and completion; None where the server does not tell.
+        cap: name of the field that limits the completion's tokens, and `capped`, whether it is honoured.
+        plain: temperature and top_p must be left out.
+        n: several answers to one request.
+        stream: server-sent events with the usage at the end.
+        logprobs: of the tokens written; `labels`: how many of the likeliest next tokens it names, 0 for none.
+        seed: the same seed gives the same text, another one another text.
+        stop: "kept": stop strings end the text, stay in it if asked to, and are told apart from the model's own end;
+            "told": the same, but they are cut off; "cut": it is not told what ended the text; None: ignored.
+        token_ids: of prompt and answer, if asked for.
+        prefix: how an answer is continued: from "ids" of tokens, from "text", or not at all.
+        tokenize: prompts are counted on request.
+        cached: prompt tokens from the prefix cache are reported.
+        overhead: most tokens of a prompt beyond the bytes of its messages.
+        abort: seconds until closing a connection had ended the work; None where that cannot be seen.
+    """
+
+    model: str
+    context: int | None = None
+    cap: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    capped: bool = True
+    plain: bool = False
+    n: bool = False
+    stream: bool = False
+    logprobs: bool = False
+    labels: int = 0
+    seed: bool = False
+    stop: Literal["kept", "told", "cut"] | None = None
+    token_ids: bool = False
+    prefix: Literal["ids", "text"] | None = None
+    tokenize: bool = False
+    cached: bool = False
+    overhead: int = 64
+    abort: float | None = None
+
+    @property
+    def powers(self) -> frozenset[Power]:
+        """What an engine on it can do; continuing steps also takes to know what ended them."""
+        found: dict[Power, bool] = {
+            "logprobs": self.logprobs,
+            "labels": self.labels > 1,
+            "seed": self.seed,
+            "prefix": self.prefix is not None and self.stop in ("kept", "told"),
+        }
+        return frozenset(power for power, there in found.items() if there)
+
+
+class OpenAIEngine:
+    """A model at an endpoint.
+
+    Prompts are bounded by the server's own count where it has one; else by their UTF-8 bytes, since no token is less
+    than one byte, and an overhead per prompt and message that is raised when it was too low. Of n children in one
+    request the server reports one sum of tokens; what a child wrote is known where the server sends ids or logprobs
+    of every token, else the sum is shared out by the pieces each has sent.
+
+    Args:
+        endpoint: the server.
+        facts: what it does.
+        price: US dollars per million tokens; None where unknown.
+    """
+
+    def __init__(self, endpoint: Endpoint, facts: Facts, *, price: Price | None = None) -> None:
+        self._endpoint = endpoint
+        self._facts = facts
+        self._overhead = facts.overhead
+        self._prompts: OrderedDict[bytes, tuple[int, ...] | int] = OrderedDict()
+        self._spec = EngineSpec(name=facts.model, context=facts.context, powers=facts.powers, price=price)
+
+    @classmethod
+    def open(
+        cls, url: str, *, price: Price | None = None, patience: Patience | None = None, fresh: bool = False
+    ) -> OpenAIEngine:
+        """The model at `url`, which may end in #MODEL; what the server does is probed, or taken from the last probe.
+
+        Raises UsageError where the address, the model or a key is wrong, and EngineError where the server is not there.
+        """
+        from outthink.models.probe import probed  # here, because most engines need no probe
+
+        endpoint, facts = probed(url, patience=patience, fresh=fresh)
+        return cls(endpoint, facts, price=price)
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What it is and can do."""
+        return self._spec
+
+    @property
+    def facts(self) -> Facts:
+        """What its server does."""
+        return self._facts
+
+    async def bound(self, request: Request) -> Usage:
+        """The prompt, by the server's count or by bytes, and `max_tokens`.
+
+        Raises PromptTooLong where the server's own count shows that it cannot fit.
+        """
+        by_ids = self._by_ids(request)
+        messages = _messages(request.messages)
+        prefix = len(request.prefix_ids) if by_ids else len(request.prefix_text.encode())
+        if not self._facts.tokenize:
+            return Usage(prompt=self._overhead + _size(messages) + prefix, completion=request.max_tokens)
+        known = await self._prompt(messages)
+        prompt, context = known if isinstance(known, int) else len(known), self._facts.context
+        if context is not None and prompt + (prefix if by_ids else 0) + request.max_tokens > context:
+            raise PromptTooLong(
+                f"The prompt of {prompt + prefix:,} tokens and up to {request.max_tokens:,} new ones exceed the "
+                f"context of {self._spec.name}, {context:,} tokens: shorten the prompt or lower max_tokens."
+            )
+        # a text is read together with the prompt, which may cost a few tokens more than its bytes
+        seam = 8 if prefix and not by_ids else 0
+        return Usage(prompt=prompt + seam + prefix, completion=request.max_tokens)
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        """One request for all children where the server does that, else one for each."""
+        bound = await self.bound(request)
+        told = await together(*(self._group(request, group, progress, bound) for group in self._groups(request)))
+        if all(told):
+            progress.slack = 0  # what failed has been told, too
+
+    def learn(self, request: Request, progress: Progress) -> None:
+        """Raise the overhead of prompts where one was longer than promised."""
+        each = -(-progress.prompt // len(self._groups(request)))
+        size = _size(_messages(request.messages)) + len(request.prefix_text.encode())
+        self._overhead = max(self._overhead, each - size)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._endpoint.close()
+
+    # ------------------------------------------------------------------------------------------------ one request
+
+    def _groups(self, request: Request) -> list[range]:
+        """The children of each request to the server; some servers refuse several that would all be the same."""
+        size = _MOST_CHILDREN if self._facts.n and request.temperature > 0 else 1
+        return [range(first, min(first + size, request.n)) for first in range(0, request.n, size)]
+
+    async def _group(self, request: Request, group: range, progress: Progress, bound: Usage) -> bool:
+        """Ask for the children of `group`; a failure is theirs alone. Returns whether their usage is known."""
+        writing = [_Writing(progress, position) for position in group]
+        sending = Sending()
+        usage: Usage | None = None
+        failure: EngineError | None = None
+        try:
+            usage = await self._ask(request, writing, sending)
+            failure = EngineError(f"{self._endpoint.url} sent fewer whole answers than it was asked for.")
+        except EngineError as cause:
+            failure = cause
+        finally:  # when it is cancelled, too: what had ended by then is kept
+            if not sending.open:
+                usage, failure = Usage(), failure or Refused("It was cancelled before it was sent.")
+            progress.attempts = max(progress.attempts, sending.attempts)
+            self._settle(request, progress, bound, writing, usage, failure)
+        return usage is not None
+
+    async def _ask(self, request: Request, writing: list[_Writing], sending: Sending) -> Usage | None:
+        """Fill `writing`; the usage, None where the server does not tell it."""
+        path, body = await self._body(request, [written.child for written in writing])
+        if not self._facts.stream or request.max_tokens <= _SHORT:
+            return self._read(await self._endpoint.post(path, body, sending), writing)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        usage: Usage | None = None
+        async with contextlib.aclosing(self._endpoint.events(path, body, sending)) as events:
+            async for event in events:
+                usage = self._read(event, writing) or usage
+        # usage that was told on the way does not hold for what the stream has not finished
+        return None if any(written.tokens and written.finish is None for written in writing) else usage
+
+    async def _body(self, request: Request, group: Sequence[int]) -> tuple[str, dict[str, Any]]:
+        facts = self._facts
+        by_ids = self._by_ids(request)
+        cap = "max_tokens" if by_ids else facts.cap
+        body: dict[str, Any] = {"model": facts.model, cap: request.max_tokens}
+        if not facts.plain:
+            body |= {"temperature": request.temperature, "top_p": request.top_p}
+        if len(group) > 1:
+            body["n"] = len(group)
+        if facts.seed and request.seeds:
+            body["seed"] = request.seeds[group[0]]
+        if request.stop and facts.stop is not None:
+            body["stop"] = list(request.stop)
+            if facts.stop == "kept":
+                body["include_stop_str_in_output"] = True
+        if facts.token_ids:
+            body["return_token_ids"] = True
+        messages = _messages(request.messages)
+        if by_ids:
+            prompt = await self._prompt(messages)
+            if not isinstance(prompt, tuple):
+                raise Refused(f"{self._endpoint.url} does not tokenize any more; probe it again.")
+            body |= {"prompt": [*prompt, *request.prefix_ids], "add_special_tokens": False}
+            if request.logprobs:
+                body["logprobs"] = 0
+            return "completions", body
+        if request.prefix_text:
+            messages.append({"role": "assistant", "content": request.prefix_text})
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if request.labels:
+            body |= {cap: 1, "logprobs": True, "top_logprobs": facts.labels}
+        elif request.logprobs:
+            body["logprobs"] = True
+        return "chat/completions", body | {"messages": messages}
+
+    def _by_ids(self, request: Request) -> bool:
+        return bool(request.prefix_ids) and self._facts.prefix == "ids"
+
+    def _read(self, event: Any, writing: list[_Writing]) -> Usage | None:
+        """Add what an answer, or a piece of one, says; the usage if it has one."""
+        try:
+            for choice in event.get("choices") or ():
+                place = choice.get("index", 0)
+                if 0 <= place < len(writing):  # one that was not asked for is billed, but is nobody's
+                    writing[place].add(choice)
+            return usage_told(event.get("usage"))
+        except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
+            raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
+
+    def _settle(
+        self,
+        request: Request,
+        progress: Progress,
+        bound: Usage,
+        writing: list[_Writing],
+        usage: Usage | None,
+        failure: EngineError | None,
+    ) -> None:
+        """Share out what the server reports, finish the children that have ended, and give `failure` to the others."""
+        if usage is None:
+            progress.prompt += bound.prompt * len(writing)
+            progress.estimated = True
+            tokens = [
+                written.tokens if written.finish is None or written.counted else max(written.tokens, bound.completion)
+                for written in writing
+            ]
+        else:
+            progress.prompt += usage.prompt
+            progress.cached += usage.cached
+            tokens = _shared(usage.completion, [written.tokens for written in writing])
+        for written, count in zip(writing, tokens, strict=True):
+            progress.tokens[written.child] = count
+            progress.results[written.child] = failure
+            if written.finish is not None:
+                try:
+                    progress.results[written.child] = self._completion(request, written, count)
+                except EngineError as cause:
+                    progress.results[written.child] = cause
+
+    def _completion(self, request: Request, written: _Writing, tokens: int) -> Completion:
+        if written.finish not in _ENDED | _CUT:  # such as content_filter and abort
+            raise EngineError(
+                f"{self._endpoint.url} did not finish an answer ({self._endpoint.clean(written.finish)})."
+            )
+        if request.labels:
+            return Completion(
+                text=written.text(), tokens=tokens, finish="length", labels=_labels(request.labels, written.top)
+            )
+        text, ids, logprobs = written.text(), tuple(written.ids), tuple(written.logprobs)
+        finish: Literal["eos", "stop", "length"] = "length" if written.finish in _CUT else "eos"
+        kept = self._facts.stop == "kept"
+        stopped = next((s for s in request.stop if s == written.stopped or (kept and text.endswith(s))), None)
+        if finish == "eos" and stopped is not None:
+            finish = "stop"
+            text += "" if text.endswith(stopped) else stopped
+        elif finish == "eos" and not (written.last and text.endswith(written.last)):
+            # the last token is the mark that ended the text, if each was told
+            ids = ids[:-1] if len(ids) == tokens else ids
+            logprobs = logprobs[:-1] if len(logprobs) == tokens else logprobs
+        cut = _cut(text, request.stop) if self._facts.stop is None else None
+        if cut is not None:  # the server went on after the stop string: the ids of the rest are not wanted
+            text, finish, ids, logprobs = text[:cut], "stop", (), ()
+        return Completion(
+            text=writable(text), tokens=tokens, token_ids=ids or None, logprobs=logprobs or None, finish=finish
+        )
+
+    # ------------------------------------------------------------------------------------------------ prompts
+
+    async def _prompt(self, messages: list[dict[str, str]]) -> tuple[int, ...] | int:
+        """Token ids of the prompt, or how many they are where the server does not say more."""
+        key = hashlib.blake2b(json.dumps(messages).encode(), digest_size=16).digest()
+        if key in self._prompts:
+            self._prompts.move_to_end(key)
+            return self._prompts[key]
+        found = await self._endpoint.post("../tokenize", {"model": self._facts.model, "messages": messages})
+        try:
+            ids = tuple(map(index, found.get("tokens") or ()))
+            known: tuple[int, ...] | int = ids or index(found["count"])
+        except (AttributeError, TypeError, KeyError):
+            raise Refused(f"{self._endpoint.url} does not tokenize any more; probe it again.") from None
+        self._prompts[key] = known
+        if len(self._prompts) > _PROMPTS:
+            self._prompts.popitem(last=False)
+        return known
+
+
+@dataclass(slots=True)
+class _Writing:
+    """What one child has written so far; `progress` hears of it."""
+
+    progress: Progress
+    child: int
+    pieces: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    last: str = ""
+    """The last token as text, where the server gives tokens as text."""
+    top: list[tuple[str, float]] = field(default_factory=list)
+    """The likeliest first tokens."""
+    events: int = 0
+    finish: str | None = None
+    stopped: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen, at least: a piece is one or more."""
+        return max(len(self.ids), len(self.logprobs), self.events)
+
+    @property
+    def counted(self) -> bool:
+        """Whether every token was seen on its own."""
+        return bool(self.ids or self.logprobs)
+
+    def text(self) -> str:
+        """What was written; thoughts come first, in <think> marks."""
+        said = "".join(self.pieces)
+        return f"<think>{''.join(self.thoughts)}</think>\n{said}" if self.thoughts else said
+
+    def add(self, choice: Mapping[str, Any]) -> None:
+        """One choice of an answer, or of an event of it; of the chat form or of the plain one."""
+        part = choice.get("message") or choice.get("delta") or {}
+        said = part.get("content") or choice.get("text") or ""
+        thought = part.get("reasoning_content") or part.get("reasoning") or ""
+        if not isinstance(said, str) or not isinstance(thought, str):
+            raise TypeError("a text that is none")
+        if said:
+            self.pieces.append(said)
+        if thought:
+            self.thoughts.append(thought)
+        self.events += bool(said or thought)
+        self.ids += map(index, choice.get("token_ids") or ())
+        told = choice.get("logprobs") or {}
+        for token in told.get("content") or ():
+            self.logprobs.append(_number(token["logprob"]))
+            self.last = str(token["token"])
+            if len(self.logprobs) == 1:
+                self.top = [(str(near["token"]), _number(near["logprob"])) for near in token.get("top_logprobs") or ()]
+        self.logprobs += map(_number, told.get("token_logprobs") or ())
+        self.last = str((told.get("tokens") or [self.last])[-1])
+        if choice.get("finish_reason"):
+            self.finish = str(choice["finish_reason"])
+        reason = choice.get("stop_reason", choice.get("matched_stop"))
+        if isinstance(reason, str):
+            self.stopped = reason
+        self.progress.tokens[self.child] = self.tokens
+
+
+def _messages(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """As the API wants them; raises UsageError where one is more than text."""
+    for message in messages:
+        if not isinstance(message.content, str) and any(part.kind != "text" for part in message.content):
+            raise UsageError("This model reads text only; leave images, audio and files out of the messages.")
+    return [{"role": message.role, "content": writable(message.text)} for message in messages]
+
+
+def _size(messages: Sequence[dict[str, str]]) -> int:
+    """Most tokens of the messages, without what their chat template adds around them all."""
+    return sum(8 + len(message["content"].encode()) for message in messages)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
+
+
+def usage_told(told: Any) -> Usage | None:
+    """The usage that a server tells; None where it tells none, or something impossible."""
+    if not isinstance(told, Mapping):
+        return None
+    prompt, completion, total = (_count(told.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if prompt is None or completion is None:
+        return None
+    details = told.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
+    return Usage(
+        prompt=prompt,
+        cached=cached if cached is not None and cached <= prompt else 0,
+        completion=max(completion, (total or 0) - prompt),  # some leave reasoning out of the completion
+    )
+
+
+def _shared(total: int, seen: Sequence[int]) -> list[int]:
+    """`total` shared out in proportion to what was seen of each, and never less than that."""
+    rest = max(0, total - sum(seen))
+    weights = seen if any(seen) else [1] * len(seen)
+    whole = sum(weights)
+    more = [rest * weight // whole for weight in weights]
+    order = sorted(range(len(seen)), key=lambda child: (-(rest * weights[child] % whole), child))
+    for child in order[: rest - sum(more)]:
+        more[child] += 1
+    return [part + extra for part, extra in zip(seen, more, strict=True)]
+
+
+def _labels(labels: Sequence[str], top: Sequence[tuple[str, float]]) -> tuple[float, ...]:
+    """Logprob of each label: of all the likeliest tokens that spell it, in any case and with blanks around it.
+
+    One that is not among them is at most as likely as the least of them, which is taken (GenPRM's rule). Raises
+    EngineError where none is among them: nothing is known then.
+    """
+    known = [(token.strip().lower(), value) for token, value in top if not math.isnan(value)]
+    masses = [
+        math.fsum(math.exp(min(value, 0.0)) for token, value in known if token == label.lower()) for label in labels
+    ]
+    if not any(masses):
+        raise EngineError(f"None of {', '.join(labels)} is among the likeliest next words.")
+    least = min(value for _, value in known)
+    return tuple(math.log(mass) if mass > 0 else least for mass in masses)
+
+
+def _cut(text: str, stops: Sequence[str]) -> int | None:
+    """Where the text ends by the first stop string in it; None where there is none."""
+    return min((text.find(stop) + len(stop) for stop in stops if stop in text), default=None)

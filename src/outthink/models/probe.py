@@ -1,0 +1,423 @@
+"""Finds out with real requests what an endpoint does with each field, and remembers it for a week.
+
+Every question costs a few tokens; the answer is what came back, never what the server says about itself. A field that
+a server ignores or refuses counts as missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from outthink import jsonl
+from outthink.endpoint import Endpoint, Patience
+from outthink.errors import EngineError, OutthinkError, Refused, UnknownName, UsageError
+from outthink.models.openai import Facts, usage_told
+from outthink.types import Usage
+
+_KEPT = 7 * 86400.0  # seconds
+_SCHEMA = 1
+_FEW = 12  # tokens of an answer
+_WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
+    ("max_tokens", False),
+    ("max_completion_tokens", False),
+    ("max_tokens", True),
+    ("max_completion_tokens", True),
+)  # what the cap is called, and whether temperature must be left out
+_SAY = [{"role": "user", "content": "Count from one to twenty in words, separated by commas."}]
+_LONG = [{"role": "user", "content": "Repeat the word blue. " * 60}]
+
+Body = dict[str, Any]
+
+
+def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
+    """The endpoint of `url`, which may end in #MODEL, and what it does: by the last probe of this week, or a new one.
+
+    Blocks until the server has listed its models, and for as long as a probe takes. Raises UsageError and EngineError
+    as `probe`.
+    """
+    found = _found(url, patience, fresh)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(found)
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, found).result()
+
+
+async def probe_and_remember(url: str, *, patience: Patience | None = None) -> Probe:
+    """Probe the model at `url`, and keep what it does for `probed`; errors as for `probe`."""
+    endpoint, model = _parts(url, patience)
+    try:
+        found = await probe(endpoint, model)
+    finally:
+        await endpoint.close()
+    _remember(_file(endpoint.url, found.facts.model), found.facts)
+    return found
+
+
+async def _found(url: str, patience: Patience | None, fresh: bool) -> tuple[Endpoint, Facts]:
+    endpoint, model = _parts(url, patience)
+    try:
+        name, context = await _model(endpoint, model)  # a server may have another model than last time
+    finally:
+        await endpoint.close()
+    facts = None if fresh else _remembered(_file(endpoint.url, name))
+    if facts is not None:
+        return endpoint, dataclasses.replace(facts, context=context)
+    found = await probe_and_remember(url, patience=patience)
+    logger = logging.getLogger(__name__)
+    used = found.usage
+    logger.info(
+        "Asked %s what it can do: %d requests, %d prompt and %d completion tokens.",
+        *(endpoint.url, found.requests, used.prompt, used.completion),
+    )
+    for note in found.notes:
+        logger.warning("%s at %s: %s", found.facts.model, endpoint.url, note)
+    return endpoint, found.facts
+
+
+def _parts(url: str, patience: Patience | None) -> tuple[Endpoint, str]:
+    address, _, model = url.partition("#")
+    return Endpoint(address, patience=patience), unquote(model)
+
+
+@dataclass(slots=True)
+class Probe:
+    """What a probe has found, and what it cost.
+
+    Args:
+        notes: what is worth telling people, such as fields that are ignored.
+    """
+
+    facts: Facts
+    usage: Usage = field(default_factory=Usage)
+    requests: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+async def probe(endpoint: Endpoint, model: str = "") -> Probe:
+    """Ask the server; `model` may be left out where it serves one.
+
+    Raises UsageError where it serves no such model, and EngineError where it is not there or cannot chat.
+    """
+    name, context = await _model(endpoint, model)
+    asking = _Asking(endpoint, Probe(Facts(model=name, context=context)))
+    await asking.basics()
+    for question in (
+        asking.logprobs,
+        asking.token_ids,
+        asking.seeds,
+        asking.several,
+        asking.tokenize,
+        asking.stops,
+        asking.prefix,
+        asking.stream,
+        asking.cache,
+        asking.abort,
+    ):
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # an answer of another shape
+            await question()
+    return asking.found
+
+
+async def _model(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
+    """The model's name, and its context where the server tells."""
+    try:
+        listed = await endpoint.get("models")
+        entries = {str(entry["id"]): entry for entry in listed["data"]}
+    except Refused as failure:
+        if failure.status != 404:
+            raise
+        if wanted:  # some serve no list
+            return wanted, None
+        raise UsageError(
+            f"{endpoint.url} has no list of models: write its address as far as /v1, if that is in it, and add #MODEL."
+        ) from None
+    except (KeyError, TypeError):
+        raise EngineError(f"{endpoint.url}/models is not a list of models: is this the address of an API?") from None
+    if not wanted and len(entries) != 1:
+        shown = ", ".join(sorted(entries)[:8]) or "none"
+        raise UsageError(f"{endpoint.url} serves {len(entries)} models: add #MODEL to the address ({shown}).")
+    name = wanted or next(iter(entries))
+    if name not in entries:
+        raise UnknownName(f"model at {endpoint.url}", name, entries)
+    context = entries[name].get("max_model_len", entries[name].get("context_length"))
+    return name, context if type(context) is int and context > 0 else None
+
+
+class _Asking:
+    """One question a method; each changes the facts it has found out."""
+
+    def __init__(self, endpoint: Endpoint, found: Probe) -> None:
+        self._endpoint = endpoint
+        self.found = found
+        self._greedy = ""  # what the model says without chance
+        self._ids: tuple[list[int], list[int]] = ([], [])
+        self._prompt = 0
+        self._long = 0
+        self._refusal: Refused | None = None
+        self._talks = False
+
+    def _learn(self, **facts: Any) -> None:
+        self.found.facts = dataclasses.replace(self.found.facts, **facts)
+
+    def _body(self, tokens: int, temperature: float = 0.0, /, **fields: Any) -> Body:
+        facts = self.found.facts
+        body: Body = {"model": facts.model, "messages": _SAY, facts.cap: tokens}
+        return body | ({} if facts.plain else {"temperature": temperature, "top_p": 1.0}) | fields
+
+    async def _ask(self, body: Body, path: str = "chat/completions") -> Any:
+        """The answer; None where this body is refused."""
+        self.found.requests += 1
+        try:
+            reply = await self._endpoint.post(path, body)
+        except Refused as failure:
+            # some break at a field that they do not know
+            if failure.status in (400, 404, 405, 415, 422, 501) or (failure.status == 500 and self._talks):
+                self._refusal = failure
+                return None
+            raise
+        self._count(reply)
+        return reply
+
+    def _count(self, reply: Any) -> None:
+        self.found.usage = self.found.usage + (_usage(reply) or Usage())
+
+    async def basics(self) -> None:
+        """How the cap is called, whether temperature may be set, and whether the cap and the usage can be believed."""
+        answers: list[tuple[Facts, Any]] = []
+        for cap, plain in _WAYS:
+            self._learn(cap=cap, plain=plain)
+            reply = await self._ask(self._body(_FEW))
+            if reply is None:
+                continue
+            usage = _usage(reply)
+            self._learn(capped=usage is None or usage.completion <= _FEW)
+            answers.append((self.found.facts, reply))
+            if self.found.facts.capped:
+                break
+        if not answers and self._refusal is not None:
+            raise self._refusal
+        self.found.facts, reply = answers[-1] if answers[-1][0].capped else answers[0]
+        choices = _choices(reply)
+        if not choices:
+            raise EngineError(f"{self._endpoint.url} answered a chat request without an answer.")
+        self._greedy = _text(choices[0])
+        self._talks = True
+        if not self.found.facts.capped:
+            self.found.notes.append("It ignores the most tokens of an answer: budgets will be overrun.")
+        usage = _usage(reply)
+        if usage is None:
+            self.found.notes.append("It reports no usage, so every call is charged at its worst case.")
+            return
+        self._prompt = usage.prompt
+        size = sum(8 + len(message["content"].encode()) for message in _SAY)
+        self._learn(overhead=max(64, 2 * (usage.prompt - size)))
+
+    async def logprobs(self) -> None:
+        """Logprobs of what was written, and of the likeliest tokens beside it."""
+        for most in (20, 10, 5, 0):
+            told = _told(await self._ask(self._body(2, logprobs=True, **({"top_logprobs": most} if most else {}))))
+            if told:
+                near = told[0].get("top_logprobs") or []
+                self._learn(logprobs=True, labels=most if len(near) > 1 else 0)
+                return
+
+    async def token_ids(self) -> None:
+        """Ids of prompt and answer."""
+        reply = await self._ask(self._body(_FEW, return_token_ids=True))
+        choices = _choices(reply)
+        if choices and choices[0].get("token_ids") and isinstance(reply, dict):
+            prompt = reply.get("prompt_token_ids") or choices[0].get("prompt_token_ids") or []
+            self._ids = (list(prompt), list(choices[0]["token_ids"]))
+            self._learn(token_ids=True)
+
+    async def seeds(self) -> None:
+        """The same seed gives the same text, another one another text."""
+        texts = []
+        for seed in (11, 11, 12, 13):
+            choices = _choices(await self._ask(self._body(_FEW, 1.5, seed=seed)))
+            texts.append(_text(choices[0]) if choices else None)
+        self._learn(seed=None not in texts and texts[0] == texts[1] and len(set(texts)) > 1)
+
+    async def several(self) -> None:
+        """Several answers to one request, which are not one answer several times."""
+        seeded = {"seed": 11} if self.found.facts.seed else {}
+        choices = _choices(await self._ask(self._body(_FEW, 1.5, n=3, **seeded)))
+        whole = sorted((choice.get("index") for choice in choices), key=str) == [0, 1, 2]
+        if whole and seeded and len({_text(choice) for choice in choices}) == 1:
+            self.found.notes.append("The answers to one request are all the same, so each is asked for alone.")
+            whole = False
+        self._learn(n=whole)
+
+    async def tokenize(self) -> None:
+        """The server counts a prompt as it reports it later."""
+        with contextlib.suppress(EngineError):
+            reply = await self._ask({"model": self.found.facts.model, "messages": _SAY}, "../tokenize")
+            count = reply.get("count") if isinstance(reply, dict) else None
+            self._learn(tokenize=isinstance(count, int) and count == self._prompt)
+
+    async def stops(self) -> None:
+        """What happens at a stop string, taken from what the model says anyway."""
+        said = self._greedy
+        stops = (said[start : start + 3] for start in range(len(said) // 3, len(said) - 4) if said[start].strip())
+        stop = next((stop for stop in stops if said.count(stop) == 1 and stop == stop.strip()), None)
+        if stop is None:
+            self.found.notes.append("It says too little to find out what it does with stop strings.")
+            return
+        for extra in ({"include_stop_str_in_output": True}, {}):
+            choices = _choices(await self._ask(self._body(_FEW, stop=[stop], **extra)))
+            if not choices:
+                continue
+            text, before = _text(choices[0]), said[: said.index(stop)]
+            if text not in (before, before.rstrip(), before + stop):
+                break
+            told = choices[0].get("stop_reason", choices[0].get("matched_stop")) == stop
+            self._learn(stop=("kept" if extra and text.endswith(stop) else "told") if told else "cut")
+            return
+        self.found.notes.append("It ignores stop strings: what follows them is cut off here, but billed.")
+
+    async def prefix(self) -> None:
+        """An answer is continued: from ids, or from text."""
+        prompt, answer = self._ids
+        if prompt and len(answer) >= 6 and self.found.facts.tokenize:
+            half = len(answer) // 2
+            facts = self.found.facts
+            body = {"model": facts.model, "prompt": prompt + answer[:half], "max_tokens": len(answer) - half}
+            reply = await self._ask(
+                body | {"temperature": 0.0, "return_token_ids": True, "add_special_tokens": False}, "completions"
+            )
+            choices = _choices(reply)
+            usage = _usage(reply)
+            if choices and usage is not None and usage.prompt == len(prompt) + half and choices[0].get("token_ids"):
+                self._learn(prefix="ids")
+                return
+        words = self._greedy.split(" ")
+        if len(words) < 4 or not self._prompt:
+            return
+        start = " ".join(words[: len(words) // 2])
+        messages = [*_SAY, {"role": "assistant", "content": start}]
+        fields = {"continue_final_message": True, "add_generation_prompt": False, "messages": messages}
+        reply = await self._ask(self._body(_FEW, **fields))
+        choices = _choices(reply)
+        rest = self._greedy[len(start) :].strip()
+        # a server that ignores it begins anew, or answers to the answer
+        if choices and rest and _text(choices[0]).strip()[:4] == rest[:4] != self._greedy.strip()[:4]:
+            self._learn(prefix="text")
+
+    async def stream(self) -> None:
+        """Events, with the usage in the last one."""
+        body = self._body(_FEW, stream=True, stream_options={"include_usage": True})
+        pieces, usage = [], None
+        self.found.requests += 1
+        try:
+            async with contextlib.aclosing(self._endpoint.events("chat/completions", body)) as events:
+                async for event in events:
+                    pieces += [choice for choice in _choices(event) if choice.get("delta")]
+                    usage = _usage(event) or usage
+                    self._count(event)
+        except EngineError:
+            return
+        self._learn(stream=len(pieces) > 1 and (usage is not None or not self._prompt))
+
+    async def cache(self) -> None:
+        """A prompt that was read before is reported as cached."""
+        for _ in range(2):
+            usage = _usage(await self._ask(self._body(1, messages=_LONG))) or Usage()
+            self._long = usage.prompt
+            self._learn(cached=usage.cached > 0)
+
+    async def abort(self) -> None:
+        """Seconds until a closed connection has ended its work, where the server's metrics show it."""
+        with contextlib.suppress(EngineError):
+            if await self._running() != 0:
+                return  # no such metric, or somebody else is using it
+            if not (self.found.facts.stream and self.found.facts.token_ids):
+                return
+            fields = {"stream": True, "messages": _LONG, "ignore_eos": True}
+            self.found.requests += 1
+            async with contextlib.aclosing(
+                self._endpoint.events("chat/completions", self._body(256, **fields))
+            ) as events:
+                async for event in events:
+                    if _choices(event):
+                        break
+            # what it wrote until it was stopped is not told
+            self.found.usage = self.found.usage + Usage(prompt=self._long, completion=1)
+            clock = asyncio.get_running_loop().time
+            begun = clock()
+            while clock() - begun < 5.0:
+                if await self._running() == 0:
+                    self._learn(abort=round(clock() - begun, 2))
+                    return
+                await asyncio.sleep(0.05)
+            self.found.notes.append("Closing a connection does not end the work: cancelled samples go on.")
+
+    async def _running(self) -> float | None:
+        lines = (await self._endpoint.text("../metrics")).splitlines()
+        running = [line.rpartition(" ")[2] for line in lines if line.startswith("vllm:num_requests_running")]
+        return sum(map(float, running)) if running else None
+
+
+def _choices(reply: Any) -> list[dict[str, Any]]:
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def _text(choice: dict[str, Any]) -> str:
+    message = choice.get("message")
+    said = message.get("content") if isinstance(message, dict) else choice.get("text")
+    return said if isinstance(said, str) else ""
+
+
+def _told(reply: Any) -> list[dict[str, Any]]:
+    for choice in _choices(reply):
+        told = choice.get("logprobs")
+        content = told.get("content") if isinstance(told, dict) else None
+        return [token for token in content if isinstance(token, dict)] if isinstance(content, list) else []
+    return []
+
+
+def _usage(reply: Any) -> Usage | None:
+    return usage_told(reply.get("usage")) if isinstance(reply, dict) else None
+
+
+# ------------------------------------------------------------------------------------------------------- memory
+
+
+def _file(url: str, model: str) -> Path:
+    from platformdirs import user_cache_path  # here, because it is needed only where there is an endpoint
+
+    folder = Path(os.environ.get("OUTTHINK_CACHE") or user_cache_path("outthink")) / "endpoints"
+    return folder / (hashlib.sha256(f"{url}#{model}".encode()).hexdigest()[:16] + ".json")
+
+
+def _remembered(file: Path) -> Facts | None:
+    from pydantic import TypeAdapter  # here, because importing pydantic is slow
+
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["schema"] != _SCHEMA or not 0 <= time.time() - kept["at"] < _KEPT:
+            return None
+        return TypeAdapter(Facts).validate_python(kept["facts"])
+    except (OSError, ValueError, KeyError, TypeError):  # not there, old or damaged: asked again
+        return None
+
+
+def _remember(file: Path, facts: Facts) -> None:
+    kept = {"schema": _SCHEMA, "at": time.time(), "facts": dataclasses.asdict(facts)}
+    with contextlib.suppress(OSError, OutthinkError):  # without the file the next opening asks again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        jsonl.write_whole(file, json.dumps(kept, indent=1) + "\n")

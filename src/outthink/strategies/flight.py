@@ -1,0 +1,100 @@
+"""Samples in flight: several are being written while the first of them are looked at.
+
+A strategy that stops early looks at samples in the order of their addresses and not in that of their arrival, so its
+decision depends on neither speed nor load; what is still being written when it leaves is cancelled, and charged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+
+from outthink.errors import BudgetExhausted, EngineError
+from outthink.model import Draws
+from outthink.types import Candidate
+
+
+class Flight:
+    """Up to `n` samples with `ahead` of them in flight; use `flight`."""
+
+    def __init__(self, draws: Draws, n: int, ahead: int) -> None:
+        self._draws = draws
+        self._left = n
+        self._ahead = ahead
+        self._running: deque[asyncio.Task[list[Candidate]]] = deque()
+        self._failure: Exception | None = None
+        self._came = False
+
+    async def next(self) -> Candidate | None:
+        """The next sample by address; None when there are no more, because of n or of the budget.
+
+        Failed samples are left out. Raises what made the last one fail where none came at all.
+        """
+        while self._launched():
+            found = await self._taken(self._running.popleft())
+            if found is not None:
+                return found
+        self._end()
+        return None
+
+    async def first(self) -> Candidate | None:
+        """The next sample that ends, whichever it is; None and errors as for `next`."""
+        while self._launched():
+            done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            task = next(task for task in self._running if task in done)
+            self._running.remove(task)
+            found = await self._taken(task)
+            if found is not None:
+                return found
+        self._end()
+        return None
+
+    async def cancel(self) -> None:
+        """End what is in flight, and wait until it has been charged."""
+        self._left = 0
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        for task in self._running:
+            if not task.cancelled():
+                task.exception()  # it ended at the last moment; its result or failure is in the ledger
+        self._running.clear()
+
+    def _launched(self) -> bool:
+        while self._left > 0 and len(self._running) < self._ahead:
+            self._left -= 1
+            self._running.append(asyncio.ensure_future(self._draws.draw()))
+        return bool(self._running)
+
+    async def _taken(self, task: asyncio.Task[list[Candidate]]) -> Candidate | None:
+        try:
+            (found,) = await task
+        except BudgetExhausted as failure:
+            self._left, self._failure = 0, self._failure or failure
+            return None
+        except EngineError as failure:
+            self._failure = failure
+            return None
+        except asyncio.CancelledError:
+            task.cancel()
+            self._running.append(task)  # to be awaited by `cancel`
+            raise
+        self._came = True
+        return found
+
+    def _end(self) -> None:
+        if not self._came and self._failure is not None:
+            raise self._failure
+
+
+@contextlib.asynccontextmanager
+async def flight(draws: Draws, n: int, ahead: int) -> AsyncIterator[Flight]:
+    """Up to n samples, `ahead` of them in flight at any time; those in flight at the end are cancelled."""
+    flying = Flight(draws, n, ahead)
+    try:
+        yield flying
+    finally:
+        await flying.cancel()

@@ -1,0 +1,65 @@
+"""Finds the file of a published set and reads its rows, each by the module of the set's name.
+
+Source: the files as published, and files with `id`, `question`, `answer` and the original fields under `meta`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from outthink.errors import UsageError
+from outthink.tasks import PUBLISHED, Example, hub
+from outthink.tasks.own import rows
+from outthink.types import AnswerKind
+
+SAMPLE = "the 24 GSM8K questions that ship with Outthink"
+
+
+def load(task: str, path: Path | None, split: str, template: str | None, answer: AnswerKind | None) -> list[Example]:
+    """All examples of the file, else of OUTTHINK_DATA, else of the hub; of gsm8k also the sample that ships along."""
+    folder = os.environ.get("OUTTHINK_DATA")
+    repository, configuration = PUBLISHED[task]
+    if path is None and folder:
+        path = Path(folder) / task / f"{split}.jsonl"
+    path = path or hub.cached(repository, configuration, split)
+    if path is not None:
+        return _examples(task, path, str(path), split, template, answer)
+    if task != "gsm8k":
+        raise UsageError(
+            f"{task} needs its file: pip install 'outthink[datasets]' and go online, or download the data set "
+            f"{repository} as {split}.jsonl and give it as a file, or put it into {task}/ of the folder that "
+            "OUTTHINK_DATA names"
+        )
+    logging.getLogger(__name__).warning(
+        "No GSM8K file was given, so this is %s; for the whole set give a file, set OUTTHINK_DATA to a folder with "
+        "gsm8k/%s.jsonl (download: github.com/openai/grade-school-math), or pip install 'outthink[datasets]'.",
+        SAMPLE,
+        split,
+    )
+    with resources.as_file(resources.files("outthink") / "data" / "gsm8k_sample.jsonl") as sample:
+        return _examples(task, sample, SAMPLE, "train", template, answer)
+
+
+def _examples(
+    task: str, path: Path, source: str, split: str, template: str | None, answer: AnswerKind | None
+) -> list[Example]:
+    module = importlib.import_module(f"outthink.tasks.{task}")
+    examples = []
+    for number, row in rows(path):
+        name = str(row.get("id") or f"{task}-{split}-{number - 1}")
+        facts: dict[str, Any] = row["meta"] if isinstance(row.get("meta"), dict) else row
+        example: Example = module.example(row, facts, name, f"{path.name}, line {number}", template, answer)
+        examples.append(
+            Example(
+                problem=example.problem,
+                gold=example.gold,
+                tests=example.tests,
+                meta={"source": source, **example.meta},
+            )
+        )
+    return examples

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from outthink.bench.report import coverage, coverage_markdown, coverage_table
+from outthink.errors import UsageError
+from outthink.laws.coverage import all_right_at_k, fit_power_law, pass_at_k
+from outthink.laws.passuntil import pass_until
+
+
+def test_the_numbers_of_the_literature() -> None:
+    assert pass_at_k(10, 3, 2) == pytest.approx(1 - 21 / 45, abs=1e-15)
+    assert pass_at_k(10, 3, 8) == 1.0
+    assert float(pass_at_k(10_000, 1, 100)) == pytest.approx(0.01, abs=1e-16)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 24])
+def test_it_is_the_share_of_subsets_with_a_right_sample(n: int) -> None:
+    correct = np.arange(n + 1)
+    for k in range(1, n + 1):
+        exact = [1 - math.comb(n - c, k) / math.comb(n, k) for c in correct]
+        assert pass_at_k(n, correct, k) == pytest.approx(exact, abs=1e-14)
+    assert pass_at_k(n, correct, 1) == pytest.approx(correct / n, abs=1e-15)
+    assert pass_at_k(n, correct, n).tolist() == [0.0] + [1.0] * n
+    growing = np.array([pass_at_k(n, correct, k) for k in range(1, n + 1)])
+    assert np.all(np.diff(growing, axis=0) >= -1e-15)
+
+
+def test_it_is_unbiased() -> None:
+    """Its mean over binomial c is the coverage itself, exactly."""
+    n, p = 12, 0.3
+    weights = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
+    for k in (1, 3, 12):
+        assert np.dot(weights, pass_at_k(n, np.arange(n + 1), k)) == pytest.approx(1 - (1 - p) ** k, abs=1e-12)
+
+
+def test_problems_with_different_numbers_of_samples() -> None:
+    found = pass_at_k([[4, 8], [4, 8]], [[1, 1], [4, 0]], 2)
+    assert found == pytest.approx(np.array([[0.5, 0.25], [1.0, 0.0]]), abs=1e-15)
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(4, 1, 5), (4, 1, 0), (4, 5, 1), (4, -1, 1)])
+def test_impossible_numbers_are_refused(n: int, c: int, k: int) -> None:
+    with pytest.raises(ValueError, match=r"must be from|right samples"):
+        pass_at_k(n, c, k)
+
+
+def test_best_and_worst_of_k() -> None:
+    assert pass_at_k(5, 3, 2) == pytest.approx(0.9)
+    assert all_right_at_k(5, 3, 2) == pytest.approx(0.3)
+    assert all_right_at_k(5, 3, 1) == pytest.approx(pass_at_k(5, 3, 1))
+    assert all_right_at_k([5, 5], [5, 0], 5).tolist() == [1.0, 0.0]
+
+
+def test_the_power_law_of_two_points_is_exact() -> None:
+    law = fit_power_law([1, 16], [0.5, 0.840896])
+    assert law is not None
+    assert (law.a, law.b) == pytest.approx((-0.693147, -0.5), abs=1e-5)
+    assert law.at([1, 16]) == pytest.approx([0.5, 0.840896], abs=1e-5)
+    assert law.samples(0.840896) == pytest.approx(16, rel=1e-3)
+    assert law.error < 1e-5
+    assert (law.least, law.most) == (1, 16)
+
+
+def test_a_known_power_law_is_found_again() -> None:
+    ks = np.unique(np.logspace(0, 3, 40).astype(int))
+    law = fit_power_law(ks, np.exp(-1.7 * ks**-0.4))
+    assert law is not None
+    assert (law.a, law.b) == pytest.approx((-1.7, -0.4))
+
+
+@pytest.mark.parametrize("points", [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.5, 1.0, 1.0]])
+def test_where_the_law_has_nothing_to_hold_on_to(points: list[float]) -> None:
+    assert fit_power_law([1, 2, 4], points) is None
+
+
+def test_coverage_that_does_not_grow() -> None:
+    law = fit_power_law([1, 2, 4], [0.5, 0.5, 0.5])
+    assert law is not None
+    assert law.b == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="above 0 and below 1"):
+        law.samples(1.0)
+
+
+def test_until_some_have_passed() -> None:
+    found = pass_until([0, 0, 0, 1] * 3 + [1, 1])
+    assert found.rate == pytest.approx(2 / 11)
+    assert (found.samples, found.censored) == (12, False)
+    assert pass_until([1, 1, 1, 0]).rate == 1.0
+    some = pass_until([0, 1, 0, 0])
+    assert (some.rate, some.censored, some.high) == (0.25, True, None)
+    none = pass_until([0] * 30)
+    assert (none.rate, none.censored, none.high) == (0.0, True, 0.1)
+    with pytest.raises(ValueError, match="at least 2"):
+        pass_until([1], r=1)
+    with pytest.raises(ValueError, match="no samples"):
+        pass_until([])
+
+
+def test_the_rate_is_unbiased() -> None:
+    """20,000 problems of rate .05: the mean is within six standard errors (0.0013), missed once in 10^8."""
+    rng = np.random.default_rng(0)
+    rates = [pass_until(rng.random(600) < 0.05).rate for _ in range(20_000)]
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.0013)
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def row(name: str, *correct: bool) -> dict[str, object]:
+    return {"id": name, "samples": [{"text": "", "correct": one} for one in correct]}
+
+
+def test_the_coverage_of_a_pool(tmp_path: Path) -> None:
+    pool = write(tmp_path / "p.jsonl", row("a", True, False, False), row("b", False, False, False))
+    found = coverage(pool)
+    assert (found.problems, found.samples, list(found.at)) == (2, 3, [1, 2, 3])
+    assert [of[0] for of in found.at.values()] == pytest.approx([1 / 6, 1 / 3, 1 / 2])
+    assert all(low <= mean <= high for mean, low, high in found.at.values())
+    assert "| p | 2 | 3 | 16.7%" in coverage_markdown({"p": found})
+    assert coverage_table({"p": found}).row_count == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row("a", True), row("b", True, False)], "Line 2 of .* does not have 1 graded samples"),
+        ([{"id": "a", "samples": [{"text": ""}]}], "Line 1 of .* not of a graded pool"),
+        ([{"id": "a"}], "Line 1 of .* not of a graded pool"),
+        ([row("a")], "Line 1 of .* does not have any"),
+        ([{"id": "a", "samples": [{"correct": 1}]}], "Line 1"),
+        ([], "holds no samples"),
+    ],
+)
+def test_what_is_no_graded_pool_is_named_by_line(rows: list[object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        coverage(write(tmp_path / "p.jsonl", *rows))
