@@ -13,6 +13,7 @@ import math
 import random
 import re
 import selectors
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,21 +30,7 @@ from tests import virtual
 T = TypeVar("T")
 GRACE = 0.01  # seconds that the network is waited for before the clock jumps
 END = "<|end|>"
-NUMBERS = [
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-]
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -469,6 +456,16 @@ async def raw(answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]) 
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     finally:
         server.close()
+
+
+def many_files() -> None:
+    """Allows this process the sockets of a thousand connections, both ends of each."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 @contextlib.contextmanager

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outthink import jsonl
+from outthink import ask, jsonl
 from outthink.bench.report import Summary
 from outthink.bench.run import Standing, bench
 from outthink.bench.store import JOURNAL, RESULTS, Result, merge, read_before, read_results
 from outthink.errors import EngineError, OutthinkError, UsageError
-from outthink.models.engine import Request
+from outthink.models.engine import Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.tasks import Example
@@ -275,3 +275,28 @@ def test_a_hundred_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None
     assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")
     # no tokens are lost from sight: what was settled is in a result, or known as paid for nothing
     assert read_before(tmp_path / "killed").interrupted == 0
+
+
+def test_what_a_dead_server_costs_nothing_is_left_for_the_next_time(tmp_path: Path) -> None:
+    """An outage is no wrong answer: nothing is recorded, and the same call goes on when the server is back."""
+    from outthink.errors import Refused
+
+    class Down(ScriptedEngine):
+        async def generate(self, request: Request, progress: Progress) -> None:
+            progress.results = [Refused("The server is down.")] * request.n
+
+    examples = [Example(ask(f"What is {n}+0?", id=str(n)), (str(n),)) for n in range(3)]
+    told: list[str | None] = []
+    for engine, found in ((Down(lambda *_: ""), 0), (ScriptedEngine(lambda r, c, g: f"#### {r.problem}"), 3)):
+        result = asyncio.run(
+            bench(
+                examples,
+                SelfConsistency(n=2),
+                store=tmp_path / "run",
+                model=engine,
+                on_progress=lambda standing: told.append(standing.left),
+            )
+        )
+        assert (result.problems, result.planned) == (found, 3)
+    assert result.accuracy == 1.0
+    assert any(said is not None and "The server is down." in said for said in told)

@@ -77,6 +77,10 @@ def write(path: Path, *rows: Any) -> Path:
     return path
 
 
+def flat(test: str) -> str:
+    return test.replace("\n", "")
+
+
 def graded(pairs: list[tuple[Example, str | None]]) -> list[float]:
     async def go() -> list[float]:
         reader, sandbox = Reader(), Sandbox(workers=2)
@@ -96,7 +100,10 @@ def test_humaneval_is_read_in_both_forms(shared: bool, tmp_path: Path) -> None:
     problem = example.problem
     assert (problem.id, problem.answer, problem.code.entry_point) == ("HumanEval/900", "code", "area")
     assert problem.code.prelude == PROMPT
-    assert problem.code.tests == ("assert area(0) == 0.0", "assert round(area(2), 3) == 6.283")
+    assert [flat(test) for test in problem.code.tests] == [
+        "assert (area(0)) == (0.0)",
+        "assert (round(area(2), 3)) == (6.283)",
+    ]
     assert PROMPT.rstrip() in problem.messages[0].text
     assert example.tests.endswith("check(area)")
     seen = repr(problem)
@@ -154,12 +161,14 @@ def test_examples_of_a_docstring() -> None:
     def source(docstring: str) -> str:
         return f'def g():\n    """>>> g()\n    0\n    """\ndef f(x):\n    """{docstring}"""\n'
 
-    assert docstring_tests(
-        source(">>> f(1)\n    2\n    >>> g()\n    >>> x = 3\n    >>> f('a')\n    'b'\n    "), "f"
-    ) == (
-        "assert f(1) == 2",
-        "assert f('a') == 'b'",
-    )
+    lines = (">>> f(1)", "2", ">>> g()", ">>> x = 3", ">>> f('a') # so", "'b'", ">>> f(2) == 3", "True", "")
+    shown = docstring_tests(source("\n    ".join(lines)), "f")
+    assert [flat(test) for test in shown] == [
+        "assert (f(1)) == (2)",
+        "assert (f('a') # so) == ('b')",
+        "assert (f(2) == 3) == (True)",
+    ]
+    assert all(compile(test, "test", "exec") for test in shown)
     assert docstring_tests(source("f(1) => 2"), "f") == ()
     assert docstring_tests(source(">>>f(1)\n    2\n"), "f") == ()  # doctest refuses it
     assert docstring_tests("def f(", "f") == ()

@@ -25,6 +25,24 @@ SMALL: dict[str, dict[str, Any]] = {
     "best_of_n": {"n": 4},
     "self_consistency": {"n": 4},
     "weighted_best_of_n": {"n": 4},
+    "likelihood": {"n": 4},
+    "perplexity_consistency": {"n": 4},
+    "rpc": {"n": 8},
+    "borda": {"n": 4},
+    "feature_vote": {"n": 4},
+    "mbr": {"n": 4},
+    "failed_step_fraction": {"n": 3},
+    "heimdall": {"n": 4, "m": 2},
+    "hedged_sampling": {"n": 4},
+    "chops": {"n": 4},
+    "codet": {"n": 4},
+    "x_mbr": {"n": 3, "m": 2},
+    "adaptive_consistency": {"n": 4, "ahead": 1},
+    "esc": {"n": 4, "w": 2},
+    "optscale": {"n": 4, "peek": 2, "ahead": 1},
+    "multi_temperature": {"temperatures": (0.5, 1.0), "n": 2, "n_min": 2, "ahead": 1},
+    "nothinking": {"n": 4, "prefill": "</think>"},
+    "resample": {"n": 4, "threshold": 0.3},
     "fusion": {"n": 4},
     "revision": {"n_chains": 2, "chain_length": 3},
     "rebase": {"width": 4},
@@ -36,12 +54,34 @@ ONE: dict[str, dict[str, Any]] = {
     "best_of_n": {"n": 1},
     "self_consistency": {"n": 1},
     "weighted_best_of_n": {"n": 1},
+    "likelihood": {"n": 1},
+    "perplexity_consistency": {"n": 1},
+    "rpc": {"n": 1},
+    "borda": {"n": 1},
+    "feature_vote": {"n": 1},
+    "mbr": {"n": 1},
+    "failed_step_fraction": {"n": 1},
+    "heimdall": {"n": 1},
+    "hedged_sampling": {"n": 1},
+    "chops": {"n": 1},
+    "codet": {"n": 1},
+    "x_mbr": {"n": 1},
+    "adaptive_consistency": {"n": 1},
+    "esc": {"n": 1},
+    "optscale": {"n": 1, "peek": 1},
+    "first_finish": {"n": 1},
+    "multi_temperature": {"temperatures": (1.0,), "n": 1},
+    "nothinking": {"n": 1},
+    "resample": {"n": 1, "threshold": 0.3},
     "fusion": {"n": 1},
     "revision": {"n_chains": 1, "chain_length": 1},
     "rebase": {"width": 1},
     "a_star": {"k": 1},
 }
 """The setting at which a method is one sample."""
+
+BY_ARRIVAL = {"first_finish"}
+"""Methods that take what finishes first, by definition."""
 
 every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
 
@@ -60,6 +100,7 @@ def stepper(request: Request, child: int, rng: np.random.Generator) -> str:
 async def solve(name: str, engine: ScriptedEngine, parameters: dict[str, Any] | None = None, **options: Any) -> Trace:
     given = SMALL.get(name, {}) if parameters is None else parameters
     options.setdefault("sampling", Sampling(max_tokens=120))
+    options.setdefault("resources", {"sandbox": None})  # nothing is run, and not every machine has one
     return await solve_async(
         problem(), make_strategy(name, given), model=engine, verifier="confidence", prm="confidence", **options
     )
@@ -84,10 +125,12 @@ def test_names_only_known_resources_with_their_annotation(name: str) -> None:
 
 @every_strategy
 def test_same_seed_same_trace_whatever_finishes_first(name: str) -> None:
-    delays = random.Random(5)
-    slow = ScriptedEngine(stepper, latency=lambda request, child: delays.random())
-    first = run(solve(name, ScriptedEngine(stepper), seed=3))
-    assert without_times(run(solve(name, slow, seed=3))) == without_times(first)
+    def slow() -> ScriptedEngine:
+        delays = random.Random(5)
+        return ScriptedEngine(stepper, latency=lambda request, child: delays.random())
+
+    first = run(solve(name, slow() if name in BY_ARRIVAL else ScriptedEngine(stepper), seed=3))
+    assert without_times(run(solve(name, slow(), seed=3))) == without_times(first)
     if len(first.candidates) > 1:  # greedy too is random here: the scripted model ignores the temperature
         assert without_times(run(solve(name, ScriptedEngine(stepper), seed=4))).candidates != first.candidates
 
@@ -173,7 +216,8 @@ def test_survives_failed_samples(name: str) -> None:
     trace = run(solve(name, ScriptedEngine(reply)))
     assert trace.answer is not None
     assert "connection" not in (trace.text or "")
-    if name not in ("greedy", "revision"):  # they draw single samples
+    # these draw single samples, or a single one first
+    if name not in ("greedy", "revision", "hedged_sampling", "chops", "x_mbr", "resample"):
         assert any(call.failed for call in trace.calls)
 
 

@@ -128,13 +128,19 @@ def test_the_coverage_of_a_pool(tmp_path: Path) -> None:
     assert coverage_table({"p": found}).row_count == 1
 
 
+def test_problems_may_have_different_numbers_of_samples(tmp_path: Path) -> None:
+    found = coverage(write(tmp_path / "p.jsonl", row("a", True, False), row("b", False, True, True, True)))
+    assert found.samples == 2
+    assert found.at[1][0] == pytest.approx((0.5 + 0.75) / 2)
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([row("a", True), row("b", True, False)], "Line 2 of .* does not have 1 graded samples"),
-        ([{"id": "a", "samples": [{"text": ""}]}], "Line 1 of .* not of a graded pool"),
-        ([{"id": "a"}], "Line 1 of .* not of a graded pool"),
-        ([row("a")], "Line 1 of .* does not have any"),
+        ([{"id": "a", "samples": [{"text": ""}]}], "Line 1 of .* whether it is correct"),
+        ([{"id": "a"}], "Line 1 of .* has no samples"),
+        ([row("a")], "Line 1 of .* has no samples"),
+        ([{**row("a", True), "steps": []}], "build on each other"),
         ([{"id": "a", "samples": [{"correct": 1}]}], "Line 1"),
         ([], "holds no samples"),
     ],

@@ -9,7 +9,6 @@ import gc
 import itertools
 import json
 import re
-import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from outthink import endpoint as module
 from outthink.endpoint import Endpoint, Patience, Sending
 from outthink.errors import EngineError, OutthinkError, Refused, UsageError
 from outthink.together import together
-from tests.server import HANG, Fault, Server, raw, run, threaded
+from tests.server import HANG, Fault, Server, many_files, raw, run, threaded
 
 CHAT = "chat/completions"
 ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "temperature": 0}
@@ -112,6 +111,17 @@ def test_paths_are_beside_and_below_the_address() -> None:
         return [seen.path for seen in server.seen]
 
     assert faulty()(go) == ["models", "tokenize", "metrics"]
+
+
+def test_a_colon_in_a_path_makes_no_other_address() -> None:
+    async def go(server: Server) -> None:
+        async with on(server.url) as client:
+            for path in ("http:score", "a:b/c"):
+                with contextlib.suppress(EngineError):
+                    await client.post(path, ASK)
+        assert [seen.path for seen in server.seen] == ["http:score", "a:b/c"]
+
+    faulty(lacks={"http:score", "a:b/c"})(go)
 
 
 # ---------------------------------------------------------------- what is repeated
@@ -542,8 +552,7 @@ def test_an_answer_that_is_no_stream_is_one_event() -> None:
 
 def test_a_thousand_requests_run_at_once() -> None:
     """None waits for another: the server answers only when all of them are there."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    many_files()
 
     async def go() -> None:
         async with Server(gate=1000) as server:

@@ -56,7 +56,7 @@ def test_a_server_that_does_everything() -> None:
     found_out = found(Server(caches=True))
     assert replace(found_out.facts, abort=None) == ALL
     assert found_out.facts.abort == pytest.approx(0, abs=0.2)
-    assert found_out.facts.powers == {"logprobs", "labels", "seed", "prefix"}
+    assert found_out.facts.powers == {"logprobs", "labels", "prefix"}
     assert found_out.notes == []
 
 
@@ -278,6 +278,33 @@ def test_a_field_that_breaks_the_server_is_missing() -> None:
 
     got = facts(Breaking())
     assert (got.token_ids, got.prefix, got.n, got.stream) == (False, "text", True, True)
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_a_field_that_is_answered_with_an_error_is_missing(status: int) -> None:
+    class Forbidding(Server):
+        async def _answer(self, request: web.Request, seen: Any) -> web.StreamResponse:
+            if "logprobs" in (seen.body or {}):
+                return web.json_response({"error": {"message": "not for this model"}}, status=status)
+            return await super()._answer(request, seen)
+
+    got = facts(Forbidding())
+    assert (got.logprobs, got.labels, got.n, got.stream, got.prefix) == (False, 0, True, True, "ids")
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_model_that_refuses_short_answers_is_asked_for_longer_ones(field: str) -> None:
+    """As one that must think first may."""
+
+    class Thinking(Server):
+        async def _answer(self, request: web.Request, seen: Any) -> web.StreamResponse:
+            if seen.path == "chat/completions" and seen.body.get(field, 0) < 16:
+                return web.json_response({"error": {"message": "too few tokens to think"}}, status=400)
+            return await super()._answer(request, seen)
+
+    got = facts(Thinking())
+    assert (got.cap, got.plain, got.capped) == (field, False, True)
+    assert (got.n, got.stream, got.logprobs, got.labels, got.seed, got.stop) == (True, True, True, 20, True, "kept")
 
 
 @pytest.mark.parametrize("strange", [5, "a", [1], {"a": 1}, None, 1e400])

@@ -411,7 +411,8 @@ def test_a_single_test_is_run_once() -> None:
 
 def test_without_public_tests_or_code_there_is_no_score() -> None:
     assert passing(coding(), answered(GOOD))[0] == (None,)
-    assert passing(replace(coding(*TESTS), answer="math"), answered(GOOD))[0] == (None,)
+    with pytest.raises(MissingResource, match="runs code"):
+        passing(replace(coding(*TESTS), answer="math"), answered(GOOD))
     found, _, box = passing(
         coding(*TESTS),
         [

@@ -239,9 +239,11 @@ def bench(
 
     with _engines(model, role, priced) as engines, _bar() as bar:
         told = False
+        left = ""
 
         def progress(standing: Standing) -> None:
-            nonlocal told
+            nonlocal told, left
+            left = left or standing.left or ""
             before = standing.before
             if not told and before.done:
                 _note(f"Going on: {len(before.done)} problems are finished.")
@@ -274,6 +276,10 @@ def bench(
     if found.errors:
         first = next(result.error for result in read_results(folder) if result.error is not None)
         _note(f"{found.errors} problems failed; the first one: {first}")
+    if (ended := next((r.trace.error for r in read_results(folder) if r.trace and r.trace.error), None)) is not None:
+        _note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
+    if left:
+        _note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
     if found.problems < found.planned:
         _note(f"{found.planned - found.problems} problems are left: run the same command again to go on.")
         raise typer.Exit(130)
@@ -776,7 +782,8 @@ def _print_trace(trace: Trace) -> None:
     if trace.text is not None:
         console.print(f"[dim]{escape(trace.text.strip())}[/dim]\n")
     confidence = "" if trace.confidence is None else f"   (confidence {trace.confidence:.2f})"
-    shown = "none: no sample ended with a readable answer" if trace.answer is None else trace.answer
+    lacking = "the method abstained" if trace.abstained else "no sample ended with a readable answer"
+    shown = f"none: {lacking}" if trace.answer is None else trace.answer
     console.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}")
     why = f": {trace.error}" if trace.error else ""
     parameters = ", ".join(f"{name}={value!r}" for name, value in trace.strategy.items() if name != "name")

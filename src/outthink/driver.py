@@ -59,8 +59,8 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
 def make_strategy(given: str | Strategy, parameters: Mapping[str, Any] | None = None) -> Strategy:
     """A strategy from its name or "module:Name" and hyperparameters, or the object itself.
 
-    Hyperparameters may be given as text, and with the name: "self_consistency?n=8". Raises UnknownName, or UsageError
-    where one is out of range.
+    Hyperparameters may be given as text, and with the name: "self_consistency?n=8"; several values of one as
+    "0.4,0.8". Raises UnknownName, or UsageError where one is out of range.
     """
     if not isinstance(given, str):
         _check_strategy(given, repr(given))
@@ -162,98 +162,95 @@ async def solve_async(
             raise UsageError(f"The model of role {role!r} is a name; open it first: outthink.open_engine({engine!r}).")
         if "/" in role:
             raise UsageError(f"The role {role!r} must not contain '/'.")
-    own = contextlib.AsyncExitStack()
-    scorers: dict[str, Scorer] = {}
-    for role, scoring in (("verifier", verifier), ("prm", prm)):
-        if scoring is not None:
-            scorers[role] = make_scorer(scoring, process=role == "prm")
-            if isinstance(scoring, str):
-                own.push_async_callback(close_scorer, scorers[role])
-    if reader is None:
-        reader = Reader()
-        own.push_async_callback(reader.close)
-    meter = Meter(budget, on_call=on_call)
-    run = Run(
-        problem=problem,
-        meter=meter,
-        seed=seed,
-        sampling=sampling,
-        read_answer=reader.read,
-        logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
-    )
-    available: dict[str, Any] = {
-        "model": Model(model, run),
-        "models": Models(engines, run),
-        "meter": meter,
-        "rng": Rng(seed, problem.id),
-        **(resources or {}),
-    }
-    if "sandbox" not in available and _needs("sandbox", strategy, *scorers.values()):
-        if sandbox is None:
-            sandbox = Sandbox()
-            own.push_async_callback(sandbox.close)
-        available["sandbox"] = Executor(sandbox, meter)
-    counted = {unit for resource in available.values() for unit in getattr(resource, "units", ())}
-    await _check_engines(
-        engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted}, list(scorers.values())
-    )
-    for role, scorer in scorers.items():
-        available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter)
-    hyperparameters = _hyperparameters(strategy)
-    bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
-
-    def report(
-        candidates: Sequence[Candidate],
-        *,
-        chosen: Candidate | None,
-        scores: Sequence[float | None] | None = None,
-        confidence: float | None = None,
-    ) -> None:
-        for candidate in (*candidates, *([] if chosen is None else [chosen])):
-            meter.candidates.setdefault(candidate.id, candidate)  # one that the strategy made itself
-        meter.add_round(
-            Round(
-                candidates=tuple(candidate.id for candidate in candidates),
-                scores=None if scores is None else tuple(scores),
-                chosen=None if chosen is None else chosen.id,
-                answer=None if chosen is None else chosen.answer,
-                key=None if chosen is None else chosen.key,
-                confidence=confidence,
-            )
+    async with contextlib.AsyncExitStack() as own:
+        scorers: dict[str, Scorer] = {}
+        for role, scoring in (("verifier", verifier), ("prm", prm)):
+            if scoring is not None:
+                scorers[role] = make_scorer(scoring, process=role == "prm")
+                if isinstance(scoring, str):
+                    own.push_async_callback(close_scorer, scorers[role])
+        if reader is None:
+            reader = Reader()
+            own.push_async_callback(reader.close)
+        meter = Meter(budget, on_call=on_call)
+        run = Run(
+            problem=problem,
+            meter=meter,
+            seed=seed,
+            sampling=sampling,
+            read_answer=reader.read,
+            logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
         )
+        available: dict[str, Any] = {
+            "model": Model(model, run),
+            "models": Models(engines, run),
+            "meter": meter,
+            "rng": Rng(seed, problem.id),
+            **(resources or {}),
+        }
+        if "sandbox" not in available and _needs("sandbox", strategy, *scorers.values()):
+            if sandbox is None:
+                sandbox = Sandbox()
+                own.push_async_callback(sandbox.close)
+            available["sandbox"] = Executor(sandbox, meter)
+        counted = {unit for resource in available.values() for unit in getattr(resource, "units", ())}
+        await _check_engines(
+            engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted}, list(scorers.values())
+        )
+        for role, scorer in scorers.items():
+            available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter)
+        hyperparameters = _hyperparameters(strategy)
+        bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
 
-    if watch is not None:
-        watch(meter)
-    try:
+        def report(
+            candidates: Sequence[Candidate],
+            *,
+            chosen: Candidate | None,
+            scores: Sequence[float | None] | None = None,
+            confidence: float | None = None,
+        ) -> None:
+            for candidate in (*candidates, *([] if chosen is None else [chosen])):
+                meter.candidates.setdefault(candidate.id, candidate)  # one that the strategy made itself
+            meter.add_round(
+                Round(
+                    candidates=tuple(candidate.id for candidate in candidates),
+                    scores=None if scores is None else tuple(scores),
+                    chosen=None if chosen is None else chosen.id,
+                    answer=None if chosen is None else chosen.answer,
+                    key=None if chosen is None else chosen.key,
+                    confidence=confidence,
+                )
+            )
+
+        if watch is not None:
+            watch(meter)
         stopped, failure = await _drive(strategy.run(problem, report, **bound), budget.limits.get("seconds"), stop)
         if stopped == "finished" and meter.refused:
             stopped = "budget"
         if meter.overrun:
             stopped = "overrun"
         failure = await _read_rest(meter, run) or failure
-    finally:
-        await own.aclose()
-    if not meter.rounds or meter.rounds[-1].key is None:
-        _report_majority(meter, report)
-    trace = Trace(
-        problem=problem.id,
-        strategy={"name": strategy_name(strategy), **hyperparameters},
-        seed=seed,
-        sampling=sampling,
-        budget=budget,
-        resources={role: engine.spec.name for role, engine in engines.items()},
-        candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: _order(candidate.address))),
-        rounds=tuple(meter.rounds),
-        calls=tuple(sorted(meter.calls, key=lambda call: _order(call.address))),
-        stopped=stopped,
-        error=None if failure is None else _sentence(failure),
-        seconds=meter.now(),
-    )
-    if failure is not None and not trace.rounds:
-        error = failure if isinstance(failure, OutthinkError) else EngineError(_sentence(failure))
-        error.trace = trace
-        raise error from (None if error is failure else failure)
-    return trace
+        if not getattr(strategy, "abstains", False) and (not meter.rounds or meter.rounds[-1].key is None):
+            _report_majority(meter, report)
+        trace = Trace(
+            problem=problem.id,
+            strategy={"name": strategy_name(strategy), **hyperparameters},
+            seed=seed,
+            sampling=sampling,
+            budget=budget,
+            resources={role: engine.spec.name for role, engine in engines.items()},
+            candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: _order(candidate.address))),
+            rounds=tuple(meter.rounds),
+            calls=tuple(sorted(meter.calls, key=lambda call: _order(call.address))),
+            stopped=stopped,
+            error=None if failure is None else _sentence(failure),
+            seconds=meter.now(),
+        )
+        if failure is not None and not trace.rounds:
+            error = failure if isinstance(failure, OutthinkError) else EngineError(_sentence(failure))
+            error.trace = trace
+            raise error from (None if error is failure else failure)
+        return trace
 
 
 async def _read_rest(meter: Meter, run: Run) -> Exception | None:

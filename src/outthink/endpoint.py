@@ -172,7 +172,7 @@ class Endpoint:
         self, method: str, path: str, body: Any = None, sending: Sending | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         line = await self._line()
-        url = urljoin(self.url + "/", path)
+        url = urljoin(self.url + "/", path if path.startswith("../") else f"./{path}")  # a colon makes no scheme
         data = None if body is None else json.dumps(body).encode()
         async with line.room:
             response = await self._begun(line.session, method, url, data, sending or Sending())
@@ -268,7 +268,7 @@ class Endpoint:
     async def _json(self, response: aiohttp.ClientResponse) -> Any:
         body = await self._whole(response)
         kind = response.content_type
-        if kind == "text/html" or (kind != "application/json" and body.lstrip()[:1] not in (b"{", b"[")):
+        if kind != "application/json" and body.lstrip()[:1] not in (b"{", b"["):
             raise EngineError(f"{self.url} answered with {kind} in place of JSON: is this the address of an API?")
         return self._parsed(body)
 

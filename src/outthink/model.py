@@ -182,9 +182,9 @@ class Model:
                 found[places[group.index]] = completion.labels
         return found
 
-    async def bound(self, problem: Problem) -> dict[str, float]:
-        """The worst cost of one sample of the problem, by unit."""
-        usage = await self._engine.bound(self._request(problem, Draw(), address=()))
+    async def bound(self, problem: Problem, draw: Draw | None = None) -> dict[str, float]:
+        """The worst cost of one sample of the problem, or of the draw, by unit."""
+        usage = await self._engine.bound(self._request(problem, draw or Draw(), address=()))
         return charge(self._engine.spec, [usage])
 
     def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
@@ -289,7 +289,8 @@ class Model:
                 attempts=progress.attempts,
                 seen=seen,
                 charged=total,
-                exact=seen == total and not progress.estimated,
+                reads=progress.reads,
+                exact=seen == total,
                 cost=charge(self._engine.spec, charged),
                 started=started,
                 ended=self._run.meter.now(),
@@ -373,16 +374,24 @@ class _Group:
 
 def _charged(progress: Progress, bound: Usage) -> list[Usage]:
     """The charge of each child: exact where it is done, else as little as is certain to cover it."""
-    charged = []
-    for child, (tokens, result) in enumerate(zip(progress.tokens, progress.results, strict=True)):
-        prompt, cached = _share(progress.prompt, progress.n, child), _share(progress.cached, progress.n, child)
-        if isinstance(result, Completion | Refused):
-            charged.append(Usage(prompt=prompt, cached=cached, completion=tokens))
+    told = [
+        child
+        for child, result in enumerate(progress.results)
+        if child not in progress.most and not isinstance(result, Refused)
+    ]
+    charged = [Usage()] * progress.n
+    for child, most in progress.most.items():
+        charged[child] = most
+    for place, child in enumerate(told):
+        tokens, result = progress.tokens[child], progress.results[child]
+        prompt, cached = _share(progress.prompt, len(told), place), _share(progress.cached, len(told), place)
+        if isinstance(result, Completion):
+            charged[child] = Usage(prompt=prompt, cached=cached, completion=tokens)
         elif progress.slack is None:
-            charged.append(Usage(prompt=max(prompt, bound.prompt), completion=max(tokens, bound.completion)))
+            charged[child] = Usage(prompt=max(prompt, bound.prompt), completion=max(tokens, bound.completion))
         else:
-            most = max(tokens, min(tokens + progress.slack, bound.completion))
-            charged.append(Usage(prompt=prompt, cached=cached, completion=most))
+            most_written = max(tokens, min(tokens + progress.slack, bound.completion))
+            charged[child] = Usage(prompt=prompt, cached=cached, completion=most_written)
     return charged
 
 

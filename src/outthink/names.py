@@ -29,7 +29,7 @@ def name_of(value: object) -> str:
 
 
 def make(made: Any, options: Mapping[str, Any], *, name: str, what: str, fixed: Mapping[str, Any] | None = None) -> Any:
-    """An object of the dataclass `made` with its fields from `options`, which may be text ("16" for 16).
+    """An object of the dataclass `made` with its fields from `options`, which may be text ("16", "0.4,0.8").
 
     Args:
         name, what: what is made and what its options are called, for errors.
@@ -40,12 +40,15 @@ def make(made: Any, options: Mapping[str, Any], *, name: str, what: str, fixed: 
     from pydantic import TypeAdapter, ValidationError  # here, because importing pydantic is slow
 
     fixed = fixed or {}
-    known = [field.name for field in dataclasses.fields(made) if field.name not in fixed]
-    for option in options:
-        if option not in known:
-            raise UnknownName(f"{what} of {name}", option, known or ["none"])
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(made) if field.name not in fixed}
+    read: dict[str, Any] = {}
+    for option, value in options.items():
+        if option not in kinds:
+            raise UnknownName(f"{what} of {name}", option, kinds or ["none"])
+        several = isinstance(value, str) and kinds[option].startswith("tuple[")
+        read[option] = value.split(",") if several else value
     try:
-        return TypeAdapter(made).validate_python({**options, **fixed})
+        return TypeAdapter(made).validate_python({**read, **fixed})
     except ValidationError as cause:
         first = cause.errors()[0]
         where = f"{first['loc'][0]}: " if first["loc"] else ""

@@ -40,19 +40,30 @@ class Drawn:
     Args:
         keys: (batch, n) answers, -1 is INVALID; where a pool has no answers, each sample is one of its own.
         tokens: (batch, n) completion tokens, 0 where unknown.
+        lengths: (batch, n) what ties are broken by, towards the smaller; all 0 gives ties their expected credit, since
+            the earliest of a random order wins them then.
         complete: (batch, n) False where a sample was cut off.
         logprobs: (batch, n) mean logprob of the tokens, NaN where missing; None where unknown.
         scores: (batch, n) of the verifier, NaN where missing; None without one.
+        verdicts: (batch, n, m) those that `scores` are the means of; None without any.
+        paths: (batch, n) equal numbers are equal texts; each is its own where texts are unknown.
         texts: all whole texts of the problem; `order` (batch, n) says which of them was drawn when.
     """
 
     keys: NDArray[np.intp]
     tokens: NDArray[np.float64]
+    lengths: NDArray[np.float64]
     complete: NDArray[np.bool_]
     logprobs: NDArray[np.float64] | None
     scores: NDArray[np.float64] | None
+    verdicts: NDArray[np.float64] | None
+    paths: NDArray[np.intp]
     texts: tuple[str, ...] | None
     order: NDArray[np.intp]
+
+    def prefix(self, used: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The answers with those after the first `used` (batch,) as INVALID."""
+        return np.where(np.arange(self.keys.shape[-1]) < used[..., None], self.keys, -1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -62,15 +73,22 @@ class Replayed:
     Args:
         index: (batch,) position of the chosen sample among those drawn; -1 is INVALID.
         used: (batch,) how many samples it drew: the first so many.
+        tokens: (batch,) that were written; None: all of those that were used.
     """
 
     index: NDArray[np.intp]
     used: NDArray[np.intp]
+    tokens: NDArray[np.float64] | None = None
 
     @classmethod
-    def of_all(cls, choice: Choice, drawn: Drawn) -> Replayed:
+    def of_all(cls, choice: Choice, drawn: Drawn, tokens: NDArray[np.float64] | None = None) -> Replayed:
         """A choice among all samples."""
-        return cls(index=choice.index, used=np.full(choice.index.shape, drawn.keys.shape[-1]))
+        return cls(index=choice.index, used=np.full(choice.index.shape, drawn.keys.shape[-1]), tokens=tokens)
+
+    @classmethod
+    def of_prefix(cls, choice: Choice, used: NDArray[np.intp]) -> Replayed:
+        """A choice among the first `used` samples."""
+        return cls(index=choice.index, used=used)
 
 
 def codes(keys: Sequence[str | None]) -> NDArray[np.intp]:
@@ -173,6 +191,42 @@ def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = N
     alike = ((flat == chosen) & valid).sum(-1)
     share = np.where(index >= 0, alike / np.maximum(valid.sum(-1), 1), 0.0)
     return Choice(index.reshape(shape), share.reshape(shape))
+
+
+def answer_totals(keys: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:
+    """For each sample (..., n) the sum of the values of all samples with its answer; 0 where it is INVALID.
+
+    Args:
+        keys: (..., n) integers, -1 is INVALID.
+        values: (..., n) finite numbers.
+    """
+    keys, values = np.broadcast_arrays(np.asarray(keys, dtype=np.intp), np.asarray(values, float))
+    if keys.size == 0:
+        return np.zeros(keys.shape)
+    flat = keys.reshape(-1, keys.shape[-1])
+    sums = _per_answer(flat, values.reshape(flat.shape), max(int(flat.max()), 0) + 1)
+    return np.where(flat >= 0, np.take_along_axis(sums, np.maximum(flat, 0), -1), 0.0).reshape(keys.shape)
+
+
+def first_by(allowed: ArrayLike, *criteria: ArrayLike) -> NDArray[np.intp]:
+    """The first allowed sample that is largest by the criteria in order; all are (..., n), the result is (...,).
+
+    -1 where none is allowed. NaN (missing) ranks with minus infinity, below all others. Numbers that differ in the
+    last place only are ties.
+    """
+    allowed, *columns = np.broadcast_arrays(np.asarray(allowed, dtype=bool), *(np.asarray(c, float) for c in criteria))
+    shape, n = allowed.shape[:-1], allowed.shape[-1]
+    if allowed.size == 0:
+        return np.full(shape, -1, dtype=np.intp)
+    rows = [_rounded(column).reshape(-1, n) for column in columns]
+    return _first_by(allowed.reshape(-1, n), *rows).reshape(shape)
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Equal where they differ in the last place only; NaN as minus infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large to be rounded stays
+        rounded = np.round(values, _DIGITS)
+    return np.where(np.isnan(values), -np.inf, np.where(np.isfinite(rounded), rounded, values))
 
 
 def _per_answer(keys: NDArray[np.intp], values: NDArray[np.float64], answers: int) -> NDArray[np.float64]:

@@ -230,6 +230,7 @@ class Call:
         scope: whom it serves: "problem", "context" or "run".
         outcome: "ok", "failed" or "cancelled".
         error: why it failed, for people; never part of an answer.
+        reads: how often the prompt is counted in `seen.prompt`.
         attempts: how often it was begun; only attempts that were refused, and so produced nothing, are repeated.
         seen: tokens that were seen to be produced (seen <= true).
         charged: tokens that are charged (true <= charged); equal to `seen` where `exact`.
@@ -246,6 +247,7 @@ class Call:
     scope: Literal["problem", "context", "run"] = "problem"
     outcome: Literal["ok", "failed", "cancelled"] = "ok"
     error: str | None = None
+    reads: int = 1
     attempts: int = 1
     seen: Usage = Usage()
     charged: Usage = Usage()
@@ -260,6 +262,7 @@ _UNITS = {
     "usd": "usd", "$": "usd",
     "s": "seconds", "sec": "seconds", "second": "seconds", "seconds": "seconds",
     "flop": "flops", "flops": "flops",
+    "execution_seconds": "execution_seconds",
 }  # fmt: skip
 _SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMGTP]?)\s*-?\s*([A-Za-z$_]+)")
@@ -367,6 +370,12 @@ class Trace:
     def confidence(self) -> float | None:
         """The method's own confidence in the final answer, in [0, 1]."""
         return self.rounds[-1].confidence if self.rounds else None
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the strategy chose to give no answer although it had one, or chose not even to begin."""
+        readable = any(candidate.key is not None for candidate in self.candidates)
+        return bool(self.rounds) and self.key is None and (readable or not self.candidates)
 
     @property
     def text(self) -> str | None:

@@ -19,7 +19,7 @@ from outthink.answers import Reader
 from outthink.bench.run import ids, in_flight
 from outthink.bench.store import differences
 from outthink.driver import solve_async
-from outthink.errors import EngineError, UsageError
+from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.model import Model
 from outthink.models.engine import Engine
 from outthink.models.recorded import SCHEMA, prompt_digest
@@ -119,7 +119,7 @@ async def record_pool(
                     on_progress(standing)
                 return standing
 
-            async def attempt(example: Example) -> Trace | EngineError:
+            async def attempt(example: Example) -> Trace | OutthinkError:
                 try:
                     return await solve_async(
                         example.problem,
@@ -129,10 +129,10 @@ async def record_pool(
                         seed=seed,
                         reader=read,
                     )
-                except EngineError as failure:
+                except (EngineError, Unaffordable) as failure:
                     return failure
 
-            async def finish(example: Example, outcome: Trace | EngineError) -> None:
+            async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
                 nonlocal done, tokens
                 problem = example.problem
                 trace = outcome if isinstance(outcome, Trace) else outcome.trace
@@ -178,11 +178,11 @@ async def _row(example: Example, trace: Trace, reader: Reader, sandbox: Sandbox 
     answers = list(dict.fromkeys(candidate.answer for candidate in trace.candidates))
     credits = await together(*(grade(example, answer, reader, sandbox) for answer in answers))
     right = {answer: credit == 1.0 for answer, credit in zip(answers, credits, strict=True)}
-    used = trace.usage
+    exact = all(call.exact for call in trace.calls)
     samples = [
         {
             "text": candidate.text,
-            "tokens": candidate.tokens,
+            "tokens": candidate.tokens if exact else None,  # else it is the most that it can be
             "token_ids": candidate.token_ids,
             "logprobs": candidate.logprobs and [round(value, _DECIMALS) for value in candidate.logprobs],
             "finish": candidate.finish,
@@ -196,6 +196,6 @@ async def _row(example: Example, trace: Trace, reader: Reader, sandbox: Sandbox 
         "id": example.problem.id,
         "question": example.problem.question,
         "answer": example.gold[0] if len(example.gold) == 1 else list(example.gold),
-        "prompt_tokens": used.prompt // len(samples),
+        "prompt_tokens": sum(call.charged.prompt for call in trace.calls) // sum(call.reads for call in trace.calls),
         "samples": samples,
     }

@@ -24,7 +24,7 @@ from outthink.bench.report import markdown_table, mean_and_interval, text_table
 from outthink.driver import make_strategy
 from outthink.errors import UnknownName, UsageError
 from outthink.laws.coverage import pass_at_k
-from outthink.selection import Drawn, Replayed
+from outthink.selection import Drawn, Replayed, codes
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind
 
@@ -159,13 +159,16 @@ def _at(
     rows: list[tuple[float, float, float, float]] = []
     for problem in pool.problems:
         sums = np.zeros(4)
+        rng = np.random.default_rng([seed, 1, *problem.id.encode()])  # of the verdicts
         for order in _orders(problem, n, subsamples, seed, width=4):
-            drawn = _drawn(problem, order, scorer, verdicts, seed)
+            drawn = _drawn(problem, order, scorer, verdicts, rng)
             chosen = strategy.replay(drawn)
             picked = np.take_along_axis(order, np.maximum(chosen.index, 0)[:, None], 1)[:, 0]
             credit = np.where(chosen.index >= 0, problem.correct[picked], False)
             spent = np.zeros(len(order))
-            if problem.tokens is not None:
+            if chosen.tokens is not None:
+                spent = chosen.tokens + (problem.prompt or 0)
+            elif problem.tokens is not None:
                 written = np.cumsum(problem.tokens[order], axis=1)
                 last = np.maximum(chosen.used - 1, 0)
                 spent = np.where(chosen.used > 0, np.take_along_axis(written, last[:, None], 1)[:, 0], 0)
@@ -191,33 +194,38 @@ def at_tokens(baseline: Curve, tokens: float) -> NDArray[np.float64] | None:
     return None
 
 
-def _drawn(problem: Recorded, order: NDArray[np.intp], scorer: str | None, verdicts: int | None, seed: int) -> Drawn:
-    scores = None
-    if scorer is not None:
-        scores = _scores(problem.scores[scorer], order, verdicts, seed)
+def _drawn(
+    problem: Recorded,
+    order: NDArray[np.intp],
+    scorer: str | None,
+    verdicts: int | None,
+    rng: np.random.Generator,
+) -> Drawn:
+    of_each = None if scorer is None else _verdicts(problem.scores[scorer], order, verdicts, rng)
     return Drawn(
         keys=order if problem.keys is None else problem.keys[order],
         tokens=np.zeros(order.shape) if problem.tokens is None else problem.tokens[order].astype(float),
+        lengths=np.zeros(order.shape),
         complete=problem.complete[order],
         logprobs=None if problem.logprobs is None else problem.logprobs[order],
-        scores=scores,
-        texts=None if problem.texts is None else problem.texts,
+        scores=None if of_each is None else _mean(of_each),
+        verdicts=of_each,
+        paths=order if problem.texts is None else codes(problem.texts)[order],
+        texts=problem.texts,
         order=order,
     )
 
 
-def _scores(
-    matrix: NDArray[np.float64], order: NDArray[np.intp], verdicts: int | None, seed: int
+def _verdicts(
+    matrix: NDArray[np.float64], order: NDArray[np.intp], verdicts: int | None, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(batch, n) scores: the mean of all verdicts, or of `verdicts` that are drawn at random for each subsample."""
+    """(batch, n, m) verdicts: all of them, or `verdicts` of those that each sample has, drawn at random."""
     if verdicts is None or verdicts >= matrix.shape[1]:
-        return _mean(matrix)[order]
-    rng = np.random.default_rng([seed, verdicts])
-    found = np.empty(order.shape)
-    for row, samples in enumerate(order):  # one set of columns for each subsample
-        columns = rng.choice(matrix.shape[1], verdicts, replace=False)
-        found[row] = _mean(matrix[np.ix_(samples, columns)])
-    return found
+        return matrix[order]
+    of_each = matrix[order]
+    chance = np.where(np.isnan(of_each), np.inf, rng.random(of_each.shape))
+    columns = np.argpartition(chance, verdicts - 1, axis=-1)[..., :verdicts]
+    return np.take_along_axis(of_each, columns, -1)
 
 
 def _mean(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -288,6 +296,7 @@ class Report:
             "pool": str(self.pool.path),
             "problems": len(self.pool.problems),
             "kind": self.pool.kind,
+            "differences": self.sentences(),
             "curves": {name: [_plain(n, at) for n, at in sorted(curve.items())] for name, curve in self.curves.items()},
         }
 

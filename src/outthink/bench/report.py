@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outthink import jsonl
+from outthink.bench.pooldata import read_pool
 from outthink.bench.store import Result
 from outthink.errors import UsageError
 from outthink.laws.coverage import PowerLaw, fit_power_law, pass_at_k
@@ -123,9 +123,9 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
             units.append(set(spent))
         for unit, amount in spent.items():
             cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
-        if trace.candidates:
-            cut = sum(candidate.finish == "length" for candidate in trace.candidates)
-            truncated.append(cut / len(trace.candidates))
+        samples = [candidate for candidate in trace.candidates if candidate.address[0] != "judge"]
+        if samples:
+            truncated.append(sum(candidate.finish == "length" for candidate in samples) / len(samples))
         for call in trace.calls:
             if call.kind == "sample":
                 tokens["prompt"] += call.charged.prompt - call.charged.cached
@@ -205,7 +205,7 @@ class Coverage:
     """What some sample of k is worth in a pool, for each k.
 
     Args:
-        problems, samples: problems, and samples of each.
+        problems, samples: problems, and samples that each of them has at least.
         at: k to the mean of pass@k over problems, and its 95% interval.
         law: fitted to coverage at k spaced evenly in log k; None where it cannot be.
         until: mean over problems of the rate by PassUntil.
@@ -229,33 +229,24 @@ class Coverage:
 
 
 def coverage(path: Path) -> Coverage:
-    """Unbiased pass@k of a pool at k = 1, 2, 4 ... and at all its samples.
+    """Unbiased pass@k of a pool at k = 1, 2, 4 ... and at as many samples as every problem has.
 
-    Raises UsageError where a line is not of a pool, says of no sample whether it is right, or has another number of
-    samples than the first.
+    Raises UsageError that names the line of what is not of a graded pool, and where its samples are not independent.
     """
-    counts: list[int] = []
-    rates: list[float] = []
-    samples = 0
-    for number, row in jsonl.read(path):
-        try:
-            right = [sample["correct"] for sample in row["samples"]]
-        except (KeyError, TypeError):
-            raise UsageError(f"Line {number} of {path} is not of a graded pool: give another file.") from None
-        samples = samples or len(right)
-        if not right or len(right) != samples or not all(isinstance(one, bool) for one in right):
-            raise UsageError(f"Line {number} of {path} does not have {samples or 'any'} graded samples as line 1 has.")
-        counts.append(sum(right))
-        rates.append(pass_until(right, _PASSES).rate)
-    if not counts:
-        raise UsageError(f"{path} holds no samples.")
+    pool = read_pool(path)
+    if pool.kind == "sequence":
+        raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
+    samples = pool.samples
+    totals = [len(problem.correct) for problem in pool.problems]
+    counts = [int(problem.correct.sum()) for problem in pool.problems]
+    rates = [pass_until(problem.correct, _PASSES).rate for problem in pool.problems]
     steps = sorted({samples, *(2**power for power in range(samples.bit_length()))})
     points = np.unique(np.rint(np.logspace(0, math.log10(samples), 40)).astype(int))
     return Coverage(
         problems=len(counts),
         samples=samples,
-        at={k: mean_and_interval(pass_at_k(samples, counts, k).tolist()) for k in steps},
-        law=fit_power_law(points, [pass_at_k(samples, counts, int(k)).mean() for k in points]),
+        at={k: mean_and_interval(pass_at_k(totals, counts, k).tolist()) for k in steps},
+        law=fit_power_law(points, [pass_at_k(totals, counts, int(k)).mean() for k in points]),
         until=float(np.mean(rates)),
     )
 

@@ -34,13 +34,15 @@ class Standing:
     Args:
         done, total: problems finished, those of earlier attempts included, and problems asked for.
         before: what earlier attempts have left.
-        result: the problem that was finished just now; None at the start.
+        result: the problem that was finished just now; None at the start, and where one was left.
+        left: why a problem was left for the next time: nothing was charged for it, as where a server is down.
     """
 
     done: int
     total: int
     before: Before
     result: Result | None = None
+    left: str | None = None
 
 
 async def bench(
@@ -65,7 +67,9 @@ async def bench(
 ) -> Summary:
     """Solve, grade and record every example that is not in the run directory yet; a summary of all that are.
 
-    A problem on which nothing came back is recorded with its error and without credit; running again does not redo it.
+    A problem that does not fit, or on which nothing came back although something was charged, is recorded with its
+    error and without credit; running again does not redo it. One for which nothing was charged is left for the next
+    time.
 
     Args:
         store: the run directory; one that holds a part of the same run is gone on with.
@@ -135,6 +139,10 @@ async def bench(
 
             async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
                 nonlocal done
+                if isinstance(outcome, EngineError) and not (outcome.trace and outcome.trace.usage.tokens):
+                    if on_progress is not None:
+                        on_progress(Standing(done=done, total=len(mine), before=kept.before, left=str(outcome)))
+                    return
                 if isinstance(outcome, Trace):
                     credit = await grade(example, outcome.answer, read, box)
                     result = Result(problem=example.problem.id, credit=credit, trace=outcome)

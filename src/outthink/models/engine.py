@@ -88,7 +88,7 @@ class Request:
         stop: strings that end a child; the string that did stays in the text.
         logprobs: return the logprob of each sampled token. Needs "logprobs".
         labels: answer with exactly one of these words and return the logprob of each. Needs "labels".
-        seeds: one per child, 32 bits.
+        seeds: one per child, 31 bits.
         address: (role, *lane, request); with the child index, the key of all randomness.
         problem: id of the problem it is for; with seed and address, the key of a recorded sample.
         seed: the run's seed.
@@ -143,7 +143,8 @@ class Progress:
         results: by child; None while it runs, an EngineError where it failed (Refused: it produced nothing).
         slack: how many more tokens a running child may have produced unseen; None: up to its cap.
         attempts: how often the group was begun, refused attempts included.
-        estimated: counts of finished children are upper bounds, because the engine does not tell.
+        most: by child, what it is charged where the engine was not told what it has used.
+        reads: how often the prompt is counted in `prompt`; a server that answers n children at once reads it once.
     """
 
     n: int
@@ -153,10 +154,12 @@ class Progress:
     results: list[Completion | EngineError | None] = field(default_factory=list)
     slack: int | None = None
     attempts: int = 1
-    estimated: bool = False
+    most: dict[int, Usage] = field(default_factory=dict)
+    reads: int = 0
 
     def __post_init__(self) -> None:
         self.tokens = [0] * self.n
+        self.reads = self.n
         self.results = [None] * self.n
 
     def finish(self, child: int, completion: Completion) -> None:

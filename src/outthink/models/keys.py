@@ -62,7 +62,7 @@ def find_key(url: str) -> Key | None:
         if wanted == owner:
             return Key(os.environ["OPENAI_API_KEY"].strip())
     for host, key in _file().items():
-        if _host(f"{urlsplit(url).scheme}://{host}") == wanted:
+        if _host(f"https://{host}") == wanted:  # without a port it is that of https
             return key
     return None
 

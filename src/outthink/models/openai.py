@@ -81,7 +81,7 @@ class Facts:
         found: dict[Power, bool] = {
             "logprobs": self.logprobs,
             "labels": self.labels > 1,
-            "seed": self.seed,
+            "seed": self.seed and not self.n,  # one request has one seed, whatever the budget has put into it
             "prefix": self.prefix is not None and self.stop in ("kept", "told"),
         }
         return frozenset(power for power, there in found.items() if there)
@@ -154,10 +154,11 @@ class OpenAIEngine:
 
     async def generate(self, request: Request, progress: Progress) -> None:
         """One request for all children where the server does that, else one for each."""
+        progress.slack = 0  # what is not known of a child is said by `most`
         bound = await self.bound(request)
-        told = await together(*(self._group(request, group, progress, bound) for group in self._groups(request)))
-        if all(told):
-            progress.slack = 0  # what failed has been told, too
+        groups = self._groups(request)
+        progress.reads = len(groups)
+        await together(*(self._group(request, group, progress, bound) for group in groups))
 
     def learn(self, request: Request, progress: Progress) -> None:
         """Raise the overhead of prompts where one was longer than promised."""
@@ -176,8 +177,8 @@ class OpenAIEngine:
         size = _MOST_CHILDREN if self._facts.n and request.temperature > 0 else 1
         return [range(first, min(first + size, request.n)) for first in range(0, request.n, size)]
 
-    async def _group(self, request: Request, group: range, progress: Progress, bound: Usage) -> bool:
-        """Ask for the children of `group`; a failure is theirs alone. Returns whether their usage is known."""
+    async def _group(self, request: Request, group: range, progress: Progress, bound: Usage) -> None:
+        """Ask for the children of `group`; a failure is theirs alone."""
         writing = [_Writing(progress, position) for position in group]
         sending = Sending()
         usage: Usage | None = None
@@ -190,9 +191,10 @@ class OpenAIEngine:
         finally:  # when it is cancelled, too: what had ended by then is kept
             if not sending.open:
                 usage, failure = Usage(), failure or Refused("It was cancelled before it was sent.")
+            elif usage is not None and usage.completion < sum(written.tokens for written in writing):
+                usage = None  # less than what was seen is not believed
             progress.attempts = max(progress.attempts, sending.attempts)
             self._settle(request, progress, bound, writing, usage, failure)
-        return usage is not None
 
     async def _ask(self, request: Request, writing: list[_Writing], sending: Sending) -> Usage | None:
         """Fill `writing`; the usage, None where the server does not tell it."""
@@ -266,17 +268,16 @@ class OpenAIEngine:
         failure: EngineError | None,
     ) -> None:
         """Share out what the server reports, finish the children that have ended, and give `failure` to the others."""
+        tokens = [written.tokens for written in writing]
         if usage is None:
-            progress.prompt += bound.prompt * len(writing)
-            progress.estimated = True
-            tokens = [
-                written.tokens if written.finish is None or written.counted else max(written.tokens, bound.completion)
-                for written in writing
-            ]
+            for written in writing:
+                known = written.finish is not None and written.counted
+                most = written.tokens if known else max(written.tokens, bound.completion)
+                progress.most[written.child] = Usage(prompt=bound.prompt, completion=most)
         else:
             progress.prompt += usage.prompt
             progress.cached += usage.cached
-            tokens = _shared(usage.completion, [written.tokens for written in writing])
+            tokens = _shared(usage.completion, tokens)
         for written, count in zip(writing, tokens, strict=True):
             progress.tokens[written.child] = count
             progress.results[written.child] = failure

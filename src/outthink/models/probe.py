@@ -29,6 +29,7 @@ from outthink.types import Usage
 _KEPT = 7 * 86400.0  # seconds
 _SCHEMA = 1
 _FEW = 12  # tokens of an answer
+_MORE = 1024  # the same, for models that refuse to answer in so few
 _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
     ("max_tokens", False),
     ("max_completion_tokens", False),
@@ -169,6 +170,8 @@ class _Asking:
         self._long = 0
         self._refusal: Refused | None = None
         self._talks = False
+        self._few = _FEW
+        self._one = 2
 
     def _learn(self, **facts: Any) -> None:
         self.found.facts = dataclasses.replace(self.found.facts, **facts)
@@ -184,11 +187,15 @@ class _Asking:
         try:
             reply = await self._endpoint.post(path, body)
         except Refused as failure:
-            # some break at a field that they do not know
-            if failure.status in (400, 404, 405, 415, 422, 501) or (failure.status == 500 and self._talks):
+            # a field may be forbidden for this model, and some servers break at one that they do not know
+            if failure.status in (400, 404, 405, 415, 422, 501) or (failure.status in (403, 500) and self._talks):
                 self._refusal = failure
                 return None
             raise
+        except EngineError:  # an error inside a 200, or no JSON
+            if not self._talks:
+                raise
+            return None
         self._count(reply)
         return reply
 
@@ -198,13 +205,16 @@ class _Asking:
     async def basics(self) -> None:
         """How the cap is called, whether temperature may be set, and whether the cap and the usage can be believed."""
         answers: list[tuple[Facts, Any]] = []
-        for cap, plain in _WAYS:
+        for few, cap, plain in [(few, *way) for few in (_FEW, _MORE) for way in _WAYS]:
+            if answers and few == _MORE:
+                break
+            self._few, self._one = few, few if few == _MORE else 2
             self._learn(cap=cap, plain=plain)
-            reply = await self._ask(self._body(_FEW))
+            reply = await self._ask(self._body(few))
             if reply is None:
                 continue
             usage = _usage(reply)
-            self._learn(capped=usage is None or usage.completion <= _FEW)
+            self._learn(capped=usage is None or usage.completion <= few)
             answers.append((self.found.facts, reply))
             if self.found.facts.capped:
                 break
@@ -229,7 +239,9 @@ class _Asking:
     async def logprobs(self) -> None:
         """Logprobs of what was written, and of the likeliest tokens beside it."""
         for most in (20, 10, 5, 0):
-            told = _told(await self._ask(self._body(2, logprobs=True, **({"top_logprobs": most} if most else {}))))
+            told = _told(
+                await self._ask(self._body(self._one, logprobs=True, **({"top_logprobs": most} if most else {})))
+            )
             if told:
                 near = told[0].get("top_logprobs") or []
                 self._learn(logprobs=True, labels=most if len(near) > 1 else 0)
@@ -237,7 +249,7 @@ class _Asking:
 
     async def token_ids(self) -> None:
         """Ids of prompt and answer."""
-        reply = await self._ask(self._body(_FEW, return_token_ids=True))
+        reply = await self._ask(self._body(self._few, return_token_ids=True))
         choices = _choices(reply)
         if choices and choices[0].get("token_ids") and isinstance(reply, dict):
             prompt = reply.get("prompt_token_ids") or choices[0].get("prompt_token_ids") or []
@@ -248,14 +260,14 @@ class _Asking:
         """The same seed gives the same text, another one another text."""
         texts = []
         for seed in (11, 11, 12, 13):
-            choices = _choices(await self._ask(self._body(_FEW, 1.5, seed=seed)))
+            choices = _choices(await self._ask(self._body(self._few, 1.5, seed=seed)))
             texts.append(_text(choices[0]) if choices else None)
         self._learn(seed=None not in texts and texts[0] == texts[1] and len(set(texts)) > 1)
 
     async def several(self) -> None:
         """Several answers to one request, which are not one answer several times."""
         seeded = {"seed": 11} if self.found.facts.seed else {}
-        choices = _choices(await self._ask(self._body(_FEW, 1.5, n=3, **seeded)))
+        choices = _choices(await self._ask(self._body(self._few, 1.5, n=3, **seeded)))
         whole = sorted((choice.get("index") for choice in choices), key=str) == [0, 1, 2]
         if whole and seeded and len({_text(choice) for choice in choices}) == 1:
             self.found.notes.append("The answers to one request are all the same, so each is asked for alone.")
@@ -278,7 +290,7 @@ class _Asking:
             self.found.notes.append("It says too little to find out what it does with stop strings.")
             return
         for extra in ({"include_stop_str_in_output": True}, {}):
-            choices = _choices(await self._ask(self._body(_FEW, stop=[stop], **extra)))
+            choices = _choices(await self._ask(self._body(self._few, stop=[stop], **extra)))
             if not choices:
                 continue
             text, before = _text(choices[0]), said[: said.index(stop)]
@@ -310,7 +322,7 @@ class _Asking:
         start = " ".join(words[: len(words) // 2])
         messages = [*_SAY, {"role": "assistant", "content": start}]
         fields = {"continue_final_message": True, "add_generation_prompt": False, "messages": messages}
-        reply = await self._ask(self._body(_FEW, **fields))
+        reply = await self._ask(self._body(self._few, **fields))
         choices = _choices(reply)
         rest = self._greedy[len(start) :].strip()
         # a server that ignores it begins anew, or answers to the answer
@@ -319,7 +331,7 @@ class _Asking:
 
     async def stream(self) -> None:
         """Events, with the usage in the last one."""
-        body = self._body(_FEW, stream=True, stream_options={"include_usage": True})
+        body = self._body(self._few, stream=True, stream_options={"include_usage": True})
         pieces, usage = [], None
         self.found.requests += 1
         try:
@@ -335,7 +347,7 @@ class _Asking:
     async def cache(self) -> None:
         """A prompt that was read before is reported as cached."""
         for _ in range(2):
-            usage = _usage(await self._ask(self._body(1, messages=_LONG))) or Usage()
+            usage = _usage(await self._ask(self._body(self._one, messages=_LONG))) or Usage()
             self._long = usage.prompt
             self._learn(cached=usage.cached > 0)
 

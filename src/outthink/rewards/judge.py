@@ -80,16 +80,39 @@ async def verdicts(
 ) -> list[list[str]]:
     """The verdicts of `votes` written checks for each prompt, all of them one batch; some or all may be missing.
 
-    Where a prompt does not fit the judge's context the longest are left out, so that it does not cost the others.
-
     Args:
-        judged: the candidates that each prompt is about; the first one names the batch.
+        judged, votes: as for `written`.
         words: the two verdicts there are.
 
     Raises as `Model.sample`.
     """
+    drawn = await written(judge, problem, prompts, judged, votes)
+    found = [[verdict(sample.text, words) for sample in samples if sample.finish == "eos"] for samples in drawn]
+    return [[word for word in read if word is not None] for read in found]
+
+
+async def written(
+    judge: Model,
+    problem: Problem,
+    prompts: Sequence[str],
+    judged: Sequence[tuple[Candidate, ...]],
+    votes: int = 1,
+    *,
+    temperature: float | None = None,
+) -> list[list[Candidate]]:
+    """Up to `votes` texts for each prompt, all of them one batch.
+
+    Where a prompt does not fit the judge's context the longest are left out, so that it does not cost the others.
+
+    Args:
+        judged: the candidates that each prompt is about; the first one names the batch.
+        temperature: None: 0 for a single text, else 0.6.
+
+    Raises as `Model.sample`.
+    """
     lane = judge.lane(*judged[0][0].address)
-    temperature = _TEMPERATURE if votes > 1 else 0.0
+    if temperature is None:
+        temperature = _TEMPERATURE if votes > 1 else 0.0
     left = list(range(len(prompts)))
     while True:
         draws = [
@@ -109,10 +132,9 @@ async def verdicts(
             if len(left) == 1:
                 raise
             left.remove(max(left, key=lambda at: len(prompts[at])))
-    found: list[list[str]] = [[] for _ in prompts]
+    found: list[list[Candidate]] = [[] for _ in prompts]
     for at, samples in zip(left, drawn, strict=True):
-        read = [verdict(sample.text, words) for sample in samples if sample.finish == "eos"]
-        found[at] = [word for word in read if word is not None]
+        found[at] = samples
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outthink.answers import read
-from outthink.errors import EngineError
+from outthink.errors import EngineError, MissingResource
 from outthink.executor import Executor
 from outthink.rewards import Path
 from outthink.together import together
@@ -25,7 +25,9 @@ class PublicTests:
 
     async def score(self, problem: Problem, paths: Sequence[Path], *, sandbox: Executor) -> list[float | None]:
         """One score per path; costs one program, and one more for each test where it does not pass them all."""
-        if problem.answer != "code" or not problem.code.tests:
+        if problem.answer != "code":
+            raise MissingResource("The scorer tests runs code, and the answers of this problem are none.")
+        if not problem.code.tests:
             return [None] * len(paths)
         return await together(*(_share(problem, path, sandbox) for path in paths))
 

@@ -12,9 +12,15 @@ from outthink.types import Candidate, Problem
 Chosen = tuple[Candidate | None, float]
 
 
+def pick(samples: Sequence[Candidate], choice: Choice) -> Chosen:
+    """The sample that a rule chose."""
+    index = int(choice.index)
+    return (samples[index] if index >= 0 else None), float(choice.share)
+
+
 def by_majority(samples: Sequence[Candidate]) -> Chosen:
     """The most frequent answer."""
-    return _pick(samples, majority(codes([s.key for s in samples]), lengths=[s.tokens for s in samples]))
+    return pick(samples, majority(codes([s.key for s in samples]), lengths=[s.tokens for s in samples]))
 
 
 def by_weighted_vote(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
@@ -22,7 +28,7 @@ def by_weighted_vote(samples: Sequence[Candidate], scores: Sequence[float | None
     if _unscored(samples, scores):
         return by_majority(samples)
     lengths = [sample.tokens for sample in samples]
-    return _pick(samples, weighted_vote(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
+    return pick(samples, weighted_vote(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
 
 
 def by_best(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
@@ -30,7 +36,7 @@ def by_best(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Cho
     if _unscored(samples, scores):
         return by_majority(samples)
     lengths = [sample.tokens for sample in samples]
-    return _pick(samples, best_of(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
+    return pick(samples, best_of(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
 
 
 async def sample_scores(
@@ -64,8 +70,3 @@ def need_scorer(verifier: Scores | None, prm: Scores | None) -> None:
 
 def _unscored(samples: Sequence[Candidate], scores: Sequence[float | None]) -> bool:
     return all(score is None for sample, score in zip(samples, scores, strict=True) if sample.key is not None)
-
-
-def _pick(samples: Sequence[Candidate], choice: Choice) -> Chosen:
-    index = int(choice.index)
-    return (samples[index] if index >= 0 else None), float(choice.share)

@@ -45,5 +45,6 @@ def docstring_tests(source: str, function: str) -> tuple[str, ...]:
             with contextlib.suppress(SyntaxError):
                 ast.parse(shown.want.strip(), mode="eval")
                 ast.parse(shown.source.strip(), mode="eval")
-                tests.append(f"assert {shown.source.strip()} == {shown.want.strip()}")
+                # in brackets, because either may hold a comment or a comparison
+                tests.append(f"assert (\n{shown.source.strip()}\n) == (\n{shown.want.strip()}\n)")
     return tuple(tests)

@@ -8,6 +8,7 @@ that it grades by), and that one is the public test.
 from __future__ import annotations
 
 import ast
+import builtins
 from typing import Any
 
 from outthink.errors import UsageError
@@ -44,7 +45,7 @@ def _called(test: str) -> str:
         calls = [node.func.id for node in ast.walk(ast.parse(test)) if _by_name(node)]  # type: ignore[attr-defined]
     except SyntaxError:
         return ""
-    return next((name for name in calls if name not in ("set", "sorted", "len", "tuple", "list", "str", "round")), "")
+    return next((name for name in calls if not hasattr(builtins, name)), "")
 
 
 def _by_name(node: ast.AST) -> bool:

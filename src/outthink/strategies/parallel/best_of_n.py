@@ -60,4 +60,4 @@ class BestOfN:
     def replay(self, drawn: Drawn) -> Replayed:
         """The same choice from recorded scores."""
         assert drawn.scores is not None
-        return Replayed.of_all(best_of(drawn.keys, drawn.scores, lengths=drawn.tokens), drawn)
+        return Replayed.of_all(best_of(drawn.keys, drawn.scores, lengths=drawn.lengths), drawn)

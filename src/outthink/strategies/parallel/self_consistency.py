@@ -37,4 +37,4 @@ class SelfConsistency:
 
     def replay(self, drawn: Drawn) -> Replayed:
         """The same vote on recorded answers."""
-        return Replayed.of_all(majority(drawn.keys, lengths=drawn.tokens), drawn)
+        return Replayed.of_all(majority(drawn.keys, lengths=drawn.lengths), drawn)

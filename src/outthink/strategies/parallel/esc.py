@@ -1,0 +1,111 @@
+"""Early-stopping self-consistency: sample window by window until one window is unanimous, and return its answer.
+
+Source: Li et al., Escape Sky-high Cost: Early-stopping Self-Consistency for Multi-step Reasoning (2024); the authors'
+code read, not the paper. Differs: where the window does not divide n, the rest is drawn too and votes, but cannot stop;
+a window with a failed or unreadable sample is not unanimous.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from outthink.errors import BudgetExhausted, EngineError
+from outthink.model import Model
+from outthink.selection import Choice, Drawn, Replayed, majority
+from outthink.strategies import Report
+from outthink.strategies.choosing import by_majority
+from outthink.types import Candidate, Problem
+
+
+def expected_samples(shares: ArrayLike, window: int, n: int) -> NDArray[np.float64]:
+    """E[samples] (...) where a model gives its answers (..., k) with these probabilities.
+
+    With q = sum_j p_j^w, the chance that a window is unanimous, and m = n / w windows it is
+    w (sum_{i=0}^{m-2} (i + 1) q (1 - q)^i + m (1 - q)^{m-1}) = w sum_{i=0}^{m-1} (1 - q)^i.
+    """
+    p = np.asarray(shares, float)
+    if not ((p >= 0).all() and (p.sum(-1) <= 1 + 1e-9).all()):
+        raise ValueError("the shares of the answers must be at least 0, and at most 1 together")
+    q = (p**window).sum(-1)
+    whole, rest = divmod(n, window)
+    going = (1 - q)[..., None] ** np.arange(whole + 1)  # P(no window of the first i was unanimous)
+    return np.asarray(window * going[..., :whole].sum(-1) + rest * going[..., whole])
+
+
+def early_stopping(
+    keys: ArrayLike, window: int = 5, *, lengths: ArrayLike | None = None
+) -> tuple[Choice, NDArray[np.intp]]:
+    """The choice of ESC among the samples (..., n), and how many of them it draws.
+
+    It is the first sample of the first unanimous window, else the majority of all.
+    """
+    keys = np.asarray(keys, np.intp)
+    n = keys.shape[-1]
+    everything = majority(keys, lengths=lengths)
+    index, share = everything.index.copy(), everything.share.copy()
+    drawn = np.full(keys.shape[:-1], n, dtype=np.intp)
+    going = np.ones(keys.shape[:-1], dtype=bool)
+    for start in range(0, n - window + 1, window):
+        ours = keys[..., start : start + window]
+        unanimous = going & (ours >= 0).all(-1) & (ours == ours[..., :1]).all(-1)
+        inside = (np.arange(n) >= start) & (np.arange(n) < start + window)
+        winner = majority(np.where(inside, keys, -1), lengths=lengths)
+        index = np.where(unanimous, winner.index, index)
+        share = np.where(unanimous, winner.share, share)
+        drawn = np.where(unanimous, start + window, drawn)
+        going &= ~unanimous
+    return Choice(index, share), drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopping:
+    """Windows of w samples until one is unanimous; otherwise the majority of all n.
+
+    Args:
+        n: most samples (L); at least 1.
+        w: samples of a window, drawn at once; 1 is the first readable sample, more than n is self-consistency.
+    """
+
+    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys"})
+
+    n: int = 40
+    w: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("n", "w"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
+        """One batch a window; the majority of all so far is reported in between."""
+        draws = model.draws(problem)
+        seen: list[Candidate] = []
+        failure: EngineError | None = None
+        for start in range(0, self.n, self.w):
+            size = min(self.w, self.n - start)
+            try:
+                ours = await draws.draw(size)
+            except BudgetExhausted:
+                if not seen:
+                    raise
+                return
+            except EngineError as cause:  # all of this window; the next one may come back
+                failure = cause
+                continue
+            seen += ours
+            unanimous = len(ours) == self.w and len({one.key for one in ours}) == 1 and ours[0].key is not None
+            chosen, share = by_majority(ours if unanimous else seen)
+            report(seen, chosen=chosen, confidence=share)
+            if unanimous:
+                return
+        if failure is not None and not seen:
+            raise failure
+
+    def replay(self, drawn: Drawn) -> Replayed:
+        """The same windows of recorded answers."""
+        choice, used = early_stopping(drawn.keys, self.w, lengths=drawn.lengths)
+        return Replayed.of_prefix(choice, used)

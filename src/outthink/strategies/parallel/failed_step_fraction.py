@@ -1,0 +1,121 @@
+"""Failed-step fraction: a judge draws each trace as a graph, and that with the fewest abandoned ones wins.
+
+Source: What Characterizes Effective Reasoning? Revisiting Length, Review, and Structure of CoT; abstract, an analysis
+and reviews of it were read, its prompts were not. Differs: the prompt is ours and does not show the question; a graph
+that is not one trace with one end is asked for again and then left out; a missing fraction ranks last; nothing is
+asked where all answers are equal.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from outthink.model import Model, Models
+from outthink.rewards.judge import written
+from outthink.strategies import Report
+from outthink.strategies.choosing import by_best, by_majority
+from outthink.types import Problem
+
+_PROMPT = (
+    "Here is somebody's reasoning:\n\n{trace}\n\n"
+    "Draw it as a directed graph of its steps in Graphviz DOT. Number the steps 1, 2, 3 and so on in the order of the "
+    "text. For every step write one line\n"
+    'NUMBER [label="what it does, in a few words", status=STATUS]\n'
+    "and for every step but the first one line with the step that it continues or branches off from\n"
+    "NUMBER -> NUMBER\n"
+    "STATUS is final for the one step that gives the final answer, failed for every step of a branch that was "
+    "abandoned before it, and ok for all others. Do not judge whether the reasoning is right, only what was abandoned. "
+    "Reply with one digraph and nothing else."
+)
+_LABEL = re.compile(r'label\s*=\s*"(?:[^"\\\n]|\\.)*"', re.IGNORECASE)
+_STEP = r'"?[A-Za-z_]*(?:\d{1,6})"?'
+_EDGES = re.compile(rf"{_STEP}(?:\s*->\s*{_STEP})+(?:\s*\[[^\]]*\])?")
+_NODE = re.compile(r'(\d{1,6})"?\s*\[([^\]]*)\]')
+_STATUS = re.compile(r'status\s*=\s*"?(\w+)', re.IGNORECASE)
+_STATUSES = {"ok", "failed", "final"}
+
+
+def failed_step_fraction(graph: str) -> float | None:
+    """Failed steps / all steps of a graph in DOT, in [0, 1); None where it is not the graph of one trace.
+
+    That graph has at least two steps, each with a status; every step but the first continues an earlier one (edges
+    back to an earlier step, or to itself, are dropped); exactly one step is final, and steps that did not fail lead
+    from the first one to it.
+    """
+    text = _LABEL.sub("", graph.rpartition("</think>")[2])
+    steps = {int(number): _STATUS.findall(inside) for number, inside in _NODE.findall(_EDGES.sub("", text))}
+    status = {number: found[-1].lower() for number, found in steps.items() if found}
+    if len(steps) < 2 or len(status) < len(steps) or not set(status.values()) <= _STATUSES:
+        return None
+    before: dict[int, set[int]] = {number: set() for number in steps}
+    for chain in _EDGES.findall(text):
+        numbers = [int(number) for number in re.findall(r"\d+", chain.partition("[")[0])]
+        for start, end in pairwise(numbers):
+            if start not in steps or end not in steps:
+                return None
+            if start < end:
+                before[end].add(start)
+    ends = [number for number in steps if status[number] == "final"]
+    first = min(steps)
+    if len(ends) != 1 or any(not before[number] for number in steps if number != first):
+        return None
+    led = {first} if status[first] != "failed" else set()
+    for number in sorted(steps):
+        if status[number] != "failed" and before[number] & led:
+            led.add(number)
+    if ends[0] not in led:
+        return None
+    return list(status.values()).count("failed") / len(steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedStepFraction:
+    """The sample with the lowest failed-step fraction, by the model in the role "judge", else by the main model.
+
+    Args:
+        n: samples drawn; at least 1. The paper uses 64.
+        retries: how often a graph that cannot be read is asked for again.
+    """
+
+    n: int = 8
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, not {self.n}")
+        if self.retries < 0:
+            raise ValueError(f"retries must be at least 0, not {self.retries}")
+
+    async def run(self, problem: Problem, report: Report, *, model: Model, models: Models) -> None:
+        """The majority is reported first, then the best of the graphs so far; scores are 1 - the fraction."""
+        samples = await model.sample(problem, self.n)
+        chosen, share = by_majority(samples)
+        report(samples, chosen=chosen, confidence=share)
+        valid = [sample for sample in samples if sample.key is not None]
+        if len({sample.key for sample in valid}) < 2:
+            return
+        # equal texts have one graph
+        shown = {sample.text: sample for sample in reversed(valid)}
+        asked = [sample for sample in valid if shown[sample.text] is sample]
+        fractions: dict[str, float] = {}
+        judge = models.role("judge")
+        for attempt in range(1 + self.retries):
+            left = [sample for sample in asked if sample.text not in fractions]
+            if not left:
+                return
+            graphs = await written(
+                judge,
+                problem,
+                [_PROMPT.format(trace=sample.text) for sample in left],
+                [(sample,) for sample in left],
+                temperature=judge.sampling.temperature if attempt else 0.0,  # 0 would say the same again
+            )
+            for sample, (graph, *_) in ((s, drawn) for s, drawn in zip(left, graphs, strict=True) if drawn):
+                fraction = failed_step_fraction(graph.text) if graph.finish == "eos" else None
+                if fraction is not None:
+                    fractions[sample.text] = fraction
+            scores = [1 - fractions[sample.text] if sample.text in fractions else None for sample in samples]
+            chosen, share = by_best(samples, scores)
+            report(samples, chosen=chosen, scores=scores, confidence=share)

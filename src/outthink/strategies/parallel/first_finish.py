@@ -1,0 +1,138 @@
+"""First finish search: start n samples, return the first one that ends, and cancel the others.
+
+Source: First Finish Search: Efficient Test-Time Scaling in Large Language Models (2025); the abstract, public summaries
+and, for the form with k, a study that follows it up read, not the paper. Differs: what ends without a readable answer
+is waited past; ends at the same moment go to the earlier sample.
+
+Meant for models that think long, where short finished thoughts are right more often than long ones. Which sample ends
+first is a matter of the back end's speed and load: alone among the methods here, this one depends on arrival.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from outthink.model import Model
+from outthink.selection import Choice, Drawn, Replayed, majority
+from outthink.strategies import Report
+from outthink.strategies.choosing import by_majority
+from outthink.strategies.flight import flight
+from outthink.types import Candidate, Problem
+
+Floats = NDArray[np.float64]
+
+
+def shortest(tokens: ArrayLike, valid: ArrayLike, k: int = 1, *, longest: bool = False) -> NDArray[np.bool_]:
+    """Which samples (..., n) are the k shortest valid ones, the earlier of equals first; all where there are fewer.
+
+    Args:
+        valid: (..., n) ended by itself with a readable answer; what was cut off is not finished, so never short.
+        longest: the k longest instead, the control of this method.
+    """
+    tokens, valid = np.broadcast_arrays(np.asarray(tokens, float), np.asarray(valid, bool))
+    order = np.argsort(np.where(valid, -tokens if longest else tokens, np.inf), axis=-1, kind="stable")
+    rank = np.argsort(order, axis=-1, kind="stable")
+    return np.asarray((rank < k) & valid)
+
+
+def first_finished(keys: ArrayLike, tokens: ArrayLike, k: int = 1, *, longest: bool = False) -> Choice:
+    """The majority of the k shortest of keys (..., n), -1 being unfinished or unreadable, with lengths in tokens.
+
+    It is what the method would have chosen among stored samples if all were written equally fast.
+    """
+    keys = np.asarray(keys, np.intp)
+    return majority(np.where(shortest(tokens, keys >= 0, k, longest=longest), keys, -1), lengths=tokens)
+
+
+def tokens_written(keys: ArrayLike, tokens: ArrayLike, k: int = 1) -> tuple[Floats, Floats]:
+    """Tokens one after the other, and in all (...), until the k-th of n samples side by side has ended.
+
+    Every lane writes until then, so n lanes can cost more in all than one sample. Where fewer than k end validly, all
+    lanes run to their ends.
+    """
+    keys, tokens = np.broadcast_arrays(np.asarray(keys, np.intp), np.asarray(tokens, float))
+    valid = keys >= 0
+    last = np.where(shortest(tokens, valid, k), tokens, 0.0).max(-1)
+    sequential = np.where(valid.sum(-1) >= k, last, tokens.max(-1))
+    return sequential, np.minimum(tokens, sequential[..., None]).sum(-1)
+
+
+def right_given_length(
+    length: ArrayLike, *, right: tuple[float, float], wrong: tuple[float, float], accuracy: float
+) -> Floats:
+    """P(correct | length) where right and wrong answers have normal lengths of these (mean, standard deviation).
+
+    It falls with the length where right answers are shorter and both spread alike; only then is this method of use.
+    With a wider spread of the wrong ones, the very shortest answers are wrong again.
+    """
+    for mean, spread in (right, wrong):
+        if not (math.isfinite(mean) and 0 < spread < math.inf):
+            raise ValueError("lengths need a finite mean and a standard deviation above 0")
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"accuracy must be from 0 to 1, not {accuracy}")
+    if accuracy in (0, 1):
+        return np.full(np.shape(length), float(accuracy))
+    x = np.asarray(length, float)
+    # log densities, since far out both densities are 0
+    gap = _log_normal(x, *wrong) - _log_normal(x, *right) + math.log1p(-accuracy) - math.log(accuracy)
+    return np.asarray(np.exp(-np.logaddexp(0.0, gap)))
+
+
+def expected_shortest(mean: float, spread: float, n: int) -> float:
+    """E[length of the shortest of n] where lengths are normal, by numerical integration.
+
+    The asymptote mean - spread sqrt(2 ln n) is far too low for the n used here.
+    """
+    from scipy.special import log_ndtr  # here, because scipy is slow to import
+
+    z, step = np.linspace(-12.0, 12.0, 20_001, retstep=True)
+    density = n * np.exp((n - 1) * log_ndtr(-z) - z**2 / 2) / math.sqrt(2 * math.pi)
+    return mean + spread * float((z * density).sum() * step)
+
+
+def _log_normal(x: Floats, mean: float, spread: float) -> Floats:
+    return np.asarray(-(((x - mean) / spread) ** 2) / 2 - math.log(spread))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstFinish:
+    """The first of n samples side by side that ends with a readable answer; or the majority of the first k.
+
+    Args:
+        n: samples started; at least 1. Try 2, 4 and 8: more selects ever shorter, in the end degenerate ones.
+        k: ends that are waited for (FFS-k@n), from 1 to n; n is self-consistency.
+    """
+
+    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens"})
+
+    n: int = 4
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, not {self.n}")
+        if not 1 <= self.k <= self.n:
+            raise ValueError(f"k must be from 1 to n ({self.n}), not {self.k}")
+
+    async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
+        """A vote at every end. What is still being written after the k-th is cancelled, and charged."""
+        ended: list[Candidate] = []
+        async with flight(model.draws(problem), self.n, self.n) as flying:
+            while (sample := await flying.first()) is not None:
+                ended = sorted([*ended, sample], key=lambda one: one.address)
+                finished = [one for one in ended if one.key is not None]
+                chosen, share = by_majority(finished)
+                report(ended, chosen=chosen, confidence=share)
+                if len(finished) == self.k:
+                    return
+
+    def replay(self, drawn: Drawn) -> Replayed:
+        """The same choice where all samples are written side by side, one token of each at a time."""
+        keys = np.where(drawn.complete, drawn.keys, -1)
+        choice = first_finished(keys, drawn.tokens, self.k)
+        return Replayed.of_all(choice, drawn, tokens=tokens_written(keys, drawn.tokens, self.k)[1])
