@@ -14,6 +14,7 @@ from outthink.laws.imperfect import (
     acceptance,
     accepted_accuracy,
     accepted_now,
+    accepted_share,
     best_attempts,
     calibrate,
     ceiling,
@@ -214,3 +215,10 @@ def test_a_calibration_keeps_what_one_attempt_earns() -> None:
 def test_what_is_no_probability_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         utility(1, **({"rates": [0.5]} | wrong))
+
+
+def test_the_share_of_right_samples_among_the_accepted() -> None:
+    right = [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    passed = [[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
+    assert accepted_share(right, passed).tolist() == [0.5, 0.0, 0.0]
+    assert accepted_share(right, right).tolist() == [1.0, 1.0, 0.0]  # a perfect verifier reaches coverage

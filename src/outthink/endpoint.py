@@ -230,7 +230,8 @@ class Endpoint:
         except (aiohttp.ClientSSLError, aiohttp.ClientHttpProxyError) as failure:
             raise Refused(f"{self.url} cannot be reached safely ({self.clean(failure)}).") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as failure:
-            raise _Again(f"{self.url} cannot be reached ({self.clean(failure)}); is the server running?") from None
+            why = self.clean(getattr(failure, "strerror", None) or failure)
+            raise _Again(f"{self.url} cannot be reached ({why}); is the server running?") from None
         except TimeoutError:
             raise self._silent() from None
         except aiohttp.ClientError as failure:

@@ -24,6 +24,7 @@ from outthink.bench.report import markdown_table, mean_and_interval, text_table
 from outthink.driver import make_strategy
 from outthink.errors import UnknownName, UsageError
 from outthink.laws.coverage import pass_at_k
+from outthink.laws.imperfect import accepted_share
 from outthink.selection import Drawn, Replayed, codes
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind
@@ -289,6 +290,8 @@ class Report:
     curves: Mapping[str, Curve]
     dense: Curve | None
     """The baseline at every n, to compare at equal tokens; None where the pool has no tokens."""
+    ceiling: tuple[str, NDArray[np.float64]] | None = None
+    """The verifier, and for each problem the share of right samples among those that it scores at least one half."""
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
@@ -332,6 +335,13 @@ class Report:
         """Each strategy against the baseline: at its largest n, and where tokens are known at equal tokens."""
         baseline, *others = [name for name in self.curves if name != "coverage"]
         found = []
+        if self.ceiling is not None:
+            verifier, shares = self.ceiling
+            mean, low, high = mean_and_interval(shares.tolist())
+            found.append(
+                f"Sampling until {verifier} gives at least 0.5 reaches at most {100 * mean:.1f}% "
+                f"({100 * low:.1f}% to {100 * high:.1f}%, 95%), whatever the number of attempts."
+            )
         for name in others:
             n = max(self.curves[name])
             at, base = self.curves[name][n], self.curves[baseline].get(n)
@@ -390,7 +400,19 @@ def replay_pool(
     if len(made) > 1 and all(problem.tokens is not None for problem in pool.problems):
         every = range(1, pool.samples + 1)
         dense = curve(first, pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
-    return Report(pool=pool, curves=curves, dense=dense)
+    return Report(pool=pool, curves=curves, dense=dense, ceiling=_ceiling(pool, verifier))
+
+
+def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.float64]] | None:
+    """What resampling with the verifier cannot exceed; None where its scores are no probabilities."""
+    if verifier is None:
+        return None
+    scores = [_mean(problem.scores[verifier]) for problem in pool.problems]
+    known = np.concatenate(scores)
+    if not np.all((known[~np.isnan(known)] >= 0) & (known[~np.isnan(known)] <= 1)):
+        return None
+    pairs = zip(pool.problems, scores, strict=True)
+    return verifier, np.array([accepted_share(problem.correct, of >= 0.5) for problem, of in pairs])
 
 
 def _plain(n: int, at: At) -> dict[str, Any]:

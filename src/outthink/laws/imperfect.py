@@ -235,3 +235,13 @@ def _probabilities(values: ArrayLike, name: str) -> Floats:
     if not ((found >= 0) & (found <= 1)).all():
         raise ValueError(f"{name} must be from 0 to 1")
     return found
+
+
+def accepted_share(right: ArrayLike, passed: ArrayLike) -> Floats:
+    """q (...) of each problem from its samples (..., n): the share of right ones among those that pass; 0 if none does.
+
+    Its mean over problems estimates what resampling without a limit reaches (see `ceiling`).
+    """
+    truth, verdict = np.broadcast_arrays(np.asarray(right, bool), np.asarray(passed, bool))
+    accepted = verdict.sum(-1)
+    return np.asarray(np.divide((truth & verdict).sum(-1), accepted, out=np.zeros(accepted.shape), where=accepted > 0))

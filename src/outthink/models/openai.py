@@ -191,8 +191,8 @@ class OpenAIEngine:
         finally:  # when it is cancelled, too: what had ended by then is kept
             if not sending.open:
                 usage, failure = Usage(), failure or Refused("It was cancelled before it was sent.")
-            elif usage is not None and usage.completion < sum(written.tokens for written in writing):
-                usage = None  # less than what was seen is not believed
+            elif usage is not None and usage.completion < sum(written.tokens for written in writing if written.counted):
+                usage = None  # less than what was seen, token by token, is not believed
             progress.attempts = max(progress.attempts, sending.attempts)
             self._settle(request, progress, bound, writing, usage, failure)
 

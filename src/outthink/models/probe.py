@@ -69,11 +69,12 @@ async def probe_and_remember(url: str, *, patience: Patience | None = None) -> P
 
 
 async def _found(url: str, patience: Patience | None, fresh: bool) -> tuple[Endpoint, Facts]:
-    endpoint, model = _parts(url, patience)
+    asked, model = _parts(url, patience)
+    endpoint = Endpoint(url.partition("#")[0], patience=patience)
     try:
-        name, context = await _model(endpoint, model)  # a server may have another model than last time
+        name, context = await _model(asked, model)  # a server may have another model than last time
     finally:
-        await endpoint.close()
+        await asked.close()
     facts = None if fresh else _remembered(_file(endpoint.url, name))
     if facts is not None:
         return endpoint, dataclasses.replace(facts, context=context)
@@ -90,8 +91,9 @@ async def _found(url: str, patience: Patience | None, fresh: bool) -> tuple[Endp
 
 
 def _parts(url: str, patience: Patience | None) -> tuple[Endpoint, str]:
+    """The endpoint to ask, with less patience than one that works: somebody waits to hear of a wrong address."""
     address, _, model = url.partition("#")
-    return Endpoint(address, patience=patience), unquote(model)
+    return Endpoint(address, patience=patience or Patience(attempts=3)), unquote(model)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from outthink.cost import charge
 from outthink.endpoint import Endpoint, Patience, Sending
@@ -54,7 +55,8 @@ class RemoteScorer:
     """
 
     def __init__(self, url: str, *, process: bool = False, patience: Patience | None = None) -> None:
-        address, _, self._model = url.partition("#")
+        address, _, model = url.partition("#")
+        self._model = unquote(model)
         if "?" in address:
             raise UsageError(
                 "The address of a scorer takes no options after a '?': name the model after a '#', and put a key into "
