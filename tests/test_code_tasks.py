@@ -21,6 +21,7 @@ from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.tasks import Example, grade, load
 from outthink.tasks.humaneval import docstring_tests
 from outthink.tasks.mbpp import _called
+from tests.sandboxed import needs_sandbox
 
 DATA = Path(os.environ.get("OUTTHINK_DATA", "the folder of benchmark files is not named"))
 
@@ -54,17 +55,6 @@ MBPP = {
     "test_list": ["assert twice(one) == 2", "assert twice(Box(3)) == 6"],
     "challenge_test_list": ["assert twice(Box(0)) == 0"],
 }
-
-
-def missing() -> str | None:
-    try:
-        Sandbox()
-    except MissingResource as cause:
-        return str(cause)
-    return None
-
-
-needs_sandbox = pytest.mark.skipif(missing() is not None and not os.environ.get("CI"), reason="there is no sandbox")
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
@@ -15,24 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from outthink.driver import make_strategy, solve_async
-from outthink.errors import MissingResource, UsageError
+from outthink.errors import UsageError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.sandbox import Limits, Sandbox
 from outthink.selection import majority
 from outthink.strategies.parallel.codet import consensus_choice, consensus_scores, consensus_sets, written_tests
 from outthink.types import Budget, Code, Message, Problem, Sampling, Trace
-
-
-def missing() -> str | None:
-    try:
-        Sandbox()
-    except MissingResource as cause:
-        return str(cause)
-    return None
-
-
-needs_sandbox = pytest.mark.skipif(missing() is not None and not os.environ.get("CI"), reason="there is no sandbox")
+from tests.sandboxed import needs_sandbox
 
 # ---------------------------------------------------------------- reading tests
 

@@ -72,7 +72,7 @@ class PoolData:
         return min(len(problem.correct) for problem in self.problems)
 
 
-def read_pool(path: Path, *, answer: AnswerKind = "text", reader: Reader | None = None) -> PoolData:
+def read_pool(path: Path, *, answer: AnswerKind = "text") -> PoolData:
     """The pool at `path` (.jsonl or .jsonl.gz).
 
     Args:
@@ -83,29 +83,27 @@ def read_pool(path: Path, *, answer: AnswerKind = "text", reader: Reader | None 
     rows: list[tuple[int, dict[str, Any]]] = list(jsonl.read(path))
     if not rows:
         raise UsageError(f"{path} holds no samples.")
-    own = reader or Reader()
-
-    async def keyed() -> list[list[str | None]]:
-        try:
-            return [
-                [await _key(sample, answer, own) for sample in _samples(row, where(number))] for number, row in rows
-            ]
-        finally:
-            if reader is None:
-                await own.close()
 
     def where(number: int) -> str:
         return f"Line {number} of {path}"
 
+    drawn = [_samples(row, where(number)) for number, row in rows]
+
+    async def keyed() -> list[list[str | None]]:
+        reader = Reader()
+        try:
+            return [[await _key(sample, answer, reader) for sample in samples] for samples in drawn]
+        finally:
+            await reader.close()
+
     keys = asyncio.run(keyed())
     seen: set[str] = set()
     problems, kinds = [], set()
-    for (number, row), of in zip(rows, keys, strict=True):
+    for (number, row), samples, of in zip(rows, drawn, keys, strict=True):
         name = row.get("id")
         if not isinstance(name, str) or name in seen:
             raise UsageError(f"{where(number)} has no id of its own.")
         seen.add(name)
-        samples = _samples(row, where(number))
         kinds.add("sequence" if "steps" in row else _kind(samples))
         try:
             problems.append(_recorded(name, row, samples, of))

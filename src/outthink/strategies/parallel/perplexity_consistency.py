@@ -7,7 +7,7 @@ majority; ties have the order of `selection`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -74,7 +74,7 @@ class PerplexityConsistency:
         """One batch, one vote."""
         samples = await model.sample(problem, self.n, logprobs=True)
         scores = [mean_logprob(sample) for sample in samples]
-        chosen, share = _chosen(samples, scores)
+        chosen, share = by_paths(perplexity_vote, samples, scores)
         report(samples, chosen=chosen, scores=scores, confidence=share)
 
     def replay(self, drawn: Drawn) -> Replayed:
@@ -85,8 +85,9 @@ class PerplexityConsistency:
         )
 
 
-def _chosen(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
-    vote = perplexity_vote(
+def by_paths(rule: Callable[..., Choice], samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
+    """`perplexity_vote`, or a rule with its arguments, applied to candidates."""
+    vote = rule(
         codes([sample.key for sample in samples]),
         numbers(scores),
         paths=codes([sample.text for sample in samples]),

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.model import Model
-from outthink.selection import Choice, Drawn, Replayed, codes, numbers
+from outthink.selection import Choice, Drawn, Replayed
 from outthink.strategies import Report
-from outthink.strategies.choosing import pick
 from outthink.strategies.parallel.likelihood import mean_logprob
-from outthink.strategies.parallel.perplexity_consistency import perplexity_vote
+from outthink.strategies.parallel.perplexity_consistency import by_paths, perplexity_vote
 from outthink.types import Problem
 
 _START = (0.5, 1.0, 1.0, 1.5, 2.0)  # weight of the first component, then shape k and scale l of both
@@ -128,13 +127,7 @@ class RPC:
         """One batch, one fit, one vote."""
         samples = await model.sample(problem, self.n, logprobs=True)
         scores = [mean_logprob(sample) for sample in samples]
-        vote = rpc_vote(
-            codes([sample.key for sample in samples]),
-            numbers(scores),
-            paths=codes([sample.text for sample in samples]),
-            lengths=[sample.tokens for sample in samples],
-        )
-        chosen, share = pick(samples, vote)
+        chosen, share = by_paths(rpc_vote, samples, scores)
         report(samples, chosen=chosen, scores=scores, confidence=share)
 
     def replay(self, drawn: Drawn) -> Replayed:
