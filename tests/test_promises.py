@@ -34,7 +34,7 @@ from outthink.model import Draw
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, Shape
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.parallel.self_consistency import SelfConsistency
-from outthink.strategies.search.loop import Lanes, Rounds, search
+from outthink.strategies.search.loop import Lanes, Level, Rounds, search
 from outthink.tasks import Example
 from outthink.types import Budget, Call, Candidate, Message, Problem, Sampling, Trace, Usage
 from tests.toys import coin, problem
@@ -550,13 +550,13 @@ def test_a_lane_cannot_be_taken_for_another() -> None:
 
 
 def test_lanes_with_a_judge_do_not_depend_on_what_finishes_first() -> None:
-    def counts(rewards: Any, width: int) -> Any:
-        return np.array([width] + [0] * (len(rewards) - 1))
+    def favourite(level: Level) -> Any:
+        return np.array([level.width] + [0] * (len(level.nodes) - 1))
 
     @dataclass(frozen=True, kw_only=True)
     class Three:
         async def run(self, problem: Problem, report: Any, *, model: Any, prm: Any, rng: Any) -> None:
-            lanes = Lanes([Rounds(counts, 2, max_rounds=4) for _ in range(3)])
+            lanes = Lanes([Rounds(favourite, 2, max_rounds=4) for _ in range(3)])
             await search(lanes, problem, report, model=model, prm=prm, rng=rng, max_step_tokens=50, delimiter="\n\n")
 
     def reply(request: Request, child: int, rng: np.random.Generator) -> str | Completion:

@@ -19,13 +19,24 @@ from outthink.errors import EngineError, NothingCameBack
 from outthink.model import Model
 from outthink.models.engine import Completion, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.resampling import sequential_ceil
 from outthink.rewards import Path, Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.a_star import AStar, OpenStates, path_costs
-from outthink.strategies.search.loop import Expand, Failed, Grown, Lanes, Node, Policy, Pull, Rounds, View, search
+from outthink.strategies.search.loop import (
+    Expand,
+    Failed,
+    Grown,
+    Lanes,
+    Level,
+    Node,
+    Policy,
+    Pull,
+    Rounds,
+    View,
+    search,
+)
 from outthink.strategies.search.rebase import Rebase
 from outthink.types import Candidate, Problem, Sampling, Trace
 from tests.toys import problem
@@ -143,7 +154,7 @@ def node(
 
 
 def balanced(width: int, temperature: float = 0.2, *, max_rounds: int = 25) -> Rounds:
-    return Rounds(partial(sequential_ceil, temperature=temperature), width, max_rounds=max_rounds)
+    return Rounds(Rebase(balance=temperature).allot, width, max_rounds=max_rounds)
 
 
 def test_children_follow_the_rewards_of_open_paths_and_finished_ones_take_their_place_along() -> None:
@@ -213,8 +224,8 @@ def test_without_balance_it_is_independent_sampling(seed: int) -> None:
     assert sorted(texts(searched)) == sorted(texts(sampled))
     assert len(set(texts(searched))) == 8
 
-    def one_each(scores: NDArray[np.float64], width: int) -> Counts:
-        return np.ones(len(scores), dtype=np.int64)
+    def one_each(level: Level) -> Counts:
+        return np.ones(len(level.nodes), dtype=np.int64)
 
     assert decided(searched) == decided(
         solved(Driven(policy=lambda: Rounds(one_each, 8, max_rounds=25)), chain, seed=seed)
@@ -522,7 +533,7 @@ def test_there_is_one_event_for_every_child() -> None:
             seen.append(events)
             return super().grow(view, events)
 
-    policy = partial(Recorded, partial(sequential_ceil, temperature=0.2), 10, max_rounds=25)
+    policy = partial(Recorded, Rebase(balance=0.2).allot, 10, max_rounds=25)
     for options in ({}, {"budget": "150-tokens", "sampling": Sampling(max_tokens=100)}):
         seen.clear()
         trace = solved(Driven(policy=policy), flaky(steps, 0.3), seed=2, **options)

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from outthink.answers import Reader
 from outthink.cost import charge
+from outthink.embedding import Embedder, Hashing
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
@@ -186,6 +187,7 @@ async def solve_async(
             "models": Models(engines, run),
             "meter": meter,
             "rng": Rng(seed, problem.id),
+            "embedder": Embedder(Hashing(), meter),
             **(resources or {}),
         }
         if "sandbox" not in available and _needs("sandbox", strategy, *scorers.values()):

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UnknownName, UsageError
 from outthink.meter import Meter
 from outthink.names import load, make
+from outthink.steps import split_steps
 from outthink.together import together
 from outthink.types import Address, Candidate, Problem, path
 
@@ -118,9 +119,7 @@ class Scores:
 
 
 def _steps(sample: Candidate, delimiter: str) -> Path:
-    parts = [part for part in sample.text.split(delimiter) if part.strip()] or [sample.text]
-    ends = [delimiter] * (len(parts) - 1) + [""]
-    return tuple(replace(sample, text=part + end, logprobs=None) for part, end in zip(parts, ends, strict=True))
+    return tuple(replace(sample, text=step, logprobs=None) for step in split_steps(sample.text, delimiter))
 
 
 def _finite(score: float | None) -> float | None:

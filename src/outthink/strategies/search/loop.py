@@ -9,8 +9,9 @@ policy hear of them. So results depend neither on the order of arrival nor on ot
 out between lanes: then what is left goes to whoever asks first. Every child that was asked for is answered by exactly
 one event, also when it failed or the budget refused it; a policy that is told of failures only ends by itself.
 
-A step ends with the delimiter, which stays in its text, or is cut at its token cap and can still be continued. A path
-is finished when the model ended it; when it has `sampling.max_tokens` tokens or a step came back empty it is finished
+A step ends with the delimiter, which stays in its text, or is cut at its token cap and can still be continued. In a
+delimiter, "{step}" stands for the number of the step that comes next, for models that number their steps. A path is
+finished when the model ended it; when it has `sampling.max_tokens` tokens or a step came back empty it is finished
 too, but has no answer. A missing score is reported as missing: the methods rank it as 0, votes give it no weight, and
 where no answer has a score the vote is a plain majority.
 """
@@ -26,11 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outthink import selection
+from outthink.embedding import Embedder
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack
 from outthink.model import Draw, Model
 from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
+from outthink.steps import end_of_step
 from outthink.strategies import Report
 from outthink.types import Address, Candidate, Problem
 
@@ -44,6 +47,8 @@ class Node:
         score: of its last step, in [0, 1]; None where it is missing.
         length: completion tokens of the whole path.
         finished: it cannot be continued; it has an answer only where `candidate.key` says so.
+        depth: steps of the path.
+        vector: (d,) embedding of its text, where the search has an embedder and it is not finished; else None.
     """
 
     candidate: Candidate
@@ -51,6 +56,8 @@ class Node:
     score: float | None = None
     length: int = 0
     finished: bool = False
+    depth: int = 1
+    vector: NDArray[np.float64] | None = None
 
     @property
     def rank(self) -> float:
@@ -147,46 +154,97 @@ class OpenList(Protocol):
         """One child of an earlier `ask`."""
 
 
-class Rounds:
-    """A population: each round every open node gets some children, and the others are dropped for good.
-
-    Finished nodes leave the population and take their place with them, so after every round the number finished plus
-    the width is the initial width, and exactly that many answers come out unless children fail.
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a population method decides about, once a round.
 
     Args:
-        counts: (scores (k,), width) -> children (k,) of the k open nodes, summing to the width.
+        nodes: the k candidates for children, at least one.
+        width: children to share out.
+        round: how many rounds have been grown, from 1.
+        view: randomness of the lane.
+    """
+
+    nodes: Sequence[Node]
+    width: int
+    round: int
+    view: View
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """(k,) scores, 0 where one is missing."""
+        return np.array([node.rank for node in self.nodes])
+
+
+Allot = Callable[[Level], NDArray[np.int64]]
+"""A level -> children (k,) of its nodes; their sum is the width, or less where the method wants fewer."""
+
+
+class Rounds:
+    """A population: each round every node gets some children, and those that get none are dropped for good.
+
+    Unless failures intervene, as many children are grown each round as the population is wide. What becomes of nodes
+    that finish is the method's choice:
+
+    - "shrink": they leave the population and take their place with them, so after every round the number finished
+      plus the width is the initial width, and exactly that many paths finish.
+    - "refill": they leave it, and their place is given to the open ones; the search ends when as many have finished
+      as the population is wide.
+    - "compete": they stay in it as they are, and are dropped or copied like the others, without being grown; the
+      search ends when all of the population is finished. `finished` keeps those that were dropped.
+
+    Args:
+        allot: shares out the children of a level.
         width: size of the population (N); at least 1.
         max_rounds: most rounds; in the last one every open path is sampled to its end.
     """
 
     def __init__(
-        self, counts: Callable[[NDArray[np.float64], int], NDArray[np.int64]], width: int, *, max_rounds: int
+        self,
+        allot: Allot,
+        width: int,
+        *,
+        max_rounds: int,
+        finishing: Literal["shrink", "refill", "compete"] = "shrink",
     ) -> None:
         self.finished: list[Node] = []
         self.width = width
-        self._counts = counts
-        self._rounds_left = max_rounds
+        self.population: list[Node] = []
+        """The nodes of the last level, a multiset."""
+        self._allot = allot
+        self._max_rounds = max_rounds
+        self._finishing = finishing
+        self._round = 0
+        self._frozen: list[Node] = []
 
     def start(self, view: View) -> list[Expand]:
         """N first steps."""
-        return self._round([None], [self.width])
+        return self._grown([None], [self.width])
 
     def grow(self, view: View, events: Sequence[Event]) -> list[Expand]:
         """The next round; a batch is a whole round."""
         nodes = [event.node for event in events if isinstance(event, Grown)]
         ended = [node for node in nodes if node.finished]
         self.finished += ended
-        self.width -= len(ended)
+        self.population = nodes + self._frozen
         pool = [node for node in nodes if not node.finished]
+        if self._finishing == "shrink":
+            self.width -= len(ended)
+        elif self._finishing == "refill" and len(self.finished) >= self.width:
+            pool = []
         if not pool:
             return []
-        return self._round(pool, self._counts(np.array([node.rank for node in pool]), self.width))
+        if self._finishing == "compete":
+            pool = self.population
+        counts = self._allot(Level(pool, self.width, self._round, view))
+        self._frozen = [node for node, n in zip(pool, counts, strict=True) if node.finished for _ in range(n)]
+        children = [(node, int(n)) for node, n in zip(pool, counts, strict=True) if n and not node.finished]
+        return self._grown([node for node, _ in children], [n for _, n in children])
 
-    def _round(self, pool: Sequence[Node | None], counts: Sequence[int] | NDArray[np.int64]) -> list[Expand]:
-        self._rounds_left -= 1
-        until: Literal["step", "end"] = "step" if self._rounds_left else "end"
-        children = zip(pool, counts, strict=True)
-        return [Expand(parent=node, n=int(n), until=until) for node, n in children if n]
+    def _grown(self, pool: Sequence[Node | None], counts: Sequence[int]) -> list[Expand]:
+        self._round += 1
+        until: Literal["step", "end"] = "step" if self._round < self._max_rounds else "end"
+        return [Expand(parent=node, n=n, until=until) for node, n in zip(pool, counts, strict=True)]
 
 
 class Pull:
@@ -260,13 +318,22 @@ async def search(
     max_step_tokens: int,
     delimiter: str,
     aggregate: Aggregation = "last",
+    choose: Literal["vote", "best"] = "vote",
+    lookahead: int = 0,
+    embedder: Embedder | None = None,
+    embed: Literal["step", "path"] = "step",
 ) -> None:
-    """Drive `policy` to its end; whenever its finished nodes change, report their score-weighted vote.
+    """Drive `policy` to its end; whenever its finished nodes change, report what they answer.
 
     Args:
         max_step_tokens: most completion tokens of one step.
         delimiter: ends a step.
-        aggregate: how the step scores of a path become its weight in the vote.
+        aggregate: how the step scores of a path become its weight.
+        choose: the answer is the score-weighted "vote" of the finished paths, or that of the "best" one.
+        lookahead: a node's score is that of the path that greedy decoding makes of it within so many further steps,
+            which are thrown away.
+        embedder: gives open nodes their vectors; None: they have none.
+        embed: what is embedded, the last step or the whole text so far.
 
     Raises NothingCameBack where a batch failed and nothing was ever finished, and EngineError on a score outside
     [0, 1].
@@ -274,28 +341,34 @@ async def search(
     view = View(rng)
     reported: Sequence[Node] = []
     lost: NothingCameBack | None = None
+    limits = _Limits(model.sampling.max_tokens, max_step_tokens, delimiter)
 
     async def advance(lane: Address, batch: list[Expand]) -> None:
         nonlocal reported, lost
         here = model.lane(*lane)
         while batch:
-            draws = [_draw(expand, model.sampling.max_tokens, max_step_tokens, delimiter) for expand in batch]
             children: list[list[Candidate]] = [[] for _ in batch]
             try:
-                children = await here.sample_each(problem, draws)
+                children = await here.sample_each(problem, [limits.draw(expand) for expand in batch])
             except NothingCameBack as failure:
                 lost = failure
             except BudgetExhausted:
                 pass
-            scores: tuple[float | None, ...] = ()
+            nodes = [
+                limits.node(expand, child) for expand, group in zip(batch, children, strict=True) for child in group
+            ]
             try:
-                scores = await _scores(prm, problem, [child for group in children for child in group])
+                ends = await _peeked(here, problem, nodes, limits, lookahead) if lookahead else nodes
+                scores = await _scores(prm, problem, [end.candidate for end in ends])
+                nodes = [replace(node, score=score) for node, score in zip(nodes, scores, strict=True)]
+                if embedder is not None:
+                    nodes = await _embedded(embedder, model, nodes, embed)
             finally:
                 # also when it is cancelled while it scores: what was sampled is paid for and can answer
-                batch = policy.grow(view, _events(batch, children, scores, model.sampling.max_tokens))
+                batch = policy.grow(view, _events(batch, children, nodes))
                 if list(policy.finished) != list(reported):
                     reported = list(policy.finished)
-                    _report_vote(report, reported, aggregate)
+                    _report(report, reported, aggregate, choose)
 
     batches: dict[Address, list[Expand]] = {}
     for expand in policy.start(view):
@@ -307,25 +380,61 @@ async def search(
         raise lost
 
 
-def _draw(expand: Expand, max_tokens: int, max_step_tokens: int, delimiter: str) -> Draw:
-    parent, step = expand.parent, expand.until == "step"
-    left = max_tokens - (parent.length if parent else 0)
-    return Draw(
-        n=expand.n,
-        after=parent.candidate if parent else None,
-        stop=(delimiter,) if step else (),
-        step=step,
-        max_tokens=min(left, max_step_tokens) if step else left,
-        temperature=expand.temperature,
-    )
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What ends a step, and a path."""
+
+    max_tokens: int
+    max_step_tokens: int
+    delimiter: str
+
+    def draw(self, expand: Expand) -> Draw:
+        parent, step = expand.parent, expand.until == "step"
+        left = self.max_tokens - (parent.length if parent else 0)
+        return Draw(
+            n=expand.n,
+            after=parent.candidate if parent else None,
+            stop=(end_of_step(self.delimiter, parent.depth if parent else 0),) if step else (),
+            step=step,
+            max_tokens=min(left, self.max_step_tokens) if step else left,
+            temperature=expand.temperature,
+        )
+
+    def node(self, expand: Expand, child: Candidate) -> Node:
+        """The child in its tree, not scored yet."""
+        length = (expand.parent.length if expand.parent else 0) + child.tokens
+        ended = child.complete or length >= self.max_tokens or not child.text or expand.until == "end"
+        depth = expand.parent.depth + 1 if expand.parent else 1
+        return Node(candidate=child, parent=expand.parent, length=length, finished=ended, depth=depth)
 
 
-async def _scores(prm: Scores, problem: Problem, children: Sequence[Candidate]) -> tuple[float | None, ...]:
-    """One score per child; none at all where the scorer could not be paid for or failed as a whole."""
+async def _peeked(model: Model, problem: Problem, nodes: Sequence[Node], limits: _Limits, steps: int) -> list[Node]:
+    """Where greedy decoding takes each node within so many steps; what the budget or a failure cuts ends earlier."""
+    ends = list(nodes)
+    for _ in range(steps):
+        going = [place for place, end in enumerate(ends) if not end.finished]
+        wishes = [Expand(parent=ends[place], temperature=0.0) for place in going]
+        if not wishes:
+            break
+        try:
+            drawn = await model.sample_each(problem, [replace(limits.draw(wish), aside=True) for wish in wishes])
+        except (BudgetExhausted, NothingCameBack):
+            break
+        for place, wish, children in zip(going, wishes, drawn, strict=True):
+            for child in children:
+                end = limits.node(wish, child)
+                ends[place] = replace(end, finished=end.finished or child.finish == "eos")
+            if not children:
+                ends[place] = replace(ends[place], finished=True)
+    return ends
+
+
+async def _scores(prm: Scores, problem: Problem, children: Sequence[Candidate]) -> Sequence[float | None]:
+    """One score per child, each None where the scorer could not be paid for or failed as a whole."""
     try:
         scores = await prm.score(problem, children)
     except (BudgetExhausted, NothingCameBack):
-        return ()
+        return [None] * len(children)
     for score in scores:
         if score is not None and not 0 <= score <= 1:
             raise EngineError(
@@ -335,35 +444,35 @@ async def _scores(prm: Scores, problem: Problem, children: Sequence[Candidate]) 
     return scores
 
 
-def _events(
-    batch: Sequence[Expand], children: Sequence[Sequence[Candidate]], scores: Sequence[float | None], max_tokens: int
-) -> list[Event]:
+async def _embedded(embedder: Embedder, model: Model, nodes: Sequence[Node], what: str) -> list[Node]:
+    """The open nodes with their vectors, or without where the embedder could not be paid for or failed."""
+    going = [node for node in nodes if not node.finished]
+    texts = [node.candidate.text if what == "step" else model.text(node.candidate) for node in going]
+    try:
+        vectors = iter(await embedder.embed(texts) if texts else ())
+    except (BudgetExhausted, NothingCameBack):
+        return list(nodes)
+    return [node if node.finished else replace(node, vector=next(vectors)) for node in nodes]
+
+
+def _events(batch: Sequence[Expand], children: Sequence[Sequence[Candidate]], nodes: Sequence[Node]) -> list[Event]:
     """One event per child that was asked for: those that came back in the order of their addresses, then failures."""
     events: list[Event] = []
-    score = iter(scores)
+    grown = iter(nodes)
     for expand, group in zip(batch, children, strict=True):
-        before = expand.parent.length if expand.parent else 0
-        for child in group:
-            length = before + child.tokens
-            finished = child.complete or length >= max_tokens or not child.text or expand.until == "end"
-            node = Node(
-                candidate=child, parent=expand.parent, score=next(score, None), length=length, finished=finished
-            )
-            events.append(Grown(expand, node))
+        events += [Grown(expand, next(grown)) for _ in group]
         events += [Failed(expand)] * (expand.n - len(group))
     return events
 
 
-def _report_vote(report: Report, finished: Sequence[Node], rule: Aggregation) -> None:
+def _report(report: Report, finished: Sequence[Node], rule: Aggregation, choose: Literal["vote", "best"]) -> None:
     steps = [selection.numbers([step.score for step in node.path]) for node in finished]
     weights = np.array([float(selection.aggregate(scores, rule)) for scores in steps])
     keys = selection.codes([node.candidate.key for node in finished])
     missing = np.isnan(weights)
-    choice = selection.weighted_vote(
-        keys,
-        np.ones(len(finished)) if missing[keys >= 0].all() else weights,
-        lengths=[node.length for node in finished],
-    )
+    unscored = missing[keys >= 0].all()
+    select = selection.best_of if choose == "best" and not unscored else selection.weighted_vote
+    choice = select(keys, np.ones(len(finished)) if unscored else weights, lengths=[node.length for node in finished])
     index = int(choice.index)
     report(
         [node.candidate for node in finished],

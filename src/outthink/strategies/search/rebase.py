@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from outthink.model import Model
 from outthink.resampling import sequential_ceil
@@ -18,7 +20,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
 from outthink.strategies import Report
-from outthink.strategies.search.loop import Rounds, search
+from outthink.strategies.search.loop import Level, Rounds, search
 from outthink.types import Problem
 
 
@@ -57,11 +59,14 @@ class Rebase:
         if self.aggregate not in get_args(Aggregation):
             raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
 
+    def allot(self, level: Level) -> NDArray[np.int64]:
+        """Children (k,) of the k open paths."""
+        return sequential_ceil(level.scores, level.width, self.balance)
+
     async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
         """One level at a time; a level waits for its slowest step."""
-        counts = partial(sequential_ceil, temperature=self.balance)
         await search(
-            Rounds(counts, self.width, max_rounds=self.max_depth),
+            Rounds(self.allot, self.width, max_rounds=self.max_depth),
             problem,
             report,
             model=model,
