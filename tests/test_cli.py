@@ -136,6 +136,8 @@ def test_bench_goes_on_and_report_compares(outthink: Any) -> None:
     assert list(report["runs"]) == ["runs/a", "runs/b"]
     assert report["differences"]["runs/b"]["problems"] == 1
     assert "| runs/a | 1 |" in outthink("report", "runs/a", "--markdown").out
+    against = outthink("report", "runs/a", "--against", "pool.jsonl")
+    assert "runs/a minus the vote of 4.0 samples" in against.out
 
 
 def test_a_pool_can_be_recorded_from_a_pool(outthink: Any) -> None:

@@ -8,6 +8,7 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ import numpy as np
 import pytest
 
 from outthink.bench.pooldata import PoolData, read_pool
-from outthink.bench.replay import at_tokens, coverage, curve, majority, replay_pool
-from outthink.driver import make_strategy
+from outthink.bench.replay import at_equal_tokens, at_tokens, coverage, curve, majority, replay_pool
+from outthink.bench.store import Result
+from outthink.driver import make_strategy, solve_async
 from outthink.errors import UnknownName, UsageError
+from outthink.models.scripted import ScriptedEngine
+from tests.toys import problem
+from tests.virtual import run
 
 Row = dict[str, Any]
 
@@ -121,6 +126,32 @@ def test_equal_tokens_lie_between_two_n(tmp_path: Path) -> None:
     assert between == pytest.approx((base[1].accuracy + base[2].accuracy) / 2)
     assert at_tokens(base, 5.0) is None
     assert at_tokens(base, 41.0) is None
+
+
+def finished(name: str, credit: float, tokens: int) -> Result:
+    """A problem of a live run that was charged so many tokens."""
+    empty = run(solve_async(problem(name), make_strategy("greedy"), model=ScriptedEngine(lambda *_: "#### 1")))
+    (call,) = empty.calls
+    return Result(problem=name, credit=credit, trace=replace(empty, calls=(replace(call, cost={"tokens": tokens}),)))
+
+
+def test_a_live_run_is_compared_with_the_vote_that_costs_the_same(tmp_path: Path) -> None:
+    # at 15 tokens the vote lies between one sample (credit .25 and .5) and two (ties share: the same)
+    data = pool(
+        tmp_path,
+        row("p", ["a", "b", "b", "b"], "a", tokens=[10] * 4),
+        row("q", ["a", "a", "b", "b"], "a", tokens=[10] * 4),
+        row("never solved", ["a", "a", "b", "b"], "a", tokens=[1000] * 4),
+    )
+    found = at_equal_tokens([finished("p", 1.0, 10), finished("q", 1.0, 20)], data, subsamples=4000)
+    assert found is not None
+    assert (found.problems, found.tokens, found.samples) == (2, 15.0, 1.5)
+    # six standard deviations of 4,000 subsamples are 0.05, missed once in 10^8
+    assert found.difference == pytest.approx(1 - (0.25 + 0.5) / 2, abs=0.05)
+    assert "1.5 samples, both at 15 tokens: +6" in found.sentence("live")
+    assert at_equal_tokens([finished("p", 1.0, 41)], data, subsamples=10) is None
+    with pytest.raises(UsageError, match="none of the run's problems"):
+        at_equal_tokens([finished("elsewhere", 1.0, 10)], data)
 
 
 def test_fewer_verdicts_are_drawn_at_random(tmp_path: Path) -> None:

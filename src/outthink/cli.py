@@ -343,15 +343,21 @@ def report(
     ],
     as_json: JsonOption = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="A pool of the same problems: compare each run with its vote at equal tokens."),
+    ] = None,
 ) -> None:
     """Accuracy and cost of runs with intervals, and paired differences from the first; pass@k of pools."""
-    from outthink.bench.report import markdown, paired, sentence, summary
+    from outthink.bench.report import markdown, paired, sentence, summary, tree_sentence
     from outthink.bench.store import read_results, read_settings
 
     pools = [run for run in runs if run.suffix in (".jsonl", ".gz")]
     if pools:
         if len(pools) < len(runs):
             raise UsageError("Give run directories or pools, not both.")
+        if against is not None:
+            raise UsageError("--against compares runs with a pool: give run directories.")
         _report_pools(pools, as_json, as_markdown)
         return
 
@@ -360,12 +366,14 @@ def report(
     summaries = {run: summary(found, planned=planned[run]) for run, found in results.items()}
     base, *others = results
     differences = {run: paired(results[run], results[base]) for run in others}
+    equal = {} if against is None else _at_equal_tokens(results, against)
     if as_json:
         import dataclasses
 
         shown = {
             "runs": {run: dataclasses.asdict(of) for run, of in summaries.items()},
             "differences": {run: dataclasses.asdict(of) for run, of in differences.items()},
+            "equal_tokens": {run: None if of is None else dataclasses.asdict(of) for run, of in equal.items()},
         }
         typer.echo(json.dumps(shown, indent=2))
         return
@@ -375,6 +383,20 @@ def report(
         _print_summaries(summaries, as_json=False)
     for run, difference in differences.items():
         typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
+    for run, of in summaries.items():
+        if of.tree:
+            typer.echo(("- " if as_markdown else "") + tree_sentence(run, of.tree))
+    for run, same in equal.items():
+        told = f"{run}: {against} has no vote at its cost." if same is None else same.sentence(run)
+        typer.echo(("- " if as_markdown else "") + told)
+
+
+def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any]:
+    from outthink.bench.pooldata import read_pool
+    from outthink.bench.replay import at_equal_tokens
+
+    recorded = read_pool(pool)
+    return {run: at_equal_tokens(found, recorded) for run, found in results.items()}
 
 
 def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
@@ -778,6 +800,8 @@ def _print_trace(trace: Trace) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from outthink.sharing import sharing
+
     console = _console()
     if trace.text is not None:
         console.print(f"[dim]{escape(trace.text.strip())}[/dim]\n")
@@ -805,6 +829,12 @@ def _print_trace(trace: Trace) -> None:
             f"{sign}{line.usage.tokens:,}",
         )
     console.print(table)
+    if any(candidate.continues for candidate in trace.candidates):
+        tree = sharing(trace)
+        console.print(
+            f"{tree.levels} levels; paths of {tree.logical:,} tokens, {tree.unique:,} of them unique; "
+            f"resident {tree.resident:,.0f} on average, {tree.peak:,} at the largest level"
+        )
     console.print(_costs(trace))
 
 

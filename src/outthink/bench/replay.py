@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from outthink.bench.pooldata import PoolData, Recorded, read_pool, scored
 from outthink.bench.report import markdown_table, mean_and_interval, text_table
+from outthink.bench.store import Result
 from outthink.driver import make_strategy
 from outthink.errors import UnknownName, UsageError
 from outthink.laws.coverage import pass_at_k
@@ -193,6 +194,66 @@ def at_tokens(baseline: Curve, tokens: float) -> NDArray[np.float64] | None:
             part = (tokens - low) / (high - low)
             return np.asarray((1 - part) * baseline[n].accuracy + part * baseline[following].accuracy)
     return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EqualTokens:
+    """A run minus the majority vote of as many recorded samples as cost the same.
+
+    Args:
+        problems: how many both have.
+        tokens: what the run charged, mean per problem.
+        samples: of the vote, a fraction where it lies between two numbers of samples.
+        difference, low, high: mean difference of credit and its 95% interval.
+    """
+
+    problems: int
+    tokens: float
+    samples: float
+    difference: float
+    low: float
+    high: float
+
+    def sentence(self, run: str) -> str:
+        """In words."""
+        return (
+            f"{run} minus the vote of {self.samples:.1f} samples, both at {self.tokens:,.0f} tokens: "
+            f"{100 * self.difference:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f}, 95%, paired) "
+            f"over {self.problems} problems."
+        )
+
+
+def at_equal_tokens(
+    results: Sequence[Result], pool: PoolData, *, subsamples: int = 1000, seed: int = 0
+) -> EqualTokens | None:
+    """A live run against the vote on a pool of the same problems; None where the pool does not go that far.
+
+    Raises UsageError where the pool lacks answers or token counts, or has no problem of the run.
+    """
+    _need(pool, keys=True, tokens=True)
+    credits = {result.problem: result.credit for result in results if result.credit is not None}
+    problems = [problem for problem in pool.problems if problem.id in credits]
+    if not problems:
+        raise UsageError(f"{pool.path} has none of the run's problems; record a pool of the same task and seed.")
+    pool = replace(pool, problems=tuple(problems))
+    spent = {result.problem: result.trace.cost["tokens"] for result in results if result.trace is not None}
+    tokens = float(np.mean([spent.get(problem.id, 0.0) for problem in problems]))
+    samples = min(len(problem.correct) for problem in problems)
+    vote = majority(pool, range(1, samples + 1), subsamples=subsamples, seed=seed)
+    same = at_tokens(vote, tokens)
+    if same is None:
+        return None
+    costs = [float(np.mean(of.tokens)) for n in sorted(vote) if (of := vote[n]).tokens is not None]
+    mine = np.array([credits[problem.id] for problem in problems], dtype=float)
+    difference, low, high = mean_and_interval((mine - same).tolist(), least=-1.0)
+    return EqualTokens(
+        problems=len(problems),
+        tokens=tokens,
+        samples=float(np.interp(tokens, costs, range(1, samples + 1))),
+        difference=difference,
+        low=low,
+        high=high,
+    )
 
 
 def _drawn(

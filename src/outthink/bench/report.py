@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from outthink.bench.store import Result
 from outthink.errors import UsageError
 from outthink.laws.coverage import PowerLaw, fit_power_law, pass_at_k
 from outthink.laws.passuntil import pass_until
+from outthink.sharing import Sharing, sharing
 from outthink.tasks import Example, grade
 from outthink.types import Trace
 
@@ -49,6 +50,7 @@ class Summary:
             ("judge" ...) what else was read anew and written.
         cost: mean charge by unit ("tokens", "flops", "usd", "seconds"); a unit that is not known for some call is left
             out.
+        tree: means of `Sharing` per problem by its fields; empty where no sample continues another one.
         errors: problems on which nothing came back.
         stopped: problems by the reason for which they ended.
     """
@@ -62,6 +64,7 @@ class Summary:
     truncated: float
     tokens: Mapping[str, float]
     cost: Mapping[str, float]
+    tree: Mapping[str, float]
     errors: int
     stopped: Mapping[str, int]
 
@@ -106,6 +109,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
     tokens: Counter[str] = Counter({"prompt": 0, "cached": 0, "completion": 0})
     cost: Counter[str] = Counter()
     stopped: Counter[str] = Counter()
+    trees: list[Sharing] = []
     units: list[set[str]] = []  # those that each problem with calls was charged in
     problems = invalid = errors = 0
     for result in results:
@@ -123,6 +127,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
             units.append(set(spent))
         for unit, amount in spent.items():
             cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
+        trees.append(sharing(trace))
         samples = [candidate for candidate in trace.candidates if candidate.address[0] != "judge"]
         if samples:
             truncated.append(sum(candidate.finish == "length" for candidate in samples) / len(samples))
@@ -144,9 +149,16 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         truncated=float(np.mean(truncated)) if truncated else math.nan,
         tokens={kind: amount / problems for kind, amount in tokens.items()} if problems else {},
         cost={unit: amount / problems for unit, amount in cost.items() if all(unit in known for known in units)},
+        tree=_tree(trees),
         errors=errors,
         stopped=dict(stopped.most_common()),
     )
+
+
+def _tree(trees: Sequence[Sharing]) -> dict[str, float]:
+    if not any(tree.levels > 1 for tree in trees):
+        return {}
+    return {field.name: float(np.mean([getattr(tree, field.name) for tree in trees])) for field in fields(Sharing)}
 
 
 def mean_and_interval(values: Sequence[float], *, least: float = 0.0) -> tuple[float, float, float]:
@@ -324,6 +336,15 @@ def sentence(names: tuple[str, str], of: Difference) -> str:
         f"{names[0]} minus {names[1]}: {100 * of.difference:+.1f} points "
         f"({100 * of.low:+.1f} to {100 * of.high:+.1f}, 95%) over {of.problems} problems, {of.discordant} of them "
         f"discordant; {seen}."
+    )
+
+
+def tree_sentence(name: str, of: Mapping[str, float]) -> str:
+    """How much the paths of a search share, in words; means per problem."""
+    return (
+        f"{name}: {of['levels']:.1f} levels; paths of {of['logical']:,.0f} tokens, {of['unique']:,.0f} of them unique "
+        f"(shared {of['logical'] / of['unique']:.2f} times), {of['cached']:,.0f} read from the cache; resident "
+        f"{of['resident']:,.0f} on average and {of['peak']:,.0f} at the largest level."
     )
 
 
