@@ -66,6 +66,11 @@ def test_a_sample_made_from_others_starts_anew() -> None:
     assert sharing(trace(step("a", 3), fused)).logical == 7
 
 
+def test_a_prefill_is_no_level() -> None:
+    found = sharing(trace(step("prefill", 0), step("a", 3, "prefill"), step("b", 5, "prefill")))
+    assert (found.levels, found.logical, found.unique, found.peak) == (1, 8, 8, 8)
+
+
 def numbered(request: Request, child: int, rng: np.random.Generator) -> str:
     """Four steps of ten characters, each with the number of the child, and an answer of six."""
     done = request.prefix_text.count("\n\n")

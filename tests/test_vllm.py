@@ -98,6 +98,20 @@ def test_steps_are_continued_by_their_ids(engine: OpenAIEngine) -> None:
     assert all(step.text.endswith("\n") for step in trace.candidates if step.finish == "stop")
 
 
+def test_a_search_reads_its_prefixes_from_the_cache(engine: OpenAIEngine) -> None:
+    """Each level continues the paths of the one before, whose blocks the server still has."""
+    before = metrics()
+    context = " ".join(f"Item {number} costs {number * 7 % 31} coins." for number in range(60))
+    strategy = make_strategy("rebase", {"width": "4", "delimiter": "\n"})
+    trace = solve(f"{context}\nName four items, each on a line of its own.", strategy, model=engine,
+                  prm="confidence", sampling=SHORT)  # fmt: skip
+    steps = [call for call in trace.calls if call.kind == "sample"]
+    assert len(steps) > 1
+    # all but the first request find the prompt's full blocks
+    assert all(call.charged.cached > call.charged.prompt / 2 for call in steps[1:])
+    assert since(before, "vllm:prefix_cache_hits_total") >= trace.usage.cached > 0
+
+
 def test_the_judge_reads_label_probabilities(engine: OpenAIEngine) -> None:
     before = metrics()
     trace = solve(QUESTION, make_strategy("best_of_n", {"n": "4"}), model=engine, verifier="judge", sampling=SHORT)

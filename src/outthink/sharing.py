@@ -47,11 +47,13 @@ def sharing(trace: Trace) -> Sharing:
         for node in reversed(line):
             above = parents[node]
             length[node] = nodes[node].tokens + (length[above] if above is not None else 0)
-            depth[node] = 1 + (depth[above] if above is not None else 0)
+            # a text that was put there and not written, such as a prefill, is no step
+            depth[node] = (nodes[node].tokens > 0) + (depth[above] if above is not None else 0)
     inner = {above for above in parents.values() if above is not None}
     levels: dict[int, list[str]] = defaultdict(list)
     for name, level in depth.items():
-        levels[level].append(name)
+        if level:
+            levels[level].append(name)
     unique = [sum(nodes[node].tokens for node in _union(ends, parents)) for _, ends in sorted(levels.items())]
     return Sharing(
         logical=sum(tokens for name, tokens in length.items() if name not in inner),
