@@ -246,6 +246,8 @@ class Server:
         if seen.path == "tokenize":
             ids = self._prompt(seen.body)
             return web.json_response({"count": len(ids), "max_model_len": self.context, "tokens": ids})
+        if seen.path == "detokenize":
+            return web.json_response({"prompt": "".join(self._texts[number] for number in seen.body["tokens"])})
         fault = self.faults.pop(0) if self.faults else self.always
         if fault.body is not None or fault.status >= 300:
             return await self._send(request, seen, fault, [fault.body or b""])
@@ -297,7 +299,8 @@ class Server:
 
     def _prompt(self, body: dict[str, Any]) -> list[int]:
         if "prompt" in body:
-            return list(body["prompt"])
+            given = body["prompt"]
+            return [self.id(word) for word in tokens(given)] if isinstance(given, str) else list(given)
         goes_on = bool(body.get("continue_final_message"))
         words = [word for said in body["messages"] for word in (f"<{said['role']}>", *tokens(said["content"]))]
         return [self.id(word) for word in (words if goes_on else [*words, "<assistant>"])]
@@ -546,6 +549,7 @@ ALL = Facts(
     token_ids=True,
     prefix="ids",
     tokenize=True,
+    tokens=True,
     cached=True,
 )
 """What the server does with nothing switched off."""

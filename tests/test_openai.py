@@ -768,6 +768,71 @@ def test_a_text_is_gone_on_with_by_its_ids_or_by_its_text() -> None:
         run(go())
 
 
+def test_an_answer_of_the_end_mark_alone_has_no_tokens_and_not_unknown_ones() -> None:
+    done = only(answered(ask_for(logprobs=True), reply=says(""))[0])
+    assert (done.text, done.tokens, done.token_ids, done.logprobs) == ("", 1, (), ())
+    assert only(answered(ask_for(), replace(ALL, token_ids=False), reply=says(""))[0]).token_ids is None
+
+
+def test_texts_are_turned_into_tokens_and_back() -> None:
+    async def go() -> None:
+        async with Server() as server:
+            engine = engine_on(server)
+            assert "tokens" in engine.spec.powers
+            ids = await engine.encode("one two  three")
+            assert ids == tuple(map(server.id, ["one", " ", "two", "  ", "three"]))
+            assert await engine.decode(ids[1:3]) == " two"
+            asked = len(server.seen)
+            assert (await engine.decode(()), len(server.seen)) == ("", asked)
+            await engine.close()
+
+    run(go())
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"{}", b'{"tokens": 5}', b'{"tokens": ["a"]}', b'{"prompt": 5}'])
+def test_a_server_that_stops_doing_so_is_an_error(body: bytes) -> None:
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
+        await writer.drain()
+
+    async def go() -> None:
+        async with raw(answer) as url:
+            first, second = engine_on(url), engine_on(url)
+            with pytest.raises(EngineError, match="does not tokenize any more; probe it again"):
+                await first.encode("one")
+            with pytest.raises(EngineError, match="does not detokenize any more; probe it again"):
+                await second.decode([1])
+            await first.close()
+            await second.close()
+
+    run(go())
+
+
+def test_a_chain_goes_on_from_the_tokens_that_were_kept() -> None:
+    """QAlign needs all of it: ids, texts of ids, and continuations that are charged as the server counts them."""
+
+    def longer(question: str, text: str) -> float:
+        return len(text) / 20
+
+    server = Server()
+    strategy = make_strategy("qalign", {"steps": 8, "chains": 2})
+    trace = solved(ALL, strategy, verifier=longer, server=server, sampling=Sampling(max_tokens=12))
+    assert trace.stopped == "finished"
+    assert (trace.usage.prompt, trace.usage.completion) == (server.prompt, server.made)
+    cuts = {candidate.id: candidate for candidate in trace.candidates if candidate.address[-2] == "cut"}
+    written = [candidate for candidate in trace.candidates if candidate.continues]
+    assert len(cuts) == len(written) == 16
+    kept = [cuts[candidate.parents[0]].token_ids or () for candidate in written]
+    by_ids = [seen.body["prompt"] for seen in server.asked if seen.path == "completions"]
+    start = server._prompt({"messages": [{"role": "user", "content": "What is 1+1?"}]})
+    assert sorted(by_ids) == sorted([*start, *ids] for ids in kept if ids)
+    for candidate, ids in zip(written, kept, strict=True):
+        whole = [server._texts[number] for number in (*ids, *(candidate.token_ids or ()))]
+        assert trace.whole_text(candidate.id) == "".join(whole)
+
+
 @pytest.mark.parametrize(
     ("top", "chances"),
     [

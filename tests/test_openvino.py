@@ -67,7 +67,7 @@ def one(engine: OpenVINOEngine, request: Request) -> Completion:
 def test_spec_is_that_of_the_file(engine: OpenVINOEngine) -> None:
     spec = engine.spec
     assert (spec.name, spec.context) == (MODEL, 8192)
-    assert spec.powers == {"logprobs", "prefix", "labels", "seed"}
+    assert spec.powers == {"logprobs", "prefix", "labels", "seed", "tokens"}
     assert spec.shape is not None
     assert (spec.shape.parameters, spec.shape.layers, spec.shape.hidden) == (134_515_008, 30, 576)
 

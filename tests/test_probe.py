@@ -56,7 +56,7 @@ def test_a_server_that_does_everything() -> None:
     found_out = found(Server(caches=True))
     assert replace(found_out.facts, abort=None) == ALL
     assert found_out.facts.abort == pytest.approx(0, abs=0.2)
-    assert found_out.facts.powers == {"logprobs", "labels", "prefix"}
+    assert found_out.facts.powers == {"logprobs", "labels", "prefix", "tokens"}
     assert found_out.notes == []
 
 
@@ -77,7 +77,7 @@ ABILITIES: dict[str, tuple[str, dict[str, Any]]] = {
     "seed": ("seed", {"seed": False}),
     "stop": ("stop", {"stop": None}),
     "kept stop": ("include_stop_str_in_output", {"stop": "told"}),
-    "ids": ("return_token_ids", {"token_ids": False, "prefix": "text", "abort": None}),
+    "ids": ("return_token_ids", {"token_ids": False, "tokens": False, "prefix": "text", "abort": None}),
 }
 
 
@@ -95,7 +95,8 @@ def test_what_is_ignored_or_refused_is_missing_and_nothing_else(field: str, miss
 @pytest.mark.parametrize(
     ("path", "missing"),
     [
-        ("tokenize", {"tokenize": False, "prefix": "text"}),
+        ("tokenize", {"tokenize": False, "tokens": False, "prefix": "text"}),
+        ("detokenize", {"tokens": False}),
         ("completions", {"prefix": "text"}),
         ("metrics", {}),
     ],
@@ -386,7 +387,7 @@ def test_the_cost_is_what_the_server_counted() -> None:
     result = found(server)
     aborted = server.asked[-1]
     assert aborted.body["ignore_eos"]
-    assert result.requests == len(server.asked) + sum(seen.path == "tokenize" for seen in server.seen)
+    assert result.requests == len(server.asked) + sum(seen.path.endswith("tokenize") for seen in server.seen)
     assert result.usage == Usage(prompt=server.prompt, completion=server.made - aborted.made + 1)
     assert result.usage.tokens < 3000
     assert result.requests < 20

@@ -149,7 +149,11 @@ def test_a_live_run_is_compared_with_the_vote_that_costs_the_same(tmp_path: Path
     # six standard deviations of 4,000 subsamples are 0.05, missed once in 10^8
     assert found.difference == pytest.approx(1 - (0.25 + 0.5) / 2, abs=0.05)
     assert "1.5 samples, both at 15 tokens: +6" in found.sentence("live")
-    assert at_equal_tokens([finished("p", 1.0, 41)], data, subsamples=10) is None
+    assert at_equal_tokens([finished("p", 1.0, 9)], data, subsamples=10) is None
+    dearer = at_equal_tokens([finished("p", 1.0, 50)], data, subsamples=10)
+    assert dearer is not None
+    assert (dearer.samples, dearer.difference) == (4.0, 1.0)
+    assert "4.0 samples, 50 tokens against 40" in dearer.sentence("live")
     with pytest.raises(UsageError, match="none of the run's problems"):
         at_equal_tokens([finished("elsewhere", 1.0, 10)], data)
 

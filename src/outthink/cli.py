@@ -1,4 +1,4 @@
-"""The command line: solve, bench, pool, report, merge, strategies, models."""
+"""The command line: solve, bench, pool, report, merge, strategies, models, prm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
 
 import typer
 from typer.exceptions import TyperException
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from outthink.meter import Meter
-    from outthink.models.engine import Engine, Price
+    from outthink.models.engine import Engine, Price, Tokenizing
     from outthink.strategies import Strategy
     from outthink.tasks import Example
     from outthink.types import Sampling, Trace
@@ -48,6 +48,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List, fetch and locate the models that run on this machine.")
 app.add_typer(models_app, name="models")
+prm_app = typer.Typer(help="Train a small process reward model from recorded samples, and measure it.")
+app.add_typer(prm_app, name="prm")
 
 StrategyOption = Annotated[
     str, typer.Option("--strategy", "-s", help="A name from `outthink strategies`, or module:Name.")
@@ -63,10 +65,19 @@ RoleOption = Annotated[
 ]
 VerifierOption = Annotated[
     str | None,
-    typer.Option("--verifier", help="Scores answers: confidence, judge, pairwise, tests, address or module:function."),
+    typer.Option(
+        "--verifier", help="Scores answers: confidence, judge, pairwise, tests, FILE.json, address or module:function."
+    ),
 ]
 PrmOption = Annotated[
-    str | None, typer.Option("--prm", help="Scores steps: confidence, judge, address or module:function.")
+    str | None,
+    typer.Option(
+        "--prm", help="Scores steps: confidence, judge, FILE.json of `outthink prm train`, address or module:function."
+    ),
+]
+EmbedderOption = Annotated[
+    str | None,
+    typer.Option("--embedder", help="Compares steps: hashing, sentence-transformers:MODEL or module:name."),
 ]
 BudgetOption = Annotated[
     str | None, typer.Option("--budget", "-b", help="Limits per problem, such as 20k-tokens,8s,0.01usd,2T-flops.")
@@ -103,6 +114,11 @@ def _models(context: typer.Context) -> None:
     _help_if_alone(context)
 
 
+@prm_app.callback(invoke_without_command=True)
+def _prm(context: typer.Context) -> None:
+    _help_if_alone(context)
+
+
 def _help_if_alone(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -117,6 +133,7 @@ def solve(
     budget: BudgetOption = None,
     verifier: VerifierOption = None,
     prm: PrmOption = None,
+    embedder: EmbedderOption = None,
     role: RoleOption = None,
     answer: AnswerOption = None,
     prompt_template: TemplateOption = None,
@@ -156,6 +173,7 @@ def solve(
                     models=engines,
                     verifier=verifier,
                     prm=prm,
+                    embedder=embedder,
                     budget=limits,
                     sampling=sampling,
                     seed=seed,
@@ -206,6 +224,7 @@ def bench(
     budget: BudgetOption = None,
     verifier: VerifierOption = None,
     prm: PrmOption = None,
+    embedder: EmbedderOption = None,
     role: RoleOption = None,
     answer: AnswerOption = None,
     prompt_template: TemplateOption = None,
@@ -262,6 +281,7 @@ def bench(
                 models=engines,
                 verifier=verifier,
                 prm=prm,
+                embedder=embedder,
                 budget=limits,
                 sampling=sampling,
                 seed=seed,
@@ -387,7 +407,7 @@ def report(
         if of.tree:
             typer.echo(("- " if as_markdown else "") + tree_sentence(run, of.tree))
     for run, same in equal.items():
-        told = f"{run}: {against} has no vote at its cost." if same is None else same.sentence(run)
+        told = f"{run} cost less than one sample of {against}." if same is None else same.sentence(run)
         typer.echo(("- " if as_markdown else "") + told)
 
 
@@ -558,6 +578,86 @@ def models_path(name: Annotated[str, typer.Argument(help="A name from `outthink 
     if found is None:
         raise UsageError(f"The model {name} is not on this machine yet: run `outthink models pull {name}`.")
     typer.echo(found)
+
+
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="Tells where tokens end in pools that do not say so: the model that wrote them."
+    ),
+]
+
+
+@prm_app.command("train")
+def prm_train(
+    pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) of `outthink pool`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("probe.json"),
+    delimiter: Annotated[str, typer.Option(help="What ends a step.")] = "\\n\\n",
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    model: TokenizerOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from the outcomes of recorded samples which beginnings end right; `--prm FILE` uses it."""
+    from outthink.bench.prm import TELL, train
+    from outthink.jsonl import write_whole
+
+    if out.suffix != ".json" or not out.parent.is_dir():
+        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    with _tokenizer(model) as tokenizer, _status("Training"):
+        found = train(pool, delimiter=delimiter.replace("\\n", "\n"), folds=folds, seed=seed, tokenizer=tokenizer)
+    write_whole(out, found.probe.text())
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+        return
+    _console().print(found.table())
+    if found.unclear:
+        _note(f"Of {found.unclear} samples it is not known which logprobs belong to which step; {TELL}.")
+    typer.echo(f"{out}: use it as --verifier {out} or --prm {out}")
+
+
+@prm_app.command("eval")
+def prm_eval(
+    probe: Annotated[Path, typer.Argument(help="A file of `outthink prm train`.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Pools it was not trained on, or solutions whose first error is marked.")
+    ],
+    threshold: Annotated[float, typer.Option(help="Below it a step is taken for wrong.")] = 0.5,
+    fit: Annotated[Path | None, typer.Option(help="Marked solutions on which to fit the threshold instead.")] = None,
+    model: TokenizerOption = None,
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """How well a trained process reward model ranks, is calibrated, chooses among samples and finds first errors."""
+    from outthink.bench.prm import evaluate
+    from outthink.rewards.probe import Probe
+
+    opened = Probe.open(probe)
+    with _tokenizer(model) as tokenizer, _status("Measuring"):
+        found = evaluate(opened, files, threshold=threshold, fit_on=fit, tokenizer=tokenizer)
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+    elif as_markdown:
+        typer.echo(found.markdown())
+    else:
+        for heading, table in found.tables():
+            typer.echo(heading)
+            _console().print(table)
+    for line in found.sentences():
+        typer.echo(("- " if as_markdown else "") + line) if not as_json else None
+
+
+@contextlib.contextmanager
+def _tokenizer(model: str | None) -> Iterator[Tokenizing | None]:
+    """The engine of a model as what turns its tokens into text; None where no model is named."""
+    if model is None:
+        yield None
+        return
+    with _engines(model, None, {}) as engines:
+        engine = engines["model"]
+        if "tokens" not in engine.spec.powers:
+            raise UsageError(f"{model} does not turn tokens into text; name a model that does.")
+        yield cast("Tokenizing", engine)
 
 
 # --- what the commands share -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from outthink.answers import Reader
 from outthink.cost import charge
-from outthink.embedding import Embedder, Hashing
+from outthink.embedding import Embedder, Hashing, TextEmbedder, make_embedder
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
@@ -48,7 +48,7 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "prm": ("Scores", "pass prm=..., or --prm with confidence, judge, an address ..."),
     "meter": ("Meter", "it is always there"),
     "rng": ("Rng", "it is always there"),
-    "embedder": ("Embedder", "pass resources={'embedder': ...}"),
+    "embedder": ("Embedder", "it is always there; embedder=..., or --embedder, chooses another than hashing"),
     "sandbox": ("Executor", "it is there where bubblewrap is installed; sandbox=... passes another one"),
     "retriever": ("Retriever", "pass resources={'retriever': ...}"),
     "memory": ("Memory", "pass resources={'memory': ...}"),
@@ -127,6 +127,7 @@ async def solve_async(
     models: Mapping[str, Engine] | None = None,
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
+    embedder: str | TextEmbedder | None = None,
     budget: str | Budget | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
@@ -143,6 +144,7 @@ async def solve_async(
         problem: a Problem, or a question, which `ask` turns into one.
         model: the engine that writes answers; `models` are engines of further roles ("judge", "fusor" ...).
         verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
+        embedder: "hashing" (None is the same), "sentence-transformers:MODEL", "module:name", or a text embedder.
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
         reader: reads answers; None opens one for this call.
         sandbox: runs code; None opens one for this call where the strategy or a scorer needs it.
@@ -173,6 +175,7 @@ async def solve_async(
         if reader is None:
             reader = Reader()
             own.push_async_callback(reader.close)
+        encoder = Hashing() if embedder is None else make_embedder(embedder)
         meter = Meter(budget, on_call=on_call)
         run = Run(
             problem=problem,
@@ -187,9 +190,12 @@ async def solve_async(
             "models": Models(engines, run),
             "meter": meter,
             "rng": Rng(seed, problem.id),
-            "embedder": Embedder(Hashing(), meter),
+            "embedder": Embedder(encoder, meter),
             **(resources or {}),
         }
+        if not getattr(encoder, "free", False) and _needs("embedder", strategy, *scorers.values()):
+            for unit in {"usd", "flops"} & budget.limits.keys():
+                raise UsageError(f"A budget in {unit} cannot be kept: what the embedder costs is not known.")
         if "sandbox" not in available and _needs("sandbox", strategy, *scorers.values()):
             if sandbox is None:
                 sandbox = Sandbox()

@@ -7,16 +7,24 @@ encoder compares meaning, and what it reads is counted.
 
 from __future__ import annotations
 
-import zlib
+import asyncio
+import inspect
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UnknownName, UsageError
 from outthink.meter import Meter, Work
+from outthink.names import load, make
 from outthink.types import Usage
+
+_ENCODER = "sentence-transformers"
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: spreads what is multiplied by it
 
 
 class Vectors(NamedTuple):
@@ -40,6 +48,7 @@ class TextEmbedder(Protocol):
     # A class variable `free = True` says that no tokens are ever read, so nothing has to be reserved for a call.
 
 
+@dataclass(frozen=True, kw_only=True)
 class Hashing:
     """Signed counts of hashed character n-grams, scaled to length 1; the same on every machine.
 
@@ -50,27 +59,114 @@ class Hashing:
 
     free = True
 
-    def __init__(self, dimensions: int = 512, n: int = 3) -> None:
-        if dimensions < 1 or n < 1:
-            raise ValueError(f"dimensions and n must be at least 1, not {dimensions} and {n}")
-        self._dimensions = dimensions
-        self._n = n
+    dimensions: int = 512
+    n: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("dimensions", "n"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One row per text; a text of white space is a row of zeros."""
-        return Vectors(hashed(texts, self._dimensions, self._n))
+        return Vectors(hashed(texts, self.dimensions, self.n))
 
 
 def hashed(texts: Sequence[str], dimensions: int, n: int) -> NDArray[np.float64]:
-    """(len(texts), dimensions) signed counts of the hashed n-grams of each text, scaled to length 1."""
-    values = np.zeros((len(texts), dimensions))
-    for row, text in zip(values, texts, strict=True):
-        data = " ".join(text.split())
-        for length in range(1, n + 1):
-            for start in range(len(data) - length + 1):
-                code = zlib.crc32(data[start : start + length].encode("utf-8", "replace"))
-                row[(code >> 1) % dimensions] += 1.0 if code & 1 else -1.0
-    return _unit(values)
+    """(len(texts), dimensions) signed counts of the hashed n-grams of each text, scaled to length 1.
+
+    All runs of white space count as one space, and none at the ends.
+    """
+    clean = [" ".join(text.split()) for text in texts]
+    lengths = np.array([len(text) for text in clean], dtype=np.int64)
+    points = np.frombuffer("".join(clean).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    first = np.repeat(np.arange(len(texts)) * dimensions, lengths)
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(points))  # characters to the end of its own text
+    values = np.zeros(len(texts) * dimensions)
+    codes = np.zeros(len(points), dtype=np.uint64)
+    for length in range(1, min(n, lengths.max(initial=0)) + 1):
+        codes = (codes[: len(points) - length + 1] + points[length - 1 :] + np.uint64(1)) * _MULTIPLIER  # modulo 2^64
+        high = (codes >> np.uint64(32)).astype(np.uint32)  # the half that depends on every character
+        place = first[: len(codes)] + (high >> np.uint32(1)) % np.uint32(dimensions)
+        sign = 1.0 - 2.0 * (high & np.uint32(1))
+        sign[left[: len(codes)] < length] = 0.0
+        values += np.bincount(place, weights=sign, minlength=values.size)
+    return _unit(values.reshape(len(texts), dimensions))
+
+
+@dataclass(eq=False)
+class SentenceTransformer:
+    """An encoder of the package sentence-transformers, loaded when it is made; nothing is downloaded.
+
+    It reads one batch at a time, in a thread of its own. Of a text that is longer than it can read it reads the end,
+    since paths that begin alike differ there. No prompt is put before a text, even if the encoder has one.
+
+    Args:
+        model: its name, if it was downloaded before, or its folder.
+
+    Raises UsageError where the package or the encoder is not there.
+    """
+
+    model: str
+
+    def __post_init__(self) -> None:
+        try:
+            import sentence_transformers  # here, because it need not be installed, and takes seconds
+        except ImportError as cause:
+            raise UsageError(
+                f"{_ENCODER}:MODEL needs the package sentence-transformers: pip install 'outthink[embed]'."
+            ) from cause
+        try:
+            self._encoder: Any = sentence_transformers.SentenceTransformer(self.model, local_files_only=True)
+            self._encoder.default_prompt_name = None
+            self._encoder.tokenizer.truncation_side = "left"
+            self._read([""])
+        except Exception as cause:  # of several libraries
+            why = str(cause).strip().split("\n")[0]
+            raise UsageError(
+                f"Cannot load the encoder {self.model!r} ({type(cause).__name__}: {why}); "
+                "fetch it first (hf download NAME), or give its folder."
+            ) from cause
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outthink-embed")
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """One row per text; tokens are those that the encoder reads, its marks included."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._embedded, list(texts))
+
+    def _embedded(self, texts: list[str]) -> Vectors:
+        return Vectors(np.asarray(self._encoder.encode(texts, show_progress_bar=False), float), self._read(texts))
+
+    def _read(self, texts: list[str]) -> int:
+        read = self._encoder.tokenizer(texts, truncation=True, max_length=self._encoder.max_seq_length)
+        return sum(len(ids) for ids in read["input_ids"])
+
+
+def make_embedder(given: str | TextEmbedder) -> TextEmbedder:
+    """A text embedder from text, or the embedder itself.
+
+    Args:
+        given: text is "hashing", which may carry options as in "hashing?dimensions=1024&n=4";
+            "sentence-transformers:MODEL"; or "module:name" of an embedder or of a class that makes one.
+
+    Raises UnknownName, and UsageError where an option is out of range or it cannot be loaded.
+    """
+    made: Any = given
+    if isinstance(given, str):
+        name, _, options = given.partition("?")
+        kind, _, model = given.partition(":")
+        if name == "hashing":
+            made = make(Hashing, dict(parse_qsl(options, keep_blank_values=True)), name=name, what="option")
+        elif kind == _ENCODER:
+            made = SentenceTransformer(model)
+        elif ":" not in given:
+            raise UnknownName("embedder", name, ["hashing", f"{_ENCODER}:MODEL", "module:name"])
+        else:
+            made = load(given)
+            made = made() if inspect.isclass(made) else made
+    if not hasattr(made, "embed"):
+        raise UsageError(f"An embedder is a name, or an object with a coroutine function embed(texts), not {given!r}.")
+    embedder: TextEmbedder = made
+    return embedder
 
 
 class Embedder:
@@ -100,29 +196,44 @@ class Embedder:
         async with self._meter.work("embed", "embedder", address, n=len(texts), worst={"tokens": most}) as work:
             if work is None:
                 raise BudgetExhausted("Nothing more fits into the budget.")
-            _charge(work, most)  # that is what it costs where it fails after it was begun
+            _charge(work, most)  # that is the most it can have cost where it is cancelled or fails
             try:
                 vectors = await self._embedder.embed(texts)
                 _charge(work, vectors.tokens)
-                return _checked(vectors, len(texts))
+                work.seen = work.charged
+                return self._checked(vectors.values, len(texts))
             except Exception as cause:
                 failure, work.failed, work.error = cause, len(texts), f"{type(cause).__name__}: {cause}"
         raise NothingCameBack(f"The embedder failed: {failure}") from failure
 
+    def _checked(self, given: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+        values = np.asarray(given, dtype=np.float64)
+        known = next((len(row) for row in self._known.values()), values.shape[-1] if values.ndim else 0)
+        if values.shape != (n, known) or not np.isfinite(values).all():
+            raise EngineError(f"expected {n} rows of finite numbers, of one length, got the shape {values.shape}")
+        return _unit(values)
+
 
 def _charge(work: Work, tokens: int) -> None:
-    work.seen = work.charged = Usage(prompt=tokens)
+    work.charged = Usage(prompt=tokens)
     work.cost = {"tokens": float(tokens)}
-
-
-def _checked(vectors: Vectors, n: int) -> NDArray[np.float64]:
-    values = np.asarray(vectors.values, dtype=np.float64)
-    if values.ndim != 2 or len(values) != n or not np.isfinite(values).all():
-        raise EngineError(f"expected {n} rows of finite numbers, got the shape {values.shape}")
-    return _unit(values)
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     scaled: NDArray[np.float64] = np.divide(values, norms, out=np.zeros_like(values), where=norms > 0)
     return scaled
+
+
+def cosines(vectors: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64]:
+    """(k, k) cosines of k vectors of length 1; 1 is alike, and so is each to itself.
+
+    One that is missing is unlike all others (0). Vectors of zeros, of texts without content, are alike.
+    """
+    size = next((len(vector) for vector in vectors if vector is not None), 0)
+    rows = np.array([np.zeros(size) if vector is None else vector for vector in vectors]).reshape(len(vectors), size)
+    empty = np.array([vector is not None and not vector.any() for vector in vectors], dtype=bool)
+    found: NDArray[np.float64] = np.clip(rows @ rows.T, -1.0, 1.0)
+    found[np.ix_(empty, empty)] = 1.0
+    np.fill_diagonal(found, 1.0)
+    return found

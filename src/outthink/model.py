@@ -6,15 +6,17 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Refused, UsageError
 from outthink.meter import Meter, Reservation
-from outthink.models.engine import Completion, Engine, Power, Progress, Request
+from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
 from outthink.together import together
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
 
+T = TypeVar("T")
 ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
 """(problem, whole text of a complete sample) -> (answer as displayed, canonical key)."""
 
@@ -36,6 +38,7 @@ class Draw:
         logprobs: ask for token logprobs.
         aside: what is written is no answer to the problem, such as a verdict: it is never `complete`, and no answer
             is read from it.
+        lane: the lane within the model's that it belongs to, where branches of a strategy are drawn as one batch.
     """
 
     n: int = 1
@@ -48,6 +51,7 @@ class Draw:
     max_tokens: int | None = None
     logprobs: bool = False
     aside: bool = False
+    lane: Address = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +109,53 @@ class Model:
         """The segments of a candidate from the first to itself."""
         return path(candidate, self._run.meter.candidates)
 
+    async def cut(self, candidate: Candidate, keep: int) -> Candidate:
+        """The first `keep` tokens of a candidate and what it continues, to be continued in another way.
+
+        A draw after it goes on from exactly these tokens; no text is turned into tokens again. It has no tokens of its
+        own, since nobody wrote it anew. A character that the cut goes through is not in its text, but in that of what
+        continues it. Raises UsageError where the engine lacks the power "tokens", EngineError where the tokens of the
+        candidate are not known, and ValueError where it has fewer.
+        """
+        segments = self.path(candidate)
+        ids, logprobs = _joined([s.token_ids for s in segments]), _joined([s.logprobs for s in segments])
+        if ids is None:
+            raise EngineError(f"{self.name} did not tell the tokens of {candidate.id}, so it cannot be cut.")
+        if not 0 <= keep <= len(ids):
+            raise ValueError(f"keep must be from 0 to {len(ids)}, not {keep}")
+        text = await self._tokenizing().decode(ids[:keep])
+        return self._made(
+            candidate,
+            "cut",
+            text=writable(text.rstrip("\N{REPLACEMENT CHARACTER}")),
+            token_ids=ids[:keep],
+            logprobs=None if logprobs is None or len(logprobs) != len(ids) else logprobs[:keep],
+            finish="length",
+        )
+
+    async def inject(self, candidate: Candidate, text: str) -> Candidate:
+        """The candidate continued with a given text, to be continued further; nobody wrote it, so it has no tokens.
+
+        Where the engine has the power "tokens", what continues it goes on from the tokens of both; else their text is
+        read anew, which can give other tokens than those that were written.
+        """
+        ids = await self._tokenizing().encode(text) if "tokens" in self.powers else None
+        return self._made(
+            candidate, "inject", continues=True, text=writable(text), token_ids=ids, logprobs=(), finish="stop"
+        )
+
+    def _made(self, candidate: Candidate, what: str, **fields: Any) -> Candidate:
+        """A segment made from a candidate without the model; it is no answer."""
+        address = self._run.meter.next_request((*candidate.address, what))
+        made = Candidate(address=address, parents=(candidate.id,), complete=False, **fields)
+        self._run.meter.candidates[made.id] = made
+        return made
+
+    def _tokenizing(self) -> Tokenizing:
+        if "tokens" not in self.powers:
+            raise UsageError(f"{self.name} does not turn text into tokens and back; use another model.")
+        return cast("Tokenizing", self._engine)
+
     async def sample(
         self,
         problem: Problem,
@@ -139,8 +190,8 @@ class Model:
         drawn: list[list[Candidate]] = [[] for _ in batch]
         for group in await self._batch(batch):
             drawn[group.index] += [_candidate(group, child, result) for child, result in group.completions()]
-        for children in drawn:
-            children[:] = await together(*(self._with_answer(child) for child in children))
+        for (request, draw), children in zip(batch, drawn, strict=True):
+            children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return drawn
 
     def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
@@ -190,10 +241,9 @@ class Model:
     def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
         sampling = self._run.sampling
         segments = [] if draw.after is None else self.path(draw.after)
-        ids = [segment.token_ids for segment in segments]
         return Request(
             messages=problem.messages if draw.messages is None else draw.messages,
-            prefix_ids=tuple(token for part in ids if part is not None for token in part) if None not in ids else (),
+            prefix_ids=_joined([segment.token_ids for segment in segments]) or (),
             prefix_text="".join(segment.text for segment in segments),
             n=draw.n,
             max_tokens=sampling.max_tokens if draw.max_tokens is None else draw.max_tokens,
@@ -201,7 +251,7 @@ class Model:
             top_p=sampling.top_p,
             stop=draw.stop,
             logprobs=draw.logprobs or self._run.logprobs,
-            address=self._run.meter.next_request(self._lane) if address is None else address,
+            address=self._run.meter.next_request((*self._lane, *draw.lane)) if address is None else address,
             problem=problem.id,
             seed=self._run.seed,
         )
@@ -299,10 +349,23 @@ class Model:
         if exceeded:
             self._engine.learn(request, progress)
 
-    async def _with_answer(self, candidate: Candidate) -> Candidate:
-        read = await with_answer(candidate, self._run)
-        self._run.meter.candidates[candidate.id] = read
+    async def _with_answer(self, request: Request, draw: Draw, child: Candidate) -> Candidate:
+        if draw.after is not None and draw.after.finish == "length" and child.finish != "stop":
+            child = await self._rejoined(request, child)
+        read = await with_answer(child, self._run)
+        self._run.meter.candidates[child.id] = read
         return read
+
+    async def _rejoined(self, request: Request, child: Candidate) -> Candidate:
+        """The child with the text of its tokens after those that it continues: the two may share a character."""
+        if not (request.prefix_ids and child.token_ids and "tokens" in self.powers):
+            return child
+        try:
+            whole = await self._tokenizing().decode((*request.prefix_ids, *child.token_ids))
+        except EngineError:  # it is paid for, and at most a character is wrong
+            return child
+        before, text = whole[: len(request.prefix_text)], whole[len(request.prefix_text) :]
+        return replace(child, text=writable(text)) if before == request.prefix_text else child
 
 
 async def with_answer(candidate: Candidate, run: Run) -> Candidate:
@@ -393,6 +456,12 @@ def _charged(progress: Progress, bound: Usage) -> list[Usage]:
             most_written = max(tokens, min(tokens + progress.slack, bound.completion))
             charged[child] = Usage(prompt=prompt, cached=cached, completion=most_written)
     return charged
+
+
+def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:
+    """The parts one after the other; None where one is not known."""
+    known = [part for part in parts if part is not None]
+    return tuple(value for part in known for value in part) if len(known) == len(parts) else None
 
 
 def _share(total: int, n: int, child: int) -> int:

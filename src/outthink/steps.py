@@ -24,6 +24,6 @@ def split_steps(text: str, delimiter: str) -> list[str]:
     while rest:
         end = end_of_step(delimiter, len(steps))
         step, found, rest = rest.partition(end)
-        if step.strip():
+        if (step + found).strip():
             steps.append(step + found)
     return steps or [text]

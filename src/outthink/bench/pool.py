@@ -1,7 +1,8 @@
 """Records pools: many samples per problem with token ids and logprobs, from which strategies are replayed.
 
 One JSON object a line for each problem: id, question, answer (gold), prompt_tokens, samples (text, tokens, token_ids,
-logprobs, finish, answer, key, correct) and meta (how it was recorded). `models.recorded` plays it back.
+logprobs, ends, finish, answer, key, correct) and meta (how it was recorded). `models.recorded` plays it back. `ends`
+says where in the text each token ends, for what cuts recorded samples into steps.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from outthink import jsonl
 from outthink.answers import Reader
@@ -21,14 +23,14 @@ from outthink.bench.store import differences
 from outthink.driver import solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.model import Model
-from outthink.models.engine import Engine
+from outthink.models.engine import Engine, Tokenizing
 from outthink.models.recorded import SCHEMA, prompt_digest
 from outthink.sandbox import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.tasks import Example, grade, opened
 from outthink.together import together
-from outthink.types import Problem, Sampling, Trace
+from outthink.types import Candidate, Problem, Sampling, Trace, writable
 
 _DECIMALS = 4  # of a logprob; finer digits are noise between runs of the same model
 
@@ -104,6 +106,7 @@ async def record_pool(
         "shape": None if spec.shape is None else dataclasses.asdict(spec.shape),
         "price": None if spec.price is None else dataclasses.asdict(spec.price),
     }
+    token_ends = TokenEnds(cast("Tokenizing", model)) if "tokens" in spec.powers else None
     tokens = 0.0
     failed: dict[str, str] = {}
     async with opened(examples, reader, sandbox) as (read, box):
@@ -141,7 +144,7 @@ async def record_pool(
                     errors = [call.error for call in trace.calls if call.error] if trace is not None else []
                     failed[problem.id] = errors[0] if errors else str(outcome)
                 else:
-                    row = await _row(example, trace, read, box)
+                    row = await _row(example, trace, read, box, token_ends)
                     row["meta"] = {**meta, "prompt": prompts[problem.id]}
                     file.append(json.dumps(row, separators=(",", ":")))
                     done += 1
@@ -174,7 +177,40 @@ def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> 
     return held
 
 
-async def _row(example: Example, trace: Trace, reader: Reader, sandbox: Sandbox | None) -> dict[str, Any]:
+class TokenEnds:
+    """Tells where in a text its tokens end, by an engine that turns tokens into text; each token is asked for once."""
+
+    def __init__(self, engine: Tokenizing) -> None:
+        self._engine = engine
+        self._texts: dict[int, str] = {}
+
+    async def of(self, ids: Sequence[int], text: str) -> list[int] | None:
+        """For each token the characters of the text up to its end; None where these are not the tokens of the text.
+
+        Of tokens that share a character the last one has it. Raises EngineError where the engine fails.
+        """
+        for token in ids:
+            if token not in self._texts:
+                self._texts[token] = await self._engine.decode([token])
+        alone = [self._texts[token] for token in ids]
+        if "".join(alone) == text:
+            return list(accumulate(map(len, alone)))
+        # some character has several tokens, so that they have to be read together
+        beginnings = [writable(await self._engine.decode(ids[: end + 1])) for end in range(len(ids))]
+        if not beginnings or beginnings[-1] != text:
+            return None
+        return list(accumulate((_shared(part, text) for part in beginnings), max))
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+async def _row(
+    example: Example, trace: Trace, reader: Reader, sandbox: Sandbox | None, token_ends: TokenEnds | None
+) -> dict[str, Any]:
     answers = list(dict.fromkeys(candidate.answer for candidate in trace.candidates))
     credits = await together(*(grade(example, answer, reader, sandbox) for answer in answers))
     right = {answer: credit == 1.0 for answer, credit in zip(answers, credits, strict=True)}
@@ -185,6 +221,7 @@ async def _row(example: Example, trace: Trace, reader: Reader, sandbox: Sandbox 
             "tokens": candidate.tokens if exact else None,  # else it is the most that it can be
             "token_ids": candidate.token_ids,
             "logprobs": candidate.logprobs and [round(value, _DECIMALS) for value in candidate.logprobs],
+            "ends": await _ends(candidate, token_ends),
             "finish": candidate.finish,
             "answer": candidate.answer,
             "key": candidate.key,
@@ -199,3 +236,12 @@ async def _row(example: Example, trace: Trace, reader: Reader, sandbox: Sandbox 
         "prompt_tokens": sum(call.charged.prompt for call in trace.calls) // sum(call.reads for call in trace.calls),
         "samples": samples,
     }
+
+
+async def _ends(candidate: Candidate, token_ends: TokenEnds | None) -> list[int] | None:
+    if token_ends is None or candidate.token_ids is None:
+        return None
+    try:
+        return await token_ends.of(candidate.token_ids, candidate.text)
+    except EngineError:  # the sample is paid for, and most of what reads pools needs no ends
+        return None

@@ -204,20 +204,25 @@ class EqualTokens:
         problems: how many both have.
         tokens: what the run charged, mean per problem.
         samples: of the vote, a fraction where it lies between two numbers of samples.
+        vote_tokens: what the vote costs; less than `tokens` where the run cost more than all recorded samples.
         difference, low, high: mean difference of credit and its 95% interval.
     """
 
     problems: int
     tokens: float
     samples: float
+    vote_tokens: float
     difference: float
     low: float
     high: float
 
     def sentence(self, run: str) -> str:
         """In words."""
+        at = f"both at {self.tokens:,.0f} tokens"
+        if self.vote_tokens < self.tokens:
+            at = f"{self.tokens:,.0f} tokens against {self.vote_tokens:,.0f}"
         return (
-            f"{run} minus the vote of {self.samples:.1f} samples, both at {self.tokens:,.0f} tokens: "
+            f"{run} minus the vote of {self.samples:.1f} samples, {at}: "
             f"{100 * self.difference:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f}, 95%, paired) "
             f"over {self.problems} problems."
         )
@@ -226,7 +231,9 @@ class EqualTokens:
 def at_equal_tokens(
     results: Sequence[Result], pool: PoolData, *, subsamples: int = 1000, seed: int = 0
 ) -> EqualTokens | None:
-    """A live run against the vote on a pool of the same problems; None where the pool does not go that far.
+    """A live run against the vote on a pool of the same problems; None where it cost less than one sample.
+
+    A run that cost more than all recorded samples is compared with the vote of all of them.
 
     Raises UsageError where the pool lacks answers or token counts, or has no problem of the run.
     """
@@ -240,16 +247,17 @@ def at_equal_tokens(
     tokens = float(np.mean([spent.get(problem.id, 0.0) for problem in problems]))
     samples = min(len(problem.correct) for problem in problems)
     vote = majority(pool, range(1, samples + 1), subsamples=subsamples, seed=seed)
-    same = at_tokens(vote, tokens)
+    costs = [float(np.mean(of.tokens)) for n in sorted(vote) if (of := vote[n]).tokens is not None]
+    same = at_tokens(vote, min(tokens, costs[-1]))
     if same is None:
         return None
-    costs = [float(np.mean(of.tokens)) for n in sorted(vote) if (of := vote[n]).tokens is not None]
     mine = np.array([credits[problem.id] for problem in problems], dtype=float)
     difference, low, high = mean_and_interval((mine - same).tolist(), least=-1.0)
     return EqualTokens(
         problems=len(problems),
         tokens=tokens,
         samples=float(np.interp(tokens, costs, range(1, samples + 1))),
+        vote_tokens=min(tokens, costs[-1]),
         difference=difference,
         low=low,
         high=high,

@@ -14,6 +14,7 @@ from outthink.answers import Reader
 from outthink.bench.report import Summary, summary
 from outthink.bench.store import Before, Result, Store, read_results
 from outthink.driver import as_budget, make_strategy, solve_async, strategy_name
+from outthink.embedding import TextEmbedder, make_embedder
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine
 from outthink.names import name_of
@@ -54,6 +55,7 @@ async def bench(
     models: Mapping[str, Engine] | None = None,
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
+    embedder: str | TextEmbedder | None = None,
     budget: str | Budget | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
@@ -73,7 +75,7 @@ async def bench(
 
     Args:
         store: the run directory; one that holds a part of the same run is gone on with.
-        model, models, verifier, prm, sampling, seed: as for `solve_async`.
+        model, models, verifier, prm, embedder, sampling, seed: as for `solve_async`.
         budget: for each problem.
         task: its name, for reports.
         shard: (i, k) takes the examples i, i + k, i + 2k ...; 0 <= i < k.
@@ -98,6 +100,7 @@ async def bench(
         "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
         "verifier": _describe(verifier),
         "prm": _describe(prm),
+        "embedder": _describe(embedder),
         "sampling": dataclasses.asdict(sampling),
         "budget": dict(budget.limits),
         "seed": seed,
@@ -111,6 +114,7 @@ async def bench(
         for role, given in (("verifier", verifier), ("prm", prm))
         if given is not None
     }
+    encoder = None if embedder is None else make_embedder(embedder)
     async with opened(examples, reader, sandbox) as (read, box):
         with Store(Path(store), settings) as kept:
             done = sum(example.problem.id in kept.before.done for example in mine)
@@ -127,6 +131,7 @@ async def bench(
                         models=models,
                         verifier=scorers.get("verifier"),
                         prm=scorers.get("prm"),
+                        embedder=encoder,
                         budget=budget,
                         sampling=sampling,
                         seed=seed,
@@ -213,7 +218,7 @@ def ids(examples: Iterable[Example]) -> list[str]:
     return list(found)
 
 
-def _describe(given: str | ScoreFunction | Scorer | None) -> str | None:
+def _describe(given: str | ScoreFunction | Scorer | TextEmbedder | None) -> str | None:
     """A name that is the same in the next process."""
     if given is None or isinstance(given, str):
         return given

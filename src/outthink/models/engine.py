@@ -7,14 +7,16 @@ still accounted for. It never retries, prices or limits: the meter does.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from outthink.errors import EngineError
 from outthink.types import Address, Message, Usage
 
-Power = Literal["logprobs", "prefix", "labels", "seed"]
-"""Optional abilities: token logprobs; continuing a given prefix; logprobs of given labels; honouring seeds."""
+Power = Literal["logprobs", "prefix", "labels", "seed", "tokens"]
+"""Optional abilities: token logprobs; continuing a given prefix; logprobs of given labels; honouring seeds; being a
+`Tokenizing` that continues ids, so that an answer can be cut after any of its tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,3 +199,19 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free what it holds; calling it twice is fine."""
+
+
+class Tokenizing(Protocol):
+    """What an engine with the power "tokens" does besides: it turns texts into the ids that it reads, and back.
+
+    The ids of what a model wrote are kept and not made anew: encoding its text can give others.
+    """
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text; no special tokens are added."""
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens among them may be in it.
+
+        Of a character that the ids hold only in part, nothing or replacement characters are there.
+        """

@@ -52,6 +52,7 @@ class Facts:
         token_ids: of prompt and answer, if asked for.
         prefix: how an answer is continued: from "ids" of tokens, from "text", or not at all.
         tokenize: prompts are counted on request.
+        tokens: a text is turned into tokens, and tokens into their text, on request.
         cached: prompt tokens from the prefix cache are reported.
         overhead: most tokens of a prompt beyond the bytes of its messages.
         abort: seconds until closing a connection had ended the work; None where that cannot be seen.
@@ -71,6 +72,7 @@ class Facts:
     token_ids: bool = False
     prefix: Literal["ids", "text"] | None = None
     tokenize: bool = False
+    tokens: bool = False
     cached: bool = False
     overhead: int = 64
     abort: float | None = None
@@ -83,6 +85,7 @@ class Facts:
             "labels": self.labels > 1,
             "seed": self.seed and not self.n,  # one request has one seed, whatever the budget has put into it
             "prefix": self.prefix is not None and self.stop in ("kept", "told"),
+            "tokens": self.tokens and self.prefix == "ids",
         }
         return frozenset(power for power, there in found.items() if there)
 
@@ -166,6 +169,25 @@ class OpenAIEngine:
         size = _size(_messages(request.messages)) + len(request.prefix_text.encode())
         self._overhead = max(self._overhead, each - size)
 
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, as the server says."""
+        asked = {"model": self._facts.model, "prompt": text, "add_special_tokens": False}
+        found = await self._endpoint.post("../tokenize", asked)
+        try:
+            return tuple(map(index, found["tokens"]))
+        except (TypeError, KeyError):
+            raise self._forgotten("tokenize") from None
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, as the server says."""
+        if not ids:
+            return ""
+        found = await self._endpoint.post("../detokenize", {"model": self._facts.model, "tokens": list(ids)})
+        text = found.get("prompt") if isinstance(found, dict) else None
+        if not isinstance(text, str):
+            raise self._forgotten("detokenize")
+        return text
+
     async def close(self) -> None:
         """Close its connections."""
         await self._endpoint.close()
@@ -230,7 +252,7 @@ class OpenAIEngine:
         if by_ids:
             prompt = await self._prompt(messages)
             if not isinstance(prompt, tuple):
-                raise Refused(f"{self._endpoint.url} does not tokenize any more; probe it again.")
+                raise self._forgotten("tokenize")
             body |= {"prompt": [*prompt, *request.prefix_ids], "add_special_tokens": False}
             if request.logprobs:
                 body["logprobs"] = 0
@@ -296,7 +318,7 @@ class OpenAIEngine:
             return Completion(
                 text=written.text(), tokens=tokens, finish="length", labels=_labels(request.labels, written.top)
             )
-        text, ids, logprobs = written.text(), tuple(written.ids), tuple(written.logprobs)
+        text, ids, logprobs = written.text(), tuple(written.ids) or None, tuple(written.logprobs) or None
         finish: Literal["eos", "stop", "length"] = "length" if written.finish in _CUT else "eos"
         kept = self._facts.stop == "kept"
         stopped = next((s for s in request.stop if s == written.stopped or (kept and text.endswith(s))), None)
@@ -305,14 +327,12 @@ class OpenAIEngine:
             text += "" if text.endswith(stopped) else stopped
         elif finish == "eos" and not (written.last and text.endswith(written.last)):
             # the last token is the mark that ended the text, if each was told
-            ids = ids[:-1] if len(ids) == tokens else ids
-            logprobs = logprobs[:-1] if len(logprobs) == tokens else logprobs
+            ids = ids[:-1] if ids and len(ids) == tokens else ids
+            logprobs = logprobs[:-1] if logprobs and len(logprobs) == tokens else logprobs
         cut = _cut(text, request.stop) if self._facts.stop is None else None
         if cut is not None:  # the server went on after the stop string: the ids of the rest are not wanted
-            text, finish, ids, logprobs = text[:cut], "stop", (), ()
-        return Completion(
-            text=writable(text), tokens=tokens, token_ids=ids or None, logprobs=logprobs or None, finish=finish
-        )
+            text, finish, ids, logprobs = text[:cut], "stop", None, None
+        return Completion(text=writable(text), tokens=tokens, token_ids=ids, logprobs=logprobs, finish=finish)
 
     # ------------------------------------------------------------------------------------------------ prompts
 
@@ -327,11 +347,14 @@ class OpenAIEngine:
             ids = tuple(map(index, found.get("tokens") or ()))
             known: tuple[int, ...] | int = ids or index(found["count"])
         except (AttributeError, TypeError, KeyError):
-            raise Refused(f"{self._endpoint.url} does not tokenize any more; probe it again.") from None
+            raise self._forgotten("tokenize") from None
         self._prompts[key] = known
         if len(self._prompts) > _PROMPTS:
             self._prompts.popitem(last=False)
         return known
+
+    def _forgotten(self, what: str) -> Refused:
+        return Refused(f"{self._endpoint.url} does not {what} any more; probe it again.")
 
 
 @dataclass(slots=True)

@@ -93,7 +93,7 @@ class OpenVINOEngine:
         self._spec = EngineSpec(
             name=name or path.stem,
             context=min(header.context, room * _BLOCK),
-            powers=frozenset(("logprobs", "prefix", "labels", "seed")),
+            powers=frozenset(("logprobs", "prefix", "labels", "seed", "tokens")),
             shape=header.shape(path),
             price=price,
         )
@@ -154,6 +154,14 @@ class OpenVINOEngine:
 
     def learn(self, request: Request, progress: Progress) -> None:
         """Nothing to learn: `bound` is exact."""
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text."""
+        return self._text.encode(text)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; what they hold of a character in part is left out."""
+        return self._text.decode([list(ids)])[0] if ids else ""
 
     async def close(self) -> None:
         """Stop at once; children in flight fail with EngineError."""

@@ -27,7 +27,7 @@ from outthink.models.openai import Facts, usage_told
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds
-_SCHEMA = 1
+_SCHEMA = 2
 _FEW = 12  # tokens of an answer
 _MORE = 1024  # the same, for models that refuse to answer in so few
 _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
@@ -124,6 +124,7 @@ async def probe(endpoint: Endpoint, model: str = "") -> Probe:
         asking.seeds,
         asking.several,
         asking.tokenize,
+        asking.tokens,
         asking.stops,
         asking.prefix,
         asking.stream,
@@ -282,6 +283,18 @@ class _Asking:
             reply = await self._ask({"model": self.found.facts.model, "messages": _SAY}, "../tokenize")
             count = reply.get("count") if isinstance(reply, dict) else None
             self._learn(tokenize=isinstance(count, int) and count == self._prompt)
+
+    async def tokens(self) -> None:
+        """What it has said is turned into the tokens that it has written, and back into what it has said."""
+        said, written = self._greedy, self._ids[1]
+        if not (said and written and self.found.facts.tokenize):
+            return
+        with contextlib.suppress(EngineError):
+            asked: Body = {"model": self.found.facts.model, "prompt": said, "add_special_tokens": False}
+            ids = (await self._ask(asked, "../tokenize") or {}).get("tokens")
+            if ids and ids[: len(written) // 2] == written[: len(written) // 2]:  # it was cut off in the other half
+                back = await self._ask({"model": self.found.facts.model, "tokens": ids}, "../detokenize")
+                self._learn(tokens=(back or {}).get("prompt") == said)
 
     async def stops(self) -> None:
         """What happens at a stop string, taken from what the model says anyway."""

@@ -7,7 +7,7 @@ it in the cache; so what a child costs does not depend on how children are group
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from outthink.errors import EngineError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Reply = Callable[[Request, int, "np.random.Generator"], str | Completion | EngineError]
 """(request, number of the child, its own random stream) -> what that child says."""
 
-_POWERS = frozenset({"logprobs", "prefix", "labels", "seed"})
+_POWERS = frozenset({"logprobs", "prefix", "labels", "seed", "tokens"})
 
 
 class ScriptedEngine:
@@ -84,6 +84,14 @@ class ScriptedEngine:
     def learn(self, request: Request, progress: Progress) -> None:
         """Nothing to learn: the bound is exact."""
 
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """The code points of a text."""
+        return tuple(map(ord, text))
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """The characters of code points."""
+        return "".join(map(chr, ids))
+
     async def close(self) -> None:
         """Nothing to free."""
 
@@ -103,7 +111,7 @@ def _complete(request: Request, text: str) -> Completion:
     return Completion(
         text=text,
         tokens=len(text),
-        token_ids=tuple(ord(character) for character in text),
+        token_ids=tuple(map(ord, text)),
         logprobs=tuple(-1.0 for _ in text),
         finish=finish,  # type: ignore[arg-type]  # mypy widens the literal
     )

@@ -32,7 +32,12 @@ ScoreFunction = Callable[[str, str], float | Awaitable[float | None] | None]
 SCORERS = {
     "confidence": "outthink.rewards.confidence:Confidence",
     "judge": "outthink.rewards.judge:Judge",
+    "genprm": "outthink.rewards.genprm:GenPRM",
+    "soundness": "outthink.rewards.soundness:Soundness",
     "pairwise": "outthink.rewards.pairwise:Pairwise",
+    "critique": "outthink.rewards.critique:Critique",
+    "rollout": "outthink.rewards.rollout:Rollout",
+    "advantage": "outthink.rewards.advantage:Advantage",
     "tests": "outthink.rewards.tests:PublicTests",
 }
 """Scorers that need nothing but a model or the sandbox, by name."""
@@ -191,7 +196,8 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
 
     Args:
         given: text is a name of SCORERS, which may carry options as in "judge?votes=5"; the address of a server, as
-            in "http://HOST:8001/score#MODEL" (see `rewards.remote`); or "module:function".
+            in "http://HOST:8001/score#MODEL" (see `rewards.remote`); a trained probe, "FILE.json" (see
+            `rewards.probe`); or "module:function".
         process: it will score steps rather than whole answers.
 
     Raises UnknownName, and UsageError where an option is out of range or the scorer cannot score steps.
@@ -201,11 +207,15 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
             from outthink.rewards.remote import RemoteScorer  # here, because its HTTP client is slow to import
 
             return RemoteScorer(given, process=process)
+        if given.endswith(".json"):
+            from outthink.rewards.probe import Probe  # here, because importing numpy is slow
+
+            return Probe.open(given)
         name, _, options = given.partition("?")
         if name in SCORERS:
             return _named(name, dict(parse_qsl(options, keep_blank_values=True)), process)
         if ":" not in given:
-            raise UnknownName("verifier", name, [*SCORERS, "module:function", "http://HOST/score"])
+            raise UnknownName("verifier", name, [*SCORERS, "module:function", "FILE.json", "http://HOST/score"])
         made: Any = load(given)
         if inspect.isclass(made):
             made = made()

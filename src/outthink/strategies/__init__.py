@@ -38,7 +38,19 @@ STRATEGIES = {
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "rebase": "outthink.strategies.search.rebase:Rebase",
+    "ets": "outthink.strategies.search.ets:ETS",
+    "dora": "outthink.strategies.search.dora:DORA",
     "a_star": "outthink.strategies.search.a_star:AStar",
+    "qalign": "outthink.strategies.search.qalign:QAlign",
+    "ab_mcts": "outthink.strategies.search.ab_mcts:ABMCTS",
+    "iterative_deepening": "outthink.strategies.sequential.iterative_deepening:IterativeDeepening",
+    "particle_filter": "outthink.strategies.search.particle_filter:ParticleFilter",
+    "particle_gibbs": "outthink.strategies.search.particle_gibbs:ParticleGibbs",
+    "entropic_particle_filter": "outthink.strategies.search.entropic_particle_filter:EntropicParticleFilter",
+    "beam": "outthink.strategies.search.beam:Beam",
+    "dvts": "outthink.strategies.search.dvts:DVTS",
+    "lookahead": "outthink.strategies.search.lookahead:Lookahead",
+    "mcts": "outthink.strategies.search.mcts:MCTS",
 }
 
 

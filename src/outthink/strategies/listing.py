@@ -11,6 +11,7 @@ from typing import Any
 from outthink.strategies import STRATEGIES
 
 _GIVEN = ("rng", "meter", "models")  # always there, so nobody has to supply them
+_DEFAULT = ("embedder",)  # there is one where nobody supplies another
 
 
 def describe() -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def _entry(name: str, target: str) -> dict[str, Any]:
     text = inspect.cleandoc(module.__doc__ or "")
     source = re.search(r"Source: (.*?)(?:Differs:|Differs from|\Z)", text, re.DOTALL)
     needs = [
-        parameter.name + ("" if parameter.default is parameter.empty else "?")
+        parameter.name + ("" if parameter.default is parameter.empty and parameter.name not in _DEFAULT else "?")
         for parameter in inspect.signature(strategy.run).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _GIVEN
     ]

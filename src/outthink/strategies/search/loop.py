@@ -82,6 +82,7 @@ class Expand:
         n: at least 1.
         until: sample one "step", or all the way to the "end" of the answer.
         temperature: None is the run's own.
+        aside: a peek, which is scored and paid for like others, but is never an answer.
         lane: the independent part of the search it belongs to.
     """
 
@@ -89,6 +90,7 @@ class Expand:
     n: int = 1
     until: Literal["step", "end"] = "step"
     temperature: float | None = None
+    aside: bool = False
     lane: Address = ()
 
 
@@ -210,7 +212,7 @@ class Rounds:
         self.finished: list[Node] = []
         self.width = width
         self.population: list[Node] = []
-        """The nodes of the last level, a multiset."""
+        """The nodes of the last level, a multiset; in the end what was drawn of them, if all of it is finished."""
         self._allot = allot
         self._max_rounds = max_rounds
         self._finishing = finishing
@@ -239,6 +241,8 @@ class Rounds:
         counts = self._allot(Level(pool, self.width, self._round, view))
         self._frozen = [node for node, n in zip(pool, counts, strict=True) if node.finished for _ in range(n)]
         children = [(node, int(n)) for node, n in zip(pool, counts, strict=True) if n and not node.finished]
+        if self._frozen and not children:  # only finished ones were drawn
+            self.population = self._frozen
         return self._grown([node for node, _ in children], [n for _, n in children])
 
     def _grown(self, pool: Sequence[Node | None], counts: Sequence[int]) -> list[Expand]:
@@ -322,6 +326,7 @@ async def search(
     lookahead: int = 0,
     embedder: Embedder | None = None,
     embed: Literal["step", "path"] = "step",
+    logprobs: bool = False,
 ) -> None:
     """Drive `policy` to its end; whenever its finished nodes change, report what they answer.
 
@@ -334,6 +339,7 @@ async def search(
             which are thrown away.
         embedder: gives open nodes their vectors; None: they have none.
         embed: what is embedded, the last step or the whole text so far.
+        logprobs: the method reads token logprobs.
 
     Raises NothingCameBack where a batch failed and nothing was ever finished, and EngineError on a score outside
     [0, 1].
@@ -341,15 +347,17 @@ async def search(
     view = View(rng)
     reported: Sequence[Node] = []
     lost: NothingCameBack | None = None
-    limits = _Limits(model.sampling.max_tokens, max_step_tokens, delimiter)
+    limits = _Limits(model.sampling.max_tokens, max_step_tokens, delimiter, logprobs)
 
     async def advance(lane: Address, batch: list[Expand]) -> None:
         nonlocal reported, lost
         here = model.lane(*lane)
         while batch:
             children: list[list[Candidate]] = [[] for _ in batch]
+            # what is thrown away changes no address, and so no randomness, of what is kept
+            source = here.lane("peek") if all(expand.aside for expand in batch) else here
             try:
-                children = await here.sample_each(problem, [limits.draw(expand) for expand in batch])
+                children = await source.sample_each(problem, [limits.draw(expand) for expand in batch])
             except NothingCameBack as failure:
                 lost = failure
             except BudgetExhausted:
@@ -387,6 +395,7 @@ class _Limits:
     max_tokens: int
     max_step_tokens: int
     delimiter: str
+    logprobs: bool
 
     def draw(self, expand: Expand) -> Draw:
         parent, step = expand.parent, expand.until == "step"
@@ -398,6 +407,8 @@ class _Limits:
             step=step,
             max_tokens=min(left, self.max_step_tokens) if step else left,
             temperature=expand.temperature,
+            logprobs=self.logprobs,
+            aside=expand.aside,
         )
 
     def node(self, expand: Expand, child: Candidate) -> Node:
@@ -411,13 +422,14 @@ class _Limits:
 async def _peeked(model: Model, problem: Problem, nodes: Sequence[Node], limits: _Limits, steps: int) -> list[Node]:
     """Where greedy decoding takes each node within so many steps; what the budget or a failure cuts ends earlier."""
     ends = list(nodes)
+    model = model.lane("peek")  # so that what is thrown away changes no address, and so no randomness, of what is kept
     for _ in range(steps):
         going = [place for place, end in enumerate(ends) if not end.finished]
-        wishes = [Expand(parent=ends[place], temperature=0.0) for place in going]
+        wishes = [Expand(parent=ends[place], temperature=0.0, aside=True) for place in going]
         if not wishes:
             break
         try:
-            drawn = await model.sample_each(problem, [replace(limits.draw(wish), aside=True) for wish in wishes])
+            drawn = await model.sample_each(problem, [limits.draw(wish) for wish in wishes])
         except (BudgetExhausted, NothingCameBack):
             break
         for place, wish, children in zip(going, wishes, drawn, strict=True):

@@ -1,0 +1,79 @@
+"""Lookahead search: beam search in which a step is scored at the end of k further greedy steps, then thrown away.
+
+Source: Snell et al., Scaling LLM Test-Time Compute Optimally (arXiv 2408.03314), from memory; read in the released
+code of search-and-learn. Differs from that code: the further steps are scored (its beam search samples them and then
+scores the path without them); what differs in `beam` differs here, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.model import Model
+from outthink.rewards import Scores
+from outthink.rng import Rng
+from outthink.selection import Aggregation
+from outthink.strategies import Report
+from outthink.strategies.search.beam import beam
+from outthink.strategies.search.loop import Level, Rounds, search
+from outthink.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookahead:
+    """Beam search that looks k steps ahead before it scores; score-weighted vote over the finished paths.
+
+    Args:
+        k: greedy steps sampled after each new step, for its score alone; they are charged. 0 is beam search.
+        width: steps sampled at every level (N), each with up to k further ones, and solutions sought; at least 1.
+        children: next steps of each path that goes on (M): the best width // children paths do, at least one.
+        max_step_tokens: most tokens of one step.
+        delimiter: ends a step.
+        aggregate: how the scores of a path's steps become its score, for going on and for its weight in the vote
+            (last, min, prod, mean); a step's score is the one at the end of its own further steps.
+        max_depth: most rounds; in the last one paths are sampled to their end, and nothing is looked at ahead.
+    """
+
+    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
+
+    k: int = 1
+    width: int = 16
+    children: int = 4
+    max_step_tokens: int = 256
+    delimiter: str = "\n\n"
+    aggregate: Aggregation = "last"
+    max_depth: int = 40
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise ValueError(f"k must be at least 0, not {self.k}")
+        for name in ("width", "children", "max_step_tokens", "max_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.delimiter:
+            raise ValueError("delimiter must not be empty")
+        if self.aggregate not in get_args(Aggregation):
+            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
+
+    def allot(self, level: Level) -> NDArray[np.int64]:
+        """Children (k,) of the k open paths."""
+        return beam(level, self.children, self.aggregate)
+
+    async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
+        """One level at a time, each k + 1 steps long."""
+        await search(
+            Rounds(self.allot, self.width, max_rounds=self.max_depth, finishing="refill"),
+            problem,
+            report,
+            model=model,
+            prm=prm,
+            rng=rng,
+            max_step_tokens=self.max_step_tokens,
+            delimiter=self.delimiter,
+            aggregate=self.aggregate,
+            lookahead=self.k,
+        )

@@ -1,0 +1,108 @@
+"""Particle filter: paths are weighted by the odds of their process reward, and resampled after every step.
+
+Source: Puri et al., A Probabilistic Inference Approach to Inference-Time Scaling of LLMs using Particle-Based Monte
+Carlo Methods (arXiv 2502.01618), read in the authors' released code and in its_hub. Differs from the code: resampling
+is systematic by default and not multinomial; a finished path can be the answer also after it was resampled away; a
+path ends where the model ends it and not at a boxed answer; in the last round open paths are sampled to their end;
+every step, and not only the first one, is sampled at the run's temperature.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from outthink.model import Model
+from outthink.resampling import multinomial, softmax, systematic
+from outthink.rewards import Scores
+from outthink.rng import Rng
+from outthink.strategies import Report
+from outthink.strategies.search.loop import Level, Rounds, search
+from outthink.types import Problem
+
+Scheme = Literal["systematic", "multinomial"]
+Choose = Literal["best", "vote"]
+
+_LEAST = 1e-7  # rewards closer to 0 or 1 than this have finite odds all the same
+
+
+def log_odds(rewards: ArrayLike) -> NDArray[np.float64]:
+    """ln(r / (1 - r)) of process rewards (...) in [0, 1], clipped to [1e-7, 1 - 1e-7]."""
+    clipped = np.clip(np.asarray(rewards, dtype=np.float64), _LEAST, 1 - _LEAST)
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def weights(rewards: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Weights (..., n) of n particles, summing to 1: softmax(log-odds / temperature); at 1 in proportion to the odds.
+
+    Only the present rewards count, since a particle that was resampled has paid for the earlier ones. So over a whole
+    path the odds of all its steps multiply.
+    """
+    return softmax(log_odds(rewards), temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleFilter:
+    """n particles grow step by step; after each step n of them are drawn with replacement, by their weights.
+
+    A particle that is finished stays in the lottery as it is, with the weight of its last reward, and costs nothing
+    more. The search ends when all particles are finished, and chooses among all paths that ever finished.
+
+    Args:
+        n: particles (N); at least 1.
+        scheme: "systematic" draws with the least noise, and equal rewards make n independent samples; "multinomial"
+            is the authors' n independent draws.
+        weight_temperature: T_w of the softmax over log-odds, above 0: towards 0 all particles copy the best one.
+        choose: answer with the "best" last reward, or by the "vote" of the finished paths, weighted by it.
+        max_step_tokens: most tokens of one step.
+        delimiter: ends a step.
+        max_depth: most rounds; 1 samples whole answers.
+    """
+
+    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
+
+    n: int = 16
+    scheme: Scheme = "systematic"
+    weight_temperature: float = 1.0
+    choose: Choose = "best"
+    max_step_tokens: int = 256
+    delimiter: str = "\n\n"
+    max_depth: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("n", "max_step_tokens", "max_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not (math.isfinite(self.weight_temperature) and self.weight_temperature > 0):
+            raise ValueError(f"weight_temperature must be a number above 0, not {self.weight_temperature}")
+        for name, choices in (("scheme", get_args(Scheme)), ("choose", get_args(Choose))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)}")
+        if not self.delimiter:
+            raise ValueError("delimiter must not be empty")
+
+    def allot(self, level: Level) -> NDArray[np.int64]:
+        """Copies (k,) of the k particles, finished ones included."""
+        shares = weights(level.scores, self.weight_temperature)
+        rng = level.view.at("resample", level.round)
+        if self.scheme == "systematic":
+            return systematic(shares, level.width, rng.random())
+        return multinomial(shares, level.width, rng.random(level.width))
+
+    async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
+        """One step of all open particles at a time; resampling waits for the slowest of them."""
+        await search(
+            Rounds(self.allot, self.n, max_rounds=self.max_depth, finishing="compete"),
+            problem,
+            report,
+            model=model,
+            prm=prm,
+            rng=rng,
+            max_step_tokens=self.max_step_tokens,
+            delimiter=self.delimiter,
+            choose=self.choose,
+        )
