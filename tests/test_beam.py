@@ -469,11 +469,11 @@ def test_the_budget_stops_a_search_and_what_was_finished_answers(strategy: Any) 
                 ({"max_step_tokens": 0}, "max_step_tokens must be at least 1"),
                 ({"max_depth": 0}, "max_depth must be at least 1"),
                 ({"delimiter": ""}, "delimiter must not be empty"),
-                ({"aggregate": "median"}, "aggregate must be one of last, min, prod, mean, not median"),
+                ({"aggregate": "median"}, "aggregate must be last, min, prod or mean, not median"),
             )
         ),
         (DVTS, {"width": 6}, r"width must be a multiple of children \(4\), not 6"),
-        (Lookahead, {"k": -1}, "k must be at least 0, not -1"),
+        (Lookahead, {"k": -1}, "k must be a number of at least 0, not -1"),
     ],
 )
 def test_hyperparameters_are_checked(strategy: type[Any], given: dict[str, Any], message: str) -> None:

@@ -335,7 +335,7 @@ def test_it_finds_what_rebase_does_not() -> None:
         ({"similarity_temperature": 0.0}, "similarity_temperature must be a number above 0, not 0.0"),
         ({"similarity_temperature": math.inf}, "similarity_temperature must be a number above 0"),
         ({"delimiter": ""}, "delimiter must not be empty"),
-        ({"aggregate": "median"}, "aggregate must be one of last, min, prod, mean, not median"),
+        ({"aggregate": "median"}, "aggregate must be last, min, prod or mean, not median"),
     ],
 )
 def test_hyperparameters_are_checked(given: dict[str, Any], message: str) -> None:

@@ -314,7 +314,7 @@ def test_a_level_of_one_path_keeps_it() -> None:
         ({"threshold": -0.1}, "threshold must be a number of at least 0"),
         ({"price": "byte"}, "price must be node or token, not byte"),
         ({"delimiter": ""}, "delimiter must not be empty"),
-        ({"aggregate": "median"}, "aggregate must be one of last, min, prod, mean, not median"),
+        ({"aggregate": "median"}, "aggregate must be last, min, prod or mean, not median"),
     ],
 )
 def test_hyperparameters_are_checked(given: dict[str, Any], message: str) -> None:

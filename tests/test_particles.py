@@ -863,7 +863,7 @@ def test_multinomial_draws_are_those_of_the_level() -> None:
         (EntropicParticleFilter, {"horizon": 0}, "horizon must be at least 1, not 0"),
         (EntropicParticleFilter, {"ess_threshold": 1.5}, r"ess_threshold must be in \[0, 1\], not 1.5"),
         (EntropicParticleFilter, {"early_phase": math.nan}, r"early_phase must be in \[0, 1\], not nan"),
-        (EntropicParticleFilter, {"mode": "linear"}, "mode must be ess or entropy or base, not linear"),
+        (EntropicParticleFilter, {"mode": "linear"}, "mode must be ess, entropy or base, not linear"),
         (EntropicParticleFilter, {"choose": "last"}, "choose must be best or vote, not last"),
         (EntropicParticleFilter, {"delimiter": ""}, "delimiter must not be empty"),
     ],

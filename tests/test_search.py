@@ -696,7 +696,7 @@ def test_a_reward_that_is_no_probability_is_refused() -> None:
         (Rebase, {"balance": math.inf}, "balance must be a number above 0"),
         (Rebase, {"max_depth": 0}, "max_depth must be at least 1"),
         (Rebase, {"delimiter": ""}, "delimiter must not be empty"),
-        (Rebase, {"aggregate": "median"}, "aggregate must be one of last, min, prod, mean, not median"),
+        (Rebase, {"aggregate": "median"}, "aggregate must be last, min, prod or mean, not median"),
         (AStar, {"k": 0}, "k must be at least 1"),
         (AStar, {"par": 0}, "par must be at least 1"),
         (AStar, {"scope": "all"}, "scope must be open or children, not all"),

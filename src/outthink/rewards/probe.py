@@ -56,8 +56,9 @@ class Steps:
 def cut(pieces: Sequence[Piece], delimiter: str) -> Steps | None:
     """The steps of what the pieces join to; None where that is white space only.
 
-    A piece belongs to the step in which its text begins, white space at its front aside. One that reaches into another
-    step hides where that step's logprobs begin, so then those of no step are known.
+    A piece belongs to the step in which its text begins, white space at its front aside, and white space between steps
+    to the one that follows. A piece that reaches into another step hides where that step's logprobs begin, so then
+    those of no step are known.
     """
     joined = "".join(text for text, _ in pieces)
     spans = _spans(joined, delimiter)
@@ -68,11 +69,14 @@ def cut(pieces: Sequence[Piece], delimiter: str) -> Steps | None:
     if len(known) < len(pieces) or not any(known):
         return Steps(texts)
     own: list[list[float]] = [[] for _ in spans]
+    between: list[float] = []
     clear = True
-    for (text, values), step in zip(pieces, _owners(pieces, spans), strict=True):
+    for (_, values), step in zip(pieces, _owners(pieces, spans), strict=True):
+        between += values or ()
         if step is not None:
-            own[step[0]] += values or ()
-            clear = clear and (step[0] == step[1] or not text.strip())
+            own[step[0]] += between
+            between = []
+            clear = clear and step[0] == step[1]
     whole = np.array([value for values in known for value in values], dtype=float)
     clear = clear and all(own)
     return Steps(texts, tuple(np.array(values, dtype=float) for values in own) if clear else None, whole)
@@ -221,12 +225,16 @@ def _sureness(logprob: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _numbers(text: str) -> tuple[str, ...]:
-    return tuple(number.replace(",", "") for number in _NUMBER.findall(text))
+    return tuple(map(_plain, _NUMBER.findall(text)))
 
 
 @lru_cache(maxsize=4096)
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(_WORD.findall(text))
+    return tuple(map(_plain, _WORD.findall(text)))
+
+
+def _plain(word: str) -> str:
+    return word.replace(",", "") or word  # 1,500 is 1500
 
 
 def _runs(words: Sequence[str], n: int) -> set[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ from outthink.model import Model
 from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Event, Expand, Failed, Node, Pull, View, search
 from outthink.types import Problem
 
@@ -137,14 +138,7 @@ class AStar:
     delimiter: str = "\n\n"
 
     def __post_init__(self) -> None:
-        for name in ("k", "max_calls", "par", "max_step_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name, choices in (("scope", get_args(Scope)), ("cost", get_args(Cost))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
+        check(self, at_least_one=("k", "max_calls", "par", "max_step_tokens"))
 
     async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
         """One batch of up to par x k steps at a time."""

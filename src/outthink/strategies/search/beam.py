@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Node, Rounds, search
 from outthink.types import Problem
 
@@ -94,13 +95,7 @@ class Beam:
     max_depth: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("width", "children", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
-        if self.aggregate not in get_args(Aggregation):
-            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
+        check(self, at_least_one=("width", "children", "max_step_tokens", "max_depth"))
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Children (k,) of the k open paths."""

@@ -8,9 +8,8 @@ can drop a direction of many candidates whole; a step that was cut by its cap go
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +21,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search
 from outthink.types import Problem
 
@@ -88,16 +88,11 @@ class DORA:
     max_depth: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("width", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("balance", "similarity_temperature"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name} must be a number above 0, not {getattr(self, name)}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
-        if self.aggregate not in get_args(Aggregation):
-            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
+        check(
+            self,
+            at_least_one=("width", "max_step_tokens", "max_depth"),
+            above_zero=("balance", "similarity_temperature"),
+        )
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Children (k,) of the k open paths."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from outthink import selection
 from outthink.model import Model
@@ -18,6 +18,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.beam import path_scores
 from outthink.strategies.search.loop import Event, Expand, Grown, Lanes, Node, View, search
 from outthink.types import Problem
@@ -86,15 +87,9 @@ class DVTS:
     max_depth: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("width", "children", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("width", "children", "max_step_tokens", "max_depth"))
         if self.width % self.children:
             raise ValueError(f"width must be a multiple of children ({self.children}), not {self.width}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
-        if self.aggregate not in get_args(Aggregation):
-            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
 
     async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
         """All subtrees at once; only the candidates of one subtree wait for each other."""

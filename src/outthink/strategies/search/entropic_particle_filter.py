@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from outthink.resampling import effective_sample_size, softmax, systematic
 from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Event, Expand, Grown, Level, Node, Rounds, View, search
 from outthink.strategies.search.particle_filter import Choose, log_odds
 from outthink.types import Problem
@@ -179,17 +180,11 @@ class EntropicParticleFilter:
     max_depth: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("n", "horizon", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("ess_threshold", "early_phase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
-        for name, choices in (("mode", get_args(Mode)), ("choose", get_args(Choose))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
+        check(
+            self,
+            at_least_one=("n", "horizon", "max_step_tokens", "max_depth"),
+            shares=("ess_threshold", "early_phase"),
+        )
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Copies (k,) of the k particles, finished ones included, by their odds."""

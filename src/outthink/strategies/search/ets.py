@@ -8,10 +8,9 @@ As in `rebase`, the token cap holds for the whole path, and in the last round op
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Node, Rounds, search
 from outthink.types import Problem
 
@@ -142,20 +142,12 @@ class ETS:
     max_depth: int = 25
 
     def __post_init__(self) -> None:
-        for name in ("width", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not (math.isfinite(self.balance) and self.balance > 0):
-            raise ValueError(f"balance must be a number above 0, not {self.balance}")
-        for name in ("lambda_b", "lambda_d", "threshold"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)}")
-        if self.price not in get_args(Price):
-            raise ValueError(f"price must be node or token, not {self.price}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
-        if self.aggregate not in get_args(Aggregation):
-            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
+        check(
+            self,
+            at_least_one=("width", "max_step_tokens", "max_depth"),
+            above_zero=("balance",),
+            at_least_zero=("lambda_b", "lambda_d", "threshold"),
+        )
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Children (k,) of the k open paths: those of REBASE among the paths kept."""

@@ -8,7 +8,7 @@ scores the path without them); what differs in `beam` differs here, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.beam import beam
 from outthink.strategies.search.loop import Level, Rounds, search
 from outthink.types import Problem
@@ -49,15 +50,7 @@ class Lookahead:
     max_depth: int = 40
 
     def __post_init__(self) -> None:
-        if self.k < 0:
-            raise ValueError(f"k must be at least 0, not {self.k}")
-        for name in ("width", "children", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
-        if self.aggregate not in get_args(Aggregation):
-            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
+        check(self, at_least_one=("width", "children", "max_step_tokens", "max_depth"), at_least_zero=("k",))
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Children (k,) of the k open paths."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import first_by
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Event, Expand, Failed, Node, Pull, View, search
 from outthink.types import Problem
 
@@ -219,16 +220,7 @@ class MCTS:
     delimiter: str = "\n\n"
 
     def __post_init__(self) -> None:
-        for name in ("b", "max_calls", "par", "max_step_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name, choices in (("rule", get_args(Rule)), ("priors", get_args(Priors))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)}")
-        if not (math.isfinite(self.c) and self.c >= 0):
-            raise ValueError(f"c must be a number of at least 0, not {self.c}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
+        check(self, at_least_one=("b", "max_calls", "par", "max_step_tokens"), at_least_zero=("c",))
 
     async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
         """One batch of up to par x b steps at a time."""

@@ -9,9 +9,8 @@ every step, and not only the first one, is sampled at the run's temperature.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +20,7 @@ from outthink.resampling import multinomial, softmax, systematic
 from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search
 from outthink.types import Problem
 
@@ -74,16 +74,7 @@ class ParticleFilter:
     max_depth: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("n", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not (math.isfinite(self.weight_temperature) and self.weight_temperature > 0):
-            raise ValueError(f"weight_temperature must be a number above 0, not {self.weight_temperature}")
-        for name, choices in (("scheme", get_args(Scheme)), ("choose", get_args(Choose))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
+        check(self, at_least_one=("n", "max_step_tokens", "max_depth"), above_zero=("weight_temperature",))
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Copies (k,) of the k particles, finished ones included."""

@@ -7,9 +7,8 @@ round open paths are sampled to their end rather than dropped; among equal score
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import Aggregation
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search
 from outthink.types import Problem
 
@@ -49,15 +49,7 @@ class Rebase:
     max_depth: int = 25
 
     def __post_init__(self) -> None:
-        for name in ("width", "max_step_tokens", "max_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not (math.isfinite(self.balance) and self.balance > 0):
-            raise ValueError(f"balance must be a number above 0, not {self.balance}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
-        if self.aggregate not in get_args(Aggregation):
-            raise ValueError(f"aggregate must be one of {', '.join(get_args(Aggregation))}, not {self.aggregate}")
+        check(self, at_least_one=("width", "max_step_tokens", "max_depth"), above_zero=("balance",))
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Children (k,) of the k open paths."""

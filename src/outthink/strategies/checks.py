@@ -1,0 +1,57 @@
+"""What the hyperparameters of several strategies have in common: ranges, choices, and how an error says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+def check(
+    strategy: Any,
+    *,
+    at_least_one: Iterable[str] = (),
+    above_zero: Iterable[str] = (),
+    at_least_zero: Iterable[str] = (),
+    shares: Iterable[str] = (),
+) -> None:
+    """Raise ValueError, in one sentence, where a field is out of range.
+
+    Fields whose type is a Literal must be one of its values, and a delimiter must not be empty.
+
+    Args:
+        strategy: a dataclass.
+        at_least_one: names of the fields that count something.
+        above_zero, at_least_zero: names of fields with finite numbers.
+        shares: names of fields in [0, 1].
+    """
+
+    def wrong(name: str, rule: str) -> ValueError:
+        return ValueError(f"{name} must be {rule}, not {getattr(strategy, name)}")
+
+    for name in at_least_one:
+        if getattr(strategy, name) < 1:
+            raise wrong(name, "at least 1")
+    for name in above_zero:
+        if not (math.isfinite(getattr(strategy, name)) and getattr(strategy, name) > 0):
+            raise wrong(name, "a number above 0")
+    for name in at_least_zero:
+        if not (math.isfinite(getattr(strategy, name)) and getattr(strategy, name) >= 0):
+            raise wrong(name, "a number of at least 0")
+    for name in shares:
+        if not 0 <= getattr(strategy, name) <= 1:
+            raise wrong(name, "in [0, 1]")
+    for name, choices in _choices(strategy.__class__).items():
+        if getattr(strategy, name) not in choices:
+            raise wrong(name, " or ".join((", ".join(choices[:-1]), choices[-1])))
+    if getattr(strategy, "delimiter", None) == "":
+        raise ValueError("delimiter must not be empty")
+
+
+@lru_cache
+def _choices(kind: type) -> dict[str, tuple[str, ...]]:
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
