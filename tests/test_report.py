@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def trace(
         budget=Budget(),
         resources={},
         candidates=tuple(
-            Candidate(address=("model", 0, i), finish="length" if i < cut else "eos", complete=i >= cut)
+            Candidate(address=("model", 0, i), tokens=5, finish="length" if i < cut else "eos", complete=i >= cut)
             for i in range(of)
         ),
         rounds=rounds,
@@ -57,6 +58,17 @@ def trace(
         stopped=stopped,
         seconds=2.0,
     )
+
+
+def test_only_what_nothing_continues_can_be_cut_off() -> None:
+    step = Candidate(address=("model", 0, 0), tokens=5, finish="length", complete=False)
+    prefill = Candidate(address=("model", 1, 0), finish="length", complete=False)
+    ends = [
+        Candidate(address=("model", 2, i), parents=(step.id,), continues=True, tokens=5, finish=finish)
+        for i, finish in enumerate(("length", "eos", "stop", "eos"))
+    ]
+    found = summary([Result(problem="a", credit=1.0, trace=replace(trace(), candidates=(step, prefill, *ends)))])
+    assert found.truncated == 1 / 4
 
 
 def call(kind: str, usage: Usage, **cost: float) -> Call:

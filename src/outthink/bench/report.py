@@ -45,7 +45,8 @@ class Summary:
         problems, planned: finished problems, and those asked for.
         accuracy, low, high: mean credit over graded problems and its 95% interval; NaN where there are none.
         invalid: share of problems without an answer.
-        truncated: share of samples that were cut off by a cap, mean over the problems that have samples.
+        truncated: share of samples that were cut off by a cap, mean over the problems that have samples; of a search,
+            of the steps that nothing continues.
         tokens: mean charged tokens: "prompt" (read anew), "cached" and "completion" of samples, and by kind of call
             ("judge" ...) what else was read anew and written.
         cost: mean charge by unit ("tokens", "flops", "usd", "seconds"); a unit that is not known for some call is left
@@ -128,7 +129,12 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         for unit, amount in spent.items():
             cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
         trees.append(sharing(trace))
-        samples = [candidate for candidate in trace.candidates if candidate.address[0] != "judge"]
+        continued = {candidate.parents[0] for candidate in trace.candidates if candidate.continues}
+        samples = [
+            candidate
+            for candidate in trace.candidates
+            if candidate.address[0] != "judge" and candidate.tokens and candidate.id not in continued
+        ]
         if samples:
             truncated.append(sum(candidate.finish == "length" for candidate in samples) / len(samples))
         for call in trace.calls:
