@@ -37,6 +37,7 @@ from outthink.bench.prm import (
     train,
     wins,
 )
+from outthink.bench.run import bench
 from outthink.driver import make_strategy, solve_async
 from outthink.errors import UnknownName, UsageError
 from outthink.models.engine import Completion, EngineSpec, Request
@@ -529,6 +530,23 @@ def score(probe: Probe, *paths: Sequence[Candidate]) -> list[float | None]:
 
 def segment(text: str, *logprobs: float) -> Candidate:
     return Candidate(address=("m", 0, 0), text=text, logprobs=logprobs or None)
+
+
+def test_a_run_does_not_go_on_with_a_probe_that_was_trained_again(probe: Probe, tmp_path: Path) -> None:
+    file = tmp_path / "probe.json"
+
+    def go() -> None:
+        one = Example(problem=problem(), gold=("2",))
+        options: dict[str, Any] = {"store": tmp_path / "run", "sampling": Sampling(max_tokens=20)}
+        engine = ScriptedEngine(lambda *_: "#### 2")
+        run(bench([one], SelfConsistency(n=1), model=engine, verifier=str(file), **options))
+
+    file.write_text(probe.text(), encoding="utf-8")
+    go()
+    go()
+    file.write_text(replace(probe, trained={**probe.trained, "seed": 8}).text(), encoding="utf-8")
+    with pytest.raises(UsageError, match="verifier"):
+        go()
 
 
 def test_paths_are_scored_by_what_is_known_of_them(probe: Probe) -> None:

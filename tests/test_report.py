@@ -25,7 +25,7 @@ from outthink.bench.report import (
 )
 from outthink.bench.store import Result
 from outthink.tasks import Example
-from outthink.types import Budget, Call, Candidate, Message, Problem, Round, Sampling, Stopped, Trace, Usage
+from outthink.types import Budget, Call, Candidate, Finish, Message, Problem, Round, Sampling, Stopped, Trace, Usage
 from tests.virtual import run
 
 
@@ -63,9 +63,10 @@ def trace(
 def test_only_what_nothing_continues_can_be_cut_off() -> None:
     step = Candidate(address=("model", 0, 0), tokens=5, finish="length", complete=False)
     prefill = Candidate(address=("model", 1, 0), finish="length", complete=False)
+    ended: tuple[Finish, ...] = ("length", "eos", "stop", "eos")
     ends = [
         Candidate(address=("model", 2, i), parents=(step.id,), continues=True, tokens=5, finish=finish)
-        for i, finish in enumerate(("length", "eos", "stop", "eos"))
+        for i, finish in enumerate(ended)
     ]
     found = summary([Result(problem="a", credit=1.0, trace=replace(trace(), candidates=(step, prefill, *ends)))])
     assert found.truncated == 1 / 4

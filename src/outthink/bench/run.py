@@ -220,11 +220,20 @@ def ids(examples: Iterable[Example]) -> list[str]:
 
 def _describe(given: str | ScoreFunction | Scorer | TextEmbedder | None) -> str | None:
     """A name that is the same in the next process."""
+    if isinstance(given, str) and given.endswith(".json"):  # a probe: one that was trained again is another one
+        return f"{given} {hashlib.blake2b(_contents(given), digest_size=4).hexdigest()}"
     if given is None or isinstance(given, str):
         return given
     if dataclasses.is_dataclass(given):
         return repr(given)
     return name_of(given)
+
+
+def _contents(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""  # whoever opens it says why it cannot
 
 
 def _digest(problems: Iterable[Problem]) -> str:
