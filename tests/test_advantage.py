@@ -143,7 +143,7 @@ def test_values_that_are_no_probabilities_are_refused() -> None:
 
 def test_it_says_what_the_prm_says_of_itself() -> None:
     scorer = Advantage(prm=values())
-    assert scorer.reads == {"tokens", "complete"}
+    assert scorer.reads == {"tokens", "complete", "finish"}
     assert scorer.spec == EngineSpec(name="values")
     assert scorer.relative is False
     assert Advantage(prm=Rollout(verifier="pairwise")).relative is True

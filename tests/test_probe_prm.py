@@ -673,6 +673,19 @@ def test_tokens_that_share_characters_are_read_together(errors: str) -> None:
     assert asyncio.run(TokenEnds(engine).of([], "a")) is None
 
 
+@pytest.mark.parametrize("errors", ["replace", "ignore"])
+def test_one_split_character_does_not_ask_for_every_token(errors: str) -> None:
+    tokens = {0: b"word ", 1: b"caf\xc3", 2: b"\xa9 ", 3: b"end"}
+    engine = Bytes(tokens, errors)
+    ids = [0] * 400 + [1, 2] + [0] * 400 + [3]
+    text = "word " * 400 + "caf\u00e9 " + "word " * 400 + "end"
+    ends = asyncio.run(TokenEnds(engine).of(ids, text))
+    assert ends is not None
+    assert ends[399:403] == [2000, 2003, 2005, 2010]
+    assert ends[-1] == len(text)
+    assert engine.asked < 12
+
+
 def test_each_token_is_asked_for_once() -> None:
     engine = Bytes({0: b"one ", 1: b"two", 2: b""}, "strict")
     ends = TokenEnds(engine)

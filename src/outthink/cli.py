@@ -929,8 +929,7 @@ def _print_trace(trace: Trace) -> None:
             f"{sign}{line.usage.tokens:,}",
         )
     console.print(table)
-    if any(candidate.continues for candidate in trace.candidates):
-        tree = sharing(trace)
+    if (tree := sharing(trace)).levels > 1:
         console.print(
             f"{tree.levels} levels; paths of {tree.logical:,} tokens, {tree.unique:,} of them unique; "
             f"resident {tree.resident:,.0f} on average, {tree.peak:,} at the largest level"

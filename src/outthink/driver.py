@@ -349,9 +349,7 @@ async def _check_engines(
         # other roles get other prompts, so only the units of their costs matter here
         worst = await Model(engine, run, (role,)).bound(run.problem) if role == "model" else charge(engine.spec, [])
         if run.logprobs and role == "model" and "logprobs" not in engine.spec.powers:
-            raise MissingResource(
-                f"{engine.spec.name} gives no token logprobs; choose a verifier that reads none."
-            )
+            raise MissingResource(f"{engine.spec.name} gives no token logprobs; choose a verifier that reads none.")
         for unit, limit in run.meter.budget.limits.items():
             if unit not in units:
                 raise UsageError(

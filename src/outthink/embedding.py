@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -185,12 +186,8 @@ class Embedder:
         return np.array([self._known[text] for text in texts])
 
     async def _fresh(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        # no token is less than a byte; encoders add a mark at either end
-        most = (
-            0
-            if getattr(self._embedder, "free", False)
-            else sum(len(text.encode("utf-8", "replace")) + 2 for text in texts)
-        )
+        # encoders add a mark at either end
+        most = 0 if getattr(self._embedder, "free", False) else sum(_most_tokens(text) + 2 for text in texts)
         address = (*self._meter.next_request(("embedder",)), 0)
         failure: Exception | None = None
         async with self._meter.work("embed", "embedder", address, n=len(texts), worst={"tokens": most}) as work:
@@ -212,6 +209,12 @@ class Embedder:
         if values.shape != (n, known) or not np.isfinite(values).all():
             raise EngineError(f"expected {n} rows of finite numbers, of one length, got the shape {values.shape}")
         return _unit(values)
+
+
+def _most_tokens(text: str) -> int:
+    """No token is less than a byte, of the text or of its normal form, which many encoders make first."""
+    forms = (text, unicodedata.normalize("NFKC", text))
+    return max(len(form.encode("utf-8", "replace")) for form in forms)
 
 
 def _charge(work: Work, tokens: int) -> None:

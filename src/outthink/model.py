@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Refused, UsageError
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, UsageError
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
@@ -185,6 +185,25 @@ class Model:
     async def sample_each(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`."""
         return await self._drawn([(self._request(problem, draw), draw) for draw in draws])
+
+    async def sample_fitting(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
+        """As `sample_each`, where a prompt that does not fit the context has no samples and does not cost the others.
+
+        Raises PromptTooLong if none fits.
+        """
+        refusals = await together(*(self._refusal(problem, draw) for draw in draws))
+        fitting = [draw for draw, refusal in zip(draws, refusals, strict=True) if refusal is None]
+        if not fitting:
+            raise next(refusal for refusal in refusals if refusal is not None)
+        drawn = iter(await self.sample_each(problem, fitting))
+        return [next(drawn) if refusal is None else [] for refusal in refusals]
+
+    async def _refusal(self, problem: Problem, draw: Draw) -> PromptTooLong | None:
+        try:
+            await self.bound(problem, draw)
+        except PromptTooLong as refusal:
+            return refusal
+        return None
 
     async def _drawn(self, batch: Sequence[tuple[Request, Draw]]) -> list[list[Candidate]]:
         drawn: list[list[Candidate]] = [[] for _ in batch]

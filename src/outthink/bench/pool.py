@@ -193,13 +193,31 @@ class TokenEnds:
             if token not in self._texts:
                 self._texts[token] = await self._engine.decode([token])
         alone = [self._texts[token] for token in ids]
-        if "".join(alone) == text:
+        front, back = _matching(alone, text), _matching([one[::-1] for one in alone[::-1]], text[::-1])
+        if front == len(ids) and sum(map(len, alone)) == len(text):
             return list(accumulate(map(len, alone)))
-        # some character has several tokens, so that they have to be read together
-        beginnings = [writable(await self._engine.decode(ids[: end + 1])) for end in range(len(ids))]
-        if not beginnings or beginnings[-1] != text:
+        if not ids or writable(await self._engine.decode(ids)) != text:
             return None
-        return list(accumulate((_shared(part, text) for part in beginnings), max))
+        # some character has several tokens, so that these have to be read together; the last that matched may hold
+        # the beginning of one, which decoders leave out
+        first, last = max(front - 1, 0), len(ids) - back
+        while last < len(ids) and not alone[last]:
+            last += 1
+        ends = list(accumulate(map(len, alone[:first])))
+        for end in range(first, last):
+            ends.append(_shared(writable(await self._engine.decode(ids[: end + 1])), text))
+        ends += [len(text) - sum(map(len, alone[end + 1 :])) for end in range(max(first, last), len(ids))]
+        return list(accumulate(ends, max))
+
+
+def _matching(parts: Sequence[str], text: str) -> int:
+    """How many of the parts, one after the other, begin the text."""
+    place = 0
+    for number, part in enumerate(parts):
+        if not text.startswith(part, place):
+            return number
+        place += len(part)
+    return len(parts)
 
 
 def _shared(one: str, other: str) -> int:

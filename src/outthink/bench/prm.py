@@ -301,7 +301,7 @@ async def _pieces(sample: Mapping[str, Any], tokens: TokenEnds | None) -> tuple[
     ends, ids = sample.get("ends"), sample.get("token_ids")
     if ends is None and ids is not None and tokens is not None:
         ends = await tokens.of(ids, text)
-    if ends is None or len(ends) != len(logprobs):
+    if not ends or len(ends) != len(logprobs):
         return ((text, logprobs),)
     starts = [0, *ends[:-1]]
     if sorted(starts) != starts or ends[-1] != len(text):
@@ -757,7 +757,7 @@ def read_marked(path: Path) -> list[Marked]:
     """Solutions in the form of ProcessBench: question, steps and label; raises UsageError that names a wrong line."""
     found = []
     for number, row in jsonl.read(path):
-        question, steps, label = row.get("question"), row.get("steps"), row.get("label")
+        question, steps, label = row.get("question", row.get("problem")), row.get("steps"), row.get("label")
         if not (
             isinstance(question, str)
             and isinstance(steps, list)
@@ -766,8 +766,8 @@ def read_marked(path: Path) -> list[Marked]:
             and -1 <= label < len(steps)
         ):
             raise UsageError(
-                f"Line {number} of {path} is no marked solution: it needs question, steps, and as label the index of "
-                "the first wrong step, or -1."
+                f"Line {number} of {path} is no marked solution: it needs question (or problem), steps, and as label "
+                "the index of the first wrong step, or -1."
             )
         found.append(Marked(question=question, steps=tuple(steps), label=label))
     return found

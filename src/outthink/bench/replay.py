@@ -243,7 +243,7 @@ def at_equal_tokens(
     if not problems:
         raise UsageError(f"{pool.path} has none of the run's problems; record a pool of the same task and seed.")
     pool = replace(pool, problems=tuple(problems))
-    spent = {result.problem: result.trace.cost["tokens"] for result in results if result.trace is not None}
+    spent = {result.problem: result.trace.cost.get("tokens", 0.0) for result in results if result.trace is not None}
     tokens = float(np.mean([spent.get(problem.id, 0.0) for problem in problems]))
     samples = min(len(problem.correct) for problem in problems)
     vote = majority(pool, range(1, samples + 1), subsamples=subsamples, seed=seed)

@@ -129,12 +129,9 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         for unit, amount in spent.items():
             cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
         trees.append(sharing(trace))
-        continued = {candidate.parents[0] for candidate in trace.candidates if candidate.continues}
-        samples = [
-            candidate
-            for candidate in trace.candidates
-            if candidate.address[0] != "judge" and candidate.tokens and candidate.id not in continued
-        ]
+        own = [one for one in trace.candidates if one.address[0] == "model" and "peek" not in one.address]
+        continued = {candidate.parents[0] for candidate in own if candidate.continues}
+        samples = [candidate for candidate in own if candidate.tokens and candidate.id not in continued]
         if samples:
             truncated.append(sum(candidate.finish == "length" for candidate in samples) / len(samples))
         for call in trace.calls:

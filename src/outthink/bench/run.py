@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 from outthink.answers import Reader
 from outthink.bench.report import Summary, summary
@@ -218,12 +220,16 @@ def ids(examples: Iterable[Example]) -> list[str]:
     return list(found)
 
 
+_PROBE = re.compile(r"[^?=&]+\.json(?=&|$)")
+
+
 def _describe(given: str | ScoreFunction | Scorer | TextEmbedder | None) -> str | None:
     """A name that is the same in the next process."""
-    if isinstance(given, str) and given.endswith(".json"):  # a probe: one that was trained again is another one
-        return f"{given} {hashlib.blake2b(_contents(given), digest_size=4).hexdigest()}"
-    if given is None or isinstance(given, str):
-        return given
+    if given is None:
+        return None
+    if isinstance(given, str):  # a probe that was trained again is another one, also inside another scorer
+        probes = [_contents(file) for file in _PROBE.findall(unquote(given))]
+        return given if not probes else f"{given} {hashlib.blake2b(b''.join(probes), digest_size=4).hexdigest()}"
     if dataclasses.is_dataclass(given):
         return repr(given)
     return name_of(given)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UnknownName, UsageError
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, UnknownName, UsageError
 from outthink.meter import Meter
 from outthink.names import load, make
 from outthink.steps import split_steps
@@ -79,6 +79,13 @@ class Scores:
         paths = [tuple(path(candidate, self._meter.candidates)) for candidate in candidates]
         return tuple(await self._scored(problem, paths))
 
+    async def attempt(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
+        """Like `score`; every score is missing where the scorer failed, could not be paid for or cannot read them."""
+        try:
+            return await self.score(problem, candidates)
+        except (BudgetExhausted, NothingCameBack, PromptTooLong):
+            return (None,) * len(candidates)
+
     async def score_steps(
         self, problem: Problem, samples: Sequence[Candidate], delimiter: str
     ) -> list[tuple[float | None, ...]]:
@@ -106,7 +113,7 @@ class Scores:
         try:
             fresh = await self._fresh(problem, list(new.values())) if new else []
             scores.update(zip(new, fresh, strict=True))
-        except (BudgetExhausted, NothingCameBack):
+        except (BudgetExhausted, NothingCameBack, PromptTooLong):
             if not scores:
                 raise
         found = [scores.get(content) for content in contents]
@@ -207,13 +214,13 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
             from outthink.rewards.remote import RemoteScorer  # here, because its HTTP client is slow to import
 
             return RemoteScorer(given, process=process)
+        name, _, options = given.partition("?")
+        if name in SCORERS:
+            return _named(name, dict(parse_qsl(options, keep_blank_values=True)), process)
         if given.endswith(".json"):
             from outthink.rewards.probe import Probe  # here, because importing numpy is slow
 
             return Probe.open(given)
-        name, _, options = given.partition("?")
-        if name in SCORERS:
-            return _named(name, dict(parse_qsl(options, keep_blank_values=True)), process)
         if ":" not in given:
             raise UnknownName("verifier", name, [*SCORERS, "module:function", "FILE.json", "http://HOST/score"])
         made: Any = load(given)

@@ -76,8 +76,8 @@ class Advantage:
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the PRM reads, and whether the path is an answer."""
-        return self._inner.reads | {"complete"}
+        """What the PRM reads, and whether the path has ended."""
+        return self._inner.reads | {"complete", "finish"}
 
     @property
     def relative(self) -> bool:
@@ -101,7 +101,9 @@ class Advantage:
     async def _rewards(
         self, problem: Problem, paths: Sequence[Path], *, meter: Meter, **others: Any
     ) -> list[float | None]:
-        plain = [len(path) == 1 or path[-1].complete for path in paths]
+        plain = [
+            len(path) == 1 or path[-1].complete or path[-1].finish == "eos" for path in paths
+        ]  # an end is an answer
         before = [path[:-1] for path, alone in zip(paths, plain, strict=True) if not alone]
         values = await self._inner.bound(meter=meter, **others).probabilities(problem, [*paths, *before])
         earlier = iter(values[len(paths) :])

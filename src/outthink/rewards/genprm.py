@@ -92,7 +92,7 @@ class GenPRM:
         at_once = sandbox is None and "labels" not in judge.powers  # the verdict ends the analysis
         openings = [(Message(content=self._prompt(problem, path, at_once)),) for path in paths]
         draws = [self._draw(talk, path[-1:], n=self.votes) for talk, path in zip(openings, paths, strict=True)]
-        drawn = await drawn_where_they_fit(judge, problem, draws)
+        drawn = await judge.sample_fitting(problem, draws)
         analyses = [
             _Analysis(place=place, judged=paths[place][-1], talk=openings[place], said=said)
             for place, samples in enumerate(drawn)
@@ -144,7 +144,7 @@ class GenPRM:
             return
         draws = [self._draw(analysis.answered(_AGAIN), (analysis.judged, analysis.said)) for analysis in written]
         try:
-            drawn = await drawn_where_they_fit(judge, problem, draws)
+            drawn = await judge.sample_fitting(problem, draws)
         except (BudgetExhausted, NothingCameBack, PromptTooLong):
             return  # the verdict follows what there is
         for analysis, draw, samples in zip(written, draws, drawn, strict=True):
@@ -161,7 +161,7 @@ class GenPRM:
             self._draw(analysis.answered(self._ask(_VERDICT)), (analysis.judged, analysis.said), stop=False)
             for analysis in analyses
         ]
-        drawn = await drawn_where_they_fit(judge, problem, draws)
+        drawn = await judge.sample_fitting(problem, draws)
         return [_written(samples[0]) if samples else None for samples in drawn]
 
 
@@ -169,27 +169,6 @@ def pooled(rewards: Sequence[float], pool: Literal["mean", "majority"]) -> float
     """One reward of several: their mean, or the share of those that are at least 0.5."""
     values = rewards if pool == "mean" else [float(reward >= 0.5) for reward in rewards]
     return math.fsum(values) / len(values)
-
-
-async def drawn_where_they_fit(model: Model, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
-    """As `Model.sample_each`, where a prompt that does not fit the context does not cost the others.
-
-    Raises PromptTooLong if none fits, and else as that does.
-    """
-    refusals = await together(*(_refusal(model, problem, draw) for draw in draws))
-    fitting = [draw for draw, refusal in zip(draws, refusals, strict=True) if refusal is None]
-    if not fitting:
-        raise next(refusal for refusal in refusals if refusal is not None)
-    drawn = iter(await model.sample_each(problem, fitting))
-    return [next(drawn) if refusal is None else [] for refusal in refusals]
-
-
-async def _refusal(model: Model, problem: Problem, draw: Draw) -> PromptTooLong | None:
-    try:
-        await model.bound(problem, draw)
-    except PromptTooLong as refusal:
-        return refusal
-    return None
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, P
 from outthink.meter import Meter
 from outthink.model import Draw, Models
 from outthink.rewards import Path
-from outthink.rewards.genprm import drawn_where_they_fit
 from outthink.rewards.inner import Inner
 from outthink.types import Candidate, Problem
 from outthink.types import path as segments
@@ -99,7 +98,7 @@ class Rollout:
                 raise MissingResource(f"Rollouts continue what is written, and {model.name} cannot do that.")
             drawn: list[list[Candidate]] = [[] for _ in going]
             try:
-                drawn = await drawn_where_they_fit(model.lane(*wholes[going[0]][-1].address), problem, draws)
+                drawn = await model.lane(*wholes[going[0]][-1].address).sample_fitting(problem, draws)
             except (BudgetExhausted, NothingCameBack, PromptTooLong) as cause:
                 failure = cause
             for place, children in zip(going, drawn, strict=True):

@@ -12,8 +12,8 @@ one event, also when it failed or the budget refused it; a policy that is told o
 A step ends with the delimiter, which stays in its text, or is cut at its token cap and can still be continued. In a
 delimiter, "{step}" stands for the number of the step that comes next, for models that number their steps. A path is
 finished when the model ended it; when it has `sampling.max_tokens` tokens or a step came back empty it is finished
-too, but has no answer. A missing score is reported as missing: the methods rank it as 0, votes give it no weight, and
-where no answer has a score the vote is a plain majority.
+too, but has no answer. A missing score is reported as missing: the methods rank it as 0 or last, votes give it no
+weight, and where no answer has a score the vote is a plain majority.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from outthink import selection
 from outthink.embedding import Embedder
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model
 from outthink.rewards import Scores
 from outthink.rng import Rng
@@ -403,7 +403,7 @@ class _Limits:
         return Draw(
             n=expand.n,
             after=parent.candidate if parent else None,
-            stop=(end_of_step(self.delimiter, parent.depth if parent else 0),) if step else (),
+            stop=(end_of_step(self.delimiter, _whole_steps(parent)),) if step else (),
             step=step,
             max_tokens=min(left, self.max_step_tokens) if step else left,
             temperature=expand.temperature,
@@ -419,6 +419,11 @@ class _Limits:
         return Node(candidate=child, parent=expand.parent, length=length, finished=ended, depth=depth)
 
 
+def _whole_steps(node: Node | None) -> int:
+    """Steps of the path that ended with the delimiter; one that was cut at its cap goes on in the next node."""
+    return sum(step.candidate.finish == "stop" for step in node.path) if node else 0
+
+
 async def _peeked(model: Model, problem: Problem, nodes: Sequence[Node], limits: _Limits, steps: int) -> list[Node]:
     """Where greedy decoding takes each node within so many steps; what the budget or a failure cuts ends earlier."""
     ends = list(nodes)
@@ -430,7 +435,7 @@ async def _peeked(model: Model, problem: Problem, nodes: Sequence[Node], limits:
             break
         try:
             drawn = await model.sample_each(problem, [limits.draw(wish) for wish in wishes])
-        except (BudgetExhausted, NothingCameBack):
+        except (BudgetExhausted, NothingCameBack, PromptTooLong):
             break
         for place, wish, children in zip(going, wishes, drawn, strict=True):
             for child in children:
@@ -442,11 +447,8 @@ async def _peeked(model: Model, problem: Problem, nodes: Sequence[Node], limits:
 
 
 async def _scores(prm: Scores, problem: Problem, children: Sequence[Candidate]) -> Sequence[float | None]:
-    """One score per child, each None where the scorer could not be paid for or failed as a whole."""
-    try:
-        scores = await prm.score(problem, children)
-    except (BudgetExhausted, NothingCameBack):
-        return [None] * len(children)
+    """One score per child; raises EngineError on one that is no process reward."""
+    scores = await prm.attempt(problem, children)
     for score in scores:
         if score is not None and not 0 <= score <= 1:
             raise EngineError(

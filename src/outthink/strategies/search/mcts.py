@@ -234,5 +234,5 @@ class MCTS:
             rng=rng,
             max_step_tokens=self.max_step_tokens,
             delimiter=self.delimiter,
-            logprobs=self.priors == "logprobs",
+            logprobs=self.priors == "logprobs" and "logprobs" in model.powers,
         )

@@ -115,7 +115,7 @@ class QAlign:
         report(samples, chosen=chosen, confidence=share)
         chains = {
             int(sample.address[-1]): State(candidate=sample, reward=reward, length=_length(0, sample, most))
-            for sample, reward in zip(samples, await verifier.score(problem, samples), strict=True)
+            for sample, reward in zip(samples, await verifier.attempt(problem, samples), strict=True)
         }
         visits = Counter(chains.values())
         self._report(report, chains, visits)
@@ -132,7 +132,7 @@ class QAlign:
             except NothingCameBack:
                 continue  # the chains stay where they are, and try again
             new = {chain: children[0] for chain, children in zip(chains, drawn, strict=True) if children}
-            rewards = await verifier.score(problem, list(new.values()))
+            rewards = await verifier.attempt(problem, list(new.values()))
             for (chain, sample), reward in zip(new.items(), rewards, strict=True):
                 state = State(candidate=sample, reward=reward, length=_length(keeps[chain], sample, most))
                 if random[chain].random() < self._acceptance(chains[chain], state):
@@ -151,10 +151,10 @@ class QAlign:
         states = list(visits)
         keys = codes([state.candidate.key for state in states])
         rewards, lengths = numbers([state.reward for state in states]), [state.length for state in states]
-        if self.choose == "best":
+        if self.choose == "best" and not np.isnan(rewards).all():
             choice = best_of(keys, rewards, lengths=lengths)
         else:
-            weights = visits if self.choose == "vote" else Counter(chains.values())
+            weights = Counter(chains.values()) if self.choose == "last" else visits
             choice = weighted_vote(keys, [weights[state] for state in states], lengths=lengths)
         candidates = [state.candidate for state in states]
         chosen, share = pick(candidates, choice)

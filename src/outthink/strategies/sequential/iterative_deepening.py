@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
+from outthink.errors import PromptTooLong
 from outthink.model import Draw, Model
 from outthink.rewards import Scores
 from outthink.selection import codes, numbers, weighted_vote
@@ -118,7 +119,11 @@ class IterativeDeepening:
                 Draw(after=start, max_tokens=piece, lane=("chain", chain.number))
                 for start, chain in zip(starts, going, strict=True)
             ]
-            for chain, children in zip(going, await model.sample_each(problem, draws), strict=True):
+            try:
+                pieces = await model.sample_fitting(problem, draws)
+            except PromptTooLong:  # triggers have filled the context: what has ended answers
+                return
+            for chain, children in zip(going, pieces, strict=True):
                 chain.add(children)
             await self._vote(problem, report, chains, verifier)
 
@@ -130,7 +135,7 @@ class IterativeDeepening:
         self._report(report, chains)
         new = [chain for chain in chains if chain.end.key is not None and chain.score is None]
         if verifier is not None and new:
-            scores = await verifier.score(problem, [chain.end for chain in new])
+            scores = await verifier.attempt(problem, [chain.end for chain in new])
             for chain, score in zip(new, scores, strict=True):
                 chain.score = score
             self._report(report, chains)
