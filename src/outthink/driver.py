@@ -45,7 +45,7 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "model": ("Model", "pass model=..., or --model NAME"),
     "models": ("Models", "pass models={role: ...}, or --role ROLE=NAME"),
     "verifier": ("Scores", "pass verifier=..., or --verifier with confidence, judge, tests, an address ..."),
-    "prm": ("Scores", "pass prm=..., or --prm with confidence, judge, an address ..."),
+    "prm": ("Scores", "pass prm=..., or --prm with confidence, judge, PROBE.json, an address ..."),
     "meter": ("Meter", "it is always there"),
     "rng": ("Rng", "it is always there"),
     "embedder": ("Embedder", "it is always there; embedder=..., or --embedder, chooses another than hashing"),
