@@ -91,7 +91,7 @@ class Canned:
             for number, draw in enumerate(draws)
         ]
 
-    async def score(self, problem: Problem, candidates: Sequence[Candidate]) -> list[float | None]:
+    async def attempt(self, problem: Problem, candidates: Sequence[Candidate]) -> list[float | None]:
         return [0.5] * len(candidates)
 
 
