@@ -7,7 +7,6 @@ dropped as a whole; the meta reward model that rates the passes can be any score
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from outthink.meter import Meter
 from outthink.model import Draw, Models
 from outthink.rewards import Path
 from outthink.rewards.inner import Bound, Inner
-from outthink.rewards.pairwise import _normal, _text
+from outthink.rewards.pairwise import distinct, whole_text
 from outthink.rng import Rng
 from outthink.selection import numbers
 from outthink.together import together
@@ -125,15 +124,10 @@ class Critique:
         self, problem: Problem, paths: Sequence[Path], *, models: Models, rng: Rng, meter: Meter, **others: Any
     ) -> list[float | None]:
         """All passes are one batch."""
-        groups: dict[str, list[Path]] = {}
-        for path in paths:
-            groups.setdefault(_normal(_text(path)), []).append(path)
-        # by content, so that the order depends neither on arrival nor on who is the favourite
-        names = sorted(groups, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
-        shown = [min(groups[name], key=lambda path: (_text(path), path[-1].id)) for name in names]
+        shown, places = distinct(paths)
         first = shown[0][-1].address
-        orders = [rng.at("critique", *first, number).permutation(len(names)) for number in range(self.k)]
-        prompts = [_prompt(problem, [_text(shown[place]) for place in order]) for order in orders]
+        orders = [rng.at("critique", *first, number).permutation(len(shown)) for number in range(self.k)]
+        prompts = [_prompt(problem, [whole_text(shown[place]) for place in order]) for order in orders]
         draws = [
             Draw(
                 messages=(Message(content=prompt),),
@@ -144,11 +138,11 @@ class Critique:
             for prompt, order in zip(prompts, orders, strict=True)
         ]
         drawn = await models.role("judge").lane(*first).sample_each(problem, draws)
-        scores = np.full((self.k, len(names)), np.nan)
+        scores = np.full((self.k, len(shown)), np.nan)
         critiques: dict[int, Candidate] = {}  # those that could be read
         for number, (order, samples) in enumerate(zip(orders, drawn, strict=True)):
             for said in samples:
-                found = read_scores(said.text, len(names)) if said.finish == "eos" else None
+                found = read_scores(said.text, len(shown)) if said.finish == "eos" else None
                 if found is not None:
                     scores[number, order] = found
                     critiques[number] = said
@@ -160,8 +154,8 @@ class Critique:
         counts = passes_that_count(scores, ratings, max(self.k // 2, 1) if self.k_meta is None else self.k_meta)
         if not counts.any():
             return [None] * len(paths)
-        means = dict(zip(names, summed_scores(scores, counts) / (_MOST * counts.sum()), strict=True))
-        return [float(means[_normal(_text(path))]) for path in paths]
+        means = summed_scores(scores, counts) / (_MOST * counts.sum())
+        return [float(means[place]) for place in places]
 
 
 async def _rating(rater: Bound, problem: Problem, said: Candidate) -> float | None:

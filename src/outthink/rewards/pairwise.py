@@ -44,18 +44,13 @@ class Pairwise:
 
     async def score(self, problem: Problem, paths: Sequence[Path], *, models: Models) -> list[float | None]:
         """One score per path; every comparison is made in both orders, all in one batch."""
-        groups: dict[str, list[Path]] = {}
-        for path in paths:
-            groups.setdefault(_normal(_text(path)), []).append(path)
-        # By content, so that who meets whom does not depend on arrival; hashed, so that like does not only meet like.
-        names = sorted(groups, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
-        if len(names) < 2:
+        shown, places = distinct(paths)
+        if len(shown) < 2:
             return [0.5] * len(paths)
-        shown = [min(groups[name], key=lambda path: (_text(path), path[-1].id)) for name in names]
-        met = pairs(len(names), self.opponents)
+        met = pairs(len(shown), self.opponents)
         orders = [order for one, other in met for order in ((one, other), (other, one))]
         first = await _preferred(models.role("judge"), problem, [(shown[a], shown[b]) for a, b in orders])
-        wins: list[list[float]] = [[] for _ in names]
+        wins: list[list[float]] = [[] for _ in shown]
         for place, (one, other) in enumerate(met):
             there, back = first[2 * place], first[2 * place + 1]
             known = [*([] if there is None else [there]), *([] if back is None else [1.0 - back])]
@@ -63,8 +58,23 @@ class Pairwise:
                 preference = sum(known) / len(known)
                 wins[one].append(preference)
                 wins[other].append(1.0 - preference)
-        scores = {name: sum(won) / len(won) if won else None for name, won in zip(names, wins, strict=True)}
-        return [scores[_normal(_text(path))] for path in paths]
+        scores = [sum(won) / len(won) if won else None for won in wins]
+        return [scores[place] for place in places]
+
+
+def distinct(paths: Sequence[Path]) -> tuple[list[Path], list[int]]:
+    """One path of each solution, and for every path the place of its own; blank lines and line ends tell none apart.
+
+    The order follows from the texts, so that nothing depends on arrival or on who is the favourite; it is that of
+    hashes, so that like does not only stand beside like.
+    """
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(_normal(whole_text(path)), []).append(path)
+    names = sorted(groups, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
+    places = {name: place for place, name in enumerate(names)}
+    shown = [min(groups[name], key=lambda path: (whole_text(path), path[-1].id)) for name in names]
+    return shown, [places[_normal(whole_text(path))] for path in paths]
 
 
 def pairs(n: int, opponents: int | None) -> list[tuple[int, int]]:
@@ -83,7 +93,7 @@ async def _preferred(judge: Model, problem: Problem, orders: Sequence[tuple[Path
     """How far the first of two is preferred to the second; None where it is missing."""
     labels = "labels" in judge.powers
     prompts = [
-        _PAIR.format(question=problem.question, a=_text(a), b=_text(b), reply=_LABEL if labels else _WRITE)
+        _PAIR.format(question=problem.question, a=whole_text(a), b=whole_text(b), reply=_LABEL if labels else _WRITE)
         for a, b in orders
     ]
     judged = [(a[-1], b[-1]) for a, b in orders]
@@ -96,7 +106,8 @@ async def _preferred(judge: Model, problem: Problem, orders: Sequence[tuple[Path
     return [float(votes[0] == "A") if votes else None for votes in said]
 
 
-def _text(path: Path) -> str:
+def whole_text(path: Path) -> str:
+    """The text of all its segments."""
     return "".join(segment.text for segment in path)
 
 

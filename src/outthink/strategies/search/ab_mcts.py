@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.selection import best_of, codes, numbers
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick
 from outthink.strategies.sequential.revision import revision_prompt
 from outthink.together import together
@@ -147,11 +148,7 @@ class ABMCTS:
     prior: Prior = "gaussian"
 
     def __post_init__(self) -> None:
-        for name in ("n", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.prior not in get_args(Prior):
-            raise ValueError(f"prior must be {' or '.join(get_args(Prior))}, not {self.prior}")
+        check(self, at_least_one=("n", "batch"))
 
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores, rng: Rng) -> None:
         """One batch at a time; reports before its scores and after."""
