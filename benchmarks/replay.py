@@ -26,6 +26,7 @@ def made_up() -> PoolData:
         Recorded(
             id=str(number),
             keys=of.astype(np.intp),
+            answers=(),
             correct=of == 0,
             tokens=None,
             prompt=None,

@@ -22,6 +22,7 @@ from tests.toys import problem
 from tests.virtual import run
 
 SMALL: dict[str, dict[str, Any]] = {
+    "auto": {"n": 6},
     "best_of_n": {"n": 4},
     "self_consistency": {"n": 4},
     "weighted_best_of_n": {"n": 4},
@@ -31,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "borda": {"n": 4},
     "feature_vote": {"n": 4},
     "mbr": {"n": 4},
+    "sample_and_cluster": {"n": 4, "tolerance": 1.0},
     "failed_step_fraction": {"n": 3},
     "heimdall": {"n": 4, "m": 2},
     "hedged_sampling": {"n": 4},
@@ -43,6 +45,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "multi_temperature": {"temperatures": (0.5, 1.0), "n": 2, "n_min": 2, "ahead": 1},
     "nothinking": {"n": 4, "prefill": "</think>"},
     "resample": {"n": 4, "threshold": 0.3},
+    "atts": {"n": 4, "alpha": 0.5, "calibration": (0.25, 0.5)},
     "fusion": {"n": 4},
     "revision": {"n_chains": 2, "chain_length": 3},
     "rebase": {"width": 4},
@@ -63,6 +66,7 @@ SMALL: dict[str, dict[str, Any]] = {
 """Hyperparameters that keep the tests quick."""
 
 ONE: dict[str, dict[str, Any]] = {
+    "auto": {"n": 1},
     "best_of_n": {"n": 1},
     "self_consistency": {"n": 1},
     "weighted_best_of_n": {"n": 1},
@@ -72,6 +76,7 @@ ONE: dict[str, dict[str, Any]] = {
     "borda": {"n": 1},
     "feature_vote": {"n": 1},
     "mbr": {"n": 1},
+    "sample_and_cluster": {"n": 1},
     "failed_step_fraction": {"n": 1},
     "heimdall": {"n": 1},
     "hedged_sampling": {"n": 1},
@@ -85,6 +90,7 @@ ONE: dict[str, dict[str, Any]] = {
     "multi_temperature": {"temperatures": (1.0,), "n": 1},
     "nothinking": {"n": 1},
     "resample": {"n": 1, "threshold": 0.3},
+    "atts": {"n": 1, "alpha": 0.0, "signal": "verifier", "calibration": (0.5,)},
     "fusion": {"n": 1},
     "revision": {"n_chains": 1, "chain_length": 1},
     "rebase": {"width": 1},

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,11 +26,14 @@ import typer
 
 import outthink
 from outthink import cli
+from outthink.bench.takeover import fit
 from outthink.driver import as_budget
 from outthink.models import catalog
 from outthink.models.engine import Completion, Engine, Price, Progress, Request
 from outthink.models.scripted import ScriptedEngine
+from outthink.planner.make import make_plan, read
 from outthink.strategies import STRATEGIES
+from tests import simulated
 from tests.test_cli import main, write_pool
 
 ROOT = Path(__file__).parents[1]
@@ -105,9 +109,22 @@ FREE = [c for c in COMMANDS if "--help" in c.words or [w for w in c.words if w !
 ERRORS = [command for command in COMMANDS if command.output.startswith("outthink: ")]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that commands on the pages make and others on them read."""
+    folder = tmp_path_factory.mktemp("made")
+    drafts = simulated.pool(folder / "pool.jsonl", 24, 4, model="smollm2-135m-instruct")
+    plan, _ = make_plan(read([drafts], orders=4), folds=2, budgets=[80, 160])
+    (folder / "plan.json").write_text(plan.to_json())
+    (folder / "takeover.json").write_text(fit(drafts, signal="agreement", n=4).calibration.text())
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_folder_of_its_own(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for file in ("plan.json", "takeover.json"):
+        shutil.copy(made / file, tmp_path)
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.delenv("OUTTHINK_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", None)  # nothing is fetched

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from outthink.errors import Unidentified
 from outthink.laws.coverage import pass_at_k
 from outthink.laws.imperfect import (
     acceptance,
@@ -22,6 +23,7 @@ from outthink.laws.imperfect import (
     next_gain,
     outcomes,
     resampled,
+    resampling,
     utility,
 )
 
@@ -88,6 +90,21 @@ def test_alike_problems_are_worth_all_or_nothing(rate: float, soundness: float) 
         assert best == (0 if q < cost / (1 + cost) else 9)
     even = q / (1 - q)
     assert best_attempts(9, [rate], 0.9, soundness, cost=even) == 0  # of equals the smaller
+
+
+def test_the_types_are_weighed_by_their_priors() -> None:
+    """Weighing by what is believed after k - 1 rejections, and by the chance of those once more, is too hopeful."""
+    prior, (right, wrong) = np.array(SHARES), acceptance(RATES, 1, 0.75)
+    reject, gain = 1 - right - wrong, right - 0.7 * wrong
+    exact, hopeful = 0.0, 0.0
+    for attempt in range(3):
+        here = prior * reject**attempt
+        believed = here / here.sum()
+        assert float(next_gain(attempt, RATES, **CHECK, cost=0.7)) == pytest.approx((believed * gain).sum())
+        exact += (here * gain).sum()
+        hopeful += (believed * gain).sum() * (believed * reject**attempt).sum()
+    assert float(utility(3, RATES, **CHECK, cost=0.7)) == pytest.approx(exact)
+    assert (exact, hopeful) == pytest.approx((0.5246, 0.5541), abs=5e-5)
 
 
 def test_one_attempt_has_the_plain_expectation() -> None:
@@ -195,8 +212,19 @@ def test_a_calibration_keeps_what_one_attempt_earns() -> None:
     assert calibrate([[False]], [[True]])[2:] == (1.0, 0.0)
     nothing: Any
     for nothing in ([], [[]], [True]):
-        with pytest.raises(ValueError, match="table"):
+        with pytest.raises(ValueError, match="needs samples"):
             calibrate(nothing, nothing)
+
+
+def test_problems_may_have_different_numbers_of_samples() -> None:
+    right = [[True, False, False, False], [True, True], [False]]
+    passed = [[True, True, False, False], [False, True], [True]]
+    found = calibrate(right, passed)
+    assert found.rates == (0.0, 0.25, 1.0)
+    assert found.shares == pytest.approx((1 / 3,) * 3)
+    assert found[2:] == pytest.approx((0.75 / 1.25, 0.5 / 1.75))
+    one = utility(1, found.rates, found.completeness, found.soundness, shares=found.shares, cost=2)
+    assert float(one) == pytest.approx(np.mean([0.25 - 2 * 0.25, 0.5, -2]))
 
 
 @pytest.mark.parametrize(
@@ -222,3 +250,114 @@ def test_the_share_of_right_samples_among_the_accepted() -> None:
     passed = [[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
     assert accepted_share(right, passed).tolist() == [0.5, 0.0, 0.0]
     assert accepted_share(right, right).tolist() == [1.0, 1.0, 0.0]  # a perfect verifier reaches coverage
+
+
+# ---- the law of stored samples --------------------------------------------------------------------------------------
+
+
+def test_the_curve_is_the_mean_over_all_orders() -> None:
+    """Two problems of five and four samples, every order of each, with a cost of errors and of samples."""
+    kinds = (["right", "right", "wrong", "none", "none"], ["wrong", "none", "none", "right"])
+    right = [[kind == "right" for kind in samples] for samples in kinds] * 2
+    passed = [[kind != "none" for kind in samples] for samples in kinds] * 2
+    found = resampling(right, passed, cost=1.5, kappa=0.1)
+    assert found.most == 4
+    for k in range(5):
+        worth = []
+        for samples in kinds:
+            earned = 0.0
+            for order in permutations(samples):
+                used = next((place for place, kind in enumerate(order[:k], 1) if kind != "none"), k)
+                last = order[used - 1] if used else "none"
+                earned += {"right": 1.0, "wrong": -1.5, "none": 0.0}[last] - 0.1 * used
+            worth.append(earned / math.factorial(len(samples)))
+        assert float(found.at(k)) == pytest.approx(np.mean(worth))
+    assert found.ceiling == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert found.gap == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert found.single == pytest.approx((2 / 5 + 1 / 4) / 2)
+    assert found.at([0, 2]).tolist() == found.utility[[0, 2]].tolist()
+    assert found.at_interval([0, 2]).low.shape == (2,)
+    for attempts in (5, -1, 1.0):
+        with pytest.raises(ValueError, match="from 0 to 4"):
+            found.at(attempts)
+
+
+def two_types(problems: int, n: int, seed: int) -> tuple[list[Any], list[Any]]:
+    rng = np.random.default_rng(seed)
+    right = rng.random((problems, n)) < np.where(rng.random((problems, 1)) < SHARES[0], *RATES)
+    return list(right), list(right | (rng.random((problems, n)) < 0.25))
+
+
+@pytest.mark.parametrize(
+    ("cost", "attempts", "value"), [(0.5, 20, None), (0.7, 3, 0.5246), (1, 2, 0.4724), (2, 1, 0.3388), (4, 1, 0.1184)]
+)
+def test_stored_samples_of_two_types_follow_the_law(cost: float, attempts: int, value: float | None) -> None:
+    """29 easy and 21 hard problems with exactly the expected samples; 400 of each are nearly without end."""
+    place = np.arange(400)
+    right = [place < 348] * 29 + [place < 52] * 21
+    passed = [place < 348 + 13] * 29 + [place < 52 + 87] * 21
+    found = resampling(right, passed, cost=cost, most=20)
+    assert found.utility == pytest.approx(utility(np.arange(21), RATES, **CHECK, cost=cost), abs=0.003)
+    assert found.best == attempts
+    assert value is None or float(found.at(attempts)) == pytest.approx(value, abs=0.001)
+    assert found.best_interval.low <= attempts <= found.best_interval.high
+    assert found.ceiling == pytest.approx(0.716236, abs=5e-7)
+    assert found.gap == pytest.approx(1 - 0.716236, abs=5e-7)
+    assert found.single == pytest.approx(0.58 * 0.87 + 0.42 * 0.13)
+    assert found.concentration == pytest.approx(5 * 87 / (29 * 13 + 21 * 87))
+
+
+def test_the_interval_of_the_ceiling_holds_the_truth() -> None:
+    """Of 20 intervals of 95%, fewer than 15 hold it once in 500 cases (binomial with 0.93)."""
+    held = 0
+    for seed in range(20):
+        found = resampling(*two_types(50, 40, seed), most=4, seed=seed)
+        held += bool(found.ceiling_interval.low <= 0.716236 <= found.ceiling_interval.high)
+    assert held >= 15
+
+
+def test_a_sound_check_of_stored_samples_needs_no_limit() -> None:
+    right, _ = two_types(30, 12, 0)
+    found = resampling(right, right, cost=9)
+    expected = [np.mean(pass_at_k(12, [of.sum() for of in right], k)) for k in range(1, 13)]
+    assert found.utility == pytest.approx([0, *expected])
+    assert (found.gap, math.isnan(found.concentration)) == (0, True)
+    assert found.best == next(k for k, value in enumerate(found.utility) if value > found.utility[-1] - 1e-12)
+    free = resampling(*two_types(30, 12, 0), cost=0)
+    assert (np.diff(free.utility) >= -1e-12).all()
+
+
+def test_a_dear_error_is_not_risked_and_one_bad_check_is_seen() -> None:
+    found = resampling(*two_types(60, 20, 1), cost=50)
+    assert (found.best, float(found.at(found.best)), float(found.best_interval.high)) == (0, 0, 0)
+    right = [[True, False]] * 10
+    passed = [[True, False]] * 9 + [[True, True]]
+    assert resampling(right, passed).concentration == 1
+
+
+def test_what_was_chosen_on_the_same_problems_looks_better_than_it_is() -> None:
+    """Eight problems, each of which is one kind only: what seems best is worth less on the others (fixed seed)."""
+    seen, held_out = [], []
+    for seed in range(12):
+        found = resampling(*two_types(8, 20, seed), cost=0.6)
+        seen.append(float(found.at(found.best)))
+        held_out.append(found.held_out)
+    assert np.mean(held_out) < np.mean(seen)
+
+
+def test_what_stored_samples_cannot_say() -> None:
+    right, passed = [[True, False]] * 4, [[True, True]] * 4
+    with pytest.raises(Unidentified, match="No sample passes"):
+        resampling(right, [[False, False]] * 4)
+    with pytest.raises(Unidentified, match="four problems"):
+        resampling(right[:3], passed[:3])
+    for options, said in (
+        ({"cost": -1}, "cost and kappa"),
+        ({"kappa": math.inf}, "cost and kappa"),
+        ({"most": 3}, "number of samples, 2"),
+        ({"most": 0}, "number of samples, 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            resampling(right, passed, **options)
+    with pytest.raises(ValueError, match="needs samples"):
+        resampling(right, [[True]] * 4)

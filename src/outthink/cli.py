@@ -1,17 +1,18 @@
-"""The command line: solve, bench, pool, report, merge, strategies, models, prm."""
+"""The command line: solve, bench, pool, report, law, merge, calibrate, strategies, models, prm, takeover."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import math
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import typer
 from typer.exceptions import TyperException
@@ -21,6 +22,7 @@ from outthink.errors import OutthinkError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
 
     from outthink.meter import Meter
     from outthink.models.engine import Engine, Price, Tokenizing
@@ -50,6 +52,10 @@ models_app = typer.Typer(help="List, fetch and locate the models that run on thi
 app.add_typer(models_app, name="models")
 prm_app = typer.Typer(help="Train a small process reward model from recorded samples, and measure it.")
 app.add_typer(prm_app, name="prm")
+takeover_app = typer.Typer(help="Decide how often a dear model takes over from a cheap one, for the strategy atts.")
+app.add_typer(takeover_app, name="takeover")
+plan_app = typer.Typer(help="Learn from recorded samples what to do when, for the strategy auto.")
+app.add_typer(plan_app, name="plan")
 
 StrategyOption = Annotated[
     str, typer.Option("--strategy", "-s", help="A name from `outthink strategies`, or module:Name.")
@@ -92,7 +98,10 @@ TemplateOption = Annotated[
 ]
 PriceOption = Annotated[
     list[str] | None,
-    typer.Option("--price", help="US dollars per million tokens: [ROLE=]PROMPT,COMPLETION, such as 0.15,0.60."),
+    typer.Option(
+        "--price",
+        help="US dollars per million tokens: [ROLE=]PROMPT,COMPLETION, such as 0.15,0.60; auto: published; FILE.json.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 HYPERPARAMETERS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -116,6 +125,16 @@ def _models(context: typer.Context) -> None:
 
 @prm_app.callback(invoke_without_command=True)
 def _prm(context: typer.Context) -> None:
+    _help_if_alone(context)
+
+
+@takeover_app.callback(invoke_without_command=True)
+def _takeover(context: typer.Context) -> None:
+    _help_if_alone(context)
+
+
+@plan_app.callback(invoke_without_command=True)
+def _plan(context: typer.Context) -> None:
     _help_if_alone(context)
 
 
@@ -222,6 +241,9 @@ def bench(
         Path | None, typer.Option("--out", "-o", help="Run directory; a part of the same run in it is gone on with.")
     ] = None,
     budget: BudgetOption = None,
+    total_budget: Annotated[
+        str | None, typer.Option(help="Of all problems together, such as 1M-tokens; auto with a plan spreads it.")
+    ] = None,
     verifier: VerifierOption = None,
     prm: PrmOption = None,
     embedder: EmbedderOption = None,
@@ -283,6 +305,7 @@ def bench(
                 prm=prm,
                 embedder=embedder,
                 budget=limits,
+                total_budget=total_budget,
                 sampling=sampling,
                 seed=seed,
                 task=task,
@@ -484,6 +507,77 @@ def replay(
 
 
 @app.command()
+def law(
+    name: Annotated[str | None, typer.Argument(help="Which law; without it they are listed.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="Pools (.jsonl, .jsonl.gz) or run directories.")] = None,
+    at: Annotated[str, typer.Option(help="Also predict at these budgets, separated by commas.")] = "",
+    verifier: Annotated[str | None, typer.Option(help="Which scores of the pool are verdicts.")] = None,
+    verdict_cost: Annotated[
+        float | None, typer.Option(help="For genrm: tokens of one verdict over those of one solution.")
+    ] = None,
+    shape: Annotated[
+        list[Path] | None,
+        typer.Option(help="For kinetics and crossover: .gguf or config.json of the model of each pool."),
+    ] = None,
+    answer: AnswerOption = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .html file.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the resamples.")] = None,
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Fit a scaling law to recorded samples or runs: parameters with intervals, predictions, a figure."""
+    from outthink.bench import laws
+    from outthink.figures import check, save
+
+    if name is None:
+        _list_laws(as_json)
+        return
+    try:
+        budgets = [float(part) for part in at.split(",")] if at else []
+    except ValueError:
+        budgets = [0.0]
+    if not all(0 < budget < math.inf for budget in budgets):
+        raise UsageError(f"Cannot read --at {at!r}; write numbers above 0, such as 64,128.")
+    options = {
+        "at": budgets or None,
+        "verifier": verifier,
+        "verdict_cost": verdict_cost,
+        "shape": shape or None,
+        "answer": None if answer is None else _answer_kind(answer),
+        "seed": seed,
+    }
+    if figure is not None:
+        check(figure)  # before anything is computed
+    found = laws.analyse(name, files or [], **{key: value for key, value in options.items() if value is not None})
+    if figure is not None:
+        save(found.figure, figure)
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+        return
+    if as_markdown:
+        typer.echo(found.markdown())
+    else:
+        typer.echo(found.title)
+        _console().print(found.table())
+    for line in found.sentences:
+        typer.echo(("- " if as_markdown else "") + line)
+
+
+def _list_laws(as_json: bool) -> None:
+    from outthink.bench.laws import LAWS, needs, summary
+
+    if as_json:
+        typer.echo(json.dumps([{"name": law, "says": summary(law), "needs": needs(law)} for law in LAWS], indent=2))
+        return
+    from rich.table import Table
+
+    table = Table("law", "what it says", "needs", box=None, pad_edge=False)
+    for law in LAWS:
+        table.add_row(law, summary(law), needs(law))
+    _console().print(table)
+
+
+@app.command()
 def merge(
     out: Annotated[Path, typer.Argument(help="The run directory to make.")],
     shards: Annotated[list[Path], typer.Argument(help="The run directories of all shards.")],
@@ -493,6 +587,56 @@ def merge(
 
     join(shards, out)
     typer.echo(out)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[
+        str, typer.Argument(help="Catalogue name, path of a GGUF, or address of a server: http://HOST/v1[#MODEL].")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The .json file to write.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="About how long it may take.")] = 100.0,
+    most: Annotated[int, typer.Option(min=2, help="Most samples at once.")] = 128,
+    knee: Annotated[
+        float, typer.Option(min=0, help="From which share of a one-sample step a further sample is said to cost.")
+    ] = 0.1,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long a model reads and writes here, for 1, 2, 4 ... samples at once, and fit its latency."""
+    from rich.console import Console
+
+    from outthink.bench.calibrate import calibrate as measure
+    from outthink.jsonl import write_whole
+
+    name = Path(model).stem if Path(model).exists() else model.rpartition("#")[2]
+    path = out or Path(_file_name(f"calibration-{name}") + ".json")
+    if path.suffix != ".json" or not path.parent.is_dir():
+        raise UsageError(f"Cannot write {path}: name a .json file in a folder that exists.")
+    with _engines(model, None, {}) as engines, Console(stderr=True).status(f"Measuring {model}") as status:
+        try:
+            found = _interruptible(
+                lambda stop: measure(
+                    engines["model"],
+                    seconds=seconds,
+                    most=most,
+                    on_row=lambda row: status.update(
+                        f"Measuring {model}: {row.timed.samples} samples took {row.timed.seconds:.3g} s"
+                    ),
+                    stop=stop,
+                )
+            )
+        except KeyboardInterrupt:
+            _note(f"Interrupted: {path} was not written.")
+            raise
+    if as_json:
+        typer.echo(found.calibration.text(), nl=False)
+    else:
+        _console().print(found.table())
+        for line in found.sentences(knee):
+            typer.echo(line)
+    write_whole(path, found.calibration.text())  # after it was shown, which a full disk cannot take away
+    if not as_json:
+        typer.echo(path)
 
 
 @app.command()
@@ -647,6 +791,282 @@ def prm_eval(
         typer.echo(("- " if as_markdown else "") + line) if not as_json else None
 
 
+@takeover_app.command("fit")
+def takeover_fit(
+    pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) of the cheap model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("takeover.json"),
+    signal: Annotated[
+        Literal["agreement", "logprob", "verifier"], typer.Option(help="What says how badly a draft conforms.")
+    ] = "agreement",
+    n: Annotated[int, typer.Option(min=1, help="Samples of a draft.")] = 4,
+    model: Annotated[str | None, typer.Option(help="Who wrote the pool, where it does not say.")] = None,
+    verifier: Annotated[str | None, typer.Option(help="Which scores of the pool to take for verifier.")] = None,
+    answer: AnswerOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Store how drafts of a cheap model score, so that `--strategy atts` calls the dear one at a chosen rate.
+
+    The rate is controlled on questions like those of the pool; how often an answer is wrong is not.
+    """
+    from outthink.bench.takeover import fit
+    from outthink.jsonl import write_whole
+
+    if out.suffix != ".json" or not out.parent.is_dir():
+        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    found = fit(
+        pool,
+        signal=signal,
+        n=n,
+        model=model,
+        verifier=verifier,
+        answer="text" if answer is None else _answer_kind(answer),
+        seed=seed,
+    )
+    write_whole(out, found.calibration.text())
+    for line in found.sentences():
+        typer.echo(line)
+    calibration = found.calibration
+    typer.echo(
+        f"{out}: use it as --strategy atts --role draft={calibration.model} --signal {signal} --n {n} "
+        f"--calibration {out} --alpha RATE"
+    )
+
+
+FilesArgument = Annotated[
+    list[Path], typer.Argument(help="One pool of the model, and run directories of other strategies on its problems.")
+]
+TargetOption = Annotated[
+    Path | None, typer.Option("--target", help="Pool of a dearer model on the same problems, to go over to.")
+]
+ScoresOption = Annotated[
+    Path | None, typer.Option("--scores", help="Run of best_of_n with a verifier over all samples of the pool.")
+]
+UnitOption = Annotated[Literal["tokens", "flops", "usd"], typer.Option(help="What costs are counted in.")]
+WriterOption = Annotated[
+    list[str] | None,
+    typer.Option("--writer", help="Who wrote a pool that does not say: NAME, or target=NAME; gives it its FLOPs."),
+]
+
+
+@plan_app.command("fit")
+def plan_fit(
+    files: FilesArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("plan.json"),
+    target: TargetOption = None,
+    scores: ScoresOption = None,
+    unit: UnitOption = "tokens",
+    writer: WriterOption = None,
+    budgets: Annotated[
+        str, typer.Option(help="Mean costs of a problem, separated by commas: 200,400 or 1T,2T; by default nine.")
+    ] = "",
+    bins: Annotated[str, typer.Option(help="Number of quantile bins of difficulty, or absolute.")] = "5",
+    difficulty: Annotated[
+        Literal["agreement", "entropy", "length", "logprob", "verifier", "oracle"] | None,
+        typer.Option(help="What bins are cut by; oracle knows the answers and is an upper bound."),
+    ] = None,
+    probe: Annotated[int, typer.Option(min=1, help="Samples on which a bin's difficulty is measured.")] = 4,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    answer: AnswerOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from recorded samples when to draw more, go over to another model or strategy, or stop."""
+    from outthink.jsonl import write_whole
+    from outthink.planner.make import make_plan
+
+    if out.suffix != ".json" or not out.parent.is_dir():
+        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    if bins != "absolute" and not (bins.isdigit() and int(bins) >= 1):
+        raise UsageError(f"Cannot read --bins {bins!r}; write a number such as 5, or absolute.")
+    recordings = _recordings(files, target, scores, unit, writer, answer, seed)
+    with _status("Reading") as status:
+        plan, _ = make_plan(
+            recordings,
+            budgets=_amounts(budgets),
+            folds=folds,
+            bins=None if bins == "absolute" else int(bins),
+            difficulty=difficulty,
+            probe=probe,
+            seed=seed,
+            tell=lambda text: status.update(text),
+        )
+    write_whole(out, plan.to_json())
+    if as_json:
+        typer.echo(plan.to_json())
+        return
+    _print_plan(out, as_markdown=False)
+    typer.echo(f"{out}: use it as --strategy auto --plan {out}, and ask `outthink quote` with it")
+
+
+@plan_app.command("show")
+def plan_show(
+    plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
+    figure: Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .html file.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """The curve of a plan against fixed strategies, and its strategy for every bin of difficulty and budget."""
+    from outthink.planner.plan import Plan
+    from outthink.planner.show import figure as drawn
+
+    opened = Plan.open(plan)
+    if figure is not None:
+        from outthink.figures import save
+
+        save(drawn(opened), figure)
+    _print_plan(plan, as_markdown=as_markdown)
+
+
+@plan_app.command("check")
+def plan_check(
+    plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
+    files: Annotated[list[Path], typer.Argument(help="One new pool, or runs of auto with this plan.")],
+    target: TargetOption = None,
+    scores: ScoresOption = None,
+    writer: WriterOption = None,
+    answer: AnswerOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure a plan on new recordings, and say where they are not as it expects; exit code 1 where they are not."""
+    from outthink.bench.report import text_table
+    from outthink.bench.store import read_results
+    from outthink.planner.make import check_plan, check_run
+    from outthink.planner.plan import Plan
+    from outthink.planner.show import checks
+
+    opened = Plan.open(plan)
+    if all(path.is_dir() for path in files):
+        found = [check_run(opened, list(read_results(path))) for path in files]
+    else:
+        with _status("Reading"):
+            found = check_plan(opened, _recordings(files, target, scores, opened.unit, writer, answer, seed))
+    _console().print(text_table(*checks(found)))
+    if any(of.drift for of in found):
+        _note("These recordings are not what the plan was fitted on: fit it again with them.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def quote(
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    plan: Annotated[Path, typer.Option(help="A file of `outthink plan fit`.")],
+    budget: BudgetOption = None,
+    value_of_correct: Annotated[str, typer.Option(help="What a right answer is worth, such as 5k-tokens.")] = "",
+    probe: Annotated[bool, typer.Option("--probe", help="Spend the plan's probe to see how hard it is.")] = False,
+    model: ModelOption = DEFAULT_MODEL,
+    verifier: VerifierOption = None,
+    answer: AnswerOption = None,
+    prompt_template: TemplateOption = None,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 1.0,
+    max_tokens: MaxTokensOption = 512,
+    seed: SeedOption = 0,
+    price: PriceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What `auto` will probably gain and cost on a question, before it is asked."""
+    from outthink.driver import as_budget
+    from outthink.planner.plan import Plan
+    from outthink.planner.quote import ease_of, price_at
+    from outthink.planner.quote import quote as quoted
+    from outthink.problems import ask
+
+    opened = Plan.open(plan)
+    at = price_at(opened, as_budget(budget), value_of_correct)
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        raise UsageError("There is no question; put it in quotes.")
+    found, spent = None, None
+    if probe:
+        problem = ask(text, answer=_answer_kind(answer), template=prompt_template)
+        sampling, priced = _sampling(temperature, top_p, max_tokens), _prices(price)
+        with _engines(model, None, priced) as engines:
+            ease, spent = asyncio.run(
+                ease_of(opened, problem, engines["model"], verifier=verifier, sampling=sampling, seed=seed)
+            )
+        found = quoted(opened, at, bin_number=int(opened.table.bin(ease)))
+    else:
+        found = quoted(opened, at)
+    if as_json:
+        typer.echo(json.dumps({**found.plain(), "spent": spent or {}}, indent=2))
+        return
+    for line in found.sentences():
+        typer.echo(line)
+    typer.echo("Nothing was spent." if spent is None else f"The probe cost {spent['tokens']:,.0f} tokens.")
+
+
+def _recordings(
+    files: list[Path],
+    target: Path | None,
+    scores: Path | None,
+    unit: str,
+    writers: list[str] | None,
+    answer: str | None,
+    seed: int,
+) -> Any:
+    from outthink.planner.make import read
+
+    specs = {}
+    for given in writers or []:
+        role, _, name = given.rpartition("=")
+        if role not in ("", "target"):
+            raise UsageError(f"Cannot read --writer {given!r}; write NAME or target=NAME.")
+        specs[role or "model"] = _writer(name)
+    with _status("Reading"):
+        return read(
+            files,
+            target=target,
+            scores=scores,
+            unit=unit,
+            answer="text" if answer is None else _answer_kind(answer),
+            specs=specs,
+            seed=seed,
+        )
+
+
+def _writer(name: str) -> Any:
+    """What is known of a model of the catalogue without opening it."""
+    from outthink.cost.shapes import read_shape
+    from outthink.models import catalog
+    from outthink.models.engine import EngineSpec
+
+    if name not in catalog.entries():
+        raise UnknownName("model", name, catalog.entries())
+    file = catalog.path(name)
+    if file is None:
+        raise UsageError(f"The model {name} is not on this machine yet: run `outthink models pull {name}`.")
+    return EngineSpec(name=name, shape=read_shape(file))
+
+
+def _amounts(text: str) -> list[float] | None:
+    """Amounts separated by commas, with k, M, G or T; None of nothing."""
+    scale = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+    found = []
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        number, factor = (part[:-1], scale[part[-1]]) if part[-1] in scale else (part, 1.0)
+        try:
+            found.append(float(number) * factor)
+        except ValueError:
+            found.append(math.nan)
+        if not 0 < found[-1] < math.inf:
+            raise UsageError(f"Cannot read the budget {part!r}; write amounts above 0 such as 200,1k,2T.")
+    return found or None
+
+
+def _print_plan(path: Path, *, as_markdown: bool) -> None:
+    from outthink.bench.report import markdown_table, text_table
+    from outthink.planner import show
+    from outthink.planner.plan import Plan
+
+    plan = Plan.open(path)
+    for line in show.sentences(plan):
+        typer.echo(("- " if as_markdown else "") + line)
+    for rows in (show.curve(plan), show.gains(plan), show.bins(plan)):
+        if as_markdown:
+            typer.echo("\n" + markdown_table(*rows))
+        else:
+            _console().print(text_table(*rows))
+
+
 @contextlib.contextmanager
 def _tokenizer(model: str | None) -> Iterator[Tokenizing | None]:
     """The engine of a model as what turns its tokens into text; None where no model is named."""
@@ -712,22 +1132,37 @@ def _answer_kind(text: str | None) -> Any:
     return text or "math"
 
 
-def _prices(given: list[str] | None) -> dict[str, Price]:
-    """Prices by role."""
+def _prices(given: list[str] | None) -> dict[str, Price | str]:
+    """Prices by role; "auto" and paths of files stay as they are, since they need the name of the model."""
     from outthink.models.engine import Price
 
-    prices = {}
+    prices: dict[str, Price | str] = {}
     for text in given or []:
         role, _, amounts = text.rpartition("=")
+        if amounts == "auto" or amounts.endswith(".json"):
+            prices[role or "model"] = amounts
+            continue
         try:
             prompt, completion = (float(part) for part in amounts.split(","))
             prices[role or "model"] = Price(prompt=prompt, completion=completion)
         except ValueError:
             raise UsageError(
-                f"Cannot read the price {text!r}; write PROMPT,COMPLETION in US dollars per million tokens, "
-                "or ROLE=PROMPT,COMPLETION."
+                f"Cannot read the price {text!r}; write PROMPT,COMPLETION in US dollars per million tokens, auto or "
+                "FILE.json, with ROLE= before it for the model of a role."
             ) from None
     return prices
+
+
+def _priced(given: Price | str, name: str) -> Price:
+    """The price of the model `name`; says on standard error where it was looked up."""
+    if not isinstance(given, str):
+        return given
+    from outthink.cost.price import price_of
+
+    found, where = price_of(given, name)
+    cached = "" if found.cached is None else f", {found.cached:g} cached"
+    _note(f"Price: {found.prompt:g} prompt, {found.completion:g} completion{cached}, USD per million ({where}).")
+    return found
 
 
 def _load(
@@ -796,7 +1231,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def _engines(model: str, roles: list[str] | None, prices: dict[str, Price]) -> Iterator[dict[str, Engine]]:
+def _engines(model: str, roles: list[str] | None, prices: dict[str, Price | str]) -> Iterator[dict[str, Engine]]:
     """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
     from outthink.models import open_engine
 
@@ -809,10 +1244,11 @@ def _engines(model: str, roles: list[str] | None, prices: dict[str, Price]) -> I
     for role in prices:
         if role not in names:
             raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
-    priced = {name: prices[role] for role, name in names.items() if role in prices}
+    wanted = {name: prices[role] for role, name in names.items() if role in prices}
     for role, name in names.items():
-        if name in priced and prices.get(role, priced[name]) != priced[name]:
+        if name in wanted and prices.get(role, wanted[name]) != wanted[name]:
             raise UsageError(f"{name} has two prices; a model has the same one in every role.")
+    priced = {name: _priced(price, name) for name, price in wanted.items()}
     opened: dict[str, Engine] = {}
     try:
         for name in dict.fromkeys(names.values()):
@@ -825,11 +1261,11 @@ def _engines(model: str, roles: list[str] | None, prices: dict[str, Price]) -> I
 
 
 @contextlib.contextmanager
-def _status(text: str) -> Iterator[None]:
+def _status(text: str) -> Iterator[Status]:
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield status
 
 
 class _Watcher:

@@ -30,7 +30,7 @@ from outthink.models import open_engine
 from outthink.models.engine import Engine
 from outthink.names import load, make, name_of
 from outthink.problems import ask
-from outthink.rewards import ScoreFunction, Scorer, Scores, close_scorer, make_scorer
+from outthink.rewards import ScoreFunction, Scorer, Scores, close_scorer, describe, make_scorer
 from outthink.rng import Rng
 from outthink.sandbox import Sandbox
 from outthink.strategies import STRATEGIES, Strategy
@@ -167,9 +167,11 @@ async def solve_async(
             raise UsageError(f"The role {role!r} must not contain '/'.")
     async with contextlib.AsyncExitStack() as own:
         scorers: dict[str, Scorer] = {}
+        described: dict[str, str | None] = {}
         for role, scoring in (("verifier", verifier), ("prm", prm)):
             if scoring is not None:
                 scorers[role] = make_scorer(scoring, process=role == "prm")
+                described[role] = describe(scoring)
                 if isinstance(scoring, str):
                     own.push_async_callback(close_scorer, scorers[role])
         if reader is None:
@@ -206,7 +208,7 @@ async def solve_async(
             engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted}, list(scorers.values())
         )
         for role, scorer in scorers.items():
-            available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter)
+            available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter, described[role])
         hyperparameters = _hyperparameters(strategy)
         bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
 
@@ -252,6 +254,7 @@ async def solve_async(
             calls=tuple(sorted(meter.calls, key=lambda call: _order(call.address))),
             stopped=stopped,
             error=None if failure is None else _sentence(failure),
+            notes=tuple(meter.notes),
             seconds=meter.now(),
         )
         if failure is not None and not trace.rounds:
@@ -318,8 +321,11 @@ def _leaves(failure: BaseException) -> list[BaseException]:
 
 
 def _needs(name: str, *users: Strategy | Scorer) -> bool:
-    functions = [getattr(user, "score", None) or user.run for user in users]  # type: ignore[union-attr]  # one or other
-    return any(name in inspect.signature(function).parameters for function in functions)
+    """Whether some of them cannot do without it; what a strategy may run instead of itself counts as well."""
+    every = [*users, *(part for user in users for part in getattr(user, "parts", ()))]
+    signatures = [inspect.signature(getattr(user, "run", None) or user.score) for user in every]
+    named = [signature.parameters[name] for signature in signatures if name in signature.parameters]
+    return any(parameter.default is parameter.empty for parameter in named)
 
 
 def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ OutthinkError                one clear sentence that says what to do
 ├── UsageError               the caller asked for something that cannot be done; nothing was spent
 │   ├── UnknownName          no such strategy, model, task ...; names the nearest
 │   ├── MissingResource      the strategy needs a resource that was not given
+│   ├── Unidentified         these data cannot say what the parameters of a law are
 │   └── Unaffordable         this problem cannot be begun as asked; others may
 │       ├── BudgetTooSmall   not even one sample fits; names the smallest budget that would do
 │       └── PromptTooLong    the prompt and its answer do not fit the model's context
@@ -49,6 +50,10 @@ class UnknownName(UsageError):
 
 class MissingResource(UsageError):
     """A strategy names a resource in its signature that nobody supplied."""
+
+
+class Unidentified(UsageError):
+    """The data cannot identify the parameters of a law; the sentence says which, and what would."""
 
 
 class Unaffordable(UsageError):

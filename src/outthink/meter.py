@@ -70,6 +70,8 @@ class Meter:
         self.calls: list[Call] = []
         self.candidates: dict[str, Candidate] = {}
         self.rounds: list[Round] = []
+        self.notes: list[str] = []
+        """What the strategy wants to be known about how it decided; they stand in the trace."""
         self.overrun = False
         self.running: list[Progress] = []
         """Groups that are being generated, to look at."""

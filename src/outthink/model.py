@@ -95,6 +95,10 @@ class Model:
         """How samples are drawn where nothing else is said."""
         return self._run.sampling
 
+    def cost(self, usage: Usage) -> dict[str, float]:
+        """What this usage costs, by the units that are known for the engine."""
+        return charge(self._engine.spec, [usage])
+
     def lane(self, *path: str | int) -> Model:
         """The same model with an address of its own; its parts must not contain "/", which joins them in ids."""
         if any("/" in str(part) for part in path):

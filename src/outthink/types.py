@@ -339,6 +339,7 @@ class Trace:
         strategy: {"name": ..., hyperparameters}.
         resources: {"model": engine name, ...} by role, versions of stateful resources included.
         stopped: why it ended; `error` says more where that is "error".
+        notes: what the strategy wants to be known about how it decided, for people.
         schema: version of this form.
     """
 
@@ -353,6 +354,7 @@ class Trace:
     calls: tuple[Call, ...]
     stopped: Stopped
     error: str | None = None
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
     schema: int = SCHEMA
 

@@ -167,6 +167,8 @@ def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> 
             raise UsageError(f"Line {number} of {path} repeats the problem {name!r}: remove it.")
         prompt = there.get("prompt")
         now = {"n": n, **meta, "prompt": prompts.get(name, prompt)}
+        if isinstance(there.get("shape"), dict) and now["shape"] is not None:  # an older pool knows less of it
+            now["shape"] = {field: value for field, value in now["shape"].items() if field in there["shape"]}
         different = differences({"n": len(row["samples"]), **there}, json.loads(json.dumps(now)))
         if different:
             raise UsageError(

@@ -32,6 +32,7 @@ class Recorded:
 
     Args:
         keys: equal numbers are equal answers; -1 is INVALID. None where the pool has no answers.
+        answers: the canonical key that each number stands for.
         correct: whether each is right; for measuring only.
         tokens: completion tokens of each, and `prompt` those of the prompt; None where not recorded.
         logprobs: mean logprob of each; NaN where missing, None where the pool has none.
@@ -42,6 +43,7 @@ class Recorded:
 
     id: str
     keys: NDArray[np.intp] | None
+    answers: tuple[str, ...]
     correct: NDArray[np.bool_]
     tokens: NDArray[np.int64] | None
     prompt: int | None
@@ -49,6 +51,10 @@ class Recorded:
     texts: tuple[str, ...] | None
     complete: NDArray[np.bool_]
     scores: Mapping[str, NDArray[np.float64]]
+
+    def shuffled(self) -> NDArray[np.bool_]:
+        """Whether each sample is right, in a random order of its own: that of a file may be by length."""
+        return np.random.default_rng([*self.id.encode()]).permutation(self.correct)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +190,7 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
     return Recorded(
         id=name,
         keys=codes(keys),
+        answers=tuple(dict.fromkeys(key for key in keys if key is not None)),
         correct=np.array([sample["correct"] for sample in samples]),
         tokens=None if None in tokens else np.array(tokens, dtype=np.int64),
         prompt=int(row["prompt_tokens"]) if "prompt_tokens" in row else None,

@@ -254,7 +254,7 @@ def coverage(path: Path) -> Coverage:
     samples = pool.samples
     totals = [len(problem.correct) for problem in pool.problems]
     counts = [int(problem.correct.sum()) for problem in pool.problems]
-    rates = [pass_until(problem.correct, _PASSES).rate for problem in pool.problems]
+    rates = [pass_until(problem.shuffled(), _PASSES).rate for problem in pool.problems]
     steps = sorted({samples, *(2**power for power in range(samples.bit_length()))})
     points = np.unique(np.rint(np.logspace(0, math.log10(samples), 40)).astype(int))
     return Coverage(
@@ -357,7 +357,8 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     shown = Table()
     for column in columns:
-        shown.add_column(column, justify="left" if column in ("run", "pool", "strategy", "ended") else "right")
+        left = column in ("run", "pool", "strategy", "ended", "best fixed")
+        shown.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
         shown.add_row(*row)
     return shown

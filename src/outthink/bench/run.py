@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote
 
 from outthink.answers import Reader
 from outthink.bench.report import Summary, summary
 from outthink.bench.store import Before, Result, Store, read_results
+from outthink.cost import charge
 from outthink.driver import as_budget, make_strategy, solve_async, strategy_name
 from outthink.embedding import TextEmbedder, make_embedder
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
-from outthink.models.engine import Engine
-from outthink.names import name_of
-from outthink.rewards import ScoreFunction, Scorer, close_scorer, make_scorer
+from outthink.models.engine import Engine, Request
+from outthink.planner.plan import Plan
+from outthink.planner.portfolio import Portfolio
+from outthink.rewards import ScoreFunction, Scorer, close_scorer, describe, make_scorer
 from outthink.sandbox import Sandbox
 from outthink.strategies import Strategy
 from outthink.tasks import Example, grade, opened
 from outthink.together import together
-from outthink.types import Budget, Problem, Sampling, Trace
+from outthink.types import Budget, Call, Problem, Sampling, Trace
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ async def bench(
     prm: str | ScoreFunction | Scorer | None = None,
     embedder: str | TextEmbedder | None = None,
     budget: str | Budget | None = None,
+    total_budget: str | Budget | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
     task: str = "",
@@ -79,6 +80,7 @@ async def bench(
         store: the run directory; one that holds a part of the same run is gone on with.
         model, models, verifier, prm, embedder, sampling, seed: as for `solve_async`.
         budget: for each problem.
+        total_budget: for all of them together, in the unit of the plan of `auto`, which spreads it.
         task: its name, for reports.
         shard: (i, k) takes the examples i, i + k, i + 2k ...; 0 <= i < k.
         concurrency: most problems at once, at least 1; changes no result where the engine is reproducible.
@@ -92,6 +94,7 @@ async def bench(
     """
     strategy = make_strategy(strategy)
     budget = as_budget(budget)
+    total = None if total_budget is None else _total(as_budget(total_budget), strategy)
     sampling = sampling or Sampling()
     place, of = shard or (0, 1)
     if not 0 <= place < of:
@@ -100,11 +103,12 @@ async def bench(
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
         "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
-        "verifier": _describe(verifier),
-        "prm": _describe(prm),
-        "embedder": _describe(embedder),
+        "verifier": describe(verifier),
+        "prm": describe(prm),
+        "embedder": describe(embedder),
         "sampling": dataclasses.asdict(sampling),
         "budget": dict(budget.limits),
+        **({} if total is None else {"total_budget": dict([total])}),
         "seed": seed,
         "shard": None if shard is None else [place, of],
         "problems": ids(examples),
@@ -123,8 +127,38 @@ async def bench(
             if on_progress is not None:
                 on_progress(Standing(done=done, total=len(mine), before=kept.before))
 
+            todo = [example for example in mine if example.problem.id not in kept.before.done]
+            portfolio = (
+                None if total is None else await _portfolio(total, todo, kept, Path(store), strategy, model, sampling)
+            )
+
             async def attempt(example: Example) -> Trace | OutthinkError:
-                problem = example.problem
+                if portfolio is None or total is None:
+                    return await solved(example.problem, strategy, budget)
+                unit = total[0]
+                mean, most = await portfolio.begin()
+                unspent = most
+
+                def spend(call: Call) -> None:
+                    nonlocal unspent
+                    unspent -= call.cost.get(unit, 0.0)
+                    portfolio.spend(call.cost.get(unit, 0.0))
+
+                try:
+                    limits = Budget({**budget.limits, unit: max(min(most, budget.limits.get(unit, most)), 1e-9)})
+                    spread = dataclasses.replace(strategy, mean_cost=max(mean, 1e-9))
+                    return await solved(example.problem, spread, limits, spend)
+                finally:
+                    portfolio.end(unspent)
+
+            async def solved(
+                problem: Problem, strategy: Strategy, budget: Budget, spend: Callable[[Call], None] | None = None
+            ) -> Trace | OutthinkError:
+                def on_call(call: Call) -> None:
+                    kept.journal(problem.id, call)
+                    if spend is not None:
+                        spend(call)
+
                 try:
                     return await solve_async(
                         problem,
@@ -139,7 +173,7 @@ async def bench(
                         seed=seed,
                         reader=read,
                         sandbox=box,
-                        on_call=lambda call: kept.journal(problem.id, call),
+                        on_call=on_call,
                     )
                 except (EngineError, Unaffordable) as failure:
                     return failure
@@ -160,7 +194,6 @@ async def bench(
                 if on_progress is not None:
                     on_progress(Standing(done=done, total=len(mine), before=kept.before, result=result))
 
-            todo = [example for example in mine if example.problem.id not in kept.before.done]
             try:
                 await in_flight(todo, attempt, finish, concurrency=concurrency, stop=stop)
             finally:
@@ -168,6 +201,47 @@ async def bench(
                     if isinstance(given, str):
                         await close_scorer(scorers[role])
             return summary(read_results(Path(store)), planned=len(mine))
+
+
+def _total(budget: Budget, strategy: Strategy) -> tuple[str, float]:
+    """Unit and amount of a budget for all problems; raises UsageError where nothing can spread it."""
+    if len(budget.limits) != 1:
+        raise UsageError("A total budget is one amount of one unit, such as 1M-tokens.")
+    ((unit, amount),) = budget.limits.items()
+    plan = getattr(strategy, "plan", "")
+    if strategy_name(strategy) != "auto" or not plan:
+        raise UsageError("A total budget is spread by auto with a plan: --strategy auto --plan PLAN.json.")
+    if (counted := Plan.open(plan).unit) != unit:
+        raise UsageError(f"The plan counts {counted}, so the total budget has to be in {counted}, not {unit}.")
+    return unit, amount
+
+
+async def _portfolio(
+    total: tuple[str, float],
+    todo: Sequence[Example],
+    kept: Store,
+    folder: Path,
+    strategy: Strategy,
+    model: Engine,
+    sampling: Sampling,
+) -> Portfolio:
+    """What is left after earlier attempts, for what is left to do."""
+    unit, amount = total
+    spent = sum(result.trace.cost.get(unit, 0.0) for result in read_results(folder) if result.trace is not None)
+
+    async def bound(problem: Problem) -> float:
+        request = Request(messages=problem.messages, max_tokens=sampling.max_tokens, problem=problem.id)
+        return charge(model.spec, [await model.bound(request)]).get(unit, 0.0)
+
+    bounds = await together(*(bound(example.problem) for example in todo))
+    rate = Plan.open(strategy.plan).policy.rates[0]  # type: ignore[attr-defined]  # it is auto
+    return Portfolio(
+        amount,
+        len(todo),
+        spent=spent + kept.before.lost.get(unit, 0.0),
+        first=rate.prompt * rate.prompt_tokens + rate.completion * rate.tokens,
+        worst=max(bounds, default=0.0),
+    )
 
 
 async def in_flight(
@@ -218,28 +292,6 @@ def ids(examples: Iterable[Example]) -> list[str]:
             raise UsageError(f"Two examples have the id {example.problem.id!r}: results could not be told apart.")
         found[example.problem.id] = None
     return list(found)
-
-
-_PROBE = re.compile(r"[^?=&]+\.json(?=&|$)")
-
-
-def _describe(given: str | ScoreFunction | Scorer | TextEmbedder | None) -> str | None:
-    """A name that is the same in the next process."""
-    if given is None:
-        return None
-    if isinstance(given, str):  # a probe that was trained again is another one, also inside another scorer
-        probes = [_contents(file) for file in _PROBE.findall(unquote(given))]
-        return given if not probes else f"{given} {hashlib.blake2b(b''.join(probes), digest_size=4).hexdigest()}"
-    if dataclasses.is_dataclass(given):
-        return repr(given)
-    return name_of(given)
-
-
-def _contents(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return b""  # whoever opens it says why it cannot
 
 
 def _digest(problems: Iterable[Problem]) -> str:

@@ -1,22 +1,25 @@
-"""What a call costs, by unit: tokens, FLOPs and US dollars; seconds are measured, not computed."""
+"""What work costs: tokens, FLOPs and dollars of every call here; bytes, seconds and joules in the modules beside it.
+
+    flops.py        operations of calls, of pretraining, and the exchange between the two
+    kinetics.py     memory traffic beside the operations (eFLOPs)
+    latency.py      seconds, memory, switching and energy
+    calibration.py  the latency of one engine on one machine, as measured by `outthink calibrate`
+    serving.py      what quantisation, batching, experts and slow links do to the price of a sample
+    price.py        dollars from published prices or a file
+    shapes.py       the shape of a model from its file
+
+The meter needs tokens, FLOPs and dollars of every call; only that is imported here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from outthink.models.engine import EngineSpec, Shape
+from outthink.cost.flops import flops
+from outthink.models.engine import EngineSpec
 from outthink.types import Usage
 
-
-def flops(shape: Shape, usage: Usage) -> float:
-    """Floating-point operations of one child: 2 per parameter and new token, and attention over what precedes it.
-
-    Source: the 2P rule of Kaplan et al. (2020); attention adds 4 x layers x hidden per pair of tokens. An estimate,
-    exact neither in embeddings (counted as matrix products) nor in vocabulary padding.
-    """
-    total = usage.prompt + usage.completion
-    pairs = (total**2 - usage.cached**2) / 2
-    return 2.0 * shape.parameters * usage.tokens + 4.0 * shape.layers * shape.hidden * pairs
+__all__ = ["charge", "flops"]
 
 
 def charge(spec: EngineSpec, usages: Sequence[Usage]) -> dict[str, float]:

@@ -1,16 +1,23 @@
 """Coverage: how often some sample of k is right, and the law by which that grows.
 
 Source: Chen et al. 2021, "Evaluating Large Language Models Trained on Code" (the unbiased estimator, read in its code);
-Brown et al. 2024, "Large Language Monkeys" (coverage over k). Differs: several problems at once.
+Brown et al. 2024, "Large Language Monkeys" (coverage over k). Differs: several problems at once; parameters,
+predictions and the number of samples that a coverage needs have intervals, from a bootstrap over problems.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from outthink.errors import Unidentified
+from outthink.laws.intervals import Interval, bootstrap
+
+_POINTS = 40  # at most so many k are fitted, as in the paper
+_DECADE = 10  # a law says nothing beyond so many times the largest k that was fitted
 
 
 def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> NDArray[np.float64]:
@@ -64,7 +71,16 @@ class PowerLaw:
         """How many samples reach `coverage`, in (0, 1); infinite where it does not grow."""
         if not 0 < coverage < 1:
             raise ValueError(f"a coverage is above 0 and below 1, not {coverage}")
-        return math.inf if self.b >= 0 else (math.log(coverage) / self.a) ** (1 / self.b)
+        return float(_needed(coverage, np.asarray(self.a), np.asarray(self.b)))
+
+    def far(self, k: ArrayLike) -> NDArray[np.bool_]:
+        """Whether k is more than ten times the largest that was fitted: say so beside what the law predicts there."""
+        return np.asarray(np.asarray(k, dtype=float) > _DECADE * self.most)
+
+
+def _needed(coverage: float, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", divide="ignore"):  # where coverage hardly grows, the number is too large to write
+        return np.where(b < 0, np.exp(np.log(np.log(coverage) / a) / b), np.inf)
 
 
 def fit_power_law(ks: ArrayLike, coverage: ArrayLike) -> PowerLaw | None:
@@ -84,3 +100,98 @@ def fit_power_law(ks: ArrayLike, coverage: ArrayLike) -> PowerLaw | None:
     a, b = (float(value) for value in fitted.x)
     law = PowerLaw(a=a, b=b, error=0.0, least=int(k.min()), most=int(k.max()))
     return replace(law, error=float(np.abs(law.at(k) - c).max()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CoverageLaw:
+    """The power law of a pool, and what is known of it when other problems had been drawn.
+
+    The intervals hold what the choice of problems leaves open, if the law is right. A handful of problems that are
+    nearly never solved decide the exponent, and no interval can see those that were never solved at all.
+
+    Args:
+        law: fitted to the mean of pass@k over problems.
+        parameters: interval of (a, b), bounds of shape (2,).
+        draws: (resamples, 2), a and b of each resample; what the other intervals are read from.
+        level: of all intervals.
+    """
+
+    law: PowerLaw
+    parameters: Interval
+    draws: NDArray[np.float64] = field(repr=False)
+    level: float
+
+    def at(self, k: ArrayLike) -> NDArray[np.float64]:
+        """Coverage (...) at k (...)."""
+        return self.law.at(k)
+
+    def at_interval(self, k: ArrayLike) -> Interval:
+        """Interval (...) of the coverage at k (...)."""
+        a, b = self.draws.T.reshape(2, -1, *(1,) * np.ndim(k))
+        return self._interval(np.exp(a * np.asarray(k, dtype=float) ** b))
+
+    def samples(self, coverage: float) -> float:
+        """How many samples reach `coverage`, in (0, 1); infinite where it does not grow. See `law.far`."""
+        return self.law.samples(coverage)
+
+    def samples_interval(self, coverage: float) -> Interval:
+        """Interval of that number, for a coverage in (0, 1); its bounds may be infinite."""
+        if not 0 < coverage < 1:
+            raise ValueError(f"a coverage is above 0 and below 1, not {coverage}")
+        return self._interval(_needed(coverage, *self.draws.T))
+
+    def _interval(self, values: NDArray[np.float64]) -> Interval:
+        # no interpolation, because values may be infinite
+        tails = [(1 - self.level) / 2, (1 + self.level) / 2]
+        low, high = np.quantile(values, tails, axis=0, method="inverted_cdf")
+        return Interval(low=np.asarray(low), high=np.asarray(high), missing=self.parameters.missing)
+
+
+def coverage_law(
+    samples: ArrayLike,
+    correct: ArrayLike,
+    *,
+    most: int | None = None,
+    level: float = 0.95,
+    resamples: int = 500,
+    seed: int = 0,
+) -> CoverageLaw:
+    """The power law of problems, each with its own number of samples.
+
+    Args:
+        samples, correct: (problems,) independent samples of each problem, and how many of them are right.
+        most: largest k that is fitted, at most the smallest number of samples (the default). A smaller one leaves the
+            rest to test the law on; pass@k close to the number of samples varies much.
+
+    Raises Unidentified where fewer than three different k can be fitted, where coverage is 0 or 1 at all of them but
+    one, or where this is so for more than a fifth of the resamples.
+    """
+    n, c = np.broadcast_arrays(np.atleast_1d(samples), np.atleast_1d(correct))
+    if n.ndim != 1 or n.size == 0:
+        raise ValueError("coverage_law needs one number of samples and of right ones for each problem")
+    largest = int(n.min()) if most is None else most
+    if largest > n.min():
+        raise ValueError(f"most must be at most the number of samples, not {most}")
+    if largest < 3:
+        raise Unidentified(
+            "A power law needs coverage at three k at least: draw three samples or more of each problem."
+        )
+    ks = np.unique(np.rint(np.logspace(0, math.log10(largest), _POINTS)).astype(int))
+    curves = np.stack([pass_at_k(n, c, int(k)) for k in ks], axis=-1)
+    law = fit_power_law(ks, curves.mean(0))
+    if law is None:
+        raise Unidentified(
+            "A power law needs coverage strictly between 0 and 1 at two k at least; these problems are too hard or too "
+            "easy."
+        )
+    draws: list[tuple[float, float]] = []
+
+    def refit(of: NDArray[np.intp]) -> tuple[float, float] | None:
+        found = fit_power_law(ks, curves[of].mean(0))
+        if found is None:
+            return None
+        draws.append((found.a, found.b))
+        return draws[-1]
+
+    parameters = bootstrap(refit, len(n), level=level, resamples=resamples, seed=seed)
+    return CoverageLaw(law=law, parameters=parameters, draws=np.array(draws), level=level)

@@ -12,13 +12,21 @@ sample drawn costs kappa. Samples must be independent: with feedback between att
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.errors import Unidentified
+from outthink.laws.intervals import Interval, bootstrap
+
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 _DIGITS = 12  # utilities that differ by less are ties
+_HALVINGS = 10  # of the problems; each half chooses K for the other one
 
 
 class Outcomes(NamedTuple):
@@ -56,8 +64,7 @@ def acceptance(rates: ArrayLike, completeness: ArrayLike, soundness: ArrayLike) 
 def accepted_accuracy(rates: ArrayLike, completeness: ArrayLike, soundness: ArrayLike) -> Floats:
     """q = P(right | passes) of each type; 0 where nothing ever passes."""
     right, wrong = acceptance(rates, completeness, soundness)
-    accept = right + wrong
-    return np.asarray(np.divide(right, accept, out=np.zeros_like(accept), where=accept > 0))
+    return _share(right, right + wrong)
 
 
 def ceiling(
@@ -158,8 +165,7 @@ def accepted_now(
     """P(right) (...) of a sample that passes after `rejected` attempts that did not; 0 where nothing ever passes."""
     right, wrong = acceptance(rates, completeness, soundness)
     believed = _belief(rejected, right + wrong, shares)
-    pass_right, passes = (believed * right).sum(-1), (believed * (right + wrong)).sum(-1)
-    return np.asarray(np.divide(pass_right, passes, out=np.zeros_like(passes), where=passes > 0))
+    return _share((believed * right).sum(-1), (believed * (right + wrong)).sum(-1))
 
 
 def resampled(right: ArrayLike, wrong: ArrayLike, samples: ArrayLike, k: int) -> Outcomes:
@@ -175,36 +181,172 @@ def resampled(right: ArrayLike, wrong: ArrayLike, samples: ArrayLike, k: int) ->
         raise ValueError("each problem has from 0 to n samples that pass")
     if not 0 <= k <= n.min(initial=np.iinfo(np.int64).max):
         raise ValueError(f"k must be from 0 to the number of samples, not {k}")
-    passes = right + wrong
-    taken = np.arange(k)
-    # C(n - passes, k) / C(n, k) as a product over the attempts; a factor of 0 is an attempt that must pass
-    failing = np.maximum(n[..., None] - passes[..., None] - taken, 0) / (n[..., None] - taken)
-    none = failing.prod(-1)
-    share = np.divide(right, passes, out=np.zeros(passes.shape), where=passes > 0)
-    return Outcomes(share * (1 - none), np.where(passes > 0, 1 - share, 0.0) * (1 - none), none)
+    none = _none(right + wrong, n, k)[..., -1]
+    return Outcomes(_share(right, right + wrong) * (1 - none), _share(wrong, right + wrong) * (1 - none), none)
 
 
-def calibrate(right: ArrayLike, passed: ArrayLike) -> Calibration:
-    """Types, completeness and soundness from the samples (problems, n) of a calibration set, not of the test set.
+def accepted_share(right: ArrayLike, passed: ArrayLike) -> Floats:
+    """q (...) of each problem from its samples (..., n): the share of right ones among those that pass; 0 if none does.
 
-    The types are the success rates that occur, as often as they occur. Completeness and soundness are pooled over all
-    samples, so that U(1) of the result is exactly what one attempt earned; where no sample is right (wrong), there is
-    nothing to see and completeness (soundness) is 1. A few badly checked problems can cause most false positives,
-    which a pooled soundness hides.
-
-    Args:
-        right: whether a sample is right, by the stronger ground truth.
-        passed: whether it passes the check.
+    Its mean over problems estimates what resampling without a limit reaches (see `ceiling`).
     """
     truth, verdict = np.broadcast_arrays(np.asarray(right, bool), np.asarray(passed, bool))
-    if truth.ndim != 2 or truth.size == 0:
-        raise ValueError("calibrate needs a table of problems and samples that is not empty")
-    rates, counts = np.unique(truth.mean(-1), return_counts=True)
+    return _share((truth & verdict).sum(-1), verdict.sum(-1))
+
+
+def calibrate(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> Calibration:
+    """Types, completeness and soundness from the problems of a calibration set, not of the test set.
+
+    The types are the success rates that occur, as often as they occur. Completeness and soundness are pooled, each
+    problem with the same weight, so that U(1) of the result is exactly what one attempt earned; where no sample is
+    right (wrong), there is nothing to see and completeness (soundness) is 1. A few badly checked problems can cause
+    most false positives, which a pooled soundness hides; `resampling` uses none.
+
+    Args:
+        right: of each problem (n,) whether a sample is right, by the stronger ground truth.
+        passed: of each problem (n,) whether it passes the check.
+    """
+    rows = _table(right, passed)
+    rates, counts = np.unique([truth.mean() for truth, _ in rows], return_counts=True)
+    pass_right = sum(float((truth & verdict).mean()) for truth, verdict in rows)
+    reject_wrong = sum(float((~truth & ~verdict).mean()) for truth, verdict in rows)
+    all_right = float((rates * counts).sum())
+    all_wrong = len(rows) - all_right
     return Calibration(
         rates=tuple(rates.tolist()),
         shares=tuple((counts / counts.sum()).tolist()),
-        completeness=float(verdict[truth].mean()) if truth.any() else 1.0,
-        soundness=float((~verdict[~truth]).mean()) if not truth.all() else 1.0,
+        completeness=min(pass_right / all_right, 1.0) if all_right > 0 else 1.0,
+        soundness=min(reject_wrong / all_wrong, 1.0) if rates[0] < 1 else 1.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Resampling:
+    """What resampling with a check reaches on problems like these, from their stored samples.
+
+    Args:
+        ceiling: accuracy without a limit on attempts; a model whose single samples are better cannot be matched.
+        gap: what passes without a limit, minus what is right.
+        single: accuracy of single samples, without the check.
+        concentration: share of all false positives among samples that the tenth of problems with the most of them
+            causes; NaN where there are none.
+        utility: U(K) for K = 0, 1 ... `most`, (most + 1,), and its interval.
+        best: K with the largest utility, the smaller of equals; 0: better not to answer at all.
+        best_interval: of K, which is a whole number.
+        held_out: utility of the K that one half of the problems chooses, on the other half.
+        cost, kappa: of a false positive and of a sample, where a right answer earns 1.
+    """
+
+    ceiling: float
+    ceiling_interval: Interval
+    gap: float
+    gap_interval: Interval
+    single: float
+    concentration: float
+    utility: Floats
+    utility_interval: Interval
+    best: int
+    best_interval: Interval
+    held_out: float
+    held_out_interval: Interval
+    cost: float
+    kappa: float
+
+    @property
+    def most(self) -> int:
+        """The largest number of attempts that is known."""
+        return len(self.utility) - 1
+
+    def at(self, k: ArrayLike) -> Floats:
+        """U(K) at whole numbers of attempts from 0 to `most`."""
+        return np.asarray(self.utility[self._known(k)])
+
+    def at_interval(self, k: ArrayLike) -> Interval:
+        """Interval of it."""
+        known, of = self._known(k), self.utility_interval
+        return Interval(low=of.low[known], high=of.high[known], missing=of.missing)
+
+    def _known(self, k: ArrayLike) -> NDArray[np.intp]:
+        wanted = np.asarray(k)
+        if not np.issubdtype(wanted.dtype, np.integer) or np.any((wanted < 0) | (wanted > self.most)):
+            raise ValueError(f"attempts are whole numbers from 0 to {self.most}, the samples of every problem")
+        return wanted
+
+
+def resampling(
+    right: Iterable[ArrayLike],
+    passed: Iterable[ArrayLike],
+    *,
+    cost: float = 1.0,
+    kappa: float = 0.0,
+    most: int | None = None,
+    seed: int = 0,
+) -> Resampling:
+    """The curve of stored samples, exactly over all their orders; nothing is assumed about types or the check.
+
+    Args:
+        right, passed: as in `calibrate`; q of a problem is the share of right ones among its samples that pass, and 0
+            where none does.
+        cost: of a false positive (C), at least 0.
+        kappa: of a sample, at least 0.
+        most: attempts, at most the smallest number of samples (the default).
+
+    Raises Unidentified where no sample passes, or with fewer than four problems, of which each half needs two.
+    """
+    if not (0 <= cost < math.inf and 0 <= kappa < math.inf):
+        raise ValueError("cost and kappa must be numbers of at least 0")
+    rows = _table(right, passed)
+    problems, least = len(rows), min(len(truth) for truth, _ in rows)
+    if most is not None and not 1 <= most <= least:
+        raise ValueError(f"most must be from 1 to the smallest number of samples, {least}, not {most}")
+    if problems < 4:
+        raise Unidentified("To choose K on one half of the problems and measure it on the other takes four problems.")
+    n = np.array([len(truth) for truth, _ in rows])
+    pass_right = np.array([int((truth & verdict).sum()) for truth, verdict in rows])
+    pass_wrong = np.array([int((~truth & verdict).sum()) for truth, verdict in rows])
+    if not (pass_right + pass_wrong).any():
+        raise Unidentified("No sample passes the check, so there is nothing to say about what passes.")
+    q = _share(pass_right, pass_right + pass_wrong)
+    wrongly = _share(pass_wrong, pass_right + pass_wrong)
+    none = _none(pass_right + pass_wrong, n, least if most is None else most)  # (problems, K + 1)
+    attempts = np.concatenate([np.zeros((problems, 1)), none[:, :-1].cumsum(1)], axis=1)
+    curves = (q - cost * wrongly)[:, None] * (1 - none) - kappa * attempts
+    half = np.tile(np.arange(problems) < problems // 2, (_HALVINGS, 1))
+    half = np.random.default_rng([seed, problems]).permuted(half, axis=1)
+
+    def best(positions: NDArray[np.intp]) -> int:
+        return int(np.round(curves[positions].mean(0), _DIGITS).argmax())
+
+    def held_out(positions: NDArray[np.intp]) -> float | None:
+        often = np.bincount(positions, minlength=problems)
+        here, there = np.concatenate([half, ~half]) * often, np.concatenate([~half, half]) * often
+        usable = here.any(1) & there.any(1)
+        if not usable.any():
+            return None
+        here, there = here[usable], there[usable]
+        picks = np.round(here @ curves / here.sum(1, keepdims=True), _DIGITS).argmax(-1)
+        earned = there @ curves / there.sum(1, keepdims=True)
+        return float(np.take_along_axis(earned, picks[:, None], -1).mean())
+
+    everything = np.arange(problems)
+    found = held_out(everything)
+    assert found is not None  # both halves have problems
+    worst = np.sort(pass_wrong / n)[::-1]
+    return Resampling(
+        ceiling=float(q.mean()),
+        ceiling_interval=bootstrap(lambda positions: q[positions].mean(), problems, seed=seed),
+        gap=float(wrongly.mean()),
+        gap_interval=bootstrap(lambda positions: wrongly[positions].mean(), problems, seed=seed),
+        single=float(np.mean([truth.mean() for truth, _ in rows])),
+        concentration=float(worst[: math.ceil(problems / 10)].sum() / worst.sum()) if worst.any() else math.nan,
+        utility=curves.mean(0),
+        utility_interval=bootstrap(lambda positions: curves[positions].mean(0), problems, seed=seed),
+        best=best(everything),
+        best_interval=bootstrap(best, problems, seed=seed),
+        held_out=found,
+        held_out_interval=bootstrap(held_out, problems, seed=seed),
+        cost=cost,
+        kappa=kappa,
     )
 
 
@@ -237,11 +379,22 @@ def _probabilities(values: ArrayLike, name: str) -> Floats:
     return found
 
 
-def accepted_share(right: ArrayLike, passed: ArrayLike) -> Floats:
-    """q (...) of each problem from its samples (..., n): the share of right ones among those that pass; 0 if none does.
+def _share(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """part / whole, and 0 where there is nothing."""
+    top, bottom = np.asarray(part, float), np.asarray(whole, float)
+    return np.asarray(np.divide(top, bottom, out=np.zeros(bottom.shape), where=bottom > 0))
 
-    Its mean over problems estimates what resampling without a limit reaches (see `ceiling`).
-    """
-    truth, verdict = np.broadcast_arrays(np.asarray(right, bool), np.asarray(passed, bool))
-    accepted = verdict.sum(-1)
-    return np.asarray(np.divide((truth & verdict).sum(-1), accepted, out=np.zeros(accepted.shape), where=accepted > 0))
+
+def _none(passes: NDArray[np.intp], samples: NDArray[np.intp], most: int) -> Floats:
+    """P(none of the first K samples of a random order passes) (..., most + 1), for K = 0 to `most`."""
+    taken = np.arange(most)
+    # C(n - passes, K) / C(n, K) as a product over the attempts; a factor of 0 is an attempt that must pass
+    failing = np.maximum(samples[..., None] - passes[..., None] - taken, 0) / (samples[..., None] - taken)
+    return np.concatenate([np.ones((*failing.shape[:-1], 1)), failing.cumprod(-1)], axis=-1)
+
+
+def _table(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> list[tuple[Bools, Bools]]:
+    rows = [(np.asarray(truth, bool), np.asarray(of, bool)) for truth, of in zip(right, passed, strict=True)]
+    if not rows or any(truth.ndim != 1 or not truth.size or truth.shape != of.shape for truth, of in rows):
+        raise ValueError("each problem needs samples that are right or not, and pass or not; and there must be some")
+    return rows

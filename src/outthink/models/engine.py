@@ -45,16 +45,21 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """What a transformer's FLOPs depend on.
+    """What a transformer's FLOPs and memory traffic depend on; 0 is not known.
 
     Args:
         parameters: all parameters.
         layers, hidden: number of blocks, and width of the attention output (heads x head size).
+        kv_heads, head: heads of keys and values, and size of a head.
+        active: parameters that a token passes, where they are not all, as in a mixture of experts.
     """
 
     parameters: int
     layers: int = 0
     hidden: int = 0
+    kv_heads: int = 0
+    head: int = 0
+    active: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -756,11 +756,17 @@ class Header:
         )
 
     def shape(self, path: Path) -> Shape:
-        """Parameters (tied embeddings once), blocks, and width of the attention's output."""
+        """Parameters (tied embeddings once), blocks, width of the attention's output, heads of keys and values."""
         parameters = sum(math.prod(dims) for dims, _, _ in self.tensors.values())
         if self._tied(path):
             parameters -= math.prod(self.tensors["output.weight"][0])
-        return Shape(parameters=parameters, layers=self.layers, hidden=self.heads * self.head)
+        return Shape(
+            parameters=parameters,
+            layers=self.layers,
+            hidden=self.heads * self.head,
+            kv_heads=self.kv_heads,
+            head=self.head,
+        )
 
     def _tied(self, path: Path) -> bool:
         """Whether the output layer is a second copy of the embeddings (perhaps quantised in another way)."""

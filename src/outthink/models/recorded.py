@@ -22,7 +22,7 @@ from outthink.types import Message, Usage
 SCHEMA = 1
 """Version of the rows this program writes; `meta.schema` in a row. Rows without one are read as far as they go."""
 
-_ADDRESS = ("model", 0)
+_ADDRESSES = (("model", 0), ("target", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,11 @@ class RecordedEngine:
         """What it is and can do."""
         return self._spec
 
+    @property
+    def sampling(self) -> Mapping[str, float] | None:
+        """How the samples were drawn; None where the pool does not say."""
+        return self._sampling
+
     async def bound(self, request: Request) -> Usage:
         """As of a live engine: the prompt, and `max_tokens` for the rest; raises UsageError for what is not held."""
         held = self._held(request)
@@ -136,7 +141,7 @@ class RecordedEngine:
         held = self._problems.get(request.problem)
         if held is None:
             raise self._refusal(f"{len(self._problems)} problems, but not {request.problem!r}")
-        if request.address and request.address != _ADDRESS:
+        if request.address and request.address not in _ADDRESSES:
             raise self._refusal(
                 "the first request of each problem only, so a strategy must draw all its samples at once, not as "
                 + "/".join(map(str, request.address))

@@ -10,17 +10,20 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import hashlib
 import inspect
 import math
+import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, UnknownName, UsageError
 from outthink.meter import Meter
-from outthink.names import load, make
+from outthink.names import load, make, name_of
 from outthink.steps import split_steps
 from outthink.together import together
 from outthink.types import Address, Candidate, Problem, path
@@ -39,6 +42,7 @@ SCORERS = {
     "rollout": "outthink.rewards.rollout:Rollout",
     "advantage": "outthink.rewards.advantage:Advantage",
     "tests": "outthink.rewards.tests:PublicTests",
+    "random": "outthink.rewards.random:Random",
 }
 """Scorers that need nothing but a model or the sandbox, by name."""
 
@@ -59,6 +63,28 @@ class Scorer(Protocol):
         """The coroutine function."""
 
 
+_FILES = re.compile(r"[^?=&]+\.json(?=&|$)")
+
+
+def describe(given: Any) -> str | None:
+    """A name of a scorer or embedder that is the same in the next process; None of None."""
+    if given is None:
+        return None
+    if isinstance(given, str):  # a probe that was trained again is another one, also inside another scorer
+        probes = [_contents(file) for file in _FILES.findall(unquote(given))]
+        return given if not probes else f"{given} {hashlib.blake2b(b''.join(probes), digest_size=4).hexdigest()}"
+    if dataclasses.is_dataclass(given):
+        return repr(given)
+    return name_of(given)
+
+
+def _contents(path: str) -> bytes:
+    try:
+        return FilePath(path).read_bytes()
+    except OSError:
+        return b""  # whoever opens it says why it cannot
+
+
 class Scores:
     """A scorer as a strategy sees it: bound to its resources, with non-finite scores as None.
 
@@ -67,7 +93,9 @@ class Scores:
     is tried again.
     """
 
-    def __init__(self, scorer: Scorer, resources: dict[str, Any], meter: Meter) -> None:
+    def __init__(self, scorer: Scorer, resources: dict[str, Any], meter: Meter, name: str | None = None) -> None:
+        self.name = name
+        """As `describe` tells it."""
         self._scorer = scorer
         self._resources = resources
         self._meter = meter

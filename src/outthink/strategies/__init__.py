@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from outthink.types import Candidate
 
 STRATEGIES = {
+    "auto": "outthink.strategies.auto:Auto",
     "greedy": "outthink.strategies.parallel.greedy:Greedy",
     "best_of_n": "outthink.strategies.parallel.best_of_n:BestOfN",
     "self_consistency": "outthink.strategies.parallel.self_consistency:SelfConsistency",
@@ -22,6 +23,7 @@ STRATEGIES = {
     "borda": "outthink.strategies.parallel.borda:Borda",
     "feature_vote": "outthink.strategies.parallel.feature_vote:FeatureVote",
     "mbr": "outthink.strategies.parallel.mbr:MBR",
+    "sample_and_cluster": "outthink.strategies.parallel.sample_and_cluster:SampleAndCluster",
     "failed_step_fraction": "outthink.strategies.parallel.failed_step_fraction:FailedStepFraction",
     "heimdall": "outthink.strategies.parallel.heimdall:Heimdall",
     "hedged_sampling": "outthink.strategies.parallel.hedged_sampling:HedgedSampling",
@@ -35,6 +37,7 @@ STRATEGIES = {
     "multi_temperature": "outthink.strategies.parallel.multi_temperature:MultiTemperature",
     "nothinking": "outthink.strategies.parallel.nothinking:NoThinking",
     "resample": "outthink.strategies.parallel.resample:Resample",
+    "atts": "outthink.strategies.parallel.atts:ATTS",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "rebase": "outthink.strategies.search.rebase:Rebase",

@@ -1,0 +1,508 @@
+"""How good a verifier is: what it accepts of right and of wrong answers, when it pays, and what right answers hide.
+
+Source: "Variation in Verification: Understanding Verification Dynamics in Large Language Models" (2025; a summary and
+the abstract read); "Examining False Positives under Inference Scaling for Mathematical Reasoning" (2025; the README of
+its code and the abstract read); IneqMath (2025; its repository read) for judges that must all agree; Rogan and Gladen
+1978 for the correction, from memory. Differs: a verdict that cannot be read rejects, and is counted; what verification
+gains is measured question by question, and the formula is only for predicting it elsewhere; corrected rates come with
+the uncertainty of the judge's own calibration.
+
+TPR is the share of right samples that are accepted, TNR the share of wrong ones that are rejected. Without further
+words a rate is a mean over the questions that have both right and wrong samples; pooled rates mix how easy a question
+is into how well it is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from outthink.errors import Unidentified
+from outthink.laws.coverage import pass_at_k
+from outthink.laws.intervals import Interval, bootstrap
+
+Floats = NDArray[np.float64]
+Positions = NDArray[np.intp]
+
+# ---- formulas -------------------------------------------------------------------------------------------------------
+
+
+def precision(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
+    """P(right | accepted) = pi TPR / (pi TPR + (1 - pi)(1 - TNR)); the pass rate where nothing is accepted."""
+    pi, accepted_right, accepted = _accepted(pass_rate, tpr, tnr)
+    return np.asarray(np.divide(accepted_right, accepted, out=pi.copy(), where=accepted > 0))
+
+
+def filtered(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike, k: ArrayLike) -> Floats:
+    """P(right) of a random one of the accepted among k samples, or of all k where none is accepted.
+
+    It is the pass rate at k = 1 and rises (for TPR + TNR > 1) to the precision.
+    """
+    pi, accepted_right, accepted = _accepted(pass_rate, tpr, tnr)
+    none = np.power(1 - accepted, np.asarray(k, float))
+    left = np.divide(pi - accepted_right, 1 - accepted, out=np.zeros(np.shape(accepted)), where=accepted < 1)
+    return np.asarray(precision(pi, tpr, tnr) * (1 - none) + left * none)
+
+
+def gain(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
+    """Precision minus pass rate: what keeping only accepted answers adds; 0 where TPR + TNR = 1."""
+    return np.asarray(precision(pass_rate, tpr, tnr) - np.asarray(pass_rate, float))
+
+
+def rogan_gladen(observed: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
+    """The true rate behind an observed one, (observed + TNR - 1) / (TPR + TNR - 1), held within 0 and 1.
+
+    Raises Unidentified where TPR + TNR is not above 1: then the verdicts say nothing, or the reverse.
+    """
+    seen, right, wrong = _rates(observed, "the observed rate"), _rates(tpr, "TPR"), _rates(tnr, "TNR")
+    informed = right + wrong - 1
+    if np.any(informed <= 1e-12):
+        raise Unidentified("TPR + TNR is not above 1, so these verdicts cannot correct a rate.")
+    return np.asarray(np.clip((seen + wrong - 1) / informed, 0.0, 1.0))
+
+
+def all_pass(rates: ArrayLike) -> Floats:
+    """P(all judges pass) (...) from their rates (..., J), if they were independent; what correlates passes more often.
+
+    Four judges that each pass 95% of what is sound pass 81% of it together.
+    """
+    return np.asarray(_rates(rates, "rates").prod(-1))
+
+
+def _accepted(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """The pass rate, P(right and accepted) and P(accepted), of one shape."""
+    pi, right, wrong = np.broadcast_arrays(_rates(pass_rate, "pass rate"), _rates(tpr, "TPR"), _rates(tnr, "TNR"))
+    return pi, pi * right, pi * right + (1 - pi) * (1 - wrong)
+
+
+def _rates(values: ArrayLike, name: str) -> Floats:
+    found = np.asarray(values, float)
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ValueError(f"{name} must be from 0 to 1")
+    return found
+
+
+# ---- one verifier ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Verdicts:
+    """Counts (questions,) of verdicts.
+
+    Args:
+        right, wrong: on right and on wrong samples; those that could not be read are among them.
+        accepted_right, accepted_wrong: that accept.
+        unread: that could not be read, and therefore do not accept.
+    """
+
+    right: Positions
+    wrong: Positions
+    accepted_right: Positions
+    accepted_wrong: Positions
+    unread: Positions
+
+    def select(self, questions: NDArray[Any]) -> Verdicts:
+        """Those of some questions, by position or by a mask."""
+        return Verdicts(
+            right=self.right[questions],
+            wrong=self.wrong[questions],
+            accepted_right=self.accepted_right[questions],
+            accepted_wrong=self.accepted_wrong[questions],
+            unread=self.unread[questions],
+        )
+
+
+def count(correct: Sequence[ArrayLike], scores: Sequence[ArrayLike], *, threshold: float = 0.5) -> Verdicts:
+    """Counts verdicts, one array per question.
+
+    Args:
+        correct: (n,) whether each sample is right.
+        scores: (n,) or (n, m) verdicts of each sample; it is accepted with at least the threshold, and NaN is one that
+            could not be read.
+
+    Raises ValueError where a question has no sample, or samples and verdicts do not match.
+    """
+    rows = []
+    for truth, verdict in zip(correct, scores, strict=True):
+        right, score = np.asarray(truth, bool), np.asarray(verdict, float)
+        if right.ndim != 1 or not right.size or score.ndim not in (1, 2) or len(score) != len(right) or not score.size:
+            raise ValueError("each question needs samples (n,) and as many verdicts, (n,) or (n, m)")
+        score = score.reshape(len(right), -1)
+        accepted, each = (score >= threshold).sum(-1), score.shape[1]
+        rows.append(
+            (
+                each * right.sum(),
+                each * (~right).sum(),
+                accepted[right].sum(),
+                accepted[~right].sum(),
+                np.isnan(score).sum(),
+            )
+        )
+    if not rows:
+        raise ValueError("there are no questions")
+    right, wrong, accepted_right, accepted_wrong, unread = np.array(rows, dtype=np.intp).T
+    return Verdicts(
+        right=right, wrong=wrong, accepted_right=accepted_right, accepted_wrong=accepted_wrong, unread=unread
+    )
+
+
+class Quality(NamedTuple):
+    """A verifier in numbers.
+
+    Args:
+        tpr, tnr, balanced: means over the questions with right and wrong samples; balanced is the mean of the two.
+        pooled_tpr, pooled_tnr: over all verdicts.
+        pass_rate: of the samples, mean over all questions.
+        gain: what keeping only accepted samples adds to it, question by question; 0 where none is accepted.
+        even: P(right | accepted) at a pass rate of one half, TPR / (TPR + 1 - TNR), from which that of any other pass
+            rate follows.
+    """
+
+    tpr: float
+    tnr: float
+    balanced: float
+    pooled_tpr: float
+    pooled_tnr: float
+    pass_rate: float
+    gain: float
+    even: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verifier:
+    """The quality of a verifier, with the lower and upper bounds of each number.
+
+    Args:
+        questions: with right and wrong samples, of `all_questions`.
+        unread: share of verdicts that could not be read.
+    """
+
+    value: Quality
+    low: Quality
+    high: Quality
+    questions: int
+    all_questions: int
+    unread: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether keeping only what is accepted is known to help."""
+        return self.low.gain > 0
+
+    def at(self, pass_rate: ArrayLike) -> Floats:
+        """P(right | accepted) of questions with such pass rates, if TPR and TNR are the same at every difficulty."""
+        return precision(pass_rate, self.value.even, self.value.even)
+
+    def at_interval(self, pass_rate: ArrayLike) -> Interval:
+        """Interval of it."""
+        bounds = (precision(pass_rate, even, even) for even in (self.low.even, self.high.even))
+        low, high = bounds
+        return Interval(low=low, high=high, missing=0.0)
+
+
+def fit(of: Verdicts, *, seed: int = 0) -> Verifier:
+    """The quality of a verifier.
+
+    Raises Unidentified where fewer than two questions have both right and wrong samples.
+    """
+    both = (of.right > 0) & (of.wrong > 0)
+    if both.sum() < 2:
+        raise Unidentified(
+            f"{both.sum()} questions have both right and wrong samples, and two are needed: otherwise how easy a "
+            "question is cannot be told from how well it is judged."
+        )
+    interval = bootstrap(lambda questions: _quality(of.select(questions)), len(both), seed=seed)
+    return Verifier(
+        value=_quality(of),
+        low=Quality(*interval.low.tolist()),
+        high=Quality(*interval.high.tolist()),
+        questions=int(both.sum()),
+        all_questions=len(both),
+        unread=float(of.unread.sum() / (of.right + of.wrong).sum()),
+    )
+
+
+def _quality(of: Verdicts) -> Quality:
+    both = (of.right > 0) & (of.wrong > 0)
+    if not both.any():
+        raise Unidentified("No question has both right and wrong samples.")
+    tpr = float((of.accepted_right[both] / of.right[both]).mean())
+    tnr = float((1 - of.accepted_wrong[both] / of.wrong[both]).mean())
+    pass_rate, accepted = of.right / (of.right + of.wrong), of.accepted_right + of.accepted_wrong
+    kept = np.divide(of.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
+    return Quality(
+        tpr=tpr,
+        tnr=tnr,
+        balanced=(tpr + tnr) / 2,
+        pooled_tpr=float(of.accepted_right.sum() / of.right.sum()),
+        pooled_tnr=float(1 - of.accepted_wrong.sum() / of.wrong.sum()),
+        pass_rate=float(pass_rate.mean()),
+        gain=float((kept - pass_rate).mean()),
+        even=float(precision(0.5, tpr, tnr)),
+    )
+
+
+# ---- by difficulty --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ByDifficulty:
+    """A verifier on hard to easy questions.
+
+    Args:
+        bins: the verifier in each bin, the hardest first; None where fewer than two of its questions have both right
+            and wrong samples, as where all are too hard.
+        easiness: (bins,) mean difficulty.
+        members: (questions,) the bin of each.
+        trend: TPR and TNR (2,) in the easiest bin that has any minus those in the hardest, and its interval.
+    """
+
+    bins: tuple[Verifier | None, ...]
+    easiness: Floats
+    members: Positions
+    trend: Floats
+    trend_interval: Interval
+
+
+def difficulty(correct: Sequence[Sequence[ArrayLike]]) -> Floats:
+    """Of each question the mean over generators of the pass rate (questions,): 0 is hardest.
+
+    With one generator, how hard a question is and how the verifier does on that generator's samples are not apart.
+
+    Args:
+        correct: for each generator, for each question (n,) whether each sample is right.
+    """
+    if not correct or len({len(questions) for questions in correct}) != 1:
+        raise ValueError("every generator needs samples of the same questions")
+    rates = [[float(np.mean(np.asarray(one, bool))) for one in questions] for questions in correct]
+    return np.asarray(np.mean(rates, axis=0))
+
+
+def by_difficulty(of: Verdicts, easiness: ArrayLike, *, bins: int = 4, seed: int = 0) -> ByDifficulty:
+    """The verifier in up to `bins` bins with about equally many questions; equally difficult ones are in the same bin.
+
+    Args:
+        easiness: (questions,) as `difficulty` gives it, best from several generators.
+
+    Raises Unidentified where fewer than two bins have questions with both right and wrong samples.
+    """
+    value = np.asarray(easiness, float)
+    if value.shape != of.right.shape or not np.isfinite(value).all():
+        raise ValueError(f"there must be one difficulty for each of the {len(of.right)} questions")
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2, not {bins}")
+    edges = np.quantile(value, np.arange(1, bins) / bins)
+    names, members = np.unique(np.searchsorted(edges, value), return_inverse=True)  # many ties leave bins empty
+    found: list[Verifier | None] = []
+    for one in range(len(names)):
+        try:
+            found.append(fit(of.select(members == one), seed=seed))
+        except Unidentified:
+            found.append(None)
+    known = [one for one, verifier in enumerate(found) if verifier is not None]
+    if len(known) < 2:
+        raise Unidentified(
+            f"{len(known)} of {len(found)} bins have questions with both right and wrong samples; more questions, or "
+            "another generator's samples, are needed."
+        )
+
+    def trend(questions: Positions) -> Floats:
+        hard, easy = (_quality(of.select(questions[members[questions] == one])) for one in (known[0], known[-1]))
+        return np.array([easy.tpr - hard.tpr, easy.tnr - hard.tnr])
+
+    return ByDifficulty(
+        bins=tuple(found),
+        easiness=np.array([value[members == one].mean() for one in range(len(names))]),
+        members=members,
+        trend=trend(np.arange(len(value))),
+        trend_interval=bootstrap(trend, len(value), seed=seed),
+    )
+
+
+# ---- right answers with wrong reasons -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sound:
+    """Coverage by answers, and by answers with sound reasons; arrays (K,), one entry per number of samples.
+
+    Args:
+        false_positives: share of right answers whose reasons are not sound, so that sound accuracy is
+            accuracy * (1 - false_positives).
+    """
+
+    samples: Positions
+    answer: Floats
+    answer_interval: Interval
+    sound: Floats
+    sound_interval: Interval
+    false_positives: float
+    false_positives_interval: Interval
+
+
+def sound_coverage(
+    correct: Sequence[ArrayLike], sound: Sequence[ArrayLike], samples: Sequence[int], *, seed: int = 0
+) -> Sound:
+    """Some sample of k is right, against: some sample of k is right and sound.
+
+    Args:
+        correct, sound: of each question (n,) whether each sample has the right answer, and sound reasons, as people or
+            a judge found that was compared with people; what an imperfect judge says can be corrected for single
+            samples (`corrected`), but not for coverage.
+        samples: numbers k, from 1 to the smallest n.
+
+    Raises Unidentified where no answer is right.
+    """
+    pairs = [(np.asarray(a, bool), np.asarray(b, bool)) for a, b in zip(correct, sound, strict=True)]
+    if not pairs or any(a.ndim != 1 or a.shape != b.shape for a, b in pairs):
+        raise ValueError("each question needs to know of each sample whether it is right and whether it is sound")
+    n = np.array([len(a) for a, _ in pairs])
+    right, both = (np.array(counts) for counts in zip(*((a.sum(), (a & b).sum()) for a, b in pairs), strict=True))
+    if not right.any():
+        raise Unidentified("No answer is right, so there is nothing to be sound.")
+    curves = np.array([[pass_at_k(n, counts, k) for k in samples] for counts in (right, both)])  # (2, K, questions)
+    rates = np.array([right / n, both / n])
+
+    def false(questions: Positions) -> float | None:
+        all_right, all_sound = rates[:, questions].sum(1)
+        return float(1 - all_sound / all_right) if all_right > 0 else None
+
+    everything = np.arange(len(n))
+    interval = bootstrap(lambda questions: curves[..., questions].mean(-1), len(n), seed=seed)
+    bounds = [Interval(low=low, high=high, missing=0.0) for low, high in zip(interval.low, interval.high, strict=True)]
+    found = false(everything)
+    assert found is not None  # some answer is right
+    return Sound(
+        samples=np.asarray(samples, dtype=np.intp),
+        answer=curves[0].mean(-1),
+        answer_interval=bounds[0],
+        sound=curves[1].mean(-1),
+        sound_interval=bounds[1],
+        false_positives=found,
+        false_positives_interval=bootstrap(false, len(n), seed=seed),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corrected:
+    """A rate that a judge observed, and the true one behind it.
+
+    Args:
+        observed: mean over questions.
+        tpr, tnr: of the judge, on the samples that people have labelled.
+        rate, low, high: corrected, and its interval, in which both the questions and the labelled samples vary.
+    """
+
+    observed: float
+    tpr: float
+    tnr: float
+    rate: float
+    low: float
+    high: float
+
+
+def corrected(
+    passed: Sequence[ArrayLike], truth: ArrayLike, verdict: ArrayLike, *, level: float = 0.95, seed: int = 0
+) -> Corrected:
+    """The true pass rate behind a judge's, by Rogan and Gladen.
+
+    Args:
+        passed: of each question (n,) whether the judge passes each sample.
+        truth, verdict: (m,) of samples that people have labelled: whether they are sound, and whether the same judge
+            passes them. They are independent and not among those of `passed`; about 50 at least.
+
+    Raises Unidentified where no labelled sample is sound or none is not, or the judge's TPR + TNR is not clearly above
+    1.
+    """
+    rates = np.array([np.mean(np.asarray(of, bool)) for of in passed])
+    labels, said = np.asarray(truth, bool), np.asarray(verdict, bool)
+    if labels.ndim != 1 or labels.shape != said.shape:
+        raise ValueError("each labelled sample needs a truth and a verdict")
+    if not len(rates) or np.isnan(rates).any():
+        raise ValueError("each question needs at least one sample")
+    rng = np.random.default_rng([seed, 1])
+
+    def rate(questions: Positions, labelled: Positions) -> tuple[float, float, float]:
+        true, passes = labels[labelled], said[labelled]
+        if not true.any() or true.all():
+            raise Unidentified("The judge must be compared with people on samples that are sound and that are not.")
+        tpr, tnr = float(passes[true].mean()), float((~passes[~true]).mean())
+        return float(rogan_gladen(rates[questions].mean(), tpr, tnr)), tpr, tnr
+
+    found, tpr, tnr = rate(np.arange(len(rates)), np.arange(len(labels)))
+    interval = bootstrap(
+        lambda questions: rate(questions, rng.integers(0, len(labels), len(labels)))[0],
+        len(rates),
+        level=level,
+        seed=seed,
+    )
+    return Corrected(
+        observed=float(rates.mean()),
+        tpr=tpr,
+        tnr=tnr,
+        rate=found,
+        low=float(interval.low),
+        high=float(interval.high),
+    )
+
+
+# ---- several judges -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Judges:
+    """Judges that must all pass an answer.
+
+    Args:
+        rates: (J,) of each alone; the joint rate is at most the smallest.
+        joint: passed by all.
+        product: of the rates: what the joint rate would be, were the judges independent.
+        excess: joint minus product.
+    """
+
+    rates: Floats
+    rates_interval: Interval
+    joint: float
+    joint_interval: Interval
+    product: float
+    excess: float
+    excess_interval: Interval
+
+
+def joint_rate(passed: Sequence[ArrayLike], *, seed: int = 0) -> Judges:
+    """The joint rate of judges; all rates are means over questions.
+
+    Args:
+        passed: of each question (n, J) whether each judge passes each sample.
+
+    Raises Unidentified with fewer than two questions.
+    """
+    tables = [np.asarray(of, bool) for of in passed]
+    if not tables or any(of.ndim != 2 or not of.size or of.shape[1] != tables[0].shape[1] for of in tables):
+        raise ValueError("each question needs a table of samples and judges, with the same judges for all")
+    each = np.array([of.mean(0) for of in tables])
+    together = np.array([of.all(1).mean() for of in tables])
+
+    def found(questions: Positions) -> Floats:
+        rates, joint = each[questions].mean(0), together[questions].mean()
+        return np.array([joint, joint - all_pass(rates), *rates])
+
+    joint, excess, *rates = found(np.arange(len(tables))).tolist()
+    interval = bootstrap(found, len(tables), seed=seed)
+
+    def part(index: Any) -> Interval:
+        return Interval(low=interval.low[index], high=interval.high[index], missing=interval.missing)
+
+    return Judges(
+        rates=np.array(rates),
+        rates_interval=part(slice(2, None)),
+        joint=joint,
+        joint_interval=part(0),
+        product=joint - excess,
+        excess=excess,
+        excess_interval=part(1),
+    )

@@ -1,0 +1,148 @@
+"""Difficulty bins: cut questions by a few samples, and look up the compute-optimal strategy of each bin and budget.
+
+Source: Snell et al. 2024, "Scaling LLM Test-Time Compute Optimally" (quantile bins, cross-validated choice) and Liu et
+al. 2025, "Can 1B LLM Surpass 405B LLM?" (absolute bins); read as LaTeX text and in released code. Differs: difficulty
+is measured on the samples that the chosen strategy goes on from, whose cost is part of every cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from outthink.errors import UsageError
+from outthink.planner.cases import Material
+from outthink.planner.evidence import Floats, Vote, evidence, feature_names
+from outthink.planner.fixed import Family
+
+Difficulty = Literal["agreement", "entropy", "length", "logprob", "verifier", "oracle"]
+DIFFICULTIES: tuple[Difficulty, ...] = ("agreement", "entropy", "length", "logprob", "verifier", "oracle")
+ABSOLUTE = (0.1, 0.5)
+"""Pass rates between hard, medium and easy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """The choice for one bin and budget.
+
+    Args:
+        setting: such as "self_consistency?n=8"; with "target:" for the dearer model.
+        accuracy, cost: means where it was chosen; of other folds than it was chosen on, in a validated table.
+    """
+
+    setting: str
+    accuracy: float
+    cost: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Bins of difficulty and what to do in them.
+
+    Args:
+        difficulty: what the number is that is cut; larger is easier.
+        probe: samples it is measured on.
+        edges: between bins, from the hardest to the easiest; ascending.
+        budgets: most mean cost of a problem, the probe included.
+        cells: (bins, budgets).
+    """
+
+    difficulty: Difficulty
+    probe: int
+    edges: tuple[float, ...]
+    budgets: tuple[float, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+    def bin(self, ease: ArrayLike) -> NDArray[np.intp]:
+        """(...,) the bin of each ease; a value on an edge belongs to the easier one."""
+        return np.asarray(np.searchsorted(np.array(self.edges), np.asarray(ease, dtype=float), side="right"))
+
+
+def quantile_edges(ease: ArrayLike, bins: int) -> tuple[float, ...]:
+    """Edges that cut the values into parts of equal size, where ties allow; fewer where many are equal."""
+    values = np.asarray(ease, dtype=float).ravel()
+    values = values[~np.isnan(values)]
+    if values.size == 0 or bins < 2:
+        return ()
+    edges = np.unique(np.quantile(values, np.arange(1, bins) / bins))
+    return tuple(float(edge) for edge in edges if values.min() < edge)
+
+
+def ease(material: Material, difficulty: Difficulty, probe: int) -> Floats:
+    """(problems, orders) how easy each problem looks after `probe` samples; with "oracle" how easy it is.
+
+    Raises UsageError where the pool lacks what it is measured by.
+    """
+    if difficulty == "oracle":
+        shape = material.orders.shape[:2]
+        return np.broadcast_to(material.model.correct.mean(1)[:, None], shape)
+    seen = material.seen((probe, 0))
+    if difficulty == "length":
+        return np.asarray(-seen.tokens.mean(-1))
+    if difficulty in ("agreement", "entropy"):
+        found = evidence(seen, Vote(), (), target=False)
+        if difficulty == "agreement":
+            return found.share
+        return -found.features[..., feature_names((), target=False).index("entropy")]
+    names = ["logprob"] if difficulty == "logprob" else [name for name in material.signals if name != "logprob"]
+    if not names or names[0] not in seen.signals:
+        raise UsageError(f"The pool has no {difficulty} to measure difficulty by; choose agreement, entropy or length.")
+    values = seen.signals[names[0]]
+    known = ~np.isnan(values)
+    return np.asarray(np.where(known, values, 0.0).sum(-1) / np.maximum(known.sum(-1), 1))
+
+
+def fill(
+    options: Sequence[Family], of: Floats, probing: Floats, table: Table, probe: int
+) -> tuple[Table, NDArray[np.intp]]:
+    """The table with the best affordable setting of every cell, and for each (bin, budget) its number among `flat`.
+
+    Ties go to what is cheaper. Where nothing is affordable it is the cheapest.
+
+    Args:
+        of: (problems, orders) ease.
+        probing: (problems, orders) cost of the probe, for settings that do not go on from it.
+    """
+    names, credit, cost = flat(options, probing, probe)
+    bins = table.bin(of)
+    cells, numbers = [], np.zeros((len(table.edges) + 1, len(table.budgets)), dtype=np.intp)
+    for row in range(len(table.edges) + 1):
+        here = bins == row
+        line = []
+        for column, budget in enumerate(table.budgets):
+            accuracy = credit[here].mean(0) if here.any() else credit.mean((0, 1))
+            spent = cost[here].mean(0) if here.any() else cost.mean((0, 1))
+            affordable = spent <= budget * (1 + 1e-9)
+            if not affordable.any():
+                affordable = spent <= spent.min() * (1 + 1e-9)
+            best = accuracy[affordable].max()
+            chosen = min(np.flatnonzero(affordable & (accuracy >= best - 1e-9)), key=lambda at: float(spent[at]))
+            numbers[row, column] = chosen
+            line.append(Cell(setting=names[chosen], accuracy=float(accuracy[chosen]), cost=float(spent[chosen])))
+        cells.append(tuple(line))
+    filled = Table(
+        difficulty=table.difficulty, probe=table.probe, edges=table.edges, budgets=table.budgets, cells=tuple(cells)
+    )
+    return filled, numbers
+
+
+def flat(options: Sequence[Family], probing: Floats, probe: int) -> tuple[list[str], Floats, Floats]:
+    """All settings of all families that begin with the probe or do not need it: names, credit and cost (P, R, s).
+
+    A strategy of the model draws the probe's samples anyway; one of the target, and a run, pays for them in addition.
+    """
+    names, credit, cost = [], [], []
+    for family in options:
+        for place, label in enumerate(family.labels()):
+            other = family.name.startswith("target:") or family.used[place] == 0
+            if not other and family.used[place] < probe:
+                continue
+            names.append(label)
+            credit.append(family.credit[..., place])
+            spent = family.cost[..., place]
+            cost.append(spent + probing if other else np.maximum(spent, probing))
+    return names, np.stack(credit, -1), np.stack(cost, -1)

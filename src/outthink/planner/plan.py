@@ -1,0 +1,271 @@
+"""A plan: what was learned from recorded samples about when to do what, as a small file that a person can read.
+
+Source: compute-optimal scaling's table of strategies by difficulty and budget (Snell et al. 2024), the policy of
+`policy`, and what both are worth on problems that they were not fitted on. Differs: it names what it is for, and is
+refused anywhere else.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outthink.errors import UsageError
+from outthink.planner.bins import Table
+from outthink.planner.policy import Policy
+
+SCHEMA = 1
+"""Version of the file; another one is refused."""
+
+_DECIDING = ("evidence", "estimate", "policy")
+"""Modules of the planner that a decision depends on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bin:
+    """Problems that look alike after the plan's probe, at one price.
+
+    Args:
+        share: of all problems.
+        accuracy, low, high: of problems in it, with a 90% interval.
+        cost, cost_low, cost_high: mean of a problem, and the range that holds 90% of problems.
+    """
+
+    share: float
+    accuracy: float
+    low: float
+    high: float
+    cost: float
+    cost_low: float
+    cost_high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What to expect at one price, measured on problems that the policy was not fitted on.
+
+    Args:
+        price: of one unit of cost, where a right answer is worth 1.
+        accuracy, low, high: mean over problems with a 90% interval.
+        cost, cost_low, cost_high: mean of a problem with the 90% interval of the mean.
+        least, most: the range that holds the cost of 90% of problems.
+        bins: from the hardest to the easiest, by the plan's table.
+    """
+
+    price: float
+    accuracy: float
+    low: float
+    high: float
+    cost: float
+    cost_low: float
+    cost_high: float
+    least: float
+    most: float
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fixed:
+    """A fixed strategy on the same problems; accuracy with a 90% interval, mean cost."""
+
+    setting: str
+    accuracy: float
+    low: float
+    high: float
+    cost: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gain:
+    """`auto` less a baseline at equal mean cost, on held-out problems; 90% interval, so `low` > 0 is one-sided 95%.
+
+    Args:
+        cost: mean of both.
+        ratio: cost of the baseline at the accuracy of `auto` over that of `auto`; None where it never gets there.
+    """
+
+    against: str
+    cost: float
+    accuracy: float
+    baseline: float
+    low: float
+    high: float
+    ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Everything that `auto` and `quote` need.
+
+    Args:
+        model, target, verifier: what it was recorded with; None: there was none.
+        sampling: how the samples were drawn; None where the pool does not say.
+        unit: of all costs.
+        problems, samples: recorded.
+        expected: by price, from the cheapest point to the dearest.
+        table: strategies by bin and budget; `oracle` says that its difficulty was measured with the right answers, so
+            that its cells are an upper bound and cannot be used.
+        brier, base: mean squared error of the predicted chances, and of the mean accuracy in their place.
+        reliability: (predicted, right, share) of tenths of the predicted chances.
+        versions: digests of the strategies and of the deciding code.
+    """
+
+    model: str
+    target: str | None
+    verifier: str | None
+    sampling: Mapping[str, float] | None
+    unit: str
+    problems: int
+    samples: int
+    policy: Policy
+    expected: tuple[Expected, ...]
+    table: Table
+    fixed: tuple[Fixed, ...]
+    gains: tuple[Gain, ...]
+    brier: float
+    base: float
+    reliability: tuple[tuple[float, float, float], ...]
+    versions: Mapping[str, str]
+    schema: int = SCHEMA
+
+    @property
+    def oracle(self) -> bool:
+        """Whether the table knew the right answers."""
+        return self.table.difficulty == "oracle"
+
+    def price(self, mean_cost: float) -> float:
+        """The price at which a problem costs this much on average.
+
+        Above the measured points it is that of the dearest; below them it rises to where one sample is all.
+        """
+        rate = self.policy.rates[0]
+        written = rate.completion * rate.tokens
+        points = sorted((of.cost, of.price) for of in self.expected)
+        one = rate.prompt * rate.prompt_tokens + written
+        if one < points[0][0]:
+            points.insert(0, (one, max(3 / written, points[0][1])))
+        costs, prices = np.log(np.array(points)).T
+        return float(np.exp(np.interp(math.log(max(mean_cost, 1e-300)), costs, prices)))
+
+    def at(self, price: float) -> Expected:
+        """What to expect at a price: that of the measured point nearest in proportion."""
+        return min(self.expected, key=lambda of: abs(math.log(of.price / price)) if price > 0 else of.price)
+
+    def check(
+        self, *, model: str, target: str | None, verifier: str | None, sampling: Mapping[str, float] | None
+    ) -> None:
+        """Raise UsageError where the plan is for something else, with what."""
+        if model.removeprefix("recorded:") != self.model:
+            raise UsageError(f"The plan is for {self.model}, not for {model}; fit one from a pool of that model.")
+        if self.target is not None and (target or model).removeprefix("recorded:") != self.target:
+            raise UsageError(f"The plan goes over to {self.target}: add --role target={self.target}, or fit another.")
+        if self.verifier is not None and (verifier or "").split(" ")[-1] != self.verifier.split(" ")[-1]:
+            raise UsageError(
+                f"The plan reads scores of {self.verifier}, and there is {verifier or 'no verifier'}: add --verifier "
+                f"{self.verifier}, or fit another plan."
+            )
+        for name, value in (self.sampling or {}).items():
+            if sampling is not None and sampling.get(name, value) != value:
+                raise UsageError(f"The plan was recorded with {name} {value:g}, not {sampling[name]:g}; use the same.")
+        for name, version in self.versions.items():
+            if version_of(name) != version:
+                raise UsageError(
+                    f"The plan was made with another version of {name}: fit it again from the same recordings."
+                )
+
+    def to_json(self) -> str:
+        """The whole plan, readable; numbers keep six digits."""
+        raw = json.loads(_adapter().dump_json(self))
+        return json.dumps({"schema": raw.pop("schema"), **_short(raw)}, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def open(cls, path: str | Path) -> Plan:
+        """Read a file; raises UsageError where it is no plan of this version."""
+        path = Path(path)
+        try:
+            return _opened(path.resolve(), path.stat().st_mtime_ns)
+        except OSError as cause:
+            raise UsageError(
+                f"Cannot read the plan {path}: {cause.strerror}; make one with `outthink plan fit`."
+            ) from None
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(path: Path, changed: int) -> Plan:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = raw.get("schema") if isinstance(raw, dict) else None
+        if version != SCHEMA:
+            raise UsageError(f"{path} is no plan of version {SCHEMA}; make one with `outthink plan fit`.")
+        plan: Plan = _adapter().validate_python(raw)
+    except ValueError as cause:
+        first = str(cause).splitlines()[0]
+        raise UsageError(f"{path} is damaged ({first}); make it again with `outthink plan fit`.") from None
+    return plan
+
+
+@functools.lru_cache(maxsize=256)
+def version_of(name: str) -> str:
+    """Eight digits that change with the code of a strategy of the table, or of the planner's decisions ("planner").
+
+    Comments, docstrings and layout do not matter.
+    """
+    from outthink.strategies import STRATEGIES
+
+    modules = (
+        [f"outthink.planner.{module}" for module in _DECIDING]
+        if name == "planner"
+        else [STRATEGIES.get(name, name).partition(":")[0]]
+    )
+    digest = hashlib.sha256()
+    for module in modules:
+        try:
+            file = importlib.import_module(module).__file__
+        except ImportError:
+            return "missing"
+        digest.update(_code(Path(file or "").read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:8]
+
+
+def _code(source: str) -> str:
+    """The source without docstrings, comments and empty lines, whatever the Python that reads it."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and first.end_lineno:
+                for number in range(first.lineno - 1, first.end_lineno):
+                    lines[number] = ""
+    return "\n".join(stripped for line in lines if (stripped := re.sub(r"\s+#\s.*$", "", line).rstrip()))
+
+
+def versions(settings: Sequence[str]) -> dict[str, str]:
+    """Of the planner, and of the strategies in settings such as "target:self_consistency?n=8 by judge"."""
+    names = {setting.removeprefix("target:").partition("?")[0].partition(" ")[0] for setting in settings}
+    return {"planner": version_of("planner"), **{name: version_of(name) for name in sorted(names)}}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _short(of) for name, of in value.items()}
+    return [_short(of) for of in value] if isinstance(value, list) else value
+
+
+@functools.lru_cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter  # here, because importing pydantic is slow
+
+    return TypeAdapter(Plan)

@@ -1,0 +1,168 @@
+"""What a question will gain and cost under a plan, told before anything is spent.
+
+Source: none of its own; it is the plan's own cross-validated measurement at one price, for all problems or for those
+that look alike after a probe.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from outthink.driver import solve_async
+from outthink.errors import UsageError
+from outthink.models.engine import Engine
+from outthink.planner.plan import Plan
+from outthink.selection import codes
+from outthink.strategies.auto import worth
+from outthink.strategies.parallel.best_of_n import BestOfN
+from outthink.strategies.parallel.self_consistency import SelfConsistency
+from outthink.types import Budget, Problem, Sampling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quote:
+    """A prediction for one question.
+
+    Args:
+        price: at which `auto` will decide; unit: of all costs.
+        accuracy, low, high: chance of a right answer with its 90% interval.
+        cost: expected; cost_low, cost_high: the range that holds 90% of problems.
+        single, single_cost: accuracy and cost of one sample, to compare with.
+        bin: which of how many bins of difficulty the probe has put it in, 1 the hardest; None without a probe.
+    """
+
+    price: float
+    unit: str
+    accuracy: float
+    low: float
+    high: float
+    cost: float
+    cost_low: float
+    cost_high: float
+    single: float
+    single_cost: float
+    bin: tuple[int, int] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def sentences(self) -> list[str]:
+        """For people."""
+        of = (
+            "" if self.bin is None else f" (a question of difficulty bin {self.bin[0]} of {self.bin[1]}, 1 the hardest)"
+        )
+        return [
+            f"A right answer with {100 * self.accuracy:.0f}% ({100 * self.low:.0f}% to {100 * self.high:.0f}%){of}; "
+            f"a single sample gives {100 * self.single:.0f}% over all questions.",
+            f"Cost: {amount(self.cost)} {self.unit} on average, between {amount(self.cost_low)} and "
+            f"{amount(self.cost_high)} for nine questions in ten; a single sample costs {amount(self.single_cost)}.",
+        ]
+
+
+def quote(plan: Plan, price: float, *, bin_number: int | None = None) -> Quote:
+    """What the plan expects at the measured price that is nearest.
+
+    Args:
+        bin_number: of the plan's table, from 0; None: the question has not been probed.
+    """
+    expected = plan.at(price)
+    one = min((of for of in plan.fixed if not of.setting.startswith("target:")), key=lambda of: of.cost)
+    whole = {"price": expected.price, "unit": plan.unit, "single": one.accuracy, "single_cost": one.cost}
+    if bin_number is None or not expected.bins[bin_number].share:
+        return Quote(
+            accuracy=expected.accuracy,
+            low=expected.low,
+            high=expected.high,
+            cost=expected.cost,
+            cost_low=expected.least,
+            cost_high=expected.most,
+            **whole,  # type: ignore[arg-type]  # each by its own name
+        )
+    of = expected.bins[bin_number]
+    return Quote(
+        accuracy=of.accuracy,
+        low=of.low,
+        high=of.high,
+        cost=of.cost,
+        cost_low=of.cost_low,
+        cost_high=of.cost_high,
+        bin=(bin_number + 1, len(expected.bins)),
+        **whole,  # type: ignore[arg-type]  # each by its own name
+    )
+
+
+def price_at(plan: Plan, budget: Budget, value_of_correct: str) -> float:
+    """The price at which `auto` would decide with this budget of a problem, or this worth of a right answer.
+
+    Raises UsageError where either is in another unit than the plan.
+    """
+    if value_of_correct:
+        try:
+            value, unit = worth(value_of_correct)
+        except ValueError as cause:
+            raise UsageError(f"{cause}.") from None
+        if unit != plan.unit:
+            raise UsageError(
+                f"The plan counts {plan.unit}; say in {plan.unit} what a right answer is worth, or plan in {unit}."
+            )
+        return 1 / value if value else math.inf
+    limit = budget.limits.get(plan.unit)
+    if limit is None and budget.limits:
+        raise UsageError(f"The plan counts {plan.unit}, so the budget has to be in {plan.unit}.")
+    return min(of.price for of in plan.expected) if limit is None else plan.price(limit)
+
+
+async def ease_of(
+    plan: Plan,
+    problem: Problem,
+    model: Engine,
+    *,
+    verifier: str | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> tuple[float, dict[str, float]]:
+    """How easy the problem looks after the plan's probe, and what that cost.
+
+    Raises UsageError where the plan is for another model, or its difficulty needs the right answers.
+    """
+    table = plan.table
+    if plan.oracle:
+        raise UsageError("The plan's bins know the right answers, so no probe can find them; fit it by agreement.")
+    sampling = sampling or Sampling()
+    plan.check(model=model.spec.name, target=plan.target, verifier=plan.verifier, sampling=asdict(sampling))
+    scoring = {"logprob": "confidence", "verifier": verifier}.get(table.difficulty)
+    if table.difficulty == "verifier" and verifier is None:
+        raise UsageError(f"The plan's bins are cut by scores of {plan.verifier}: add --verifier.")
+    trace = await solve_async(
+        problem,
+        BestOfN(n=table.probe) if scoring else SelfConsistency(n=table.probe),
+        model=model,
+        verifier=scoring,
+        sampling=sampling,
+        seed=seed,
+    )
+    samples = [candidate for candidate in trace.candidates if candidate.address[0] == "model"]
+    keys = codes([sample.key for sample in samples])
+    if table.difficulty == "length":
+        found = -float(np.mean([sample.tokens for sample in samples]))
+    elif table.difficulty == "logprob":
+        found = float(np.mean([np.mean(sample.logprobs) for sample in samples if sample.logprobs]))
+    elif table.difficulty == "verifier":
+        scores = [score for score in trace.rounds[-1].scores or () if score is not None]
+        found = float(np.mean(scores)) if scores else 0.0
+    else:
+        counts = np.bincount(keys[keys >= 0])
+        shares = counts / max(counts.sum(), 1)
+        entropy = -float((shares[shares > 0] * np.log(shares[shares > 0])).sum()) / math.log(len(samples) + 1)
+        found = float(shares.max(initial=0.0)) if table.difficulty == "agreement" else -entropy
+    return found, trace.cost
+
+
+def amount(value: float) -> str:
+    """A cost for people."""
+    return f"{value:,.0f}" if 100 <= value < 1e7 else f"{value:.3g}"

@@ -1,0 +1,156 @@
+"""A plan in words and tables.
+
+Source: none of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from outthink.figures import Axis, Figure, Series
+from outthink.planner.make import Checked
+from outthink.planner.plan import Expected, Fixed, Gain, Plan
+from outthink.planner.quote import amount
+
+_CURVES = 4  # of the fixed strategies of each model, the best ones; more cannot be told apart
+Rows = tuple[list[str], list[list[str]]]
+
+
+def curve(plan: Plan) -> Rows:
+    """`auto` at each price, and the fixed strategy that is the most accurate of those that cost no more."""
+    columns = ["mean cost", "auto (90%)", "90% of problems cost", "best fixed", "accuracy (90%)", "its cost"]
+    rows = []
+    for expected in sorted(plan.expected, key=lambda of: of.cost):
+        able = [of for of in plan.fixed if of.cost <= expected.cost * 1.001 and not _stops(of.setting)]
+        best = max(able, key=lambda of: (of.accuracy, -of.cost), default=None)
+        rows.append(
+            [
+                amount(expected.cost),
+                _percent(expected),
+                f"{amount(expected.least)} to {amount(expected.most)}",
+                *(("-", "-", "-") if best is None else (best.setting, _percent(best), amount(best.cost))),
+            ]
+        )
+    return columns, rows
+
+
+def figure(plan: Plan) -> Figure:
+    """The curve of `auto` against every fixed strategy."""
+    points = sorted(plan.expected, key=lambda of: of.cost)
+    families: dict[str, list[Fixed]] = {}
+    for of in sorted(plan.fixed, key=lambda of: of.cost):
+        name, _, scorer = of.setting.partition(" by ")
+        families.setdefault(name.partition("?")[0] + (f" by {scorer}" if scorer else ""), []).append(of)
+    best = []
+    for prefix in ("", "target:"):
+        there = [name for name in families if name.startswith("target:") == bool(prefix)]
+        best += sorted(there, key=lambda name: -max(of.accuracy for of in families[name]))[:_CURVES]
+    return Figure(
+        title=f"{plan.model}: {plan.problems} problems, held out",
+        x=Axis(title=f"mean {plan.unit} of a problem", log=True),
+        y=Axis(title="right", percent=True),
+        series=(
+            Series(
+                name="auto",
+                x=[of.cost for of in points],
+                y=[of.accuracy for of in points],
+                low=[of.low for of in points],
+                high=[of.high for of in points],
+            ),
+            *(
+                Series(name=name, x=[of.cost for of in shown], y=[of.accuracy for of in shown])
+                for name in best
+                if (shown := _rising(families[name]))
+            ),
+        ),
+    )
+
+
+def gains(plan: Plan) -> Rows:
+    """`auto` less each baseline at equal mean cost, and what the baseline costs where it is as accurate."""
+    baselines = list(dict.fromkeys(of.against.partition(" (")[0] for of in plan.gains))
+    rows = []
+    for cost in dict.fromkeys(of.cost for of in plan.gains):
+        here = {of.against.partition(" (")[0]: of for of in plan.gains if of.cost == cost}
+        auto = next(iter(here.values())).accuracy
+        rows.append([amount(cost), f"{100 * auto:.1f}%", *(_gain(here.get(baseline)) for baseline in baselines)])
+    return ["mean cost", "auto", *(f"less {baseline}" for baseline in baselines)], rows
+
+
+def _gain(of: Gain | None) -> str:
+    """Points with their interval, and how many times as much the baseline costs where it is as accurate."""
+    if of is None:
+        return "costs more"
+    times = "never as good" if of.ratio is None else f"x{of.ratio:.2f}"
+    return f"{100 * (of.accuracy - of.baseline):+.1f} ({100 * of.low:+.1f} to {100 * of.high:+.1f}) {times}"
+
+
+def bins(plan: Plan) -> Rows:
+    """The strategy of every bin and budget."""
+    table = plan.table
+    columns = ["bin", f"{table.difficulty} after {table.probe}", *(f"<= {amount(budget)}" for budget in table.budgets)]
+    edges = ["", *(f"{edge:.3g}" for edge in table.edges), ""]
+    rows = []
+    for number, row in enumerate(table.cells):
+        name = {0: "1 hardest", len(table.cells) - 1: f"{len(table.cells)} easiest"}.get(number, str(number + 1))
+        cells = [f"{cell.setting} {100 * cell.accuracy:.0f}%" for cell in row]
+        rows.append([name, f"{edges[number]} to {edges[number + 1]}".strip(), *cells])
+    return columns, rows
+
+
+def sentences(plan: Plan) -> list[str]:
+    """What the plan is for, what it decides by, and how far its chances can be trusted."""
+    policy = plan.policy
+    going = "" if plan.target is None else f", going over to {plan.target}"
+    votes = [f"{name} x {weight:.3g}" for name, weight in policy.vote.coefficients.items() if weight]
+    if plan.target is not None:
+        votes.append(f"a sample of the target counts {math.exp(policy.vote.target):.2g}")
+    if policy.vote.copy:
+        votes.append(f"a text that was there before counts {math.exp(policy.vote.copy):.2g}")
+    found = [
+        f"For {plan.model}{going}, {plan.verifier or 'no verifier'}; "
+        f"{plan.problems} problems with {plan.samples} samples each; costs in {plan.unit}.",
+        f"Its vote weighs a sample by exp of: {'; '.join(votes) or 'nothing, so it is the majority'}.",
+        f"Its chances have a Brier score of {plan.brier:.3f}; that of always saying the mean is {plan.base:.3f}.",
+        "Said and true, by tenths: "
+        + ", ".join(f"{100 * said:.0f}% {100 * true:.0f}%" for said, true, _ in plan.reliability)
+        + ".",
+    ]
+    if plan.oracle:
+        found.append("The bins know the right answers: their table is an upper bound and cannot be used.")
+    return found
+
+
+def checks(found: Sequence[Checked]) -> Rows:
+    """New recordings against what the plan expects."""
+    columns = ["price", "expected", "found (90%)", "expected cost", "found (90%)", "drift"]
+    rows = [
+        [
+            f"{of.price:.3g}",
+            _percent(of.expected),
+            f"{100 * of.accuracy:.1f}% ({100 * of.low:.1f}% to {100 * of.high:.1f}%)",
+            amount(of.expected.cost),
+            f"{amount(of.cost)} ({amount(of.cost_low)} to {amount(of.cost_high)})",
+            "; ".join(of.drift) or "none",
+        ]
+        for of in found
+    ]
+    return columns, rows
+
+
+def _rising(settings: list[Fixed]) -> list[Fixed]:
+    """Those that are more accurate than all that cost less; a stop rule has many that are not."""
+    found: list[Fixed] = []
+    for of in settings:
+        if not found or of.accuracy > found[-1].accuracy:
+            found.append(of)
+    return found
+
+
+def _percent(of: Expected | Fixed) -> str:
+    return f"{100 * of.accuracy:.1f}% ({100 * of.low:.1f}% to {100 * of.high:.1f}%)"
+
+
+def _stops(setting: str) -> bool:
+    return setting.removeprefix("target:").startswith(("adaptive_consistency", "esc"))

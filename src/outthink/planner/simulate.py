@@ -1,0 +1,103 @@
+"""A policy on recorded samples: what it reaches and what it costs at any price.
+
+Source: replay, as in `bench.replay`. Differs: what does not depend on the price is computed once for all prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.planner.cases import Cases, Material
+from outthink.planner.evidence import Floats
+from outthink.planner.policy import Policy, Rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Outcome:
+    """What a policy reached on recorded problems at one price.
+
+    Args:
+        credit, cost: (problems, orders).
+        ended: (problems, orders) position of the state in which it stopped, in `Cases.states`.
+        ran: (problems, orders) position of the run it ended with, among the actions; -1 where it stopped.
+    """
+
+    price: float
+    credit: Floats
+    cost: Floats
+    ended: NDArray[np.intp]
+    ran: NDArray[np.intp]
+
+
+class Simulator:
+    """A policy on cases, at any price; what does not depend on the price is computed once."""
+
+    def __init__(self, policy: Policy, of: Cases, material: Material) -> None:
+        self._policy = policy
+        self._cases = of
+        self._runs = {run.name: run for run in material.runs}
+        self._place = {state: place for place, state in enumerate(of.states)}
+        prompt = np.broadcast_to(material.prompt[:, None], of.cost[(0, 0)].shape)
+        self._right = {state: policy.right(of.features[state], state) for state in of.states}
+        self._cost = {state: policy.cost(state, of.tokens[state], prompt) for state in of.states}
+        self._credit = np.stack([of.credit[state] for state in of.states], -1)
+        self._spent = np.stack([of.cost[state] for state in of.states], -1)
+
+    def right_when(self, outcome: Outcome) -> Floats:
+        """(problems, orders) the predicted chance of being right where an outcome stopped."""
+        found = np.empty(outcome.credit.shape)
+        for place, state in enumerate(self._cases.states):
+            here = outcome.ended == place
+            if here.any():
+                chosen = 1 + outcome.ran[here]
+                found[here] = np.take_along_axis(self._right[state][here], chosen[:, None], -1)[:, 0]
+        return found
+
+    def at(self, price: float) -> Outcome:
+        """The outcome at a price."""
+        policy, states = self._policy, self._cases.states
+        shape = self._credit.shape[:2]
+        place, ran = np.zeros(shape, dtype=np.intp), np.full(shape, -1, dtype=np.intp)
+        for state in states:  # each is later than those it is reached from
+            here = (place == self._place[state]) & (ran < 0)
+            if not here.any():
+                continue
+            chosen = policy.choice(self._right[state][here], self._cost[state][here], price, state)
+            next_place, next_run = place[here], ran[here]
+            for choice in np.unique(chosen).tolist():
+                of = chosen == choice
+                following = policy.following(state, choice)
+                if following is not None:
+                    next_place[of] = self._place[following]
+                elif choice:
+                    next_run[of] = choice - 1
+            place[here], ran[here] = next_place, next_run
+        credit = np.take_along_axis(self._credit, place[..., None], -1)[..., 0]
+        cost = np.take_along_axis(self._spent, place[..., None], -1)[..., 0]
+        for number in np.unique(ran[ran >= 0]).tolist():
+            run, of = self._runs[policy.actions[number].run], ran == number
+            credit = np.where(of, np.broadcast_to(run.credit[:, None], shape), credit)
+            cost = np.where(of, cost + np.broadcast_to(run.cost[:, None], shape), cost)
+        return Outcome(price=price, credit=credit, cost=cost, ended=place, ran=ran)
+
+    def price_for(self, mean_cost: float, prices: Sequence[float]) -> float:
+        """The price at which the mean cost is nearest to `mean_cost`, by bisection between those of a rising grid."""
+        low, high = min(prices), max(prices)
+        for _ in range(24):
+            middle = float(np.sqrt(low * high))
+            if self.at(middle).cost.mean() > mean_cost:
+                low = middle
+            else:
+                high = middle
+        return high
+
+
+def price_grid(rates: Sequence[Rate], *, points: int = 33) -> list[float]:
+    """Prices from where nothing is spared to where nothing but the first sample is bought."""
+    first = rates[0]
+    sample = first.completion * first.tokens
+    return [float(price) for price in np.geomspace(1e-5, 3.0, points) / max(sample, 1e-300)]

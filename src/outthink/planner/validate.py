@@ -1,0 +1,275 @@
+"""What a plan is worth on problems that it was not fitted on: cross-validation by problem, at equal mean cost.
+
+Source: k-fold cross-validation; paired bootstrap over problems. Differs: everything that is chosen (the vote, the
+policy, its price, the bins' settings and the fixed strategy to be beaten) is chosen on the other folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.planner.bins import ABSOLUTE, Difficulty, Table, ease, fill, flat, quantile_edges
+from outthink.planner.cases import Material, cases
+from outthink.planner.evidence import Floats
+from outthink.planner.fit import fit_policy
+from outthink.planner.fixed import Family, families
+from outthink.planner.simulate import Simulator, price_grid
+
+_RESAMPLES = 4_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """`auto` less a baseline at equal mean cost, over problems.
+
+    Args:
+        low, high: of the 90% interval, so that `low` > 0 is one-sided 95%.
+        against: the baseline, or the baselines chosen by fold.
+        ratio: mean cost of the baseline at the accuracy of `auto` over that of `auto`; None where it never gets there.
+    """
+
+    against: str
+    difference: float
+    low: float
+    high: float
+    accuracy: float
+    ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Point:
+    """The policy at one wanted mean cost, on held-out problems.
+
+    Args:
+        wanted: what its price was chosen for, on the other folds.
+        prices: of the folds.
+        credit, cost: (problems,) means over orders; `credit_by_order` and `cost_by_order` (problems, orders).
+        predicted: (problems,) chance of being right that the policy gave the answers where it stopped.
+        differences: from the best fixed strategy, the simple stop rules, and bins.
+        bins: (problems,) credit of the bins' choice where the probe can be afforded, and `bins_cost`.
+    """
+
+    wanted: float
+    prices: tuple[float, ...]
+    credit: Floats
+    cost: Floats
+    credit_by_order: Floats
+    cost_by_order: Floats
+    predicted: Floats
+    differences: tuple[Difference, ...]
+    bins: Floats
+    bins_cost: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Validation:
+    """The curve of a plan against every fixed strategy.
+
+    Args:
+        brier, base: mean squared error of the predicted chance of being right, and of the mean accuracy as prediction.
+        reliability: (predicted, right, share) of tenths of predictions that are not empty.
+    """
+
+    material: Material
+    points: tuple[Point, ...]
+    families: tuple[Family, ...]
+    brier: float
+    base: float
+    reliability: tuple[tuple[float, float, float], ...]
+
+
+def validate(
+    material: Material,
+    budgets: Sequence[float],
+    *,
+    folds: int = 5,
+    bins: int | None = 5,
+    difficulty: Difficulty = "agreement",
+    probe: int = 4,
+    seed: int = 0,
+) -> Validation:
+    """Fit on all folds but one, measure on that one, for every fold.
+
+    Args:
+        budgets: mean costs of a problem, in the material's unit.
+        bins: quantile bins of difficulty; None: the absolute ones.
+        probe: samples on which the bins' difficulty is measured.
+    """
+    problems = len(material.ids)
+    fold = np.random.default_rng([seed, 92]).permutation(problems) % folds
+    every = families(material)
+    orders = material.orders.shape[1]
+    credit, cost, predicted = (np.empty((len(budgets), problems, orders)) for _ in range(3))
+    bin_credit, bin_cost = (np.empty((len(budgets), problems)) for _ in range(2))
+    prices = np.empty((len(budgets), folds))
+    ease_of, probing = ease(material, difficulty, probe), material.cost((probe, 0))
+    _, flat_credit, flat_cost = flat(every, probing, probe)
+    for number in range(folds):
+        train, test = fold != number, fold == number
+        policy, fitted = fit_policy(material.of(train), seed=seed)
+        training = Simulator(policy, fitted, material.of(train))
+        held = material.of(test)
+        testing = Simulator(policy, cases(held, policy.vote), held)
+        grid = price_grid(policy.rates)
+        empty = table_of(ease_of[train], budgets, bins, difficulty, probe)
+        table, chosen = fill([_only(of, train) for of in every], ease_of[train], probing[train], empty, probe)
+        where = table.bin(ease_of[test])
+        for row, budget in enumerate(budgets):
+            prices[row, number] = training.price_for(budget, grid)
+            outcome = testing.at(float(prices[row, number]))
+            credit[row, test], cost[row, test] = outcome.credit, outcome.cost
+            predicted[row, test] = testing.right_when(outcome)
+            setting = chosen[where, row][..., None]
+            bin_credit[row, test] = np.take_along_axis(flat_credit[test], setting, -1)[..., 0].mean(1)
+            bin_cost[row, test] = np.take_along_axis(flat_cost[test], setting, -1)[..., 0].mean(1)
+    points = []
+    for row, budget in enumerate(budgets):
+        mean = credit[row].mean(1)
+        points.append(
+            Point(
+                wanted=budget,
+                prices=tuple(float(price) for price in prices[row]),
+                credit=mean,
+                cost=cost[row].mean(1),
+                credit_by_order=credit[row],
+                cost_by_order=cost[row],
+                predicted=predicted[row].mean(1),
+                differences=tuple(_differences(mean, float(cost[row].mean()), every, fold, folds)),
+                bins=bin_credit[row],
+                bins_cost=bin_cost[row],
+            )
+        )
+    right, chance = credit.ravel(), predicted.ravel()
+    part = np.minimum((chance * 10).astype(int), 9)
+    reliability = [
+        (float(chance[of].mean()), float(right[of].mean()), float(of.mean()))
+        for of in (part == tenth for tenth in range(10))
+        if of.any()
+    ]
+    return Validation(
+        material=material,
+        points=tuple(points),
+        families=tuple(every),
+        brier=float(((chance - right) ** 2).mean()),
+        base=float(((right.mean() - right) ** 2).mean()),
+        reliability=tuple(reliability),
+    )
+
+
+def table_of(of: Floats, budgets: Sequence[float], bins: int | None, difficulty: Difficulty, probe: int) -> Table:
+    """An empty table, cut by the ease of these problems or absolutely."""
+    edges = ABSOLUTE if bins is None else quantile_edges(of, bins)
+    return Table(difficulty=difficulty, probe=probe, edges=tuple(edges), budgets=tuple(budgets), cells=())
+
+
+def interval(values: Floats, *, level: float = 0.9, seed: int = 0) -> tuple[float, float, float]:
+    """Mean and bootstrap interval over problems (problems,)."""
+    drawn = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return float(values.mean()), float(low), float(high)
+
+
+def _differences(
+    credit: Floats, cost: float, every: Sequence[Family], fold: NDArray[np.intp], folds: int
+) -> list[Difference]:
+    fixed = [family for family in every if not family.adaptive]
+    baselines = {
+        "the best fixed strategy": _best_at(cost, fixed, fold, folds),
+        "the best mixture of two fixed strategies": _best_mixture(cost, fixed, fold, folds),
+        "self_consistency": _best_at(cost, [of for of in fixed if of.name == "self_consistency"], fold, folds),
+    }
+    for name in ("best_of_n", "adaptive_consistency", "esc"):
+        group = [family for family in every if family.name.removeprefix("target:").startswith(name)]
+        baselines[name] = _best_at(cost, group, fold, folds)
+    found = []
+    for label, baseline in baselines.items():
+        if baseline is None:
+            continue
+        mean, low, high = interval(credit - baseline.credit)
+        accuracy = float(credit.mean())
+        reached = [of for family in baseline.group if (of := family.cost_of(accuracy)) is not None]
+        if "mixture" in label and (of := _mixture_cost(accuracy, fixed)) is not None:
+            reached.append(of)
+        found.append(
+            Difference(
+                against=label if set(baseline.names) == {label} else f"{label} ({', '.join(baseline.names)})",
+                difference=mean,
+                low=low,
+                high=high,
+                accuracy=float(baseline.credit.mean()),
+                ratio=min(reached) / cost if reached else None,
+            )
+        )
+    return found
+
+
+def _mixture_cost(accuracy: float, group: Sequence[Family]) -> float | None:
+    """The least mean cost at which a mixture of two settings is that accurate; None where nothing is."""
+    reached = np.concatenate([family.credit.mean((0, 1)) for family in group])
+    costs = np.concatenate([family.cost.mean((0, 1)) for family in group])
+    above, below = reached >= accuracy, reached < accuracy
+    if not above.any():
+        return None
+    found = float(costs[above].min())
+    for cost, of in zip(costs[below], reached[below], strict=True):
+        part = (accuracy - of) / (reached[above] - of)
+        found = min(found, float((cost + part * (costs[above] - cost)).min()))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Baseline:
+    """Credit (problems,) of what was chosen on the other folds, its names, and what it was chosen among."""
+
+    credit: Floats
+    names: list[str]
+    group: Sequence[Family]
+
+
+def _best_mixture(cost: float, group: Sequence[Family], fold: NDArray[np.intp], folds: int) -> _Baseline | None:
+    """Two settings, one of which is used for a random share of problems so that the mean cost is right.
+
+    That is the upper concave hull of all settings, which is what a choice without a look at the problem can reach.
+    """
+    names = [name for family in group for name in family.labels()]
+    credits = np.concatenate([family.credit.mean(1) for family in group], -1)
+    costs = np.concatenate([family.cost.mean(1) for family in group], -1)
+    mean = costs.mean(0)
+    if mean.min() > cost:
+        return None
+    found, used = np.empty(len(fold)), []
+    for number in range(folds):
+        train = fold != number
+        accuracy = credits[train].mean(0)
+        low, high = (np.flatnonzero(of) for of in (mean <= cost, mean > cost))
+        best = max(((accuracy[one], one, one, 0.0) for one in low), key=lambda of: of[0])
+        for one in low:
+            for other in high:
+                part = (cost - mean[one]) / (mean[other] - mean[one])
+                best = max(best, ((1 - part) * accuracy[one] + part * accuracy[other], one, other, part))
+        _, one, other, part = best
+        found[~train] = (1 - part) * credits[~train, one] + part * credits[~train, other]
+        used += [names[one], names[other]] if part else [names[one]]
+    return _Baseline(credit=found, names=list(dict.fromkeys(used)), group=())
+
+
+def _best_at(cost: float, group: Sequence[Family], fold: NDArray[np.intp], folds: int) -> _Baseline | None:
+    """Credit (problems,) of the family that is most accurate on the other folds, for each fold, at this mean cost."""
+    able = [(family, of) for family in group if (of := family.at(cost)) is not None]
+    if not able:
+        return None
+    found, names = np.empty(len(fold)), []
+    for number in range(folds):
+        train = fold != number
+        family, of = max(able, key=lambda pair: float(pair[1][train].mean()))
+        found[~train] = of[~train]
+        names.append(family.name)
+    return _Baseline(credit=found, names=list(dict.fromkeys(names)), group=group)
+
+
+def _only(family: Family, which: NDArray[np.bool_]) -> Family:
+    return replace(family, credit=family.credit[which], cost=family.cost[which])

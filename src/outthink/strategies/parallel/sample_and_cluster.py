@@ -1,0 +1,107 @@
+"""Sample and cluster: n numeric answers, grouped by a tolerance; the middle answer of the largest group.
+
+Source: Scaling Laws of Motion Forecasting and Planning, a technical report (2025); the abstract and an overview were
+read, not the section on inference, so all but the idea is our design. Differs: numbers in place of trajectories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.answers import plain_number
+from outthink.clusters import gap_clusters, medoids, radius_clusters
+from outthink.model import Model
+from outthink.selection import codes, majority
+from outthink.strategies import Report
+from outthink.types import Candidate, Problem
+
+Rule = Literal["gap", "radius"]
+
+
+def grouped(
+    keys: Sequence[str | None], values: NDArray[np.float64], tolerance: float, rule: Rule = "gap"
+) -> NDArray[np.intp]:
+    """The group (n,) of each answer, -1 where there is none: numbers by the tolerance, all else by equal keys.
+
+    Args:
+        keys: canonical keys; None is INVALID.
+        values: (n,) the answers as numbers; NaN where one is no number.
+        tolerance: at least 0; at 0 all answers are grouped by equal keys.
+    """
+    by_key = codes(keys)
+    number = ~np.isnan(values) & (by_key >= 0)
+    if tolerance == 0 or not number.any():
+        return by_key
+    values = np.where(number, values, np.nan)
+    if rule == "gap":
+        near = gap_clusters(values, tolerance)
+    else:
+        near = radius_clusters(np.abs(values[:, None] - values), tolerance)
+    return np.where(number, near, np.where(by_key >= 0, by_key + near.max() + 1, -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleAndCluster:
+    """The representative of the largest group of n answers, by size and not by how likely it is to be right.
+
+    Answers that are no numbers are grouped by equality. Representatives are answers that were given: the one nearest to
+    all others of its group, and never a mean, which can lie between two good answers and be none.
+
+    Args:
+        n: samples drawn (S); at least 1.
+        tolerance: answers so near to each other belong together (delta), in the units of the answer; at 0 it is
+            self-consistency. With `gap` make it smaller for a larger n.
+        k: most representatives (K), listed in the last round with the shares of their groups; the first one answers.
+        rule: "gap" cuts the sorted answers at gaps wider than the tolerance, so that neighbours chain; "radius" takes
+            the answer with most others within the tolerance and these with it, and so on.
+    """
+
+    n: int = 16
+    tolerance: float = 0.0
+    k: int = 1
+    rule: Rule = "gap"
+
+    def __post_init__(self) -> None:
+        for name in ("n", "k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.tolerance < float("inf"):
+            raise ValueError(f"tolerance must be at least 0 and finite, not {self.tolerance}")
+
+    async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
+        """One batch; the groups are ranked as answers are in a vote."""
+        samples = await model.sample(problem, self.n)
+        numeric = problem.answer in ("math", "text")  # the labels of a choice are names
+        values = np.array([_number(sample) if numeric else np.nan for sample in samples])
+        groups = grouped([sample.key for sample in samples], values, self.tolerance, self.rule)
+        lengths = [sample.tokens for sample in samples]
+        share = float(majority(groups).share)
+        # inside a group that has no numbers all answers are equal
+        middle = medoids(np.nan_to_num(np.abs(values[:, None] - values), nan=0.0), groups)
+        place = {int(groups[index]): int(index) for index in middle}
+        found: list[Candidate] = []
+        shares: list[float] = []
+        left = groups.copy()
+        while len(found) < self.k and (left >= 0).any():
+            largest = left[int(majority(left, lengths=lengths).index)]
+            found.append(samples[place[int(largest)]])
+            shares.append(float((groups == largest).mean()))
+            left[left == largest] = -1
+        if found:
+            report(found, chosen=found[0], scores=shares, confidence=share)
+        else:
+            report(samples, chosen=None, confidence=share)
+
+
+def _number(sample: Candidate) -> float:
+    """The answer as a number; NaN where it is none, or too large for one."""
+    exact = None if sample.answer is None else plain_number(sample.answer)
+    try:
+        return float("nan") if exact is None else float(exact)
+    except OverflowError:
+        return float("nan")

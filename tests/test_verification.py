@@ -1,0 +1,407 @@
+"""What a verifier accepts, by how hard questions are; false positives, corrected rates, and judges that must agree."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from outthink.errors import Unidentified
+from outthink.laws.coverage import pass_at_k
+from outthink.laws.verification import (
+    all_pass,
+    by_difficulty,
+    corrected,
+    count,
+    difficulty,
+    filtered,
+    fit,
+    gain,
+    joint_rate,
+    precision,
+    rogan_gladen,
+    sound_coverage,
+)
+
+SCORES = Path("/work/shared/data/pool_rewardmath_scores/samples.jsonl.gz")
+STEPS = Path("/work/shared/data/processbench")
+RATE = st.floats(0, 1)
+
+
+def verdicts(
+    rates: list[float] | NDArray[Any], tpr: float, tnr: float, *, n: int = 40, seed: int = 0
+) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Questions with these pass rates, and one verdict on each sample."""
+    rng = np.random.default_rng(seed)
+    correct = [rng.random(n) < rate for rate in rates]
+    return correct, [np.where(right, rng.random(n) < tpr, rng.random(n) >= tnr).astype(float) for right in correct]
+
+
+# ---- formulas -------------------------------------------------------------------------------------------------------
+
+
+def test_precision_by_hand() -> None:
+    assert float(precision(0.3, 0.8, 0.9)) == pytest.approx(0.774194, abs=5e-7)
+    assert float(gain(0.3, 0.8, 0.9)) == pytest.approx(0.474194, abs=5e-7)
+    assert float(precision(0.3, 0.8, 1)) == 1
+    assert float(gain(1, 0.8, 0.9)) == 0
+    assert float(precision(0.3, 0, 1)) == 0.3  # nothing is accepted
+    assert precision([0.1, 0.5], [[1.0], [0.5]], 0.5).shape == (2, 2)
+
+
+@given(RATE, RATE, RATE, st.integers(1, 50))
+@settings(deadline=None)
+def test_what_holds_of_every_verifier(pi: float, tpr: float, tnr: float, k: int) -> None:
+    if tpr > 1e-6:  # verdicts that do not depend on the truth
+        assert float(gain(pi, tpr, 1 - tpr)) == pytest.approx(0, abs=1e-9)
+    assert 0 <= float(precision(pi, tpr, tnr)) <= 1 + 1e-12
+    assert float(filtered(pi, tpr, tnr, 1)) == pytest.approx(pi)
+    more, fewer = float(filtered(pi, tpr, tnr, k + 1)), float(filtered(pi, tpr, tnr, k))
+    assert (more - fewer) * (tpr + tnr - 1) >= -1e-9
+    if tpr + tnr > 1.01:
+        seen = pi * tpr + (1 - pi) * (1 - tnr)
+        assert float(rogan_gladen(min(seen, 1.0), tpr, tnr)) == pytest.approx(pi, abs=1e-9)
+
+
+def test_many_filtered_samples_have_the_precision() -> None:
+    assert float(filtered(0.3, 0.8, 0.9, 10_000)) == pytest.approx(float(precision(0.3, 0.8, 0.9)))
+    assert float(filtered(0.3, 1, 0, 7)) == pytest.approx(0.3)  # accepts all
+
+
+def test_filtered_is_what_happens() -> None:
+    """Every outcome of two samples, by their chances."""
+    pi, tpr, tnr = 0.3, 0.8, 0.6
+    chance = {(1, 1): pi * tpr, (1, 0): pi * (1 - tpr), (0, 1): (1 - pi) * (1 - tnr), (0, 0): (1 - pi) * tnr}
+    total = 0.0
+    for first, p in chance.items():
+        for second, q in chance.items():
+            kept = [one for one in (first, second) if one[1]] or [first, second]
+            total += p * q * sum(one[0] for one in kept) / len(kept)
+    assert float(filtered(pi, tpr, tnr, 2)) == pytest.approx(total)
+
+
+def test_corrected_rates_by_hand() -> None:
+    assert rogan_gladen([0.47, 0.08], 0.9, 0.95) == pytest.approx([0.494, 0.035], abs=5e-4)
+    assert rogan_gladen([0.01, 0.99], 0.9, 0.95).tolist() == [0, 1]  # held within
+    for tpr, tnr in ((0.5, 0.5), (0.2, 0.7)):
+        with pytest.raises(Unidentified, match="not above 1"):
+            rogan_gladen(0.5, tpr, tnr)
+
+
+@pytest.mark.parametrize(("rate", "together"), [(0.90, 0.6561), (0.95, 0.8145), (0.99, 0.9606)])
+def test_four_judges_of_what_is_perfect(rate: float, together: float) -> None:
+    assert float(all_pass([rate] * 4)) == pytest.approx(together, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("rates", "product", "overall"),
+    [
+        ((0.665, 0.955, 0.69, 0.935, 0.98), 0.4015, 0.47),  # GPT-5
+        ((0.76, 0.57, 0.14, 0.93, 0.965), 0.0544, 0.08),  # Grok 4
+        ((0.625, 0.345, 0.175, 0.865, 0.995), 0.0325, 0.08),  # o1
+    ],
+)
+def test_published_judges_agree_more_often_than_by_chance(
+    rates: tuple[float, ...], product: float, overall: float
+) -> None:
+    assert float(all_pass(rates)) == pytest.approx(product, abs=5e-5)
+    assert product < overall <= min(rates)
+
+
+@pytest.mark.parametrize("wrong", [(1.1, 0.5, 0.5), (0.5, -0.1, 0.5), (0.5, 0.5, float("nan"))])
+def test_what_is_no_rate_is_refused(wrong: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="must be from 0 to 1"):
+        precision(*wrong)
+
+
+# ---- one verifier ---------------------------------------------------------------------------------------------------
+
+
+def test_counts() -> None:
+    of = count([[True, False], [False]], [[[0.5, np.nan], [0.4, 0.9]], [np.nan]])
+    assert (of.right.tolist(), of.wrong.tolist()) == ([2, 0], [2, 1])
+    assert (of.accepted_right.tolist(), of.accepted_wrong.tolist(), of.unread.tolist()) == ([1, 0], [1, 0], [1, 1])
+    strict = count([[True, False]], [[0.5, 0.9]], threshold=0.6)
+    assert (strict.accepted_right.tolist(), strict.accepted_wrong.tolist()) == ([0], [1])
+    assert count([[True]], [[True]]).accepted_right.tolist() == [1]
+    for truth, said in (([], []), ([[]], [[]]), ([[True]], [[1, 0]]), ([[True]], [[[[1]]]])):
+        with pytest.raises(ValueError, match="question"):
+            count(truth, said)
+
+
+def test_rates_are_means_over_questions_that_have_both() -> None:
+    correct = [[True, True, False, False], [True, False], [True], [False]]
+    said = [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0], [0.0], [1.0]]
+    found = fit(count(correct, said))
+    assert (found.questions, found.all_questions, found.unread) == (2, 4, 0)
+    assert found.value.tpr == pytest.approx((1 / 2 + 1) / 2)
+    assert found.value.tnr == pytest.approx((1 + 0) / 2)
+    assert found.value.balanced == pytest.approx(0.625)
+    assert found.value.pooled_tpr == pytest.approx(2 / 4)
+    assert found.value.pooled_tnr == pytest.approx(2 / 4)
+    assert found.value.pass_rate == pytest.approx(0.5)
+    assert found.value.gain == pytest.approx((0.5 + 0 + 0 + 0) / 4)  # the third accepts nothing and keeps its answers
+    assert found.value.even == pytest.approx(0.75 / (0.75 + 0.5))
+
+
+def test_pooling_hides_how_easy_questions_are() -> None:
+    """Easy questions with a lax verifier and hard ones with a strict one: within each the verdicts are random."""
+    correct = [[True] * 9 + [False]] * 4 + [[True] + [False] * 9] * 4
+    said: list[list[float]] = [[1.0] * 10] * 4 + [[0.0] * 10] * 4
+    found = fit(count(correct, said))
+    assert found.value.balanced == pytest.approx(0.5)
+    assert found.value.pooled_tpr == found.value.pooled_tnr == pytest.approx(0.9)
+    assert found.value.gain == 0
+
+
+def test_the_rates_of_a_verifier_are_recovered() -> None:
+    """TPR .8 and TNR .9; of 30 intervals of 95%, fewer than 23 hold the truth once in 1,200 cases (binomial, 0.93)."""
+    held = np.zeros(3)
+    for seed in range(30):
+        correct, said = verdicts(np.full(40, 0.3), 0.8, 0.9, seed=seed)
+        found = fit(count(correct, said), seed=seed)
+        interval = found.at_interval([0.3, 0.6])
+        assert (interval.low < found.at([0.3, 0.6])).all()
+        held += [
+            found.low.tpr <= 0.8 <= found.high.tpr,
+            found.low.tnr <= 0.9 <= found.high.tnr,
+            bool(interval.low[1] <= precision(0.6, 0.8, 0.9) <= interval.high[1]),
+        ]
+    assert (held >= 23).all()
+
+
+def test_controls() -> None:
+    """Accepting everything gains exactly nothing; chance gains within its interval (fixed seed; missed in 5%)."""
+    correct, _ = verdicts(np.linspace(0.1, 0.9, 50), 1, 1)
+    everything = fit(count(correct, [np.ones(40)] * 50))
+    assert everything.value[:3] == (1, 0, 0.5)
+    assert (everything.value.gain, everything.pays) == (0, False)
+    assert everything.at([0.2, 0.7]) == pytest.approx([0.2, 0.7])
+    nothing = fit(count(correct, [np.zeros(40)] * 50))
+    assert (nothing.value.tpr, nothing.value.tnr, nothing.value.gain, nothing.value.even) == (0, 1, 0, 0.5)
+    rng = np.random.default_rng(100)
+    chance = fit(count(correct, [rng.random(40) for _ in range(50)]))
+    assert chance.low.gain < 0 < chance.high.gain
+    assert not chance.pays
+    perfect = fit(count(correct, [of.astype(float) for of in correct]))
+    assert perfect.value[:3] == (1, 1, 1)
+    assert perfect.pays
+    assert perfect.value.gain == pytest.approx(1 - perfect.value.pass_rate)
+
+
+def test_a_verifier_cannot_be_told_from_how_easy_questions_are() -> None:
+    for correct in ([[True, True], [False, False]], [[True, False], [True, True]]):
+        with pytest.raises(Unidentified, match="two are needed"):
+            fit(count(correct, [[1.0, 0.0], [1.0, 0.0]]))
+
+
+# ---- by difficulty --------------------------------------------------------------------------------------------------
+
+
+def test_difficulty_is_that_of_several_generators() -> None:
+    assert difficulty([[[True, True], [False]], [[False, True], [True, True, False]]]) == pytest.approx([0.75, 1 / 3])
+    for wrong in ([], [[[True]], [[True], [False]]]):
+        with pytest.raises(ValueError, match="same questions"):
+            difficulty(wrong)
+
+
+def test_easy_questions_are_accepted_more_often() -> None:
+    """TPR from .5 to .9, TNR .7 everywhere, in 60 questions: fixed seed, intervals of 95%."""
+    rng = np.random.default_rng(0)
+    rates = np.linspace(0.15, 0.9, 60)
+    parts = [verdicts([rate], 0.4 + 0.55 * rate, 0.7, seed=seed) for seed, rate in enumerate(rates)]
+    of = count([part[0][0] for part in parts], [part[1][0] for part in parts])
+    order = rng.permutation(60)
+    found = by_difficulty(of.select(order), rates[order])
+    assert [np.sum(found.members == one) for one in range(4)] == [15, 15, 15, 15]
+    assert found.easiness == pytest.approx([rates[15 * one : 15 * one + 15].mean() for one in range(4)])
+    hard, *_, easy = found.bins
+    assert hard is not None
+    assert easy is not None
+    assert found.trend == pytest.approx([easy.value.tpr - hard.value.tpr, easy.value.tnr - hard.value.tnr])
+    assert found.trend_interval.low[0] > 0
+    assert found.trend_interval.low[1] < 0 < found.trend_interval.high[1]
+
+
+def test_bins_without_both_kinds_of_samples() -> None:
+    correct, said = verdicts([0.0] * 6 + [0.4] * 6 + [0.6] * 6 + [1.0] * 6, 0.8, 0.8)
+    found = by_difficulty(count(correct, said), [0.0] * 6 + [0.4] * 6 + [0.6] * 6 + [1.0] * 6)
+    assert [one is None for one in found.bins] == [True, False, False, True]
+    assert len(found.trend) == 2
+    equal = by_difficulty(count(*verdicts([0.5] * 12, 0.8, 0.8)), [0.2] * 8 + [0.9] * 4)
+    assert equal.members.tolist() == [0] * 8 + [1] * 4  # equally difficult ones stay together
+    of = count(*verdicts([0.5] * 4, 0.8, 0.8))
+    for easiness, bins, said_so in (([0.1], 4, "one difficulty"), ([0.1, 0.2, 0.3, np.nan], 4, "one difficulty")):
+        with pytest.raises(ValueError, match=said_so):
+            by_difficulty(of, easiness, bins=bins)
+    with pytest.raises(ValueError, match="at least 2"):
+        by_difficulty(of, [0.1, 0.2, 0.3, 0.4], bins=1)
+    with pytest.raises(Unidentified, match="1 of 1 bins"):
+        by_difficulty(of, [0.5] * 4)
+
+
+# ---- right answers with wrong reasons -------------------------------------------------------------------------------
+
+
+def test_right_answers_that_are_not_sound() -> None:
+    right, sound = [[True, True, False, True]] * 2, [[False, False, False, True]] * 2
+    found = sound_coverage(right, sound, [1, 2, 4])
+    assert found.answer == pytest.approx([0.75, 1, 1])
+    assert found.sound == pytest.approx([0.25, 0.5, 1])
+    assert found.false_positives == pytest.approx(2 / 3)
+    wrong_but_sound = sound_coverage([[False, True]] * 2, [[True, True]] * 2, [1])
+    assert wrong_but_sound.answer == wrong_but_sound.sound == pytest.approx([0.5])
+
+
+def test_fewer_answers_are_sound_than_right() -> None:
+    """Accuracy .8, of which 15% have no sound reasons, is .68; coverage grows and stays below."""
+    correct = [np.arange(20) < 16] * 5
+    sound = [np.arange(20) >= unsound for unsound in (0, 1, 2, 4, 5)]  # on average 2.4 of 16 are not
+    found = sound_coverage(correct, sound, [1, 2, 5, 20])
+    assert found.answer[0] == pytest.approx(0.8)
+    assert found.false_positives == pytest.approx(0.15)
+    assert found.sound[0] == pytest.approx(0.68)
+    assert (np.diff(found.sound) >= 0).all()
+    assert (found.sound <= found.answer).all()
+    assert found.sound == pytest.approx(
+        [np.mean(pass_at_k(20, [(a & b).sum() for a, b in zip(correct, sound, strict=True)], k)) for k in (1, 2, 5, 20)]
+    )
+    assert found.false_positives_interval.low <= found.false_positives <= found.false_positives_interval.high
+    with pytest.raises(Unidentified, match="No answer is right"):
+        sound_coverage([[False], [False]], [[True], [True]], [1])
+    for bad in ([[True]], []):
+        with pytest.raises(ValueError, match="sample"):
+            sound_coverage(bad, [[True, False]] * len(bad), [1])
+
+
+def judged(rate: float, tpr: float, tnr: float, seed: int) -> tuple[list[NDArray[Any]], NDArray[Any], NDArray[Any]]:
+    """30 questions of 20 samples as the judge sees them, and 80 labelled samples."""
+    rng = np.random.default_rng(seed)
+    sound = rng.random((30, 20)) < rng.beta(2 * rate, 2 * (1 - rate), (30, 1))
+    truth = rng.random(80) < 0.5
+    seen = [np.where(of, rng.random(20) < tpr, rng.random(20) >= tnr) for of in sound]
+    return seen, truth, np.where(truth, rng.random(80) < tpr, rng.random(80) >= tnr)
+
+
+def test_a_corrected_rate_is_the_true_one() -> None:
+    """The true rate is .4; of 40 intervals of 95%, fewer than 31 hold it once in 2,900 cases (binomial with 0.93)."""
+    held, observed = 0, []
+    for seed in range(40):
+        found = corrected(*judged(0.4, 0.85, 0.75, seed), seed=seed)
+        held += found.low <= 0.4 <= found.high
+        observed.append(found.observed)
+        assert found.rate == pytest.approx(float(rogan_gladen(found.observed, found.tpr, found.tnr)))
+    assert held >= 31
+    assert np.mean(observed) > 0.45  # as it is seen: .4 * .85 + .6 * .25 = .49
+
+
+def test_labels_widen_the_interval() -> None:
+    seen, truth, verdict = judged(0.4, 0.85, 0.75, 0)
+    few, many = corrected(seen, truth[:40], verdict[:40]), corrected(seen, np.tile(truth, 50), np.tile(verdict, 50))
+    assert few.high - few.low > many.high - many.low
+    again = corrected(seen, truth[:40], verdict[:40])
+    assert (again.low, again.high) == (few.low, few.high)
+
+
+def test_a_judge_that_says_nothing_corrects_nothing() -> None:
+    seen, truth, _ = judged(0.4, 0.85, 0.75, 0)
+    with pytest.raises(Unidentified, match="not above 1"):
+        corrected(seen, truth, np.ones(80, bool))
+    with pytest.raises(Unidentified, match="that are not"):
+        corrected(seen, np.ones(80, bool), np.ones(80, bool))
+    nearly = np.where(np.arange(80) % 20 == 0, truth, np.arange(80) % 3 > 0)
+    with pytest.raises(Unidentified, match="resamples"):
+        corrected(seen, truth, nearly)
+    with pytest.raises(ValueError, match="labelled"):
+        corrected(seen, truth, truth[:3])
+    with pytest.raises(ValueError, match="question"):
+        corrected([], truth, truth)
+
+
+# ---- several judges -------------------------------------------------------------------------------------------------
+
+
+def test_judges_that_agree_pass_together_more_often() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.random((50, 20, 1)) < 0.6
+    tables = list(np.where(rng.random((50, 20, 4)) < 0.7, common, rng.random((50, 20, 4)) < 0.6))
+    found = joint_rate(tables)
+    assert found.joint == pytest.approx(np.mean([of.all(1).mean() for of in tables]))
+    assert found.product == pytest.approx(float(all_pass(found.rates)))
+    assert found.product < found.joint <= found.rates.min()
+    assert found.excess_interval.low > 0
+    assert found.rates_interval.low.shape == (4,)
+    always = joint_rate([np.concatenate([of, np.ones((20, 1), bool)], axis=1) for of in tables])
+    assert always.joint == pytest.approx(found.joint)
+    assert always.excess == pytest.approx(found.excess)
+    assert joint_rate([np.ones((3, 4), bool)] * 2).joint == 1
+    alone = joint_rate([of[:, :1] for of in tables])
+    assert alone.excess == pytest.approx(0)
+
+
+def test_independent_judges_pass_together_by_the_product() -> None:
+    """Fixed seed; the interval misses 0 in 5%."""
+    rng = np.random.default_rng(1)
+    found = joint_rate([rng.random((20, 3)) < 0.8 for _ in range(60)])
+    assert found.excess_interval.low < 0 < found.excess_interval.high
+    with pytest.raises(Unidentified, match="two problems"):
+        joint_rate([[[True]]])
+    for wrong in ([], [[True]], [[[True]], [[True, False]]], [np.ones((0, 2))]):
+        with pytest.raises(ValueError, match="same judges"):
+            joint_rate(wrong)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_the_joint_rate_is_at_most_that_of_any_judge(rows: list[list[bool]]) -> None:
+    found = joint_rate([[row] for row in rows])
+    assert found.joint <= found.rates.min() + 1e-12
+    assert found.joint >= found.rates.sum() - 2 - 1e-12
+
+
+# ---- recorded -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SCORES.exists(), reason="the recorded scores are not here")
+def test_recorded_judges() -> None:
+    """237 problems, one right and nine wrong solutions of each; what general judges make of them."""
+    with gzip.open(SCORES, "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    correct = [[one["correct"] for one in row["samples"]] for row in rows]
+
+    def scores(judge: str) -> list[NDArray[Any]]:
+        return [np.array(row["scores"][judge], dtype=float) for row in rows]
+
+    good, lax = (fit(count(correct, scores(judge), threshold=at)) for judge, at in (("gpt4", 6), ("prometheus_7B", 4)))
+    assert (good.pays, lax.pays) == (True, False)
+    assert good.value.tpr < lax.value.tpr  # which says nothing by itself
+    assert good.low.balanced > lax.high.balanced
+    passed = [
+        np.stack([of >= at for of, at in pairs], -1)
+        for pairs in zip(
+            *([(of, at) for of in scores(judge)] for judge, at in (("gpt4o", 6), ("gpt4", 6), ("sonnet-3-5", 8))),
+            strict=True,
+        )
+    ]
+    assert joint_rate([of[1:] for of in passed]).excess_interval.low > 0  # they err together
+
+
+@pytest.mark.skipif(not STEPS.exists(), reason="the labelled solutions are not here")
+def test_right_answers_with_wrong_steps_by_people() -> None:
+    """Harder problems have more right answers with a wrong step."""
+    shares = []
+    for name in ("gsm8k", "math", "omnimath_part"):
+        rows = [json.loads(line) for line in (STEPS / f"{name}.jsonl").read_text().splitlines()]
+        found = sound_coverage(
+            [[row["final_answer_correct"]] for row in rows], [[row["label"] == -1] for row in rows], [1]
+        )
+        shares.append((found.false_positives_interval.low, found.false_positives_interval.high))
+    assert all(easier[1] < harder[0] for easier, harder in combinations(shares, 2))
