@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.test_cli import main
 from tests.toys import coin, problem
 from tests.virtual import run
 
-REAL = Path("/work/shared/data/pool_gsm8k_qwen05b/samples.jsonl.gz")
+REAL = Path(os.environ.get("OUTTHINK_DATA", "no data")) / "pool_gsm8k_qwen05b" / "samples.jsonl.gz"
 Said = Callable[[Request, int, np.random.Generator], "str | Completion | EngineError"]
 
 

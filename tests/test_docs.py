@@ -35,6 +35,7 @@ from outthink.planner.make import make_plan, read
 from outthink.strategies import STRATEGIES
 from tests import simulated
 from tests.test_cli import main, write_pool
+from tests.test_plan import calibrated
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -117,13 +118,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan, _ = make_plan(read([drafts], orders=4), folds=2, budgets=[80, 160])
     (folder / "plan.json").write_text(plan.to_json())
     (folder / "takeover.json").write_text(fit(drafts, signal="agreement", n=4).calibration.text())
+    calibrated(folder / "calibration.json", "qwen2.5-coder-0.5b-instruct")
     return folder
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for file in ("plan.json", "takeover.json"):
+    for file in ("plan.json", "takeover.json", "calibration.json"):
         shutil.copy(made / file, tmp_path)
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.delenv("OUTTHINK_DATA", raising=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from outthink.laws.genrm import (
 )
 from outthink.laws.intervals import Interval
 
-RECORDED = Path("/work/shared/data/pool_gpqa64_genrm/samples.jsonl")
+RECORDED = Path(os.environ.get("OUTTHINK_DATA", "no data")) / "pool_gpqa64_genrm" / "samples.jsonl"
 NOWHERE = Interval(low=np.zeros(2), high=np.zeros(2), missing=0.0)
 Pool = tuple[list[NDArray[Any]], list[NDArray[Any]], list[NDArray[Any]]]
 

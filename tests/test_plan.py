@@ -17,6 +17,8 @@ from outthink.bench.pooldata import read_pool
 from outthink.bench.run import bench
 from outthink.bench.store import read_results
 from outthink.cli import app
+from outthink.cost.calibration import Calibration, Row
+from outthink.cost.latency import Latency, Measured
 from outthink.driver import make_strategy, solve_async
 from outthink.errors import UsageError
 from outthink.models.engine import Engine
@@ -30,7 +32,7 @@ from outthink.planner.simulate import Simulator
 from outthink.strategies.auto import Auto, worth
 from outthink.strategies.parallel.adaptive_consistency import leader_probability
 from outthink.tasks import Example
-from outthink.types import Budget, Trace
+from outthink.types import Budget, Message, Trace
 from tests import simulated, virtual
 
 SAMPLING = Sampling(max_tokens=64)
@@ -260,6 +262,38 @@ def test_value_in_dollars_needs_a_price(made: tuple[Path, Path, Plan]) -> None:
     assert [c.id for c in in_dollars.candidates] == [c.id for c in in_tokens.candidates]
 
 
+def calibrated(path: Path, engine: str = "toy") -> Path:
+    """A calibration that says one second a sample, four side by side as fast as one."""
+    latency = Latency(step=1 / 30, free=4.0, sample=1 / 30)
+    rows = tuple(Row(timed=Measured(prompt=40, lengths=(30,) * n, seconds=1.0), use="fit") for n in (1, 2, 4, 8))
+    made = Calibration(engine=engine, date="2026-01-01", machine={}, rows=rows, latency=latency, spread=1.1, level=0.9)
+    path.write_text(made.text())
+    return path
+
+
+def test_a_deadline_is_planned_with_a_calibration(made: tuple[Path, Path, Plan], tmp_path: Path) -> None:
+    """Samples never agree and take a second each; 3.5 seconds are time for three portions, not for four."""
+    _, path, _ = made
+    texts = [f"{'so ' * 9}#### {number}" for number in range(12)]
+    engine = ScriptedEngine(lambda _, child, rng: texts[child % 12], latency=lambda *_: 1.0, name="toy")
+    asked = replace(problem("q0"), messages=(Message(content="x" * 40),))  # as long as the pool's prompts
+
+    def timed(**options: str) -> Trace:
+        auto = Auto(plan=str(path), **options)  # type: ignore[arg-type]  # these options are texts
+        return virtual.run(solve_async(asked, auto, model=engine, sampling=SAMPLING, budget=Budget({"seconds": 3.5})))
+
+    blind = timed()
+    assert blind.stopped == "deadline", blind.notes
+    planned = timed(calibration=str(calibrated(tmp_path / "c.json")))
+    assert planned.stopped == "finished"
+    assert planned.seconds == pytest.approx(3.0)
+    assert len(planned.candidates) == 3
+    with pytest.raises(UsageError, match="calibration is of other, not of toy"):
+        run(Auto(plan=str(path), calibration=str(calibrated(tmp_path / "d.json", "other"))), engine)
+    with pytest.raises(UsageError, match="Cannot read"):
+        Auto(plan=str(path), calibration=str(tmp_path / "nothing.json"))
+
+
 def test_outside_of_what_it_was_fitted_on_it_falls_back_and_says_so(made: tuple[Path, Path, Plan]) -> None:
     _, path, plan = made
     scale = plan.policy.scale
@@ -298,6 +332,7 @@ def test_without_a_plan_nothing_is_worth_more_than_it_is() -> None:
         ({"threshold": 0}, "threshold must be"),
         ({"mean_cost": -1}, "mean_cost must be"),
         ({"mean_cost": 5}, "needs a plan"),
+        ({"calibration": "c.json"}, "needs a plan"),
         ({"value_of_correct": "5"}, "cannot read"),
         ({"value_of_correct": "5s"}, "one amount of usd, tokens or flops"),
         ({"value_of_correct": "1usd,5-tokens"}, "one amount"),

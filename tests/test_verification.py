@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ from outthink.laws.verification import (
     sound_coverage,
 )
 
-SCORES = Path("/work/shared/data/pool_rewardmath_scores/samples.jsonl.gz")
-STEPS = Path("/work/shared/data/processbench")
+DATA = Path(os.environ.get("OUTTHINK_DATA", "no data"))
+SCORES = DATA / "pool_rewardmath_scores" / "samples.jsonl.gz"
+STEPS = DATA / "processbench"
 RATE = st.floats(0, 1)
 
 

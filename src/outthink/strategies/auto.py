@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from outthink.cost.calibration import Calibration
 from outthink.embedding import Embedder
 from outthink.errors import BudgetExhausted, EngineError, UsageError
 from outthink.executor import Executor
@@ -44,6 +45,9 @@ class Auto:
             less than it costs is not done. Empty: decided by `mean_cost`, or without a plan by `threshold`.
         mean_cost: what problems may cost on average, in the plan's unit; 0: as much as the budget of this problem, or
             without one as much as still brings anything.
+        calibration: file of `outthink calibrate` for the model; empty: none. With it a budget in seconds is planned: no
+            portion is begun that is expected to end too late, and where there is no other budget, what problems may
+            cost on average is what as many samples cost as fit into the seconds.
         threshold: without a plan and a value, stop where the leading answer is this probably the most frequent one.
         n: without a plan, most samples; at least 1.
     """
@@ -51,6 +55,7 @@ class Auto:
     plan: str = ""
     value_of_correct: str = ""
     mean_cost: float = 0.0
+    calibration: str = ""
     threshold: float = 0.95
     n: int = 40
 
@@ -67,8 +72,12 @@ class Auto:
                 raise ValueError("give value_of_correct or mean_cost, not both: each decides when to stop")
         if self.mean_cost and not self.plan:
             raise ValueError("mean_cost needs a plan, which knows what costs how much; use threshold without one")
+        if self.calibration and not self.plan:
+            raise ValueError("calibration needs a plan, by which seconds are spent")
         if self.plan:
             self._opened()
+        if self.calibration:
+            Calibration.open(self.calibration)
 
     @property
     def powers(self) -> frozenset[str]:
@@ -182,6 +191,9 @@ class _Planned:
         self._prompt = math.nan
         logprobs = "logprob" in plan.policy.signals
         self._draws = (model.draws(problem, Draw(logprobs=logprobs)), target.draws(problem, Draw(logprobs=logprobs)))
+        self._calibration = Calibration.open(auto.calibration) if auto.calibration else None
+        if self._calibration is not None and self._calibration.engine != plan.model:
+            raise UsageError(f"The calibration is of {self._calibration.engine}, not of {plan.model}; calibrate that.")
         self._price, self._unit = self._priced(auto)
 
     def _priced(self, auto: Auto) -> tuple[float, str]:
@@ -196,6 +208,11 @@ class _Planned:
             return (1 / value if value else math.inf), unit
         limits = self._meter.budget.limits
         wanted = auto.mean_cost or limits.get(plan.unit, math.inf)
+        if not auto.mean_cost and self._calibration is not None and "seconds" in limits:
+            rate = plan.policy.rates[0]
+            prompt, written = round(rate.prompt_tokens), round(rate.tokens)
+            fitting = max(1, self._calibration.samples(limits["seconds"], prompt, written))
+            wanted = min(wanted, rate.prompt * prompt + rate.completion * rate.tokens * fitting)
         least = min(of.price for of in plan.expected)
         return (plan.price(wanted) if math.isfinite(wanted) else least), plan.unit
 
@@ -236,7 +253,9 @@ class _Planned:
         right = policy.right(features, state)
         cost = policy.cost(state, tokens, np.array(self._prompt), self._rates(self._unit))
         for unit, left in self._meter.left().items():
-            if unit != "seconds" and state != (0, 0):
+            if unit == "seconds" and self._calibration is not None and state != (0, 0):
+                right = np.where(self._late(state, tokens[0], left), np.nan, right)
+            elif unit != "seconds" and state != (0, 0):
                 # what is predicted not to fit is not begun; the limit itself is the meter's
                 needed = (
                     cost
@@ -245,6 +264,18 @@ class _Planned:
                 )
                 right = np.where(needed > left, np.nan, right)
         return int(policy.choice(right, cost, self._price, state))
+
+    def _late(self, state: State, tokens: Any, left: float) -> list[bool]:
+        """Whether the next portion of each action would end too late; of a target and a run nothing is known."""
+        assert self._calibration is not None
+        policy, late = self._plan.policy, [False]
+        prompt = round(policy.rates[0].prompt_tokens if math.isnan(self._prompt) else self._prompt)
+        written = round(policy.rates[0].tokens if np.isnan(tokens) else float(tokens))
+        for place, action in enumerate(policy.actions, 1):
+            following = policy.following(state, place) if action.kind == "sample" and action.n > state[0] else None
+            portion = 0 if following is None else following[0] - state[0]
+            late.append(portion > 0 and self._calibration.seconds(prompt, written, portion).estimate > left)
+        return late
 
     def _rates(self, unit: str) -> Sequence[Rate] | None:
         """The plan's rates, in its own or another unit."""
