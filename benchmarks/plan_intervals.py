@@ -22,7 +22,7 @@ from outthink.planner.cases import Material, cases, material
 from outthink.planner.make import Recordings, default_budgets, make_plan
 from outthink.planner.simulate import Simulator
 
-SAMPLES, TEST = 6, 2_000
+SAMPLES, TEST = 4, 2_000
 SPEC = EngineSpec(name="simulated")
 
 
@@ -56,7 +56,7 @@ def one(argument: tuple[int, int]) -> list[tuple[bool, bool, float, float]]:
     made = material(population(problems, seed), spec=SPEC, orders=4, seed=seed)
     budgets = default_budgets(made)[1:8:3]
     recordings = Recordings(material=made, model="simulated", target=None, verifier=None, sampling=None)
-    plan, _ = make_plan(recordings, budgets=budgets, folds=4, seed=seed)
+    plan, _ = make_plan(recordings, budgets=budgets, folds=3, seed=seed)
     test = truth()
     simulator = Simulator(plan.policy, cases(test, plan.policy.vote), test)
     found = []

@@ -344,6 +344,16 @@ def test_going_over_to_a_dearer_model_pays_where_it_is_better(both: Material) ->
     assert any(of_all.states[place][1] for place in np.unique(used.ended))
 
 
+def test_scores_below_zero_have_a_best_of_n_to_be_beaten(tmp_path: Path) -> None:
+    pool = read_pool(simulated.pool(tmp_path / "pool.jsonl", 30, 6))
+    scores = {problem.id: problem.correct - 5.0 for problem in pool.problems}
+    made = material(pool, spec=SPEC, orders=4, scores={"rm": scores})
+    names = [family.name for family in families(made)]
+    assert "best_of_n by rm" in names
+    assert "weighted_best_of_n by rm" not in names
+    assert f"adaptive_consistency of {made.model.samples}" in names  # the stop rules may draw as much as anybody
+
+
 def test_too_few_problems_are_refused(tmp_path: Path) -> None:
     pool = read_pool(simulated.pool(tmp_path / "pool.jsonl", 9, 4))
     with pytest.raises(UsageError, match="at least 10"):

@@ -975,7 +975,8 @@ def quote(
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise UsageError("There is no question; put it in quotes.")
-    found, spent = None, None
+    limit = as_budget(budget).limits.get(opened.unit)
+    spent = None
     if probe:
         problem = ask(text, answer=_answer_kind(answer), template=prompt_template)
         sampling, priced = _sampling(temperature, top_p, max_tokens), _prices(price)
@@ -983,9 +984,9 @@ def quote(
             ease, spent = asyncio.run(
                 ease_of(opened, problem, engines["model"], verifier=verifier, sampling=sampling, seed=seed)
             )
-        found = quoted(opened, at, bin_number=int(opened.table.bin(ease)))
+        found = quoted(opened, at, limit=limit, bin_number=int(opened.table.bin(ease)))
     else:
-        found = quoted(opened, at)
+        found = quoted(opened, at, limit=limit)
     if as_json:
         typer.echo(json.dumps({**found.plain(), "spent": spent or {}}, indent=2))
         return

@@ -211,6 +211,8 @@ async def solve_async(
             available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter, described[role])
         hyperparameters = _hyperparameters(strategy)
         bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
+        for part in getattr(strategy, "parts", ()):
+            bind(part.run, available, f"The strategy {strategy_name(part)}, which {strategy_name(strategy)} may run,")
 
         def report(
             candidates: Sequence[Candidate],
@@ -248,7 +250,10 @@ async def solve_async(
             seed=seed,
             sampling=sampling,
             budget=budget,
-            resources={role: engine.spec.name for role, engine in engines.items()},
+            resources={
+                **{role: engine.spec.name for role, engine in engines.items()},
+                **getattr(strategy, "versions", {}),
+            },
             candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: _order(candidate.address))),
             rounds=tuple(meter.rounds),
             calls=tuple(sorted(meter.calls, key=lambda call: _order(call.address))),

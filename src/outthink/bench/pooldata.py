@@ -113,7 +113,7 @@ def read_pool(path: Path, *, answer: AnswerKind = "text") -> PoolData:
         kinds.add("sequence" if "steps" in row else _kind(samples))
         try:
             problems.append(_recorded(name, row, samples, of))
-        except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as cause:
             raise UsageError(f"{where(number)} cannot be read ({type(cause).__name__}: {cause}).") from cause
     answered = any(problem.keys is not None and (problem.keys >= 0).any() for problem in problems)
     if not answered:

@@ -28,6 +28,7 @@ from outthink.together import together
 from outthink.types import Budget, Call, Problem, Sampling, Trace
 
 T = TypeVar("T")
+_BOUNDS = 16  # servers are asked for the length of so many prompts at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +84,8 @@ async def bench(
         total_budget: for all of them together, in the unit of the plan of `auto`, which spreads it.
         task: its name, for reports.
         shard: (i, k) takes the examples i, i + k, i + 2k ...; 0 <= i < k.
-        concurrency: most problems at once, at least 1; changes no result where the engine is reproducible.
+        concurrency: most problems at once, at least 1; changes no result where the engine is reproducible and
+            there is no total budget.
         reader, sandbox: read answers and run code; opened here where they are needed and not given.
         on_progress: told at the start and after each problem.
         stop: set it to end early: what is being solved is given up (and paid again), what is solved is recorded, and
@@ -102,6 +104,7 @@ async def bench(
     settings = {
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
+        **({"versions": versions} if (versions := getattr(strategy, "versions", None)) else {}),
         "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
         "verifier": describe(verifier),
         "prm": describe(prm),
@@ -209,6 +212,8 @@ def _total(budget: Budget, strategy: Strategy) -> tuple[str, float]:
         raise UsageError("A total budget is one amount of one unit, such as 1M-tokens.")
     ((unit, amount),) = budget.limits.items()
     plan = getattr(strategy, "plan", "")
+    if getattr(strategy, "value_of_correct", "") or getattr(strategy, "mean_cost", 0.0):
+        raise UsageError("A total budget decides what problems may cost; leave value_of_correct and mean_cost out.")
     if strategy_name(strategy) != "auto" or not plan:
         raise UsageError("A total budget is spread by auto with a plan: --strategy auto --plan PLAN.json.")
     if (counted := Plan.open(plan).unit) != unit:
@@ -229,9 +234,15 @@ async def _portfolio(
     unit, amount = total
     spent = sum(result.trace.cost.get(unit, 0.0) for result in read_results(folder) if result.trace is not None)
 
+    at_once = asyncio.Semaphore(_BOUNDS)
+
     async def bound(problem: Problem) -> float:
         request = Request(messages=problem.messages, max_tokens=sampling.max_tokens, problem=problem.id)
-        return charge(model.spec, [await model.bound(request)]).get(unit, 0.0)
+        try:
+            async with at_once:
+                return charge(model.spec, [await model.bound(request)]).get(unit, 0.0)
+        except (Unaffordable, EngineError):  # the problem itself says so when it is begun
+            return 0.0
 
     bounds = await together(*(bound(example.problem) for example in todo))
     rate = Plan.open(strategy.plan).policy.rates[0]  # type: ignore[attr-defined]  # it is auto

@@ -10,7 +10,7 @@ and prices give, and two models are replayed together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,11 +57,15 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Run:
-    """A strategy that was run live on the same problems: credit and cost of each, NaN where it was not run."""
+    """A strategy that was run live on the same problems: credit and cost of each, NaN where it was not run.
+
+    `scorers` ("verifier", "prm") are what it was run with.
+    """
 
     name: str
     credit: Floats
     cost: Floats
+    scorers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -213,6 +217,7 @@ def material(
     target: PoolData | None = None,
     target_spec: EngineSpec | None = None,
     runs: Sequence[Run] = (),
+    verifier: str | None = None,
     scores: Mapping[str, Mapping[str, Floats]] | None = None,
     scoring: Mapping[str, float] | None = None,
     unit: str = "tokens",
@@ -224,7 +229,8 @@ def material(
     Args:
         spec, target_spec: what the engines cost.
         runs: of other strategies; their arrays are in the order of the pool's problems.
-        scores: further signals: by name, the scores (n,) of each problem's samples by its id, of the model's pool.
+        verifier: which of the pool's own scores are a signal; None: none.
+        scores: a signal in their place: by name, the scores (n,) of the model's samples of each problem by its id.
         scoring: cost in the unit of scoring one sample, by signal; nothing where it is not named.
         unit: "tokens", "flops", "usd".
         orders: random orders of each problem; None: as many as keep the arrays small.
@@ -242,7 +248,8 @@ def material(
     if len(problems) < 10:
         raise UsageError(f"There are {len(problems)} problems in all of the recordings; at least 10 are needed.")
     scores, scoring = scores or {}, scoring or {}
-    signals = sorted({*_signals(problems), *scores})
+    kept = {"logprob", *(scores or ([] if verifier is None else [verifier]))}
+    signals = sorted((_signals(problems) | {*scores}) & kept)
     both = [_joined(problem, dear.get(problem.id)) for problem in problems]
     if orders is None:
         orders = int(np.clip(_ROWS // len(problems), 1, 24))
@@ -296,6 +303,11 @@ def _side(
     scoring: Mapping[str, float],
 ) -> Side:
     n = min(len(of) for of in keys)
+    if 2 * n < (usual := int(np.median([len(of) for of in keys]))):
+        short = next(problem.id for problem, of in zip(problems, keys, strict=True) if len(of) == n)
+        raise UsageError(
+            f"{short!r} has {n} samples in {pool.path}, where others have {usual}: remove it, or record it anew."
+        )
     first, later = np.empty((len(problems), n)), np.empty((len(problems), n))
     for row, problem in enumerate(problems):
         if problem.tokens is None or problem.prompt is None:
@@ -312,7 +324,7 @@ def _side(
         if name in scores:
             return np.asarray(scores[name].get(problem.id, np.full(n, np.nan)), dtype=float)[:n]
         if name in problem.scores:
-            return np.asarray(np.nanmean(problem.scores[name][:n], -1))
+            return _mean_of_known(problem.scores[name][:n])
         return np.full(n, np.nan) if name != "logprob" or problem.logprobs is None else problem.logprobs[:n]
 
     tokens = [problem.tokens[:n] for problem in problems if problem.tokens is not None]
@@ -325,6 +337,14 @@ def _side(
         signals={name: np.stack([signal(name, problem) for problem in problems]) for name in signals},
         first=first + of_scoring,
         later=later + of_scoring,
+    )
+
+
+def _mean_of_known(values: Floats) -> Floats:
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    return np.asarray(
+        np.divide(np.where(known, values, 0.0).sum(-1), count, out=np.full(len(values), np.nan), where=count > 0)
     )
 
 

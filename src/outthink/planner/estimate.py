@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.errors import UsageError
+
 Floats = NDArray[np.float64]
 
 _PARTS = (0.0, 0.02, 0.06, 0.15, 0.3, 0.45, 0.6, 0.75, 0.88, 0.95, 0.985, 1.0)
@@ -51,9 +53,12 @@ class Scale:
         return np.where(np.isnan(units), 0.0, np.clip(units, -8.0, 8.0))
 
     def outside(self, features: Floats) -> NDArray[np.bool_]:
-        """(...,) whether some feature lies further from the fitted range than a quarter of its width."""
+        """(...,) whether some feature lies outside of the fitted range by more than a quarter of its width and spread.
+
+        The spread of a feature that was the same everywhere is 1.
+        """
         low, high = np.array(self.low), np.array(self.high)
-        room = 0.25 * (high - low) + 1e-6
+        room = 0.25 * (high - low + np.array(self.deviation))
         return np.asarray(((features < low - room) | (features > high + room)).any(-1))
 
 
@@ -105,7 +110,10 @@ def _regression(units: Floats, credit: Floats, problems: int) -> Estimate:
     if credit.max() <= 0 or credit.min() >= 1:  # one class only: its rate with one pseudo-observation of each
         rate = (credit.sum() + 1) / (len(credit) + 2)
         return Estimate(intercept=float(np.log(rate / (1 - rate))), coefficients=(0.0,) * units.shape[1])
-    from sklearn.linear_model import LogisticRegression  # here, because it is slow to import
+    try:
+        from sklearn.linear_model import LogisticRegression  # here, because it is slow to import
+    except ImportError:
+        raise UsageError("Fitting a plan needs scikit-learn: pip install 'outthink[learn]'.") from None
 
     between = (credit > 0) & (credit < 1)
     rows = np.concatenate([units, units[between]])
@@ -113,7 +121,9 @@ def _regression(units: Floats, credit: Floats, problems: int) -> Estimate:
     weight = np.concatenate([np.where(credit > 0, credit, 1.0), 1 - credit[between]])
     weight *= _WEIGHT * problems / len(credit)
     model = LogisticRegression(C=1 / _STRENGTH, solver="newton-cholesky", max_iter=50)
-    model.fit(rows, right, sample_weight=weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fit that has not quite converged is calibrated all the same
+        model.fit(rows, right, sample_weight=weight)
     return Estimate(intercept=float(model.intercept_[0]), coefficients=_plain(model.coef_[0]))
 
 

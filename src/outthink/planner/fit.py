@@ -30,7 +30,11 @@ def fit_vote(material: Material) -> Vote:
 
     One signal after the other, twice, because there are few and their strengths hardly depend on each other.
     """
-    part = material if len(material.ids) <= _PROBLEMS else material.of(np.arange(_PROBLEMS))
+    part = (
+        material
+        if len(material.ids) <= _PROBLEMS
+        else material.of(np.linspace(0, len(material.ids) - 1, _PROBLEMS).astype(int))
+    )
     vote = Vote(
         coefficients={},
         centres={name: _known_mean(part.model.signals[name]) for name in material.signals},

@@ -23,7 +23,7 @@ from outthink.strategies.parallel.self_consistency import SelfConsistency
 THRESHOLDS = (0.78, 0.8, 0.85, 0.9, 0.95, 0.99, 0.999, 2.0)
 """Of adaptive-consistency: from two samples to all."""
 WINDOWS = (2, 3, 4, 5, 6, 8)
-CAPS = (2, 3, 4, 8, 16, 32, 64)
+CAPS = LEVELS[2:]
 """Most samples of the simple stop rules."""
 
 
@@ -96,7 +96,7 @@ def families(material: Material) -> list[Family]:
         for name in plain:
             found.append(_family(material, side, orders, prefix + name, [(name, {"n": n}, n) for n in levels], None))
         for scorer in _scorers(material, side):
-            for name in ("weighted_best_of_n", "best_of_n"):
+            for name in ("weighted_best_of_n", "best_of_n") if _non_negative(side, scorer) else ("best_of_n",):
                 settings: list[tuple[str, dict[str, Any], int]] = [(name, {"n": n}, n) for n in levels]
                 found.append(_family(material, side, orders, f"{prefix}{name} by {scorer}", settings, scorer))
         for most in (n for n in CAPS if n <= side.samples):
@@ -114,11 +114,11 @@ def families(material: Material) -> list[Family]:
 def _scorers(material: Material, side: Side) -> list[str]:
     """Names of verifiers; the model's own confidence is one."""
     there = [name for name in material.signals if not np.isnan(side.signals[name]).all()]
-    found = ["confidence" if name == "logprob" else name for name in there]
-    return [name for name in found if _non_negative(side, name)]
+    return ["confidence" if name == "logprob" else name for name in there]
 
 
 def _non_negative(side: Side, scorer: str) -> bool:
+    """A weighted vote needs scores of at least 0."""
     return scorer == "confidence" or float(np.nanmin(side.signals[scorer])) >= 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,9 +25,10 @@ from outthink.planner.bins import Difficulty, ease, fill
 from outthink.planner.cases import Material, Run, cases, material
 from outthink.planner.evidence import Floats
 from outthink.planner.fit import fit_policy
-from outthink.planner.plan import Bin, Expected, Fixed, Gain, Plan, versions
+from outthink.planner.plan import Bin, Expected, Fixed, Gain, Limited, Plan, versions
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.planner.validate import Validation, interval, table_of, validate
+from outthink.strategies import STRATEGIES
 from outthink.types import AnswerKind
 
 _POINTS = 9  # budgets, where none are given
@@ -41,6 +42,7 @@ class Recordings:
         model, target: names of the engines that wrote the samples.
         verifier: the name of the scores among the signals; None: there are none.
         sampling: how the model's samples were drawn; None where the pool does not say.
+        runs: the scorers that each run was recorded with.
     """
 
     material: Material
@@ -48,6 +50,7 @@ class Recordings:
     target: str | None
     verifier: str | None
     sampling: Mapping[str, float] | None
+    runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read(
@@ -83,15 +86,17 @@ def read(
     signals: dict[str, dict[str, Floats]] = {}
     scoring: dict[str, float] = {}
     verifier = next((name for name in pool.scorers if name != "logprob"), None)
+    writer = spec.name.removeprefix("recorded:")
     if scores is not None:
-        verifier, found, each = _scores(scores, unit)
+        verifier, found, each = _scores(scores, unit, pool, writer)
         signals[verifier], scoring[verifier] = found, each
     made = material(
         pool,
         spec=spec,
         target=dear,
         target_spec=target_spec,
-        runs=[_run(folder, pool, unit) for folder in folders],
+        runs=[_run(folder, pool, unit, writer) for folder in folders],
+        verifier=verifier,
         scores=signals,
         scoring=scoring,
         unit=unit,
@@ -104,6 +109,7 @@ def read(
         target=None if target_spec is None else target_spec.name.removeprefix("recorded:"),
         verifier=verifier,
         sampling=opened.sampling,
+        runs={run.name: run.scorers for run in made.runs},
     )
 
 
@@ -136,7 +142,10 @@ def make_plan(
         )
     budgets = sorted(budgets) if budgets else default_budgets(whole)
     if difficulty is None:
-        difficulty = "verifier" if of.verifier else "logprob" if "logprob" in whole.signals else "agreement"
+        shares = bins is None or "logprob" not in whole.signals
+        difficulty = "verifier" if of.verifier else "agreement" if shares else "logprob"
+    if bins is None and difficulty in ("logprob", "length", "entropy"):
+        raise UsageError(f"Absolute bins are cut at rates of success, and {difficulty} is none; choose agreement.")
     tell(f"Measuring on {folds} folds of {len(whole.ids)} problems")
     found = validate(whole, budgets, folds=folds, bins=bins, difficulty=difficulty, probe=probe, seed=seed)
     tell("Fitting on all problems")
@@ -154,6 +163,8 @@ def make_plan(
                 point.credit_by_order,
                 point.cost_by_order,
                 [where == number for number in range(len(table.edges) + 1)],
+                limited=_limited(point.wanted, point.limited_credit, point.limited_cost),
+                table=(float(point.bins.mean()), float(point.bins_cost.mean())),
             )
         )
     fixed = [
@@ -193,6 +204,7 @@ def make_plan(
         base=found.base,
         reliability=found.reliability,
         versions=versions([*chosen, *runs]),
+        runs=of.runs,
     )
     return plan, found
 
@@ -230,12 +242,22 @@ def check_plan(plan: Plan, of: Recordings) -> list[Checked]:
 
     Each sentence of drift is a difference beyond a 99% interval, so one in a hundred is a false alarm.
     """
-    plan.check(model=of.model, target=of.target, verifier=of.verifier, sampling=of.sampling)
+    prm = next((scorers["prm"] for scorers in of.runs.values() if "prm" in scorers), None)
+    plan.check(model=of.model, target=of.target, verifier=of.verifier, sampling=of.sampling, prm=prm)
     whole = of.material
+    missing = {action.run for action in plan.policy.actions if action.kind == "run"} - {run.name for run in whole.runs}
+    if missing:
+        raise UsageError(f"The plan may run {min(missing)}: give a run of it on these problems, too.")
     if whole.unit != plan.unit:
         raise UsageError(f"The plan counts {plan.unit}, not {whole.unit}; add --unit {plan.unit}.")
     if set(plan.policy.signals) - set(whole.signals):
         raise UsageError(f"The plan reads {', '.join(plan.policy.signals)}; the pool has {', '.join(whole.signals)}.")
+    whole = replace(
+        whole,
+        signals=plan.policy.signals,
+        target=whole.target if plan.target else None,
+        target_orders=whole.target_orders if plan.target else None,
+    )
     for kind, side in (("sample", whole.model), ("target", whole.target)):
         most = max((action.n for action in plan.policy.actions if action.kind == kind), default=0)
         if side is not None and side.samples < most:
@@ -258,17 +280,20 @@ def check_run(plan: Plan, results: Sequence[Result]) -> Checked:
     strategy = graded[0].trace.strategy if graded[0].trace else {}
     if strategy.get("name") != "auto":
         raise UsageError("The run is not one of auto, so the plan says nothing about it.")
-    prices = [round_price for round_price in (_price_of(result) for result in graded) if round_price is not None]
+    prices = [price for price in (_price_of(result, plan.unit) for result in graded) if price is not None]
     if not prices:
-        raise UsageError("The run does not say at which price it was; run auto with this plan.")
+        raise UsageError(f"The run does not say at which price of {plan.unit} it was; run auto with this plan.")
+    plans = {result.trace.resources.get("plan") for result in graded if result.trace}
+    if plans != {plan.digest}:
+        raise UsageError("The run was made with another plan.")
     credit = np.array([result.credit for result in graded], dtype=float)
     cost = np.array([result.trace.cost.get(plan.unit, math.nan) for result in graded if result.trace], dtype=float)
     return _checked(plan.at(float(np.median(prices))), credit, cost, 0.0)
 
 
-def _price_of(result: Result) -> float | None:
+def _price_of(result: Result, unit: str) -> float | None:
     notes = () if result.trace is None else result.trace.notes
-    said = next((note for note in notes if note.startswith("price ")), None)
+    said = next((note for note in notes if note.startswith("price ") and f" of 1 {unit}," in note), None)
     return None if said is None else float(said.split()[1])
 
 
@@ -298,7 +323,29 @@ def _checked(expected: Expected, credit: Floats, cost: Floats, outside: float) -
     )
 
 
-def _expected(price: float, credit: Floats, cost: Floats, bins: Sequence[np.ndarray[Any, Any]]) -> Expected:
+def _limited(limit: float, credit: Floats, cost: Floats) -> Limited:
+    accuracy, low, high = interval(credit.mean(1))
+    least, most = np.quantile(cost, [0.05, 0.95])
+    return Limited(
+        limit=limit,
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        cost=float(cost.mean()),
+        least=float(least),
+        most=float(most),
+    )
+
+
+def _expected(
+    price: float,
+    credit: Floats,
+    cost: Floats,
+    bins: Sequence[np.ndarray[Any, Any]],
+    *,
+    limited: Limited,
+    table: tuple[float, float],
+) -> Expected:
     accuracy, low, high = interval(credit.mean(1))
     mean, cost_low, cost_high = interval(cost.mean(1))
     least, most = np.quantile(cost, [0.05, 0.95])
@@ -312,17 +359,18 @@ def _expected(price: float, credit: Floats, cost: Floats, bins: Sequence[np.ndar
         cost_high=cost_high,
         least=float(least),
         most=float(most),
+        limited=limited,
+        table=table[0],
+        table_cost=table[1],
         bins=tuple(_bin(credit, cost, of) for of in bins),
     )
 
 
 def _bin(credit: Floats, cost: Floats, of: np.ndarray[Any, Any]) -> Bin:
     """A problem belongs to a bin with some of its orders, and weighs so much in the interval over problems."""
+    if not of.any():  # nothing is known of it but what holds for all
+        return replace(_bin(credit, cost, np.ones_like(of)), share=0.0)
     weight = of.sum(1).astype(float)
-    if not weight.any():
-        return Bin(
-            share=0.0, accuracy=math.nan, low=0.0, high=1.0, cost=math.nan, cost_low=math.nan, cost_high=math.nan
-        )
     sums = np.where(of, credit, 0.0).sum(1)
     drawn = np.random.default_rng(0).integers(0, len(weight), (2_000, len(weight)))
     total = weight[drawn].sum(1)
@@ -353,13 +401,19 @@ def _iid(pool: PoolData) -> PoolData:
     return pool
 
 
-def _run(folder: Path, pool: PoolData, unit: str) -> Run:
+def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> Run:
     """A finished strategy, named as on the command line; problems that it lacks are missing."""
     settings = read_settings(folder)
+    _same_model(folder, settings, writer)
     options = dict(settings["strategy"])
     name = options.pop("name")
+    if name not in STRATEGIES:
+        raise UsageError(f"The run {folder} is of {name}; a plan can only run strategies of the table.")
     own = {field.name: field.default for field in fields(make_strategy(name))}
-    options = {key: value for key, value in options.items() if own.get(key) != value}
+    given = {key: value for key, value in options.items() if own.get(key) != value}
+    text = urlencode({key: ",".join(map(str, of)) if isinstance(of, list) else of for key, of in given.items()})
+    named = f"{name}?{text}" if text else name
+    make_strategy(named)  # raises where its name does not say everything
     credit, cost = {}, {}
     for result in read_results(folder):
         if result.credit is None or result.trace is None:
@@ -367,33 +421,50 @@ def _run(folder: Path, pool: PoolData, unit: str) -> Run:
         if unit not in result.trace.cost:
             raise UsageError(f"The run {folder} does not say what it cost in {unit}.")
         credit[result.problem], cost[result.problem] = result.credit, result.trace.cost[unit]
-    lacking = [problem.id for problem in pool.problems if problem.id not in credit]
-    if len(lacking) == len(pool.problems):
+    if not any(problem.id in credit for problem in pool.problems):
         raise UsageError(f"The run {folder} has none of the pool's problems.")
-    text = urlencode(options)
     return Run(
-        name=f"{name}?{text}" if text else name,
+        name=named,
         credit=np.array([credit.get(problem.id, np.nan) for problem in pool.problems], dtype=float),
         cost=np.array([cost.get(problem.id, np.nan) for problem in pool.problems], dtype=float),
+        scorers={role: settings[role] for role in ("verifier", "prm") if settings.get(role)},
     )
 
 
-def _scores(folder: Path, unit: str) -> tuple[str, dict[str, Floats], float]:
+def _scores(folder: Path, unit: str, pool: PoolData, writer: str) -> tuple[str, dict[str, Floats], float]:
     """The verifier's name, its scores of every sample by problem, and what one cost on average."""
-    verifier = read_settings(folder)["verifier"]
+    settings = read_settings(folder)
+    verifier = settings["verifier"]
     if verifier is None:
         raise UsageError(f"The run {folder} has no verifier; run best_of_n with --verifier over the pool.")
+    if not settings["models"]["model"].startswith("recorded:"):
+        raise UsageError(f"The run {folder} drew samples of its own; run best_of_n with --model {pool.path}.")
+    _same_model(folder, settings, writer, pool.path.name)
+    samples = {problem.id: problem for problem in pool.problems}
     found, spent, scored = {}, 0.0, 0
     for result in read_results(folder):
-        trace = result.trace
-        if trace is None:
+        trace, recorded = result.trace, samples.get(result.problem)
+        last = None if trace is None else next((of for of in reversed(trace.rounds) if of.scores is not None), None)
+        if trace is None or recorded is None or last is None or last.scores is None:
             continue
-        last = next((round for round in reversed(trace.rounds) if round.scores is not None), None)
-        if last is None or last.scores is None:
-            continue
+        written = {candidate.id: candidate.tokens for candidate in trace.candidates}
+        if recorded.tokens is None or [written.get(name) for name in last.candidates] != recorded.tokens.tolist():
+            raise UsageError(
+                f"The run {folder} did not score all samples of {result.problem!r}: run it with their number."
+            )
         found[result.problem] = np.array([np.nan if score is None else score for score in last.scores], dtype=float)
         scored += len(last.scores)
-        spent += sum(call.cost.get(unit, 0.0) for call in trace.calls if call.kind != "sample")
+        for call in trace.calls:
+            if call.kind != "sample":
+                if call.charged.tokens and unit not in call.cost:
+                    raise UsageError(f"The run {folder} does not say what its verifier cost in {unit}.")
+                spent += call.cost.get(unit, 0.0)
     if not found:
-        raise UsageError(f"The run {folder} has no scores of samples.")
+        raise UsageError(f"The run {folder} has no scores of the pool's samples.")
     return str(verifier), found, spent / scored
+
+
+def _same_model(folder: Path, settings: Mapping[str, Any], *names: str) -> None:
+    of = str(settings["models"]["model"]).removeprefix("recorded:")
+    if of not in names:
+        raise UsageError(f"The run {folder} is of {of}, and the samples are of {names[0]}.")

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ import numpy as np
 
 from outthink.errors import UsageError
 from outthink.planner.bins import Table
+from outthink.planner.evidence import feature_names
 from outthink.planner.policy import Policy
+from outthink.strategies import STRATEGIES
 
 SCHEMA = 1
 """Version of the file; another one is refused."""
@@ -52,6 +54,24 @@ class Bin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Limited:
+    """What to expect where a budget is the limit of every problem, and what they cost on average is aimed at it, too.
+
+    Args:
+        limit: of a problem.
+        accuracy, low, high: mean over problems with a 90% interval; cost: mean; least, most: of 90% of problems.
+    """
+
+    limit: float
+    accuracy: float
+    low: float
+    high: float
+    cost: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
     """What to expect at one price, measured on problems that the policy was not fitted on.
 
@@ -60,6 +80,8 @@ class Expected:
         accuracy, low, high: mean over problems with a 90% interval.
         cost, cost_low, cost_high: mean of a problem with the 90% interval of the mean.
         least, most: the range that holds the cost of 90% of problems.
+        limited: the same price where its mean cost is also the limit of every problem.
+        table, table_cost: accuracy and mean cost of the plan's table of bins at this budget, on held-out problems.
         bins: from the hardest to the easiest, by the plan's table.
     """
 
@@ -72,6 +94,9 @@ class Expected:
     cost_high: float
     least: float
     most: float
+    limited: Limited
+    table: float
+    table_cost: float
     bins: tuple[Bin, ...]
 
 
@@ -119,6 +144,7 @@ class Plan:
         brier, base: mean squared error of the predicted chances, and of the mean accuracy in their place.
         reliability: (predicted, right, share) of tenths of the predicted chances.
         versions: digests of the strategies and of the deciding code.
+        runs: the scorers ("verifier", "prm") that each strategy it may run was recorded with.
     """
 
     model: str
@@ -137,7 +163,13 @@ class Plan:
     base: float
     reliability: tuple[tuple[float, float, float], ...]
     versions: Mapping[str, str]
+    runs: Mapping[str, Mapping[str, str]]
     schema: int = SCHEMA
+
+    @property
+    def digest(self) -> str:
+        """Eight digits that tell plans apart."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
 
     @property
     def oracle(self) -> bool:
@@ -159,22 +191,42 @@ class Plan:
         return float(np.exp(np.interp(math.log(max(mean_cost, 1e-300)), costs, prices)))
 
     def at(self, price: float) -> Expected:
-        """What to expect at a price: that of the measured point nearest in proportion."""
-        return min(self.expected, key=lambda of: abs(math.log(of.price / price)) if price > 0 else of.price)
+        """What to expect at a price: between two measured ones in proportion, beyond them that of the last."""
+        points = sorted(self.expected, key=lambda of: of.price)
+        prices = [of.price for of in points]
+        place = int(np.searchsorted(prices, price))
+        if place in (0, len(points)):
+            return points[min(place, len(points) - 1)]
+        low, high = points[place - 1], points[place]
+        part = math.log(price / low.price) / math.log(high.price / low.price) if high.price > low.price else 0.0
+        mixed: Expected = _between(low, high, part)
+        return mixed
 
     def check(
-        self, *, model: str, target: str | None, verifier: str | None, sampling: Mapping[str, float] | None
+        self,
+        *,
+        model: str,
+        target: str | None,
+        verifier: str | None,
+        sampling: Mapping[str, float] | None,
+        prm: str | None = None,
     ) -> None:
         """Raise UsageError where the plan is for something else, with what."""
         if model.removeprefix("recorded:") != self.model:
             raise UsageError(f"The plan is for {self.model}, not for {model}; fit one from a pool of that model.")
         if self.target is not None and (target or model).removeprefix("recorded:") != self.target:
             raise UsageError(f"The plan goes over to {self.target}: add --role target={self.target}, or fit another.")
-        if self.verifier is not None and (verifier or "").split(" ")[-1] != self.verifier.split(" ")[-1]:
+        if self.verifier is not None and not _same(self.verifier, verifier):
             raise UsageError(
                 f"The plan reads scores of {self.verifier}, and there is {verifier or 'no verifier'}: add --verifier "
                 f"{self.verifier}, or fit another plan."
             )
+        for run, scorers in self.runs.items():
+            for role, wanted in scorers.items():
+                if not _same(wanted, {"verifier": verifier, "prm": prm}[role]):
+                    raise UsageError(
+                        f"The plan may run {run}, recorded with --{role} {wanted}: add it, or fit another."
+                    )
         for name, value in (self.sampling or {}).items():
             if sampling is not None and sampling.get(name, value) != value:
                 raise UsageError(f"The plan was recorded with {name} {value:g}, not {sampling[name]:g}; use the same.")
@@ -209,10 +261,50 @@ def _opened(path: Path, changed: int) -> Plan:
         if version != SCHEMA:
             raise UsageError(f"{path} is no plan of version {SCHEMA}; make one with `outthink plan fit`.")
         plan: Plan = _adapter().validate_python(raw)
+        _whole(plan)
     except ValueError as cause:
         first = str(cause).splitlines()[0]
         raise UsageError(f"{path} is damaged ({first}); make it again with `outthink plan fit`.") from None
     return plan
+
+
+def _whole(plan: Plan) -> None:
+    """Raise ValueError where a part of the plan does not fit the others."""
+    policy = plan.policy
+    count = len(feature_names(policy.signals, target=policy.has_target))
+    estimates = [policy.now, *(action.right for action in policy.actions)]
+    if any(len(of.coefficients) != count or len(of.raw) != len(of.calibrated) or not of.raw for of in estimates):
+        raise ValueError("coefficients or knots are missing")
+    scale = policy.scale
+    if any(len(part) != count for part in (scale.mean, scale.deviation, scale.low, scale.high)):
+        raise ValueError("the scale of a feature is missing")
+    if not plan.expected or not policy.actions or not all(of.price > 0 for of in plan.expected):
+        raise ValueError("it has nothing to do or no prices")
+    unknown = [name for name in plan.versions if name != "planner" and name not in STRATEGIES]
+    if unknown:
+        raise ValueError(f"it names {unknown[0]!r}, which is no strategy of the table")
+    if len(plan.table.cells) != len(plan.table.edges) + 1 or any(
+        len(of.bins) != len(plan.table.cells) for of in plan.expected
+    ):
+        raise ValueError("bins are missing")
+
+
+def _between(low: Any, high: Any, part: float) -> Any:
+    """Two dataclasses of numbers, or tuples of them, mixed number by number."""
+    if isinstance(low, float):
+        return (1 - part) * low + part * high
+    if isinstance(low, tuple):
+        return tuple(_between(one, other, part) for one, other in zip(low, high, strict=True))
+    return type(low)(
+        **{field.name: _between(getattr(low, field.name), getattr(high, field.name), part) for field in fields(low)}
+    )
+
+
+def _same(wanted: str, given: str | None) -> bool:
+    """Whether two descriptions are of the same scorer; of a file its content counts, and not where it is."""
+    file = re.compile(r".*\.json ([0-9a-f]{8})")
+    one, other = file.fullmatch(wanted), file.fullmatch(given or "")
+    return one[1] == other[1] if one and other else wanted == given
 
 
 @functools.lru_cache(maxsize=256)
@@ -221,8 +313,6 @@ def version_of(name: str) -> str:
 
     Comments, docstrings and layout do not matter.
     """
-    from outthink.strategies import STRATEGIES
-
     modules = (
         [f"outthink.planner.{module}" for module in _DECIDING]
         if name == "planner"

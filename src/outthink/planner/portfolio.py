@@ -81,17 +81,18 @@ class Portfolio:
 
     async def begin(self) -> tuple[float, float]:
         """(mean, most): what the next problem may cost on average and at most; then `spend`, and `end`."""
-        self._waiting -= 1
         while True:
-            mean = max(self._left - self._worst - _STILL * self._reserved, 0.0) / (self._waiting + 1)
+            others = self._waiting - 1
+            mean = max(self._left - self._worst - _STILL * self._reserved, 0.0) / (others + 1)
             mean = min(mean, _MOST * self._share)
-            kept = self._first * self._waiting + self._worst * min(self._waiting, _MARGIN)
+            kept = self._first * others + self._worst * min(others, _MARGIN)
             free = self._left - self._reserved
             most = max(min(free - kept, _WIDE * mean), min(free, self._worst))
             if not self._running or most >= max(_ENOUGH * mean, self._worst):
                 break
             self._changed.clear()
             await self._changed.wait()
+        self._waiting -= 1
         self._reserved += most
         self._running += 1
         return mean, most
@@ -106,8 +107,3 @@ class Portfolio:
         self._reserved -= unspent
         self._running -= 1
         self._changed.set()
-
-    @property
-    def left(self) -> float:
-        """What has not been charged."""
-        return self._left

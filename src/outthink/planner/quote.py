@@ -7,7 +7,7 @@ that look alike after a probe.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from outthink.driver import solve_async
 from outthink.errors import UsageError
 from outthink.models.engine import Engine
 from outthink.planner.plan import Plan
+from outthink.rewards import describe
 from outthink.selection import codes
 from outthink.strategies.auto import worth
 from outthink.strategies.parallel.best_of_n import BestOfN
@@ -64,13 +65,17 @@ class Quote:
         ]
 
 
-def quote(plan: Plan, price: float, *, bin_number: int | None = None) -> Quote:
-    """What the plan expects at the measured price that is nearest.
+def quote(plan: Plan, price: float, *, limit: float | None = None, bin_number: int | None = None) -> Quote:
+    """What the plan expects at a price.
 
     Args:
+        limit: the most that the question may cost. Then it is what was measured with the nearest such limit, and
+            bins, which were measured without one, are shifted by what the limit costs on average.
         bin_number: of the plan's table, from 0; None: the question has not been probed.
     """
     expected = plan.at(price)
+    if limit is not None:
+        return _within(plan, limit, bin_number)
     one = min((of for of in plan.fixed if not of.setting.startswith("target:")), key=lambda of: of.cost)
     whole = {"price": expected.price, "unit": plan.unit, "single": one.accuracy, "single_cost": one.cost}
     if bin_number is None or not expected.bins[bin_number].share:
@@ -96,6 +101,30 @@ def quote(plan: Plan, price: float, *, bin_number: int | None = None) -> Quote:
     )
 
 
+def _within(plan: Plan, limit: float, bin_number: int | None) -> Quote:
+    expected = min(plan.expected, key=lambda of: abs(math.log(of.limited.limit / limit)))
+    within = expected.limited
+    free = quote(plan, expected.price, bin_number=bin_number)
+    lost = within.accuracy - expected.accuracy
+    saved = within.cost / expected.cost
+    if bin_number is None:
+        free = replace(
+            free,
+            accuracy=within.accuracy,
+            low=within.low,
+            high=within.high,
+            cost_low=within.least,
+            cost_high=within.most,
+        )
+    else:
+        accuracy, low, high = (min(max(value + lost, 0.0), 1.0) for value in (free.accuracy, free.low, free.high))
+        free = replace(free, accuracy=accuracy, low=low, high=high)
+    cost = within.cost if bin_number is None else free.cost * saved
+    return replace(
+        free, cost=min(cost, limit), cost_low=min(free.cost_low, limit), cost_high=min(free.cost_high, limit)
+    )
+
+
 def price_at(plan: Plan, budget: Budget, value_of_correct: str) -> float:
     """The price at which `auto` would decide with this budget of a problem, or this worth of a right answer.
 
@@ -110,7 +139,7 @@ def price_at(plan: Plan, budget: Budget, value_of_correct: str) -> float:
             raise UsageError(
                 f"The plan counts {plan.unit}; say in {plan.unit} what a right answer is worth, or plan in {unit}."
             )
-        return 1 / value if value else math.inf
+        return 1 / value
     limit = budget.limits.get(plan.unit)
     if limit is None and budget.limits:
         raise UsageError(f"The plan counts {plan.unit}, so the budget has to be in {plan.unit}.")
@@ -134,7 +163,10 @@ async def ease_of(
     if plan.oracle:
         raise UsageError("The plan's bins know the right answers, so no probe can find them; fit it by agreement.")
     sampling = sampling or Sampling()
-    plan.check(model=model.spec.name, target=plan.target, verifier=plan.verifier, sampling=asdict(sampling))
+    needs = describe(verifier) if table.difficulty == "verifier" else plan.verifier
+    replace(plan, runs={}).check(  # none of them is run
+        model=model.spec.name, target=plan.target, verifier=needs, sampling=asdict(sampling)
+    )
     scoring = {"logprob": "confidence", "verifier": verifier}.get(table.difficulty)
     if table.difficulty == "verifier" and verifier is None:
         raise UsageError(f"The plan's bins are cut by scores of {plan.verifier}: add --verifier.")

@@ -19,7 +19,15 @@ Rows = tuple[list[str], list[list[str]]]
 
 def curve(plan: Plan) -> Rows:
     """`auto` at each price, and the fixed strategy that is the most accurate of those that cost no more."""
-    columns = ["mean cost", "auto (90%)", "90% of problems cost", "best fixed", "accuracy (90%)", "its cost"]
+    columns = [
+        "mean cost",
+        "auto (90%)",
+        "90% of problems cost",
+        "bins (cost)",
+        "best fixed",
+        "accuracy (90%)",
+        "its cost",
+    ]
     rows = []
     for expected in sorted(plan.expected, key=lambda of: of.cost):
         able = [of for of in plan.fixed if of.cost <= expected.cost * 1.001 and not _stops(of.setting)]
@@ -29,6 +37,7 @@ def curve(plan: Plan) -> Rows:
                 amount(expected.cost),
                 _percent(expected),
                 f"{amount(expected.least)} to {amount(expected.most)}",
+                f"{100 * expected.table:.1f}% ({amount(expected.table_cost)})",
                 *(("-", "-", "-") if best is None else (best.setting, _percent(best), amount(best.cost))),
             ]
         )
@@ -87,7 +96,7 @@ def _gain(of: Gain | None) -> str:
 
 
 def bins(plan: Plan) -> Rows:
-    """The strategy of every bin and budget."""
+    """The strategy of every bin and budget, and how accurate it was on the problems that it was chosen on."""
     table = plan.table
     columns = ["bin", f"{table.difficulty} after {table.probe}", *(f"<= {amount(budget)}" for budget in table.budgets)]
     edges = ["", *(f"{edge:.3g}" for edge in table.edges), ""]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from outthink.planner.cases import Cases, Material
 from outthink.planner.evidence import Floats
-from outthink.planner.policy import Policy, Rate
+from outthink.planner.policy import Policy, Rate, State
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,6 +44,7 @@ class Simulator:
         prompt = np.broadcast_to(material.prompt[:, None], of.cost[(0, 0)].shape)
         self._right = {state: policy.right(of.features[state], state) for state in of.states}
         self._cost = {state: policy.cost(state, of.tokens[state], prompt) for state in of.states}
+        self._worst_sample = [float(side.first.max()) for side in (material.model, material.target) if side is not None]
         self._credit = np.stack([of.credit[state] for state in of.states], -1)
         self._spent = np.stack([of.cost[state] for state in of.states], -1)
 
@@ -57,8 +58,16 @@ class Simulator:
                 found[here] = np.take_along_axis(self._right[state][here], chosen[:, None], -1)[:, 0]
         return found
 
-    def at(self, price: float) -> Outcome:
-        """The outcome at a price."""
+    def _worst(self, state: State, following: State) -> float:
+        """What going on can cost at most, by the dearest sample that was recorded; the meter counts its prompt anew."""
+        dear = following[1] > state[1]
+        return (following[dear] - state[dear]) * self._worst_sample[dear]
+
+    def at(self, price: float, limit: float = np.inf) -> Outcome:
+        """The outcome at a price, where a problem also may not cost more than `limit`.
+
+        As of the meter's limit: what could exceed it is not begun, so a portion that does not fit whole ends it.
+        """
         policy, states = self._policy, self._cases.states
         shape = self._credit.shape[:2]
         place, ran = np.zeros(shape, dtype=np.intp), np.full(shape, -1, dtype=np.intp)
@@ -71,6 +80,10 @@ class Simulator:
             for choice in np.unique(chosen).tolist():
                 of = chosen == choice
                 following = policy.following(state, choice)
+                if following is not None and np.isfinite(limit) and state != (0, 0):
+                    room = limit - self._spent[here][:, self._place[state]][of]
+                    fits = room >= self._worst(state, following)
+                    of = np.flatnonzero(of)[fits]
                 if following is not None:
                     next_place[of] = self._place[following]
                 elif choice:

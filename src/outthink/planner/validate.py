@@ -51,6 +51,7 @@ class Point:
         predicted: (problems,) chance of being right that the policy gave the answers where it stopped.
         differences: from the best fixed strategy, the simple stop rules, and bins.
         bins: (problems,) credit of the bins' choice where the probe can be afforded, and `bins_cost`.
+        limited_credit, limited_cost: (problems, orders) where the wanted mean cost is the limit of each problem, too.
     """
 
     wanted: float
@@ -63,6 +64,8 @@ class Point:
     differences: tuple[Difference, ...]
     bins: Floats
     bins_cost: Floats
+    limited_credit: Floats
+    limited_cost: Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -103,7 +106,7 @@ def validate(
     fold = np.random.default_rng([seed, 92]).permutation(problems) % folds
     every = families(material)
     orders = material.orders.shape[1]
-    credit, cost, predicted = (np.empty((len(budgets), problems, orders)) for _ in range(3))
+    credit, cost, predicted, limited, limited_cost = (np.empty((len(budgets), problems, orders)) for _ in range(5))
     bin_credit, bin_cost = (np.empty((len(budgets), problems)) for _ in range(2))
     prices = np.empty((len(budgets), folds))
     ease_of, probing = ease(material, difficulty, probe), material.cost((probe, 0))
@@ -123,6 +126,8 @@ def validate(
             outcome = testing.at(float(prices[row, number]))
             credit[row, test], cost[row, test] = outcome.credit, outcome.cost
             predicted[row, test] = testing.right_when(outcome)
+            within = testing.at(float(prices[row, number]), limit=budget)
+            limited[row, test], limited_cost[row, test] = within.credit, within.cost
             setting = chosen[where, row][..., None]
             bin_credit[row, test] = np.take_along_axis(flat_credit[test], setting, -1)[..., 0].mean(1)
             bin_cost[row, test] = np.take_along_axis(flat_cost[test], setting, -1)[..., 0].mean(1)
@@ -141,6 +146,8 @@ def validate(
                 differences=tuple(_differences(mean, float(cost[row].mean()), every, fold, folds)),
                 bins=bin_credit[row],
                 bins_cost=bin_cost[row],
+                limited_credit=limited[row],
+                limited_cost=limited_cost[row],
             )
         )
     right, chance = credit.ravel(), predicted.ravel()

@@ -86,6 +86,11 @@ class Auto:
         return frozenset(found | ({"logprobs"} if self.plan and "logprob" in self._opened().policy.signals else set()))
 
     @property
+    def versions(self) -> dict[str, str]:
+        """What its decisions depend on beside its settings: the content of the plan."""
+        return {"plan": self._opened().digest} if self.plan else {}
+
+    @property
     def parts(self) -> tuple[Strategy, ...]:
         """The strategies that the plan may run in its place."""
         from outthink.driver import make_strategy
@@ -134,6 +139,7 @@ class Auto:
             model=model.name,
             target=target.name,
             verifier=None if verifier is None else verifier.name,
+            prm=None if prm is None else prm.name,
             sampling={
                 "temperature": model.sampling.temperature,
                 "top_p": model.sampling.top_p,
@@ -147,6 +153,8 @@ class Auto:
         draws = model.draws(problem)
         seen: list[Candidate] = []
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
+        if value and unit not in model.cost(Usage()):
+            raise UsageError(f"What {model.name} costs in {unit} is not known, so nothing can be worth {unit}.")
         while len(seen) < self.n:
             # the first portion is the least that can agree
             portion = min(2 if not seen else _AHEAD, self.n - len(seen))
@@ -161,10 +169,7 @@ class Auto:
             threshold = self.threshold
             if value:
                 written = float(np.mean([sample.tokens for sample in seen]))
-                cost = model.cost(Usage(completion=round(written)))
-                if unit not in cost:
-                    raise UsageError(f"What {model.name} costs in {unit} is not known, so nothing can be worth {unit}.")
-                threshold = 1 - cost[unit] / value
+                threshold = 1 - model.cost(Usage(completion=round(written)))[unit] / value
             if posterior(codes([one.key for one in seen])) >= threshold:
                 return
 
@@ -188,7 +193,9 @@ class _Planned:
         self._samples: list[Candidate] = []
         self._of_target: list[Candidate] = []
         self._scores: dict[str, float | None] = {}
-        self._prompt = math.nan
+        self._prompt = math.nan  # known from the first call
+        self._failure: EngineError | None = None
+        self._closed = False  # the target has failed
         logprobs = "logprob" in plan.policy.signals
         self._draws = (model.draws(problem, Draw(logprobs=logprobs)), target.draws(problem, Draw(logprobs=logprobs)))
         self._calibration = Calibration.open(auto.calibration) if auto.calibration else None
@@ -205,7 +212,7 @@ class _Planned:
                 raise UsageError(
                     f"What {self._model.name} costs in {unit} is not known; give its price, or use tokens."
                 )
-            return (1 / value if value else math.inf), unit
+            return 1 / value, unit
         limits = self._meter.budget.limits
         wanted = auto.mean_cost or limits.get(plan.unit, math.inf)
         if not auto.mean_cost and self._calibration is not None and "seconds" in limits:
@@ -219,33 +226,40 @@ class _Planned:
     async def run(self, resources: Mapping[str, Any]) -> None:
         policy = self._plan.policy
         state: State = (0, 0)
-        most = await self._model.bound(self._problem)
-        self._prompt = most["tokens"] - self._model.sampling.max_tokens
         self._meter.notes.append(f"price {self._price:.6g} of 1 {self._unit}, where a right answer is worth 1")
         while True:
-            features, leader = self._evidence()
-            if state != (0, 0):
-                confidence = float(policy.now.at(policy.scale.standard(features)))
-                self._report([*self._samples, *self._of_target], chosen=leader, confidence=confidence)
-                if bool(policy.scale.outside(features)):
-                    self._meter.notes.append(
-                        f"after {state[0] + state[1]} samples outside of what the plan was fitted on: "
-                        "went on as adaptive_consistency"
-                    )
-                    await self._as_adaptive()
-                    return
+            features = self._look()
+            if self._samples and bool(policy.scale.outside(features)):
+                self._meter.notes.append(
+                    f"after {state[0] + state[1]} samples outside of what the plan was fitted on: "
+                    "went on as adaptive_consistency"
+                )
+                await self._as_adaptive()
+                return
             choice = self._choice(features, state)
             if choice == 0:
-                return
-            action = policy.actions[choice - 1]
+                break
             following = policy.following(state, choice)
             if following is None:
-                self._meter.notes.append(f"after {state[0]} samples: {action.run}")
-                await self._other(action.run, resources)
+                run = policy.actions[choice - 1].run
+                self._meter.notes.append(f"after {state[0]} samples: {run}")
+                await self._other(run, resources)
                 return
             if not await self._draw(state, following):
-                return
+                self._look()  # what came of a portion that the budget has cut votes, too
+                break
             state = following
+        if self._failure is not None and not (self._samples or self._of_target):
+            raise self._failure
+
+    def _look(self) -> Any:
+        """The features of what is there; reports the answer that leads."""
+        features, leader = self._evidence()
+        samples = [*self._samples, *self._of_target]
+        if samples:
+            policy = self._plan.policy
+            self._report(samples, chosen=leader, confidence=float(policy.now.at(policy.scale.standard(features))))
+        return features
 
     def _choice(self, features: Any, state: State) -> int:
         policy = self._plan.policy
@@ -263,6 +277,10 @@ class _Planned:
                     else policy.cost(state, tokens, np.array(self._prompt), self._rates(unit))
                 )
                 right = np.where(needed > left, np.nan, right)
+        if not (self._samples or self._of_target):
+            right[..., 0] = 0.0  # everything has failed so far
+        if self._closed:
+            right = np.where([False, *(action.kind == "target" for action in policy.actions)], np.nan, right)
         return int(policy.choice(right, cost, self._price, state))
 
     def _late(self, state: State, tokens: Any, left: float) -> list[bool]:
@@ -295,19 +313,25 @@ class _Planned:
     async def _draw(self, state: State, following: State) -> bool:
         """Draw up to the following state; False where nothing more can be had and what is there has to do."""
         dear = following[1] > state[1]
-        wanted = following[dear] - state[dear]
-        before = bool(self._samples or self._of_target)
         try:
-            drawn = await self._draws[dear].draw(wanted)
-        except (BudgetExhausted, EngineError):
-            if not before:
+            drawn = await self._draws[dear].draw(following[dear] - state[dear])
+        except BudgetExhausted:
+            if not (self._samples or self._of_target):
                 raise
             return False
+        except EngineError as failure:  # these failed; others may come back
+            self._failure = failure
+            self._closed = self._closed or dear
+            self._meter.notes.append(f"{'the target' if dear else 'the model'} failed after {sum(state)} samples")
+            return True
         (self._of_target if dear else self._samples).extend(drawn)
-        if self._verifier is not None and self._plan.verifier is not None:
+        if math.isnan(self._prompt) and not dear:
+            self._prompt = _prompt(self._meter)
+        if self._verifier is not None and self._plan.verifier is not None and not dear:
+            self._look()  # so that the vote stands if scoring takes too long
             scores = await self._verifier.attempt(self._problem, drawn)
             self._scores.update((sample.id, score) for sample, score in zip(drawn, scores, strict=True))
-        return len(drawn) == wanted or not self._meter.refused
+        return not self._meter.refused
 
     def _evidence(self) -> tuple[Any, Candidate | None]:
         from outthink.planner.evidence import Seen, evidence
@@ -333,15 +357,23 @@ class _Planned:
         return found.features, None if leader < 0 else samples[leader]
 
     async def _as_adaptive(self) -> None:
-        """Go on by the built-in rule with the samples at hand."""
-        while posterior(codes([one.key for one in self._samples])) < 0.95 and len(self._samples) < 40:
-            try:
-                self._samples += await self._draws[0].draw(_AHEAD)
-            except (BudgetExhausted, EngineError):
-                return
+        """Go on by the built-in rule, at the plan's price, with the samples at hand."""
+        rates = self._rates(self._unit) or self._plan.policy.rates
+        while True:
             samples = [*self._samples, *self._of_target]
             chosen, share = by_majority(samples)
             self._report(samples, chosen=chosen, confidence=share)
+            written = float(np.mean([sample.tokens for sample in self._samples]))
+            threshold = 1 - self._price * rates[0].completion * written
+            if posterior(codes([one.key for one in samples])) >= threshold:
+                return
+            portion = min(_AHEAD, self._plan.samples - len(self._samples))
+            if portion < 1:
+                return
+            try:
+                self._samples += await self._draws[0].draw(portion)
+            except (BudgetExhausted, EngineError):
+                return
 
     async def _other(self, run: str, resources: Mapping[str, Any]) -> None:
         from outthink.driver import bind, make_strategy
@@ -358,6 +390,14 @@ def worth(text: str) -> tuple[float, str]:
         raise ValueError(f"value_of_correct must be one amount of usd, tokens or flops, not {text!r}")
     ((unit, value),) = limits.items()
     return value, unit
+
+
+def _prompt(meter: Meter) -> float:
+    """Tokens of the prompt, from the first call; engines that cache it tell it once for every child."""
+    call = next((call for call in meter.calls if call.charged.prompt), None)
+    if call is None:
+        return math.nan
+    return call.charged.prompt / (call.n if call.charged.cached else 1)
 
 
 def _mean_tokens(samples: Sequence[Candidate]) -> Any:
