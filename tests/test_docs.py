@@ -127,6 +127,7 @@ def in_a_folder_of_its_own(tmp_path: Path, made: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for file in ("plan.json", "takeover.json", "calibration.json"):
         shutil.copy(made / file, tmp_path)
+    shutil.copy(made / "plan.json", tmp_path / "plan-gym.json")
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.delenv("OUTTHINK_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", None)  # nothing is fetched

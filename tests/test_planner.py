@@ -248,6 +248,16 @@ def test_states_cost_what_their_samples_cost(toy: Material) -> None:
     assert toy.cost((3, 0))[3, 2] == pytest.approx(40 + toy.model.tokens[3, order[:3]].sum())
 
 
+def test_what_the_cache_does_not_find_is_read_by_every_sample(tmp_path: Path) -> None:
+    pool = read_pool(simulated.pool(tmp_path / "pool.jsonl", 12, 4, prompt=66))
+    whole = material(pool, spec=SPEC, orders=2)
+    blocks = material(pool, spec=SPEC, orders=2, cache_block=32)
+    assert (blocks.cost((1, 0)) == whole.cost((1, 0))).all()
+    assert (blocks.cost((4, 0)) - whole.cost((4, 0)) == 3 * 2).all()  # 64 of 66 tokens are found
+    full = material(read_pool(simulated.pool(tmp_path / "full.jsonl", 12, 4, prompt=64)), spec=SPEC, cache_block=32)
+    assert float((full.model.later - full.model.tokens).max()) == 32  # the last block is always read
+
+
 def test_the_target_reads_its_own_prompt(both: Material) -> None:
     assert both.target is not None
     alone = both.cost((0, 1))[0, 0]
@@ -346,7 +356,7 @@ def test_going_over_to_a_dearer_model_pays_where_it_is_better(both: Material) ->
 
 def test_scores_below_zero_have_a_best_of_n_to_be_beaten(tmp_path: Path) -> None:
     pool = read_pool(simulated.pool(tmp_path / "pool.jsonl", 30, 6))
-    scores = {problem.id: problem.correct - 5.0 for problem in pool.problems}
+    scores = {problem.id: problem.correct.astype(np.float64) - 5 for problem in pool.problems}
     made = material(pool, spec=SPEC, orders=4, scores={"rm": scores})
     names = [family.name for family in families(made)]
     assert "best_of_n by rm" in names

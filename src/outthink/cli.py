@@ -842,6 +842,14 @@ ScoresOption = Annotated[
     Path | None, typer.Option("--scores", help="Run of best_of_n with a verifier over all samples of the pool.")
 ]
 UnitOption = Annotated[Literal["tokens", "flops", "usd"], typer.Option(help="What costs are counted in.")]
+BlockOption = Annotated[
+    int,
+    typer.Option(
+        "--cache-block",
+        min=0,
+        help="Prompts are found in the cache in blocks of so many tokens (embedded: 32); the rest is read anew.",
+    ),
+]
 WriterOption = Annotated[
     list[str] | None,
     typer.Option("--writer", help="Who wrote a pool that does not say: NAME, or target=NAME; gives it its FLOPs."),
@@ -856,6 +864,7 @@ def plan_fit(
     scores: ScoresOption = None,
     unit: UnitOption = "tokens",
     writer: WriterOption = None,
+    cache_block: BlockOption = 0,
     budgets: Annotated[
         str, typer.Option(help="Mean costs of a problem, separated by commas: 200,400 or 1T,2T; by default nine.")
     ] = "",
@@ -878,7 +887,7 @@ def plan_fit(
         raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
     if bins != "absolute" and not (bins.isdigit() and int(bins) >= 1):
         raise UsageError(f"Cannot read --bins {bins!r}; write a number such as 5, or absolute.")
-    recordings = _recordings(files, target, scores, unit, writer, answer, seed)
+    recordings = _recordings(files, target, scores, unit, writer, answer, seed, cache_block)
     with _status("Reading") as status:
         plan, _ = make_plan(
             recordings,
@@ -923,6 +932,7 @@ def plan_check(
     target: TargetOption = None,
     scores: ScoresOption = None,
     writer: WriterOption = None,
+    cache_block: BlockOption = 0,
     answer: AnswerOption = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -938,7 +948,9 @@ def plan_check(
         found = [check_run(opened, list(read_results(path))) for path in files]
     else:
         with _status("Reading"):
-            found = check_plan(opened, _recordings(files, target, scores, opened.unit, writer, answer, seed))
+            found = check_plan(
+                opened, _recordings(files, target, scores, opened.unit, writer, answer, seed, cache_block)
+            )
     _console().print(text_table(*checks(found)))
     if any(of.drift for of in found):
         _note("These recordings are not what the plan was fitted on: fit it again with them.")
@@ -1003,6 +1015,7 @@ def _recordings(
     writers: list[str] | None,
     answer: str | None,
     seed: int,
+    cache_block: int,
 ) -> Any:
     from outthink.planner.make import read
 
@@ -1020,6 +1033,7 @@ def _recordings(
             unit=unit,
             answer="text" if answer is None else _answer_kind(answer),
             specs=specs,
+            cache_block=cache_block,
             seed=seed,
         )
 

@@ -221,6 +221,7 @@ def material(
     scores: Mapping[str, Mapping[str, Floats]] | None = None,
     scoring: Mapping[str, float] | None = None,
     unit: str = "tokens",
+    cache_block: int = 0,
     orders: int | None = None,
     seed: int = 0,
 ) -> Material:
@@ -233,6 +234,8 @@ def material(
         scores: a signal in their place: by name, the scores (n,) of the model's samples of each problem by its id.
         scoring: cost in the unit of scoring one sample, by signal; nothing where it is not named.
         unit: "tokens", "flops", "usd".
+        cache_block: an engine finds the prompt in its cache in blocks of so many tokens, and reads the rest of it anew
+            for every sample; 0: it finds all of it.
         orders: random orders of each problem; None: as many as keep the arrays small.
 
     Raises UsageError where answers, tokens or costs are missing.
@@ -254,12 +257,12 @@ def material(
     if orders is None:
         orders = int(np.clip(_ROWS // len(problems), 1, 24))
     rng = np.random.default_rng([seed, 90])
-    model = _side(pool, problems, [keys for keys, _ in both], spec, unit, signals, scores, scoring)
+    model = _side(pool, problems, [keys for keys, _ in both], spec, unit, cache_block, signals, scores, scoring)
     other = None
     if target is not None:
         assert target_spec is not None
         aligned = [dear[problem.id] for problem in problems]
-        other = _side(target, aligned, [keys for _, keys in both], target_spec, unit, signals, {}, {})
+        other = _side(target, aligned, [keys for _, keys in both], target_spec, unit, cache_block, signals, {}, {})
     prompts = [np.nan if problem.prompt is None else float(problem.prompt) for problem in problems]
     index = {problem.id: place for place, problem in enumerate(pool.problems)}
     places = np.array([index[problem.id] for problem in problems])
@@ -298,6 +301,7 @@ def _side(
     keys: Sequence[NDArray[np.intp]],
     spec: EngineSpec,
     unit: str,
+    cache_block: int,
     signals: Sequence[str],
     scores: Mapping[str, Mapping[str, Floats]],
     scoring: Mapping[str, float],
@@ -312,8 +316,9 @@ def _side(
     for row, problem in enumerate(problems):
         if problem.tokens is None or problem.prompt is None:
             raise UsageError(f"{pool.path} has no token counts, so what its samples cost is not known.")
+        found = (problem.prompt - 1) // cache_block * cache_block if cache_block else problem.prompt
         for column, tokens in enumerate(problem.tokens[:n].tolist()):
-            for place, cached in ((first, 0), (later, problem.prompt)):
+            for place, cached in ((first, 0), (later, found)):
                 cost = charge(spec, [Usage(prompt=problem.prompt, cached=cached, completion=tokens)])
                 if unit not in cost:
                     raise UsageError(f"What {spec.name} costs in {unit} is not known; plan in tokens.")

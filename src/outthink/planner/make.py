@@ -61,6 +61,7 @@ def read(
     unit: str = "tokens",
     answer: AnswerKind = "text",
     specs: Mapping[str, EngineSpec] | None = None,
+    cache_block: int = 0,
     orders: int | None = None,
     seed: int = 0,
 ) -> Recordings:
@@ -71,6 +72,7 @@ def read(
         scores: a run of best_of_n with a verifier over all samples of the pool; its scores, and what they cost.
         unit: "tokens", "flops" or "usd".
         specs: what "model" and "target" cost, where the pools do not say.
+        cache_block: as for `material`; 32 for the embedded engine.
 
     Raises UsageError with what is missing.
     """
@@ -100,6 +102,7 @@ def read(
         scores=signals,
         scoring=scoring,
         unit=unit,
+        cache_block=cache_block,
         orders=orders,
         seed=seed,
     )

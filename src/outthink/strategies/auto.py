@@ -121,7 +121,7 @@ class Auto:
     ) -> None:
         """Decide, do the first part of it, look again."""
         if not self.plan:
-            await self._unplanned(problem, report, model, meter)
+            await self._unplanned(problem, report, model)
             return
         resources = {
             "model": model,
@@ -148,7 +148,7 @@ class Auto:
         )
         await _Planned(self, plan, problem, report, model, target, meter, verifier).run(resources)
 
-    async def _unplanned(self, problem: Problem, report: Report, model: Model, meter: Meter) -> None:
+    async def _unplanned(self, problem: Problem, report: Report, model: Model) -> None:
         """Adaptive-consistency; where a right answer has a value, its threshold is 1 - cost of a sample / value."""
         draws = model.draws(problem)
         seen: list[Candidate] = []
