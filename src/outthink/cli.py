@@ -595,7 +595,7 @@ def calibrate(
         str, typer.Argument(help="Catalogue name, path of a GGUF, or address of a server: http://HOST/v1[#MODEL].")
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The .json file to write.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="About how long it may take.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="About how long it may take.")] = 60.0,
     most: Annotated[int, typer.Option(min=2, help="Most samples at once.")] = 128,
     knee: Annotated[
         float, typer.Option(min=0, help="From which share of a one-sample step a further sample is said to cost.")
