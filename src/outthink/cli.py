@@ -746,8 +746,7 @@ def prm_train(
     from outthink.bench.prm import TELL, train
     from outthink.jsonl import write_whole
 
-    if out.suffix != ".json" or not out.parent.is_dir():
-        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    _writable_json(out)
     with _tokenizer(model) as tokenizer, _status("Training"):
         found = train(pool, delimiter=delimiter.replace("\\n", "\n"), folds=folds, seed=seed, tokenizer=tokenizer)
     write_whole(out, found.probe.text())
@@ -811,8 +810,7 @@ def takeover_fit(
     from outthink.bench.takeover import fit
     from outthink.jsonl import write_whole
 
-    if out.suffix != ".json" or not out.parent.is_dir():
-        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    _writable_json(out)
     found = fit(
         pool,
         signal=signal,
@@ -883,8 +881,7 @@ def plan_fit(
     from outthink.jsonl import write_whole
     from outthink.planner.make import make_plan
 
-    if out.suffix != ".json" or not out.parent.is_dir():
-        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    _writable_json(out)
     if bins != "absolute" and not (bins.isdigit() and int(bins) >= 1):
         raise UsageError(f"Cannot read --bins {bins!r}; write a number such as 5, or absolute.")
     recordings = _recordings(files, target, scores, unit, writer, answer, seed, cache_block)
@@ -983,11 +980,12 @@ def quote(
     from outthink.problems import ask
 
     opened = Plan.open(plan)
-    at = price_at(opened, as_budget(budget), value_of_correct)
+    limits = as_budget(budget)
+    at = price_at(opened, limits, value_of_correct)
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise UsageError("There is no question; put it in quotes.")
-    limit = as_budget(budget).limits.get(opened.unit)
+    limit = limits.limits.get(opened.unit)
     spent = None
     if probe:
         problem = ask(text, answer=_answer_kind(answer), template=prompt_template)
@@ -1203,6 +1201,12 @@ def _mine(settings: dict[str, Any]) -> list[str]:
     place, of = settings["shard"] or (0, 1)
     problems: list[str] = settings["problems"]
     return problems[place::of]
+
+
+def _writable_json(out: Path) -> None:
+    """Raise UsageError, before anything is computed, where no .json file can be written there."""
+    if out.suffix != ".json" or not out.parent.is_dir():
+        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
 
 
 def _file_name(text: str) -> str:

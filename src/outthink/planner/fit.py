@@ -7,7 +7,7 @@ again after its first part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +46,7 @@ def fit_vote(material: Material) -> Vote:
     chosen = dict.fromkeys(material.signals, 0.0)
     for _ in range(2 if len(material.signals) > 1 else 1):
         for name in material.signals:
-            deviation = float(np.nanstd(part.model.signals[name])) if vote.centres[name] is not None else 0.0
+            deviation = float(np.nanstd(part.model.signals[name]))
             if not deviation > 0:
                 continue
             tried = [{**chosen, name: strength / deviation} for strength in _STRENGTHS]
@@ -68,67 +68,57 @@ def fit_policy(material: Material, *, seed: int = 0) -> tuple[Policy, Cases]:
     number = np.repeat(np.arange(problems), orders)
     rng = np.random.default_rng([seed, 91])
     every = [state for state in of.states if sum(state)]
-    scale = Scale.of(_rows(of, of.states, rng, number)[0])
+    scale = Scale.of(_rows(of, of.credit, rng, number)[0])
 
-    def estimate(states: Sequence[State], credit: Floats | None = None, after: State | None = None) -> Estimate:
-        features, found, owner = _rows(of, states, rng, number, credit, after)
+    def estimate(outcomes: Mapping[State, Floats]) -> Estimate:
+        features, found, owner = _rows(of, outcomes, rng, number)
         return fit_estimate(scale.standard(features), found, owner)
 
     actions = []
     small = sorted({drawn for drawn, dear in of.states if dear == 0 and drawn})
     for n in small:
         before = [state for state in of.states if state[1] == 0 and state[0] < n]
-        actions.append(Action(kind="sample", n=n, right=estimate(before, after=(n, 0))))
+        actions.append(Action(kind="sample", n=n, right=estimate(dict.fromkeys(before, of.credit[n, 0]))))
     for n in sorted({dear for _, dear in of.states if dear}):
         before = [state for state in of.states if state[1] < n]
-        actions.append(Action(kind="target", n=n, right=_to_target(of, before, n, scale, rng, number)))
+        actions.append(
+            Action(kind="target", n=n, right=estimate({state: of.credit[(state[0], n)] for state in before}))
+        )
     for run in material.runs:
         credit = np.broadcast_to(run.credit[:, None], (problems, orders))
         before = [state for state in of.states if state[1] == 0]
         actions.append(
-            Action(kind="run", run=run.name, right=estimate(before, credit=credit), cost=float(np.nanmean(run.cost)))
+            Action(
+                kind="run",
+                run=run.name,
+                right=estimate(dict.fromkeys(before, credit)),
+                cost=float(np.nanmean(run.cost)),
+            )
         )
     policy = Policy(
         signals=material.signals,
         vote=vote,
         scale=scale,
-        now=estimate(every),
+        now=estimate({state: of.credit[state] for state in every}),
         actions=tuple(actions),
         rates=tuple(_rate(side, material.prompt) for side in (material.model, material.target) if side is not None),
     )
     return policy, of
 
 
-def _to_target(
-    of: Cases, before: Sequence[State], n: int, scale: Scale, rng: np.random.Generator, number: NDArray[np.intp]
-) -> Estimate:
-    """Where going to n samples of the target leads depends on how many samples of the model vote beside them."""
-    features, credit, owner = [], [], []
-    share = max(1, _ROWS // len(before))
-    for state in before:
-        rows = _sampled(rng, len(number), share)
-        features.append(of.features[state].reshape(len(number), -1)[rows])
-        credit.append(of.credit[(state[0], n)].ravel()[rows])
-        owner.append(number[rows])
-    return fit_estimate(scale.standard(np.concatenate(features)), np.concatenate(credit), np.concatenate(owner))
-
-
 def _rows(
     of: Cases,
-    states: Sequence[State],
+    outcomes: Mapping[State, Floats],
     rng: np.random.Generator,
     number: NDArray[np.intp],
-    credit: Floats | None = None,
-    after: State | None = None,
 ) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """Features, credit and problem of rows drawn from the states: of the state itself, of `after`, or as given."""
-    share = max(1, _ROWS // len(states))
+    """Features, outcome and problem of rows drawn from states with an outcome (problems, orders) each."""
+    share = max(1, _ROWS // len(outcomes))
     features, found, owner = [], [], []
-    for state in states:
+    for state, outcome in outcomes.items():
         rows = _sampled(rng, len(number), share)
-        source = credit if credit is not None else of.credit[state if after is None else after]
         features.append(of.features[state].reshape(len(number), -1)[rows])
-        found.append(source.ravel()[rows])
+        found.append(outcome.ravel()[rows])
         owner.append(number[rows])
     return np.concatenate(features), np.concatenate(found), np.concatenate(owner)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -42,7 +42,6 @@ class Recordings:
         model, target: names of the engines that wrote the samples.
         verifier: the name of the scores among the signals; None: there are none.
         sampling: how the model's samples were drawn; None where the pool does not say.
-        runs: the scorers that each run was recorded with.
     """
 
     material: Material
@@ -50,7 +49,6 @@ class Recordings:
     target: str | None
     verifier: str | None
     sampling: Mapping[str, float] | None
-    runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read(
@@ -108,11 +106,10 @@ def read(
     )
     return Recordings(
         material=made,
-        model=spec.name.removeprefix("recorded:"),
+        model=writer,
         target=None if target_spec is None else target_spec.name.removeprefix("recorded:"),
         verifier=verifier,
         sampling=opened.sampling,
-        runs={run.name: run.scorers for run in made.runs},
     )
 
 
@@ -207,7 +204,7 @@ def make_plan(
         base=found.base,
         reliability=found.reliability,
         versions=versions([*chosen, *runs]),
-        runs=of.runs,
+        runs={run.name: run.scorers for run in whole.runs},
     )
     return plan, found
 
@@ -245,7 +242,7 @@ def check_plan(plan: Plan, of: Recordings) -> list[Checked]:
 
     Each sentence of drift is a difference beyond a 99% interval, so one in a hundred is a false alarm.
     """
-    prm = next((scorers["prm"] for scorers in of.runs.values() if "prm" in scorers), None)
+    prm = next((run.scorers["prm"] for run in of.material.runs if "prm" in run.scorers), None)
     plan.check(model=of.model, target=of.target, verifier=of.verifier, sampling=of.sampling, prm=prm)
     whole = of.material
     missing = {action.run for action in plan.policy.actions if action.kind == "run"} - {run.name for run in whole.runs}

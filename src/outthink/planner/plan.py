@@ -129,7 +129,7 @@ class Gain:
     ratio: float | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that the digest is computed once
 class Plan:
     """Everything that `auto` and `quote` need.
 
@@ -166,7 +166,7 @@ class Plan:
     runs: Mapping[str, Mapping[str, str]]
     schema: int = SCHEMA
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Eight digits that tell plans apart."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]

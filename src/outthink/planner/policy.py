@@ -42,11 +42,6 @@ class Action:
     right: Estimate
     cost: float = 0.0
 
-    @property
-    def name(self) -> str:
-        """For people."""
-        return {"sample": f"{self.n} samples", "target": f"{self.n} of the target", "run": self.run}[self.kind]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rate:

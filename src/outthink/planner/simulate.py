@@ -26,7 +26,6 @@ class Outcome:
         ran: (problems, orders) position of the run it ended with, among the actions; -1 where it stopped.
     """
 
-    price: float
     credit: Floats
     cost: Floats
     ended: NDArray[np.intp]
@@ -95,7 +94,7 @@ class Simulator:
             run, of = self._runs[policy.actions[number].run], ran == number
             credit = np.where(of, np.broadcast_to(run.credit[:, None], shape), credit)
             cost = np.where(of, cost + np.broadcast_to(run.cost[:, None], shape), cost)
-        return Outcome(price=price, credit=credit, cost=cost, ended=place, ran=ran)
+        return Outcome(credit=credit, cost=cost, ended=place, ran=ran)
 
     def price_for(self, mean_cost: float, prices: Sequence[float]) -> float:
         """The price at which the mean cost is nearest to `mean_cost`, by bisection between those of a rising grid."""

@@ -46,21 +46,17 @@ class Point:
 
     Args:
         wanted: what its price was chosen for, on the other folds.
-        prices: of the folds.
         credit, cost: (problems,) means over orders; `credit_by_order` and `cost_by_order` (problems, orders).
-        predicted: (problems,) chance of being right that the policy gave the answers where it stopped.
         differences: from the best fixed strategy, the simple stop rules, and bins.
         bins: (problems,) credit of the bins' choice where the probe can be afforded, and `bins_cost`.
         limited_credit, limited_cost: (problems, orders) where the wanted mean cost is the limit of each problem, too.
     """
 
     wanted: float
-    prices: tuple[float, ...]
     credit: Floats
     cost: Floats
     credit_by_order: Floats
     cost_by_order: Floats
-    predicted: Floats
     differences: tuple[Difference, ...]
     bins: Floats
     bins_cost: Floats
@@ -77,7 +73,6 @@ class Validation:
         reliability: (predicted, right, share) of tenths of predictions that are not empty.
     """
 
-    material: Material
     points: tuple[Point, ...]
     families: tuple[Family, ...]
     brier: float
@@ -108,7 +103,6 @@ def validate(
     orders = material.orders.shape[1]
     credit, cost, predicted, limited, limited_cost = (np.empty((len(budgets), problems, orders)) for _ in range(5))
     bin_credit, bin_cost = (np.empty((len(budgets), problems)) for _ in range(2))
-    prices = np.empty((len(budgets), folds))
     ease_of, probing = ease(material, difficulty, probe), material.cost((probe, 0))
     _, flat_credit, flat_cost = flat(every, probing, probe)
     for number in range(folds):
@@ -122,11 +116,11 @@ def validate(
         table, chosen = fill([_only(of, train) for of in every], ease_of[train], probing[train], empty, probe)
         where = table.bin(ease_of[test])
         for row, budget in enumerate(budgets):
-            prices[row, number] = training.price_for(budget, grid)
-            outcome = testing.at(float(prices[row, number]))
+            price = training.price_for(budget, grid)
+            outcome = testing.at(price)
             credit[row, test], cost[row, test] = outcome.credit, outcome.cost
             predicted[row, test] = testing.right_when(outcome)
-            within = testing.at(float(prices[row, number]), limit=budget)
+            within = testing.at(price, limit=budget)
             limited[row, test], limited_cost[row, test] = within.credit, within.cost
             setting = chosen[where, row][..., None]
             bin_credit[row, test] = np.take_along_axis(flat_credit[test], setting, -1)[..., 0].mean(1)
@@ -137,12 +131,10 @@ def validate(
         points.append(
             Point(
                 wanted=budget,
-                prices=tuple(float(price) for price in prices[row]),
                 credit=mean,
                 cost=cost[row].mean(1),
                 credit_by_order=credit[row],
                 cost_by_order=cost[row],
-                predicted=predicted[row].mean(1),
                 differences=tuple(_differences(mean, float(cost[row].mean()), every, fold, folds)),
                 bins=bin_credit[row],
                 bins_cost=bin_cost[row],
@@ -158,7 +150,6 @@ def validate(
         if of.any()
     ]
     return Validation(
-        material=material,
         points=tuple(points),
         families=tuple(every),
         brier=float(((chance - right) ** 2).mean()),
