@@ -117,7 +117,7 @@ class Server:
         bend: changes what is sent, each answer or event.
         pace: seconds for each event of a stream.
         key: demanded; else 401.
-        caches: reports a prompt that was read before as cached.
+        caches: reports a prompt that was read before, with the same salt, as cached.
         gate: so many requests are held until all of them are there.
     """
 
@@ -163,7 +163,7 @@ class Server:
         self._all = asyncio.Event()
         self._words = {END: 0, "<user>": 1, "<assistant>": 2, "<system>": 3}
         self._texts = {number: word for word, number in self._words.items()}
-        self._read: set[tuple[int, ...]] = set()
+        self._read: set[tuple[Any, ...]] = set()
         self._unseeded = random.Random(0)
 
     @property
@@ -255,6 +255,8 @@ class Server:
         if refused:
             return _refusal(400, f"Unsupported parameter: {refused[0]}")
         body = {name: value for name, value in seen.body.items() if name not in self.ignores}
+        if not isinstance(body.get("priority", 0), int):
+            return _refusal(400, "priority: input should be a valid integer")
         if seen.body["model"] not in self.models:
             return _refusal(404, f"The model {seen.body['model']} does not exist.")
         parts = self._written(body, seen)
@@ -309,8 +311,9 @@ class Server:
         """The whole answer, or its events, with the tokens that each of them has."""
         ids = self._prompt(body)
         seen.prompt = len(ids)
-        seen.cached = len(ids) - 1 if self.caches and tuple(ids) in self._read else 0
-        self._read.add(tuple(ids))
+        read = (body.get("cache_salt"), *ids)
+        seen.cached = len(ids) - 1 if self.caches and read in self._read else 0
+        self._read.add(read)
         choices = [self._choice(body, ids, index) for index in range(body.get("n", 1))]
         chat = "messages" in body
         usage = {
@@ -551,6 +554,8 @@ ALL = Facts(
     tokenize=True,
     tokens=True,
     cached=True,
+    salt=True,
+    priority=True,
 )
 """What the server does with nothing switched off."""
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink import answers
-from outthink.answers import MAX_ANSWER, Reader, plain_number, read, text_key
+from outthink.answers import MAX_ANSWER, MAX_TEXT, Reader, comparable, plain_number, read, text_key
 from outthink.types import AnswerKind, Message, Problem
 
-KINDS: tuple[AnswerKind, ...] = ("math", "choice", "text", "code")
+KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
+LONG: tuple[AnswerKind, ...] = ("json", "chat")
 
 
 def with_reader(work: Callable[[Reader], Coroutine[Any, Any, Any]], timeout: float = 5.0) -> Any:
@@ -138,6 +142,111 @@ def test_read_code(text: str, answer: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (' {"b": [1.50, 2e3],\n "a": "x y"} ', '{"b":[1.50,2e3],"a":"x y"}'),
+        ("42", "42"),
+        ("null", "null"),
+        ('""', '""'),
+        ('<think>{"a": 1}</think>{"a": 2}', '{"a":2}'),
+        ('{"a": 1, "a": 2}', '{"a":2}'),
+        ('Here:\n```json\n{"a": 1}\n```\nIn Python:\n```python\n[2]\n```', '{"a":1}'),
+        ("```json\n[1]\n```\nor rather\n```json\n[2]\n```\nI hope it helps.", "[2]"),
+        ("```json\n[1]\n```\nor rather\n```json\n[2\n```", "[1]"),
+        ("```\n[1]\n```\n```sh\nls\n```", "[1]"),
+        ("```json\n[1]", "[1]"),
+        ('"\\u00e4 \\ud83d\\ude00 \\ud800"', '"ä 😀 \\ud800"'),
+        ("9" * 5000, "9" * 5000),
+        ("[" * 100 + "]" * 100, "[" * 100 + "]" * 100),
+        ("[" * 101 + "]" * 101, None),
+        ("NaN", None),
+        ('{"a": -Infinity}', None),
+        ("[01]", None),
+        ("{'a': 1}", None),
+        ('The result is {"a": 1}.', None),
+        ("", None),
+    ],
+)
+def test_read_json(text: str, answer: str | None) -> None:
+    assert read("json", text) == answer
+
+
+CALL = '[{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}]'
+REPLY = "There is much to be said about it, and what is best depends on what you want to do.\nLet us begin."
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (CALL, '[{"name":"weather","arguments":{"city":"Oslo","days":2}}]'),
+        ('<think>The answer is 3</think>\n{"a": "The answer is 4"}', '{"a":"The answer is 4"}'),
+        ('```json\n{"a": 1}\n```', '{"a":1}'),
+        (r"\boxed{\text{Paris}}, so the answer is London", "Paris"),
+        (r"So \boxed{\frac{1}{2}}, not \boxed{}", r"\frac{1}{2}"),
+        (r"\boxed{(C)}", "C"),
+        ("The answer is 3\n#### Paris", "Paris"),
+        ("#### 7\nIs that right?", "7"),
+        ("so\n#### 18 because 9 + 9 is 18", "18"),
+        ("The answer is Paris.", "Paris"),
+        ("First. The answer is **Mr. Bean**. He is funny.\nThanks!", "Mr. Bean"),
+        ("The answer is B, since A is too small.", "B"),
+        ("Answer: b", "B"),
+        ("**Answer: B) Paris**", "B"),
+        ("The correct answer is option (D).", "D"),
+        ("Answer: J. K. Rowling", "J. K. Rowling"),
+        ("The answer is A) and C).", "A) and C)"),
+        ("The answer is C++.", "C++"),
+        ("The answer is 18. I checked it.", "18"),
+        ("## Answer:\n\n42\n", "42"),
+        ('Well: {"why": "so the answer is 5.",\n "answer": "Oslo"}', "Oslo"),
+        ("The answer is yes.\nThe answer is not obvious, though.", "yes"),
+    ],
+)
+def test_read_chat_with_an_answer_that_is_marked(text: str, answer: str) -> None:
+    assert read("chat", text) == answer
+    assert comparable(text)
+    assert comparable(text + "\n<think>\n</think>") is False
+
+
+@pytest.mark.parametrize(
+    ("text", "votes"),
+    [
+        ("Paris", True),
+        ("Hello! How can I help you?", True),
+        ("42\n", True),
+        ("x" * 80, True),
+        ("x" * 81, False),
+        ("one\ntwo", False),
+        (REPLY, False),
+        ("The answer is as follows:\nfirst one, then two", False),
+        ("The answer is not the one that you expect.\n" + REPLY, False),
+        ("The answer is " + "very " * 20 + "long.", False),
+        ("#### 1. Setup\n" + REPLY + "\n#### Conclusion\n" + REPLY, False),
+        ("```python\nprint('The answer is', 7)\n#### 7\n```\n" + REPLY, False),
+        ('{"a": 1} and\n{"a": 2}', False),
+        ("[" * 500 + "]" * 500, False),
+        ("x" * (MAX_ANSWER + 1), False),
+        (REPLY * 2000, False),
+    ],
+)
+def test_read_chat_without_one_is_the_whole_text(text: str, votes: bool) -> None:
+    whole = text[-MAX_TEXT:].strip()
+    assert read("chat", text) == read("chat", f"<think>7</think>\n{text}") == whole
+    assert comparable(text) == comparable(f"The answer is 1.</think>{text} ") == votes
+    problem = Problem(id="p", messages=(Message(content="?"),), answer="chat")
+    answer, key = with_reader(lambda reader: reader.read(problem, text))
+    assert answer == whole
+    assert key is not None
+    assert len(key) <= MAX_ANSWER
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<think>The answer is 5</think>\n "])
+def test_a_blank_reply_is_no_answer(text: str) -> None:
+    assert read("chat", text) is None
+    assert not comparable(text)
+
+
+@pytest.mark.parametrize(
     "same",
     [
         ["1/2", "0.5", r"\frac{1}{2}", r"\dfrac12", r"\tfrac 1 2", "$.5$", "5e-1", r"5 \times 10^{-1}", "0.50"],
@@ -186,10 +295,62 @@ def test_different_math(shared: Reader) -> None:
         ("text", ["Mother-in-Law", "mother-in-law.", ' "mother-in-law" ', "ｍother-in-law", "mother-in-law\n"]),
         ("code", ["x=1 # one", "x = 1", "x   = (1)"]),
         ("code", ["def f(:", "def f(:\n"]),
+        ("json", ["100", "1e2", "1.00E+2", "1000e-1", " 100.0 "]),
+        ("json", ["0", "-0", "0.0", "0e99999999999999999999", "-0.00e-7"]),
+        ("json", ["1e" + "9" * 4000, "1e+0" + "9" * 4000]),
+        ("json", ["9" * 5000, "9" * 5000 + ".0"]),
+        ("json", ['{"b": [1, 2], "a": null}', '{"a":null,"b":[1.0,2e0]}', '{"a": 1, "b": [1, 2], "a": null}']),
+        ("json", ['"ä"', '"\\u00e4"']),
+        ("chat", ["18", "$18.00", "18 dollars", r"\frac{36}{2}", "18."]),
+        ("chat", ["1000000", "1,000,000", "1 million"]),
+        ("chat", [r"\sqrt{8}", r"$2\sqrt{2}$", r"\(2 \sqrt 2\)"]),
+        ("chat", ["x^2 + 1", "$1+x^2$"]),
+        ("chat", ["Paris", "paris.", "**Paris**", " PARIS "]),
+        ("chat", ['{"b": 1, "a": [2.0]}', '{"a":[2],"b":1e0}']),
+        ("chat", ["A word. " * 3000, "a  word.\n" * 3000]),
     ],
 )
 def test_same_otherwise(shared: Reader, kind: AnswerKind, same: list[str]) -> None:
     assert len(set(keys(shared, kind, *same))) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "different"),
+    [
+        (
+            "json",
+            ["1", '"1"', "true", '"true"', "null", "[]", "{}", '""', "[1]", "[[1]]", '{"1":1}', "10", "-1", "0.1"],
+        ),
+        ("json", ['"a"', '"A"', '"a "', '["a","b"]', '["b","a"]', '["ab"]', '{"a":"b"}', '{"b":"a"}']),
+        (
+            "json",
+            ["9" * 5000, "9" * 4999 + "8", "9" * 5000 + ".1", "0.1", "0.1000000000000000055511151231257827", "1e1"],
+        ),
+        ("json", ['"\\ud800"', '"\\udfff"', '"\\\\ud800"', '"?"']),
+        ("chat", ["2", "2 Kings", "2 Samuel", "2.5", "two", "[2]", "{}", '{"2": 2}', "B", "C", "C++", "C#"]),
+        ("chat", ["1\napple", "1\npear", "1"]),
+        ("chat", ["x" * 20001, "x" * 20002, "x" * 20000 + "y"]),
+    ],
+)
+def test_different_otherwise(shared: Reader, kind: AnswerKind, different: list[str]) -> None:
+    found = keys(shared, kind, *different)
+    assert None not in found
+    assert len(set(found)) == len(different), sorted(zip(found, different, strict=True), key=str)
+
+
+@pytest.mark.parametrize("answer", ["", "one", "{", "NaN", "{'a': 1}", "[" * 10**5])
+def test_what_is_not_json_has_no_key(shared: Reader, answer: str) -> None:
+    assert keys(shared, "json", answer) == [None]
+
+
+def test_plain_replies_start_no_worker() -> None:
+    async def work(reader: Reader) -> None:
+        for text in (CALL, REPLY, "42", "$18.00", "The answer is Paris.", "It costs $5 and then $7.", "5 km", "hello"):
+            assert await reader.key("chat", read("chat", text)) is not None
+        assert await reader.key("json", read("json", CALL)) is not None
+        assert reader._worker._process is None
+
+    with_reader(work)
 
 
 def test_code_keeps_what_matters(shared: Reader) -> None:
@@ -201,7 +362,7 @@ def test_no_answer_has_no_key() -> None:
         for kind in KINDS:
             assert await reader.key(kind, None) is None
             assert await reader.key(kind, "  ") is None
-            assert await reader.key(kind, "9" * (MAX_ANSWER + 1)) is None
+            assert await reader.key(kind, "9" * ((MAX_TEXT if kind in LONG else MAX_ANSWER) + 1)) is None
             assert not await reader.equal(kind, "1", None)
 
     with_reader(work)
@@ -224,6 +385,25 @@ def test_no_answer_has_no_key() -> None:
 )
 def test_equal(shared: Reader, gold: str, answer: str, right: bool) -> None:
     assert asyncio.run(shared.equal("math", gold, answer)) is right
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "answer", "right"),
+    [
+        ("json", '{"a": 1, "b": [2]}', '{"b":[2.0],"a":1e0}', True),
+        ("json", '{"a": 1}', '{"a":"1"}', False),
+        ("json", "Paris", '"Paris"', False),  # the gold answer is no JSON
+        ("chat", "Paris", "paris", True),
+        ("chat", "18", "$18.00", True),
+        ("chat", "1/3", "0.333333", False),
+        ("chat", r"1+2\sqrt{3}", "4.464102", True),  # as for math
+        ("chat", r"\sqrt{2}", "Paris", False),
+        ("chat", '{"a": 1}', '{"a": 1.0}', True),
+        ("chat", "B", "C", False),
+    ],
+)
+def test_equal_otherwise(shared: Reader, kind: AnswerKind, gold: str, answer: str, right: bool) -> None:
+    assert asyncio.run(shared.equal(kind, gold, answer)) is right
 
 
 def test_read_gives_answer_and_key() -> None:
@@ -266,7 +446,80 @@ def test_text_key_is_idempotent(text: str) -> None:
     assert text_key(text_key(text)) == text_key(text)
 
 
-pieces = st.sampled_from([r"\boxed{", "}", "{", "####", "answer is", "$", "1/0", "(B)", "```python\n", "\n", "**", "A"])
+# a number is a whole one times a power of ten; few of them, so that equal ones meet
+numbers = st.builds(lambda whole, power: Decimal(whole).scaleb(power), st.integers(-12, 12), st.integers(-3, 3))
+words = st.sampled_from(["", "1", "a", "true", "1e0"]) | st.text(max_size=3)
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | numbers | st.integers().map(Decimal) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def spelled(value: Any, rng: random.Random) -> str:
+    """The value as JSON, in one of many ways."""
+    gap = rng.choice(["", " ", "\n\t"])
+    if isinstance(value, Decimal):
+        shift = rng.randrange(4)
+        whole = int(value.scaleb(3 + shift))
+        return rng.choice([f"{whole}e-{3 + shift}", f"{whole}.00E-0{3 + shift}", f"{value:f}", f"{value:e}"])
+    if isinstance(value, list):
+        return f"[{gap}" + f"{gap},".join(spelled(one, rng) for one in value) + "]"
+    if isinstance(value, dict):
+        members = [f"{spelled(name, rng)}{gap}:{gap}{spelled(of, rng)}" for name, of in value.items()]
+        rng.shuffle(members)
+        return "{" + f",{gap}".join(members) + f"{gap}}}"
+    return json.dumps(value, ensure_ascii=rng.random() < 0.5)
+
+
+def meaning(value: Any) -> Any:
+    """What makes two values equal, in Python's terms."""
+    if isinstance(value, list):
+        return ("list", *map(meaning, value))
+    if isinstance(value, dict):
+        return frozenset((name, meaning(of)) for name, of in value.items())
+    return type(value), Fraction(value) if isinstance(value, Decimal) else value
+
+
+def json_key(value: Any, rng: random.Random) -> str:
+    answer = read("json", spelled(value, rng))
+    assert answer is not None
+    key = answers._json(answer, canonical=True)
+    assert key is not None
+    return key
+
+
+@settings(max_examples=500)
+@given(values, values, st.randoms(use_true_random=False))
+def test_keys_of_json_are_equal_only_if_the_values_are(one: Any, other: Any, rng: random.Random) -> None:
+    assert (json_key(one, rng) == json_key(other, rng)) is (meaning(one) == meaning(other))
+
+
+@settings(max_examples=300)
+@given(values, st.randoms(use_true_random=False))
+def test_the_key_of_json_does_not_depend_on_its_spelling(value: Any, rng: random.Random) -> None:
+    key = json_key(value, rng)
+    assert key == json_key(value, rng)
+    assert answers._json(key, canonical=True) == key
+    if isinstance(value, list | dict):
+        text = spelled(value, rng)
+        assert comparable(text)
+        assert answers._chat_key(read("chat", text) or "") == key
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(["Paris", " ", "\n", "5", "'", "é", "[", "B)"]) | st.text(max_size=5), max_size=20))
+def test_the_key_of_a_reply_is_its_own_key(parts: list[str]) -> None:
+    text = "".join(parts)
+    answer = read("chat", text)
+    assert (answer is None) is (not text.strip())
+    if answer is not None:
+        key = answers._chat_key(answer)
+        assert key is None or answers._chat_key(key) in (key, None)  # None: as math
+
+
+pieces = st.sampled_from([r"\boxed{", "}", "{", "####", "answer is", "$", "1/0", "(B)", "```python\n", "\n", "**", "A",
+                          "[", "]", ":", '"', ",", "because", "</think>"])  # fmt: skip
 
 
 @settings(max_examples=300)
@@ -277,20 +530,29 @@ def test_read_never_raises(text: str) -> None:
         assert answer is None or (answer and len(answer) <= MAX_ANSWER)
         if answer is not None:
             plain_number(answer)
+    assert (read("chat", text) is not None) or not comparable(text)
 
 
 @pytest.mark.parametrize(
     "unit",
     [
         r"\boxed{", r"\boxed{}", "{", "}", "$", "(", "####", "answer is ", "answer is (", "1,111", "1", " .", "**",
-        r"\(", r"\text{", "a ", "5 a", "```\n", "</think>", "\\", "####\t", "answer:  ", "[[((", "1/", "-", "9^",
+        r"\(", r"\text{", "a ", "5 a", "```\n", "</think>", "\\", "####\t", "answer:  ", "[[((", "1/", "-", "9^", "[",
+        '{"a":', '"', "[0,", "```json\n{}\n", "\n#### ", "answer:\n", "answer: B) ", "answer is Mr. ", "because ",
+        "\u0301\u0323",
     ],
 )  # fmt: skip
 def test_a_million_characters_are_read_at_once(unit: str) -> None:
     text = unit * (10**6 // len(unit))
     for kind in KINDS:
         answer = read(kind, text)
-        assert answer is None or len(answer) <= MAX_ANSWER
+        assert answer is None or len(answer) <= (MAX_TEXT if kind in LONG else MAX_ANSWER)
+        if answer is not None and kind in LONG:
+            answers._chat_key(answer)
+    comparable(text)
+    for whole in (f"[{text[:199_000]}]", f'"{text[:199_000]}"'):
+        for kind in LONG:
+            answers._json(read(kind, whole) or "", canonical=True)
         answers._easy_key(text[:400])
         answers._easy_key("5 " + text[:398])
 
@@ -302,7 +564,9 @@ def test_a_million_characters_are_read_at_once(unit: str) -> None:
 )  # fmt: skip
 def test_hostile_answers_have_some_key(shared: Reader, hostile: str) -> None:
     for kind in KINDS:
-        assert (keys(shared, kind, hostile) == [None]) is (len(hostile) > MAX_ANSWER)
+        if kind != "json":
+            longest = MAX_TEXT if kind in LONG else MAX_ANSWER
+            assert (keys(shared, kind, hostile) == [None]) is (len(hostile) > longest)
     assert not asyncio.run(shared.equal("math", "7", hostile))
     assert keys(shared, "math", rf"\sqrt{{{len(hostile)}}}")  # the worker is there again
 

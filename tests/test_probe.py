@@ -22,7 +22,7 @@ from outthink.models.probe import Probe, probe, probe_and_remember, probed
 from outthink.types import Usage
 from tests.server import ALL, NUMBERS, Ask, Fault, Server, ask_for, counting, engine_on, generated, run, says, threaded
 
-HONEST = replace(ALL, cached=False)
+HONEST = replace(ALL, cached=False, salt=False)
 
 
 def found(server: Server, model: str = "") -> Probe:
@@ -62,7 +62,7 @@ def test_a_server_that_does_everything() -> None:
 
 def test_a_server_that_does_nothing_but_answer() -> None:
     fields = ("n", "stream", "stream_options", "logprobs", "top_logprobs", "seed", "stop", "return_token_ids")
-    more = ("include_stop_str_in_output", "continue_final_message", "add_generation_prompt")
+    more = ("include_stop_str_in_output", "continue_final_message", "add_generation_prompt", "priority")
     for kind in ("ignores", "refuses"):
         server = Server(lacks={"tokenize", "metrics", "completions"}, context=None, **{kind: {*fields, *more}})  # type: ignore[arg-type]
         assert facts(server) == Facts(model="m")
@@ -78,6 +78,7 @@ ABILITIES: dict[str, tuple[str, dict[str, Any]]] = {
     "stop": ("stop", {"stop": None}),
     "kept stop": ("include_stop_str_in_output", {"stop": "told"}),
     "ids": ("return_token_ids", {"token_ids": False, "tokens": False, "prefix": "text", "abort": None}),
+    "priority": ("priority", {"priority": False}),
 }
 
 
@@ -193,7 +194,8 @@ def test_the_name_that_sglang_gives_to_what_stopped() -> None:
             if "stop_reason" in choice:
                 choice["matched_stop"] = choice.pop("stop_reason")
 
-    assert facts(Server(bend=bending(rename))).stop == "kept"
+    got = facts(Server(bend=bending(rename)))
+    assert (got.stop, got.priority) == ("kept", False)  # SGLang serves the highest priority first, not the lowest
 
 
 def test_one_answer_several_times_is_not_several_answers() -> None:
@@ -242,6 +244,76 @@ def test_one_that_says_too_little_is_not_believed_to_stop(said: str) -> None:
 def test_cached_prompts_are_seen() -> None:
     assert facts(Server(caches=True)).cached
     assert not facts(Server(caches=False)).cached
+
+
+@pytest.mark.parametrize("kind", ["ignores", "refuses"])
+def test_a_salt_without_effect_is_missing(kind: str) -> None:
+    server = Server(caches=True)
+    setattr(server, kind, {"cache_salt"})
+    got = facts(server)
+    assert (got.cached, got.salt) == (True, False)
+
+
+def test_salts_are_new_ones_each_time() -> None:
+    """Else the second probe of a server would find the prompts of the first one in its cache."""
+
+    async def go() -> None:
+        async with Server(caches=True) as server:
+            endpoint = Endpoint(server.url)
+            assert [(await probe(endpoint)).facts.salt for _ in range(2)] == [True, True]
+            await endpoint.close()
+
+    run(go())
+
+
+@pytest.mark.parametrize("hits", [(0, 0, 0), (0, 0, 5), (0, 5, 5), (5, 0, 0), (5, 0, 5), (5, 5, 0), (5, 5, 5)])
+def test_a_cache_that_hits_or_misses_for_another_reason_shows_no_salt(hits: tuple[int, int, int]) -> None:
+    """As behind a balancer, where another prompt has taken the place of ours, or where a salt means no cache."""
+    salted = 0
+
+    def change(answer: dict[str, Any]) -> None:
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"] = (5, *hits)[salted]
+
+    class Restless(Server):
+        def _written(self, body: dict[str, Any], seen: Any) -> Any:
+            nonlocal salted
+            salted += "cache_salt" in body
+            return super()._written(body, seen)
+
+    got = facts(Restless(bend=bending(change)))
+    assert (got.cached, got.salt, salted) == (True, False, 3)
+
+
+def test_without_a_cache_to_be_seen_no_salt_is_asked_for() -> None:
+    server = Server()
+    assert not facts(server).salt
+    assert not any("cache_salt" in seen.body for seen in server.asked)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_only_a_refusal_of_nonsense_shows_that_a_priority_is_read(status: int) -> None:
+    """An error inside a 200, or a server that breaks at a word, may have come from anywhere."""
+
+    class Failing(Server):
+        async def _answer(self, request: web.Request, seen: Any) -> web.StreamResponse:
+            if isinstance((seen.body or {}).get("priority"), str):
+                return web.json_response({"error": {"message": "something went wrong"}}, status=status)
+            return await super()._answer(request, seen)
+
+    got = facts(Failing())
+    assert (got.priority, got.n, got.stream, got.prefix) == (False, True, True, "ids")
+
+
+def test_a_priority_that_is_switched_off_is_missing() -> None:
+    """As vLLM once answered without --scheduling-policy priority: any number but 0 is refused."""
+
+    class Unordered(Server):
+        async def _answer(self, request: web.Request, seen: Any) -> web.StreamResponse:
+            if (seen.body or {}).get("priority", 0) != 0:
+                return web.json_response({"error": {"message": "Priority scheduling is not enabled."}}, status=400)
+            return await super()._answer(request, seen)
+
+    assert not facts(Unordered()).priority
 
 
 @pytest.mark.parametrize("overhead", [0, 400])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +16,20 @@ from outthink.answers import Reader
 from outthink.bench.report import (
     COLUMNS,
     RESAMPLES,
+    agreement,
+    agreement_sentence,
     cells,
     curve,
     markdown,
     mean_and_interval,
     paired,
+    plain,
+    read_run,
     sentence,
     summary,
     table,
 )
-from outthink.bench.store import Result
+from outthink.bench.store import Result, Store
 from outthink.tasks import Example
 from outthink.types import Budget, Call, Candidate, Finish, Message, Problem, Round, Sampling, Stopped, Trace, Usage
 from tests.virtual import run
@@ -106,7 +112,7 @@ def test_no_results_are_no_numbers() -> None:
     assert found.problems == 0
     assert math.isnan(found.accuracy)
     assert math.isnan(found.invalid)
-    assert cells("none", found)[2] == "- (- to -)"
+    assert cells("none", found)[2] == "-"
 
 
 @pytest.mark.parametrize(("n", "right"), [(20, 10), (100, 30), (300, 297), (1000, 111)])
@@ -179,6 +185,131 @@ def test_the_smallest_difference_that_could_have_been_seen() -> None:
     drawn = rng.choice([1.0, -1.0, 0.0], p=[up, 0.25 - up, 0.75], size=(2000, 300))
     seen = np.abs(drawn.mean(axis=1)) > 1.959964 * np.sqrt((drawn**2).mean(axis=1) / 300)
     assert float(seen.mean()) == pytest.approx(0.8, abs=0.045)
+
+
+def told(
+    name: str,
+    key: str | None,
+    tokens: int = 10,
+    *,
+    usd: float | None = None,
+    sure: float | None = None,
+    after: float = 2.0,
+) -> Result:
+    """Recorded traffic: an answer, what it cost and how sure it was, and no credit."""
+    cost = {} if usd is None else {"usd": usd}
+    answered = Round(answer=key, key=key, confidence=sure)
+    calls = (call("sample", Usage(completion=tokens), **cost),)
+    return Result(problem=name, credit=None, trace=replace(trace(name, calls=calls), rounds=(answered,), seconds=after))
+
+
+def test_ungraded_runs_are_compared_by_their_answers() -> None:
+    base = [
+        told("a", "1", 100, sure=0.9, usd=1.0),
+        told("b", "2", 100, sure=0.7, usd=2.0),
+        told("c", "3", 300, sure=0.3, usd=3.0),
+        told("d", None, 300, sure=0.1, usd=4.0),
+        told("e", "5", 200, sure=0.2, usd=5.0, after=4.5),
+        told("alone", "6", 9000, sure=0.5, usd=9.0),
+        Result(problem="untried", credit=None),
+    ]
+    other = [
+        told("e", None, 10, usd=1.0, after=1.0),
+        told("d", None, 10, usd=1.0, after=1.0),
+        told("c", "4", 10, usd=1.0, after=1.0),
+        told("b", "2", 20, usd=1.0, after=1.0),
+        told("a", "1", 50, usd=1.0, after=6.0),
+        told("elsewhere", "7", 9000),
+        told("untried", "8", 9000),
+    ]
+    found = agreement(other, base)
+    assert (found.problems, found.graded, found.same, found.other, found.none) == (5, 0, 2, 1, 2)
+    assert (found.share, found.low, found.high) == mean_and_interval([1, 1, 0, 0, 0])
+    assert found.cost["tokens"][0] == pytest.approx(100 / 1000)
+    assert found.cost["usd"][0] == pytest.approx(5 / 15)
+    assert found.seconds == (2.0, 2.5)
+    assert (found.confidence_same, found.confidence_other) == pytest.approx((0.8, 0.3))
+    assert found == agreement(other, base), "the same results give the same intervals"
+    said = agreement_sentence(("o", "b"), found)
+    assert said.startswith("o beside b: the same answer on 40.0% (")
+    assert "95%) of 5 problems, different ones on 1, none from one or both on 2; 0.1 (" in said
+    assert said.endswith(
+        "2 seconds on average against 2.5; confidence of b 0.80 where both agree, 0.30 where they differ."
+    )
+
+
+def test_a_ratio_of_costs_is_paired() -> None:
+    """Problems differ a hundredfold in cost; at exactly half of each, nothing about the half is uncertain."""
+    spent = [10 * 2**power for power in range(8)] * 5
+    half = agreement(
+        [told(str(i), "1", tokens) for i, tokens in enumerate(spent)],
+        [told(str(i), "1", 2 * tokens) for i, tokens in enumerate(spent)],
+    )
+    assert half.cost["tokens"] == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_the_interval_of_a_ratio_covers_what_it_should() -> None:
+    """Of 60 comparisons of 60 problems about 56 cover the true ratio; fewer than 50 have odds of 2e-3."""
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(60):
+        base = rng.integers(50, 150, 60)
+        mine = rng.integers(0, base + 1)  # half of it on average
+        found = agreement(
+            [told(str(i), "1", int(tokens)) for i, tokens in enumerate(mine)],
+            [told(str(i), "1", int(tokens)) for i, tokens in enumerate(base)],
+        )
+        _, low, high = found.cost["tokens"]
+        covered += low <= 0.5 <= high
+    assert covered >= 50
+
+
+def test_what_is_not_known_is_no_number() -> None:
+    one = agreement([told("a", "1")], [told("a", None)])
+    assert one.cost["tokens"] == pytest.approx((1.0, math.nan, math.nan), nan_ok=True)
+    assert "1 times the tokens" in agreement_sentence(("a", "b"), one)
+    assert math.isnan(one.confidence_same)
+    half_priced = agreement(
+        [told("a", "1", usd=1.0), told("b", "1")], [told("a", "1", usd=1.0), told("b", "1", usd=1.0)]
+    )
+    assert half_priced.cost.keys() == {"tokens"}
+    assert half_priced.cost["tokens"] == (1.0, 1.0, 1.0)
+    free = agreement([told("a", "1", usd=1.0)] * 1, [told("a", "1", usd=0.0)])
+    assert free.cost.keys() == {"tokens"}, "there is no multiple of nothing"
+    nothing = agreement([told("a", "1")], [told("b", "1")])
+    assert nothing.problems == 0
+    assert math.isnan(nothing.share)
+    json.loads(json.dumps(plain(asdict(nothing)), allow_nan=False))
+    assert plain(asdict(nothing))["seconds"] == [None, None]
+
+
+def test_graded_and_ungraded_problems_are_told_apart() -> None:
+    base = [told("a", "1"), told("b", "2"), told("c", "3")]
+    other = [told("a", "1"), told("b", "9"), told("c", "3")]
+    graded = [
+        [replace(run[0], credit=1.0), replace(run[1], credit=credit), run[2]]
+        for run, credit in ((base, 1.0), (other, 0.0))
+    ]
+    difference, found = paired(graded[1], graded[0]), agreement(graded[1], graded[0])
+    assert (difference.problems, difference.difference) == (2, -0.5)
+    assert (found.problems, found.graded) == (3, 2)
+    assert cells("run", summary(graded[1]))[2].endswith(") of 2")
+    assert cells("run", summary(base))[2] == "-"
+    assert sentence(("a", "b"), paired(base, other)) == "a and b have no graded problem in common."
+
+
+def test_a_run_without_an_end_has_as_many_problems_as_it_has(tmp_path: Path) -> None:
+    with Store(tmp_path / "live", {"problems": None, "shard": None}) as store:
+        for result in (told("a", "1"), told("b", None)):
+            store.record(result)
+    numbers, results = read_run(tmp_path / "live")
+    assert (numbers.problems, numbers.planned, numbers.graded, numbers.invalid) == (2, 2, 0, 0.5)
+    assert numbers.truncated == 0.0, "texts count although they are not kept"
+    assert [result.trace.candidates for result in results if result.trace] == [(), ()]
+    assert agreement(results, results) == agreement([told("a", "1"), told("b", None)], results)
+    with Store(tmp_path / "half", {"problems": ["a", "x", "b", "y"], "shard": [0, 2]}) as store:
+        store.record(told("a", "1"))
+    assert read_run(tmp_path / "half")[0].planned == 2
 
 
 def test_one_trace_gives_a_curve() -> None:

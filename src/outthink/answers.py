@@ -18,6 +18,10 @@ Where nothing can be read the answer is None (INVALID); no option is ever picked
   line that is not empty.
 - code: the last fenced ```python block that defines a function or class (so that a usage example after it does not
   win), else the last such block, else the same among other fenced blocks; else the whole text, if it is Python.
+- json: the whole text; else the last fenced ```json block that is JSON, else the last fenced block that is.
+- chat: the whole text, where it is a JSON object or array, alone or in one fenced block; else what is marked as the
+  answer: the last box, else the last `####` line that is no heading, else what follows "answer is" or "answer:", words
+  included; else the whole text. What stands in fenced blocks marks nothing, save a box.
 
 **Keys.** Equal keys mean equal answers; an answer without a key is INVALID and never votes.
 
@@ -28,12 +32,15 @@ Where nothing can be read the answer is None (INVALID); no option is ever picked
   long, the text without its spacing. `x = 5` is 5; `x \in [1,2]` is `[1,2]`; `1,234` is a number, `1, 234` a list.
 - choice: the label in upper case. text: Unicode NFKC, case folded, single spaces, no quotes or closing punctuation.
   code: the source as Python itself would write it (comments and layout do not count).
+- json: the value with its names sorted, without spaces, and with its numbers by their exact value; a string is no
+  number. chat: as json, math or text, whichever the answer looks like; of a very long text a hash.
 
 **Grading** asks for equal keys first and then, for math that is not two plain numbers, math-verify with the gold
 answer first. It can accept what the key keeps apart (a decimal rounded to six places), never the reverse.
 
-**Limits.** The last 200,000 characters of a text are read; an answer of more than 20,000 is INVALID; math of more
-than 400 characters is compared as text. Nothing that a model wrote is ever evaluated as code.
+**Limits.** The last 200,000 characters of a text are read; an answer of more than 20,000 is INVALID, except in json
+and chat; math of more than 400 characters is compared as text; JSON nested deeper than 100 is none. Nothing that a
+model wrote is ever evaluated as code.
 """
 
 from __future__ import annotations
@@ -41,6 +48,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -64,6 +72,8 @@ from outthink.types import AnswerKind, Problem
 MAX_TEXT = 200_000
 MAX_ANSWER = 20_000
 MAX_MATH = 400
+MAX_SHORT = 80
+MAX_DEPTH = 100
 CACHE_SIZE = 1 << 16
 START_SECONDS = 120.0
 
@@ -103,6 +113,18 @@ _NOT_UNITS = re.compile(
     r"|more|less|hal(?:f|ves)|quarters?|(?:third|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)s?)"
 )
 _CHARACTERS = str.maketrans({"−": "-", "⁄": "/", "÷": "/", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\x00": ""})
+_FENCED = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```[^\n]*$|\Z)", re.DOTALL | re.MULTILINE)
+_LABEL = re.compile(
+    r"[*_(\[ ]*(?:(?:option|choice)[ ])?[*_(\[]*([A-J])[*_]*(?:[)\]]|[:.](?=[\s*_]|$)|$)", re.IGNORECASE
+)
+_OTHER_LABEL = re.compile(r"\b[A-Z](?:[).:,]|$)")
+_SENTENCE_END = re.compile(r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!\bMrs)[.!?]\s")
+_REASON = re.compile(r"[,;]?\s(?:because|since|which)\b|[,;]\s(?:as|but|for|so)\b", re.IGNORECASE)
+_NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE)
+_LATEX = re.compile(r"\\[A-Za-z(\[{]|\$[^$]+\$|\^")
+_TITLE = re.compile(r"[A-Z][a-z]{2}|\n")
+_JSON_NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DRESS = (("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("__", "__"), ("*", "*"), ("`", "`"), ("<", ">"))
 
 
@@ -123,9 +145,26 @@ def read(kind: AnswerKind, text: str, options: tuple[str, ...] = ()) -> str | No
             answer = _read_math(text)
         elif kind == "choice":
             answer = _read_choice(text, options or tuple("ABCDEFGHIJ"))
+        elif kind == "json":
+            answer = _read_json(text)
+        elif kind == "chat":
+            answer = _read_chat(text)[0]
         else:
             answer = _read_text(text)
-    return answer if answer and len(answer) <= MAX_ANSWER else None
+    return answer if answer and len(answer) <= _longest(kind) else None
+
+
+def comparable(text: str) -> bool:
+    """Whether a chat's reply has an answer that other replies can be equal to; pure, linear, never raises.
+
+    That is a JSON object or array, an answer that is marked as such, or a text of one line and at most 80 characters.
+    A wrong True costs the further samples that are drawn for a vote in which every answer turns out to stand alone; a
+    wrong False costs the vote: the reply is taken, or judged, although equal ones could have been counted.
+
+    Args:
+        text: the whole text of a sample that ended by itself.
+    """
+    return _read_chat(text[-MAX_TEXT:].rpartition("</think>")[2])[1]
 
 
 def plain_number(answer: str) -> Fraction | None:
@@ -183,11 +222,11 @@ class Reader:
         return (None, None) if key is None else (answer, key)
 
     async def key(self, kind: AnswerKind, answer: str | None) -> str | None:
-        """The canonical key; None for None, for an empty answer and for one of more than 20,000 characters.
+        """The canonical key; None for None, for an empty answer, for one that is too long and for JSON that is none.
 
         Raises EngineError only where the worker process cannot be started at all.
         """
-        if answer is None or not answer.strip() or len(answer) > MAX_ANSWER:
+        if answer is None or not answer.strip() or len(answer) > _longest(kind):
             return None
         if kind == "choice":
             return answer.strip().strip("()").upper() or None
@@ -195,6 +234,12 @@ class Reader:
             return text_key(answer)
         if kind == "code":
             return str(await self._ask("code", answer) or answer.strip())
+        if kind == "json":
+            return _json(answer, canonical=True)
+        if kind == "chat":
+            chat = _chat_key(answer)
+            if chat is not None:
+                return chat
         easy = _easy_key(answer)
         if easy is not None:
             return easy
@@ -207,7 +252,8 @@ class Reader:
             return False
         if key == gold_key:
             return True
-        if kind != "math" or (_EXACT.fullmatch(key) and _EXACT.fullmatch(gold_key)):
+        algebra = kind == "math" or (kind == "chat" and (_is_latex(gold) or _is_latex(answer)))
+        if not algebra or (_EXACT.fullmatch(key) and _EXACT.fullmatch(gold_key)):
             return False
         if max(len(gold), len(answer)) > MAX_MATH:
             return False
@@ -242,7 +288,7 @@ def text_key(answer: str) -> str:
     """NFKC, case folded, single spaces, without surrounding quotes and closing punctuation; idempotent."""
     key = answer
     for _ in range(8):  # folding can make new compatible characters, so repeat until nothing changes
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", key).casefold())
+        folded = _compatible(_compatible(key).casefold())
         folded = " ".join(folded.split())
         folded = folded.strip("\"'`*_“”‘’«» ").rstrip(".,;:!? ") or folded
         if folded == key:
@@ -251,7 +297,18 @@ def text_key(answer: str) -> str:
     return key
 
 
+def _compatible(text: str) -> str:
+    """NFKC in pieces, since Python sorts the accents on one letter in quadratic time; a space combines with nothing."""
+    if text.isascii():
+        return text
+    return "".join(unicodedata.normalize("NFKC", piece) for piece in re.findall(r"\S{1,200}|\s+", text))
+
+
 # ---------------------------------------------------------------- reading
+
+
+def _longest(kind: AnswerKind) -> int:
+    return MAX_TEXT if kind in ("json", "chat") else MAX_ANSWER
 
 
 def _undress(answer: str, stop: bool = True) -> str:
@@ -292,9 +349,7 @@ def _boxes(text: str) -> Iterator[str]:
 
 def _phrase(rest: str) -> str | None:
     """A math answer out of the rest of a line: an expression is taken whole, of prose the first number."""
-    rest = rest[: 2 * MAX_MATH].strip(' \t",')  # out of JSON, too
-    if rest.count("}") > rest.count("{"):
-        rest = rest.rstrip('} "')
+    rest = _rest(rest)
     whole = _undress(rest)
     if not whole:
         return None
@@ -306,11 +361,22 @@ def _phrase(rest: str) -> str | None:
     sentence = _undress(re.split(r"(?<=[^\s.])\.\s", whole, maxsplit=1)[0])
     if plain_number(sentence) is not None:
         return sentence
-    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", _NOT_WORDS.sub(" ", sentence))
-    if len([word for word in words if not _NOT_UNITS.fullmatch(word)]) < 2:
+    if _words(sentence) < 2:
         return sentence
     number = _FIRST_NUMBER.search(sentence)
     return number[0].strip() if number else None
+
+
+def _rest(rest: str) -> str:
+    """The beginning of what follows a mark on its line, without what a JSON object around it would leave there."""
+    rest = rest[: 2 * MAX_MATH].strip(' \t",')
+    return rest.rstrip('} "') if rest.count("}") > rest.count("{") else rest
+
+
+def _words(text: str) -> int:
+    """How many words of prose there are in a math answer."""
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", _NOT_WORDS.sub(" ", text))
+    return sum(not _NOT_UNITS.fullmatch(word) for word in words)
 
 
 def _read_math(text: str) -> str | None:
@@ -354,8 +420,9 @@ def _article(text: str, start: int, end: int) -> bool:
 
 
 def _read_text(text: str) -> str | None:
-    for box in _boxes(text):
-        return _undress(_TEXT_COMMAND.sub(r"\1", box), stop=False)
+    box = _worded_box(text)
+    if box is not None:
+        return box
     marks = sorted([*_HASHES.finditer(text), *_ANSWER.finditer(text)], key=lambda mark: mark.start(1), reverse=True)
     for line in [*(mark[1] for mark in marks[:50]), *reversed(text.splitlines())]:
         if line.strip():
@@ -363,8 +430,15 @@ def _read_text(text: str) -> str | None:
     return None
 
 
-def _read_code(text: str) -> str | None:
-    blocks: list[tuple[bool, str]] = []
+def _worded_box(text: str) -> str | None:
+    """The last box, words in it as words."""
+    box = next(_boxes(text), None)
+    return None if box is None else _undress(_TEXT_COMMAND.sub(r"\1", box), stop=False)
+
+
+def _blocks(text: str) -> list[tuple[str, str]]:
+    """(language, content) of the fenced blocks; the last one need not be closed."""
+    blocks: list[tuple[str, str]] = []
     language: str | None = None
     lines: list[str] = []
     for line in text.splitlines():
@@ -373,17 +447,96 @@ def _read_code(text: str) -> str | None:
         elif language is None:
             language, lines = line.strip().strip("`").strip().lower(), []
         else:
-            blocks.append((language in ("python", "py", "python3"), "\n".join(lines)))
+            blocks.append((language, "\n".join(lines)))
             language = None
-    if language is not None and lines:  # a last block that was not closed
-        blocks.append((language in ("python", "py", "python3"), "\n".join(lines)))
+    if language is not None and lines:
+        blocks.append((language, "\n".join(lines)))
+    return blocks
+
+
+def _read_code(text: str) -> str | None:
+    blocks = _blocks(text)
     for wanted in (True, False):
-        code = [block for is_python, block in blocks if is_python is wanted and block.strip()]
+        code = [
+            block for language, block in blocks if (language in ("python", "py", "python3")) is wanted and block.strip()
+        ]
         defining = [block for block in code if re.search(r"^\s*(?:async def|def|class)\s", block, re.MULTILINE)]
         if code:
             return (defining or code)[-1].strip("\n")
     body = text.rpartition("</think>")[2].strip()
     return body if re.search(r"^(?:async def|def|class|import|from)\s", body, re.MULTILINE) and not blocks else None
+
+
+def _read_json(text: str) -> str | None:
+    whole = _json(text.strip())
+    if whole is not None:
+        return whole
+    blocks = _blocks(text)[::-1]
+    for _, block in [*(one for one in blocks if one[0] == "json"), *(one for one in blocks if one[0] != "json")]:
+        found = _json(block)
+        if found is not None:
+            return found
+    return None
+
+
+def _read_chat(text: str) -> tuple[str, bool]:
+    """The answer of a reply, blank where that is, and whether other replies can be equal to it."""
+    whole = text.strip()
+    value = whole
+    if whole.startswith("```") and whole.endswith("\n```"):
+        blocks = _blocks(whole)
+        value = blocks[0][1].strip() if len(blocks) == 1 else ""
+    if value.startswith(("{", "[")):
+        compact = _json(value)
+        if compact is not None:
+            return compact, True
+    marked = _marked(whole)
+    if marked is not None:
+        return marked, True
+    return whole, 0 < len(whole) <= MAX_SHORT and len(whole.splitlines()) == 1
+
+
+def _marked(text: str) -> str | None:
+    """The answer that a reply marks as such; the first tests of each mark are there for speed only."""
+    box = _worded_box(text) if r"\boxed" in text or r"\fbox" in text else None
+    if box is not None:
+        return _label_of(box) or box
+    if "```" in text:
+        text = _FENCED.sub("", text)
+    end = len(text.rstrip())
+    if "####" in text:
+        for match in reversed(list(_HASHES.finditer(text))[-50:]):
+            rest = match[1].strip("# \t")
+            if match.end() >= end or not re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,}", rest):  # else it is a heading
+                answer = _answer_in(rest)
+                if answer is not None:
+                    return answer
+    if "answer" in text.lower():
+        for match in reversed(list(_ANSWER.finditer(text))[-50:]):
+            rest = match[1]
+            if not rest.strip("*_ \t\r") and end - match.end() <= 2 * MAX_SHORT:
+                rest = text[match.end() :].strip()  # the answer is what comes last, on a line of its own
+            answer = None if "\n" in rest else _answer_in(rest)
+            if answer is not None:
+                return answer
+    return None
+
+
+def _answer_in(rest: str) -> str | None:
+    """The answer that the rest of a line begins with, words included; None where that is prose."""
+    whole = _undress(_rest(rest))
+    if not whole or plain_number(whole) is not None:
+        return whole or None
+    answer = _undress(_REASON.split(_SENTENCE_END.split(whole, maxsplit=1)[0], maxsplit=1)[0])
+    if not answer or len(answer) > MAX_SHORT or answer.endswith(":") or _NO_ANSWER.match(answer):
+        return None
+    return _label_of(answer) or answer
+
+
+def _label_of(answer: str) -> str | None:
+    """B of "(b)", "B) Paris" and "**B.** Paris", None where no label or more than one stands there."""
+    found = _LABEL.match(answer)
+    return found[1].upper() if found and not _OTHER_LABEL.search(answer, found.end()) else None
 
 
 # ---------------------------------------------------------------- keys that need no worker
@@ -404,6 +557,75 @@ def _bare(answer: str) -> str:
     while len(text) > 2 and (text[0], text[-1]) in (("(", ")"), ("{", "}")) and not re.search(r"[,(){}]", text[1:-1]):
         text = text[1:-1].strip()  # with a comma inside it is a point or an interval
     return re.sub(r"\s*(?:percent|percentage)\s*$", "", text)
+
+
+def _chat_key(answer: str) -> str | None:
+    """The key of a chat's answer, None where it is to be compared as math."""
+    if answer.lstrip().startswith(("{", "[")):
+        value = _json(answer, canonical=True)
+        if value is not None:
+            return value
+    number = plain_number(answer)
+    if number is not None and not _TITLE.search(answer):  # "2 Kings" is not 2
+        return str(number)
+    if _is_latex(answer):
+        return None
+    key = text_key(answer)
+    return key if len(answer) <= MAX_ANSWER else "sha256:" + hashlib.sha256(key.encode(errors="replace")).hexdigest()
+
+
+def _is_latex(answer: str) -> bool:
+    return len(answer) <= MAX_MATH and _LATEX.search(answer) is not None and _words(answer) < 2
+
+
+class _Number(str):
+    """A number of a JSON text, as it is written there."""
+
+
+def _json(text: str, *, canonical: bool = False) -> str | None:
+    """A JSON text without spaces, None where it is none; canonical: names sorted, and numbers by value."""
+    try:
+        value = json.loads(text, parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
+        return _written(value, canonical)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _written(value: Any, canonical: bool, depth: int = 0) -> str:
+    if depth >= MAX_DEPTH and isinstance(
+        value, dict | list
+    ):  # far below where Python itself gives up, which depends on the caller
+        raise RecursionError
+    if isinstance(value, dict):
+        members = sorted(value.items()) if canonical else value.items()
+        return "{" + ",".join(f"{_quoted(name)}:{_written(of, canonical, depth + 1)}" for name, of in members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_written(of, canonical, depth + 1) for of in value) + "]"
+    if isinstance(value, _Number):
+        return _by_value(value) if canonical else str(value)
+    return _quoted(value)
+
+
+def _quoted(value: str | bool | None) -> str:
+    """As JSON, with lone surrogates escaped, since no file can hold them."""
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def _by_value(number: str) -> str:
+    """One spelling for all numbers of a value, by moving digits only, so that no size is too large."""
+    match = _JSON_NUMBER.fullmatch(number)
+    assert match is not None
+    sign, whole, fraction, exponent = match.groups("")
+    digits = (whole + fraction).lstrip("0")
+    kept = digits.rstrip("0")
+    if not kept:
+        return "0"
+    power = int(exponent or 0) - len(fraction) + len(digits) - len(kept)
+    return sign + (kept + "0" * power if 0 <= power <= 20 else f"{kept}e{power}")
 
 
 def _easy_key(answer: str) -> str | None:

@@ -12,13 +12,14 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, cast, get_args, runtime_checkable
 
 import typer
 from typer.exceptions import TyperException
 
 from outthink import __version__
 from outthink.errors import OutthinkError, UnknownName, UsageError
+from outthink.types import AnswerKind
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +93,9 @@ TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
 TopPOption = Annotated[float, typer.Option(help="Nucleus mass in (0, 1].")]
 MaxTokensOption = Annotated[int, typer.Option(help="Most tokens of one sample.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all randomness.")]
-AnswerOption = Annotated[str | None, typer.Option("--answer", help="How answers are read: math, choice, text or code.")]
+AnswerOption = Annotated[
+    str | None, typer.Option("--answer", help=f"How answers are read: {', '.join(get_args(AnswerKind))}.")
+]
 TemplateOption = Annotated[
     str | None, typer.Option("--prompt-template", help="The prompt, with {question} where the question goes.")
 ]
@@ -391,9 +394,17 @@ def report(
         typer.Option(help="A pool of the same problems: compare each run with its vote at equal tokens."),
     ] = None,
 ) -> None:
-    """Accuracy and cost of runs with intervals, and paired differences from the first; pass@k of pools."""
-    from outthink.bench.report import markdown, paired, sentence, summary, tree_sentence
-    from outthink.bench.store import read_results, read_settings
+    """Accuracy, agreement and cost of runs with intervals, paired differences from the first; pass@k of pools."""
+    from outthink.bench.report import (
+        agreement,
+        agreement_sentence,
+        markdown,
+        paired,
+        plain,
+        read_run,
+        sentence,
+        tree_sentence,
+    )
 
     pools = [run for run in runs if run.suffix in (".jsonl", ".gz")]
     if pools:
@@ -404,11 +415,12 @@ def report(
         _report_pools(pools, as_json, as_markdown)
         return
 
-    results = {str(run): list(read_results(run)) for run in runs}
-    planned = {str(run): len(_mine(read_settings(run))) for run in runs}
-    summaries = {run: summary(found, planned=planned[run]) for run, found in results.items()}
+    found = {str(run): read_run(run) for run in runs}
+    summaries = {run: of for run, (of, _) in found.items()}
+    results = {run: of for run, (_, of) in found.items()}
     base, *others = results
     differences = {run: paired(results[run], results[base]) for run in others}
+    agreements = {run: agreement(results[run], results[base]) for run in others}
     equal = {} if against is None else _at_equal_tokens(results, against)
     if as_json:
         import dataclasses
@@ -416,16 +428,21 @@ def report(
         shown = {
             "runs": {run: dataclasses.asdict(of) for run, of in summaries.items()},
             "differences": {run: dataclasses.asdict(of) for run, of in differences.items()},
+            "agreements": {run: dataclasses.asdict(of) for run, of in agreements.items()},
             "equal_tokens": {run: None if of is None else dataclasses.asdict(of) for run, of in equal.items()},
         }
-        typer.echo(json.dumps(shown, indent=2))
+        typer.echo(json.dumps(plain(shown), indent=2))
         return
     if as_markdown:
         typer.echo(markdown(summaries))
     else:
         _print_summaries(summaries, as_json=False)
-    for run, difference in differences.items():
-        typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
+    for run in others:
+        difference, agreed = differences[run], agreements[run]
+        if agreed.graded < agreed.problems:
+            typer.echo(("- " if as_markdown else "") + agreement_sentence((run, base), agreed))
+        if difference.problems or agreed.graded == agreed.problems:
+            typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
     for run, of in summaries.items():
         if of.tree:
             typer.echo(("- " if as_markdown else "") + tree_sentence(run, of.tree))
@@ -457,6 +474,22 @@ def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
     if not as_json:
         for pool, of in found.items():
             typer.echo(("- " if as_markdown else "") + of.sentence(pool))
+
+
+@app.command()
+def grade(
+    run: Annotated[Path, typer.Argument(help="A run directory, such as what a server recorded; it is only read.")],
+    gold: Annotated[Path, typer.Option(help='The right answers: lines {"problem": ID, "answer": TEXT or list}.')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run directory to make.")],
+    answer: AnswerOption = None,
+) -> None:
+    """Grade a recorded run afterwards, from right answers that people wrote down, into a new run directory."""
+    from outthink.bench.grading import grade_run
+
+    found = grade_run(run, gold, out, answer=_answer_kind(answer))
+    typer.echo(f"{out}: {found.problems} problems graded, {found.right:g} of them right.")
+    if found.unknown:
+        _note(f"Answers to problems that {run} does not have: {found.unknown}.")
 
 
 @app.command()
@@ -1005,6 +1038,19 @@ def quote(
     typer.echo("Nothing was spent." if spent is None else f"The probe cost {spent['tokens']:,.0f} tokens.")
 
 
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="Keeps the names and hashes of keys: --api-key-file of a server.")],
+    name: Annotated[str | None, typer.Option(help="Whose key it is; otherwise key-1, key-2 ...")] = None,
+) -> None:
+    """Make a key for a caller of the server, print it, once, and add its hash to a file."""
+    from outthink.server.keys import make_key
+
+    name, made = make_key(file, name)
+    typer.echo(made)
+    _note(f"This is the key {name}; {file} keeps its hash only, so it is not shown again.")
+
+
 def _recordings(
     files: list[Path],
     target: Path | None,
@@ -1093,6 +1139,103 @@ def _tokenizer(model: str | None) -> Iterator[Tokenizing | None]:
         yield cast("Tokenizing", engine)
 
 
+@app.command(context_settings=HYPERPARAMETERS)
+def serve(
+    context: typer.Context,
+    upstream: Annotated[
+        str | None, typer.Option(help="The server in front of which it runs: http://HOST/v1[#MODEL].")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="An embedded model instead: catalogue name or path of a GGUF.")
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="For requests that name none; none is one sample as asked for.")
+    ] = "auto",
+    budget: Annotated[
+        str | None, typer.Option("--budget", "-b", help="The most that any request may spend, as 20k-tokens,0.01usd.")
+    ] = None,
+    answer: Annotated[
+        str, typer.Option(help="How replies are compared; chat looks at the first one before it draws more.")
+    ] = "chat",
+    free_form: Annotated[
+        str | None, typer.Option(help="For replies that cannot be compared: best_of_n (with --verifier), mbr ...")
+    ] = None,
+    plan: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE of `outthink plan fit`; callers name it.")] = None,
+    verifier: VerifierOption = None,
+    prm: PrmOption = None,
+    embedder: EmbedderOption = None,
+    role: RoleOption = None,
+    price: PriceOption = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of a sample, where the request does not say.")] = 4096,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of a request that names no others.")] = 300.0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="Only callers with a key of this file (`outthink key`) are served.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 256,
+    queue: Annotated[int, typer.Option(min=0, help="Most requests that wait; others are told to come later.")] = 1024,
+    shed: Annotated[
+        bool, typer.Option("--shed", help="Requests spend less while more than half of the places are taken.")
+    ] = False,
+    record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
+    shadow: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
+    ] = 0.0,
+    alternative: Annotated[str, typer.Option(help="What shadows run; none is one sample.")] = "none",
+) -> None:
+    """Serve OpenAI's chat API with test-time compute behind it: /v1/chat/completions, /v1/models, /v1/quote."""
+    from outthink.driver import as_budget
+
+    try:
+        from outthink.server import start
+        from outthink.server.app import Settings
+    except ImportError:
+        raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
+    if (upstream is None) == (model is None):
+        raise UsageError("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
+    if upstream is not None and not upstream.startswith(("http://", "https://")):
+        raise UsageError(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
+    prices = _prices(price)
+    start.check_alternative(alternative, strategy, shadow, record)
+    settings = Settings(
+        host=host,
+        port=port,
+        max_tokens=max_tokens,
+        timeout=timeout,
+        concurrency=concurrency,
+        queue=queue,
+        sheds=shed,
+        shadow=shadow,
+        alternative=alternative,
+    )
+    keys = start.keys(host, api_key_file)
+    policy = start.policy(
+        strategy=None if strategy == "none" and not context.args else _strategy(strategy, context),
+        budget=as_budget(budget),
+        answer=_answer_kind(answer),
+        free_form=free_form,
+        plans=plan or [],
+        scorers={name: given for name, given in (("verifier", verifier), ("prm", prm)) if given is not None},
+    )
+    several = [] if upstream is None or "#" in upstream else start.models(upstream)
+    # of several models each is opened when somebody asks for it
+    one = model or (upstream if len(several) <= 1 else None)
+    roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}
+    with _engines(one, role, prices) as engines:
+        start.run(
+            settings,
+            policy,
+            engines,
+            upstream=None if one is not None else upstream,
+            priced=lambda name: _priced(roles["model"], name) if roles else None,
+            embedder=embedder,
+            keys=keys,
+            record=record,
+            started=lambda address: _note(f"Serving at {address}/v1; Ctrl-C ends it."),
+        )
+
+
 # --- what the commands share -------------------------------------------------------------------------------------
 
 
@@ -1139,7 +1282,7 @@ def _sampling(temperature: float, top_p: float, max_tokens: int) -> Sampling:
 
 
 def _answer_kind(text: str | None) -> Any:
-    kinds = ("math", "choice", "text", "code")
+    kinds = get_args(AnswerKind)
     if text is not None and text not in kinds:
         raise UnknownName("kind of answer", text, kinds)
     return text or "math"
@@ -1197,12 +1340,6 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return place, of
 
 
-def _mine(settings: dict[str, Any]) -> list[str]:
-    place, of = settings["shard"] or (0, 1)
-    problems: list[str] = settings["problems"]
-    return problems[place::of]
-
-
 def _writable_json(out: Path) -> None:
     """Raise UsageError, before anything is computed, where no .json file can be written there."""
     if out.suffix != ".json" or not out.parent.is_dir():
@@ -1220,10 +1357,10 @@ def _note(text: str) -> None:
 def _print_summaries(summaries: dict[str, Any], as_json: bool) -> None:
     import dataclasses
 
-    from outthink.bench.report import table
+    from outthink.bench.report import plain, table
 
     if as_json:
-        typer.echo(json.dumps({run: dataclasses.asdict(of) for run, of in summaries.items()}, indent=2))
+        typer.echo(json.dumps({run: plain(dataclasses.asdict(of)) for run, of in summaries.items()}, indent=2))
     else:
         _console().print(table(summaries))
 
@@ -1250,11 +1387,11 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def _engines(model: str, roles: list[str] | None, prices: dict[str, Price | str]) -> Iterator[dict[str, Engine]]:
+def _engines(model: str | None, roles: list[str] | None, prices: dict[str, Price | str]) -> Iterator[dict[str, Engine]]:
     """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
     from outthink.models import open_engine
 
-    names = {"model": model}
+    names = {} if model is None else {"model": model}
     for given in roles or []:
         role, _, name = given.partition("=")
         if not role or not name or role == "model":

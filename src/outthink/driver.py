@@ -25,7 +25,7 @@ from outthink.errors import (
 )
 from outthink.executor import Executor
 from outthink.meter import Meter
-from outthink.model import Model, Models, Run, with_answer
+from outthink.model import Listen, Model, Models, Run, with_answer
 from outthink.models import open_engine
 from outthink.models.engine import Engine
 from outthink.names import load, make, name_of
@@ -137,6 +137,7 @@ async def solve_async(
     stop: asyncio.Event | None = None,
     on_call: Callable[[Call], None] | None = None,
     watch: Callable[[Meter], None] | None = None,
+    listen: Listen | None = None,
 ) -> Trace:
     """Spend at most `budget` on one problem and return everything that happened.
 
@@ -151,6 +152,7 @@ async def solve_async(
         resources: further resources by the names in RESOURCES.
         stop: set it to end early and still get the best answer so far.
         on_call: told of every settled call; `watch` is given the meter at the start, to look at while it runs.
+        listen: told of the pieces of samples as they are written: address, and piece as in `Progress.listen`.
 
     Raises UsageError before anything is spent where the request cannot be carried out, and EngineError where
     nothing at all came back; its attribute `trace` then holds what was paid.
@@ -186,6 +188,7 @@ async def solve_async(
             sampling=sampling,
             read_answer=reader.read,
             logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
+            listen=listen,
         )
         available: dict[str, Any] = {
             "model": Model(model, run),
@@ -209,7 +212,7 @@ async def solve_async(
         )
         for role, scorer in scorers.items():
             available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter, described[role])
-        hyperparameters = _hyperparameters(strategy)
+        as_data = strategy_data(strategy)
         bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
         for part in getattr(strategy, "parts", ()):
             bind(part.run, available, f"The strategy {strategy_name(part)}, which {strategy_name(strategy)} may run,")
@@ -246,7 +249,7 @@ async def solve_async(
             _report_majority(meter, report)
         trace = Trace(
             problem=problem.id,
-            strategy={"name": strategy_name(strategy), **hyperparameters},
+            strategy=as_data,
             seed=seed,
             sampling=sampling,
             budget=budget,
@@ -352,6 +355,10 @@ async def _check_engines(
 ) -> None:
     """Refuse, before anything is spent, what the model cannot do and a budget that is unenforceable or too small."""
     _check_powers(engines["model"], powers)
+    asked = {name for name, value in run.problem.fields.items() if value is not None}
+    for taking in (engines[role].spec for role in ("model", "target") if role in engines):
+        if taking.fields is not None and asked - taking.fields:
+            raise UsageError(f"{taking.name} cannot honour {', '.join(sorted(asked - taking.fields))}; leave that out.")
     for unit in ("usd", "flops"):
         for spec in (getattr(scorer, "spec", None) for scorer in scorers):
             if unit in run.meter.budget.limits and spec is not None and unit not in charge(spec, []):
@@ -400,9 +407,10 @@ def as_budget(given: str | Budget | None) -> Budget:
         raise UsageError(f"{cause}.") from None
 
 
-def _hyperparameters(strategy: Strategy) -> dict[str, Any]:
-    """As plain data, which a trace can hold; what is not plain is there by its name, or that of its type."""
-    found = {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
+def strategy_data(strategy: Strategy) -> dict[str, Any]:
+    """Name and hyperparameters as a trace holds them; what is not plain is there by its name, or that of its type."""
+    found: dict[str, Any] = {"name": strategy_name(strategy)}
+    found |= {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
     plain: dict[str, Any] = json.loads(json.dumps(found, default=name_of))
     return plain
 

@@ -11,6 +11,7 @@ OutthinkError                one clear sentence that says what to do
 ├── BudgetExhausted          raised inside a strategy when nothing of a batch could be started
 ├── EngineError              a model, verifier or other resource failed
 │   ├── Refused              a server refused the request, so that it produced nothing
+│   ├── Withheld             a server kept an answer back, because a filter found something in it
 │   └── NothingCameBack      a whole batch failed; `solve` raises it only if the trace holds no answer at all
 └── CatalogError             a model file could not be fetched or is not what it should be
 """
@@ -90,8 +91,12 @@ class Refused(EngineError):
         self.retry_after = retry_after
 
 
+class Withheld(EngineError):
+    """A server kept an answer back that it had written, because a filter found something in it."""
+
+
 class NothingCameBack(EngineError):
-    """Every child of a batch failed."""
+    """Every child of a batch failed; its cause is the failure of the first."""
 
 
 class CatalogError(OutthinkError):

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -41,12 +41,15 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UsageError(f"Cannot read {path}: {_reason(cause)}.") from cause
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is there either whole or not at all; raises OutthinkError where that fails."""
+def write_whole(path: Path, text: str | Iterable[str], *, mode: int = 0o666) -> None:
+    """Write a file, given in one piece or in several, so that it is there either whole or not at all.
+
+    Raises OutthinkError where that fails.
+    """
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with open(part, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -70,16 +73,19 @@ def sync_folder(folder: Path) -> None:
 class Appender:
     """The one writer of a file, which is made where it does not exist; use it as a context manager.
 
+    Args:
+        mode: permissions of a file that is made, less those that the process's umask takes away.
+
     Raises UsageError where another writer has the file, or where its last line is not one of ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o666) -> None:
         self._path = path
         self._damaged = False
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
             new = not path.exists()
-            self._handle = os.open(path, flags, 0o666)
+            self._handle = os.open(path, flags, mode)
         except OSError as cause:
             raise UsageError(f"Cannot write {path}: {_reason(cause)}.") from cause
         try:
@@ -121,6 +127,13 @@ class Appender:
             if isinstance(cause, OSError):
                 raise OutthinkError(f"Cannot write to {self._path}: {_reason(cause)}.") from cause
             raise
+
+    def sync(self) -> None:
+        """Let all lines so far outlive a power failure; raises OutthinkError where that fails."""
+        try:
+            os.fsync(self._handle)
+        except OSError as cause:
+            raise OutthinkError(f"Cannot write to {self._path}: {_reason(cause)}.") from cause
 
     def close(self) -> None:
         """Let another writer have the file; calling it twice is fine."""

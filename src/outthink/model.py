@@ -20,6 +20,9 @@ T = TypeVar("T")
 ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
 """(problem, whole text of a complete sample) -> (answer as displayed, canonical key)."""
 
+Listen = Callable[[Address, Mapping[str, Any]], None]
+"""(address of a sample, a piece of it), as `Progress.listen`."""
+
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
@@ -65,6 +68,8 @@ class Run:
     read_answer: ReadAnswer
     logprobs: bool = False
     """A scorer of this run reads logprobs, so every sample carries them."""
+    listen: Listen | None = None
+    """Told of the pieces of samples as they are written."""
 
 
 class Model:
@@ -74,11 +79,20 @@ class Model:
     their own `lane`, so that their randomness does not depend on timing.
     """
 
-    def __init__(self, engine: Engine, run: Run, lane: Address = ("model",), *, kind: str = "sample") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        run: Run,
+        lane: Address = ("model",),
+        *,
+        kind: str = "sample",
+        drawn: Sequence[Candidate] = (),
+    ) -> None:
         self._engine = engine
         self._run = run
         self._lane = lane
         self._kind = kind
+        self._drawn_before = list(drawn)
 
     @property
     def name(self) -> str:
@@ -104,6 +118,10 @@ class Model:
         if any("/" in str(part) for part in path):
             raise ValueError(f"a lane must not contain '/': {path}")
         return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind)
+
+    def starting_with(self, drawn: Sequence[Candidate]) -> Model:
+        """The same model, whose first samples of the problem are these, which are paid for: a warm start."""
+        return Model(self._engine, self._run, self._lane, kind=self._kind, drawn=drawn)
 
     def text(self, candidate: Candidate) -> str:
         """The whole text of a candidate, with what it continues."""
@@ -210,12 +228,30 @@ class Model:
         return None
 
     async def _drawn(self, batch: Sequence[tuple[Request, Draw]]) -> list[list[Candidate]]:
+        before = [self._taken(request, draw) for request, draw in batch]
+        batch = [
+            (replace(request, n=request.n - len(taken), child=request.child + len(taken)), draw)
+            for (request, draw), taken in zip(batch, before, strict=True)
+        ]
         drawn: list[list[Candidate]] = [[] for _ in batch]
-        for group in await self._batch(batch):
-            drawn[group.index] += [_candidate(group, child, result) for child, result in group.completions()]
+        try:
+            for group in await self._batch(batch):
+                drawn[group.index] += [_candidate(group, child, result) for child, result in group.completions()]
+        except (BudgetExhausted, NothingCameBack):
+            if not any(before):
+                raise
         for (request, draw), children in zip(batch, drawn, strict=True):
             children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
-        return drawn
+        return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
+
+    def _taken(self, request: Request, draw: Draw) -> list[Candidate]:
+        """Of what was drawn before, what a draw of the problem's own messages would have brought."""
+        as_before = replace(draw, n=1, logprobs=False) == Draw() and not (
+            draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before)
+        )
+        taken = self._drawn_before[: request.n] if as_before else []
+        self._drawn_before = self._drawn_before[len(taken) :]
+        return taken
 
     def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
         """The samples of one request, to be drawn a few at a time; `draw.n` does not matter."""
@@ -277,7 +313,17 @@ class Model:
             address=self._run.meter.next_request((*self._lane, *draw.lane)) if address is None else address,
             problem=problem.id,
             seed=self._run.seed,
+            fields=self._fields(problem, draw),
         )
+
+    def _fields(self, problem: Problem, draw: Draw) -> Mapping[str, Any]:
+        """What else is asked of an answer; of anything else that is drawn nothing."""
+        own = draw.messages is None and draw.after is None and not (draw.step or draw.stop or draw.aside)
+        if not problem.fields or self._kind != "sample" or not own:
+            return {}
+        if draw.temperature is None:
+            return problem.fields
+        return {name: value for name, value in problem.fields.items() if name != "temperature"}
 
     async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
@@ -293,7 +339,8 @@ class Model:
                         reservation = await self._run.meter.admit(worst, end - child)
                         if reservation is None:
                             break
-                        group = _Group(index, self._part(request, child, reservation.n), draw, bound, reservation)
+                        part = self._part(request, child, reservation.n)
+                        group = _Group(index, part, draw, bound, reservation, self._run.listen)
                         groups.append(group)
                         tasks.create_task(self._generate(group))
                         child += reservation.n
@@ -303,10 +350,11 @@ class Model:
             for group in groups:
                 if not group.begun:  # a task that is cancelled before its first step runs no line of its code
                     self._run.meter.release(group.reservation)
-        if batch and not groups:
+        if not groups and any(request.n for request, _ in batch):
             raise BudgetExhausted("Nothing more fits into the budget.")
         if groups and not any(group.completions() for group in groups):
-            raise NothingCameBack(f"{self.name}: {next((group.error for group in groups if group.error), 'no result')}")
+            first = next((group for group in groups if group.error), groups[0])
+            raise NothingCameBack(f"{self.name}: {first.error or 'no result'}") from first.failure()
         return groups
 
     def _part(self, request: Request, first: int, n: int) -> Request:
@@ -445,17 +493,26 @@ class _Group:
     draw: Draw
     bound: Usage
     reservation: Reservation
+    listen: Listen | None = None
     progress: Progress = field(init=False)
     error: str | None = None
     begun: bool = False
 
     def __post_init__(self) -> None:
-        self.progress = Progress(n=self.request.n)
+        self.progress = Progress(n=self.request.n, listen=None if self.listen is None else self._heard)
+
+    def _heard(self, child: int, piece: Mapping[str, Any]) -> None:
+        if self.listen is not None and not self.draw.aside:
+            self.listen((*self.request.address, self.request.child + child), piece)
 
     def completions(self) -> list[tuple[int, Completion]]:
         """The children that are done, with their numbers."""
         results = enumerate(self.progress.results, start=self.request.child)
         return [(child, result) for child, result in results if isinstance(result, Completion)]
+
+    def failure(self) -> EngineError | None:
+        """Why its first failed child failed."""
+        return next((result for result in self.progress.results if isinstance(result, EngineError)), None)
 
 
 def _charged(progress: Progress, bound: Usage) -> list[Usage]:
@@ -507,4 +564,5 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
         finish=completion.finish,
         complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),
+        sent=completion.sent,
     )

@@ -10,6 +10,8 @@ TEMPLATES: dict[AnswerKind, str] = {
     "choice": "{question}\nThink step by step briefly. End with a line: #### <letter of the option>",
     "text": "{question}\nThink step by step briefly. End with a line: #### <answer>",
     "code": "{question}\nReply with the whole code in one ```python block, nothing else.",
+    "json": "{question}\nReply with one JSON value, nothing else.",
+    "chat": "{question}",
 }
 
 

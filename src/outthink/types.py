@@ -16,7 +16,7 @@ from typing import Any, Literal
 SCHEMA = 1
 """Version of the trace's JSON form; a reader refuses another one."""
 
-AnswerKind = Literal["math", "choice", "code", "text"]
+AnswerKind = Literal["math", "choice", "text", "code", "json", "chat"]
 Finish = Literal["eos", "stop", "length", "cancelled"]
 Stopped = Literal["finished", "budget", "deadline", "cancelled", "overrun", "error"]
 Address = tuple[str | int, ...]
@@ -38,10 +38,16 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """One turn of the conversation that poses the problem."""
+    """One turn of the conversation that poses the problem.
 
-    role: Literal["system", "user", "assistant"] = "user"
+    Args:
+        sent: the turn as a caller of OpenAI's API wrote it (media, tool calls, names); engines that speak this API get
+            it as it is, all others what is in `content`.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"] = "user"
     content: str | tuple[Part, ...] = ""
+    sent: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -82,6 +88,9 @@ class Problem:
         question: the bare question, without the instructions of a prompt template (for judges and reports).
         context_id: names a context shared by several problems (retrieval, sleep-time compute).
         code: how an answer of kind code is run.
+        fields: what else is asked of whoever answers, as fields of OpenAI's chat API (tools, response_format ...); an
+            engine gets them as they are, with samples of the problem's own messages and with nothing else. One of None
+            is to be left out, where the engine would send its own (temperature).
     """
 
     id: str
@@ -91,6 +100,7 @@ class Problem:
     question: str = ""
     context_id: str | None = None
     code: Code = Code()
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", writable(self.id))
@@ -172,6 +182,8 @@ class Candidate:
         answer: the answer read from the whole text, as displayed; None where nothing could be read.
         key: canonical key of the answer; equal keys are equal answers; None is INVALID and never votes.
         artifact: reference to a payload that is not text.
+        sent: the answer in the form of OpenAI's chat API (message, logprobs, finish_reason), where it is more than its
+            text: tool calls, thoughts, a refusal, or logprobs that were asked for.
     """
 
     address: Address
@@ -186,6 +198,7 @@ class Candidate:
     answer: str | None = None
     key: str | None = None
     artifact: str | None = None
+    sent: Mapping[str, Any] | None = None
 
     @property
     def id(self) -> str:

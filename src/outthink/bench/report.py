@@ -1,26 +1,31 @@
 """What results say: accuracy with its interval, cost, paired differences; functions of results and nothing else.
 
 Averages are per problem, then over problems. Intervals are 95% percentile bootstrap intervals over problems, from
-10,000 resamples with a fixed seed. A bootstrap cannot see beyond what happened: where all values are equal, the share
-of problems that could still be otherwise (exact binomial, Clopper-Pearson) stands in for it.
+10,000 resamples with a fixed seed (2,000 for ratios). A bootstrap cannot see beyond what happened: where all values
+are equal, the share of problems that could still be otherwise (exact binomial, Clopper-Pearson) stands in for it.
+
+Recorded traffic has no gold answers. What is not graded has no part in accuracy and differences, and two ungraded runs
+are compared by their answers alone: on how many problems they agree, what each costs, and how sure the first was.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outthink.bench.pooldata import read_pool
-from outthink.bench.store import Result
-from outthink.errors import UsageError
+from outthink.bench.store import Result, read_results, read_settings
+from outthink.errors import Unidentified, UsageError
 from outthink.laws.coverage import PowerLaw, fit_power_law, pass_at_k
+from outthink.laws.intervals import bootstrap
 from outthink.laws.passuntil import pass_until
 from outthink.sharing import Sharing, sharing
 from outthink.tasks import Example, grade
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from outthink.sandbox import Sandbox
 
 RESAMPLES = 10_000
+_OF_RATIOS = 2_000  # they are drawn one by one
 _TAIL = 0.025
 _PASSES = 3  # of PassUntil
 
@@ -42,7 +48,7 @@ class Summary:
     """A run in numbers; shares are in [0, 1], and means are per problem.
 
     Args:
-        problems, planned: finished problems, and those asked for.
+        problems, planned, graded: finished problems, those asked for, and those of the finished ones with a credit.
         accuracy, low, high: mean credit over graded problems and its 95% interval; NaN where there are none.
         invalid: share of problems without an answer.
         truncated: share of samples that were cut off by a cap, mean over the problems that have samples; of a search,
@@ -58,6 +64,7 @@ class Summary:
 
     problems: int
     planned: int
+    graded: int
     accuracy: float
     low: float
     high: float
@@ -72,10 +79,10 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One run minus another on the problems that both have.
+    """One run minus another on the problems that are graded in both.
 
     Args:
-        problems: how many both have.
+        problems: how many these are.
         difference, low, high: mean difference of credit and its 95% interval; NaN without problems.
         discordant: problems on which the credits differ.
         detectable: the smallest true difference that this comparison would show (two-sided 5%) in 80% of repetitions,
@@ -91,6 +98,37 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """One run beside another, the base, on the problems that both have tried, graded or not.
+
+    Args:
+        problems: how many these are; `same` + `other` + `none`.
+        graded: how many of them are graded in both runs.
+        same, other: problems on which the two give the same answer (equal keys), and on which they give different ones.
+        none: problems on which one of them, or both, have no answer.
+        share, low, high: of `same` among `problems`, and its 95% interval; NaN without problems.
+        cost: mean cost over that of the base and its 95% interval (paired; NaN for fewer than two problems) by unit:
+            "tokens", and "usd" where it is known for every problem; a unit in which the base costs nothing is left out.
+        seconds: mean seconds of the run and of the base; NaN without problems.
+        confidence_same, confidence_other: mean confidence of the base in its answers on the problems of `same` and of
+            `other`; NaN where it tells none.
+    """
+
+    problems: int
+    graded: int
+    same: int
+    other: int
+    none: int
+    share: float
+    low: float
+    high: float
+    cost: Mapping[str, tuple[float, float, float]]
+    seconds: tuple[float, float]
+    confidence_same: float
+    confidence_other: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
     """What a strategy's answer was worth at one moment.
 
@@ -101,6 +139,25 @@ class Point:
 
     cost: Mapping[str, float]
     credit: float
+
+
+def read_run(folder: Path) -> tuple[Summary, list[Result]]:
+    """The numbers of a run directory, and its results without what was written, since of much traffic that is a lot.
+
+    Raises UsageError where there is no run or a line is damaged.
+    """
+    settings = read_settings(folder)
+    problems: list[str] | None = settings["problems"]
+    place, of = settings["shard"] or (0, 1)
+    light: list[Result] = []
+
+    def passing() -> Iterator[Result]:
+        for result in read_results(folder):
+            trace = result.trace
+            light.append(result if trace is None else replace(result, trace=replace(trace, candidates=())))
+            yield result
+
+    return summary(passing(), planned=None if problems is None else len(problems[place::of])), light
 
 
 def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary:
@@ -145,6 +202,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
     return Summary(
         problems=problems,
         planned=problems if planned is None else planned,
+        graded=len(credits),
         accuracy=accuracy,
         low=low,
         high=high,
@@ -201,6 +259,68 @@ def paired(a: Iterable[Result], b: Iterable[Result]) -> Difference:
         discordant=discordant,
         detectable=(normal.inv_cdf(1 - _TAIL) + normal.inv_cdf(0.8)) * math.sqrt(variance / n) if n else math.nan,
     )
+
+
+def agreement(a: Iterable[Result], base: Iterable[Result]) -> Agreement:
+    """The answers and the cost of `a` beside those of `base`, over the problems that both have tried."""
+    there = {result.problem: result for result in base}
+    pairs: list[tuple[Trace, Trace]] = []
+    graded = 0
+    for result in a:
+        beside = there.get(result.problem)
+        if beside is not None and beside.trace is not None and result.trace is not None:
+            pairs.append((result.trace, beside.trace))
+            graded += result.credit is not None and beside.credit is not None
+    alike = [None if mine.key is None or other.key is None else mine.key == other.key for mine, other in pairs]
+    share, low, high = mean_and_interval([float(one is True) for one in alike])
+    seconds = np.array([(mine.seconds, other.seconds) for mine, other in pairs]).reshape(-1, 2)
+    costs = {unit: [(_spent(mine, unit), _spent(other, unit)) for mine, other in pairs] for unit in ("tokens", "usd")}
+
+    def confidence(kind: bool) -> float:
+        told = [other.confidence for (_, other), one in zip(pairs, alike, strict=True) if one is kind]
+        return _mean([one for one in told if one is not None])
+
+    return Agreement(
+        problems=len(pairs),
+        graded=graded,
+        same=alike.count(True),
+        other=alike.count(False),
+        none=alike.count(None),
+        share=share,
+        low=low,
+        high=high,
+        cost={unit: ratio for unit, of in costs.items() if (ratio := _ratio(np.array(of, dtype=float))) is not None},
+        seconds=(_mean(seconds[:, 0]), _mean(seconds[:, 1])),
+        confidence_same=confidence(True),
+        confidence_other=confidence(False),
+    )
+
+
+def _spent(trace: Trace, unit: str) -> float:
+    """NaN where it is not known; a problem on which nothing was called cost nothing."""
+    return trace.cost.get(unit, math.nan if trace.usage.tokens else 0.0)
+
+
+def _ratio(costs: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """Mean of the first column over mean of the second one, of (problems, 2), and its interval; None without one."""
+
+    def ratio(of: NDArray[np.float64]) -> float | None:
+        mine, base = of.mean(0)
+        return float(mine / base) if base > 0 else None
+
+    known = len(costs) > 0 and not np.isnan(costs).any()
+    found = ratio(costs) if known else None
+    if found is None:
+        return None
+    try:
+        interval = bootstrap(lambda drawn: ratio(costs[drawn]), len(costs), resamples=_OF_RATIOS)
+    except Unidentified:
+        return found, math.nan, math.nan
+    return found, float(interval.low), float(interval.high)
+
+
+def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
 
 
 async def curve(trace: Trace, example: Example, reader: Reader, sandbox: Sandbox | None = None) -> list[Point]:
@@ -292,7 +412,7 @@ def _steps(pools: Mapping[str, Coverage]) -> list[int]:
 
 
 def _estimate(of: tuple[float, float, float] | None) -> str:
-    return "-" if of is None else f"{_share(of[0])} ({_share(of[1])} to {_share(of[2])})"
+    return "-" if of is None or math.isnan(of[0]) else f"{_share(of[0])} ({_share(of[1])} to {_share(of[2])})"
 
 
 COLUMNS = ("run", "problems", "accuracy (95%)", "invalid", "cut off", "tokens", "GFLOPs", "seconds", "usd", "ended")
@@ -307,7 +427,7 @@ def cells(name: str, of: Summary) -> tuple[str, ...]:
     return (
         name,
         str(of.problems) if of.problems == of.planned else f"{of.problems} of {of.planned}",
-        _estimate((of.accuracy, of.low, of.high)),
+        _estimate((of.accuracy, of.low, of.high)) + (f" of {of.graded}" if 0 < of.graded < of.problems else ""),
         _share(of.invalid),
         _share(of.truncated),
         _number(of.cost.get("tokens")),
@@ -330,6 +450,8 @@ def markdown(summaries: Mapping[str, Summary]) -> str:
 
 def sentence(names: tuple[str, str], of: Difference) -> str:
     """A paired difference in words."""
+    if not of.problems:
+        return f"{names[0]} and {names[1]} have no graded problem in common."
     seen = (
         f"the smallest difference that could have been seen is {100 * of.detectable:.1f} points"
         if of.detectable <= 1
@@ -339,6 +461,28 @@ def sentence(names: tuple[str, str], of: Difference) -> str:
         f"{names[0]} minus {names[1]}: {100 * of.difference:+.1f} points "
         f"({100 * of.low:+.1f} to {100 * of.high:+.1f}, 95%) over {of.problems} problems, {of.discordant} of them "
         f"discordant; {seen}."
+    )
+
+
+def agreement_sentence(names: tuple[str, str], of: Agreement) -> str:
+    """How two runs agree, in words."""
+    run, base = names
+    cost = [
+        f"{ratio:.3g} " + ("" if math.isnan(low) else f"({low:.3g} to {high:.3g}) ") + f"times the {unit}"
+        for unit, (ratio, low, high) in of.cost.items()
+    ]
+    sure = [
+        f"{confidence:.2f} {where}"
+        for confidence, where in ((of.confidence_same, "where both agree"), (of.confidence_other, "where they differ"))
+        if not math.isnan(confidence)
+    ]
+    return (
+        f"{run} beside {base}: the same answer on {_share(of.share)} ({_share(of.low)} to {_share(of.high)}, 95%) of "
+        f"{of.problems} problems, different ones on {of.other}, none from one or both on {of.none}; "
+        + "".join(f"{part}, " for part in cost)
+        + f"{_number(of.seconds[0])} seconds on average against {_number(of.seconds[1])}"
+        + (f"; confidence of {base} {', '.join(sure)}" if sure else "")
+        + "."
     )
 
 
@@ -374,5 +518,14 @@ def _share(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f}%"
 
 
+def plain(value: Any) -> Any:
+    """Data for JSON, which has no NaN: None in its place."""
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def _number(amount: float | None) -> str:
-    return "-" if amount is None else f"{amount:,.4g}" if amount < 1000 else f"{amount:,.0f}"
+    return "-" if amount is None or math.isnan(amount) else f"{amount:,.4g}" if amount < 1000 else f"{amount:,.0f}"

@@ -1,8 +1,11 @@
-"""The directory of one benchmark run, from which it goes on after a kill at any moment.
+"""The directory of one run, from which it goes on after a kill at any moment.
 
 - run.json: what was asked; a run goes on only with the same settings.
 - results.jsonl: one line per finished problem, on the disk before the problem counts as finished.
 - journal.jsonl: every settled call, so that what an interrupted problem had cost is not forgotten.
+
+A run of a benchmark has a list of problems. A run without an end, such as the recorded traffic of a server, has none:
+its problems come as they come, each once, and nothing of it is begun anew.
 """
 
 from __future__ import annotations
@@ -62,25 +65,28 @@ class Store:
 
     Args:
         folder: made where it does not exist.
-        settings: what was asked, as JSON data with "problems" (ids in order) and whatever else must not change.
+        settings: what was asked, as JSON data with "problems" (ids in order; None for a run without an end) and
+            whatever else must not change.
+        private: what is made is for its owner alone: the folder (mode 700) and the files (mode 600).
 
     Raises UsageError where another process writes there, where the run was started with other settings, and where a
     file is damaged; OutthinkError where nothing can be written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, private: bool = False) -> None:
         self._folder = folder
+        self._mode = 0o600 if private else 0o666
         self._failure: OutthinkError | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
         except OSError as cause:
             raise UsageError(f"Cannot make the folder {folder}: {cause.strerror}.") from cause
-        self._results = jsonl.Appender(folder / RESULTS)
+        self._results = jsonl.Appender(folder / RESULTS, mode=self._mode)
         try:
-            self._journal = jsonl.Appender(folder / JOURNAL)
+            self._journal = jsonl.Appender(folder / JOURNAL, mode=self._mode)
             self._check(settings)
-            self.before = read_before(folder)
-            """What earlier attempts have left."""
+            self.before = Before() if settings["problems"] is None else read_before(folder)
+            """What earlier attempts have left; nothing where a run has no end, since nothing of it is begun anew."""
         except BaseException:
             self.close()
             raise
@@ -91,14 +97,18 @@ class Store:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def record(self, result: Result) -> None:
-        """Keep a finished problem for good.
+    def record(self, result: Result, *, sync: bool = True) -> None:
+        """Keep a finished problem for good; without `sync` a power failure can take it away until `sync` is called.
 
         Raises OutthinkError where this, or an earlier line of the journal, could not be written.
         """
-        self._results.append(_adapter().dump_json(result).decode())
+        self._results.append(_adapter().dump_json(result).decode(), sync=sync)
         if self._failure is not None:
             raise self._failure
+
+    def sync(self) -> None:
+        """Let all results so far outlive a power failure; raises OutthinkError where that fails."""
+        self._results.sync()
 
     def journal(self, problem: str, call: Call) -> None:
         """Note a settled call of a problem; a failure is kept for `record`, since the meter must not be disturbed."""
@@ -119,7 +129,8 @@ class Store:
     def _check(self, settings: Mapping[str, Any]) -> None:
         asked = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=repr))
         if not any((self._folder / name).stat().st_size for name in (RESULTS, JOURNAL)):
-            jsonl.write_whole(self._folder / RUN, json.dumps(asked, indent=1) + "\n")  # nothing was paid for: ask anew
+            # nothing was paid for: ask anew
+            jsonl.write_whole(self._folder / RUN, json.dumps(asked, indent=1) + "\n", mode=self._mode)
             return
         different = differences(read_settings(self._folder), asked)
         if different:

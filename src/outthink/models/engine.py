@@ -7,9 +7,9 @@ still accounted for. It never retries, prices or limits: the meter does.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from outthink.errors import EngineError
 from outthink.types import Address, Message, Usage
@@ -72,6 +72,7 @@ class EngineSpec:
         powers: optional abilities it really has.
         shape: None where unknown; then FLOPs are not known either.
         price: None where unknown.
+        fields: which `Request.fields` it honours; None: it gives all of them on.
     """
 
     name: str
@@ -79,6 +80,7 @@ class EngineSpec:
     powers: frozenset[Power] = frozenset()
     shape: Shape | None = None
     price: Price | None = None
+    fields: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +101,7 @@ class Request:
         address: (role, *lane, request); with the child index, the key of all randomness.
         problem: id of the problem it is for; with seed and address, the key of a recorded sample.
         seed: the run's seed.
+        fields: further fields of OpenAI's chat API, as `Problem.fields`.
     """
 
     messages: tuple[Message, ...]
@@ -116,6 +119,7 @@ class Request:
     address: Address = ()
     problem: str = ""
     seed: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +133,7 @@ class Completion:
             the ids can be continued.
         finish: "eos", "stop" (a stop string) or "length".
         labels: logprob of each requested label, same order.
+        sent: as `Candidate.sent`.
     """
 
     text: str
@@ -137,6 +142,7 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
     finish: Literal["eos", "stop", "length"] = "eos"
     labels: tuple[float, ...] | None = None
+    sent: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -152,6 +158,8 @@ class Progress:
         attempts: how often the group was begun, refused attempts included.
         most: by child, what it is charged where the engine was not told what it has used.
         reads: how often the prompt is counted in `prompt`; a server that answers n children at once reads it once.
+        listen: told of each piece of an answer as it is written: the child, and the piece as a choice of a chunk of
+            OpenAI's chat API, such as {"delta": {"content": "so far"}}.
     """
 
     n: int
@@ -163,6 +171,7 @@ class Progress:
     attempts: int = 1
     most: dict[int, Usage] = field(default_factory=dict)
     reads: int = 0
+    listen: Callable[[int, Mapping[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
         self.tokens = [0] * self.n

@@ -20,7 +20,7 @@ from operator import index
 from typing import Any, Literal
 
 from outthink.endpoint import Endpoint, Patience, Sending
-from outthink.errors import EngineError, PromptTooLong, Refused, UsageError
+from outthink.errors import EngineError, PromptTooLong, Refused, UsageError, Withheld
 from outthink.models.engine import Completion, EngineSpec, Power, Price, Progress, Request
 from outthink.together import together
 from outthink.types import Message, Usage, writable
@@ -29,6 +29,7 @@ _MOST_CHILDREN = 128  # of one request; more are asked for in several
 _SHORT = 16  # completion tokens up to which an answer is not worth streaming
 _PROMPTS = 4096  # prompts whose tokens are remembered
 _MOST_TOKENS = 1 << 40  # more than this in one answer is not believed
+_MEDIA = 2048  # tokens of an image or a sound, beyond the bytes that describe it; what a model makes of it is not told
 # how an answer ended, in the words of different servers
 _ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call"})
 _CUT = frozenset({"length", "max_tokens"})
@@ -54,6 +55,8 @@ class Facts:
         tokenize: prompts are counted on request.
         tokens: a text is turned into tokens, and tokens into their text, on request.
         cached: prompt tokens from the prefix cache are reported.
+        salt: prompts with another `cache_salt` have a prefix cache of their own; known only where `cached` is.
+        priority: a number is taken as `priority`, and lower ones are served earlier, if the server has been told to.
         overhead: most tokens of a prompt beyond the bytes of its messages.
         abort: seconds until closing a connection had ended the work; None where that cannot be seen.
     """
@@ -74,6 +77,8 @@ class Facts:
     tokenize: bool = False
     tokens: bool = False
     cached: bool = False
+    salt: bool = False
+    priority: bool = False
     overhead: int = 64
     abort: float | None = None
 
@@ -109,7 +114,7 @@ class OpenAIEngine:
         self._facts = facts
         self._overhead = facts.overhead
         self._prompts: OrderedDict[bytes, tuple[int, ...] | int] = OrderedDict()
-        self._spec = EngineSpec(name=facts.model, context=facts.context, powers=facts.powers, price=price)
+        self._spec = EngineSpec(name=facts.model, context=facts.context, powers=facts.powers, price=price, fields=None)
 
     @classmethod
     def open(
@@ -140,12 +145,14 @@ class OpenAIEngine:
         Raises PromptTooLong where the server's own count shows that it cannot fit.
         """
         by_ids = self._by_ids(request)
-        messages = _messages(request.messages)
+        messages, described = _messages(request.messages), _described(request.fields)
         prefix = len(request.prefix_ids) if by_ids else len(request.prefix_text.encode())
+        media = _MEDIA * sum(_media(message) for message in messages)
         if not self._facts.tokenize:
-            return Usage(prompt=self._overhead + _size(messages) + prefix, completion=request.max_tokens)
-        known = await self._prompt(messages)
-        prompt, context = known if isinstance(known, int) else len(known), self._facts.context
+            prompt = self._overhead + _size(messages, described) + media + prefix
+            return Usage(prompt=prompt, completion=request.max_tokens)
+        known = await self._prompt(messages, described)
+        prompt, context = (known if isinstance(known, int) else len(known)) + media, self._facts.context
         if context is not None and prompt + (prefix if by_ids else 0) + request.max_tokens > context:
             raise PromptTooLong(
                 f"The prompt of {prompt + prefix:,} tokens and up to {request.max_tokens:,} new ones exceed the "
@@ -166,7 +173,7 @@ class OpenAIEngine:
     def learn(self, request: Request, progress: Progress) -> None:
         """Raise the overhead of prompts where one was longer than promised."""
         each = -(-progress.prompt // len(self._groups(request)))
-        size = _size(_messages(request.messages)) + len(request.prefix_text.encode())
+        size = _size(_messages(request.messages), _described(request.fields)) + len(request.prefix_text.encode())
         self._overhead = max(self._overhead, each - size)
 
     async def encode(self, text: str) -> tuple[int, ...]:
@@ -250,7 +257,7 @@ class OpenAIEngine:
             body["return_token_ids"] = True
         messages = _messages(request.messages)
         if by_ids:
-            prompt = await self._prompt(messages)
+            prompt = await self._prompt(messages, {})
             if not isinstance(prompt, tuple):
                 raise self._forgotten("tokenize")
             body |= {"prompt": [*prompt, *request.prefix_ids], "add_special_tokens": False}
@@ -264,7 +271,25 @@ class OpenAIEngine:
             body |= {cap: 1, "logprobs": True, "top_logprobs": facts.labels}
         elif request.logprobs:
             body["logprobs"] = True
+        if request.fields:
+            body |= self._given(request, group)
+            for name in [name for name, value in request.fields.items() if value is None]:
+                body.pop(name, None)
         return "chat/completions", body | {"messages": messages}
+
+    def _given(self, request: Request, group: Sequence[int]) -> dict[str, Any]:
+        """The further fields of the request, as they are.
+
+        A seed is that of the first child, and child k has the one k above it, as vLLM has it within a request. Later
+        requests of a run need seeds of their own, or what is drawn anew would be drawn again.
+        """
+        given = {name: value for name, value in request.fields.items() if value is not None}
+        if type(seed := given.get("seed")) is int:
+            first = request.address[1:] in ((), (0,))
+            given["seed"] = seed + request.child + group[0] if first else request.seeds[group[0]]
+        if request.stop:
+            given.pop("stop", None)  # steps end otherwise; whoever asks for both is refused before
+        return given
 
     def _by_ids(self, request: Request) -> bool:
         return bool(request.prefix_ids) and self._facts.prefix == "ids"
@@ -311,7 +336,7 @@ class OpenAIEngine:
 
     def _completion(self, request: Request, written: _Writing, tokens: int) -> Completion:
         if written.finish not in _ENDED | _CUT:  # such as content_filter and abort
-            raise EngineError(
+            raise (Withheld if written.finish == "content_filter" else EngineError)(
                 f"{self._endpoint.url} did not finish an answer ({self._endpoint.clean(written.finish)})."
             )
         if request.labels:
@@ -332,17 +357,25 @@ class OpenAIEngine:
         cut = _cut(text, request.stop) if self._facts.stop is None else None
         if cut is not None:  # the server went on after the stop string: the ids of the rest are not wanted
             text, finish, ids, logprobs = text[:cut], "stop", None, None
-        return Completion(text=writable(text), tokens=tokens, token_ids=ids, logprobs=logprobs, finish=finish)
+        sent = written.sent(tokens, "logprobs" in request.fields)
+        return Completion(
+            text=writable(text), tokens=tokens, token_ids=ids, logprobs=logprobs, finish=finish, sent=sent
+        )
 
     # ------------------------------------------------------------------------------------------------ prompts
 
-    async def _prompt(self, messages: list[dict[str, str]]) -> tuple[int, ...] | int:
-        """Token ids of the prompt, or how many they are where the server does not say more."""
-        key = hashlib.blake2b(json.dumps(messages).encode(), digest_size=16).digest()
+    async def _prompt(self, messages: list[dict[str, Any]], described: Mapping[str, Any]) -> tuple[int, ...] | int:
+        """Token ids of the prompt, or how many they are where the server does not say more.
+
+        Args:
+            described: fields that the chat template writes into the prompt.
+        """
+        asked = {"model": self._facts.model, "messages": messages, **described}
+        key = hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).digest()
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
-        found = await self._endpoint.post("../tokenize", {"model": self._facts.model, "messages": messages})
+        found = await self._endpoint.post("../tokenize", asked)
         try:
             ids = tuple(map(index, found.get("tokens") or ()))
             known: tuple[int, ...] | int = ids or index(found["count"])
@@ -365,6 +398,11 @@ class _Writing:
     child: int
     pieces: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Calls of tools by their place, as far as they are written."""
+    refusal: list[str] = field(default_factory=list)
+    told: list[Any] = field(default_factory=list)
+    """Logprobs as the server tells them."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     last: str = ""
@@ -372,6 +410,8 @@ class _Writing:
     top: list[tuple[str, float]] = field(default_factory=list)
     """The likeliest first tokens."""
     events: int = 0
+    thinking: int = 0
+    """Those of `events` that are thoughts."""
     finish: str | None = None
     stopped: str | None = None
 
@@ -386,9 +426,33 @@ class _Writing:
         return bool(self.ids or self.logprobs)
 
     def text(self) -> str:
-        """What was written; thoughts come first, in <think> marks."""
-        said = "".join(self.pieces)
+        """What was written, thoughts first, in <think> marks; of calls of tools only the calls, as a list in JSON."""
+        said = "".join(self.pieces) or "".join(self.refusal)
+        if self.calls:
+            functions = [_function(call["function"]) for _, call in sorted(self.calls.items())]
+            said = json.dumps(functions, ensure_ascii=False)
         return f"<think>{''.join(self.thoughts)}</think>\n{said}" if self.thoughts else said
+
+    def sent(self, tokens: int, logprobs: bool) -> dict[str, Any] | None:
+        """The answer as the API has it, where that is more than text; None where it is not.
+
+        `visible` is how many of its tokens are no thoughts, by the pieces of each.
+        """
+        if not (self.thoughts or self.calls or self.refusal or (logprobs and self.told)):
+            return None
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.pieces) or None}
+        if self.thoughts:
+            message["reasoning_content"] = "".join(self.thoughts)
+        if self.refusal:
+            message["refusal"] = "".join(self.refusal)
+        if self.calls:
+            message["tool_calls"] = [call for _, call in sorted(self.calls.items())]
+        found: dict[str, Any] = {"message": message, "finish_reason": self.finish}
+        if self.thoughts:
+            found["visible"] = tokens - tokens * self.thinking // max(self.events, 1)
+        if logprobs and self.told:
+            found["logprobs"] = {"content": self.told}
+        return found
 
     def add(self, choice: Mapping[str, Any]) -> None:
         """One choice of an answer, or of an event of it; of the chat form or of the plain one."""
@@ -401,9 +465,15 @@ class _Writing:
             self.pieces.append(said)
         if thought:
             self.thoughts.append(thought)
-        self.events += bool(said or thought)
+        for place, call in enumerate(part.get("tool_calls") or ()):
+            self._call(place, call)
+        if part.get("refusal"):
+            self.refusal.append(str(part["refusal"]))
+        self.events += bool(said or thought or part.get("tool_calls") or part.get("refusal"))
+        self.thinking += bool(thought and not said)
         self.ids += map(index, choice.get("token_ids") or ())
         told = choice.get("logprobs") or {}
+        self.told += told.get("content") or ()
         for token in told.get("content") or ():
             self.logprobs.append(_number(token["logprob"]))
             self.last = str(token["token"])
@@ -417,19 +487,62 @@ class _Writing:
         if isinstance(reason, str):
             self.stopped = reason
         self.progress.tokens[self.child] = self.tokens
+        if self.progress.listen is not None:
+            self.progress.listen(self.child, choice)
+
+    def _call(self, place: int, piece: Mapping[str, Any]) -> None:
+        """A piece of a call of a tool: the first one names it, and arguments are joined."""
+        function = piece.get("function") or {}
+        name, arguments = function.get("name") or "", function.get("arguments") or ""
+        if not isinstance(name, str) or not isinstance(arguments, str):
+            raise TypeError("a call that is none")
+        empty: dict[str, Any] = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        call = self.calls.setdefault(index(piece.get("index", place)), empty)
+        call["id"] = call["id"] or str(piece.get("id") or "")
+        call["function"]["name"] += name
+        call["function"]["arguments"] += arguments
 
 
-def _messages(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """As the API wants them; raises UsageError where one is more than text."""
-    for message in messages:
-        if not isinstance(message.content, str) and any(part.kind != "text" for part in message.content):
+def _function(call: Mapping[str, str]) -> dict[str, Any]:
+    """A call with its arguments as data, where they are JSON, so that equal ones can be told."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return {"name": call["name"], "arguments": json.loads(call["arguments"] or "{}")}
+    return dict(call)
+
+
+def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """As the API wants them; raises UsageError where one is more than text and was not written for this API."""
+    for parts in (message.content for message in messages if message.sent is None):
+        if not isinstance(parts, str) and any(part.kind != "text" for part in parts):
             raise UsageError("This model reads text only; leave images, audio and files out of the messages.")
-    return [{"role": message.role, "content": writable(message.text)} for message in messages]
+    return [
+        {"role": message.role, "content": writable(message.text)} if message.sent is None else dict(message.sent)
+        for message in messages
+    ]
 
 
-def _size(messages: Sequence[dict[str, str]]) -> int:
-    """Most tokens of the messages, without what their chat template adds around them all."""
-    return sum(8 + len(message["content"].encode()) for message in messages)
+def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the fields that chat templates write into the prompt."""
+    return {name: fields[name] for name in ("tools", "functions", "response_format", "documents") if fields.get(name)}
+
+
+def _size(messages: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> int:
+    """Most tokens of what is written into the prompt, without what the chat template adds around it all."""
+    fields = len(json.dumps(described, ensure_ascii=False).encode("utf-8", "replace")) if described else 0
+    return fields + sum(8 + _bytes(message) for message in messages)
+
+
+def _bytes(message: Mapping[str, Any]) -> int:
+    content = message.get("content")
+    if isinstance(content, str) and len(message) == 2:
+        return len(content.encode())
+    return len(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _media(message: Mapping[str, Any]) -> int:
+    """How many images, sounds and files a message has."""
+    parts = message.get("content")
+    return 0 if not isinstance(parts, list) else sum(part.get("type") != "text" for part in parts)
 
 
 def _number(value: Any) -> float:

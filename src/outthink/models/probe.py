@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from outthink.models.openai import Facts, usage_told
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds
-_SCHEMA = 2
+_SCHEMA = 3
 _FEW = 12  # tokens of an answer
 _MORE = 1024  # the same, for models that refuse to answer in so few
 _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
@@ -129,6 +130,8 @@ async def probe(endpoint: Endpoint, model: str = "") -> Probe:
         asking.prefix,
         asking.stream,
         asking.cache,
+        asking.salt,
+        asking.priority,
         asking.abort,
     ):
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # an answer of another shape
@@ -365,6 +368,27 @@ class _Asking:
             usage = _usage(await self._ask(self._body(self._one, messages=_LONG))) or Usage()
             self._long = usage.prompt
             self._learn(cached=usage.cached > 0)
+
+    async def salt(self) -> None:
+        """A prompt that was read before is cached for those with the same salt, and for nobody else."""
+        if not self.found.facts.cached:
+            return
+        mine, other = secrets.token_urlsafe(), secrets.token_urlsafe()  # an earlier probe may have left its own there
+        cached = []
+        for salt in (mine, mine, other):
+            usage = _usage(await self._ask(self._body(self._one, messages=_LONG, cache_salt=salt)))
+            cached.append(usage and usage.cached > 0)
+        self._learn(salt=cached == [False, True, False])
+
+    async def priority(self) -> None:
+        """A number is taken as a priority and a word is refused; a server that ignores the field takes both."""
+        choices = _choices(await self._ask(self._body(self._one, priority=1)))
+        # SGLang, whose answers have this field, serves the highest number first unless it is told otherwise
+        if not choices or "matched_stop" in choices[0]:
+            return
+        self._refusal = None
+        await self._ask(self._body(self._one, priority="high"))
+        self._learn(priority=self._refusal is not None and self._refusal.status < 500)
 
     async def abort(self) -> None:
         """Seconds until a closed connection has ended its work, where the server's metrics show it."""

@@ -70,6 +70,8 @@ def describe(given: Any) -> str | None:
     """A name of a scorer or embedder that is the same in the next process; None of None."""
     if given is None:
         return None
+    if isinstance(given, Opened):
+        return given.name
     if isinstance(given, str):  # a probe that was trained again is another one, also inside another scorer
         probes = [_contents(file) for file in _FILES.findall(unquote(given))]
         return given if not probes else f"{given} {hashlib.blake2b(b''.join(probes), digest_size=4).hexdigest()}"
@@ -269,6 +271,27 @@ def _named(name: str, options: dict[str, str], process: bool) -> Scorer:
         raise UsageError(f"{name} scores whole answers and not steps: use it as the verifier, and another PRM.")
     scorer: Scorer = make(made, options, name=name, what="option", fixed={"process": process} if steps else None)
     return scorer
+
+
+class Opened:
+    """A scorer that serves many problems until it is closed.
+
+    Where a plan or a trace wants to know what it is, it is what it was opened by.
+
+    Args:
+        given, process: as `make_scorer` takes them.
+    """
+
+    def __init__(self, given: Any, *, process: bool = False) -> None:
+        self.name = describe(given)
+        self._scorer = make_scorer(given, process=process)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scorer, name)
+
+    async def close(self) -> None:
+        """Free what it holds."""
+        await close_scorer(self._scorer)
 
 
 async def close_scorer(scorer: Scorer) -> None:

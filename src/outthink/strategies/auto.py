@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class Auto:
         n: without a plan, most samples; at least 1.
     """
 
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
+
     plan: str = ""
     value_of_correct: str = ""
     mean_cost: float = 0.0
@@ -78,6 +80,11 @@ class Auto:
             self._opened()
         if self.calibration:
             Calibration.open(self.calibration)
+
+    @property
+    def as_asked(self) -> bool:
+        """Whether every answer is a sample of the problem's own messages."""
+        return not self.parts
 
     @property
     def powers(self) -> frozenset[str]:

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from outthink import problems
 from outthink.errors import UsageError
 from outthink.tasks import Example
 from outthink.types import AnswerKind, Code, Message, Problem
 
-TEMPLATES: dict[AnswerKind, str] = {
+TEMPLATES: dict[AnswerKind, str] = problems.TEMPLATES | {
     "math": "{question}\nThink step by step briefly. End with a line: #### <answer>",
     "choice": "{question}\nThink step by step briefly. End with a line: Answer: <letter>",
     "text": "{question}\nEnd with a line: #### <answer>",

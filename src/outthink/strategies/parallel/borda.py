@@ -57,6 +57,8 @@ class Borda:
         p: power of a rank; 0 is the majority, a large one the most confident sample. More samples want a larger one.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys"})
 
     n: int = 16

@@ -70,6 +70,9 @@ class EarlyStopping:
         w: samples of a window, drawn at once; 1 is the first readable sample, more than n is self-consistency.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys"})
 
     n: int = 40

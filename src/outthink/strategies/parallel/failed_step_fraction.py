@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from outthink.model import Model, Models
 from outthink.rewards.judge import written
@@ -78,6 +79,8 @@ class FailedStepFraction:
         n: samples drawn; at least 1. The paper uses 64.
         retries: how often a graph that cannot be read is asked for again.
     """
+
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
     n: int = 8
     retries: int = 2

@@ -80,6 +80,9 @@ class FeatureVote:
         discourse: how much a text with more discourse markers gains.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "texts", "tokens"})
 
     n: int = 16

@@ -108,6 +108,8 @@ class FirstFinish:
         k: ends that are waited for (FFS-k@n), from 1 to n; n is self-consistency.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens"})
 
     n: int = 4

@@ -6,6 +6,7 @@ Source: common practice.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from outthink.model import Model
 from outthink.strategies import Report
@@ -15,6 +16,8 @@ from outthink.types import Problem
 @dataclass(frozen=True, kw_only=True)
 class Greedy:
     """The likeliest next token at every position."""
+
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One sample."""

@@ -86,6 +86,8 @@ class Heimdall:
         alpha: weight of the penalty; at least 0. Tune it on other questions.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "scores"})
 
     n: int = 8

@@ -34,6 +34,8 @@ class Likelihood:
         n: samples drawn; at least 1.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "logprobs"})
 
     n: int = 16

@@ -98,6 +98,8 @@ class MBR:
             the majority.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "texts"})
 
     n: int = 16

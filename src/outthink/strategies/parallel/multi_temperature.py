@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,6 +121,8 @@ class MultiTemperature:
         ahead: samples in flight at each temperature; the decision does not depend on it. What is in flight at the
             stop is cancelled and charged.
     """
+
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
 
     temperatures: tuple[float, ...] = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
     n: int = 8

@@ -190,6 +190,8 @@ class OptScale:
             scored in the order of their addresses. What is in flight at the stop is cancelled and charged.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"scores"})
 
     n: int = 16

@@ -61,6 +61,9 @@ class PerplexityConsistency:
         n: samples drawn; at least 1.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "logprobs"})
 
     n: int = 16

@@ -46,6 +46,8 @@ class Resample:
         ahead: samples in flight; more than 1 is faster, and what is in flight at the end is cancelled and charged.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     abstains: ClassVar[bool] = True  # no answer is an answer: nothing stands in for it
 
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"scores"})

@@ -114,6 +114,9 @@ class RPC:
         n: samples drawn; at least 1. The paper uses 64 and 128.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "logprobs"})
 
     n: int = 16

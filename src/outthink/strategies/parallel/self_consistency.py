@@ -7,6 +7,7 @@ in the code of search-and-learn and compute-optimal-tts. Differs: unfinished and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from outthink.model import Model
 from outthink.selection import Drawn, Replayed, majority
@@ -22,6 +23,9 @@ class SelfConsistency:
     Args:
         n: samples drawn; at least 1.
     """
+
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
 
     n: int = 16
 

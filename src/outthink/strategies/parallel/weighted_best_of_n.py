@@ -27,6 +27,8 @@ class WeightedBestOfN:
         delimiter: where steps end, for a PRM.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"scores"})
 
     n: int = 16

@@ -1,0 +1,95 @@
+"""Grades a recorded run afterwards, from right answers that people wrote down, into a new run directory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from outthink import jsonl
+from outthink.answers import Reader
+from outthink.bench.store import RESULTS, RUN, read_results, read_settings
+from outthink.errors import OutthinkError, UsageError
+from outthink.tasks import Example, grade
+from outthink.tasks.own import accepted, rows, text_of
+from outthink.types import AnswerKind, Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graded:
+    """What came of it.
+
+    Args:
+        problems: of the run that were graded now.
+        right: sum of their credits.
+        unknown: right answers whose problem the run does not have.
+    """
+
+    problems: int
+    right: float
+    unknown: int
+
+
+def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "math") -> Graded:
+    """Write the run in `folder` to `out`, with the credit of every problem in `gold`; all others keep what they have.
+
+    Args:
+        folder: a run directory, which is only read; a server may be writing it.
+        gold: lines {"problem": id, "answer": what is right, or a list of it}.
+        out: made for its owner alone (mode 700); it must not exist.
+        answer: how answers are compared.
+
+    Raises UsageError, and makes nothing, where `out` is there already, a line is wrong, or the run has none of the
+    problems; OutthinkError where nothing can be written.
+    """
+    if out.exists():
+        raise UsageError(f"{out} is there already: give a folder that does not exist.")
+    settings = read_settings(folder)
+    right = _read(gold)
+    credits = asyncio.run(_credits(folder, right, answer))
+    if not credits:
+        raise UsageError(f"The run in {folder} has none of the problems of {gold}.")
+
+    def lines() -> Iterator[str]:
+        for _, line in jsonl.read(folder / RESULTS):
+            credit = credits.get(line["problem"], line["credit"])
+            yield json.dumps({**line, "credit": credit}, separators=(",", ":")) + "\n"
+
+    settings["graded"] = [*settings.get("graded", []), {"gold": gold.name, "answer": answer}]
+    part = out.with_name(out.name + ".part")
+    try:
+        part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jsonl.write_whole(part / RESULTS, lines(), mode=0o600)
+        jsonl.write_whole(part / RUN, json.dumps(settings, indent=1) + "\n", mode=0o600)
+        part.rename(out)
+        jsonl.sync_folder(out.parent)
+    except OSError as cause:
+        raise OutthinkError(f"Cannot write {out}: {cause.strerror}.") from cause
+    return Graded(problems=len(credits), right=sum(credits.values()), unknown=len(right.keys() - credits.keys()))
+
+
+def _read(gold: Path) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for number, row in rows(gold):
+        where = f"{gold.name}, line {number}"
+        problem = text_of(row, "problem", where)
+        if problem in found:
+            raise UsageError(f"{where}: the problem {problem!r} has an answer already; list all right ones in one line")
+        found[problem] = accepted(row, where)
+    return found
+
+
+async def _credits(folder: Path, right: Mapping[str, tuple[str, ...]], answer: AnswerKind) -> dict[str, float]:
+    reader = Reader()
+    found = {}
+    try:
+        for result in read_results(folder):
+            if result.problem in right:
+                example = Example(Problem(id=result.problem, messages=(), answer=answer), right[result.problem])
+                given = None if result.trace is None else result.trace.answer
+                found[result.problem] = await grade(example, given, reader)
+    finally:
+        await reader.close()
+    return found

@@ -1,0 +1,1 @@
+"""Test-time compute behind an OpenAI-compatible API."""

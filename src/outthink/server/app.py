@@ -1,0 +1,781 @@
+"""An OpenAI-compatible server that spends test-time compute behind the API.
+
+A request is read, given a strategy and a budget, waits for a place, and is solved like any other problem; its trace
+becomes the reply. The work belongs to the request: when the caller leaves, it is stopped, charged and recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import math
+import secrets
+import signal
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+from aiohttp import web
+
+from outthink.answers import Reader
+from outthink.cost import charge
+from outthink.driver import RESOURCES, solve_async, strategy_name
+from outthink.embedding import TextEmbedder
+from outthink.errors import OutthinkError, UsageError
+from outthink.models.engine import Engine, Request
+from outthink.models.openai import Facts
+from outthink.planner.plan import Plan
+from outthink.planner.quote import price_at, quote
+from outthink.rewards import Scorer, close_scorer
+from outthink.sandbox import Sandbox
+from outthink.server import reply
+from outthink.server.asked import Asked, BadRequest, Wish, read
+from outthink.server.choosing import HARMLESS, ONE, Choice, Policy, choose, servable, split, telling
+from outthink.server.gate import Busy, Gate
+from outthink.server.keys import Keys
+from outthink.server.metrics import CONTENT_TYPE, Metrics
+from outthink.server.models import Served
+from outthink.server.openapi import document
+from outthink.server.record import Recorder
+from outthink.strategies.auto import Auto
+from outthink.types import Address, Budget, Call, Problem, Sampling, Trace
+
+logger = logging.getLogger("outthink.server")
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_STALLED = 60.0  # seconds after which a caller who does not read has left
+_SHADOW_PRIORITY = 100  # nobody waits for these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the server runs.
+
+    Args:
+        max_tokens: of a sample where the request does not say, as far as the model's context allows.
+        timeout: seconds for a request that asks for no other deadline.
+        concurrency, queue: requests at once, and requests that wait.
+        sheds: requests spend less while most places are taken.
+        max_bytes: of a request's body.
+        keep_alive: seconds between comments on a stream that has nothing to say.
+        grace: seconds that requests get to end when the server is stopped.
+        shadow: share of requests that are also answered by `alternative`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_tokens: int = 4096
+    timeout: float = 300.0
+    concurrency: int = 256
+    queue: int = 1024
+    sheds: bool = False
+    max_bytes: int = 32 << 20
+    keep_alive: float = 5.0
+    grace: float = 30.0
+    shadow: float = 0.0
+    alternative: str = ONE
+
+
+@dataclass(eq=False, kw_only=True)
+class _Job:
+    """A request that is worked on."""
+
+    ident: str
+    created: int
+    asked: Asked
+    name: str
+    engine: Engine
+    choice: Choice
+    load: float
+    problem: Problem
+    sampling: Sampling
+    budget: Budget
+    seconds: float
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: bool = False
+    heard: dict[Address, list[str]] = field(default_factory=dict)
+    """What was written of each sample so far."""
+
+    def partial(self) -> str:
+        """The longest text so far."""
+        return max(("".join(texts) for texts in self.heard.values()), key=len, default="")
+
+
+class Service:
+    """The server's parts, and what it does with each request.
+
+    Args:
+        served: the models; `roles` are engines of further roles, such as "judge".
+        scorers: opened, by "verifier" and "prm".
+        keys: who may ask; None: everybody who reaches the server.
+        recorder: keeps traces; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        served: Served,
+        *,
+        roles: Mapping[str, Engine] | None = None,
+        scorers: Mapping[str, Scorer] | None = None,
+        embedder: TextEmbedder | None = None,
+        sandbox: Sandbox | None = None,
+        keys: Keys | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.settings = settings
+        self._policy = policy
+        self._served = served
+        self._roles = dict(roles or {})
+        self._scorers = dict(scorers or {})
+        self._embedder = embedder
+        self._sandbox = sandbox
+        self._keys = keys
+        self._recorder = recorder
+        self._reader = Reader()
+        self._salt = secrets.token_bytes(32)
+        self._gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds)
+        self.metrics = Metrics(
+            lambda: self._gate.waiting, lambda: self._gate.running, lambda: recorder.lost if recorder else 0
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._jobs: set[_Job] = set()
+        self.draining = False
+
+    def app(self) -> web.Application:
+        """The routes."""
+        app = web.Application(client_max_size=self.settings.max_bytes, middlewares=[self._guarded])
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{name:.+}", self._model)
+        app.router.add_post("/v1/quote", self._quote)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/openapi.json", self._openapi)
+        app.on_response_prepare.append(_unsigned)
+        return app
+
+    async def close(self) -> None:
+        """End what still runs, keeping what it was charged, and free everything."""
+        for job in list(self._jobs):
+            job.stop.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reader.close()
+        for scorer in self._scorers.values():
+            await close_scorer(scorer)
+        if self._sandbox is not None:
+            await self._sandbox.close()
+        await self._served.close()
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
+
+    # ------------------------------------------------------------------------------------------------ every request
+
+    @web.middleware
+    async def _guarded(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Who may ask, and every failure as an error of OpenAI's API."""
+        try:
+            self._admit(request)
+            return await handler(request)
+        except web.HTTPException as failure:
+            if failure.status < 400:
+                raise
+            return _failed(_http_problem(failure, request, self.settings.max_bytes))
+        except reply.Failed as failure:
+            return _failed(failure.problem)
+        except Exception as failure:
+            return _failed(self._problem(failure))
+
+    def _admit(self, request: web.Request) -> None:
+        """Raise where this caller may not ask this."""
+        if self._keys is None:
+            # a page in a browser may send requests to this machine under a name of its own
+            name = request.url.host or ""
+            if name.lower() not in _LOCAL and not _is_address(name) and name != self.settings.host:
+                raise BadRequest("The Host of the request is not this server's.", status=421, code="wrong_host")
+        elif request.path.startswith("/v1/"):
+            scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+            owner = self._keys.owner(presented.strip()) if scheme.lower() == "bearer" else None
+            if owner is None:
+                raise reply.Failed(
+                    reply.Problem(
+                        status=401,
+                        sentence="The key is missing or wrong: send Authorization: Bearer KEY.",
+                        kind="authentication_error",
+                        code="invalid_api_key",
+                    )
+                )
+            request["owner"] = owner
+        if request.method == "POST":
+            if self.draining:
+                raise reply.Failed(_busy("The server is being stopped; ask another one.", 1.0, status=503))
+            if request.content_type != "application/json":  # what browsers send unasked is refused
+                raise BadRequest(
+                    "Send the body with Content-Type: application/json.", status=415, code="unsupported_media_type"
+                )
+
+    def _problem(self, failure: BaseException) -> reply.Problem:
+        """What a failure is to the caller; one of ours is logged, without what anybody has written."""
+        if isinstance(failure, Busy):
+            return _busy(str(failure), failure.retry)
+        found = reply.problem(failure)
+        if found.code == "internal":
+            frames = traceback.extract_tb(failure.__traceback__)
+            where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames[-6:]))
+            logger.error("%s at %s", type(failure).__name__, where)
+        return found
+
+    # ------------------------------------------------------------------------------------------------------ the rest
+
+    async def _health(self, request: web.Request) -> web.Response:
+        if self.draining:
+            return web.json_response({"status": "stopping"}, status=503)
+        return web.json_response({"status": "ok"})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(document())
+
+    async def _listed(self) -> list[str]:
+        """Models, and after each those of its names with strategies that can be served."""
+        resources = {*RESOURCES} - {"verifier", "prm", "sandbox", "retriever", "memory", "environment"}
+        available = {*resources, *self._scorers, *(["sandbox"] if self._sandbox is not None else [])}
+        found = []
+        for name in await self._served.names():
+            engine = self._served.opened(name)
+            powers = frozenset() if engine is None else engine.spec.powers
+            strategies = [ONE, *servable(self._policy, available, powers)]
+            found += [name, *(f"{name}+{strategy}" for strategy in strategies)]
+        return found
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [_model(name) for name in await self._listed()]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in await self._listed():
+            raise BadRequest(
+                "There is no such model; GET /v1/models lists what there is.", status=404, code="model_not_found"
+            )
+        return web.json_response(_model(name))
+
+    async def _quote(self, request: web.Request) -> web.Response:
+        """What a request may cost, and with a plan what it is expected to cost and gain; nothing is spent."""
+        job = await self._job(read(await request.read(), request.headers), request.get("owner"))
+        worst = await self._worst(job.engine, job.problem, job.sampling)
+        strategy = job.choice.strategy
+        strategy = getattr(strategy, "strategy", strategy)
+        n = job.choice.named.get("n", 1 if job.choice.single else None)
+        limits = {unit: limit for unit, limit in job.budget.limits.items() if unit != "seconds"}
+        most = {unit: amount * n for unit, amount in worst.items()} if n else {}
+        notes = []
+        if not set(most) | set(limits):
+            notes.append(f"{job.choice.named['name']} has no number of samples; a budget would limit it")
+        if n and self._scorers:
+            notes.append("what verifiers use is limited by the budget only")
+        expected = None
+        if isinstance(strategy, Auto) and strategy.plan:
+            plan = Plan.open(strategy.plan)
+            price = price_at(plan, job.budget, strategy.value_of_correct)
+            expected = quote(plan, price, limit=job.budget.limits.get(plan.unit)).plain()
+        shown = {
+            "object": "outthink.quote",
+            "model": job.name,
+            "strategy": dict(job.choice.named),
+            "sample": worst,
+            "most": {unit: min(most.get(unit, math.inf), limits.get(unit, math.inf)) for unit in {**most, **limits}},
+            "expected": expected,
+            "notes": notes,
+        }
+        return web.json_response(shown)
+
+    # --------------------------------------------------------------------------------------------------------- chats
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        began = asyncio.get_running_loop().time()
+        job: _Job | None = None
+        status = 499
+        try:
+            job = await self._job(read(await request.read(), request.headers), request.get("owner"))
+            response = await (self._stream(request, job) if job.asked.stream else self._whole(job))
+            status = response.status
+            return response
+        except (asyncio.CancelledError, ConnectionError):
+            self.metrics.disconnects.inc()
+            raise
+        except reply.Failed as failure:
+            status = failure.problem.status
+            raise
+        except Exception as failure:
+            found = self._problem(failure)
+            status = found.status
+            raise reply.Failed(found) from None
+        finally:
+            strategy = "-" if job is None else str(job.choice.named["name"])
+            seconds = asyncio.get_running_loop().time() - began
+            self.metrics.requests.labels(strategy, str(status)).inc()
+            self.metrics.latency.labels(strategy).observe(seconds)
+            ident, model = ("-", "-") if job is None else (job.ident, job.name)
+            logger.info("%s %s %s %s %.3f s", ident, model, strategy, status, seconds)
+
+    async def _job(self, asked: Asked, owner: str | None) -> _Job:
+        """What is to be done; raises BadRequest or UsageError where it cannot be."""
+        name, named = split(asked.model, await self._served.names())
+        engine = await self._served.engine(name)
+        load = self._gate.load()
+        choice = choose(asked, named, self._policy, load)
+        return await self._prepared(asked, name, engine, choice, load, owner)
+
+    async def _prepared(
+        self, asked: Asked, name: str, engine: Engine, choice: Choice, load: float, owner: str | None
+    ) -> _Job:
+        ident = f"chatcmpl-{secrets.token_hex(12)}"
+        facts: Facts | None = getattr(engine, "facts", None)
+        fields = _fields(asked, engine)
+        if owner is not None and facts is not None and facts.salt and "cache_salt" not in fields:
+            # whose prompts are in the cache is nobody else's business
+            fields["cache_salt"] = blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest()
+        problem = Problem(
+            # with a seed the same request is the same problem, else every one is another
+            id=ident if asked.seed is None else f"seeded-{_digest(asked)}",
+            messages=asked.messages,
+            answer=choice.answer,
+            question=_question(asked),
+            fields=fields,
+        )
+        sampling = Sampling(
+            temperature=1.0 if asked.temperature is None else asked.temperature,
+            top_p=1.0 if asked.top_p is None else asked.top_p,
+            max_tokens=asked.max_tokens or self.settings.max_tokens,
+        )
+        if asked.max_tokens is None:
+            problem, sampling = await self._fitted(engine, facts, problem, sampling)
+        limits = dict(choice.budget.limits)
+        seconds = limits.pop("seconds", self.settings.timeout)
+        if choice.samples is not None or (load < 1 and limits):
+            worst = await self._worst(engine, problem, sampling)
+            if choice.samples is not None:
+                limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
+            # however crowded it is, one sample is
+            limits = {unit: max(limit * load, min(limit, worst.get(unit, 0.0))) for unit, limit in limits.items()}
+        return _Job(
+            ident=ident,
+            created=int(time.time()),
+            asked=asked,
+            name=name,
+            engine=engine,
+            choice=choice,
+            load=load,
+            problem=problem,
+            sampling=sampling,
+            budget=Budget(limits),
+            seconds=seconds,
+        )
+
+    async def _fitted(
+        self, engine: Engine, facts: Facts | None, problem: Problem, sampling: Sampling
+    ) -> tuple[Problem, Sampling]:
+        """With as many tokens for an answer as the server's default and the context allow."""
+        context = engine.spec.context
+        if context is None:
+            return problem, sampling
+        one = Request(messages=problem.messages, max_tokens=1, fields=problem.fields)
+        left = context - (await engine.bound(one)).prompt
+        if facts is None or facts.tokenize or left >= sampling.max_tokens:
+            return problem, replace(sampling, max_tokens=max(1, min(sampling.max_tokens, left)))
+        # the prompt is shorter than its bytes; how much is left for an answer, only the upstream knows
+        return (
+            replace(problem, fields={**problem.fields, facts.cap: None}),
+            replace(sampling, max_tokens=max(1, min(sampling.max_tokens, context))),
+        )
+
+    async def _worst(self, engine: Engine, problem: Problem, sampling: Sampling) -> dict[str, float]:
+        """The most that one sample can cost, by unit."""
+        one = Request(messages=problem.messages, max_tokens=sampling.max_tokens, fields=problem.fields)
+        return charge(engine.spec, [await engine.bound(one)])
+
+    def _start(self, job: _Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> asyncio.Task[Trace]:
+        """Begin the work of a request; it ends by itself, also when nobody waits for it any more."""
+        task = asyncio.create_task(self._work(job, on_event))
+        self._tasks.add(task)
+        self._jobs.add(job)
+
+        def done(ended: asyncio.Task[Trace]) -> None:
+            self._tasks.discard(ended)
+            self._jobs.discard(job)
+            if not ended.cancelled():
+                ended.exception()  # looked at, so that nobody complains where the caller has left
+
+        task.add_done_callback(done)
+        return task
+
+    async def _work(self, job: _Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> Trace:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        try:
+            async with self._gate.place(job.seconds):
+                waited = loop.time() - asked_at
+                self.metrics.queued.observe(waited)
+                job.begun = True
+                trace = await self._solve(job, max(job.seconds - waited, 1e-3), on_event)
+        except OutthinkError as failure:
+            if failure.trace is not None:
+                self._record(job, failure.trace)  # it holds the bill
+            raise
+        self._record(job, trace)
+        if trace.stopped != "cancelled":
+            self._shadow(job)
+        return trace
+
+    def _record(self, job: _Job, trace: Trace) -> None:
+        if self._recorder is not None:
+            self._recorder.served(_renamed(job, trace), [message.sent or {} for message in job.asked.messages])
+
+    async def _solve(
+        self, job: _Job, seconds: float, on_event: Callable[[tuple[Any, ...]], None] | None = None
+    ) -> Trace:
+        def listen(address: Address, piece: Mapping[str, Any]) -> None:
+            said = (piece.get("delta") or piece.get("message") or {}).get("content")
+            if said:
+                job.heard.setdefault(address, []).append(said)
+            if on_event is not None and job.choice.single:
+                on_event(("piece", address, piece))
+
+        def on_call(call: Call) -> None:
+            self.metrics.call(call)
+            if on_event is not None and job.asked.wish.progress:
+                on_event(("call", call))
+
+        # an embedded engine has to turn tokens into text for those who listen, so only where it is wanted
+        listens = job.engine.spec.fields is None or job.choice.single
+        trace = await solve_async(
+            job.problem,
+            job.choice.strategy,
+            model=job.engine,
+            models=self._roles,
+            verifier=self._scorers.get("verifier"),
+            prm=self._scorers.get("prm"),
+            embedder=self._embedder,
+            budget=replace(job.budget, limits={**job.budget.limits, "seconds": seconds}),
+            sampling=job.sampling,
+            seed=secrets.randbits(31) if job.asked.seed is None else job.asked.seed & ((1 << 31) - 1),
+            reader=self._reader,
+            sandbox=self._sandbox,
+            stop=job.stop,
+            on_call=on_call,
+            listen=listen if listens else None,
+        )
+        return _renamed(job, trace)
+
+    def _leave(self, job: _Job, task: asyncio.Task[Trace]) -> None:
+        """The caller has left: stop the work, so that what it has cost is still counted."""
+        if job.begun:
+            job.stop.set()
+        else:
+            task.cancel()
+
+    async def _whole(self, job: _Job) -> web.Response:
+        task = self._start(job, None)
+        try:
+            trace = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._leave(job, task)
+            raise
+        found = self._answers(job, trace)
+        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
+        body = reply.completion(job.ident, job.created, job.asked.model, trace, found, more)
+        return web.json_response(body, headers=reply.headers(trace))
+
+    def _answers(self, job: _Job, trace: Trace) -> list[reply.Answer]:
+        """What the caller gets; raises where there is nothing at all."""
+        if job.choice.single and job.asked.choices > 1:
+            found = reply.each(trace)
+        else:
+            found = reply.answers(trace, job.asked.choices, job.partial())
+        if found:
+            return found
+        if trace.stopped == "deadline":
+            sentence = "The deadline has passed before anything was written; allow more seconds."
+            problem = reply.Problem(status=504, sentence=sentence, kind="server_error", code="deadline")
+            raise reply.Failed(problem)
+        empty = {"role": "assistant", "content": ""}
+        return [reply.Answer(message=empty, finish="length" if trace.stopped != "finished" else "stop", visible=0)]
+
+    # -------------------------------------------------------------------------------------------------------- streams
+
+    async def _stream(self, request: web.Request, job: _Job) -> web.StreamResponse:
+        events: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        task = self._start(job, events.put_nowait)
+        task.add_done_callback(lambda _: events.put_nowait(("end",)))
+        stream = _Stream(request, job)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self.settings.keep_alive):
+                        event = await events.get()
+                except TimeoutError:
+                    await stream.alive()
+                    continue
+                if event[0] == "end":
+                    break
+                if event[0] == "piece":
+                    await stream.piece(event[1], event[2])
+                else:
+                    await stream.progress(event[1])
+            try:
+                trace = task.result()
+                found = self._answers(job, trace)
+            except Exception as failure:
+                if not stream.begun:
+                    raise
+                await stream.fail(failure.problem if isinstance(failure, reply.Failed) else self._problem(failure))
+                return stream.response
+            await stream.finish(trace, found)
+        except BaseException:
+            self._leave(job, task)
+            raise
+        return stream.response
+
+    # -------------------------------------------------------------------------------------------------------- shadows
+
+    def _shadow(self, job: _Job) -> None:
+        """For a share of the requests, find out in the background what the other strategy would have answered."""
+        if self._recorder is None or int(job.ident[-8:], 16) >= self.settings.shadow * (1 << 32) or self.draining:
+            return
+        other = self.settings.alternative
+        if job.choice.named["name"] == other:
+            other = ONE if self._policy.strategy is None else strategy_name(self._policy.strategy)
+            if job.choice.named["name"] == other:
+                return
+        task = asyncio.create_task(self._shadowed(job, other))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _shadowed(self, job: _Job, other: str) -> None:
+        assert self._recorder is not None
+        asked = replace(job.asked, wish=Wish(strategy=other, answer=job.asked.wish.answer), effort=None)
+        shadow: _Job | None = None
+        try:
+            choice = choose(asked, None, self._policy)
+            shadow = await self._prepared(asked, job.name, job.engine, choice, 1.0, None)
+            shadow.ident = job.ident
+            facts: Facts | None = getattr(job.engine, "facts", None)
+            if facts is not None and facts.priority:
+                fields = {**shadow.problem.fields, "priority": _SHADOW_PRIORITY}
+                shadow.problem = replace(shadow.problem, fields=fields)
+            self._jobs.add(shadow)
+            async with self._gate.place():
+                self.metrics.shadows.inc()
+                trace = await self._solve(shadow, shadow.seconds)
+        except Exception as failure:
+            found = getattr(failure, "trace", None)
+            if shadow is None or found is None:
+                self._problem(failure)
+                return
+            trace = _renamed(shadow, found)
+        finally:
+            if shadow is not None:
+                self._jobs.discard(shadow)
+        self._recorder.shadowed(trace)
+
+
+def _renamed(job: _Job, trace: Trace) -> Trace:
+    """Under the id that the caller is told, with the strategy as the caller knows it."""
+    return replace(trace, problem=job.ident, strategy=job.choice.named)
+
+
+class _Stream:
+    """Server-sent events of one reply; the head is sent with the first of them, so that errors before it have a status.
+
+    A caller who does not read for a minute has left.
+    """
+
+    def __init__(self, request: web.Request, job: _Job) -> None:
+        self._request = request
+        self._job = job
+        self._opened: set[int] = set()
+        self.begun = False
+        self.response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",  # proxies would hold the events back
+                "x-outthink-trace": job.ident,
+            }
+        )
+
+    async def alive(self) -> None:
+        """Something for those who would give up on silence; clients skip it."""
+        await self._send(b": working\n\n")
+
+    async def piece(self, address: Address, piece: Mapping[str, Any]) -> None:
+        """A piece of an answer that is passed on as it is written."""
+        place = address[-1]
+        if not isinstance(place, int) or place >= self._job.asked.choices:
+            return
+        choice = reply.passed_on(place, piece)
+        if choice is None:
+            return
+        if place not in self._opened:
+            self._opened.add(place)
+            choice["delta"].setdefault("role", "assistant")
+        await self._send(self._event([choice]))
+
+    async def progress(self, call: Call) -> None:
+        """What has just been done, as a chunk without choices."""
+        done = {"kind": call.kind, "samples": call.n - call.failed, "tokens": call.charged.tokens, "at": call.ended}
+        await self._send(self._event([], outthink={"progress": done}))
+
+    async def finish(self, trace: Trace, found: Sequence[reply.Answer]) -> None:
+        """What has not been passed on yet, how it ended, and what it cost."""
+        job, parts = self._job, []
+        for place, answer in enumerate(found):
+            choices = list(reply.pieces(place, answer))
+            parts += choices[-1:] if place in self._opened else choices
+        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
+        events = [self._event([choice]) for choice in parts[:-1]]
+        if job.asked.include_usage:
+            events.append(self._event(parts[-1:]))
+            events.append(self._event([], usage=reply.usage(trace, found), outthink=more))
+        else:
+            events.append(self._event(parts[-1:], outthink=more))
+        await self._send(b"".join(events) + b"data: [DONE]\n\n")
+        await self.response.write_eof()
+
+    async def fail(self, problem: reply.Problem) -> None:
+        """An error after the head was sent; there is no [DONE] after it."""
+        await self._send(_sse(problem.body()))
+        await self.response.write_eof()
+
+    def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+        job = self._job
+        if job.asked.include_usage:
+            more = {"usage": None, **more}
+        return _sse(reply.chunk(job.ident, job.created, job.asked.model, choices, **more))
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(_STALLED):
+                if not self.begun:
+                    self.begun = True
+                    await self.response.prepare(self._request)
+                await self.response.write(data)
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the caller does not read") from None
+
+
+def _sse(data: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _failed(problem: reply.Problem) -> web.Response:
+    return web.json_response(problem.body(), status=problem.status, headers=problem.headers())
+
+
+def _busy(sentence: str, retry: float, status: int = 429) -> reply.Problem:
+    kind = "rate_limit_error" if status == 429 else "server_error"
+    return reply.Problem(status=status, sentence=sentence, kind=kind, code="busy", retry=retry)
+
+
+def _http_problem(failure: web.HTTPException, request: web.Request, most: int) -> reply.Problem:
+    sentence = {
+        404: "There is nothing at this address; chats are at /v1/chat/completions.",
+        405: f"This address does not take {request.method}.",
+        413: f"The request is larger than {most >> 20} MB.",
+    }.get(failure.status, failure.reason)
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(failure.status)
+    return reply.Problem(status=failure.status, sentence=sentence, kind="invalid_request_error", code=code)
+
+
+async def _unsigned(request: web.Request, response: web.StreamResponse) -> None:
+    """Which versions serve is nobody's business."""
+    response.headers["Server"] = "outthink"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "outthink"}
+
+
+def _fields(asked: Asked, engine: Engine) -> dict[str, Any]:
+    """The further fields for the model; to one behind the API nothing is sent that the caller did not send."""
+    if engine.spec.fields is None:
+        sent = {"temperature": asked.temperature, "top_p": asked.top_p}
+        return {**asked.fields, **sent}
+    known = engine.spec.fields
+    return {name: value for name, value in telling(asked.fields).items() if name in known or name not in HARMLESS}
+
+
+def _question(asked: Asked) -> str:
+    """What judges read: the question, or the conversation where there is more than one turn of it."""
+    turns = [message for message in asked.messages if message.role not in ("system", "developer")]
+    if len(turns) <= 1:
+        return turns[0].text if turns else asked.messages[-1].text
+    return "\n\n".join(f"{message.role}: {message.text}" for message in turns)
+
+
+def _digest(asked: Asked) -> str:
+    told = json.dumps([message.sent for message in asked.messages], sort_keys=True)
+    return blake2b(told.encode(), digest_size=12).hexdigest()
+
+
+@contextlib.asynccontextmanager
+async def listening(service: Service) -> AsyncIterator[str]:
+    """Answers requests while the context lasts; its address. At the end requests get `grace` seconds to finish."""
+    settings = service.settings
+    # its errors hold what callers have sent
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    runner = web.AppRunner(service.app(), handler_cancellation=True, access_log=None, shutdown_timeout=settings.grace)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
+        try:
+            await site.start()
+        except OSError as cause:
+            raise UsageError(
+                f"Cannot listen on {settings.host}:{settings.port}: {cause.strerror}; choose another --port."
+            ) from None
+        host, port = runner.addresses[0][:2]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        service.draining = True
+        await runner.cleanup()
+        await service.close()
+
+
+async def serve(service: Service, *, started: Callable[[str], None]) -> None:
+    """Serve until the process is asked to end (SIGINT, SIGTERM)."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(name, ended.set)
+        except NotImplementedError:  # Windows
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(ended.set))
+    async with listening(service) as address:
+        started(address)
+        await ended.wait()

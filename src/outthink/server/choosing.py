@@ -1,0 +1,298 @@
+"""Which strategy answers a request, with how many samples and what budget.
+
+The strategy is the one that a header or the body names, else the one after the + in the model's name, else the
+server's own; `n`, the budget and the plan likewise. What the operator allows is the most that anybody gets. Names come
+from the table of strategies and plans from those that the operator has named, so no request can load code or a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from outthink.driver import make_strategy, strategy_data, strategy_name
+from outthink.errors import UnknownName, UsageError
+from outthink.planner.plan import Plan
+from outthink.server.asked import EFFORTS, Asked, BadRequest
+from outthink.server.comparing import Comparing
+from outthink.strategies import STRATEGIES, Strategy
+from outthink.strategies.auto import Auto, worth
+from outthink.strategies.parallel.greedy import Greedy
+from outthink.strategies.parallel.self_consistency import SelfConsistency
+from outthink.types import AnswerKind, Budget
+
+ONE = "none"
+"""Names what is no strategy: one sample, as asked for."""
+
+# say nothing about what an answer is, so every strategy can leave them to the model
+HARMLESS = frozenset(
+    {"user", "metadata", "store", "service_tier", "seed", "priority", "cache_salt", "safety_identifier"}
+)
+# what a field says that might as well have been left out
+_DEFAULTS: Mapping[str, Any] = {
+    "logprobs": False,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "response_format": {"type": "text"},
+    "tools": [],
+    "stop": [],
+    "logit_bias": {},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What the operator has decided.
+
+    Args:
+        strategy: for requests that name none, and for those that name the same; None: one sample.
+        budget: the most that any request may spend.
+        answer: how replies are compared where a request does not say.
+        otherwise: for replies that cannot be compared; None: one sample.
+        plans: files of plans by name; the first one serves requests that name none.
+        scorers: "verifier" and "prm", as configured.
+    """
+
+    strategy: Strategy | None
+    budget: Budget = dataclasses.field(default_factory=Budget)
+    answer: AnswerKind = "chat"
+    otherwise: Strategy | None = None
+    plans: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    scorers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """How a request is answered.
+
+    Args:
+        strategy: what runs; `named` is what the reply says of it.
+        samples: how many samples' worth may be spent at most, where an effort was asked for; else None.
+        single: it is one sample for each choice, which can be passed on while it is written.
+    """
+
+    strategy: Strategy
+    named: Mapping[str, Any]
+    answer: AnswerKind
+    budget: Budget
+    samples: int | None
+    single: bool
+
+
+def split(model: str, served: Collection[str]) -> tuple[str, str | None]:
+    """The model and the strategy in a model's name; an exact name goes before a name with a strategy.
+
+    Raises BadRequest (404) where there is no such model.
+    """
+    if model in served:
+        return model, None
+    name, plus, strategy = model.rpartition("+")
+    if plus and name in served:
+        return name, strategy
+    near = difflib.get_close_matches(name if plus else model, served, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else "GET /v1/models lists what there is."
+    raise BadRequest(f"There is no model {model[:200]!r}; {hint}", param="model", code="model_not_found", status=404)
+
+
+def choose(asked: Asked, named: str | None, policy: Policy, load: float = 1.0) -> Choice:
+    """What answers the request.
+
+    Args:
+        named: the strategy in the model's name.
+        load: the share of what it may spend that the server is willing to spend now, in (0, 1].
+
+    Raises BadRequest where there is no such strategy or plan, or it cannot honour a field of the request.
+    """
+    wish, samples = asked.wish, None
+    name = wish.strategy or named
+    if name is None and wish.plan is None and policy.strategy is None:
+        name = ONE
+    if wish.plan is not None and name not in (None, "auto"):
+        raise BadRequest(f"A plan is for the strategy auto, not for {name}.", param="outthink.plan")
+    if asked.effort is not None and name != ONE:
+        samples = EFFORTS[asked.effort]
+        if samples == 1 and wish.strategy is None and wish.n is None:
+            name = ONE
+    base = _base("auto" if wish.plan is not None else name, policy)
+    if wish.plan is not None:
+        if wish.plan not in policy.plans:
+            raise BadRequest(str(UnknownName("plan", wish.plan, policy.plans or ["none"])), param="outthink.plan")
+        base = replace(base, plan=policy.plans[wish.plan]) if isinstance(base, Auto) else base
+    if name == ONE:
+        base = SelfConsistency(n=asked.choices)
+    strategy = _sized(base, asked, samples if name != ONE else None, load)
+    size = _size(strategy)
+    single = name == ONE or isinstance(strategy, Greedy) or (isinstance(strategy, SelfConsistency) and size == 1)
+    _check_fields(asked, strategy, policy)
+    answer = wish.answer or _kind(asked) or policy.answer
+    runs = strategy
+    if answer == "chat" and not single and getattr(strategy, "votes", False) and not _calls(asked):
+        runs = Comparing(strategy=strategy, otherwise=_resized(policy.otherwise, size))
+    return Choice(
+        strategy=runs,
+        named={"name": ONE} if name == ONE else _told(strategy, policy),
+        answer=answer,
+        budget=_budget(asked, policy),
+        samples=None if name == ONE else samples,
+        single=single,
+    )
+
+
+def _base(name: str | None, policy: Policy) -> Strategy:
+    """The strategy of that name, with the operator's settings where it is the operator's."""
+    own = policy.strategy
+    if own is not None and name in (None, strategy_name(own)):
+        return own
+    if name is None or name == ONE:
+        return SelfConsistency(n=1)
+    if name not in STRATEGIES:
+        raise BadRequest(
+            str(UnknownName("strategy", name[:100], [*STRATEGIES, ONE])), param="outthink.strategy", code="no_strategy"
+        )
+    return _default(name, next(iter(policy.plans.values()), "") if name == "auto" else "")
+
+
+@lru_cache(maxsize=256)
+def _default(name: str, plan: str) -> Strategy:
+    return make_strategy(name, {"plan": plan} if plan else None)
+
+
+def _told(strategy: Strategy, policy: Policy) -> dict[str, Any]:
+    """The strategy for the caller, to whom a plan is a name and not a file of this machine."""
+    names = {path: name for name, path in policy.plans.items()}
+    told = strategy_data(strategy)
+    return {name: names.get(value, value) if name == "plan" else value for name, value in told.items()}
+
+
+def _field(strategy: Strategy) -> str | None:
+    """The hyperparameter that says how much it samples."""
+    return next((name for name in ("n", "width") if name in strategy.__dataclass_fields__), None)
+
+
+def _size(strategy: Strategy) -> int:
+    field = _field(strategy)
+    return 0 if field is None else int(getattr(strategy, field))
+
+
+def _resized(strategy: Strategy | None, n: int) -> Strategy | None:
+    return None if strategy is None or not n else _with(strategy, n)
+
+
+def _with(strategy: Strategy, n: int) -> Strategy:
+    """The strategy with so many samples; itself where it has no such number."""
+    field = _field(strategy)
+    if field is None or getattr(strategy, field) == n:
+        return strategy
+    try:
+        changed: Strategy = replace(strategy, **{field: n})
+    except ValueError as cause:
+        raise BadRequest(f"{strategy_name(strategy)}: {cause}.", param="outthink.n") from None
+    return changed
+
+
+def _sized(strategy: Strategy, asked: Asked, samples: int | None, load: float) -> Strategy:
+    """With the number of samples that was asked for, less what the load takes away."""
+    n = asked.wish.n
+    if n is not None and _field(strategy) is None:
+        raise BadRequest(f"{strategy_name(strategy)} has no number of samples; leave n out.", param="outthink.n")
+    strategy = _with(strategy, n or samples or _size(strategy))
+    if load >= 1:
+        return strategy
+    if isinstance(strategy, Auto) and strategy.plan:
+        return _thriftier(strategy, asked, load)
+    size = _size(strategy)
+    return _with(strategy, max(1, math.floor(size * load))) if size else strategy
+
+
+def _thriftier(auto: Auto, asked: Asked, load: float) -> Auto:
+    """Under load compute is dearer: the same value buys less of it."""
+    if auto.value_of_correct:
+        value, unit = worth(auto.value_of_correct)
+        return replace(auto, value_of_correct=f"{value * load:.6g}{unit}")
+    plan = Plan.open(auto.plan)
+    limit = (asked.budget or Budget()).limits.get(plan.unit, math.inf)
+    most = auto.mean_cost or min(limit, max(of.cost for of in plan.expected))
+    return replace(auto, mean_cost=most * load)
+
+
+def _budget(asked: Asked, policy: Policy) -> Budget:
+    """The least of what the caller wants and the operator allows, in every unit."""
+    wanted, most = (asked.budget or Budget()).limits, policy.budget.limits
+    return Budget({unit: min(wanted.get(unit, math.inf), most.get(unit, math.inf)) for unit in {**wanted, **most}})
+
+
+def _kind(asked: Asked) -> AnswerKind | None:
+    """How replies are compared, where the request says what form they have."""
+    form = asked.fields.get("response_format")
+    structured = isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
+    return "json" if structured and not asked.fields.get("tools") else None
+
+
+def _calls(asked: Asked) -> bool:
+    """Whether every reply has to be a call of a tool, which can always be compared."""
+    wanted = asked.fields.get("tool_choice")
+    return bool(asked.fields.get("tools")) and (wanted == "required" or isinstance(wanted, dict))
+
+
+def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
+    """Refuse a field that the strategy could not give on as it is."""
+    name = strategy_name(strategy)
+    own = isinstance(strategy, Greedy) or any(field[:11] == "temperature" for field in strategy.__dataclass_fields__)
+    if own and asked.temperature is not None and not (isinstance(strategy, Greedy) and asked.temperature == 0):
+        raise BadRequest(f"{name} sets its own temperature; leave it out.", param="temperature")
+    if not getattr(strategy, "as_asked", False):
+        lost = sorted(telling(asked.fields).keys() - HARMLESS)
+        if lost:
+            raise BadRequest(
+                f"{name} cannot honour {lost[0]}, because its answers are not single samples of your messages; leave "
+                f"it out, or take another strategy, such as self_consistency or {ONE}.",
+                param=lost[0],
+            )
+        if asked.media:
+            raise BadRequest(f"{name} works with text only; leave images, sounds and files out.", param="messages")
+    blind = sorted(scorer for role, scorer in policy.scorers.items() if role in _takes(strategy))
+    if asked.media and blind and blind != ["confidence"]:
+        raise BadRequest(
+            f"{name} asks {blind[0]}, which reads text only; leave images, sounds and files out.", param="messages"
+        )
+
+
+def telling(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without those that say what holds anyway."""
+    return {name: value for name, value in fields.items() if not (name in _DEFAULTS and value == _DEFAULTS[name])}
+
+
+def _takes(strategy: Strategy) -> Collection[str]:
+    """The resources that it names."""
+    return inspect.signature(strategy.run).parameters
+
+
+def servable(policy: Policy, available: Collection[str], powers: Collection[str]) -> list[str]:
+    """The strategies for which all that they need is there, in the order of the table.
+
+    Args:
+        available: resources that are configured.
+        powers: of the model.
+    """
+    found = []
+    for name in STRATEGIES:
+        try:
+            strategy = _base(name, policy)
+        except UsageError:
+            continue
+        wanted = {n: p for n, p in inspect.signature(strategy.run).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        scored = wanted.keys() & {"verifier", "prm"}
+        if (
+            all(name in available or p.default is not p.empty for name, p in wanted.items())
+            and set(getattr(strategy, "powers", ())) <= set(powers)
+            # those that take either need one of them; auto goes without
+            and (not scored or scored & set(available) or isinstance(strategy, Auto))
+        ):
+            found.append(name)
+    return found

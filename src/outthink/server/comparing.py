@@ -1,0 +1,94 @@
+"""Spends more than one sample on a chat only where there is something to compare.
+
+Whether replies can be compared (an answer that is marked, a short one, JSON, calls of tools) is seen from the first
+of them; what else is written about freely gets another strategy, such as a judge's choice, or stays as it is. The
+first sample is paid for once: whatever runs goes on from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from outthink.answers import comparable
+from outthink.driver import bind, strategy_name
+from outthink.embedding import Embedder
+from outthink.errors import NothingCameBack
+from outthink.executor import Executor
+from outthink.meter import Meter
+from outthink.model import Model, Models
+from outthink.rewards import Scores
+from outthink.rng import Rng
+from outthink.strategies import Report, Strategy
+from outthink.types import Problem
+
+FREE = "nothing in the reply can be compared with others, so"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparing:
+    """A strategy that goes by equal answers, for problems of which it is not known whether they have such answers.
+
+    Args:
+        strategy: what runs where the first reply can be compared with others.
+        otherwise: what runs where it cannot; None: nothing, the reply stands.
+    """
+
+    strategy: Strategy
+    otherwise: Strategy | None = None
+
+    @property
+    def parts(self) -> tuple[Strategy, ...]:
+        """What it may run, with what that may run."""
+        own = [self.strategy, *([] if self.otherwise is None else [self.otherwise])]
+        return tuple(part for one in own for part in (one, *getattr(one, "parts", ())))
+
+    @property
+    def powers(self) -> frozenset[str]:
+        """What its parts need of the model."""
+        return frozenset(power for part in self.parts for power in getattr(part, "powers", ()))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What the decisions of its parts depend on."""
+        return {name: of for part in self.parts for name, of in getattr(part, "versions", {}).items()}
+
+    async def run(
+        self,
+        problem: Problem,
+        report: Report,
+        *,
+        model: Model,
+        models: Models,
+        meter: Meter,
+        rng: Rng,
+        embedder: Embedder,
+        verifier: Scores | None = None,
+        prm: Scores | None = None,
+        sandbox: Executor | None = None,
+    ) -> None:
+        """One sample, a look at it, and on from there."""
+        try:
+            first = await model.sample(problem)
+        except NothingCameBack:  # one dead sample says nothing about the others
+            first = []
+        strategy = self.strategy
+        if first and first[0].complete and not comparable(first[0].text):
+            if self.otherwise is None:
+                meter.notes.append(f"{FREE} it is one sample")
+                report(first, chosen=first[0])
+                return
+            strategy = self.otherwise
+            meter.notes.append(f"{FREE} {strategy_name(strategy)} chose it")
+        available: dict[str, Any] = {
+            "model": model.starting_with(first),
+            "models": models,
+            "meter": meter,
+            "rng": rng,
+            "embedder": embedder,
+            "verifier": verifier,
+            "prm": prm,
+            "sandbox": sandbox,
+        }
+        given = {name: resource for name, resource in available.items() if resource is not None}
+        await strategy.run(problem, report, **bind(strategy.run, given, f"The strategy {strategy_name(strategy)}"))

@@ -1,0 +1,157 @@
+"""Tells whose key a caller presents, by a file that holds the names of keys and their hashes but no key.
+
+A line of the file is `NAME SHA256`, the hash in hexadecimal digits; lines that begin with # and blank ones say nothing.
+Only its owner may be able to write it; that others can read it does no harm, since no key can be found from the hash of
+256 random bits. It is read once, when the server starts: a key that is added or removed later counts from the next
+start on.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+
+from outthink.errors import OutthinkError, UsageError
+from outthink.jsonl import sync_folder
+
+_NAME = r"[A-Za-z0-9._-]{1,64}"
+
+
+class Keys:
+    """The keys that a server accepts; nothing of them shows where it is printed or logged.
+
+    Args:
+        digests: the SHA-256 of each key, 32 bytes, by the key's name.
+    """
+
+    __slots__ = ("_digests",)
+
+    def __init__(self, digests: Mapping[str, bytes]) -> None:
+        self._digests = dict(digests)
+
+    def __repr__(self) -> str:
+        return "Keys(***)"
+
+    @classmethod
+    def open(cls, path: Path) -> Keys:
+        """The keys of a file.
+
+        Raises UsageError where it cannot be read, is damaged, holds no key, or can be written by others.
+        """
+        try:
+            with path.open("rb") as file:
+                _private(file.fileno(), path)
+                digests = _parsed(file.read(), path)
+        except OSError as cause:
+            raise UsageError(
+                f"Cannot read the keys in {path}: {cause.strerror}; `outthink key {path}` makes a file with one."
+            ) from None
+        if not digests:
+            raise UsageError(f"There is no key in {path}; make one with `outthink key {path}`.")
+        return cls(digests)
+
+    def owner(self, presented: str) -> str | None:
+        """The name of the key that a caller presents; None where it is none of these.
+
+        It takes the same time whichever key it is and however much of a key is right.
+        """
+        digest = _digest(presented)
+        found = None
+        for name, stored in self._digests.items():
+            if hmac.compare_digest(digest, stored):
+                found = name  # the others are compared all the same
+        return found
+
+
+def make_key(path: Path, name: str | None = None) -> tuple[str, str]:
+    """Make a key and add its hash to a file, which is made where there is none; (name, key).
+
+    Without a name it is key-1, key-2 ..., the first that is free. What the file held before is still there, whatever
+    goes wrong. Raises UsageError where the name is taken or is no name, and where the file is damaged, can be written
+    by others or cannot be opened; OutthinkError where writing fails.
+    """
+    if name is not None and not re.fullmatch(_NAME, name):
+        raise UsageError(f"The name of a key is 1 to 64 letters, digits, dots, hyphens and underscores, not {name!r}.")
+    try:
+        new = not path.exists()
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+    except OSError as cause:
+        raise UsageError(f"Cannot write {path}: {cause.strerror}; name a file that you can write.") from None
+    with open(handle, "r+b", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UsageError(f"{path} keeps nothing that is written to it: name a file.")
+        _lock(handle)
+        _private(handle, path)
+        held = file.read()
+        names = _parsed(held, path)
+        if name in names:
+            raise UsageError(f"There is already a key {name} in {path}: choose another name.")
+        name = name or next(free for number in count(1) if (free := f"key-{number}") not in names)
+        key = "ot-" + secrets.token_urlsafe(32)
+        line = f"{name} {_digest(key).hex()}\n".encode()
+        try:
+            if new:
+                sync_folder(path.parent)
+            _append(handle, line if held.endswith(b"\n") or not held else b"\n" + line)
+        except OSError as cause:
+            raise OutthinkError(f"Cannot write to {path}: {cause.strerror}; no key was made.") from None
+    return name, key
+
+
+def _digest(key: str) -> bytes:
+    # what a caller sends may hold bytes that are no text, which reach us as lone surrogates
+    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+
+
+def _private(handle: int, path: Path) -> None:
+    """Raise UsageError where others could add a key of their own."""
+    if sys.platform != "win32" and os.fstat(handle).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(f"Others can write the keys in {path}; run: chmod go-w {path}")
+
+
+def _parsed(data: bytes, path: Path) -> dict[str, bytes]:
+    digests: dict[str, bytes] = {}
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        line = line.strip()
+        if not line or line.startswith(b"#"):
+            continue
+        parts = re.fullmatch(rf"({_NAME})\s+([0-9a-fA-F]{{64}})".encode(), line)
+        if parts is None:  # the line is not shown, since somebody may have put a key there
+            raise UsageError(
+                f"Line {number} of {path} is not the name of a key and its hash: remove it, and make a key with "
+                f"`outthink key {path}`."
+            )
+        name, digest = parts[1].decode(), bytes.fromhex(parts[2].decode())
+        if name in digests or digest in digests.values():
+            raise UsageError(f"Line {number} of {path} has a name or a hash that is there already: remove one of them.")
+        digests[name] = digest
+    return digests
+
+
+def _lock(handle: int) -> None:
+    """Wait until nobody else is adding a key, so that two do not take the same name; closing the file unlocks it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _append(handle: int, line: bytes) -> None:
+    """Add the whole line, or leave the file as it was."""
+    size = os.fstat(handle).st_size
+    try:
+        if os.write(handle, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(handle)
+    except BaseException:
+        os.ftruncate(handle, size)
+        raise

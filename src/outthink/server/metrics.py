@@ -1,0 +1,79 @@
+"""What the server counts, for Prometheus; names of strategies are the only labels that come from requests, and they
+are checked against the table before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+from outthink.types import Call
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """All counters of one server.
+
+    Args:
+        waiting, running: requests in the queue and at work, asked for when the metrics are read.
+        lost: traces that could not be recorded.
+    """
+
+    def __init__(self, waiting: Callable[[], float], running: Callable[[], float], lost: Callable[[], float]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "outthink_requests", "Requests answered.", ["strategy", "status"], registry=registry
+        )  # the library adds _total
+        self.samples = Counter("outthink_samples", "Samples by what became of them.", ["outcome"], registry=registry)
+        self.tokens = Counter(
+            "outthink_tokens", "Tokens charged: prompt (read anew), cached, completion.", ["kind", "by"],
+            registry=registry,
+        )  # fmt: skip
+        self.cancelled = Counter(
+            "outthink_cancelled_tokens", "Tokens charged for work that was cancelled.", registry=registry
+        )
+        self.usd = Counter("outthink_usd", "US dollars charged, where prices are known.", registry=registry)
+        self.verifier = Counter("outthink_verifier_seconds", "Seconds of calls to verifiers.", registry=registry)
+        self.disconnects = Counter("outthink_disconnects", "Callers that left before the answer.", registry=registry)
+        self.shadows = Counter("outthink_shadow_requests", "Requests also run another way.", registry=registry)
+        self.latency = Histogram(
+            "outthink_request_seconds", "From the request to the end of its answer.", ["strategy"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.queued = Histogram("outthink_queue_seconds", "Waiting for a place.", buckets=_SECONDS, registry=registry)
+        for name, words, read in (
+            ("outthink_queue", "Requests that wait.", waiting),
+            ("outthink_running", "Requests at work.", running),
+            ("outthink_lost_traces", "Traces that could not be recorded.", lost),
+        ):
+            Gauge(name, words, registry=registry).set_function(read)
+
+    def call(self, call: Call) -> None:
+        """Count a settled call."""
+        sampling = call.kind == "sample"
+        by = "model" if sampling else "verifier"
+        for kind, tokens in (
+            ("prompt", call.charged.prompt - call.charged.cached),
+            ("cached", call.charged.cached),
+            ("completion", call.charged.completion),
+        ):
+            if tokens:
+                self.tokens.labels(kind, by).inc(tokens)
+        if "usd" in call.cost:
+            self.usd.inc(call.cost["usd"])
+        if sampling:
+            if call.outcome == "cancelled":
+                self.samples.labels("cancelled").inc(call.n)
+                self.cancelled.inc(call.charged.tokens)
+            else:
+                self.samples.labels("ok").inc(call.n - call.failed)
+                self.samples.labels("failed").inc(call.failed)
+        else:
+            self.verifier.inc(call.ended - call.started)
+
+    def text(self) -> bytes:
+        """As Prometheus reads it."""
+        return generate_latest(self._registry)

@@ -1,0 +1,87 @@
+"""The models that a server offers: an embedded one, or those of its upstream, each probed when first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from outthink.endpoint import Endpoint
+from outthink.errors import EngineError, Refused, UsageError
+from outthink.models.engine import Engine
+
+_FRESH = 60.0  # seconds for which a list of models is believed
+
+
+class Served:
+    """Engines by name.
+
+    Args:
+        engines: those that are open.
+        url: an upstream that serves more models than those; None: there are no others.
+        opened: opens a further one of it by name; blocks.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        url: str | None = None,
+        opened: Callable[[str], Engine] | None = None,
+    ) -> None:
+        self._engines = dict(engines)
+        self._endpoint = None if url is None else Endpoint(url)
+        self._open = opened
+        self._listed: tuple[str, ...] = ()
+        self._at = -_FRESH
+        self._opening: dict[str, asyncio.Task[Engine]] = {}
+
+    async def names(self) -> tuple[str, ...]:
+        """What there is, those that are open first; where the upstream does not answer, as it was last."""
+        now = asyncio.get_running_loop().time()
+        if self._endpoint is not None and now - self._at >= _FRESH:
+            try:
+                self._listed = await listed(self._endpoint)
+                self._at = now
+            except EngineError:
+                if not (self._engines or self._listed):
+                    raise
+        return tuple(dict.fromkeys((*self._engines, *self._listed)))
+
+    def opened(self, name: str) -> Engine | None:
+        """The engine of that name, if it is open."""
+        return self._engines.get(name)
+
+    async def engine(self, name: str) -> Engine:
+        """The engine of that name, which is among `names`; raises as opening it does."""
+        if name in self._engines:
+            return self._engines[name]
+        assert self._open is not None
+        task = self._opening.get(name)
+        if task is None:  # once, however many ask at the same time
+            task = self._opening[name] = asyncio.create_task(asyncio.to_thread(self._open, name))
+        try:
+            self._engines[name] = await asyncio.shield(task)
+        finally:
+            if task.done():
+                self._opening.pop(name, None)
+        return self._engines[name]
+
+    async def close(self) -> None:
+        """Close what was opened here, and its connections."""
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        for engine in self._engines.values():
+            await engine.close()
+
+
+async def listed(endpoint: Endpoint) -> tuple[str, ...]:
+    """The models that an endpoint lists; raises EngineError where it has no list."""
+    try:
+        return tuple(str(entry["id"]) for entry in (await endpoint.get("models"))["data"])
+    except Refused as failure:
+        if failure.status != 404:
+            raise
+        raise UsageError(
+            f"{endpoint.url} has no list of models: write its address as far as /v1, if that is in it, and add #MODEL."
+        ) from None
+    except (KeyError, TypeError):
+        raise EngineError(f"{endpoint.url}/models is not a list of models: is this the address of an API?") from None

@@ -1,0 +1,172 @@
+"""Records what a server did as run directories, for `outthink report` and for grading later, without slowing it down.
+
+- served: a run with the trace of every request; shadow: a run with the traces of another strategy on some of the same
+  requests, under the same ids. Neither has an end, and nothing in them is graded.
+- problems.jsonl: the messages of every request, {"problem": id, "messages": [...]}; of media only the type and length.
+
+They hold what people asked and were told, so they are for their owner alone. One thread writes all of it: what has
+come in while it wrote is written next, and brought to the disk together. What cannot be written, or does not fit into
+the queue of what waits, is lost; that is counted and told once in the log, and no request fails of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from outthink import jsonl
+from outthink.bench.store import Result, Store
+from outthink.errors import OutthinkError, UsageError
+from outthink.types import Trace, writable
+
+SERVED, SHADOW, PROBLEMS = "served", "shadow", "problems.jsonl"
+WAITING = 1000
+"""Most traces that wait to be written."""
+
+_logger = logging.getLogger("outthink.server")
+
+
+class Recorder:
+    """The one writer of a folder of recorded traffic; use it as a context manager: leaving it writes what waits.
+
+    Args:
+        folder: made where it does not exist, with mode 700; one of an earlier start of the server is gone on with.
+        settings: of the run of what was served, as JSON data: strategy, models and whatever must not change in it.
+        shadow: the same of the other strategy's run; None where there is none.
+
+    Raises UsageError where another process writes there, where the folder was begun with other settings, and where it
+    cannot be made; OutthinkError where nothing can be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], shadow: Mapping[str, Any] | None = None) -> None:
+        self.lost = 0
+        """Traces that were not kept."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as cause:
+            raise UsageError(f"Cannot make the folder {folder}: {cause.strerror}.") from cause
+        self._folder = folder
+        with contextlib.ExitStack() as opened:
+            self._problems = opened.enter_context(jsonl.Appender(folder / PROBLEMS, mode=0o600))
+            self._runs = {
+                name: opened.enter_context(
+                    Store(folder / name, {**asked, "shard": None, "problems": None}, private=True)
+                )
+                for name, asked in ((SERVED, settings), (SHADOW, shadow))
+                if asked is not None
+            }
+            self._files = opened.pop_all()
+        self._waiting: queue.Queue[tuple[str, Trace, str | None] | None] = queue.Queue(WAITING)
+        self._lock = threading.Lock()  # of `lost`, and so that nothing comes after the end
+        self._closed = False
+        # a daemon, so that a server that dies of something else is not kept alive
+        self._thread = threading.Thread(target=self._write_all, name="outthink-recorder", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def served(self, trace: Trace, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Keep the trace of a request and its messages (JSON data); never waits, never raises.
+
+        Args:
+            trace: its problem is the id of the request, which no other request has, ever.
+        """
+        try:
+            asked = {"problem": trace.problem, "messages": [_without_media(message) for message in messages]}
+            line = writable(json.dumps(asked, ensure_ascii=False))
+        except Exception as cause:  # whatever a caller sent
+            self._lose(1, f"{type(cause).__name__}: {cause}")
+        else:
+            self._put(SERVED, trace, line)
+
+    def shadowed(self, trace: Trace) -> None:
+        """Keep the trace of the other strategy on a request, which has its id; never waits, never raises."""
+        self._put(SHADOW, trace, None)
+
+    def close(self) -> None:
+        """Write what waits, which can take seconds, and let another process have the folder; twice is fine."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._waiting.put(None)
+            self._thread.join()
+            self._files.close()
+
+    def _put(self, run: str, trace: Trace, asked: str | None) -> None:
+        with self._lock:
+            try:
+                if not self._closed:
+                    self._waiting.put_nowait((run, trace, asked))
+                    return
+                why = "the recorder is closed"
+            except queue.Full:
+                why = f"{WAITING} traces wait to be written, since the disk is slower than the traffic"
+        self._lose(1, why)
+
+    def _lose(self, traces: int, why: str) -> None:
+        with self._lock:
+            told, self.lost = self.lost > 0, self.lost + traces
+        if not told:
+            _logger.error(
+                "Recording in %s has lost a trace: %s Requests are served as ever; further losses are only counted.",
+                self._folder,
+                why if why.endswith(".") else why + ".",
+            )
+
+    def _write_all(self) -> None:
+        ended = False
+        while not ended:
+            batch = [self._waiting.get(), *(self._waiting.get_nowait() for _ in range(self._waiting.qsize()))]
+            written = 0
+            for one in batch:
+                if one is None:
+                    ended = True
+                    continue
+                try:
+                    self._write(*one)
+                    written += 1
+                except Exception as cause:  # what one trace holds must not end the thread
+                    self._lose(1, str(cause))
+            try:
+                self._problems.sync()
+                for run in self._runs.values():
+                    run.sync()
+            except OutthinkError as cause:
+                self._lose(written, str(cause))
+
+    def _write(self, run: str, trace: Trace, asked: str | None) -> None:
+        if asked is not None:
+            self._problems.append(asked, sync=False)
+        error = None if trace.rounds else trace.error
+        self._runs[run].record(Result(problem=trace.problem, credit=None, error=error, trace=trace), sync=False)
+
+
+def _without_media(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    if not isinstance(content, Sequence) or isinstance(content, str):
+        return message
+    parts = [part if part["type"] == "text" else _short(part) for part in content]
+    return {**message, "content": parts}
+
+
+def _short(value: Any, name: str = "") -> Any:
+    """A part of a message without bytes: of a `data:` URL stay type and length, of other encoded bytes the length."""
+    if isinstance(value, Mapping):
+        return {name: _short(entry, name) for name, entry in value.items()}
+    if not isinstance(value, str):
+        return value
+    if value[:5].lower() == "data:":
+        comma = value.find(",", 0, 200)
+        kind = value[5 : max(comma, 5)].partition(";")[0]
+        return f"data:{kind} ({len(value) - comma - 1:,} characters left out)"
+    return f"({len(value):,} characters left out)" if name in ("data", "file_data") else value

@@ -1,0 +1,334 @@
+"""What a caller gets: traces as replies of OpenAI's chat API, whole or as chunks, and failures as its errors.
+
+`completion_tokens` are all that the model wrote, also what nobody gets to see; those are its `reasoning_tokens`.
+What verifiers used is not in `usage`, which would mix two models, but beside it, with the whole ledger.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Refused, UsageError, Withheld
+from outthink.server.asked import BadRequest
+from outthink.types import Candidate, LedgerLine, Trace, Usage
+
+_FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
+_SAYING = ("content", "tool_calls", "reasoning_content", "reasoning", "refusal")
+_PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One choice of a reply.
+
+    Args:
+        message: as the API has it.
+        visible: its tokens that the caller sees.
+    """
+
+    message: Mapping[str, Any]
+    finish: str
+    visible: int
+    logprobs: Mapping[str, Any] | None = None
+
+
+def answers(trace: Trace, choices: int, partial: str | None = None) -> list[Answer]:
+    """The best `choices` different answers, the best one first; fewer where there are no more.
+
+    Args:
+        partial: what had been written of an answer that never ended.
+
+    Where nothing was chosen, it is the longest text that there is, cut off as it is.
+    """
+    by_id = {candidate.id: candidate for candidate in trace.candidates}
+    order = _ranked(trace, by_id)
+    found = [_answer(trace, candidate) for candidate in order[:choices]]
+    if not found and partial:
+        found = [Answer(message={"role": "assistant", "content": partial}, finish="length", visible=0)]
+    return found
+
+
+def each(trace: Trace) -> list[Answer]:
+    """Every sample, in order: what a caller gets who asked for several and for no strategy."""
+    samples = [one for one in trace.candidates if one.address[0] == "model" and not one.continues]
+    return [_answer(trace, sample) for sample in samples]
+
+
+def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
+    """The chosen one, then one for each other answer: by score where there are scores, else by votes."""
+    last = trace.rounds[-1] if trace.rounds else None
+    chosen = None if last is None or last.chosen is None else by_id[last.chosen]
+    if chosen is None:
+        cut = [one for one in trace.candidates if one.address[0] == "model" and one.text]
+        return sorted(cut, key=lambda one: (not one.complete, -len(trace.whole_text(one.id))))[:1]
+    assert last is not None
+    scores = dict(zip(last.candidates, last.scores or (), strict=False))
+    among = [by_id[name] for name in last.candidates if by_id[name].complete and by_id[name].key is not None]
+    weight: dict[str, float] = {}
+    first: dict[str, Candidate] = {}
+    for one in among:
+        assert one.key is not None
+        score = scores.get(one.id)
+        known = -math.inf if score is None else score
+        weight[one.key] = max(weight.get(one.key, -math.inf), known) if scores else weight.get(one.key, 0.0) + 1
+        best = first.get(one.key)
+        if best is None or (scores and known > (scores.get(best.id) or -math.inf)):
+            first[one.key] = one
+    others = sorted((key for key in first if key != chosen.key), key=lambda key: -weight[key])
+    return [chosen, *(first[key] for key in others)]
+
+
+def _answer(trace: Trace, candidate: Candidate) -> Answer:
+    tokens = _tokens(trace, candidate)
+    sent = candidate.sent or {}
+    finish = str(sent.get("finish_reason") or _FINISH[candidate.finish])
+    if sent.get("message", {}).get("tool_calls") and finish == "stop":
+        finish = "tool_calls"
+    if candidate.finish == "length":
+        finish = "length"
+    text = trace.whole_text(candidate.id)
+    return Answer(
+        message=sent.get("message") or {"role": "assistant", "content": text},
+        finish=finish,
+        visible=min(int(sent.get("visible", tokens)), tokens),
+        logprobs=sent.get("logprobs"),
+    )
+
+
+def _tokens(trace: Trace, candidate: Candidate) -> int:
+    by_id = {one.id: one for one in trace.candidates}
+    total, node = candidate.tokens, candidate
+    while node.continues:
+        node = by_id[node.parents[0]]
+        total += node.tokens
+    return total
+
+
+# ----------------------------------------------------------------------------------------------------------- the whole
+
+
+def completion(
+    ident: str, created: int, model: str, trace: Trace, found: Sequence[Answer], more: Any
+) -> dict[str, Any]:
+    """A chat completion; `more` is the object `outthink`."""
+    return {
+        "id": ident,
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [
+            {
+                "index": place,
+                "message": {"refusal": None, **one.message},
+                "logprobs": one.logprobs,
+                "finish_reason": one.finish,
+            }
+            for place, one in enumerate(found)
+        ],
+        "usage": usage(trace, found),
+        "outthink": more,
+    }
+
+
+def usage(trace: Trace, found: Sequence[Answer]) -> dict[str, Any]:
+    """All tokens that the model read and wrote for this request."""
+    written = Usage.total(line.usage for line in trace.ledger() if line.kind == "sample")
+    return {
+        "prompt_tokens": written.prompt,
+        "completion_tokens": written.completion,
+        "total_tokens": written.prompt + written.completion,
+        "prompt_tokens_details": {"cached_tokens": written.cached},
+        "completion_tokens_details": {
+            "reasoning_tokens": max(0, written.completion - sum(one.visible for one in found)),
+        },
+    }
+
+
+def told(trace: Trace, found: Sequence[Answer], choices: int, named: Mapping[str, Any], load: float) -> dict[str, Any]:
+    """The object `outthink` of a reply: how the answer came about, and what all of it cost."""
+    checks = Usage.total(line.usage for line in trace.ledger() if line.kind != "sample")
+    samples = [one for one in trace.candidates if one.complete]
+    notes = list(trace.notes)
+    if 0 < len(found) < choices:
+        notes.append(f"there are only {len(found)} different answers")
+    shown: dict[str, Any] = {
+        "trace": trace.problem,
+        "strategy": dict(named),
+        "stopped": trace.stopped,
+        "answer": trace.answer,
+        "confidence": trace.confidence,
+        "samples": len(samples),
+        "distinct": len({one.key for one in samples if one.key is not None}),
+        "verifier_tokens": {"prompt": checks.prompt, "cached": checks.cached, "completion": checks.completion},
+        "budget": {unit: float(f"{limit:.6g}") for unit, limit in trace.budget.limits.items()},
+        "cost": trace.cost,
+        "ledger": [_line(line) for line in trace.ledger()],
+        "notes": notes,
+    }
+    if load < 1:
+        shown["load"] = load
+    return shown
+
+
+def _line(line: LedgerLine) -> dict[str, Any]:
+    return {
+        "kind": line.kind,
+        "role": line.role,
+        "calls": line.calls,
+        "samples": line.children,
+        "failed": line.failed,
+        "cancelled": line.cancelled,
+        "prompt_tokens": line.usage.prompt,
+        "cached_tokens": line.usage.cached,
+        "completion_tokens": line.usage.completion,
+        "exact": line.exact,
+    }
+
+
+def headers(trace: Trace) -> dict[str, str]:
+    """What gateways read of the cost of all calls, verifiers included."""
+    total = trace.usage
+    found = {"x-litellm-total-tokens": str(total.prompt + total.completion), "x-outthink-trace": trace.problem}
+    cost = trace.cost
+    if "usd" in cost:
+        found["x-litellm-response-cost"] = f"{cost['usd']:.12g}"
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- in pieces
+
+
+def chunk(ident: str, created: int, model: str, choices: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+    """A chunk of a stream."""
+    return {
+        "id": ident,
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": model,
+        "choices": choices,
+        **more,
+    }
+
+
+def pieces(place: int, answer: Answer) -> Iterator[dict[str, Any]]:
+    """The choices of the chunks that make up an answer, the last one with how it ended."""
+    yield {"index": place, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    thought = answer.message.get("reasoning_content")
+    if thought:
+        yield {"index": place, "delta": {"reasoning_content": thought}, "finish_reason": None}
+    if answer.logprobs:  # those of all tokens belong to the whole text
+        delta = {"content": answer.message.get("content") or ""}
+        yield {"index": place, "delta": delta, "logprobs": answer.logprobs, "finish_reason": None}
+    else:
+        for piece in _PIECE.findall(answer.message.get("content") or ""):
+            yield {"index": place, "delta": {"content": piece}, "finish_reason": None}
+    if answer.message.get("refusal"):
+        yield {"index": place, "delta": {"refusal": answer.message["refusal"]}, "finish_reason": None}
+    for number, call in enumerate(answer.message.get("tool_calls") or ()):
+        yield {"index": place, "delta": {"tool_calls": [{"index": number, **call}]}, "finish_reason": None}
+    yield {"index": place, "delta": {}, "finish_reason": answer.finish}
+
+
+def passed_on(place: int, piece: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A piece of a model's answer as a choice of a chunk; None where it says nothing."""
+    said = piece.get("delta") or piece.get("message") or {}
+    delta = {name: value for name, value in said.items() if value is not None}
+    for number, call in enumerate(delta.get("tool_calls") or ()):
+        call.setdefault("index", number)
+    if not any(delta.get(name) for name in _SAYING):
+        return None
+    found: dict[str, Any] = {"index": place, "delta": delta, "finish_reason": None}
+    if piece.get("logprobs"):
+        found["logprobs"] = piece["logprobs"]
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """An error as OpenAI's API has it.
+
+    Args:
+        status: of HTTP.
+        kind: "invalid_request_error", "authentication_error", "rate_limit_error" or "server_error".
+        retry: seconds after which to try again; None: not to be told.
+    """
+
+    status: int
+    sentence: str
+    kind: str
+    code: str | None = None
+    param: str | None = None
+    retry: float | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The error object."""
+        return {"error": {"message": self.sentence, "type": self.kind, "param": self.param, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        """Retry-After, where it is known."""
+        return {} if self.retry is None else {"Retry-After": str(max(1, math.ceil(self.retry)))}
+
+
+class Failed(Exception):
+    """Ends a request with an error."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.sentence)
+        self.problem = problem
+
+
+def problem(failure: BaseException) -> Problem:
+    """What a failure is to the caller.
+
+    A refusal of the upstream keeps its status where the caller can do something about it; one of the server's own key
+    is the operator's matter, and so a bad gateway.
+    """
+    if isinstance(failure, BadRequest):
+        kind = "invalid_request_error"
+        return Problem(status=failure.status, sentence=str(failure), kind=kind, code=failure.code, param=failure.param)
+    if isinstance(failure, PromptTooLong):
+        return Problem(
+            status=400, sentence=str(failure), kind="invalid_request_error", code="context_length_exceeded",
+            param="messages",
+        )  # fmt: skip
+    if isinstance(failure, BudgetTooSmall):
+        return Problem(
+            status=400, sentence=str(failure), kind="invalid_request_error", code="budget_too_small",
+            param="outthink.budget",
+        )  # fmt: skip
+    if isinstance(failure, UsageError):
+        return Problem(status=400, sentence=str(failure), kind="invalid_request_error", param="outthink.strategy")
+    cause = _cause(failure)
+    if isinstance(cause, Refused):
+        return _refused(cause)
+    if isinstance(cause, Withheld):
+        return Problem(status=400, sentence=str(cause), kind="invalid_request_error", code="content_filter")
+    if isinstance(failure, OutthinkError):
+        said = f"The upstream failed: {cause}"
+        return Problem(status=502, sentence=said, kind="server_error", code="upstream_failed")
+    return Problem(status=500, sentence="The server failed; its log says where.", kind="server_error", code="internal")
+
+
+def _cause(failure: BaseException) -> BaseException:
+    """What a failure goes back to."""
+    while failure.__cause__ is not None and isinstance(failure.__cause__, EngineError):
+        failure = failure.__cause__
+    return failure
+
+
+def _refused(cause: Refused) -> Problem:
+    status, said, retry = cause.status, f"The upstream refused: {cause}", cause.retry_after or 1.0
+    if status == 429:
+        return Problem(status=429, sentence=said, kind="rate_limit_error", code="upstream_rate_limit", retry=retry)
+    if status in (401, 403, 407) or 300 <= status < 400 or not status:
+        return Problem(status=502, sentence=said, kind="server_error", code="upstream_refused")
+    if 400 <= status < 500:
+        return Problem(status=status, sentence=said, kind="invalid_request_error", code="upstream_refused")
+    return Problem(status=503, sentence=said, kind="server_error", code="upstream_unavailable", retry=retry)

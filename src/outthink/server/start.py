@@ -1,0 +1,165 @@
+"""Puts a server together from what the command line says, and runs it; everything is checked before it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from outthink.driver import make_strategy, strategy_name
+from outthink.embedding import make_embedder
+from outthink.endpoint import Endpoint, Patience
+from outthink.errors import MissingResource, UsageError
+from outthink.models.engine import Engine, Price
+from outthink.rewards import Opened, Scorer
+from outthink.sandbox import Sandbox
+from outthink.server.app import Service, Settings, serve
+from outthink.server.choosing import ONE, Policy
+from outthink.server.keys import Keys
+from outthink.server.models import Served, listed
+from outthink.server.record import Recorder
+from outthink.strategies import STRATEGIES, Strategy
+from outthink.strategies.auto import Auto
+from outthink.types import AnswerKind, Budget
+
+
+def policy(
+    *,
+    strategy: Strategy | None,
+    budget: Budget,
+    answer: AnswerKind,
+    free_form: str | None,
+    plans: Sequence[str],
+    scorers: Mapping[str, str],
+) -> Policy:
+    """What the operator has decided; raises UsageError where it does not fit together."""
+    named = dict(_plan(given) for given in plans)
+    for name, path in named.items():
+        make_strategy("auto", {"plan": path})  # raises where it cannot be read
+        if not name:
+            raise UsageError("A plan needs a name: --plan NAME=FILE.")
+    if isinstance(strategy, Auto) and not strategy.plan and named:
+        strategy = replace(strategy, plan=next(iter(named.values())))
+    return Policy(
+        strategy=strategy,
+        budget=budget,
+        answer=answer,
+        otherwise=None if free_form is None else _free_form(free_form, scorers),
+        plans=named,
+        scorers=scorers,
+    )
+
+
+def _plan(given: str) -> tuple[str, str]:
+    name, is_, path = given.partition("=")
+    return (name, path) if is_ else (Path(given).stem, given)
+
+
+def _free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
+    strategy = make_strategy(name)
+    if getattr(strategy, "votes", False):
+        raise UsageError(f"{name} goes by equal answers, which free text does not have; take best_of_n or mbr.")
+    if strategy_name(strategy) == "best_of_n" and not scorers:
+        raise UsageError("--free-form best_of_n needs --verifier, such as judge.")
+    return strategy
+
+
+def check_alternative(name: str, strategy: str, shadow: float, record: Path | None) -> None:
+    """Raise UsageError where shadows cannot be run, would be lost or would show nothing."""
+    if name != ONE and name not in STRATEGIES:
+        make_strategy(name)  # raises UnknownName
+        raise UsageError(f"--alternative takes a name of `outthink strategies`, not {name!r}.")
+    if shadow and record is None:
+        raise UsageError("--shadow needs --record FOLDER, where both answers are kept.")
+    if shadow and name == strategy:
+        raise UsageError(f"Both would be {name}: give another --alternative.")
+
+
+def keys(host: str, file: Path | None) -> Keys | None:
+    """The keys of callers; raises UsageError where other machines could ask without one."""
+    if file is not None:
+        return Keys.open(file)
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local:
+        raise UsageError(
+            f"On {host} others could spend your compute: give --api-key-file (made by `outthink key FILE`), or listen "
+            "on 127.0.0.1."
+        )
+    return None
+
+
+def models(upstream: str) -> tuple[str, ...]:
+    """The models that the upstream lists; raises EngineError where it is not there."""
+
+    async def ask() -> tuple[str, ...]:
+        endpoint = Endpoint(upstream, patience=Patience(attempts=3))
+        try:
+            return await listed(endpoint)
+        finally:
+            await endpoint.close()
+
+    return asyncio.run(ask())
+
+
+def run(
+    settings: Settings,
+    policy: Policy,
+    engines: Mapping[str, Engine],
+    *,
+    upstream: str | None,
+    priced: Callable[[str], Price | None],
+    embedder: str | None,
+    keys: Keys | None,
+    record: Path | None,
+    started: Callable[[str], None],
+) -> None:
+    """Serve until the process is asked to end.
+
+    Args:
+        engines: by role; of the models that are served only "model", if there is one.
+        upstream: an address with several models, which are opened when they are asked for.
+        priced: the price of such a model.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("outthink").setLevel(logging.INFO)
+    scorers: dict[str, Scorer] = {role: Opened(given, process=role == "prm") for role, given in policy.scorers.items()}
+    embedding = None if embedder is None else make_embedder(embedder)
+    sandbox: Sandbox | None = None
+    with contextlib.suppress(MissingResource):  # what needs it says so
+        sandbox = Sandbox()
+
+    def opened(name: str) -> Engine:
+        from outthink.models.openai import OpenAIEngine
+
+        return OpenAIEngine.open(f"{upstream}#{name}", price=priced(name))
+
+    async def go() -> None:
+        first = engines.get("model")
+        served = Served({} if first is None else {first.spec.name: first}, upstream, opened)
+        recorder = None
+        if record is not None:
+            told = {"kind": "traffic", "model": upstream or (first.spec.name if first else "")}
+            other = {**told, "alternative": settings.alternative}
+            recorder = Recorder(record, told, other if settings.shadow else None)
+        service = Service(
+            settings,
+            policy,
+            served,
+            roles={role: engine for role, engine in engines.items() if role != "model"},
+            scorers=scorers,
+            embedder=embedding,
+            sandbox=sandbox,
+            keys=keys,
+            recorder=recorder,
+        )
+        await serve(service, started=started)
+
+    asyncio.run(go())
