@@ -59,7 +59,7 @@ def test_credits_go_into_a_new_run_and_nothing_else_changes(tmp_path: Path) -> N
         (one.problem, one.trace, one.error) for one in results
     ]
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-    assert read_settings(out) == {"schema": 1, **LIVE, "graded": [{"gold": "gold.jsonl", "answer": "math"}]}
+    assert read_settings(out) == {"schema": 1, **LIVE, "graded": [{"gold": "gold.jsonl", "answer": "chat"}]}
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"graded"}
     if sys.platform != "win32":
         assert stat.S_IMODE(out.stat().st_mode) & 0o077 == 0
@@ -68,7 +68,7 @@ def test_credits_go_into_a_new_run_and_nothing_else_changes(tmp_path: Path) -> N
 
 def test_answers_are_compared_as_asked_and_in_several_goes(tmp_path: Path) -> None:
     run = live(tmp_path / "run", [told("a", "0.50"), told("b", "PARIS."), told("c", "1")])
-    grade_run(run, gold(tmp_path, a="1/2"), tmp_path / "numbers")
+    grade_run(run, gold(tmp_path, a="1/2"), tmp_path / "numbers", answer="math")
     grade_run(tmp_path / "numbers", gold(tmp_path, b="Paris"), tmp_path / "both", answer="text")
     assert credits(tmp_path / "both") == {"a": 1.0, "b": 1.0, "c": None}
     assert [one["answer"] for one in read_settings(tmp_path / "both")["graded"]] == ["math", "text"]

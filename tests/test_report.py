@@ -290,6 +290,7 @@ def test_graded_and_ungraded_problems_are_told_apart() -> None:
         [replace(run[0], credit=1.0), replace(run[1], credit=credit), run[2]]
         for run, credit in ((base, 1.0), (other, 0.0))
     ]
+    graded[0][2] = replace(graded[0][2], credit=1.0)  # in one of them only
     difference, found = paired(graded[1], graded[0]), agreement(graded[1], graded[0])
     assert (difference.problems, difference.difference) == (2, -0.5)
     assert (found.problems, found.graded) == (3, 2)

@@ -64,6 +64,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from outthink.errors import EngineError
@@ -122,7 +123,6 @@ _SENTENCE_END = re.compile(r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!
 _REASON = re.compile(r"[,;]?\s(?:because|since|which)\b|[,;]\s(?:as|but|for|so)\b", re.IGNORECASE)
 _NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE)
 _LATEX = re.compile(r"\\[A-Za-z(\[{]|\$[^$]+\$|\^")
-_TITLE = re.compile(r"[A-Z][a-z]{2}|\n")
 _JSON_NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DRESS = (("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("__", "__"), ("*", "*"), ("`", "`"), ("<", ">"))
@@ -499,7 +499,7 @@ def _read_chat(text: str) -> tuple[str, bool]:
 def _marked(text: str) -> str | None:
     """The answer that a reply marks as such; the first tests of each mark are there for speed only."""
     box = _worded_box(text) if r"\boxed" in text or r"\fbox" in text else None
-    if box is not None:
+    if box:
         return _label_of(box) or box
     if "```" in text:
         text = _FENCED.sub("", text)
@@ -566,12 +566,14 @@ def _chat_key(answer: str) -> str | None:
         if value is not None:
             return value
     number = plain_number(answer)
-    if number is not None and not _TITLE.search(answer):  # "2 Kings" is not 2
+    if number is not None:
         return str(number)
     if _is_latex(answer):
         return None
     key = text_key(answer)
-    return key if len(answer) <= MAX_ANSWER else "sha256:" + hashlib.sha256(key.encode(errors="replace")).hexdigest()
+    if len(answer) > MAX_ANSWER:
+        return "sha256:" + hashlib.sha256(key.encode(errors="replace")).hexdigest()
+    return key if key == answer else _chat_key(key)  # without quotes, "5" is a number
 
 
 def _is_latex(answer: str) -> bool:
@@ -628,6 +630,7 @@ def _by_value(number: str) -> str:
     return sign + (kept + "0" * power if 0 <= power <= 20 else f"{kept}e{power}")
 
 
+@lru_cache(maxsize=1 << 12)  # most samples of a problem give one of few answers
 def _easy_key(answer: str) -> str | None:
     """The key of a math answer that needs no algebra: a number, a number in another base, words, something long."""
     number = plain_number(answer)

@@ -1,4 +1,4 @@
-"""The command line: solve, bench, pool, report, law, merge, calibrate, strategies, models, prm, takeover."""
+"""The command line: solve, bench, pool, report, grade, law, merge, calibrate, strategies, models, prm, takeover."""
 
 from __future__ import annotations
 
@@ -481,7 +481,7 @@ def grade(
     run: Annotated[Path, typer.Argument(help="A run directory, such as what a server recorded; it is only read.")],
     gold: Annotated[Path, typer.Option(help='The right answers: lines {"problem": ID, "answer": TEXT or list}.')],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run directory to make.")],
-    answer: AnswerOption = None,
+    answer: AnswerOption = "chat",
 ) -> None:
     """Grade a recorded run afterwards, from right answers that people wrote down, into a new run directory."""
     from outthink.bench.grading import grade_run

@@ -236,12 +236,15 @@ class Model:
         drawn: list[list[Candidate]] = [[] for _ in batch]
         try:
             for group in await self._batch(batch):
-                drawn[group.index] += [_candidate(group, child, result) for child, result in group.completions()]
+                drawn[group.index] += group.candidates
         except (BudgetExhausted, NothingCameBack):
             if not any(before):
                 raise
         for (request, draw), children in zip(batch, drawn, strict=True):
-            children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
+            if draw.after is None:  # one after the other, since a task for each costs more than reading it
+                children[:] = [await self._with_answer(request, draw, child) for child in children]
+            else:
+                children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
 
     def _taken(self, request: Request, draw: Draw) -> list[Candidate]:
@@ -382,6 +385,7 @@ class Model:
                 # kept before anything else can fail or be cancelled: it is paid for
                 for child, result in group.completions():
                     candidate = _candidate(group, child, result)
+                    group.candidates.append(candidate)
                     self._run.meter.candidates[candidate.id] = candidate
             self._settle(group, started, cancelled)
 
@@ -494,6 +498,7 @@ class _Group:
     bound: Usage
     reservation: Reservation
     listen: Listen | None = None
+    candidates: list[Candidate] = field(default_factory=list)
     progress: Progress = field(init=False)
     error: str | None = None
     begun: bool = False

@@ -166,6 +166,11 @@ class Usage:
         return total
 
 
+@lru_cache(maxsize=1 << 14)  # the same ones are asked for all the time
+def _joined(address: Address) -> str:
+    return "/".join(map(str, address))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """A node: a complete sample, or one reasoning step with its parents.
@@ -203,7 +208,7 @@ class Candidate:
     @property
     def id(self) -> str:
         """The address as one string, unique within a trace."""
-        return "/".join(str(part) for part in self.address)
+        return _joined(self.address)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

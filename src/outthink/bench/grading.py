@@ -32,14 +32,14 @@ class Graded:
     unknown: int
 
 
-def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "math") -> Graded:
+def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat") -> Graded:
     """Write the run in `folder` to `out`, with the credit of every problem in `gold`; all others keep what they have.
 
     Args:
         folder: a run directory, which is only read; a server may be writing it.
         gold: lines {"problem": id, "answer": what is right, or a list of it}.
         out: made for its owner alone (mode 700); it must not exist.
-        answer: how answers are compared.
+        answer: how answers are compared; "chat" takes each for what it looks like, as a server does.
 
     Raises UsageError, and makes nothing, where `out` is there already, a line is wrong, or the run has none of the
     problems; OutthinkError where nothing can be written.

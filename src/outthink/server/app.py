@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import json
 import logging
@@ -25,7 +26,7 @@ from aiohttp import web
 
 from outthink.answers import Reader
 from outthink.cost import charge
-from outthink.driver import RESOURCES, solve_async, strategy_name
+from outthink.driver import RESOURCES, solve_async
 from outthink.embedding import TextEmbedder
 from outthink.errors import OutthinkError, UsageError
 from outthink.models.engine import Engine, Request
@@ -557,12 +558,9 @@ class Service:
         """For a share of the requests, find out in the background what the other strategy would have answered."""
         if self._recorder is None or int(job.ident[-8:], 16) >= self.settings.shadow * (1 << 32) or self.draining:
             return
-        other = self.settings.alternative
-        if job.choice.named["name"] == other:
-            other = ONE if self._policy.strategy is None else strategy_name(self._policy.strategy)
-            if job.choice.named["name"] == other:
-                return
-        task = asyncio.create_task(self._shadowed(job, other))
+        if job.choice.named["name"] == self.settings.alternative:
+            return  # it would be compared with itself
+        task = asyncio.create_task(self._shadowed(job, self.settings.alternative))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -777,5 +775,7 @@ async def serve(service: Service, *, started: Callable[[str], None]) -> None:
         except NotImplementedError:  # Windows
             signal.signal(name, lambda *_: loop.call_soon_threadsafe(ended.set))
     async with listening(service) as address:
+        gc.collect()
+        gc.freeze()  # what is there now stays, and need not be looked through again and again
         started(address)
         await ended.wait()

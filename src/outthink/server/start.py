@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from outthink.driver import make_strategy, strategy_name
+from outthink.driver import make_strategy, strategy_data, strategy_name
 from outthink.embedding import make_embedder
 from outthink.endpoint import Endpoint, Patience
 from outthink.errors import MissingResource, UsageError
@@ -146,8 +146,14 @@ def run(
         served = Served({} if first is None else {first.spec.name: first}, upstream, opened)
         recorder = None
         if record is not None:
-            told = {"kind": "traffic", "model": upstream or (first.spec.name if first else "")}
-            other = {**told, "alternative": settings.alternative}
+            told = {
+                "kind": "traffic",
+                "model": upstream or (first.spec.name if first else ""),
+                "strategy": ONE if policy.strategy is None else strategy_data(policy.strategy),
+                "budget": dict(policy.budget.limits),
+                **policy.scorers,
+            }
+            other = {**told, "strategy": settings.alternative}
             recorder = Recorder(record, told, other if settings.shadow else None)
         service = Service(
             settings,
