@@ -268,7 +268,7 @@ async def solve_async(
         if failure is not None and not trace.rounds:
             error = failure if isinstance(failure, OutthinkError) else EngineError(_sentence(failure))
             error.trace = trace
-            raise error from (None if error is failure else failure)
+            raise error from (failure.__cause__ if error is failure else failure)
         return trace
 
 

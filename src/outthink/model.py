@@ -324,9 +324,10 @@ class Model:
         own = draw.messages is None and draw.after is None and not (draw.step or draw.stop or draw.aside)
         if not problem.fields or self._kind != "sample" or not own:
             return {}
-        if draw.temperature is None:
-            return problem.fields
-        return {name: value for name, value in problem.fields.items() if name != "temperature"}
+        settled = {"temperature"} if draw.temperature is not None else set()
+        if draw.max_tokens is not None:
+            settled |= {"max_tokens", "max_completion_tokens"}
+        return {name: value for name, value in problem.fields.items() if name not in settled}
 
     async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""

@@ -27,12 +27,15 @@ from outthink.types import Message, Usage, writable
 
 _MOST_CHILDREN = 128  # of one request; more are asked for in several
 _SHORT = 16  # completion tokens up to which an answer is not worth streaming
-_PROMPTS = 4096  # prompts whose tokens are remembered
+_PROMPTS = 4096  # prompts that are remembered
+_PROMPT_TOKENS = 1 << 21  # of them all together; some 70 MB
 _MOST_TOKENS = 1 << 40  # more than this in one answer is not believed
 _MEDIA = 2048  # tokens of an image or a sound, beyond the bytes that describe it; what a model makes of it is not told
 # how an answer ended, in the words of different servers
 _ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call"})
 _CUT = frozenset({"length", "max_tokens"})
+# fields that chat templates write into the prompt, or that change what they write
+_DESCRIBED = ("tools", "functions", "response_format", "documents", "chat_template", "chat_template_kwargs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +117,7 @@ class OpenAIEngine:
         self._facts = facts
         self._overhead = facts.overhead
         self._prompts: OrderedDict[bytes, tuple[int, ...] | int] = OrderedDict()
+        self._prompt_tokens = 0
         self._spec = EngineSpec(name=facts.model, context=facts.context, powers=facts.powers, price=price, fields=None)
 
     @classmethod
@@ -285,8 +289,10 @@ class OpenAIEngine:
         """
         given = {name: value for name, value in request.fields.items() if value is not None}
         if type(seed := given.get("seed")) is int:
-            first = request.address[1:] in ((), (0,))
+            first = request.address in ((), ("model", 0))
             given["seed"] = seed + request.child + group[0] if first else request.seeds[group[0]]
+        if request.logprobs and not given.get("logprobs"):
+            given.pop("logprobs", None)  # a scorer reads them; who asked for none is not shown any
         if request.stop:
             given.pop("stop", None)  # steps end otherwise; whoever asks for both is refused before
         return given
@@ -301,7 +307,12 @@ class OpenAIEngine:
                 place = choice.get("index", 0)
                 if 0 <= place < len(writing):  # one that was not asked for is billed, but is nobody's
                     writing[place].add(choice)
-            return usage_told(event.get("usage"))
+            usage = event.get("usage")
+            if isinstance(usage, Mapping):
+                reasoning = _reasoning(usage)
+                for place, written in enumerate(writing):
+                    written.reasoning = (reasoning + place) // len(writing)  # nobody says of which child they are
+            return usage_told(usage)
         except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
             raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
 
@@ -357,7 +368,7 @@ class OpenAIEngine:
         cut = _cut(text, request.stop) if self._facts.stop is None else None
         if cut is not None:  # the server went on after the stop string: the ids of the rest are not wanted
             text, finish, ids, logprobs = text[:cut], "stop", None, None
-        sent = written.sent(tokens, "logprobs" in request.fields)
+        sent = written.sent(tokens, bool(request.fields.get("logprobs")))
         return Completion(
             text=writable(text), tokens=tokens, token_ids=ids, logprobs=logprobs, finish=finish, sent=sent
         )
@@ -382,8 +393,9 @@ class OpenAIEngine:
         except (AttributeError, TypeError, KeyError):
             raise self._forgotten("tokenize") from None
         self._prompts[key] = known
-        if len(self._prompts) > _PROMPTS:
-            self._prompts.popitem(last=False)
+        self._prompt_tokens += _ids(known)
+        while len(self._prompts) > _PROMPTS or (self._prompt_tokens > _PROMPT_TOKENS and len(self._prompts) > 1):
+            self._prompt_tokens -= _ids(self._prompts.popitem(last=False)[1])
         return known
 
     def _forgotten(self, what: str) -> Refused:
@@ -401,7 +413,9 @@ class _Writing:
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Calls of tools by their place, as far as they are written."""
     refusal: list[str] = field(default_factory=list)
-    told: list[Any] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
+    """What else the message has, such as annotations."""
+    told: dict[str, list[Any]] = field(default_factory=dict)
     """Logprobs as the server tells them."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -410,8 +424,11 @@ class _Writing:
     top: list[tuple[str, float]] = field(default_factory=list)
     """The likeliest first tokens."""
     events: int = 0
-    thinking: int = 0
-    """Those of `events` that are thoughts."""
+    thinking: float = 0.0
+    """How many of `tokens` are thoughts, and `thoughts_in`, the name of their field."""
+    thoughts_in: str = "reasoning_content"
+    reasoning: int = 0
+    """Tokens of thoughts, shown or not, as the server counts them."""
     finish: str | None = None
     stopped: str | None = None
 
@@ -426,54 +443,69 @@ class _Writing:
         return bool(self.ids or self.logprobs)
 
     def text(self) -> str:
-        """What was written, thoughts first, in <think> marks; of calls of tools only the calls, as a list in JSON."""
+        """What was written, thoughts first, in <think> marks; of calls of tools only the calls, as a list in JSON.
+
+        Calls beside each other have no order, so they are sorted; one that is no JSON leaves nothing to be compared.
+        """
         said = "".join(self.pieces) or "".join(self.refusal)
-        if self.calls:
-            functions = [_function(call["function"]) for _, call in sorted(self.calls.items())]
-            said = json.dumps(functions, ensure_ascii=False)
+        wanted = [_call_as_json(call) for _, call in sorted(self.calls.items())]
+        if wanted:
+            known = [call for call in wanted if call is not None]
+            said = f"[{', '.join(text for _, text in sorted(known))}]" if len(known) == len(wanted) else ""
         return f"<think>{''.join(self.thoughts)}</think>\n{said}" if self.thoughts else said
 
     def sent(self, tokens: int, logprobs: bool) -> dict[str, Any] | None:
         """The answer as the API has it, where that is more than text; None where it is not.
 
-        `visible` is how many of its tokens are no thoughts, by the pieces of each.
+        `visible` is how many of its tokens are no thoughts: by the server's count, or by the pieces of each.
         """
-        if not (self.thoughts or self.calls or self.refusal or (logprobs and self.told)):
+        thoughts = max(self.reasoning, round(tokens * self.thinking / max(self.tokens, 1)))
+        more = self.calls or self.refusal or self.more
+        if not (thoughts or self.thoughts or more or (logprobs and self.told)):
             return None
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.pieces) or None}
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.pieces) or (None if more else "")}
         if self.thoughts:
-            message["reasoning_content"] = "".join(self.thoughts)
+            message[self.thoughts_in] = "".join(self.thoughts)
         if self.refusal:
             message["refusal"] = "".join(self.refusal)
         if self.calls:
             message["tool_calls"] = [call for _, call in sorted(self.calls.items())]
-        found: dict[str, Any] = {"message": message, "finish_reason": self.finish}
-        if self.thoughts:
-            found["visible"] = tokens - tokens * self.thinking // max(self.events, 1)
+        found: dict[str, Any] = {"message": message | self.more, "finish_reason": self.finish}
+        if thoughts:
+            found["visible"] = max(tokens - thoughts, 0)
         if logprobs and self.told:
-            found["logprobs"] = {"content": self.told}
+            found["logprobs"] = self.told
         return found
 
     def add(self, choice: Mapping[str, Any]) -> None:
         """One choice of an answer, or of an event of it; of the chat form or of the plain one."""
+        before = self.tokens
         part = choice.get("message") or choice.get("delta") or {}
         said = part.get("content") or choice.get("text") or ""
-        thought = part.get("reasoning_content") or part.get("reasoning") or ""
-        if not isinstance(said, str) or not isinstance(thought, str):
+        thoughts_in = "reasoning" if part.get("reasoning") and not part.get("reasoning_content") else self.thoughts_in
+        thought = part.get(thoughts_in) or ""
+        refusal = part.get("refusal") or ""
+        if not all(isinstance(text, str) for text in (said, thought, refusal)):
             raise TypeError("a text that is none")
         if said:
             self.pieces.append(said)
         if thought:
             self.thoughts.append(thought)
-        for place, call in enumerate(part.get("tool_calls") or ()):
+            self.thoughts_in = thoughts_in
+        if refusal:
+            self.refusal.append(refusal)
+        calls = part.get("tool_calls") or ()
+        for place, call in enumerate(calls):
             self._call(place, call)
-        if part.get("refusal"):
-            self.refusal.append(str(part["refusal"]))
-        self.events += bool(said or thought or part.get("tool_calls") or part.get("refusal"))
-        self.thinking += bool(thought and not said)
+        others = {name: value for name, value in part.items() if value and name not in _READ}
+        if others:
+            self.more = _grown(self.more, others)
+        self.events += bool(said or thought or refusal or calls or others)
         self.ids += map(index, choice.get("token_ids") or ())
         told = choice.get("logprobs") or {}
-        self.told += told.get("content") or ()
+        for name in ("content", "refusal"):
+            if told.get(name):
+                self.told.setdefault(name, []).extend(told[name])
         for token in told.get("content") or ():
             self.logprobs.append(_number(token["logprob"]))
             self.last = str(token["token"])
@@ -481,6 +513,9 @@ class _Writing:
                 self.top = [(str(near["token"]), _number(near["logprob"])) for near in token.get("top_logprobs") or ()]
         self.logprobs += map(_number, told.get("token_logprobs") or ())
         self.last = str((told.get("tokens") or [self.last])[-1])
+        if thought:
+            shown = len(said) + len(refusal) + len(json.dumps(calls) if calls else "")
+            self.thinking += (self.tokens - before) * len(thought) / (len(thought) + shown)
         if choice.get("finish_reason"):
             self.finish = str(choice["finish_reason"])
         reason = choice.get("stop_reason", choice.get("matched_stop"))
@@ -491,23 +526,60 @@ class _Writing:
             self.progress.listen(self.child, choice)
 
     def _call(self, place: int, piece: Mapping[str, Any]) -> None:
-        """A piece of a call of a tool: the first one names it, and arguments are joined."""
-        function = piece.get("function") or {}
-        name, arguments = function.get("name") or "", function.get("arguments") or ""
-        if not isinstance(name, str) or not isinstance(arguments, str):
+        """A piece of a call of a tool: the first one names it, and what the tool is given is joined."""
+        place = index(piece.get("index", place))
+        kind = "custom" if piece.get("custom") or "custom" in self.calls.get(place, ()) else "function"
+        argument = _ARGUMENT[kind]
+        given = piece.get(kind) or {}
+        name, written = given.get("name") or "", given.get(argument) or ""
+        if not isinstance(name, str) or not isinstance(written, str):
             raise TypeError("a call that is none")
-        empty: dict[str, Any] = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-        call = self.calls.setdefault(index(piece.get("index", place)), empty)
-        call["id"] = call["id"] or str(piece.get("id") or "")
-        call["function"]["name"] += name
-        call["function"]["arguments"] += arguments
+        call = self.calls.setdefault(place, {"id": "", "type": kind, kind: {"name": "", argument: ""}})
+        call[kind]["name"] += name
+        call[kind][argument] += written
+        for field_, value in piece.items():
+            if field_ not in ("index", "function", "custom") and not call.get(field_):
+                call[field_] = value
 
 
-def _function(call: Mapping[str, str]) -> dict[str, Any]:
-    """A call with its arguments as data, where they are JSON, so that equal ones can be told."""
-    with contextlib.suppress(ValueError, RecursionError):
-        return {"name": call["name"], "arguments": json.loads(call["arguments"] or "{}")}
-    return dict(call)
+# what `_Writing` reads of a message by itself
+_READ = frozenset({"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls"})
+_ARGUMENT = {"function": "arguments", "custom": "input"}
+
+
+def _call_as_json(call: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What equal calls have in common, and the call as JSON; None where its arguments are no JSON."""
+    if "custom" in call:
+        text = json.dumps(call["custom"], ensure_ascii=False)
+        return text, text
+    name, arguments = call["function"]["name"], call["function"]["arguments"] or "{}"
+    try:
+        value = json.loads(arguments, parse_int=float, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    text = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {arguments}}}'
+    return json.dumps([name, value], sort_keys=True), text
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _grown(whole: Any, piece: Any) -> Any:
+    """What a stream has told so far: texts and lists grow, all else is replaced."""
+    if isinstance(whole, dict) and isinstance(piece, dict):
+        return whole | {name: _grown(whole.get(name), value) for name, value in piece.items()}
+    if isinstance(whole, str) and isinstance(piece, str):
+        return whole + piece
+    if isinstance(whole, list) and isinstance(piece, list):
+        return whole + piece
+    return whole if piece is None else piece
+
+
+def _reasoning(usage: Mapping[str, Any]) -> int:
+    """Tokens of thoughts among those of the completion; 0 where the server does not tell."""
+    details = usage.get("completion_tokens_details")
+    return (_count(details.get("reasoning_tokens")) or 0) if isinstance(details, Mapping) else 0
 
 
 def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -522,8 +594,8 @@ def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the fields that chat templates write into the prompt."""
-    return {name: fields[name] for name in ("tools", "functions", "response_format", "documents") if fields.get(name)}
+    """Those of the fields that the prompt depends on."""
+    return {name: fields[name] for name in _DESCRIBED if fields.get(name)}
 
 
 def _size(messages: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> int:
@@ -547,6 +619,10 @@ def _media(message: Mapping[str, Any]) -> int:
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def _ids(prompt: tuple[int, ...] | int) -> int:
+    return 0 if isinstance(prompt, int) else len(prompt)
 
 
 def _count(value: Any) -> int | None:

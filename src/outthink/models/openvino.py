@@ -47,6 +47,8 @@ _IN_USE = 0.75
 """Share of the cache that running children may fill; the rest keeps prefixes for later ones."""
 _END_MARKS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "</s>")
 """Models end with any of these; a GGUF names only one."""
+_WINDOW = 32
+"""Tokens that are turned into text again with those that follow, for one character can take several of them."""
 
 
 class OpenVINOEngine:
@@ -55,7 +57,12 @@ class OpenVINOEngine:
     The constructor loads the model, which takes seconds. `Completion.logprobs` are aligned with `token_ids`: the end
     mark, counted in `tokens`, is in neither. A child that hits a stop string ends with the token that completed it,
     so its text may go a few characters beyond the string, and text and ids say the same. The logprob of a label is
-    that of its first token.
+    that of its first token; who listens is told nothing of labels.
+
+    Of the fields of OpenAI's API it honours `stop`, whose strings end a text and are not in it: finish is then "eos",
+    `token_ids` and `logprobs` end with the last token that is wholly before the string, and `tokens` counts all that
+    were written. `seed` may be there, but the seeds of the run decide. (Penalties are refused: where a token's logit is
+    negative, OpenVINO applies them with the wrong sign, and so repeats what it should avoid.)
 
     Args:
         path: the GGUF file.
@@ -96,6 +103,7 @@ class OpenVINOEngine:
             powers=frozenset(("logprobs", "prefix", "labels", "seed", "tokens")),
             shape=header.shape(path),
             price=price,
+            fields=frozenset(("stop", "seed")),
         )
         process = _Process({"path": str(path.resolve()), "blocks": blocks})
         try:
@@ -117,8 +125,9 @@ class OpenVINOEngine:
     async def bound(self, request: Request) -> Usage:
         """Exact prompt tokens and `max_tokens`; with labels one prompt and one token per label.
 
-        Raises UsageError where that exceeds the context or the messages hold media.
+        Raises UsageError where that exceeds the context, the messages hold media or `stop` is no text.
         """
+        _cuts(request)
         prompt, branches = len(self._prompt(request)), len(request.labels)
         if branches:
             return Usage(prompt=prompt * branches, completion=branches)
@@ -127,13 +136,16 @@ class OpenVINOEngine:
     async def generate(self, request: Request, progress: Progress) -> None:
         """Run the children; prompt tokens are counted as children enter the batch.
 
+        Who listens is told of whole characters, and of nothing that may yet turn out to be a stop string that is cut
+        off. The pieces of a child join to its text, and come on this event loop's thread before this returns.
+
         Raises UsageError like `bound`, EngineError if all children failed.
         """
         # when a call is cancelled, the step under way may still give each request in the batch one token
         progress.slack = max(1, len(request.labels))
         ids = self._prompt(request)
         loop = asyncio.get_running_loop()
-        group = _Group(request, progress, loop, loop.create_future())
+        group = _Group(request, progress, _cuts(request), loop, loop.create_future())
         options = self._options | _sampling(request)
         chain = _chain(ids)
         self._stepper.submit(
@@ -200,12 +212,26 @@ def _own(request: Request, child: int) -> list[dict[str, Any]]:
     return [{"rng_seed": request.seeds[child] if request.seeds else request.child + child}]
 
 
+def _cuts(request: Request) -> tuple[str, ...]:
+    """The strings of the field `stop`, which end a text and are cut off it."""
+    given = request.fields.get("stop") or ()
+    cuts = [given] if isinstance(given, str) else given
+    if not isinstance(cuts, list | tuple) or not all(isinstance(text, str) for text in cuts):
+        raise UsageError("The field 'stop' must be a text or a list of texts.")
+    return tuple(text for text in cuts if text)
+
+
 @dataclass(slots=True, eq=False)
 class _Group:
-    """The children of one `generate`."""
+    """The children of one `generate`.
+
+    Args:
+        cuts: strings that end a child and are not in its text, unlike those of the request's own `stop`.
+    """
 
     request: Request
     progress: Progress
+    cuts: tuple[str, ...]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
     open: int = 0
@@ -222,10 +248,35 @@ class _Group:
         if not self.done.done():
             self.done.set_result(None)
 
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """All strings that end a child."""
+        return () if self.request.labels else (*self.request.stop, *self.cuts)
+
+    @property
+    def listened(self) -> bool:
+        """Whether anybody wants to be told what the children write."""
+        return self.progress.listen is not None and not self.request.labels
+
+    def tell(self, child: int, text: str) -> None:
+        """Pass on a piece of a child's text, in order."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._tell, child, text)
+
+    def _tell(self, child: int, text: str) -> None:
+        if self.progress.listen is not None and not self.done.done():  # it is done where the call was cancelled
+            self.progress.listen(child, {"delta": {"content": text}})
+
 
 @dataclass(slots=True, eq=False)
 class _Branch:
-    """One request to the pipeline: a child, or one label of it."""
+    """One request to the pipeline: a child, or one label of it.
+
+    Args:
+        told: characters of its text that a listener was told.
+        window: the first of those tokens that are still turned into text together.
+        seen: characters of the window's text that were told.
+    """
 
     group: _Group
     child: int
@@ -237,6 +288,9 @@ class _Branch:
     logprobs: list[float] = field(default_factory=list)
     unread: int = 0
     reading: tuple[int, ...] = ()
+    told: int = 0
+    window: int = 0
+    seen: int = 0
 
     @property
     def blocks(self) -> int:
@@ -380,6 +434,8 @@ class _Stepper:
                 self._finish(number, finish)
         for number in stopped:
             self._finish(number, "stop")
+        listened = [branch for number, branch in self._running.items() if number in reply and branch.group.listened]
+        self._tell([branch for branch in listened if branch.ids])
 
     def _stopped(self, numbers: Sequence[int]) -> list[int]:
         """Which of the branches with new tokens have just written a stop string.
@@ -390,8 +446,8 @@ class _Stepper:
         watched = []
         for number in numbers:
             branch = self._running[number]
-            stop = branch.group.request.stop
-            if stop and not branch.group.request.labels:
+            stop = branch.group.stops
+            if stop:
                 # a token has at least one byte; one token more, since decoders may trim the first one
                 tails.append(branch.ids[-max(len(text.encode()) for text in stop) - 1 :])
                 watched.append((number, stop))
@@ -399,6 +455,23 @@ class _Stepper:
             return []
         texts = self._text.decode(tails)
         return [n for (n, stop), text in zip(watched, texts, strict=True) if any(end in text for end in stop)]
+
+    def _tell(self, listened: Sequence[_Branch]) -> None:
+        """Tell what is new in the texts of these branches, as far as no later token can change it."""
+        if not listened:
+            return
+        read = []
+        for branch, text in zip(listened, self._text.decode([b.ids[b.window :] for b in listened]), strict=True):
+            sure = text.rstrip("\N{REPLACEMENT CHARACTER}")
+            piece = sure[branch.seen : len(sure) - _begun(sure, branch.group.cuts)]
+            if piece:
+                branch.group.tell(branch.child, piece)
+                branch.told, branch.seen = branch.told + len(piece), branch.seen + len(piece)
+            if branch.seen == len(text) and len(branch.ids) - branch.window >= 2 * _WINDOW:
+                read.append(branch)
+        if read:  # everything before has been told, so the window can begin anew
+            for branch, text in zip(read, self._text.decode([b.ids[-_WINDOW:] for b in read]), strict=True):
+                branch.window, branch.seen = len(branch.ids) - _WINDOW, len(text)
 
     def _finish(self, number: int, finish: Literal["eos", "stop", "length"]) -> None:
         branch = self._leave(number)
@@ -418,8 +491,17 @@ class _Stepper:
             tokens = len(ids)
             if finish == "eos" and ids:
                 ids, logprobs = ids[:-1], logprobs[:-1]
+            text = self._text.decode([ids])[0] if ids else ""
+            ends = [text.find(cut) for cut in group.cuts if cut in text]
+            if finish == "stop" and ends:
+                text = text[: min(ends)]
+                while ids and len(self._text.decode([ids])[0]) > len(text):
+                    ids = ids[:-1]
+                finish, logprobs = "eos", logprobs[: len(ids)]
+            if group.listened and len(text) > branch.told:
+                group.tell(branch.child, text[branch.told :])
             completion = Completion(
-                text=self._text.decode([ids])[0] if ids else "",
+                text=text,
                 tokens=tokens,
                 token_ids=tuple(ids),
                 logprobs=tuple(logprobs) if request.logprobs else None,
@@ -473,6 +555,11 @@ class _PrefixCache:
         for block in chain:
             self._used[block] = self._allocated
             self._used.move_to_end(block)
+
+
+def _begun(text: str, cuts: Sequence[str]) -> int:
+    """How many of the last characters of a text may be the beginning of a stop string."""
+    return max((n for cut in cuts for n in range(1, min(len(cut), len(text) + 1)) if text.endswith(cut[:n])), default=0)
 
 
 def _chain(ids: Sequence[int]) -> tuple[int, ...]:

@@ -49,8 +49,13 @@ from outthink.types import Address, Budget, Call, Problem, Sampling, Trace
 
 logger = logging.getLogger("outthink.server")
 
+_OPEN = ("/health", "/openapi.json")  # for whoever reaches the server
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _STALLED = 60.0  # seconds after which a caller who does not read has left
+_HURRY = 5.0  # seconds for what has been told to come to an end
+_SLOW = 60.0  # seconds that a caller may take to send a body
+_IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
+_HELD = 256 << 20  # bytes of all bodies that are worked on or wait; read, they take a few times as much memory
 _SHADOW_PRIORITY = 100  # nobody waits for these
 
 
@@ -98,6 +103,8 @@ class _Job:
     sampling: Sampling
     budget: Budget
     seconds: float
+    deadline: float = math.inf
+    """By the loop's clock."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     begun: bool = False
     heard: dict[Address, list[str]] = field(default_factory=dict)
@@ -148,11 +155,12 @@ class Service:
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._jobs: set[_Job] = set()
+        self._held = 0
         self.draining = False
 
     def app(self) -> web.Application:
         """The routes."""
-        app = web.Application(client_max_size=self.settings.max_bytes, middlewares=[self._guarded])
+        app = web.Application(middlewares=[self._guarded])
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:.+}", self._model)
@@ -163,12 +171,16 @@ class Service:
         app.on_response_prepare.append(_unsigned)
         return app
 
+    def hurry(self) -> None:
+        """Have the requests that still run answered with the best that there is."""
+        for job in self._jobs:
+            job.stop.set()
+
     async def close(self) -> None:
         """End what still runs, keeping what it was charged, and free everything."""
-        for job in list(self._jobs):
-            job.stop.set()
+        self.hurry()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5.0)
+            await asyncio.wait(self._tasks, timeout=_HURRY)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -194,21 +206,25 @@ class Service:
         except web.HTTPException as failure:
             if failure.status < 400:
                 raise
-            return _failed(_http_problem(failure, request, self.settings.max_bytes))
+            allowed = {"Allow": failure.headers["Allow"]} if "Allow" in failure.headers else {}
+            return _failed(_http_problem(failure, request), allowed)
         except reply.Failed as failure:
             return _failed(failure.problem)
         except Exception as failure:
             return _failed(self._problem(failure))
+        finally:
+            self._held -= request.get("held", 0)
 
     def _admit(self, request: web.Request) -> None:
         """Raise where this caller may not ask this."""
         if self._keys is None:
             # a page in a browser may send requests to this machine under a name of its own
-            name = request.url.host or ""
-            if name.lower() not in _LOCAL and not _is_address(name) and name != self.settings.host:
+            name = _host(request)
+            if name not in (*_LOCAL, self.settings.host.lower()) and not _is_address(name):
                 raise BadRequest("The Host of the request is not this server's.", status=421, code="wrong_host")
-        elif request.path.startswith("/v1/"):
-            scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        elif request.path not in _OPEN:
+            given = request.headers.getall("Authorization", [])
+            scheme, _, presented = (given[0] if len(given) == 1 else "").partition(" ")
             owner = self._keys.owner(presented.strip()) if scheme.lower() == "bearer" else None
             if owner is None:
                 raise reply.Failed(
@@ -222,7 +238,7 @@ class Service:
             request["owner"] = owner
         if request.method == "POST":
             if self.draining:
-                raise reply.Failed(_busy("The server is being stopped; ask another one.", 1.0, status=503))
+                raise reply.Failed(_STOPPING)
             if request.content_type != "application/json":  # what browsers send unasked is refused
                 raise BadRequest(
                     "Send the body with Content-Type: application/json.", status=415, code="unsupported_media_type"
@@ -231,7 +247,9 @@ class Service:
     def _problem(self, failure: BaseException) -> reply.Problem:
         """What a failure is to the caller; one of ours is logged, without what anybody has written."""
         if isinstance(failure, Busy):
-            return _busy(str(failure), failure.retry)
+            return reply.Problem(
+                status=429, sentence=str(failure), kind="rate_limit_error", code="busy", retry=failure.retry
+            )
         found = reply.problem(failure)
         if found.code == "internal":
             frames = traceback.extract_tb(failure.__traceback__)
@@ -277,7 +295,7 @@ class Service:
 
     async def _quote(self, request: web.Request) -> web.Response:
         """What a request may cost, and with a plan what it is expected to cost and gain; nothing is spent."""
-        job = await self._job(read(await request.read(), request.headers), request.get("owner"))
+        job = await self._job(await self._asked(request), request.get("owner"))
         worst = await self._worst(job.engine, job.problem, job.sampling)
         strategy = job.choice.strategy
         strategy = getattr(strategy, "strategy", strategy)
@@ -312,7 +330,7 @@ class Service:
         job: _Job | None = None
         status = 499
         try:
-            job = await self._job(read(await request.read(), request.headers), request.get("owner"))
+            job = await self._job(await self._asked(request), request.get("owner"))
             response = await (self._stream(request, job) if job.asked.stream else self._whole(job))
             status = response.status
             return response
@@ -334,13 +352,48 @@ class Service:
             ident, model = ("-", "-") if job is None else (job.ident, job.name)
             logger.info("%s %s %s %s %.3f s", ident, model, strategy, status, seconds)
 
+    async def _asked(self, request: web.Request) -> Asked:
+        """What is asked, once all of it is there; its bytes count as held until the request is answered."""
+        parts: list[bytes] = []
+        request["held"] = 0
+        try:
+            async with asyncio.timeout(_SLOW):
+                async for part in request.content.iter_any():
+                    parts.append(part)
+                    self._held += len(part)
+                    request["held"] += len(part)
+                    if request["held"] > self.settings.max_bytes:
+                        most = f"The request is larger than {self.settings.max_bytes >> 20} MB."
+                        raise BadRequest(most, status=413, code="too_large")
+                    if self._held > _HELD:
+                        raise Busy("The server holds too many large requests; try again later.", 1.0)
+        except TimeoutError:
+            slow = f"The body has not come within {_SLOW:g} seconds."
+            raise BadRequest(slow, status=408, code="too_slow") from None
+        except web.RequestPayloadError:
+            raise BadRequest("The body is not encoded as its head says.", code="invalid_body") from None
+        return read(b"".join(parts), request.headers)
+
     async def _job(self, asked: Asked, owner: str | None) -> _Job:
         """What is to be done; raises BadRequest or UsageError where it cannot be."""
-        name, named = split(asked.model, await self._served.names())
-        engine = await self._served.engine(name)
-        load = self._gate.load()
-        choice = choose(asked, named, self._policy, load)
-        return await self._prepared(asked, name, engine, choice, load, owner)
+        self._gate.check()  # before the upstream is asked for anything
+        deadline = asyncio.get_running_loop().time() + self._seconds(asked)
+        try:
+            async with asyncio.timeout_at(deadline):
+                name, named = split(asked.model, await self._served.names())
+                engine = await self._served.engine(name)
+                load = self._gate.load()
+                choice = choose(asked, named, self._policy, load)
+                job = await self._prepared(asked, name, engine, choice, load, owner)
+        except TimeoutError:
+            raise reply.Failed(_LATE) from None
+        job.deadline = deadline
+        return job
+
+    def _seconds(self, asked: Asked) -> float:
+        """How long the request may take: the least of what the caller wants and the operator allows."""
+        limits = [budget.limits for budget in (asked.budget, self._policy.budget) if budget is not None]
+        return min((limit["seconds"] for limit in limits if "seconds" in limit), default=self.settings.timeout)
 
     async def _prepared(
         self, asked: Asked, name: str, engine: Engine, choice: Choice, load: float, owner: str | None
@@ -360,20 +413,18 @@ class Service:
             fields=fields,
         )
         sampling = Sampling(
-            temperature=1.0 if asked.temperature is None else asked.temperature,
+            temperature=_temperature(engine) if asked.temperature is None else asked.temperature,
             top_p=1.0 if asked.top_p is None else asked.top_p,
             max_tokens=asked.max_tokens or self.settings.max_tokens,
         )
         if asked.max_tokens is None:
             problem, sampling = await self._fitted(engine, facts, problem, sampling)
-        limits = dict(choice.budget.limits)
-        seconds = limits.pop("seconds", self.settings.timeout)
-        if choice.samples is not None or (load < 1 and limits):
-            worst = await self._worst(engine, problem, sampling)
-            if choice.samples is not None:
-                limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
-            # however crowded it is, one sample is
-            limits = {unit: max(limit * load, min(limit, worst.get(unit, 0.0))) for unit, limit in limits.items()}
+        limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
+        worst = await self._worst(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
+        if choice.samples is not None:
+            limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
+        # however crowded it is, one sample is
+        limits = {unit: max(limit * load, min(limit, worst.get(unit, 0.0))) for unit, limit in limits.items()}
         return _Job(
             ident=ident,
             created=int(time.time()),
@@ -385,7 +436,7 @@ class Service:
             problem=problem,
             sampling=sampling,
             budget=Budget(limits),
-            seconds=seconds,
+            seconds=self._seconds(asked),
         )
 
     async def _fitted(
@@ -427,13 +478,12 @@ class Service:
 
     async def _work(self, job: _Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> Trace:
         loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        came = loop.time()
         try:
-            async with self._gate.place(job.seconds):
-                waited = loop.time() - asked_at
-                self.metrics.queued.observe(waited)
+            async with self._gate.place(job.deadline - came):
+                self.metrics.queued.observe(loop.time() - came)
                 job.begun = True
-                trace = await self._solve(job, max(job.seconds - waited, 1e-3), on_event)
+                trace = await self._solve(job, max(job.deadline - loop.time(), 1e-3), on_event)
         except OutthinkError as failure:
             if failure.trace is not None:
                 self._record(job, failure.trace)  # it holds the bill
@@ -511,9 +561,9 @@ class Service:
         if found:
             return found
         if trace.stopped == "deadline":
-            sentence = "The deadline has passed before anything was written; allow more seconds."
-            problem = reply.Problem(status=504, sentence=sentence, kind="server_error", code="deadline")
-            raise reply.Failed(problem)
+            raise reply.Failed(_LATE)
+        if trace.stopped == "cancelled":
+            raise reply.Failed(_STOPPING)
         empty = {"role": "assistant", "content": ""}
         return [reply.Answer(message=empty, finish="length" if trace.stopped != "finished" else "stop", visible=0)]
 
@@ -683,28 +733,44 @@ def _sse(data: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
 
 
-def _failed(problem: reply.Problem) -> web.Response:
-    return web.json_response(problem.body(), status=problem.status, headers=problem.headers())
+_LATE = reply.Problem(
+    status=504,
+    sentence="The deadline has passed before anything was written; allow more seconds.",
+    kind="server_error",
+    code="deadline",
+)
+_STOPPING = reply.Problem(
+    status=503, sentence="The server is being stopped; ask another one.", kind="server_error", code="busy", retry=1.0
+)
 
 
-def _busy(sentence: str, retry: float, status: int = 429) -> reply.Problem:
-    kind = "rate_limit_error" if status == 429 else "server_error"
-    return reply.Problem(status=status, sentence=sentence, kind=kind, code="busy", retry=retry)
+def _failed(problem: reply.Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+    told = {**problem.headers(), **(headers or {})}
+    if problem.status == 401:
+        told["WWW-Authenticate"] = "Bearer"
+    return web.json_response(problem.body(), status=problem.status, headers=told)
 
 
-def _http_problem(failure: web.HTTPException, request: web.Request, most: int) -> reply.Problem:
+def _http_problem(failure: web.HTTPException, request: web.Request) -> reply.Problem:
     sentence = {
         404: "There is nothing at this address; chats are at /v1/chat/completions.",
         405: f"This address does not take {request.method}.",
-        413: f"The request is larger than {most >> 20} MB.",
     }.get(failure.status, failure.reason)
-    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(failure.status)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(failure.status)
     return reply.Problem(status=failure.status, sentence=sentence, kind="invalid_request_error", code=code)
 
 
 async def _unsigned(request: web.Request, response: web.StreamResponse) -> None:
     """Which versions serve is nobody's business."""
     response.headers["Server"] = "outthink"
+
+
+def _host(request: web.Request) -> str:
+    """The name that the request calls this server by, without the port; empty where it is none."""
+    try:
+        return (request.url.host or "").lower()
+    except ValueError:
+        return ""
 
 
 def _is_address(host: str) -> bool:
@@ -728,6 +794,11 @@ def _fields(asked: Asked, engine: Engine) -> dict[str, Any]:
     return {name: value for name, value in telling(asked.fields).items() if name in known or name not in HARMLESS}
 
 
+def _temperature(engine: Engine) -> float:
+    """Where none was sent: the API's default, by which an upstream is thought to sample, or our own."""
+    return 1.0 if engine.spec.fields is None else Sampling().temperature
+
+
 def _question(asked: Asked) -> str:
     """What judges read: the question, or the conversation where there is more than one turn of it."""
     turns = [message for message in asked.messages if message.role not in ("system", "developer")]
@@ -747,7 +818,13 @@ async def listening(service: Service) -> AsyncIterator[str]:
     settings = service.settings
     # its errors hold what callers have sent
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    runner = web.AppRunner(service.app(), handler_cancellation=True, access_log=None, shutdown_timeout=settings.grace)
+    runner = web.AppRunner(
+        service.app(),
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=_IDLE,
+        shutdown_timeout=settings.grace + _HURRY,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
@@ -761,7 +838,9 @@ async def listening(service: Service) -> AsyncIterator[str]:
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         service.draining = True
+        ending = asyncio.get_running_loop().call_later(settings.grace, service.hurry)
         await runner.cleanup()
+        ending.cancel()
         await service.close()
 
 

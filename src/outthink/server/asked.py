@@ -199,12 +199,12 @@ def _message(place: int, turn: Turn, sent: dict[str, Any]) -> Message:
         return Message(role=turn.role, content=writable(content), sent=sent)
     parts = []
     for number, part in enumerate(content):
-        kind, text = part.get("type"), part.get("text")
-        if not isinstance(kind, str) or (kind == "text" and not isinstance(text, str)):
+        kind = part.get("type")
+        written = part.get(kind) if kind in ("text", "refusal") else ""
+        if not isinstance(kind, str) or not isinstance(written, str):
             where = f"messages.{place}.content.{number}"
             raise BadRequest(f"{where} must have a type, and a text where the type is text.", param=where)
-        text_part = kind in ("text", "refusal")
-        parts.append(Part(text=writable(str(text or ""))) if text_part else Part(kind=_kind(kind)))
+        parts.append(Part(text=writable(written)) if kind in ("text", "refusal") else Part(kind=_kind(kind)))
     return Message(role=turn.role, content=tuple(parts), sent=sent)
 
 

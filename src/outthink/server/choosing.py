@@ -7,6 +7,7 @@ from the table of strategies and plans from those that the operator has named, s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -23,6 +24,7 @@ from outthink.server.asked import EFFORTS, Asked, BadRequest
 from outthink.server.comparing import Comparing
 from outthink.strategies import STRATEGIES, Strategy
 from outthink.strategies.auto import Auto, worth
+from outthink.strategies.collective.fusion import Fusion
 from outthink.strategies.parallel.greedy import Greedy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind, Budget
@@ -73,8 +75,9 @@ class Choice:
 
     Args:
         strategy: what runs; `named` is what the reply says of it.
-        samples: how many samples' worth may be spent at most, where an effort was asked for; else None.
+        samples: how many samples' worth may be spent at most, where only an effort says it; else None.
         single: it is one sample for each choice, which can be passed on while it is written.
+        fields: of the request, those that were the server's and are the model's where there is no strategy.
     """
 
     strategy: Strategy
@@ -83,6 +86,7 @@ class Choice:
     budget: Budget
     samples: int | None
     single: bool
+    fields: Mapping[str, Any]
 
 
 def split(model: str, served: Collection[str]) -> tuple[str, str | None]:
@@ -113,34 +117,43 @@ def choose(asked: Asked, named: str | None, policy: Policy, load: float = 1.0) -
     name = wish.strategy or named
     if name is None and wish.plan is None and policy.strategy is None:
         name = ONE
-    if wish.plan is not None and name not in (None, "auto"):
-        raise BadRequest(f"A plan is for the strategy auto, not for {name}.", param="outthink.plan")
+    if wish.plan is not None:
+        if name not in (None, "auto"):
+            raise BadRequest(f"A plan is for the strategy auto, not for {name}.", param="outthink.plan")
+        if wish.plan not in policy.plans:
+            raise BadRequest(str(UnknownName("plan", wish.plan, policy.plans or ["none"])), param="outthink.plan")
+        name = "auto"
+    fields = {"reasoning_effort": asked.effort} if asked.effort is not None and name == ONE else {}
     if asked.effort is not None and name != ONE:
         samples = EFFORTS[asked.effort]
         if samples == 1 and wish.strategy is None and wish.n is None:
             name = ONE
-    base = _base("auto" if wish.plan is not None else name, policy)
-    if wish.plan is not None:
-        if wish.plan not in policy.plans:
-            raise BadRequest(str(UnknownName("plan", wish.plan, policy.plans or ["none"])), param="outthink.plan")
-        base = replace(base, plan=policy.plans[wish.plan]) if isinstance(base, Auto) else base
     if name == ONE:
-        base = SelfConsistency(n=asked.choices)
-    strategy = _sized(base, asked, samples if name != ONE else None, load)
-    size = _size(strategy)
-    single = name == ONE or isinstance(strategy, Greedy) or (isinstance(strategy, SelfConsistency) and size == 1)
+        if wish.n is not None:
+            raise BadRequest(f"{ONE} is one sample; leave n out, or name a strategy.", param="outthink.n")
+        strategy: Strategy = SelfConsistency(n=asked.choices)
+    else:
+        base = _base(name, policy)
+        if isinstance(base, Auto) and wish.plan is not None:
+            base = replace(base, plan=policy.plans[wish.plan])
+        strategy = _sized(base, asked, samples, load)
+    one = isinstance(strategy, SelfConsistency) and strategy.n == 1
+    single = name == ONE or isinstance(strategy, Greedy) or one
     _check_fields(asked, strategy, policy)
     answer = wish.answer or _kind(asked) or policy.answer
     runs = strategy
-    if answer == "chat" and not single and getattr(strategy, "votes", False) and not _calls(asked):
-        runs = Comparing(strategy=strategy, otherwise=_resized(policy.otherwise, size))
+    if answer == "chat" and not single and _counts(strategy, policy) and not _calls(asked):
+        otherwise = None if policy.otherwise is None else _sized(policy.otherwise, asked, samples, load)
+        runs = Comparing(strategy=strategy, otherwise=otherwise, choices=asked.choices)
+    limited = wish.n is not None or bool(asked.budget and asked.budget.limits.keys() - {"seconds"})
     return Choice(
         strategy=runs,
         named={"name": ONE} if name == ONE else _told(strategy, policy),
         answer=answer,
         budget=_budget(asked, policy),
-        samples=None if name == ONE else samples,
+        samples=None if name == ONE or limited else samples,
         single=single,
+        fields=fields,
     )
 
 
@@ -149,8 +162,6 @@ def _base(name: str | None, policy: Policy) -> Strategy:
     own = policy.strategy
     if own is not None and name in (None, strategy_name(own)):
         return own
-    if name is None or name == ONE:
-        return SelfConsistency(n=1)
     if name not in STRATEGIES:
         raise BadRequest(
             str(UnknownName("strategy", name[:100], [*STRATEGIES, ONE])), param="outthink.strategy", code="no_strategy"
@@ -180,19 +191,15 @@ def _size(strategy: Strategy) -> int:
     return 0 if field is None else int(getattr(strategy, field))
 
 
-def _resized(strategy: Strategy | None, n: int) -> Strategy | None:
-    return None if strategy is None or not n else _with(strategy, n)
-
-
-def _with(strategy: Strategy, n: int) -> Strategy:
-    """The strategy with so many samples; itself where it has no such number."""
+def _with(strategy: Strategy, n: int, param: str) -> Strategy:
+    """The strategy with so many samples, as `param` wants it; itself where it has no such number."""
     field = _field(strategy)
     if field is None or getattr(strategy, field) == n:
         return strategy
     try:
         changed: Strategy = replace(strategy, **{field: n})
     except ValueError as cause:
-        raise BadRequest(f"{strategy_name(strategy)}: {cause}.", param="outthink.n") from None
+        raise BadRequest(f"{strategy_name(strategy)}: {cause}.", param=param) from None
     return changed
 
 
@@ -201,13 +208,14 @@ def _sized(strategy: Strategy, asked: Asked, samples: int | None, load: float) -
     n = asked.wish.n
     if n is not None and _field(strategy) is None:
         raise BadRequest(f"{strategy_name(strategy)} has no number of samples; leave n out.", param="outthink.n")
-    strategy = _with(strategy, n or samples or _size(strategy))
+    strategy = _with(strategy, n or samples or _size(strategy), "reasoning_effort" if n is None else "outthink.n")
     if load >= 1:
         return strategy
     if isinstance(strategy, Auto) and strategy.plan:
         return _thriftier(strategy, asked, load)
-    size = _size(strategy)
-    return _with(strategy, max(1, math.floor(size * load))) if size else strategy
+    with contextlib.suppress(BadRequest):  # one that cannot do with fewer; what it may spend is less all the same
+        return _with(strategy, max(1, math.floor(_size(strategy) * load)), "outthink.n")
+    return strategy
 
 
 def _thriftier(auto: Auto, asked: Asked, load: float) -> Auto:
@@ -228,10 +236,20 @@ def _budget(asked: Asked, policy: Policy) -> Budget:
 
 
 def _kind(asked: Asked) -> AnswerKind | None:
-    """How replies are compared, where the request says what form they have."""
-    form = asked.fields.get("response_format")
-    structured = isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
-    return "json" if structured and not asked.fields.get("tools") else None
+    """How replies are compared, where the request says what form they have; calls of tools are JSON as well."""
+    form, vendors = asked.fields.get("response_format"), asked.fields.get("structured_outputs")
+    if isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"):
+        return "json"
+    if "guided_json" in asked.fields or (isinstance(vendors, dict) and vendors.get("json")):
+        return "json"
+    # a call is no answer of the kind that the server may have been set to
+    return "chat" if asked.fields.get("tools") and asked.fields.get("tool_choice") != "none" else None
+
+
+def _counts(strategy: Strategy, policy: Policy) -> bool:
+    """Whether it would choose blindly among answers of which no two are equal."""
+    judged = "verifier" in policy.scorers and "verifier" in _takes(strategy) and not isinstance(strategy, Auto)
+    return bool(getattr(strategy, "votes", False)) and not judged
 
 
 def _calls(asked: Asked) -> bool:
@@ -243,7 +261,8 @@ def _calls(asked: Asked) -> bool:
 def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
     """Refuse a field that the strategy could not give on as it is."""
     name = strategy_name(strategy)
-    own = isinstance(strategy, Greedy) or any(field[:11] == "temperature" for field in strategy.__dataclass_fields__)
+    sets = {"temperature", "temperatures"} & strategy.__dataclass_fields__.keys()
+    own = isinstance(strategy, Greedy) or (bool(sets) and not isinstance(strategy, Fusion))  # there, of the fusor
     if own and asked.temperature is not None and not (isinstance(strategy, Greedy) and asked.temperature == 0):
         raise BadRequest(f"{name} sets its own temperature; leave it out.", param="temperature")
     if not getattr(strategy, "as_asked", False):
@@ -256,8 +275,10 @@ def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
             )
         if asked.media:
             raise BadRequest(f"{name} works with text only; leave images, sounds and files out.", param="messages")
-    blind = sorted(scorer for role, scorer in policy.scorers.items() if role in _takes(strategy))
-    if asked.media and blind and blind != ["confidence"]:
+    blind = [scorer for role, scorer in policy.scorers.items() if role in _takes(strategy) and scorer != "confidence"]
+    if "models" in _takes(strategy) and not isinstance(strategy, Auto):
+        blind.append("a judge")
+    if asked.media and blind:
         raise BadRequest(
             f"{name} asks {blind[0]}, which reads text only; leave images, sounds and files out.", param="messages"
         )

@@ -51,14 +51,18 @@ class Gate:
         left = max(0.0, (1 - taken) / (1 - _HALF))
         return max(1, round(left * _STEPS)) / _STEPS
 
+    def check(self) -> None:
+        """Raise Busy where the queue is full."""
+        if self._free.locked() and self.waiting >= self._queue:
+            raise Busy("The server is busy and its queue is full; try again later.", self._wait())
+
     @contextlib.asynccontextmanager
     async def place(self, seconds: float | None = None) -> AsyncIterator[None]:
         """A place, for as long as the context lasts; waits for one at most `seconds`.
 
         Raises Busy where the queue is full or nothing has become free in time.
         """
-        if self._free.locked() and self.waiting >= self._queue:
-            raise Busy("The server is busy and its queue is full; try again later.", self._wait())
+        self.check()
         self.waiting += 1
         try:
             async with asyncio.timeout(seconds):

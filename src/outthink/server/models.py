@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from outthink.endpoint import Endpoint
+from outthink.endpoint import Endpoint, Patience
 from outthink.errors import EngineError, Refused, UsageError
 from outthink.models.engine import Engine
 
@@ -28,21 +28,24 @@ class Served:
         opened: Callable[[str], Engine] | None = None,
     ) -> None:
         self._engines = dict(engines)
-        self._endpoint = None if url is None else Endpoint(url)
+        self._endpoint = None if url is None else Endpoint(url, patience=Patience(silence=10.0, attempts=2))
         self._open = opened
         self._listed: tuple[str, ...] = ()
         self._at = -_FRESH
-        self._opening: dict[str, asyncio.Task[Engine]] = {}
+        self._opening: dict[str, asyncio.Task[None]] = {}
 
     async def names(self) -> tuple[str, ...]:
         """What there is, those that are open first; where the upstream does not answer, as it was last."""
         now = asyncio.get_running_loop().time()
         if self._endpoint is not None and now - self._at >= _FRESH:
+            known = bool(self._engines or self._listed)
+            if known:
+                self._at = now  # nobody else has to ask meanwhile, nor again at once where it fails
             try:
                 self._listed = await listed(self._endpoint)
                 self._at = now
-            except EngineError:
-                if not (self._engines or self._listed):
+            except (EngineError, UsageError):
+                if not known:
                     raise
         return tuple(dict.fromkeys((*self._engines, *self._listed)))
 
@@ -54,19 +57,24 @@ class Served:
         """The engine of that name, which is among `names`; raises as opening it does."""
         if name in self._engines:
             return self._engines[name]
-        assert self._open is not None
         task = self._opening.get(name)
-        if task is None:  # once, however many ask at the same time
-            task = self._opening[name] = asyncio.create_task(asyncio.to_thread(self._open, name))
-        try:
-            self._engines[name] = await asyncio.shield(task)
-        finally:
-            if task.done():
-                self._opening.pop(name, None)
+        if task is None:  # once, however many ask at the same time, and whoever of them leaves
+            task = self._opening[name] = asyncio.create_task(self._open_once(name))
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.shield(task)
         return self._engines[name]
+
+    async def _open_once(self, name: str) -> None:
+        assert self._open is not None
+        try:
+            self._engines[name] = await asyncio.to_thread(self._open, name)
+        finally:
+            del self._opening[name]
 
     async def close(self) -> None:
         """Close what was opened here, and its connections."""
+        for opening in list(self._opening.values()):
+            opening.cancel()
         if self._endpoint is not None:
             await self._endpoint.close()
         for engine in self._engines.values():
