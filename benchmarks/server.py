@@ -1,13 +1,14 @@
 """Compares `outthink serve` with two other proxies for test-time compute: its-hub and optillm.
 
-    python benchmarks/server.py [--servers ours,its-hub,optillm] [--seconds 8] [--repeat 3] [--json]
+    python benchmarks/server.py [--servers ours,its-hub,optillm] [--seconds 8] [--repeat 3] [--words] [--json]
     python benchmarks/server.py --servers ours --seconds 0.3 --repeat 1        a quick look that installs nothing
 
 Every request asks for the majority of 8 samples. All servers stand before one made-up model that answers after 50 ms:
 six of eight samples are right, and each question has an answer of its own, which is looked for in what comes back.
 The model, the load and the server are processes of their own, and so is each measurement of a server: one server at
 a time, started afresh, in an order that turns round. `upstream alone` is the load straight at the model: what harness
-and model allow at most.
+and model allow at most. A model that is asked for a stream, as Outthink does and the others do not, sends each sample
+in one piece; with --words it sends a word at a time, as real ones do.
 
 The others are installed once, each into a folder of its own in the cache, and run as they come, with their own log
 at warnings. What to know of them:
@@ -29,6 +30,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import socket
 import statistics
@@ -88,7 +90,7 @@ def http(status: str, body: bytes, kind: str = "application/json") -> bytes:
 
 
 @cache
-def reply(first: int, n: int, most: int, stream: bool, usage: bool) -> bytes:
+def reply(first: int, n: int, most: int, stream: bool, usage: bool, words: bool) -> bytes:
     """The reply with samples `first` to `first + n` of a case, of at most `most` tokens; every fourth one is wrong."""
     tokens = min(most, len(WORDS))
     said = " ".join(WORDS[:tokens])
@@ -103,8 +105,12 @@ def reply(first: int, n: int, most: int, stream: bool, usage: bool) -> bytes:
         ]
         whole = {**common, "object": "chat.completion", "choices": choices, "usage": spent}
         return http("200 OK", json.dumps(whole).encode())
-    deltas = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
-    deltas += [{"index": k, "delta": {"content": text}, "finish_reason": finish} for k, text in enumerate(texts)]
+    deltas: list[dict[str, Any]] = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
+    pieces = [re.findall(r" ?[^ ]+", text) if words else [text] for text in texts]
+    for together in zip(*pieces, strict=True):
+        deltas += [{"index": k, "delta": {"content": piece}, "finish_reason": None} for k, piece in enumerate(together)]
+    for delta in deltas[-n:]:
+        delta["finish_reason"] = finish
     events: list[dict[str, Any]] = [{"choices": [delta]} for delta in deltas]
     events += [{"choices": [], "usage": spent}] if usage else []
     chunks = [json.dumps({**common, "object": "chat.completion.chunk", **event}) for event in events]
@@ -126,8 +132,9 @@ class Counts:
 class Model(asyncio.Protocol):
     """One connection to the model."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, words: bool) -> None:
         self.counts = counts
+        self.words = words  # what is streamed comes a word at a time
         self.buffer = bytearray()
         self.due: tuple[asyncio.TimerHandle, int] | None = None  # the reply that is waiting, and its samples
 
@@ -165,7 +172,7 @@ class Model(asyncio.Protocol):
             first = self.counts.given.pop(case, 0)
             if first + n < N:
                 self.counts.given[case] = first + n
-        data = reply(first % 4, n, most, bool(asked.get("stream")), usage)
+        data = reply(first % 4, n, most, bool(asked.get("stream")), usage, self.words)
         if found:
             answer = right(int(case))
             data = data.replace(b"RIGHT00", b"%d" % answer).replace(b"WRONG00", b"%d" % (answer + 1))
@@ -205,10 +212,11 @@ def taken(buffer: bytearray) -> tuple[str, bytes] | None:
     return head.split(b" ", 2)[1].decode(), body
 
 
-async def model() -> None:
+async def model(words: bool) -> None:
     """Serve the model; its port is printed."""
     counts = Counts()
-    server = await asyncio.get_running_loop().create_server(lambda: Model(counts), "127.0.0.1", 0, backlog=4096)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Model(counts, words), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -403,9 +411,10 @@ def install(name: str) -> None:
 
 
 @contextlib.contextmanager
-def upstream() -> Iterator[int]:
+def upstream(words: bool) -> Iterator[int]:
     """The model, in a process of its own; yields its port."""
-    process = subprocess.Popen([sys.executable, __file__, "--model"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, __file__, "--model", *(["--words"] if words else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield int(process.stdout.readline())
@@ -513,10 +522,10 @@ class Measuring:
         return found
 
 
-def speed(name: str, seconds: float) -> Values:
+def speed(name: str, seconds: float, words: bool) -> Values:
     """Everything but memory, of one server or of the model alone."""
     with contextlib.ExitStack() as stack:
-        model = stack.enter_context(upstream())
+        model = stack.enter_context(upstream(words))
         pid = None
         port, body = model, {"n": N}
         if name != FLOOR:
@@ -549,9 +558,9 @@ def speed(name: str, seconds: float) -> Values:
     return values
 
 
-def memory(name: str, seconds: float) -> Values:
+def memory(name: str, seconds: float, words: bool) -> Values:
     """Resident memory of a server; the requests that it had answered by then, where time was too short for all."""
-    with upstream() as model, serving(name, model) as (port, pid, body):
+    with upstream(words) as model, serving(name, model) as (port, pid, body):
         measuring = Measuring(port, body)
         values = {"resident MB at the start": resident(pid)}
         until = time.monotonic() + LONGEST * seconds
@@ -571,7 +580,7 @@ def memory(name: str, seconds: float) -> Values:
 # ----------------------------------------------------------------------------------------------------------- the table
 
 
-def compare(servers: list[str], seconds: float, repeats: int) -> dict[str, dict[str, list[float]]]:
+def compare(servers: list[str], seconds: float, repeats: int, words: bool) -> dict[str, dict[str, list[float]]]:
     """Values of all repetitions, by measure and server."""
     measured: dict[str, dict[str, list[float]]] = {}
 
@@ -582,10 +591,10 @@ def compare(servers: list[str], seconds: float, repeats: int) -> dict[str, dict[
     for repeat in range(repeats):
         for name in [*servers, FLOOR] if repeat % 2 == 0 else [FLOOR, *reversed(servers)]:
             print(f"{name}, repetition {repeat + 1} of {repeats}", file=sys.stderr, flush=True)
-            keep(name, speed(name, seconds))
+            keep(name, speed(name, seconds, words))
     for name in servers:
         print(f"{name}, memory", file=sys.stderr, flush=True)
-        keep(name, memory(name, seconds))
+        keep(name, memory(name, seconds, words))
     return measured
 
 
@@ -619,6 +628,7 @@ def main() -> None:
     parser.add_argument("--servers", default="ours,its-hub,optillm", help="some of ours, its-hub and optillm")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each server")
+    parser.add_argument("--words", action="store_true", help="the model streams a word at a time")
     parser.add_argument("--json", action="store_true", help="print all values as JSON in place of the table")
     parser.add_argument("--model", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--load", help=argparse.SUPPRESS)
@@ -626,7 +636,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if arguments.model:
-        asyncio.run(model())
+        asyncio.run(model(arguments.words))
         return
     if arguments.load:
         print(json.dumps(asyncio.run(asking(Load(**json.loads(arguments.load))))))
@@ -637,7 +647,7 @@ def main() -> None:
     for name in servers:
         if name in OTHERS:
             install(name)
-    measured = compare(servers, arguments.seconds, arguments.repeat)
+    measured = compare(servers, arguments.seconds, arguments.repeat, arguments.words)
     if arguments.json:
         print(json.dumps(measured, indent=1))
     else:

@@ -1,7 +1,8 @@
 """A real OpenAI-compatible server on this machine that counts exactly; the test sets its abilities and its faults.
 
-A token is a word or the gap between two words. It runs in the loop of the test, where `run` makes time jump although
-the network is real, or in a thread of its own (`threaded`).
+A token is a word or the gap between two words; an image is one word, and so is the name of a tool that is called. It
+runs in the loop of the test, where `run` makes time jump although the network is real, or in a thread of its own
+(`threaded`).
 """
 
 from __future__ import annotations
@@ -28,20 +29,32 @@ from outthink.types import Message
 from tests import virtual
 
 T = TypeVar("T")
+Started = TypeVar("Started", bound=contextlib.AbstractAsyncContextManager[Any])
 GRACE = 0.01  # seconds that the network is waited for before the clock jumps
 END = "<|end|>"
+_ROLES = ("<user>", "<assistant>", "<system>", "<developer>", "<tool>")
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What one answer is asked for."""
+    """What one answer is asked for; `body` is the whole request."""
 
     messages: tuple[tuple[str, str], ...]
     prefix: str
     choice: int
     temperature: float
     rng: random.Random
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """An answer that is more than text: thoughts stand before it, calls of tools (name and arguments) behind it."""
+
+    text: str = ""
+    thoughts: str = ""
+    calls: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -95,7 +108,7 @@ def counting(ask: Ask) -> str:
     return whole.removeprefix(ask.prefix) if whole.startswith(ask.prefix) else whole
 
 
-def says(*texts: str) -> Callable[[Ask], str]:
+def says(*texts: str | Said) -> Callable[[Ask], str | Said]:
     """Choice k says the k-th text, and so on from the first."""
     return lambda ask: texts[ask.choice % len(texts)]
 
@@ -123,7 +136,7 @@ class Server:
 
     def __init__(
         self,
-        reply: Callable[[Ask], str] = counting,
+        reply: Callable[[Ask], str | Said] = counting,
         *,
         ignores: Collection[str] = (),
         refuses: Collection[str] = (),
@@ -304,7 +317,8 @@ class Server:
             given = body["prompt"]
             return [self.id(word) for word in tokens(given)] if isinstance(given, str) else list(given)
         goes_on = bool(body.get("continue_final_message"))
-        words = [word for said in body["messages"] for word in (f"<{said['role']}>", *tokens(said["content"]))]
+        words = tokens(json.dumps(body["tools"])) if body.get("tools") else []
+        words += [word for said in body["messages"] for word in (f"<{said['role']}>", *tokens(_plain(said)))]
         return [self.id(word) for word in (words if goes_on else [*words, "<assistant>"])]
 
     def _written(self, body: dict[str, Any], seen: Seen) -> list[bytes | tuple[bytes, int]]:
@@ -345,7 +359,7 @@ class Server:
 
     def _choice(self, body: dict[str, Any], ids: list[int], index: int) -> _Choice:
         words = [self._texts[number] for number in ids]
-        marks = [place for place, word in enumerate(words) if word in ("<user>", "<assistant>", "<system>")]
+        marks = [place for place, word in enumerate(words) if word in _ROLES]
         turns = [
             (words[start].strip("<>"), "".join(words[start + 1 : end]))
             for start, end in zip(marks, [*marks[1:], len(words)], strict=True)
@@ -357,16 +371,20 @@ class Server:
             choice=index,
             temperature=body.get("temperature", 1.0),
             rng=random.Random(self._unseeded.random() if seed is None else seed + index),
+            body=body,
         )
         most = body.get("max_tokens", body.get("max_completion_tokens", 10**9))
         stops = [body["stop"]] if isinstance(body.get("stop"), str) else body.get("stop") or []
         choice = _Choice(index)
-        for word in [*tokens(self.reply(ask)), END]:
+        reply = self.reply(ask)
+        said = Said(text=reply) if isinstance(reply, str) else reply
+        for word, delta in _tokens(said, index):
             choice.words.append(word)
+            choice.deltas.append(delta)
             if word == END:
-                choice.finish = "stop"
+                choice.finish = "tool_calls" if said.calls else "stop"
                 return choice
-            choice.text += word
+            choice.text += delta.get("content", "")
             for stop in stops:
                 if stop in choice.text:
                     kept = len(stop) if body.get("include_stop_str_in_output") else 0
@@ -382,12 +400,16 @@ class Server:
         """A choice as the API has it; the whole, or its token at `place`."""
         words, text = choice.words, choice.text
         last = place is None or place == len(words) - 1
-        if place is not None:
-            before = len("".join(words[:place]))
+        if place is None:
+            said = choice.message()
+        else:
+            before = len("".join(delta.get("content", "") for delta in choice.deltas[:place]))
+            delta = choice.deltas[place]
+            text = text[before : before + len(delta.get("content", ""))]
+            said = {**delta, "content": text} if "content" in delta else delta
             words = [words[place]]
-            text = "" if words == [END] else text[before : before + len(words[0])]
-        said = {"text": text} if not chat else {"delta" if place is not None else "message": {"content": text}}
-        form: dict[str, Any] = {"index": choice.index, **said, "finish_reason": choice.finish if last else None}
+        told = {"text": text} if not chat else {"message" if place is None else "delta": said}
+        form: dict[str, Any] = {"index": choice.index, **told, "finish_reason": choice.finish if last else None}
         if last and "stop_reason" not in self.hides:
             form["stop_reason"] = choice.stopped
         if body.get("return_token_ids"):
@@ -417,8 +439,43 @@ class _Choice:
     index: int
     text: str = ""
     words: list[str] = field(default_factory=list)
+    deltas: list[dict[str, Any]] = field(default_factory=list)
     finish: str | None = None
     stopped: str | None = None
+
+    def message(self) -> dict[str, Any]:
+        """All of it."""
+        thoughts = "".join(delta.get("reasoning_content", "") for delta in self.deltas)
+        calls: list[dict[str, Any]] = []
+        for piece in (piece for delta in self.deltas for piece in delta.get("tool_calls", ())):
+            if "id" in piece:
+                calls.append({**piece, "function": {**piece["function"]}})
+                del calls[-1]["index"]
+            else:
+                calls[-1]["function"]["arguments"] += piece["function"]["arguments"]
+        thinking = {"reasoning_content": thoughts} if thoughts else {}
+        return {"content": self.text, **thinking, **({"tool_calls": calls} if calls else {})}
+
+
+def _tokens(said: Said, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each token of choice `index` with the piece of a message that it is."""
+    for word in tokens(said.thoughts):
+        yield word, {"reasoning_content": word}
+    for word in tokens(said.text):
+        yield word, {"content": word}
+    for place, (name, arguments) in enumerate(said.calls):
+        call = {"id": f"call_{index}_{place}", "type": "function", "function": {"name": name, "arguments": ""}}
+        yield name, {"tool_calls": [{"index": place, **call}]}
+        for word in tokens(arguments):
+            yield word, {"tool_calls": [{"index": place, "function": {"arguments": word}}]}
+    yield END, {"content": ""}
+
+
+def _plain(message: Mapping[str, Any]) -> str:
+    """What the model reads of a message."""
+    content = message.get("content") or ""
+    parts = [content] if isinstance(content, str) else [part.get("text", "<media>") for part in content]
+    return " ".join([*parts, *(json.dumps(call["function"]) for call in message.get("tool_calls", ()))])
 
 
 def _refusal(status: int, words: str) -> web.Response:
@@ -475,7 +532,7 @@ def many_files() -> None:
 
 
 @contextlib.contextmanager
-def threaded(server: Server) -> Iterator[Server]:
+def threaded(server: Started) -> Iterator[Started]:
     """The server in a thread, for what brings an event loop of its own; its time is real."""
     ready, done = threading.Event(), threading.Event()
 

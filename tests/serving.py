@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import sys
+import sysconfig
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,12 +36,13 @@ async def serving(
     facts: Facts = ALL,
     patience: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
+    served: Served | None = None,
     **parts: Any,
 ) -> AsyncIterator[tuple[str, Service]]:
     """Its address and itself; at the end it has nothing left of what it was asked."""
     policy = policy or Policy(strategy=None if strategy == ONE else make_strategy(strategy))
-    served = Served({"m": engine_on(upstream, facts, **{"first": 0.01, **(patience or {})})})
-    service = Service(Settings(port=0, **(settings or {})), policy, served, **parts)
+    served = served or Served({"m": engine_on(upstream, facts, **{"first": 0.01, **(patience or {})})})
+    service = Service(Settings(**{"port": 0, **(settings or {})}), policy, served, **parts)
     async with listening(service) as url:
         yield url, service
     assert (service._tasks, service._jobs) == (set(), set())
@@ -121,7 +126,7 @@ def written(
     """
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     usual: list[Header] = [("Host", urlsplit(url).netloc), ("Connection", "close")]
-    if method == "POST":
+    if body is not None:
         usual += [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
     sent = [(name, value) for name, value in usual if name not in without] + list(headers)
     lines = [f"{method} {path} HTTP/1.1".encode()]
@@ -129,10 +134,12 @@ def written(
     return b"\r\n".join([*lines, b"", data])
 
 
-async def received(reader: asyncio.StreamReader) -> Answer:
-    """The answer on a connection, to its end."""
+async def received(reader: asyncio.StreamReader, *, bodiless: bool = False) -> Answer:
+    """The answer on a connection, to its end; `bodiless`: to a HEAD, which has no body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    if bodiless:
+        return Answer(int(head[0].split()[1]), headers, b"")
     if headers.get("transfer-encoding") != "chunked":
         return Answer(int(head[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"])))
     parts = []
@@ -143,22 +150,65 @@ async def received(reader: asyncio.StreamReader) -> Answer:
     return Answer(int(head[0].split()[1]), headers, b"".join(parts))
 
 
-async def exchanged(url: str, data: bytes) -> Answer:
-    """What a connection of its own is answered."""
+async def asked(url: str, body: Any, **how: Any) -> Answer:
+    """What a request on a connection of its own is answered; `how` as for `written`."""
     reader, writer = await connected(url)
-    writer.write(data)
+    writer.write(written(url, body, **how))
     try:
-        return await received(reader)
+        return await received(reader, bodiless=how.get("method") == "HEAD")
     finally:
         await closed(writer)
-
-
-async def asked(url: str, body: Any, **how: Any) -> Answer:
-    """What a request is answered."""
-    return await exchanged(url, written(url, body, **how))
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
+
+
+# ------------------------------------------------------------------------------------------------- the real command
+
+OUTTHINK = Path(sysconfig.get_path("scripts")) / ("outthink.exe" if sys.platform == "win32" else "outthink")
+
+
+@dataclass
+class Command:
+    """A running `outthink serve`; `told` is what it has written to stderr so far."""
+
+    process: asyncio.subprocess.Process
+    url: str = ""
+    told: list[str] = field(default_factory=list)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """It serves, or has ended."""
+
+    async def read(self) -> None:
+        """Keep what it tells, to its end."""
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.told.append(line.decode())
+            if "Serving at " in self.told[-1]:
+                self.url = self.told[-1].split("Serving at ")[1].split("/v1")[0]
+                self.ready.set()
+        self.ready.set()
+
+
+@contextlib.asynccontextmanager
+async def command(folder: Path, upstream: str, *options: str, **environment: str) -> AsyncIterator[Command]:
+    """`outthink serve` as a process of its own, with nobody's keys; it is killed at the end where it still runs."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("OUTTHINK_", "OPENAI_"))}
+    process = await asyncio.create_subprocess_exec(
+        *(str(OUTTHINK), "serve", "--upstream", upstream, "--port", "0", *options),
+        env={**own, "OUTTHINK_CACHE": str(folder / "cache"), "XDG_CONFIG_HOME": str(folder / "config"), **environment},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    running = Command(process)
+    reading = asyncio.create_task(running.read())
+    try:
+        async with asyncio.timeout(30):
+            await running.ready.wait()
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading

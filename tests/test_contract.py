@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import random
@@ -11,13 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.driver import RESOURCES, make_strategy, solve_async
-from outthink.errors import BudgetTooSmall, EngineError, NothingCameBack
-from outthink.models.engine import Completion, Progress, Request
+from outthink.driver import RESOURCES, bind, make_strategy, solve_async
+from outthink.embedding import Embedder
+from outthink.errors import BudgetTooSmall, EngineError, MissingResource, NothingCameBack
+from outthink.executor import Executor
+from outthink.meter import Meter
+from outthink.model import Model, Models
+from outthink.models.engine import Completion, EngineSpec, Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.names import load
-from outthink.strategies import STRATEGIES
-from outthink.types import Call, Sampling, Trace, Usage
+from outthink.rewards import Scores
+from outthink.rng import Rng
+from outthink.strategies import STRATEGIES, Report, Strategy
+from outthink.types import Call, Candidate, Problem, Sampling, Trace, Usage
 from tests.toys import problem
 from tests.virtual import run
 
@@ -330,3 +337,199 @@ def test_an_engine_that_shows_nothing_is_charged_the_worst_case() -> None:
 
     trace = run(solve("self_consistency", Silent(stepper), {"n": 3}, budget="1s"))
     assert trace.usage == Usage(prompt=3 * 12, completion=3 * 120)
+
+
+# ----------------------------------------------------------------------------------------------- for the server
+
+ASKED = dataclasses.replace(problem(), fields={"mark": "of the caller", "temperature": None, "top_p": None})
+SAMPLING = Sampling(max_tokens=120)
+
+
+class Recording(ScriptedEngine):
+    """Honours every further field, and keeps what it was asked for."""
+
+    def __init__(self, reply: Any, **options: Any) -> None:
+        super().__init__(reply, **options)
+        self.requests: list[Request] = []
+
+    @property
+    def spec(self) -> EngineSpec:
+        return dataclasses.replace(super().spec, fields=None)
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        self.requests.append(request)
+        await super().generate(request, progress)
+
+    def as_asked(self, candidate: Candidate) -> bool:
+        """Whether it was drawn by the main model from the problem's own messages, alone."""
+        request = next(one for one in self.requests if one.address == candidate.address[:-1])
+        own = request.messages == ASKED.messages and not (request.prefix_text or request.stop)
+        assert bool(request.fields) <= own, "what is no answer to these messages gets none of the fields"
+        return own and bool(request.fields) and candidate.address[0] == "model"
+
+
+@every_strategy
+def test_as_asked_means_that_every_answer_is_a_sample_of_the_problem_s_own_messages(name: str) -> None:
+    engine = Recording(stepper)
+    trace = run(
+        solve_async(
+            ASKED,
+            make_strategy(name, SMALL.get(name, {})),
+            model=engine,
+            verifier="confidence",
+            prm="confidence",
+            resources={"sandbox": None},
+            sampling=SAMPLING,
+        )
+    )
+    asides = [request for request in engine.requests if request.address[0] not in ("model", "draft")]
+    assert not any(request.fields for request in asides)
+    for request in engine.requests:
+        assert set(request.fields) <= set(ASKED.fields)
+        assert "temperature" not in request.fields or request.temperature == SAMPLING.temperature
+    answers = [candidate for candidate in trace.candidates if candidate.complete]
+    assert getattr(make_strategy(name), "as_asked", False) == all(map(engine.as_asked, answers))
+
+
+class Distinct:
+    """Says another thing each time, equally long; what is said, how probable it is and how long it takes go together.
+
+    Args:
+        last: the number of the first text; the next ones count down. None: from 0 upwards.
+    """
+
+    def __init__(self, last: int | None = None) -> None:
+        self._last = last
+        self.given: dict[tuple[Any, ...], int] = {}
+
+    def place(self, request: Request, child: int) -> int:
+        place = self.given.setdefault((request.address, child), len(self.given))
+        return place if self._last is None else self._last - place
+
+    def reply(self, request: Request, child: int, rng: np.random.Generator) -> str | Completion:
+        if request.address[0] != "model":
+            return "Number 1"
+        place = self.place(request, child)
+        words = "maybe " * (place % 7) + "xyzuvw"[: place % 6]
+        return Completion(text=f"{words} #### {place}", tokens=10, logprobs=(-0.01 * (place + 1),) * 10)
+
+    def latency(self, request: Request, child: int) -> float:
+        return 1.0 + self.place(request, child) if request.address[0] == "model" else 0.0
+
+    def trace(self, strategy: Strategy) -> Trace:
+        engine = ScriptedEngine(self.reply, latency=self.latency)
+        return run(solve_async(problem(), strategy, model=engine, resources={"sandbox": None}))
+
+
+@every_strategy
+def test_votes_means_that_answers_that_are_all_different_leave_it_nothing_to_go_by(name: str) -> None:
+    parameters = {field: value for field, value in SMALL.get(name, {}).items() if field != "tolerance"}
+    strategy, script = make_strategy(name, parameters), Distinct()
+    arbitrary = False
+    with contextlib.suppress(MissingResource):  # it goes by scores
+        trace = script.trace(strategy)
+        several = len(script.given) > 1
+        blind = all(call.role == "model" for call in trace.calls)
+        arbitrary = several and blind and trace.text != Distinct(len(script.given) - 1).trace(strategy).text
+    assert getattr(strategy, "votes", False) == arbitrary
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "votes"),
+    [
+        ("first_finish", {"k": 2}, True),
+        ("revision", {"selector": "last"}, False),
+        ("revision", {"selector": "weighted_vote"}, False),
+    ],
+)
+def test_some_settings_go_by_equal_answers_and_others_do_not(name: str, parameters: Any, votes: bool) -> None:
+    assert getattr(make_strategy(name, parameters), "votes", None) is votes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warm:
+    """A strategy that begins with k samples that were drawn before."""
+
+    strategy: Strategy
+    k: int
+
+    @property
+    def powers(self) -> frozenset[str]:
+        return frozenset(getattr(self.strategy, "powers", ()))
+
+    @property
+    def abstains(self) -> bool:
+        return bool(getattr(self.strategy, "abstains", False))
+
+    async def run(
+        self,
+        problem: Problem,
+        report: Report,
+        *,
+        model: Model,
+        models: Models,
+        meter: Meter,
+        rng: Rng,
+        embedder: Embedder,
+        verifier: Scores,
+        prm: Scores,
+        sandbox: Executor | None,
+    ) -> None:
+        drawn = await model.sample(problem, self.k, logprobs="logprobs" in self.powers) if self.k else []
+        available = {
+            "model": model.starting_with(drawn),
+            "models": models,
+            "meter": meter,
+            "rng": rng,
+            "embedder": embedder,
+            "verifier": verifier,
+            "prm": prm,
+            "sandbox": sandbox,
+        }
+        await self.strategy.run(problem, report, **bind(self.strategy.run, available, "It"))
+
+
+def numbered(request: Request, child: int, rng: np.random.Generator) -> str:
+    """The k-th sample of the problem's own messages is the same wherever it is drawn."""
+    own = request.messages == ASKED.messages and not request.prefix_text and len(request.address) == 2
+    return stepper(request, child, np.random.default_rng(child) if own else rng)
+
+
+@every_strategy
+def test_a_warm_start_draws_only_what_is_missing_and_decides_the_same(name: str) -> None:
+    strategy = make_strategy(name, SMALL.get(name, {}))
+
+    def ran(k: int) -> tuple[Trace, int]:
+        engine = Recording(numbered)
+        trace = run(
+            solve_async(
+                ASKED,
+                Warm(strategy=strategy, k=k),
+                model=engine,
+                verifier="confidence",
+                prm="confidence",
+                resources={"sandbox": None},
+                sampling=SAMPLING,
+            )
+        )
+        plain = [
+            request
+            for request in engine.requests
+            if request.fields
+            and request.address[0] == "model"
+            and "temperature" in request.fields
+            and request.max_tokens == SAMPLING.max_tokens
+        ]
+        return trace, sum(request.n for request in plain)
+
+    def decided(trace: Trace) -> Any:
+        last = trace.rounds[-1]
+        texts = [trace.whole_text(name) for name in last.candidates]
+        return texts, last.scores, last.answer, last.confidence, trace.text, trace.stopped
+
+    cold, draws = ran(0)
+    for k in (1, 2, draws, draws + 2):
+        warm, drawn = ran(k)
+        assert drawn == (max(draws, k) if draws else k)
+        if draws:  # else its own requests come later than without, and have other seeds
+            assert decided(warm) == decided(cold)

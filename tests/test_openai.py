@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -21,7 +22,15 @@ import outthink
 from outthink.answers import Reader
 from outthink.driver import make_strategy, solve_async
 from outthink.endpoint import Endpoint
-from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Refused, UsageError
+from outthink.errors import (
+    BudgetTooSmall,
+    EngineError,
+    OutthinkError,
+    PromptTooLong,
+    Refused,
+    UsageError,
+    Withheld,
+)
 from outthink.models.engine import Completion, Price, Progress
 from outthink.models.openai import Facts, OpenAIEngine, _shared
 from outthink.together import together
@@ -32,6 +41,7 @@ from tests.server import (
     HANG,
     Ask,
     Fault,
+    Said,
     Server,
     ask_for,
     engine_on,
@@ -1103,5 +1113,318 @@ def test_dollars_follow_the_server_s_counts() -> None:
             trace = await traced(server, engine=engine, strategy=make_strategy("revision", {"chain_length": 1}))
             usage = Usage(prompt=server.prompt, cached=sum(s.cached for s in server.asked), completion=server.made)
             assert trace.cost["usd"] == pytest.approx(price.usd(usage))
+
+    run(go())
+
+
+# ---------------------------------------------------------------- answers that are more than text
+
+
+def sent(progress: Progress) -> Any:
+    """The answer as the API has it."""
+    found = only(progress).sent
+    assert found is not None
+    return found
+
+
+def bent(**fields: Any) -> Callable[[dict[str, Any]], Any]:
+    """Adds fields to every message, and to the first piece of one."""
+
+    def bend(answer: dict[str, Any]) -> Any:
+        for choice in answer["choices"]:
+            if "message" in choice or choice["delta"].get("role"):
+                choice["message" if "message" in choice else "delta"] |= fields
+        return answer
+
+    return bend
+
+
+async def key_of(text: str) -> str | None:
+    reader = Reader()
+    try:
+        return (await reader.read(replace(problem(), answer="chat"), text))[1]
+    finally:
+        await reader.close()
+
+
+@every_kind
+def test_calls_of_tools_are_whole_and_as_the_server_names_them(facts: Facts) -> None:
+    calls = (("weather", '{"city": "Bern", "days": 1}'), ("time", ""))
+    progress, server = answered(ask_for(), facts, reply=says(Said(calls=calls)))
+    message = sent(progress)["message"]
+    assert message == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": f"call_0_{place}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for place, (name, arguments) in enumerate(calls)
+        ],
+    }
+    assert sent(progress)["finish_reason"] == "tool_calls"
+    assert "visible" not in sent(progress), "all of it is"
+    assert (only(progress).finish, only(progress).tokens) == ("eos", server.made)
+    functions = json.loads(only(progress).text)
+    assert functions == [
+        {"name": "time", "arguments": {}},
+        {"name": "weather", "arguments": {"city": "Bern", "days": 1}},
+    ]
+
+
+@every_kind
+def test_text_before_a_call_is_kept_but_only_calls_are_compared(facts: Facts) -> None:
+    said = Said(text="I look it up.", thoughts="hm", calls=(("f", "{}"),))
+    progress, _ = answered(ask_for(), facts, reply=says(said))
+    message = sent(progress)["message"]
+    assert (message["content"], message["reasoning_content"]) == ("I look it up.", "hm")
+    assert only(progress).text == '<think>hm</think>\n[{"name": "f", "arguments": {}}]'
+
+
+F = ("f", '{"x": 1, "y": [2, "a"]}')
+G = ("g", '{"x": 10}')
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ((F,), (("f", '{"y":[2.0,"a"],\n "x":1e0}'),), True),
+        ((F, G), (G, F), True),  # calls beside each other are a set
+        ((F, F), (F,), False),  # but one that is made twice is made twice
+        ((("f", '{"x": 10}'), ("f", '{"x": 2}')), (("f", '{"x": 2.0}'), ("f", '{"x": 1e1}')), True),
+        ((("f", ""),), (("f", "{}"),), True),
+        ((F,), (("g", F[1]),), False),
+        ((F,), (("f", '{"x": 1, "y": ["a", 2]}'),), False),
+        ((F,), (("f", '{"x": "1", "y": [2, "a"]}'),), False),
+        ((("f", '{"x": 12345678901234567890}'),), (("f", '{"x": 12345678901234567891}'),), False),
+    ],
+)
+@pytest.mark.parametrize("facts", [ALL, BARE], ids=["stream", "whole"])
+def test_equal_calls_are_equal_answers(facts: Facts, one: Any, other: Any, equal: bool) -> None:
+    texts = [only(answered(ask_for(), facts, reply=says(Said(calls=calls)))[0]).text for calls in (one, other)]
+    first, second = [asyncio.run(key_of(text)) for text in texts]
+    assert first is not None
+    assert (first == second) == equal
+
+
+@pytest.mark.parametrize("arguments", ['{"x": 1', "x", '{} , "extra": {}', "NaN", '{"x": Infinity}', "[" * 100_000])
+def test_a_call_that_is_no_json_is_passed_on_and_never_an_answer(arguments: str) -> None:
+    progress, _ = answered(ask_for(), BARE, reply=says(Said(calls=(G, ("f", arguments)))))
+    assert only(progress).text == ""
+    assert asyncio.run(key_of(only(progress).text)) is None
+    assert sent(progress)["message"]["tool_calls"][1]["function"]["arguments"] == arguments
+
+
+@pytest.mark.parametrize("facts", [ALL, BARE], ids=["stream", "whole"])
+def test_what_else_a_message_and_a_call_have_is_kept(facts: Facts) -> None:
+    calls = [
+        {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra": {"a": [1]}},
+        {"index": 1, "id": "c2", "type": "custom", "custom": {"name": "sql", "input": "select"}},
+    ]
+    more = {"annotations": [{"type": "url_citation"}], "audio": {"id": "a", "data": "AA"}, "nothing": None}
+    progress, _ = answered(ask_for(), facts, reply=says(""), bend=bent(**more, tool_calls=calls, function_call=None))
+    assert sent(progress)["message"] == {
+        "role": "assistant",
+        "content": None,
+        "annotations": more["annotations"],
+        "audio": more["audio"],
+        "tool_calls": [{name: value for name, value in call.items() if name != "index"} for call in calls],
+    }
+    assert json.loads(only(progress).text)[1] == {"name": "sql", "input": "select"}
+
+
+def test_what_comes_in_pieces_is_joined() -> None:
+    pieces = iter(
+        [
+            {"audio": {"id": "a", "data": "AA"}, "annotations": [1], "tool_calls": [{"custom": {"name": "sql"}}]},
+            {"audio": {"data": "BB"}, "annotations": [2], "tool_calls": [{"custom": {"input": "sel"}}]},
+            {"audio": {"expires_at": 7}, "tool_calls": [{"index": 0, "custom": {"input": "ect"}}]},
+        ]
+    )
+
+    def bend(event: dict[str, Any]) -> Any:
+        for choice in event["choices"]:
+            if choice["delta"].get("content"):
+                choice["delta"] = next(pieces)
+        return event
+
+    progress, _ = answered(ask_for(), STREAMED, reply=says("a b"), bend=bend)
+    message = sent(progress)["message"]
+    assert message["audio"] == {"id": "a", "data": "AABB", "expires_at": 7}
+    assert message["annotations"] == [1, 2]
+    assert message["tool_calls"] == [{"id": "", "type": "custom", "custom": {"name": "sql", "input": "select"}}]
+
+
+@pytest.mark.parametrize("facts", [ALL, BARE], ids=["stream", "whole"])
+def test_a_refusal_is_kept_with_its_logprobs(facts: Facts) -> None:
+    told = [{"token": "No", "logprob": -0.5}]
+
+    def bend(answer: dict[str, Any]) -> Any:
+        for choice in answer["choices"]:
+            form = choice.get("message") or choice["delta"]
+            if form.get("content"):
+                form |= {"content": None, "refusal": "No."}
+                choice["logprobs"] = {"content": None, "refusal": told}
+        return answer
+
+    request = ask_for(fields={"logprobs": True})
+    progress, _ = answered(request, replace(facts, token_ids=False), reply=says("x"), bend=bend)
+    assert sent(progress)["message"] == {"role": "assistant", "content": None, "refusal": "No."}
+    assert sent(progress)["logprobs"]["refusal"] == told
+    assert only(progress).text == "No."
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize("facts", KINDS.values(), ids=KINDS.keys())
+def test_thoughts_keep_their_name_and_are_counted(name: str, facts: Facts) -> None:
+    def bend(answer: dict[str, Any]) -> Any:
+        for choice in answer["choices"]:
+            form = choice.get("message") or choice.get("delta")
+            if "reasoning_content" in form:
+                form[name] = form.pop("reasoning_content")
+        return answer
+
+    said = Said(thoughts="let me see", text="42")  # 5 tokens, and 1 with the mark of the end
+    progress, server = answered(ask_for(), facts, reply=says(said), bend=bend)
+    assert sent(progress)["message"] == {"role": "assistant", "content": "42", name: "let me see"}
+    assert (only(progress).tokens, server.made) == (7, 7)
+    assert sent(progress)["visible"] == 2, "by its tokens, its pieces or its length"
+
+
+@every_kind
+def test_thoughts_that_only_the_usage_tells_are_not_visible(facts: Facts) -> None:
+    def bend(answer: dict[str, Any]) -> Any:
+        if "usage" in answer:
+            answer["usage"]["completion_tokens_details"] = {"reasoning_tokens": 3}
+        return answer
+
+    progress, server = answered(ask_for(2), facts, reply=says("one two three four"), bend=bend)
+    several = facts.n
+    visible = [result.sent["visible"] for result in progress.results if isinstance(result, Completion) and result.sent]
+    assert sum(visible) == server.made - (3 if several else 6)
+    assert len(visible) == 2
+
+
+@pytest.mark.parametrize("details", [None, [], {"reasoning_tokens": None}, {"reasoning_tokens": "3"}, {}, 7])
+def test_details_of_a_usage_that_say_nothing_change_nothing(details: Any) -> None:
+    def bend(answer: dict[str, Any]) -> Any:
+        if "usage" in answer:
+            answer["usage"]["completion_tokens_details"] = details
+        return answer
+
+    progress, server = answered(ask_for(), bend=bend)
+    assert (only(progress).tokens, only(progress).sent) == (server.made, None)
+
+
+@every_kind
+def test_more_thoughts_than_tokens_leave_nothing_visible(facts: Facts) -> None:
+    def bend(answer: dict[str, Any]) -> Any:
+        if "usage" in answer:
+            answer["usage"]["completion_tokens_details"] = {"reasoning_tokens": 1000}
+        return answer
+
+    progress, _ = answered(ask_for(), facts, reply=says("42"), bend=bend)
+    assert sent(progress)["visible"] == 0
+
+
+# ---------------------------------------------------------------- fields that are given on
+
+
+def body_of(request: Any, facts: Facts = ALL, **server: Any) -> Any:
+    """What the server is sent for one request, without the messages."""
+    _, asked = answered(request, facts, **server)
+    (seen,) = asked.asked
+    return {name: value for name, value in seen.body.items() if name != "messages"}
+
+
+def test_fields_are_sent_as_they_are_and_those_of_none_are_left_out() -> None:
+    fields = {"top_k": 5, "user": "me", "guided_json": {"a": [1]}, "stop": "x", "temperature": 0.25}
+    body = body_of(ask_for(fields={**fields, "top_p": None, "max_tokens": None, "seed": None}))
+    streamed = {"stream": True, "stream_options": {"include_usage": True}, "return_token_ids": True}
+    assert body == {"model": "m", **fields, **streamed}
+
+
+@pytest.mark.parametrize("facts", KINDS.values(), ids=KINDS.keys())
+def test_child_k_has_the_seed_k_above_the_first(facts: Facts) -> None:
+    async def go() -> None:
+        async with Server() as server:
+            asked = replace(problem(), fields={"seed": 40})
+            engine = engine_on(server, facts)
+            seeds = {}
+            for name in ("self_consistency?n=4", "esc?n=4&w=2", "hedged_sampling?n=3"):
+                server.seen.clear()
+                await solve_async(asked, name, model=engine, reader=LastWord(), sampling=Sampling(max_tokens=64))
+                seeds[name] = [seen.body["seed"] for seen in server.asked]
+            await engine.close()
+            first, portions, later = seeds.values()
+            assert first == ([40] if facts.n else [40, 41, 42, 43])
+            assert portions == ([40, 42] if facts.n else [40, 41, 42, 43]), "they are of one request"
+            assert later[0] == 40
+            assert not {40, 41, 42} & set(later[1:]), "later requests have seeds of their own"
+
+    run(go())
+
+
+def test_only_the_first_request_of_the_model_itself_has_the_seed_that_was_asked_for() -> None:
+    for address, first in {(): True, ("model", 0): True, ("model", 1): False, ("target", 0): False}.items():
+        body = body_of(replace(ask_for(fields={"seed": 40}), address=address, child=3))
+        assert body["seed"] == (43 if first else 100)
+
+
+def test_who_asks_for_no_logprobs_gets_none_while_a_scorer_reads_them() -> None:
+    request = ask_for(logprobs=True, fields={"logprobs": False})
+    progress, server = answered(request)
+    assert server.asked[0].body["logprobs"] is True
+    assert (only(progress).logprobs is not None, only(progress).sent) == (True, None)
+    progress, _ = answered(ask_for(fields={"logprobs": True, "top_logprobs": 1}), reply=says("42"))
+    told = sent(progress)["logprobs"]["content"]
+    assert [one["token"] for one in told] == ["42", "<|end|>"]
+    assert all(len(one["top_logprobs"]) == 1 for one in told)
+
+
+@every_kind
+def test_what_a_filter_keeps_back_is_known_as_such(facts: Facts) -> None:
+    def bend(answer: dict[str, Any]) -> Any:
+        for choice in answer["choices"]:
+            if choice.get("finish_reason"):
+                choice["finish_reason"] = "content_filter"
+        return answer
+
+    progress, _ = answered(ask_for(), facts, bend=bend)
+    (result,) = progress.results
+    assert isinstance(result, Withheld)
+
+
+def test_turns_are_sent_as_they_were_written() -> None:
+    turns: list[dict[str, Any]] = [
+        {"role": "developer", "content": "Be brief.", "name": "ann"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": {}}]},
+        {"role": "tool", "content": "4", "tool_call_id": "c"},
+    ]
+    messages = tuple(Message(role=turn["role"], content="", sent=turn) for turn in turns)
+    _, server = answered(replace(ask_for(), messages=messages), BARE)
+    assert server.asked[0].body["messages"] == turns
+
+
+@pytest.mark.parametrize("facts", [ALL, BARE], ids=["counted", "by bytes"])
+def test_the_bound_covers_tools_and_media(facts: Facts) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "Does " + "much " * 50}}]
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    sent = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}
+    request = replace(ask_for(fields={"tools": tools}), messages=(Message(content="", sent=sent),))
+
+    async def go() -> None:
+        async with Server() as server:
+            engine = engine_on(server, facts)
+            bound = await engine.bound(request)
+            progress = await generated(engine, request)
+            assert progress.prompt == server.prompt
+            assert bound.prompt >= server.prompt + 2048, "of an image nobody knows how long it is"
+            plain = await engine.bound(replace(request, fields={"chat_template_kwargs": {"thinking": False}}))
+            assert plain.prompt < bound.prompt
+            counted = [seen.body for seen in server.seen if seen.path == "tokenize"]
+            assert [body.keys() - {"model", "messages"} for body in counted] == (
+                [{"tools"}, {"chat_template_kwargs"}] if facts.tokenize else []
+            )
+            await engine.close()
 
     run(go())

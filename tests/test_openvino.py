@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from outthink.errors import EngineError, UsageError
 from outthink.models import catalog
 from outthink.models.engine import Completion, Progress, Request
-from outthink.models.openvino import OpenVINOEngine, _chain, _PrefixCache
+from outthink.models.openvino import _WINDOW, OpenVINOEngine, _begun, _Branch, _chain, _Group, _PrefixCache
 from outthink.types import Message, Part
 
 pytest.importorskip("openvino_genai")
 
 MODEL = "smollm2-135m-instruct"
 PARIS = "Write three short paragraphs about the history of the city of Paris, with dates."
+EMOJI = "Repeat this line ten times: Grüße 😀 aus Köln 👩‍👩‍👧, 你好!"
 END_MARK = 2
 
 real = pytest.mark.real
@@ -68,6 +72,7 @@ def test_spec_is_that_of_the_file(engine: OpenVINOEngine) -> None:
     spec = engine.spec
     assert (spec.name, spec.context) == (MODEL, 8192)
     assert spec.powers == {"logprobs", "prefix", "labels", "seed", "tokens"}
+    assert spec.fields == frozenset(("stop", "seed"))
     assert spec.shape is not None
     assert (spec.shape.parameters, spec.shape.layers, spec.shape.hidden) == (134_515_008, 30, 576)
 
@@ -269,6 +274,216 @@ def test_a_stop_string_that_never_comes_changes_nothing(engine: OpenVINOEngine) 
     one(engine, ask(PARIS, max_tokens=20, temperature=0.0))  # the prompt is cached
     whole = one(engine, ask(PARIS, max_tokens=20, temperature=0.0))
     assert one(engine, ask(PARIS, max_tokens=20, temperature=0.0, stop=("@@@",))) == whole
+
+
+def heard(engine: OpenVINOEngine, *requests: Request) -> list[tuple[Completion, list[str]]]:
+    """Each child, and the pieces that were told of it."""
+
+    async def listening() -> list[tuple[Completion, list[str]]]:
+        async def one_call(request: Request) -> list[tuple[Completion, list[str]]]:
+            pieces: list[list[str]] = [[] for _ in range(request.n)]
+
+            def listen(child: int, piece: Mapping[str, Any]) -> None:
+                assert threading.get_ident() == loop_thread
+                assert set(piece) == {"delta"}
+                assert set(piece["delta"]) == {"content"}
+                pieces[child].append(piece["delta"]["content"])
+
+            progress = Progress(n=request.n, listen=listen)
+            await engine.generate(request, progress)
+            told = [list(each) for each in pieces]
+            await asyncio.sleep(0.01)
+            assert told == pieces  # nothing comes after the end
+            return list(zip(completions(progress), pieces, strict=True))
+
+        loop_thread = threading.get_ident()
+        return [child for call in await asyncio.gather(*map(one_call, requests)) for child in call]
+
+    return asyncio.run(listening())
+
+
+@real
+@pytest.mark.parametrize("text", [PARIS, EMOJI, "Say hi.", "Write a haiku in German, with emoji 😀🎉 in each line."])
+def test_the_pieces_that_are_told_join_to_the_text(engine: OpenVINOEngine, text: str) -> None:
+    requests = [
+        ask(text, n=3, max_tokens=4 * _WINDOW),
+        ask(text, max_tokens=4 * _WINDOW, temperature=0.0, logprobs=False),
+        ask(text, n=2, max_tokens=_WINDOW, stop=(",", "a")),
+        ask(text, max_tokens=1),
+    ]
+    for completion, pieces in heard(engine, *requests):
+        assert "".join(pieces) == completion.text
+        assert all(pieces)
+        assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+        # as they come: a token is at most one piece, and most tokens of this model are characters
+        assert completion.tokens // 6 <= len(pieces) <= completion.tokens
+
+
+@real
+def test_listening_changes_nothing(engine: OpenVINOEngine) -> None:
+    request = ask(PARIS, n=2, max_tokens=30)
+    run(engine, request)  # the prompt is cached, and rounding the same
+    (progress,) = run(engine, request)
+    assert [completion for completion, _ in heard(engine, request)] == completions(progress)
+
+
+@real
+@pytest.mark.parametrize("seed", range(4))
+def test_no_character_is_told_by_halves(engine: OpenVINOEngine, seed: int) -> None:
+    rng = random.Random(seed)
+    if seed < 2:
+        letters = "Grüße 😀👩‍👩‍👧 你好 naïve\n\t \N{REPLACEMENT CHARACTER}—."
+        ids = engine._text.encode("".join(rng.choices(letters, k=5 * _WINDOW)))
+    else:
+        ids = tuple(rng.choices(range(17, 273), k=5 * _WINDOW))  # the tokens of single bytes
+    pieces: list[str] = []
+
+    async def written() -> None:
+        loop = asyncio.get_running_loop()
+        progress = Progress(n=1, listen=lambda _, piece: pieces.append(piece["delta"]["content"]))
+        branch = _Branch(_Group(ask(""), progress, (), loop, loop.create_future()), 0, 0, (), (), {})
+        for at, token in enumerate(ids, 1):
+            branch.ids.append(token)
+            engine._stepper._tell([branch])
+            await asyncio.sleep(0)
+            whole = engine._text.decode([list(ids[:at])])[0]
+            assert "".join(pieces) == whole.rstrip("\N{REPLACEMENT CHARACTER}")
+            assert len(ids[branch.window : at]) <= 2 * _WINDOW
+
+    asyncio.run(written())
+    assert pieces
+
+
+@real
+def test_the_field_stop_cuts_the_string_off(engine: OpenVINOEngine) -> None:
+    greedy = ask(PARIS, max_tokens=48, temperature=0.0)
+    one(engine, greedy)  # now the prompt is cached, and rounding the same
+    whole = one(engine, greedy)
+    assert whole.token_ids is not None
+    pieces = [engine._text.decode([[token]])[0] for token in whole.token_ids]
+    stops = [
+        pieces[6],  # a token
+        *(pieces[at][1:-1] for at in range(10, 40, 6) if len(pieces[at]) > 5),  # the middle of one
+        *(pieces[at][-1] + pieces[at + 1][0] for at in range(8, 40, 8)),  # across two
+        "".join(pieces[9:15]),
+        whole.text[:3],  # the very beginning
+    ]
+    same = 0
+    for stop in stops:
+        # the last two begin like what comes, too; of those that are complete at once the one that began first counts
+        inner = stop[2:] if len(stop) > 8 else stop
+        fields = {"stop": [inner, stop, stop + "@", stop[:-1] + "@"], "seed": 7, "presence_penalty": None}
+        request = ask(PARIS, max_tokens=48, temperature=0.0, fields=fields)
+        ((cut, told),) = heard(engine, request)
+        assert cut.finish == "eos"
+        assert cut.token_ids is not None
+        assert cut.logprobs is not None
+        assert stop not in cut.text
+        assert inner == stop or not cut.text.endswith(stop[:2])
+        assert "".join(told) == cut.text
+        before = engine._text.decode([list(cut.token_ids)])[0] if cut.token_ids else ""
+        assert cut.text.startswith(before)
+        assert len(cut.text) - len(before) < 20  # of one token at most
+        assert len(cut.logprobs) == len(cut.token_ids) < cut.tokens
+        if cut.text == whole.text[: whole.text.index(stop)]:
+            same += 1
+            needed = [at for at in range(1, 49) if stop in engine._text.decode([list(whole.token_ids[:at])])[0]]
+            assert cut.tokens == needed[0]  # what was written is counted, cut off or not
+    assert same >= len(stops) // 2  # batches of another size round differently, which may turn a close choice
+
+
+@real
+def test_a_text_that_only_begins_like_a_stop_string_is_told_to_the_end(engine: OpenVINOEngine) -> None:
+    greedy = ask(PARIS, max_tokens=20, temperature=0.0)
+    one(engine, greedy)
+    whole = one(engine, greedy)
+    fields = {"stop": whole.text[-7:] + "@"}
+    ((completion, pieces),) = heard(engine, ask(PARIS, max_tokens=20, temperature=0.0, fields=fields))
+    assert "".join(pieces) == completion.text
+    assert completion.finish == "length"
+    assert completion == whole
+    assert pieces[-1].endswith(whole.text[-7:])
+
+
+@real
+def test_several_samples_with_the_field_stop(engine: OpenVINOEngine) -> None:
+    request = ask(EMOJI, n=8, max_tokens=3 * _WINDOW, fields={"stop": "😀"})
+    children = heard(engine, request)
+    for completion, pieces in children:
+        assert "".join(pieces) == completion.text
+        assert "😀" not in completion.text
+    # a false alarm only if none of the eight repeats what it was asked to repeat
+    assert any(completion.finish == "eos" and completion.tokens < 3 * _WINDOW for completion, _ in children)
+
+
+@real
+@pytest.mark.parametrize("fields", [{}, {"stop": None}, {"stop": []}, {"stop": ""}, {"stop": [""]}, {"seed": 5}])
+def test_a_field_that_says_nothing_changes_nothing(engine: OpenVINOEngine, fields: dict[str, Any]) -> None:
+    request = ask("Name a colour.", max_tokens=8)
+    one(engine, request)
+    assert one(engine, ask("Name a colour.", max_tokens=8, fields=fields)) == one(engine, request)
+
+
+@real
+@pytest.mark.parametrize("stop", [7, [7], {"a": "b"}])
+def test_a_field_stop_that_is_no_text_is_refused(engine: OpenVINOEngine, stop: object) -> None:
+    request = ask("Name a colour.", fields={"stop": stop})
+    with pytest.raises(UsageError, match="'stop' must be a text or a list of texts"):
+        asyncio.run(engine.bound(request))
+    with pytest.raises(UsageError, match="'stop' must be a text or a list of texts"):
+        run(engine, request)
+
+
+@real
+def test_nothing_is_told_after_a_cancellation(engine: OpenVINOEngine) -> None:
+    async def cancel(after: int) -> tuple[Progress, list[str]]:
+        pieces: list[str] = []
+        enough = asyncio.Event()
+
+        def listen(child: int, piece: Mapping[str, Any]) -> None:
+            pieces.append(piece["delta"]["content"])
+            if len(pieces) == after:
+                enough.set()
+
+        progress = Progress(n=4, listen=listen)
+        task = asyncio.create_task(engine.generate(ask(PARIS, n=4, max_tokens=400), progress))
+        await enough.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        told = list(pieces)
+        await asyncio.sleep(0.3)  # several steps of what is left, were there any
+        assert pieces == told
+        return progress, told
+
+    for after in (1, 30):
+        progress, told = asyncio.run(cancel(after))
+        assert after <= len(told) <= sum(progress.tokens)
+        assert not engine._stepper._running
+
+
+def test_a_loop_that_has_gone_is_not_told() -> None:
+    told: list[int] = []
+    loop = asyncio.new_event_loop()
+    progress = Progress(n=1, listen=lambda child, _: told.append(child))
+    group = _Group(ask(""), progress, (), loop, loop.create_future())
+    loop.close()
+    group.tell(0, "word")  # in the thread that works for other loops, too
+    assert not told
+
+
+@real
+def test_labels_are_not_told(engine: OpenVINOEngine) -> None:
+    ((completion, pieces),) = heard(engine, ask("Is Paris in France?", labels=("Yes", "No"), logprobs=False))
+    assert completion.text in ("Yes", "No")
+    assert pieces == []
+
+
+def test_what_may_be_the_beginning_of_a_stop_string() -> None:
+    assert _begun("one two", ["two three", "o"]) == 3
+    assert _begun("one two", ["wot", "x"]) == 2
+    assert _begun("one two", ["two"]) == 0  # whole ones are found elsewhere
+    assert _begun("one two", []) == _begun("", ["two"]) == _begun("one two", ["three"]) == 0
 
 
 @real

@@ -51,7 +51,9 @@ def test_a_key_is_known_by_its_hash(path: Path) -> None:
     assert (known.owner("secret-a"), known.owner("secret-b")) == ("ann", "bob")
 
 
-@pytest.mark.parametrize("wrong", ["", "ann", "secret", "secret-a ", "SECRET-A", "secret-aa", "\udcff", chr(0xD800), "é"])
+@pytest.mark.parametrize(
+    "wrong", ["", "ann", "secret", "secret-a ", "SECRET-A", "secret-aa", "\udcff", chr(0xD800), "é"]
+)
 def test_nothing_else_is_a_key(path: Path, wrong: str) -> None:
     """A hash is none either, so that who reads the file is not let in; nor are bytes that are no text."""
     known = Keys.open(write(path, line("ann", "secret-a")))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,20 @@ from hypothesis import strategies as st
 
 import outthink
 from outthink.driver import make_strategy, solve_async, strategy_name
-from outthink.errors import BudgetTooSmall, EngineError, MissingResource, OutthinkError, UnknownName, UsageError
-from outthink.models.engine import Completion, Price, Progress, Request, Shape
+from outthink.errors import (
+    BudgetExhausted,
+    BudgetTooSmall,
+    EngineError,
+    MissingResource,
+    OutthinkError,
+    UnknownName,
+    UsageError,
+)
+from outthink.model import Draw, Model
+from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, Shape
 from outthink.models.scripted import ScriptedEngine
 from outthink.rng import Rng
-from outthink.types import Call, Sampling, Trace
+from outthink.types import Call, Candidate, Message, Problem, Sampling, Trace
 from tests.toys import coin, problem
 from tests.virtual import run
 
@@ -250,3 +260,162 @@ def test_groups_of_children_cost_the_same_as_one_group() -> None:
         costs.add((trace.cost["tokens"], trace.answer, tuple(c.text for c in trace.candidates)))
     assert len(costs) == 1
     assert np.isfinite(trace.seconds)
+
+
+# ------------------------------------------------------------------------------- warm starts, and what else is asked
+
+
+class Asked(ScriptedEngine):
+    """Says which child of which request it is, gives logprobs where they are asked for, and keeps the requests."""
+
+    def __init__(self, dies_after: int = 99) -> None:
+        super().__init__(self._said)
+        self.requests: list[Request] = []
+        self._dies_after = dies_after
+
+    @property
+    def spec(self) -> EngineSpec:
+        return replace(super().spec, fields=None)
+
+    def _said(self, request: Request, child: int, rng: Any) -> Completion | EngineError:
+        if len(self.requests) > self._dies_after:
+            return EngineError("it is gone")
+        text = f"{request.address[-1]}.{child}"
+        return Completion(text=text, tokens=len(text), logprobs=(-1.0,) * len(text) if request.logprobs else None)
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        self.requests.append(request)
+        await super().generate(request, progress)
+
+
+def done(what: Callable[[Model, Problem], Awaitable[Any]], engine: Asked, **options: Any) -> Trace:
+    """Runs it as a strategy, to its end."""
+    ended = False
+
+    @dataclass(frozen=True, kw_only=True)
+    class Doing:
+        async def run(self, problem: Problem, report: Any, *, model: Model) -> None:
+            nonlocal ended
+            await what(model, problem)
+            ended = True
+
+    options = {"sampling": Sampling(max_tokens=20), **options}
+    given = options.pop("given", problem())
+    trace = run(solve_async(given, Doing(), model=engine, **options))
+    assert ended, trace.error
+    return trace
+
+
+def texts(samples: list[Candidate]) -> list[str]:
+    return [sample.text for sample in samples]
+
+
+def test_a_warm_start_gives_what_was_drawn_first_and_each_of_it_once() -> None:
+    async def what(model: Model, problem: Problem) -> None:
+        drawn = await model.sample(problem, 3)
+        assert texts(drawn) == ["0.0", "0.1", "0.2"]
+        warm = model.starting_with(drawn)
+        assert texts(await warm.sample(problem, 2)) == ["0.0", "0.1"]
+        assert len(engine.requests) == 1, "all of that was there"
+        assert texts(await warm.sample(problem, 3)) == ["0.2", "2.1", "2.2"]
+        assert texts(await warm.sample(problem, 1)) == ["3.0"]
+        assert texts(await model.sample(problem, 1)) == ["4.0"], "the model itself begins cold"
+
+    engine = Asked()
+    trace = done(what, engine)
+    assert len(trace.candidates) == 7
+    assert trace.usage.completion == 7 * 3
+
+
+def test_a_warm_start_is_drawn_a_few_at_a_time_like_anything_else() -> None:
+    async def what(model: Model, problem: Problem) -> None:
+        draws = model.starting_with(await model.sample(problem, 3)).draws(problem)
+        portions = await asyncio.gather(draws.draw(2), draws.draw(2), draws.draw(1))
+        assert [texts(portion) for portion in portions] == [["0.0", "0.1"], ["0.2", "1.3"], ["1.4"]]
+
+    engine = Asked()
+    assert len(done(what, engine).candidates) == 5
+    assert [request.n for request in engine.requests] == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        Draw(temperature=0.8),
+        Draw(max_tokens=10),
+        Draw(messages=(Message(content="Something else?"),)),
+        Draw(stop=("x",)),
+        Draw(step=True),
+        Draw(aside=True),
+        Draw(logprobs=True),
+        Draw(lane=("a",)),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_in_another_way_is_drawn_anew(draw: Draw) -> None:
+    async def what(model: Model, problem: Problem) -> None:
+        warm = model.starting_with(await model.sample(problem, 1))
+        (other,) = (await warm.sample_each(problem, [draw]))[0]
+        (kept,) = await warm.sample(problem)
+        assert other.id != kept.id == "model/0/0"
+        assert texts(await warm.lane("b").sample(problem)) == ["0.0"]
+        assert len(engine.requests) == 3, "a lane begins cold"
+
+    engine = Asked()
+    done(what, engine)
+
+
+def test_samples_with_logprobs_serve_whoever_wants_them_and_whoever_does_not() -> None:
+    async def what(model: Model, problem: Problem) -> None:
+        drawn = await model.sample(problem, 2, logprobs=True)
+        assert await model.starting_with(drawn).sample(problem, 2, logprobs=True) == drawn
+        assert await model.starting_with(drawn).sample(problem, 2) == drawn
+
+    engine = Asked()
+    done(what, engine)
+    assert len(engine.requests) == 1
+
+
+@pytest.mark.parametrize("left", ["nothing of the budget", "a dead model"])
+def test_what_was_drawn_before_is_there_where_nothing_more_can_be_had(left: str) -> None:
+    async def what(model: Model, problem: Problem) -> None:
+        drawn = await model.sample(problem, 2)
+        warm = model.starting_with(drawn)
+        assert await warm.sample(problem, 4) == drawn
+        with pytest.raises((BudgetExhausted, EngineError)):
+            await warm.sample(problem, 1)
+
+    engine = Asked(dies_after=1 if left == "a dead model" else 99)
+    done(what, engine, budget=None if left == "a dead model" else "40-tokens")
+
+
+def test_further_fields_go_with_what_may_be_an_answer_and_with_nothing_else() -> None:
+    fields = {"tools": [1], "temperature": None, "max_tokens": None, "top_p": None}
+
+    async def what(model: Model, problem: Problem) -> None:
+        await model.sample(problem)
+        await model.sample(problem, temperature=0.5)
+        await model.sample(problem, max_tokens=5)
+        await model.sample(problem, logprobs=True)
+        begun = (await model.sample(problem, messages=problem.messages))[0]
+        for draw in (Draw(after=begun), Draw(stop=("x",)), Draw(step=True), Draw(aside=True)):
+            await model.sample_each(problem, [draw])
+
+    engine = Asked()
+    done(what, engine, given=replace(problem(), fields=fields))
+    plain, hot, short, logprobs, *others = [dict(request.fields) for request in engine.requests]
+    assert plain == logprobs == fields
+    assert hot == {"tools": [1], "max_tokens": None, "top_p": None}, "its own temperature is sent"
+    assert short == {"tools": [1], "temperature": None, "top_p": None}, "its own cap is sent"
+    assert others == [{}] * 5
+
+
+def test_an_engine_that_cannot_honour_a_field_is_not_asked() -> None:
+    asked = replace(problem(), fields={"tools": [1], "temperature": None})
+    told: list[Call] = []
+    with pytest.raises(UsageError, match="scripted cannot honour tools; leave that out"):
+        run(solve_async(asked, "greedy", model=coin(1.0), on_call=told.append))
+    with pytest.raises(UsageError, match="big cannot honour tools"):
+        run(solve_async(asked, "greedy", model=Asked(), models={"target": coin(1.0, name="big")}))
+    assert not told
+    assert run(solve_async(replace(asked, fields={"temperature": None}), "greedy", model=coin(1.0))).answer == "42"

@@ -459,7 +459,7 @@ class _Writing:
 
         `visible` is how many of its tokens are no thoughts: by the server's count, or by the pieces of each.
         """
-        thoughts = max(self.reasoning, round(tokens * self.thinking / max(self.tokens, 1)))
+        thoughts = max(self.reasoning, int(tokens * self.thinking / max(self.tokens, 1)))
         more = self.calls or self.refusal or self.more
         if not (thoughts or self.thoughts or more or (logprobs and self.told)):
             return None

@@ -37,7 +37,7 @@ from outthink.rewards import Scorer, close_scorer
 from outthink.sandbox import Sandbox
 from outthink.server import reply
 from outthink.server.asked import Asked, BadRequest, Wish, read
-from outthink.server.choosing import HARMLESS, ONE, Choice, Policy, choose, servable, split, telling
+from outthink.server.choosing import HARMLESS, ONE, Choice, Policy, choose, most_samples, servable, split, telling
 from outthink.server.gate import Busy, Gate
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
@@ -57,6 +57,8 @@ _SLOW = 60.0  # seconds that a caller may take to send a body
 _IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
 _HELD = 256 << 20  # bytes of all bodies that are worked on or wait; read, they take a few times as much memory
 _SHADOW_PRIORITY = 100  # nobody waits for these
+_OWNER = web.RequestKey("owner", str)
+_BYTES = web.RequestKey("bytes", int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +201,24 @@ class Service:
     async def _guarded(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Who may ask, and every failure as an error of OpenAI's API."""
+        """Who may ask, every failure as an error of OpenAI's API, and an end for callers who do not read."""
+        try:
+            response = await self._answered(request, handler)
+        finally:
+            self._held -= request.get(_BYTES, 0)
+        async with _patient(request):
+            await response.prepare(request)
+            await response.write_eof()
+        return response
+
+    async def _answered(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         try:
             self._admit(request)
             return await handler(request)
+        except ConnectionError:
+            raise
         except web.HTTPException as failure:
             if failure.status < 400:
                 raise
@@ -212,8 +228,6 @@ class Service:
             return _failed(failure.problem)
         except Exception as failure:
             return _failed(self._problem(failure))
-        finally:
-            self._held -= request.get("held", 0)
 
     def _admit(self, request: web.Request) -> None:
         """Raise where this caller may not ask this."""
@@ -235,14 +249,9 @@ class Service:
                         code="invalid_api_key",
                     )
                 )
-            request["owner"] = owner
-        if request.method == "POST":
-            if self.draining:
-                raise reply.Failed(_STOPPING)
-            if request.content_type != "application/json":  # what browsers send unasked is refused
-                raise BadRequest(
-                    "Send the body with Content-Type: application/json.", status=415, code="unsupported_media_type"
-                )
+            request[_OWNER] = owner
+        if request.method == "POST" and self.draining:
+            raise reply.Failed(_STOPPING)
 
     def _problem(self, failure: BaseException) -> reply.Problem:
         """What a failure is to the caller; one of ours is logged, without what anybody has written."""
@@ -278,7 +287,9 @@ class Service:
         for name in await self._served.names():
             engine = self._served.opened(name)
             powers = frozenset() if engine is None else engine.spec.powers
-            strategies = [ONE, *servable(self._policy, available, powers)]
+            lacking = {"logprobs"} - powers
+            blind = {role for role, of in self._scorers.items() if lacking & set(getattr(of, "reads", ()))}
+            strategies = [ONE, *servable(self._policy, available - blind, powers)]
             found += [name, *(f"{name}+{strategy}" for strategy in strategies)]
         return found
 
@@ -295,23 +306,26 @@ class Service:
 
     async def _quote(self, request: web.Request) -> web.Response:
         """What a request may cost, and with a plan what it is expected to cost and gain; nothing is spent."""
-        job = await self._job(await self._asked(request), request.get("owner"))
+        job = await self._job(await self._asked(request), request.get(_OWNER))
         worst = await self._worst(job.engine, job.problem, job.sampling)
         strategy = job.choice.strategy
         strategy = getattr(strategy, "strategy", strategy)
-        n = job.choice.named.get("n", 1 if job.choice.single else None)
+        n = most_samples(job.choice)
         limits = {unit: limit for unit, limit in job.budget.limits.items() if unit != "seconds"}
         most = {unit: amount * n for unit, amount in worst.items()} if n else {}
         notes = []
         if not set(most) | set(limits):
-            notes.append(f"{job.choice.named['name']} has no number of samples; a budget would limit it")
-        if n and self._scorers:
+            notes.append(f"how much {job.choice.named['name']} uses is not known before; a budget would limit it")
+        if n and job.choice.scorers:
             notes.append("what verifiers use is limited by the budget only")
         expected = None
         if isinstance(strategy, Auto) and strategy.plan:
             plan = Plan.open(strategy.plan)
-            price = price_at(plan, job.budget, strategy.value_of_correct)
-            expected = quote(plan, price, limit=job.budget.limits.get(plan.unit)).plain()
+            limit = limits.get(plan.unit)
+            budget = Budget({} if limit is None else {plan.unit: limit})
+            price = price_at(plan, budget, strategy.value_of_correct)
+            price = plan.price(strategy.mean_cost) if strategy.mean_cost else price
+            expected = quote(plan, price, limit=limit).plain()
         shown = {
             "object": "outthink.quote",
             "model": job.name,
@@ -330,7 +344,7 @@ class Service:
         job: _Job | None = None
         status = 499
         try:
-            job = await self._job(await self._asked(request), request.get("owner"))
+            job = await self._job(await self._asked(request), request.get(_OWNER))
             response = await (self._stream(request, job) if job.asked.stream else self._whole(job))
             status = response.status
             return response
@@ -354,15 +368,19 @@ class Service:
 
     async def _asked(self, request: web.Request) -> Asked:
         """What is asked, once all of it is there; its bytes count as held until the request is answered."""
+        if request.content_type != "application/json":  # what browsers send unasked is refused
+            raise BadRequest(
+                "Send the body with Content-Type: application/json.", status=415, code="unsupported_media_type"
+            )
         parts: list[bytes] = []
-        request["held"] = 0
+        request[_BYTES] = 0
         try:
             async with asyncio.timeout(_SLOW):
                 async for part in request.content.iter_any():
                     parts.append(part)
                     self._held += len(part)
-                    request["held"] += len(part)
-                    if request["held"] > self.settings.max_bytes:
+                    request[_BYTES] += len(part)
+                    if request[_BYTES] > self.settings.max_bytes:
                         most = f"The request is larger than {self.settings.max_bytes >> 20} MB."
                         raise BadRequest(most, status=413, code="too_large")
                     if self._held > _HELD:
@@ -400,7 +418,7 @@ class Service:
     ) -> _Job:
         ident = f"chatcmpl-{secrets.token_hex(12)}"
         facts: Facts | None = getattr(engine, "facts", None)
-        fields = _fields(asked, engine)
+        fields = _fields(asked, choice, engine)
         if owner is not None and facts is not None and facts.salt and "cache_salt" not in fields:
             # whose prompts are in the cache is nobody else's business
             fields["cache_salt"] = blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest()
@@ -519,8 +537,8 @@ class Service:
             job.choice.strategy,
             model=job.engine,
             models=self._roles,
-            verifier=self._scorers.get("verifier"),
-            prm=self._scorers.get("prm"),
+            verifier=self._scorers["verifier"] if "verifier" in job.choice.scorers else None,
+            prm=self._scorers["prm"] if "prm" in job.choice.scorers else None,
             embedder=self._embedder,
             budget=replace(job.budget, limits={**job.budget.limits, "seconds": seconds}),
             sampling=job.sampling,
@@ -554,10 +572,8 @@ class Service:
 
     def _answers(self, job: _Job, trace: Trace) -> list[reply.Answer]:
         """What the caller gets; raises where there is nothing at all."""
-        if job.choice.single and job.asked.choices > 1:
-            found = reply.each(trace)
-        else:
-            found = reply.answers(trace, job.asked.choices, job.partial())
+        found = reply.each(trace) if job.choice.single and job.asked.choices > 1 else []
+        found = found or reply.answers(trace, job.asked.choices, job.partial())
         if found:
             return found
         if trace.stopped == "deadline":
@@ -623,9 +639,12 @@ class Service:
             shadow = await self._prepared(asked, job.name, job.engine, choice, 1.0, None)
             shadow.ident = job.ident
             facts: Facts | None = getattr(job.engine, "facts", None)
+            fields = {**shadow.problem.fields}
+            if "cache_salt" in job.problem.fields:
+                fields["cache_salt"] = job.problem.fields["cache_salt"]
             if facts is not None and facts.priority:
-                fields = {**shadow.problem.fields, "priority": _SHADOW_PRIORITY}
-                shadow.problem = replace(shadow.problem, fields=fields)
+                fields["priority"] = _SHADOW_PRIORITY
+            shadow.problem = replace(shadow.problem, fields=fields)
             self._jobs.add(shadow)
             async with self._gate.place():
                 self.metrics.shadows.inc()
@@ -648,10 +667,7 @@ def _renamed(job: _Job, trace: Trace) -> Trace:
 
 
 class _Stream:
-    """Server-sent events of one reply; the head is sent with the first of them, so that errors before it have a status.
-
-    A caller who does not read for a minute has left.
-    """
+    """Server-sent events of one reply; their head comes with the first, so that errors before that have a status."""
 
     def __init__(self, request: web.Request, job: _Job) -> None:
         self._request = request
@@ -692,9 +708,12 @@ class _Stream:
     async def finish(self, trace: Trace, found: Sequence[reply.Answer]) -> None:
         """What has not been passed on yet, how it ended, and what it cost."""
         job, parts = self._job, []
-        for place, answer in enumerate(found):
-            choices = list(reply.pieces(place, answer))
-            parts += choices[-1:] if place in self._opened else choices
+        for answer in found:
+            choices = list(reply.pieces(answer))
+            parts += choices[-1:] if answer.place in self._opened else choices
+        # of a sample that has failed on its way what was passed on stays, cut off
+        failed = self._opened - {answer.place for answer in found}
+        parts += (reply.ended(place, "length") for place in sorted(failed))
         more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
         events = [self._event([choice]) for choice in parts[:-1]]
         if job.asked.include_usage:
@@ -703,12 +722,10 @@ class _Stream:
         else:
             events.append(self._event(parts[-1:], outthink=more))
         await self._send(b"".join(events) + b"data: [DONE]\n\n")
-        await self.response.write_eof()
 
     async def fail(self, problem: reply.Problem) -> None:
         """An error after the head was sent; there is no [DONE] after it."""
         await self._send(_sse(problem.body()))
-        await self.response.write_eof()
 
     def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
         job = self._job
@@ -717,16 +734,23 @@ class _Stream:
         return _sse(reply.chunk(job.ident, job.created, job.asked.model, choices, **more))
 
     async def _send(self, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(_STALLED):
-                if not self.begun:
-                    self.begun = True
-                    await self.response.prepare(self._request)
-                await self.response.write(data)
-        except TimeoutError:
-            if self._request.transport is not None:
-                self._request.transport.abort()
-            raise ConnectionResetError("the caller does not read") from None
+        async with _patient(self._request):
+            if not self.begun:
+                self.begun = True
+                await self.response.prepare(self._request)
+            await self.response.write(data)
+
+
+@contextlib.asynccontextmanager
+async def _patient(request: web.Request) -> AsyncIterator[None]:
+    """Time for the caller to read what is sent; the connection of one who does not is closed."""
+    try:
+        async with asyncio.timeout(_STALLED):
+            yield
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the caller does not read") from None
 
 
 def _sse(data: Mapping[str, Any]) -> bytes:
@@ -785,11 +809,11 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "outthink"}
 
 
-def _fields(asked: Asked, engine: Engine) -> dict[str, Any]:
+def _fields(asked: Asked, choice: Choice, engine: Engine) -> dict[str, Any]:
     """The further fields for the model; to one behind the API nothing is sent that the caller did not send."""
     if engine.spec.fields is None:
         sent = {"temperature": asked.temperature, "top_p": asked.top_p}
-        return {**asked.fields, **sent}
+        return {"seed": None, **asked.fields, **choice.fields, **sent}
     known = engine.spec.fields
     return {name: value for name, value in telling(asked.fields).items() if name in known or name not in HARMLESS}
 
@@ -845,14 +869,20 @@ async def listening(service: Service) -> AsyncIterator[str]:
 
 
 async def serve(service: Service, *, started: Callable[[str], None]) -> None:
-    """Serve until the process is asked to end (SIGINT, SIGTERM)."""
+    """Serve until the process is asked to end (SIGINT, SIGTERM); asked again, it waits for nothing any more."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if ended.is_set():
+            service.hurry()
+        ended.set()
+
     for name in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(name, ended.set)
+            loop.add_signal_handler(name, end)
         except NotImplementedError:  # Windows
-            signal.signal(name, lambda *_: loop.call_soon_threadsafe(ended.set))
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(end))
     async with listening(service) as address:
         gc.collect()
         gc.freeze()  # what is there now stays, and need not be looked through again and again

@@ -25,6 +25,8 @@ from outthink.server.comparing import Comparing
 from outthink.strategies import STRATEGIES, Strategy
 from outthink.strategies.auto import Auto, worth
 from outthink.strategies.collective.fusion import Fusion
+from outthink.strategies.parallel.atts import ATTS
+from outthink.strategies.parallel.borda import Borda
 from outthink.strategies.parallel.greedy import Greedy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind, Budget
@@ -78,6 +80,7 @@ class Choice:
         samples: how many samples' worth may be spent at most, where only an effort says it; else None.
         single: it is one sample for each choice, which can be passed on while it is written.
         fields: of the request, those that were the server's and are the model's where there is no strategy.
+        scorers: those that it asks, of "verifier" and "prm".
     """
 
     strategy: Strategy
@@ -87,6 +90,7 @@ class Choice:
     samples: int | None
     single: bool
     fields: Mapping[str, Any]
+    scorers: frozenset[str]
 
 
 def split(model: str, served: Collection[str]) -> tuple[str, str | None]:
@@ -154,7 +158,26 @@ def choose(asked: Asked, named: str | None, policy: Policy, load: float = 1.0) -
         samples=None if name == ONE or limited else samples,
         single=single,
         fields=fields,
+        scorers=_asks(runs, policy),
     )
+
+
+def most_samples(choice: Choice) -> int | None:
+    """The most samples that it draws, where they are all that it asks of a model; None where that is not known."""
+    strategy = choice.strategy
+    if not isinstance(strategy, Comparing):
+        return _most(strategy)
+    found = [_most(part) for part in (strategy.strategy, strategy.otherwise) if part is not None]
+    known = [n for n in found if n is not None]
+    return max(*known, strategy.choices) if len(known) == len(found) else None
+
+
+def _most(strategy: Strategy) -> int | None:
+    if isinstance(strategy, Greedy):
+        return 1
+    simple = not _own_temperature(strategy) and ("models" not in _takes(strategy) or isinstance(strategy, Auto))
+    planned = isinstance(strategy, Auto) and strategy.plan
+    return _size(strategy) or None if getattr(strategy, "as_asked", False) and simple and not planned else None
 
 
 def _base(name: str | None, policy: Policy) -> Strategy:
@@ -162,9 +185,11 @@ def _base(name: str | None, policy: Policy) -> Strategy:
     own = policy.strategy
     if own is not None and name in (None, strategy_name(own)):
         return own
-    if name not in STRATEGIES:
+    if name is None or name not in STRATEGIES:
         raise BadRequest(
-            str(UnknownName("strategy", name[:100], [*STRATEGIES, ONE])), param="outthink.strategy", code="no_strategy"
+            str(UnknownName("strategy", str(name)[:100], [*STRATEGIES, ONE])),
+            param="outthink.strategy",
+            code="no_strategy",
         )
     return _default(name, next(iter(policy.plans.values()), "") if name == "auto" else "")
 
@@ -191,16 +216,23 @@ def _size(strategy: Strategy) -> int:
     return 0 if field is None else int(getattr(strategy, field))
 
 
-def _with(strategy: Strategy, n: int, param: str) -> Strategy:
-    """The strategy with so many samples, as `param` wants it; itself where it has no such number."""
+def _with(strategy: Strategy, n: int) -> Strategy:
+    """The strategy with so many samples; itself where it has no such number."""
     field = _field(strategy)
     if field is None or getattr(strategy, field) == n:
         return strategy
     try:
         changed: Strategy = replace(strategy, **{field: n})
     except ValueError as cause:
-        raise BadRequest(f"{strategy_name(strategy)}: {cause}.", param=param) from None
+        raise BadRequest(f"{strategy_name(strategy)}: {cause}.", param="outthink.n") from None
     return changed
+
+
+def _about(strategy: Strategy, n: int) -> Strategy:
+    """The same, or itself where it cannot do with so many; its budget limits it all the same."""
+    with contextlib.suppress(BadRequest):
+        return _with(strategy, n)
+    return strategy
 
 
 def _sized(strategy: Strategy, asked: Asked, samples: int | None, load: float) -> Strategy:
@@ -208,14 +240,12 @@ def _sized(strategy: Strategy, asked: Asked, samples: int | None, load: float) -
     n = asked.wish.n
     if n is not None and _field(strategy) is None:
         raise BadRequest(f"{strategy_name(strategy)} has no number of samples; leave n out.", param="outthink.n")
-    strategy = _with(strategy, n or samples or _size(strategy), "reasoning_effort" if n is None else "outthink.n")
+    strategy = _about(strategy, samples or _size(strategy)) if n is None else _with(strategy, n)
     if load >= 1:
         return strategy
     if isinstance(strategy, Auto) and strategy.plan:
         return _thriftier(strategy, asked, load)
-    with contextlib.suppress(BadRequest):  # one that cannot do with fewer; what it may spend is less all the same
-        return _with(strategy, max(1, math.floor(_size(strategy) * load)), "outthink.n")
-    return strategy
+    return _about(strategy, max(1, math.floor(_size(strategy) * load)))
 
 
 def _thriftier(auto: Auto, asked: Asked, load: float) -> Auto:
@@ -248,8 +278,16 @@ def _kind(asked: Asked) -> AnswerKind | None:
 
 def _counts(strategy: Strategy, policy: Policy) -> bool:
     """Whether it would choose blindly among answers of which no two are equal."""
-    judged = "verifier" in policy.scorers and "verifier" in _takes(strategy) and not isinstance(strategy, Auto)
+    judged = "verifier" in _asks(strategy, policy) and not isinstance(strategy, Auto)
     return bool(getattr(strategy, "votes", False)) and not judged
+
+
+def _asks(strategy: Strategy, policy: Policy) -> frozenset[str]:
+    """Which of the configured scorers it may ask."""
+    parts = getattr(strategy, "parts", ())
+    takers = parts if isinstance(strategy, Comparing) else (strategy, *parts)
+    taken = {name for one in takers if not (isinstance(one, Auto) and not one.plan) for name in _takes(one)}
+    return frozenset(policy.scorers.keys() & taken)
 
 
 def _calls(asked: Asked) -> bool:
@@ -261,9 +299,11 @@ def _calls(asked: Asked) -> bool:
 def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
     """Refuse a field that the strategy could not give on as it is."""
     name = strategy_name(strategy)
-    sets = {"temperature", "temperatures"} & strategy.__dataclass_fields__.keys()
-    own = isinstance(strategy, Greedy) or (bool(sets) and not isinstance(strategy, Fusion))  # there, of the fusor
-    if own and asked.temperature is not None and not (isinstance(strategy, Greedy) and asked.temperature == 0):
+    if (
+        _own_temperature(strategy)
+        and asked.temperature is not None
+        and not (isinstance(strategy, Greedy) and asked.temperature == 0)
+    ):
         raise BadRequest(f"{name} sets its own temperature; leave it out.", param="temperature")
     if not getattr(strategy, "as_asked", False):
         lost = sorted(telling(asked.fields).keys() - HARMLESS)
@@ -275,13 +315,19 @@ def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
             )
         if asked.media:
             raise BadRequest(f"{name} works with text only; leave images, sounds and files out.", param="messages")
-    blind = [scorer for role, scorer in policy.scorers.items() if role in _takes(strategy) and scorer != "confidence"]
+    blind = [of for role in sorted(_asks(strategy, policy)) if (of := policy.scorers[role]) != "confidence"]
     if "models" in _takes(strategy) and not isinstance(strategy, Auto):
-        blind.append("a judge")
+        blind.append("a model in another role")
     if asked.media and blind:
         raise BadRequest(
             f"{name} asks {blind[0]}, which reads text only; leave images, sounds and files out.", param="messages"
         )
+
+
+def _own_temperature(strategy: Strategy) -> bool:
+    """Whether it says itself at which temperature it samples; fusion says that of its fusor only."""
+    sets = {"temperature", "temperatures"} & strategy.__dataclass_fields__.keys()
+    return isinstance(strategy, Greedy) or (bool(sets) and not isinstance(strategy, Fusion))
 
 
 def telling(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,7 +344,7 @@ def servable(policy: Policy, available: Collection[str], powers: Collection[str]
     """The strategies for which all that they need is there, in the order of the table.
 
     Args:
-        available: resources that are configured.
+        available: resources that are there for this model, scorers included.
         powers: of the model.
     """
     found = []
@@ -308,12 +354,15 @@ def servable(policy: Policy, available: Collection[str], powers: Collection[str]
         except UsageError:
             continue
         wanted = {n: p for n, p in inspect.signature(strategy.run).parameters.items() if p.kind is p.KEYWORD_ONLY}
-        scored = wanted.keys() & {"verifier", "prm"}
+        scorers = {"verifier", "prm"} & set(available)
+        either = {"verifier", "prm"} <= wanted.keys() and not isinstance(strategy, Auto)  # which goes without
         if (
             all(name in available or p.default is not p.empty for name, p in wanted.items())
             and set(getattr(strategy, "powers", ())) <= set(powers)
-            # those that take either need one of them; auto goes without
-            and (not scored or scored & set(available) or isinstance(strategy, Auto))
+            and _asks(strategy, policy) <= scorers
+            and (scorers or not either)
+            and (scorers or "logprobs" in powers or not isinstance(strategy, Borda))
+            and not (isinstance(strategy, ATTS) and not strategy.calibration)
         ):
             found.append(name)
     return found

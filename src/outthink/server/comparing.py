@@ -20,6 +20,7 @@ from outthink.model import Model, Models
 from outthink.rewards import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report, Strategy
+from outthink.strategies.auto import Auto
 from outthink.types import Problem
 
 FREE = "nothing in the reply can be compared with others, so"
@@ -32,10 +33,12 @@ class Comparing:
     Args:
         strategy: what runs where the first reply can be compared with others.
         otherwise: what runs where it cannot; None: nothing, the reply stands.
+        choices: replies that are wanted; that many are drawn where they stand as they are.
     """
 
     strategy: Strategy
     otherwise: Strategy | None = None
+    choices: int = 1
 
     @property
     def parts(self) -> tuple[Strategy, ...]:
@@ -68,15 +71,23 @@ class Comparing:
         sandbox: Executor | None = None,
     ) -> None:
         """One sample, a look at it, and on from there."""
+        for part in self.parts:
+            if isinstance(part, Auto):
+                part.check(model, models, verifier, prm)  # before anything is spent
         try:
-            first = await model.sample(problem)
+            # with what the strategy reads, so that it can go on from here
+            first = await model.sample(problem, logprobs="logprobs" in getattr(self.strategy, "powers", ()))
         except NothingCameBack:  # one dead sample says nothing about the others
             first = []
         strategy = self.strategy
-        if first and first[0].complete and not comparable(first[0].text):
+        # one that was cut off, or is no answer at all, says nothing about the others either
+        if first and first[0].key is not None and not comparable(first[0].text):
             if self.otherwise is None:
-                meter.notes.append(f"{FREE} it is one sample")
                 report(first, chosen=first[0])
+                several = self.choices > 1
+                meter.notes.append(f"{FREE} {'they are as they came' if several else 'it is one sample'}")
+                if several:
+                    report(await model.starting_with(first).sample(problem, self.choices), chosen=first[0])
                 return
             strategy = self.otherwise
             meter.notes.append(f"{FREE} {strategy_name(strategy)} chose it")

@@ -17,7 +17,8 @@ from outthink.server.asked import BadRequest
 from outthink.types import Candidate, LedgerLine, Trace, Usage
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
-_SAYING = ("content", "tool_calls", "reasoning_content", "reasoning", "refusal")
+_REASONS = ("stop", "length", "tool_calls", "function_call")
+_IN_PIECES = ("role", "content", "tool_calls")
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
 
@@ -26,10 +27,12 @@ class Answer:
     """One choice of a reply.
 
     Args:
+        place: among the choices.
         message: as the API has it.
         visible: its tokens that the caller sees.
     """
 
+    place: int = 0
     message: Mapping[str, Any]
     finish: str
     visible: int
@@ -46,16 +49,15 @@ def answers(trace: Trace, choices: int, partial: str | None = None) -> list[Answ
     """
     by_id = {candidate.id: candidate for candidate in trace.candidates}
     order = _ranked(trace, by_id)
-    found = [_answer(trace, candidate) for candidate in order[:choices]]
+    found = [_answer(trace, candidate, place) for place, candidate in enumerate(order[:choices])]
     if not found and partial:
         found = [Answer(message={"role": "assistant", "content": partial}, finish="length", visible=0)]
     return found
 
 
 def each(trace: Trace) -> list[Answer]:
-    """Every sample, in order: what a caller gets who asked for several and for no strategy."""
-    samples = [one for one in trace.candidates if one.address[0] == "model" and not one.continues]
-    return [_answer(trace, sample) for sample in samples]
+    """Every sample, in its place: what a caller gets who asked for several and for no strategy."""
+    return [_answer(trace, sample, int(sample.address[-1])) for sample in trace.candidates]
 
 
 def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
@@ -63,7 +65,8 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
     last = trace.rounds[-1] if trace.rounds else None
     chosen = None if last is None or last.chosen is None else by_id[last.chosen]
     if chosen is None:
-        cut = [one for one in trace.candidates if one.address[0] == "model" and one.text]
+        # what nobody wrote, such as the beginning that a strategy gives an answer, has no tokens
+        cut = [one for one in trace.candidates if one.address[0] == "model" and (one.complete or one.tokens)]
         return sorted(cut, key=lambda one: (not one.complete, -len(trace.whole_text(one.id))))[:1]
     assert last is not None
     scores = dict(zip(last.candidates, last.scores or (), strict=False))
@@ -74,25 +77,24 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
         assert one.key is not None
         score = scores.get(one.id)
         known = -math.inf if score is None else score
-        weight[one.key] = max(weight.get(one.key, -math.inf), known) if scores else weight.get(one.key, 0.0) + 1
-        best = first.get(one.key)
-        if best is None or (scores and known > (scores.get(best.id) or -math.inf)):
+        if one.key not in first or (scores and known > weight[one.key]):
             first[one.key] = one
+            weight[one.key] = known if scores else 0.0
+        weight[one.key] += 0 if scores else 1
     others = sorted((key for key in first if key != chosen.key), key=lambda key: -weight[key])
     return [chosen, *(first[key] for key in others)]
 
 
-def _answer(trace: Trace, candidate: Candidate) -> Answer:
+def _answer(trace: Trace, candidate: Candidate, place: int) -> Answer:
     tokens = _tokens(trace, candidate)
-    sent = candidate.sent or {}
-    finish = str(sent.get("finish_reason") or _FINISH[candidate.finish])
-    if sent.get("message", {}).get("tool_calls") and finish == "stop":
-        finish = "tool_calls"
-    if candidate.finish == "length":
-        finish = "length"
-    text = trace.whole_text(candidate.id)
+    sent = {} if candidate.continues else candidate.sent or {}  # of a step it is not the whole answer
+    message = sent.get("message") or {"role": "assistant", "content": trace.whole_text(candidate.id)}
+    finish = sent.get("finish_reason")
+    if finish not in _REASONS:  # a word that is not of OpenAI's API
+        finish = "tool_calls" if message.get("tool_calls") else _FINISH[candidate.finish]
     return Answer(
-        message=sent.get("message") or {"role": "assistant", "content": text},
+        place=place,
+        message=message,
         finish=finish,
         visible=min(int(sent.get("visible", tokens)), tokens),
         logprobs=sent.get("logprobs"),
@@ -122,12 +124,12 @@ def completion(
         "model": model,
         "choices": [
             {
-                "index": place,
+                "index": one.place,
                 "message": {"refusal": None, **one.message},
                 "logprobs": one.logprobs,
                 "finish_reason": one.finish,
             }
-            for place, one in enumerate(found)
+            for one in found
         ],
         "usage": usage(trace, found),
         "outthink": more,
@@ -136,7 +138,7 @@ def completion(
 
 def usage(trace: Trace, found: Sequence[Answer]) -> dict[str, Any]:
     """All tokens that the model read and wrote for this request."""
-    written = Usage.total(line.usage for line in trace.ledger() if line.kind == "sample")
+    written = Usage.total(line.usage for line in trace.ledger() if _writes(line))
     return {
         "prompt_tokens": written.prompt,
         "completion_tokens": written.completion,
@@ -148,13 +150,20 @@ def usage(trace: Trace, found: Sequence[Answer]) -> dict[str, Any]:
     }
 
 
+def _writes(line: LedgerLine) -> bool:
+    """Whether it is about answers, and not about judging them, which rollouts are for."""
+    return line.kind == "sample" and line.role != "rollout"
+
+
 def told(trace: Trace, found: Sequence[Answer], choices: int, named: Mapping[str, Any], load: float) -> dict[str, Any]:
     """The object `outthink` of a reply: how the answer came about, and what all of it cost."""
-    checks = Usage.total(line.usage for line in trace.ledger() if line.kind != "sample")
+    checks = Usage.total(line.usage for line in trace.ledger() if not _writes(line))
     samples = [one for one in trace.candidates if one.complete]
     notes = list(trace.notes)
+    if trace.abstained:
+        notes.append("nothing was good enough to be chosen; the reply is what there is")
     if 0 < len(found) < choices:
-        notes.append(f"there are only {len(found)} different answers")
+        notes.append(f"{choices} choices were asked for, and there are {len(found)}")
     shown: dict[str, Any] = {
         "trace": trace.problem,
         "strategy": dict(named),
@@ -214,32 +223,38 @@ def chunk(ident: str, created: int, model: str, choices: Sequence[Mapping[str, A
     }
 
 
-def pieces(place: int, answer: Answer) -> Iterator[dict[str, Any]]:
+def pieces(answer: Answer) -> Iterator[dict[str, Any]]:
     """The choices of the chunks that make up an answer, the last one with how it ended."""
-    yield {"index": place, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-    thought = answer.message.get("reasoning_content")
-    if thought:
-        yield {"index": place, "delta": {"reasoning_content": thought}, "finish_reason": None}
+    message = answer.message
+    content = message.get("content")
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None if content is None else ""}]
+    deltas += ({name: value} for name, value in message.items() if name not in _IN_PIECES)
+    logprobs = {}
     if answer.logprobs:  # those of all tokens belong to the whole text
-        delta = {"content": answer.message.get("content") or ""}
-        yield {"index": place, "delta": delta, "logprobs": answer.logprobs, "finish_reason": None}
+        logprobs[len(deltas)] = answer.logprobs
+        deltas.append({"content": content or ""})
     else:
-        for piece in _PIECE.findall(answer.message.get("content") or ""):
-            yield {"index": place, "delta": {"content": piece}, "finish_reason": None}
-    if answer.message.get("refusal"):
-        yield {"index": place, "delta": {"refusal": answer.message["refusal"]}, "finish_reason": None}
-    for number, call in enumerate(answer.message.get("tool_calls") or ()):
-        yield {"index": place, "delta": {"tool_calls": [{"index": number, **call}]}, "finish_reason": None}
-    yield {"index": place, "delta": {}, "finish_reason": answer.finish}
+        deltas += ({"content": piece} for piece in _PIECE.findall(content or ""))
+    calls = enumerate(message.get("tool_calls") or ())
+    deltas += ({"tool_calls": [{"index": number, **call}]} for number, call in calls)
+    for number, delta in enumerate(deltas):
+        told = {"logprobs": logprobs[number]} if number in logprobs else {}
+        yield {"index": answer.place, "delta": delta, **told, "finish_reason": None}
+    yield ended(answer.place, answer.finish)
+
+
+def ended(place: int, finish: str) -> dict[str, Any]:
+    """How a choice ended, as the last of its chunks says it."""
+    return {"index": place, "delta": {}, "finish_reason": finish}
 
 
 def passed_on(place: int, piece: Mapping[str, Any]) -> dict[str, Any] | None:
     """A piece of a model's answer as a choice of a chunk; None where it says nothing."""
     said = piece.get("delta") or piece.get("message") or {}
-    delta = {name: value for name, value in said.items() if value is not None}
-    for number, call in enumerate(delta.get("tool_calls") or ()):
-        call.setdefault("index", number)
-    if not any(delta.get(name) for name in _SAYING):
+    delta = {name: value for name, value in said.items() if value is not None and name != "role"}
+    if delta.get("tool_calls"):
+        delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(delta["tool_calls"])]
+    if not piece.get("logprobs") and not any(delta.values()):
         return None
     found: dict[str, Any] = {"index": place, "delta": delta, "finish_reason": None}
     if piece.get("logprobs"):

@@ -140,20 +140,24 @@ class Auto:
             "embedder": embedder,
             "sandbox": sandbox,
         }
-        plan = self._opened()
+        self.check(model, models, verifier, prm)
         target = models.role("target")
-        plan.check(
-            model=model.name,
-            target=target.name,
-            verifier=None if verifier is None else verifier.name,
-            prm=None if prm is None else prm.name,
-            sampling={
-                "temperature": model.sampling.temperature,
-                "top_p": model.sampling.top_p,
-                "max_tokens": model.sampling.max_tokens,
-            },
-        )
-        await _Planned(self, plan, problem, report, model, target, meter, verifier).run(resources)
+        await _Planned(self, self._opened(), problem, report, model, target, meter, verifier).run(resources)
+
+    def check(self, model: Model, models: Models, verifier: Scores | None, prm: Scores | None) -> None:
+        """Raise UsageError where the plan is for something else."""
+        if self.plan:
+            self._opened().check(
+                model=model.name,
+                target=models.role("target").name,
+                verifier=None if verifier is None else verifier.name,
+                prm=None if prm is None else prm.name,
+                sampling={
+                    "temperature": model.sampling.temperature,
+                    "top_p": model.sampling.top_p,
+                    "max_tokens": model.sampling.max_tokens,
+                },
+            )
 
     async def _unplanned(self, problem: Problem, report: Report, model: Model) -> None:
         """Adaptive-consistency; where a right answer has a value, its threshold is 1 - cost of a sample / value."""

@@ -117,7 +117,7 @@ class Fusion:
             return  # nothing to fuse
         rng.at("fusion").shuffle(shown)
         fused = await self._fused(problem, models.role("fusor"), shown)
-        new = self.new_answers or problem.answer == "text"
+        new = self.new_answers or problem.answer in ("text", "chat")
         candidates = [*samples, *([] if fused in samples else [fused])]
         if objection(fused, samples, new_answers=new):
             report(candidates, chosen=chosen, confidence=share)
@@ -154,7 +154,7 @@ class Fusion:
 
     def _kept(self, problem: Problem, group: Sequence[Candidate], fused: Sequence[Candidate]) -> Candidate:
         """What stands for a group: the fused answer, else the majority of the group."""
-        new = self.new_answers or problem.answer == "text"
+        new = self.new_answers or problem.answer in ("text", "chat")
         if fused and not objection(fused[0], group, new_answers=new):
             return fused[0]
         return by_majority(group)[0] or group[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
@@ -46,6 +47,8 @@ class CHOPS:
         n: samples drawn, one of them greedy; the paper uses 5. A judge does worse with more than about 10.
         temperature: of the others.
     """
+
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
     n: int = 5
     temperature: float = 0.7

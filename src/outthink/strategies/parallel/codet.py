@@ -18,6 +18,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -156,6 +157,9 @@ class CodeT:
         tests: most tests kept of all; at least 1.
         test_seconds: of CPU time that one test may take; it is not passed where it takes more.
     """
+
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    votes: ClassVar[bool] = True  # where answers are not code
 
     n: int = 16
     test_samples: int = 4

@@ -121,6 +121,11 @@ class FirstFinish:
         if not 1 <= self.k <= self.n:
             raise ValueError(f"k must be from 1 to n ({self.n}), not {self.k}")
 
+    @property
+    def votes(self) -> bool:
+        """Whether equal answers are what it goes by, beside the order in which they end."""
+        return self.k > 1
+
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """A vote at every end. What is still being written after the k-th is cancelled, and charged."""
         ended: list[Candidate] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from outthink.model import Draw, Model
 from outthink.strategies import Report
@@ -59,6 +60,9 @@ class HedgedSampling:
         n: samples drawn, the greedy one included; at least 1.
         temperature: of the others; the paper finds 0.7 to 0.9 good. Quality falls earlier with it outside English.
     """
+
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
 
     n: int = 5
     temperature: float = 0.7

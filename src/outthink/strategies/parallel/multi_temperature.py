@@ -122,6 +122,7 @@ class MultiTemperature:
             stop is cancelled and charged.
     """
 
+    as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
     votes: ClassVar[bool] = True  # equal answers are what it goes by
 
     temperatures: tuple[float, ...] = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from outthink.errors import BudgetTooSmall
 from outthink.meter import Meter
@@ -51,8 +50,6 @@ class NoThinking:
             model gives no token logprobs it is the majority.
         threshold: the verifier passes a sample with a score of at least this.
     """
-
-    votes: ClassVar[bool] = True  # equal answers are what it goes by
 
     n: int = 16
     prefill: str = THOUGHT

@@ -115,7 +115,6 @@ class RPC:
     """
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
-    votes: ClassVar[bool] = True  # equal answers are what it goes by
 
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "logprobs"})
 

@@ -86,6 +86,7 @@ class IterativeDeepening:
     """
 
     powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
+    votes: ClassVar[bool] = True  # equal answers are what it goes by, where there is no verifier
 
     n: int = 4
     b0: int = 512

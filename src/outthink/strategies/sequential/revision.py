@@ -57,6 +57,11 @@ class Revision:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
+    @property
+    def votes(self) -> bool:
+        """Whether equal answers are what it goes by; where there is a verifier, its scores may count."""
+        return self.selector in ("", "majority")
+
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """Reports after every turn."""
         selector = self.selector or ("majority" if verifier is None else "weighted_vote")
