@@ -615,7 +615,7 @@ def show(servers: list[str], measured: dict[str, dict[str, list[float]]]) -> Non
             pairs = list(zip(values["ours"], values["its-hub"], strict=True))
             ratios = [a / b for a, b in pairs] if all(b > 0 for _, b in pairs) else []
             numbers = [statistics.median(ratios), min(ratios), max(ratios)] if ratios else []
-            cells += [f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}" for ratio in numbers] or [""] * 3
+            cells += [f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}" for ratio in numbers] or [""] * 3
         print(f"| {measure} | " + " | ".join(cells) + " |")
 
 

@@ -143,7 +143,7 @@ async def received(reader: asyncio.StreamReader, *, bodiless: bool = False) -> A
     if headers.get("transfer-encoding") != "chunked":
         return Answer(int(head[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"])))
     parts = []
-    while size := int(await reader.readline(), 16):
+    while size := int(await reader.readuntil(b"\r\n"), 16):
         parts.append(await reader.readexactly(size))
         await reader.readexactly(2)
     await reader.readexactly(2)

@@ -30,7 +30,7 @@ from outthink.rewards import Opened
 from outthink.server import app
 from outthink.server.choosing import Policy
 from outthink.server.models import Served
-from outthink.server.record import PROBLEMS, SERVED, Recorder
+from outthink.server.record import PROBLEMS, SERVED, SHADOW, Recorder
 from outthink.together import together
 from outthink.types import Usage
 from tests import server
@@ -67,7 +67,7 @@ async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(seconds / 500)
 
 
 def begun(url: str, body: Any, **how: Any) -> asyncio.Task[Answer]:
@@ -802,9 +802,9 @@ class Unruly(Server):
         super().__init__(self._say, bend=self._bent)
 
     @property
-    def always(self) -> Fault:  # type: ignore[override]  # it is asked for each time
+    def always(self) -> Fault:
         rng = self._rng
-        if rng.random() < 0.6:
+        if rng.random() < 0.5:
             return Fault(pace=rng.choice((0.0, 0.0, 0.1, 1.0)))
         after = rng.randrange(12)
         return rng.choice(
@@ -915,7 +915,7 @@ class Caller:
         else:
             *events, last = answer.events
             if last != "[DONE]":
-                assert (last["error"]["type"] in ("server_error", "rate_limit_error", "invalid_request_error"), True)
+                assert last["error"]["type"] in {kind for _, kind in STATUSES}
                 return True
             for choice in (choice for event in events for choice in event["choices"]):
                 place = choice["index"]
@@ -944,8 +944,7 @@ def test_five_hundred_callers_before_an_unruly_upstream(
     async def go() -> tuple[Server, dict[str, float]]:
         up = Unruly(random.Random(7), lies=facts is ALL)
         policy = Policy(strategy=make_strategy("auto"), scorers={"verifier": verifier})
-        parts = {"scorers": {"verifier": Opened(verifier)}, "recorder": Recorder(tmp_path, {})}
-        settings = {"concurrency": 24, "queue": 24, "sheds": True}
+        settings = {"concurrency": 24, "queue": 24, "sheds": True, "shadow": 0.2, "alternative": "none"}
         async with up, contextlib.AsyncExitStack() as stack:
             judge = engine_on(up, EACH, first=0.25)
             stack.push_async_callback(judge.close)
@@ -953,49 +952,51 @@ def test_five_hundred_callers_before_an_unruly_upstream(
                 up,
                 policy=policy,
                 facts=facts,
-                patience={"first": 0.25},
+                patience={"first": 0.25, "attempts": 2},
                 settings=settings,
                 roles={"judge": judge},
-                **parts,
+                scorers={"verifier": Opened(verifier)},
+                recorder=Recorder(tmp_path, {}, {}),
             )
             url, service = await stack.enter_async_context(ours)
             await together(*(caller.go(url) for caller in callers))
             await until(lambda: not service._tasks, 400)
             assert (service._gate._free._value, service._held, up.running) == (24, 0, 0)
-            await asyncio.sleep(5)  # after which the upstream's connections are closed
             lines = [task for task in asyncio.all_tasks() if "RequestHandler" in repr(task.get_coro())]
-            assert lines == []
+            assert len(lines) == up.connections  # those that wait there to be used again
             return up, counted(service)
 
     up, numbers = run(go())
     answered = sum(caller.check() for caller in callers)
     assert answered > 250
     statuses = Counter(caller.answer.status for caller in callers if caller.answer is not None)
-    assert statuses.keys() >= {200, 429, 502, 503, 504}
+    assert statuses.keys() >= {200, 429, 502}
     assert statuses[200] > 100
 
     true: defaultdict[str, Usage] = defaultdict(Usage)
-    for seen in up.asked:
-        (number,) = set(re.findall("#([0-9]+)#", json.dumps(seen.body["messages"])))
-        true[number] += Usage(prompt=seen.prompt, completion=seen.made)
-    whose = {
-        line["problem"]: re.findall("#([0-9]+)#", json.dumps(line["messages"]))[0]
-        for _, line in read(tmp_path / PROBLEMS)
-    }
-    total = Usage()
-    for result in read_results(tmp_path / SERVED):
-        trace = result.trace
-        assert trace is not None
-        seen_, real, charged = (
-            Usage.total(call.seen for call in trace.calls),
-            true.pop(whose[trace.problem], Usage()),
-            trace.usage,
-        )
-        assert seen_.prompt <= real.prompt <= charged.prompt, trace
-        assert seen_.completion <= real.completion <= charged.completion, trace
-        limit = trace.budget.limits.get("tokens")
-        assert limit is None or charged.tokens <= limit
-        total += charged
-    assert not [number for number, usage in true.items() if usage.tokens], "somebody's work is in no trace"
-    assert sum(count for name, count in numbers.items() if name.startswith("outthink_tokens_total")) == total.tokens
+    for asking in up.asked:
+        true[number_in(asking.body["messages"])] += Usage(prompt=asking.prompt, completion=asking.made)
+    whose = {line["problem"]: number_in(line["messages"]) for _, line in read(tmp_path / PROBLEMS)}
+    seen: defaultdict[str, Usage] = defaultdict(Usage)
+    charged: defaultdict[str, Usage] = defaultdict(Usage)
+    for folder in (SERVED, SHADOW):
+        for result in read_results(tmp_path / folder):
+            assert result.trace is not None
+            limit = result.trace.budget.limits.get("tokens")
+            assert limit is None or result.trace.usage.tokens <= limit
+            seen[whose[result.problem]] += Usage.total(call.seen for call in result.trace.calls)
+            charged[whose[result.problem]] += result.trace.usage
+    for number in true.keys() | seen.keys():
+        assert seen[number].prompt <= true[number].prompt <= charged[number].prompt
+        assert seen[number].completion <= true[number].completion <= charged[number].completion
+    counted_tokens = sum(count for name, count in numbers.items() if name.startswith("outthink_tokens_total"))
+    assert counted_tokens == Usage.total(charged.values()).tokens >= Usage.total(true.values()).tokens
+    assert numbers["outthink_shadow_requests_total"] > 0
     assert sum(count for name, count in numbers.items() if name.startswith("outthink_requests_total")) >= answered
+
+
+def number_in(messages: Any) -> str:
+    """Whose messages they are."""
+    found: set[str] = set(re.findall("#([0-9]+)#", json.dumps(messages)))
+    (number,) = found
+    return number

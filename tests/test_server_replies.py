@@ -1,33 +1,42 @@
-"""What a caller gets: the winner and why, every choice, a true end, a bill that adds up, and streams that say the same."""
+"""What a caller gets: the winner and why, every choice, a true end, a bill that adds up, and the same as a stream."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outthink.bench.store import read_results
 from outthink.driver import make_strategy
 from outthink.models.engine import Price
 from outthink.models.openai import Facts
+from outthink.planner.make import make_plan, read
 from outthink.rewards import Opened
 from outthink.server.choosing import ONE, Policy
 from outthink.server.comparing import FREE
-from tests.server import ALL, BARE, Ask, Said, Server, run
-from tests.serving import Answer, asked, chat, counted, serving
+from outthink.server.record import SERVED, SHADOW, Recorder
+from outthink.strategies.auto import Auto
+from tests import simulated
+from tests.server import ALL, BARE, Ask, Fault, Said, Server, run, says, tokens
+from tests.serving import Answer, asked, chat, closed, connected, counted, serving, written
 
 FOUR = Policy(strategy=make_strategy("self_consistency", {"n": 4}))
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 JSON = {"type": "json_object"}
 KINDS = {"all": ALL, "bare": BARE, "streamed": replace(BARE, stream=True), "several": replace(BARE, n=True)}
+BY_TEXT = replace(BARE, labels=20, logprobs=True, prefix="text", stop="kept")
 every_kind = pytest.mark.parametrize("facts", KINDS.values(), ids=KINDS.keys())
 PROSE = "Of all the things that could be said about it, this one is by far the most beautiful, and here it goes on: "
 
 
 def in_turn(*texts: str | Said) -> Callable[[Ask], str | Said]:
-    """The k-th sample of all says the k-th text, in however many requests they are drawn; judges are not counted."""
+    """The k-th sample of all says the k-th text, in however many requests they are drawn."""
     given = itertools.count()
     return lambda ask: texts[next(given) % len(texts)]
 
@@ -130,10 +139,8 @@ def test_what_was_cut_off_never_wins() -> None:
     assert answer.json["choices"][0]["finish_reason"] == "stop"
     nothing = replied(long, response_format=JSON, max_tokens=30)
     (choice,) = nothing.json["choices"]
-    assert (choice["finish_reason"], choice["message"]["content"]) == (
-        "length",
-        long[: len(choice["message"]["content"])],
-    )
+    assert choice["finish_reason"] == "length"
+    assert long.startswith(choice["message"]["content"])
     assert outthink(nothing)["answer"] is None
 
 
@@ -272,16 +279,14 @@ def test_a_refusal_is_passed_on() -> None:
 
 
 def test_one_that_finds_nothing_good_enough_says_so() -> None:
-    policy = Policy(
-        strategy=make_strategy("resample", {"attempts": 2, "threshold": 2.0}), scorers={"verifier": "confidence"}
-    )
+    policy = Policy(strategy=make_strategy("resample", {"n": 2, "threshold": 2.0}), scorers={"verifier": "confidence"})
     answer = replied("It is 4.", policy=policy)
     assert contents(answer) == ["It is 4."]
     assert outthink(answer)["answer"] is None
-    assert outthink(answer)["notes"] == ["nothing was chosen; this is the longest reply"]
+    assert outthink(answer)["notes"] == ["nothing was good enough to be chosen; the reply is what there is"]
 
 
-# -------------------------------------------------------------------------------------------------------------- the bill
+# ------------------------------------------------------------------------------------------------------------- the bill
 
 
 def judged(ask: Ask) -> str | Said:
@@ -306,9 +311,7 @@ BILLS: dict[str, tuple[Policy, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", BILLS)
-@pytest.mark.parametrize(
-    "facts", [ALL, replace(BARE, labels=20, logprobs=True, prefix="text", stop="kept")], ids=["all", "bare"]
-)
+@pytest.mark.parametrize("facts", [ALL, BY_TEXT], ids=["all", "bare"])
 def test_the_bill_is_what_the_upstream_counts_whole_and_streamed(name: str, facts: Facts) -> None:
     policy, body = BILLS[name]
 
@@ -338,26 +341,19 @@ def test_the_bill_is_what_the_upstream_counts_whole_and_streamed(name: str, fact
                 if not stream:
                     assert int(answer.headers["x-litellm-total-tokens"]) == up.prompt + up.made
                     choices = answer.json["choices"]
-                    assert details == usage["completion_tokens"] - visible(choices, facts)
-                metrics = counted(service)
-                written = {
-                    kind: value for kind, value in metrics.items() if kind.startswith("outthink_tokens_total comp")
-                }
-                assert sum(written.values()) == up.made
+                    assert details == usage["completion_tokens"] - visible(choices)
+                metrics = counted(service).items()
+                assert sum(value for name, value in metrics if name.endswith(" completion")) == up.made
                 bills.append((usage, checks, [line | {"exact": True} for line in told["ledger"]]))
         assert bills[0] == bills[1]
 
     run(go())
 
 
-def visible(choices: Sequence[Mapping[str, Any]], facts: Facts) -> int:
+def visible(choices: Sequence[Mapping[str, Any]]) -> int:
     """Tokens of the fake server that are shown: words, gaps and the mark of the end, but no thoughts."""
-    total = 0
-    for choice in choices:
-        text = choice["message"]["content"] or ""
-        words = len(text.split()) + len(text.split()) - 1 + (choice["finish_reason"] == "stop") if text else 0
-        total += words
-    return total
+    shown = ((choice["message"]["content"] or "", choice["finish_reason"]) for choice in choices)
+    return sum(len(tokens(text)) + (reason == "stop") for text, reason in shown if text)
 
 
 def test_dollars_are_those_of_all_calls() -> None:
@@ -375,3 +371,427 @@ def test_dollars_are_those_of_all_calls() -> None:
             assert answer.headers["x-outthink-trace"] == outthink(answer)["trace"] == answer.json["id"]
 
     run(go())
+
+
+# ------------------------------------------------------------------------------------------------------- free-form text
+
+
+def drawn(
+    *texts: str | Said, policy: Policy = FOUR, facts: Facts = ALL, server: dict[str, Any] | None = None, **body: Any
+) -> tuple[Answer, list[int]]:
+    """The reply, and for how many samples the upstream was asked in each request."""
+
+    async def go() -> tuple[Answer, list[int]]:
+        parts = {role: Opened(scorer) for role, scorer in policy.scorers.items()}
+        async with (
+            Server(in_turn(*texts), **(server or {})) as up,
+            serving(up, policy=policy, facts=facts, scorers=parts, patience={"attempts": 1}) as (url, _),
+        ):
+            answer = await asked(url, chat(**body))
+            return answer, [seen.body.get("n", 1) for seen in up.asked if seen.body.get("top_logprobs") != 20]
+
+    return run(go())
+
+
+@every_kind
+def test_what_can_be_compared_is_gone_on_from_and_paid_for_once(facts: Facts) -> None:
+    answer, counts = drawn("It is 5.", "It is 4.", "It is 4.", "It is 4.", facts=facts)
+    assert counts == ([1, 3] if facts.n else [1, 1, 1, 1])
+    assert contents(answer) == ["It is 4."]
+    assert (outthink(answer)["samples"], outthink(answer)["notes"]) == (4, [])
+
+
+@every_kind
+def test_free_text_is_one_sample_and_the_reply_says_so(facts: Facts) -> None:
+    for name in ("self_consistency", "auto", "esc", "adaptive_consistency", "sample_and_cluster", "revision"):
+        answer, counts = drawn(PROSE + "one", PROSE + "two", facts=facts, model=f"m+{name}")
+        assert (contents(answer), counts) == ([PROSE + "one"], [1])
+        assert outthink(answer)["notes"] == [f"{FREE} it is one sample"]
+        assert outthink(answer)["strategy"]["name"] == name
+        assert outthink(answer)["stopped"] == "finished"
+
+
+def test_what_stands_in_goes_on_from_the_first_sample() -> None:
+    texts = [PROSE + "of cats and dogs", "Bees!", PROSE + "of cats and birds", PROSE + "of cats and dogs"]
+    by_likeness = replace(FOUR, otherwise=make_strategy("mbr", {"n": 4}))
+    answer, counts = drawn(texts[1] * 30, *texts[::2], texts[3], policy=by_likeness)
+    assert counts == [1, 3]
+    assert contents(answer)[0].startswith(PROSE)
+    assert outthink(answer)["notes"] == [f"{FREE} mbr chose it"]
+    assert outthink(answer)["samples"] == 4
+
+    def verdict(ask: Ask) -> str:
+        return next(verdicts) if "Yes or No" in json.dumps(ask.body) else next(prose)
+
+    verdicts, prose = itertools.cycle(["Yes"]), iter([PROSE + word for word in "abcdef"])
+    judge = replace(FOUR, scorers={"verifier": "judge"}, otherwise=make_strategy("best_of_n", {"n": 3}))
+
+    async def go() -> tuple[Answer, Server]:
+        parts = {"verifier": Opened("judge")}
+        async with Server(verdict) as up, serving(up, policy=judge, scorers=parts) as (url, _):
+            return await asked(url, chat()), up
+
+    answer, up = run(go())
+    asked_for = [seen.body for seen in up.asked if "top_logprobs" not in seen.body]
+    assert [body.get("n", 1) for body in asked_for] == [1, 2]
+    assert outthink(answer)["notes"] == [f"{FREE} best_of_n chose it"]
+    assert outthink(answer)["verifier_tokens"]["prompt"] > 0
+
+
+def test_a_first_sample_that_has_failed_says_nothing_about_the_others() -> None:
+    lost = {"faults": [Fault(status=400)]}
+    answer, counts = drawn("It is 5.", "It is 4.", "It is 4.", "It is 4.", server=lost)
+    assert (contents(answer), counts) == (["It is 4."], [1, 4])
+    assert [line["failed"] for line in outthink(answer)["ledger"]] == [1]
+    gone, counts = drawn("", server={"always": Fault(status=400)})
+    assert (gone.status, counts) == (400, [1, 4])
+
+
+@pytest.mark.parametrize("first", ["so " * 40, "", "  "], ids=["cut off", "empty", "blank"])
+def test_a_first_sample_that_is_no_answer_says_nothing_about_the_others_either(first: str) -> None:
+    answer, counts = drawn(first, "It is 4.", "It is 4.", "It is 5.", max_tokens=30)
+    assert (contents(answer), counts) == (["It is 4."], [1, 3])
+    nothing, counts = drawn(first, max_tokens=30)
+    assert nothing.status == 200
+    assert counts == [1, 3]
+    assert nothing.json["choices"][0]["finish_reason"] == ("length" if "so" in first else "stop")
+
+
+@pytest.mark.parametrize("text", ["It is 4.", PROSE, "so " * 40], ids=["short", "prose", "cut off"])
+def test_a_budget_of_one_sample_is_one_sample(text: str) -> None:
+    worst = drawn(text, max_tokens=50, outthink={"budget": {"tokens": 10}})[0]
+    assert (worst.status, worst.error["code"]) == (400, "budget_too_small")
+    least = int(worst.error["message"].split("allow at least ")[1].split()[0])
+    answer, counts = drawn(text, max_tokens=50, outthink={"budget": {"tokens": least}})
+    assert counts == [1]
+    assert text.startswith(contents(answer)[0])
+    assert outthink(answer)["stopped"] == ("finished" if text is PROSE else "budget")
+    assert outthink(answer)["cost"]["tokens"] <= least
+
+
+# -------------------------------------------------------------------------------------------------------------- streams
+
+
+def merged(answer: Answer) -> dict[str, Any]:
+    """The reply that a stream adds up to; its chunks must have the form that they have in OpenAI's API."""
+    *chunks, done = answer.events
+    assert done == "[DONE]"
+    assert len({(chunk["id"], chunk["object"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
+    assert chunks[0]["object"] == "chat.completion.chunk"
+    choices: dict[int, dict[str, Any]] = {}
+    for piece in (piece for chunk in chunks for piece in chunk["choices"]):
+        empty: dict[str, Any] = {"message": {"content": None, "refusal": None}, "logprobs": None, "finish_reason": None}
+        assert ("role" in piece["delta"]) == (piece["index"] not in choices), "once, at the beginning"
+        choice = choices.setdefault(piece["index"], {"index": piece["index"], **empty})
+        assert choice["finish_reason"] is None, "nothing comes after the end"
+        for name, value in piece["delta"].items():
+            if name == "tool_calls":
+                _add_calls(choice["message"].setdefault(name, []), value)
+            elif value is not None:
+                choice["message"][name] = (choice["message"].get(name) or "") + value
+        if piece.get("logprobs"):
+            choice["logprobs"] = choice["logprobs"] or {"content": []}
+            choice["logprobs"]["content"] += piece["logprobs"]["content"]
+        choice["finish_reason"] = piece["finish_reason"]
+    assert all(choice["finish_reason"] for choice in choices.values())
+    return {"choices": [choices[index] for index in sorted(choices)], "outthink": chunks[-1]["outthink"]}
+
+
+def _add_calls(whole: list[dict[str, Any]], pieces: Sequence[Mapping[str, Any]]) -> None:
+    for piece in pieces:
+        if piece["index"] == len(whole):
+            whole.append({"id": piece["id"], "type": piece["type"], "function": {**piece["function"]}})
+        else:
+            whole[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
+
+
+STREAMS: dict[str, tuple[tuple[str | Said, ...], dict[str, Any]]] = {
+    "text": (("So it must be that the answer is 4.", "So I think that the answer is 5."), {}),
+    "nothing": (("",), {}),
+    "thoughts": ((Said(thoughts="let me see", text="It is 4."),), {}),
+    "calls": ((called(("f", '{"x": 1, "y": 2}'), ("g", ""), text="So: "), called(("f", "{}"))), {"tools": [TOOL]}),
+    "logprobs": (("It is 4.", "It is 5."), {"logprobs": True, "top_logprobs": 1}),
+    "several": (("It is 4.", "It is 5.", "It is 4.", "It is 6."), {"n": 3}),
+    "cut off": (("so " * 40,), {"max_tokens": 20}),
+    "prose": ((PROSE,), {}),
+}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "none": {"model": "m+none"},
+    "greedy": {"model": "m+greedy"},
+    "one": {"outthink": {"n": 1}},
+    "vote": {},
+    "auto": {"model": "m+auto"},
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", STREAMS)
+@every_kind
+def test_a_stream_adds_up_to_the_whole_reply(name: str, strategy: str, facts: Facts) -> None:
+    texts, body = STREAMS[name]
+    body = body | STRATEGIES[strategy] | {"seed": 3}
+    whole = replied(*texts, facts=facts, **body)
+    assert whole.status == 200, whole.error
+    bare = replied(*texts, facts=facts, stream=True, **body)
+    counted = replied(*texts, facts=facts, stream=True, stream_options={"include_usage": True}, **body)
+    for stream in (bare, counted):
+        found = merged(stream)
+        assert found["choices"] == whole.json["choices"]
+        mine, other = found["outthink"], outthink(whole)
+        assert {**mine, "trace": 0, "cost": 0, "budget": 0} == {**other, "trace": 0, "cost": 0, "budget": 0}
+        assert mine["trace"] == stream.events[0]["id"] == stream.headers["x-outthink-trace"]
+        assert stream.events[0]["model"] == body.get("model", "m")
+    assert not any("usage" in event for event in bare.events if event != "[DONE]")
+    *earlier, last, _ = counted.events
+    assert (last["choices"], last["usage"]) == ([], whole.json["usage"])
+    assert all(event["usage"] is None for event in earlier)
+    if name == "text" and strategy == "vote":
+        said = [event["choices"][0]["delta"].get("content") for event in bare.events[:-1]]
+        assert len([text for text in said if text]) > 1, "the winner comes in pieces as well"
+
+
+async def lines(url: str, body: Any) -> Any:
+    """The events of a stream, each as it comes."""
+    reader, writer = await connected(url)
+    writer.write(written(url, body))
+    try:
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        while True:
+            line = (await reader.readline()).strip()
+            if line.startswith(b"data: ") and line != b"data: [DONE]":
+                yield json.loads(line.removeprefix(b"data: "))
+            elif line == b"data: [DONE]":
+                return
+    finally:
+        await closed(writer)
+
+
+@pytest.mark.parametrize("body", [{"model": "m+none"}, {"model": "m+greedy"}, {"outthink": {"n": 1}}], ids=str)
+@pytest.mark.parametrize(
+    "said", ["so it is that the answer is 4.", Said(thoughts="well well"), called(("f", '{"x": 1, "y": 2}'))], ids=str
+)
+@pytest.mark.parametrize("facts", [ALL, replace(BARE, stream=True)], ids=["all", "streamed"])
+def test_one_sample_is_passed_on_while_it_is_written(body: dict[str, Any], said: str | Said, facts: Facts) -> None:
+    async def go() -> None:
+        async with Server(says(said), pace=1.0) as up, serving(up, policy=FOUR, facts=facts) as (url, _):
+            made = []
+            async for event in lines(url, chat(stream=True, tools=[TOOL], **body)):
+                if event["choices"] and any(event["choices"][0]["delta"].values()):
+                    made.append(up.made)
+            assert made == list(range(1, up.made)), "each piece came when it was written"
+
+    run(go())
+
+
+def test_several_samples_are_passed_on_side_by_side() -> None:
+    async def go() -> None:
+        async with Server(says("one two three", "four five six"), pace=1.0) as up, serving(up) as (url, _):
+            seen = []
+            async for event in lines(url, chat(stream=True, model="m+none", n=2)):
+                seen += [choice["index"] for choice in event["choices"] if choice["delta"].get("content")]
+            assert seen == [0, 1] * 5
+
+    run(go())
+
+
+def test_a_vote_is_told_when_it_is_over_and_says_until_then_that_it_works() -> None:
+    async def go() -> None:
+        settings = {"keep_alive": 2.0}
+        async with (
+            Server(says("The answer is 4."), pace=1.0) as up,
+            serving(up, policy=FOUR, settings=settings) as (url, _),
+        ):
+            answer = await asked(url, chat(stream=True, outthink={"progress": True}))
+            comments = [line for line in answer.body.decode().splitlines() if line.startswith(":")]
+            assert len(comments) >= 8
+            progress = [event["outthink"]["progress"] for event in answer.events[:-2] if "outthink" in event]
+            assert [(done["kind"], done["samples"]) for done in progress] == [("sample", 1), ("sample", 3)]
+            assert sum(done["tokens"] for done in progress) == merged(answer)["outthink"]["cost"]["tokens"]
+            assert up.made == 4 * 8
+
+    run(go())
+
+
+@pytest.mark.parametrize("then", ["cut", "end"])
+def test_a_stream_that_breaks_is_an_error_and_has_no_end(then: Any) -> None:
+    broken = {"faults": [Fault(after=4, then=then)]}
+    answer = replied("The answer is 4.", server=broken, model="m+none", stream=True)
+    assert answer.status == 200
+    *pieces, last = answer.events
+    assert (last.keys(), last["error"]["type"]) == ({"error"}, "server_error")
+    assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == "The answer"
+
+
+def test_of_several_samples_one_that_fails_on_its_way_is_cut_off() -> None:
+    streamed = replace(BARE, stream=True)
+    broken = {"faults": [Fault(), Fault(after=4)]}
+    body: dict[str, Any] = {"model": "m+none", "n": 3, "facts": streamed, "server": broken}
+    answer = replied("The answer is 4.", **{**body, "server": {"faults": [Fault(), Fault(after=4)]}})
+    places = [choice["index"] for choice in answer.json["choices"]]
+    assert len(places) == 2
+    found = merged(replied("The answer is 4.", stream=True, **body))["choices"]
+    ends = [(choice["message"]["content"], choice["finish_reason"]) for choice in found]
+    assert sorted(ends) == [("The answer", "length"), *[("The answer is 4.", "stop")] * 2]
+    filtered_out = replied("It is 4.", model="m+none", n=3, stream=True, server={"bend": filtered(1)})
+    assert [choice["finish_reason"] for choice in merged(filtered_out)["choices"]] == ["stop", "content_filter", "stop"]
+
+
+def test_a_deadline_ends_a_stream_where_it_is() -> None:
+    body: dict[str, Any] = {"model": "m+none", "outthink": {"budget": {"seconds": 4.5}}, "server": {"pace": 1.0}}
+    whole = replied("one two three four five", **body)
+    assert (contents(whole), whole.json["choices"][0]["finish_reason"]) == (["one two"], "length")
+    stream = merged(replied("one two three four five", stream=True, **body))
+    assert stream["choices"] == whole.json["choices"]
+    assert stream["outthink"]["stopped"] == outthink(whole)["stopped"] == "deadline"
+
+
+# --------------------------------------------------------------------------------------------------- quotes and shadows
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A plan for the upstream's model, recorded at temperature 0.8 and with at most 64 tokens."""
+    folder = tmp_path_factory.mktemp("plan")
+    pool = simulated.pool(folder / "pool.jsonl", 20, 4, model="m")
+    made, _ = make_plan(read([pool], orders=3), folds=2)
+    (folder / "plan.json").write_text(made.to_json())
+    return str(folder / "plan.json")
+
+
+def quoted(policy: Policy = FOUR, scorers: Mapping[str, Any] | None = None, **body: Any) -> dict[str, Any]:
+    async def go() -> dict[str, Any]:
+        async with Server() as up, serving(up, policy=policy, scorers=scorers) as (url, _):
+            answer = await asked(url, chat(**body), path="/v1/quote")
+            assert answer.status == 200, answer.error
+            assert not up.asked, "nothing is spent"
+            found: dict[str, Any] = answer.json
+            return found
+
+    return run(go())
+
+
+@pytest.mark.parametrize(
+    ("body", "samples"),
+    [
+        ({}, 4),
+        ({"outthink": {"n": 9}}, 9),
+        ({"model": "m+none"}, 1),
+        ({"model": "m+none", "n": 3}, 3),
+        ({"n": 6}, 6),  # free text comes six times
+        ({"model": "m+greedy"}, 1),
+        ({"model": "m+auto"}, 40),
+        ({"model": "m+revision"}, None),
+        ({"model": "m+multi_temperature"}, None),
+        ({"model": "m+heimdall"}, None),
+    ],
+)
+def test_a_quote_is_the_most_that_a_request_can_cost(body: dict[str, Any], samples: int | None) -> None:
+    found = quoted(max_tokens=50, **body)
+    assert found["sample"] == {"tokens": 50 + 7}, "the prompt has seven tokens and may be read anew each time"
+    assert found["most"] == ({} if samples is None else {"tokens": samples * 57})
+    assert (found["notes"] == []) == (samples is not None)
+    assert found["expected"] is None
+    limited = quoted(max_tokens=50, **{**body, "outthink": {**body.get("outthink", {}), "budget": {"tokens": 100}}})
+    assert limited["most"] == {"tokens": min(100, (samples or 100) * 57)}
+
+
+def test_what_a_request_costs_is_within_its_quote() -> None:
+    for body in ({}, {"n": 6}, {"model": "m+none", "n": 3}, {"model": "m+auto"}):
+        most = quoted(max_tokens=50, **body)["most"]["tokens"]
+        answer = replied(PROSE + "so on " * 40, max_tokens=50, **body)
+        assert 57 <= outthink(answer)["cost"]["tokens"] <= most
+
+
+def test_a_quote_says_what_limits_a_verifier() -> None:
+    policy = replace(FOUR, scorers={"verifier": "judge"})
+    parts = {"verifier": Opened("judge")}
+    assert quoted(policy, parts, model="m+best_of_n")["notes"] == ["what verifiers use is limited by the budget only"]
+    assert quoted(policy, parts)["notes"] == []
+
+
+def test_with_a_plan_a_quote_says_what_to_expect(plan: str) -> None:
+    policy = Policy(strategy=Auto(plan=plan), plans={"small": plan})
+    found = quoted(policy, max_tokens=64, temperature=0.8)
+    assert found["strategy"]["plan"] == "small"
+    assert found["most"] == {}
+    expected = found["expected"]
+    assert 0 < expected["low"] <= expected["accuracy"] <= expected["high"] <= 1
+    assert expected["unit"] == "tokens"
+    thrifty = quoted(policy, max_tokens=64, temperature=0.8, outthink={"budget": {"tokens": 90, "seconds": 5}})
+    assert thrifty["most"] == {"tokens": 90}
+    assert thrifty["expected"]["cost"] <= expected["cost"]
+    assert quoted(replace(policy, strategy=Auto(plan=plan, mean_cost=50)))["expected"]["cost"] <= expected["cost"]
+    other = quoted(policy, outthink={"budget": {"flops": 1e9}})
+    assert other["expected"] == expected, "the plan counts tokens"
+
+
+def test_with_a_plan_a_request_is_answered_and_one_that_does_not_fit_it_costs_nothing(plan: str) -> None:
+    policy = Policy(strategy=Auto(plan=plan), plans={"small": plan})
+    answer, counts = drawn("It is 4.", policy=policy, max_tokens=64, temperature=0.8)
+    assert contents(answer) == ["It is 4."]
+    assert any("price" in note for note in outthink(answer)["notes"])
+    assert counts[0] == 1
+    for temperature, most in ((0.5, 64), (0.8, 65)):
+        refused, counts = drawn("It is 4.", policy=policy, max_tokens=most, temperature=temperature)
+        assert (refused.status, counts) == (400, [])
+        assert "The plan was recorded with" in refused.error["message"]
+
+
+def recording(folder: Path) -> Recorder:
+    told = {"kind": "traffic", "model": "m"}
+    return Recorder(folder, told, {**told, "alternative": ONE})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_shadows_are_a_fixed_share_under_the_same_ids(tmp_path: Path, share: float) -> None:
+    async def go() -> list[str]:
+        settings = {"shadow": share, "alternative": ONE}
+        async with (
+            Server(says("It is 4.")) as up,
+            serving(up, policy=FOUR, settings=settings, recorder=recording(tmp_path)) as (url, service),
+        ):
+            answers = [await asked(url, chat()) for _ in range(12)]
+            assert (await asked(url, chat(model="m+none"))).status == 200
+            if service._tasks:
+                await asyncio.wait(service._tasks)
+            return [answer.json["id"] for answer in answers]
+
+    idents = run(go())
+    served = [result.problem for result in read_results(tmp_path / SERVED)]
+    assert served[:12] == idents
+    assert len(served) == 13
+    shadows = {result.problem: result.trace for result in read_results(tmp_path / SHADOW)}
+    assert shadows.keys() == {ident for ident in idents if int(ident[-8:], 16) < share * 2**32}
+    for trace in shadows.values():
+        assert trace is not None
+        assert (trace.strategy, len(trace.candidates), trace.answer) == ({"name": ONE}, 1, "It is 4.")
+
+
+def test_nobody_waits_for_a_shadow(tmp_path: Path) -> None:
+    async def go(share: float) -> float:
+        settings = {"shadow": share, "alternative": ONE}
+        async with (
+            Server(says("It is 4."), pace=2.0) as up,
+            serving(up, policy=FOUR, settings=settings, recorder=recording(tmp_path / str(share)), strategy="auto") as (
+                url,
+                service,
+            ),
+        ):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            answer = await asked(url, chat(seed=3))
+            took = loop.time() - began
+            assert bool(service._tasks) == bool(share), "it is not over"
+            bodies = [seen.body for seen in up.asked]
+            assert bodies[0]["seed"] == 3
+            if share:
+                await asyncio.wait(service._tasks)
+                bodies = [seen.body for seen in up.asked]
+                assert bodies[2]["priority"] > 0
+                assert "priority" not in bodies[0]
+                usage = answer.json["usage"]["completion_tokens"]
+                assert usage == up.made - 6, "it is not on the caller's bill"
+            return took
+
+    alone, shadowed = run(go(0.0)), run(go(1.0))
+    assert abs(shadowed - alone) < 2.0, "a shadow takes 18 seconds"

@@ -267,11 +267,14 @@ def test_the_same_seed_gives_the_same_text(plain: str) -> None:
 
 
 def test_with_a_seed_samples_differ_and_are_those_of_vllm(plain: str) -> None:
-    """Choice k is what vLLM itself writes as its choice k."""
-    ours = ask(plain, seed=7, n=3, temperature=1.2, messages=STORY)
+    """Choice k is what vLLM itself writes as its choice k.
+
+    The last digits of its arithmetic depend on what it works on beside, so after many tokens this might not hold.
+    """
+    ours = ask(plain, seed=7, n=3, temperature=1.2, messages=STORY, max_tokens=12)
     with OpenAI(base_url=URL, api_key="none") as client:
         straight = client.chat.completions.create(
-            model=MODEL, messages=STORY, max_tokens=48, seed=7, n=3, temperature=1.2
+            model=MODEL, messages=STORY, max_tokens=12, seed=7, n=3, temperature=1.2
         )
     texts = [choice.message.content for choice in ours.choices]
     assert texts == [choice.message.content for choice in straight.choices]
@@ -576,8 +579,9 @@ def test_the_command_serves(tmp_path: Path) -> None:
 
     asyncio.run(go())
     alone, through = ([1e3 * one for one in seconds[ours][2:]] for ours in (False, True))  # two to warm up
-    more = statistics.median(b - a for a, b in zip(alone, through, strict=True))
+    more = statistics.quantiles((b - a for a, b in zip(alone, through, strict=True)), n=4)
     print(
         f"\n16 tokens, medians of {PAIRS} pairs: {statistics.median(alone):.1f} ms straight at vLLM, "
-        f"{statistics.median(through):.1f} ms through the server; difference of a pair {more:.1f} ms"
+        f"{statistics.median(through):.1f} ms through the server; quartiles of a pair's difference "
+        f"{more[0]:.1f}, {more[1]:.1f}, {more[2]:.1f} ms"
     )

@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -331,20 +332,27 @@ def _leaves(failure: BaseException) -> list[BaseException]:
 def _needs(name: str, *users: Strategy | Scorer) -> bool:
     """Whether some of them cannot do without it; what a strategy may run instead of itself counts as well."""
     every = [*users, *(part for user in users for part in getattr(user, "parts", ()))]
-    signatures = [inspect.signature(getattr(user, "run", None) or user.score) for user in every]
-    named = [signature.parameters[name] for signature in signatures if name in signature.parameters]
-    return any(parameter.default is parameter.empty for parameter in named)
+    return any(taken(getattr(user, "run", None) or user.score).get(name, False) for user in every)
+
+
+def taken(function: Callable[..., Any]) -> Mapping[str, bool]:
+    """The resources that a strategy's `run` or a scorer's `score` names, and whether it cannot do without each."""
+    return _taken(getattr(function, "__func__", function))
+
+
+@lru_cache(maxsize=1024)  # looking at a signature takes longer than most of what is done with it
+def _taken(function: Callable[..., Any]) -> Mapping[str, bool]:
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default is one.empty for one in parameters if one.kind is one.KEYWORD_ONLY}
 
 
 def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -> dict[str, Any]:
     """The keyword-only arguments of `function`, by name; raises MissingResource with how to supply one."""
     bound = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
+    for name, needed in taken(function).items():
         if name in available:
             bound[name] = available[name]
-        elif parameter.default is inspect.Parameter.empty:
+        elif needed:
             how = RESOURCES[name][1] if name in RESOURCES else "there is no such resource"
             raise MissingResource(f"{who} needs {name!r}: {how}.")
     return bound

@@ -600,15 +600,15 @@ def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _size(messages: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> int:
     """Most tokens of what is written into the prompt, without what the chat template adds around it all."""
-    fields = len(json.dumps(described, ensure_ascii=False).encode("utf-8", "replace")) if described else 0
+    fields = len(json.dumps(described, ensure_ascii=False).encode("utf-8", "surrogatepass")) if described else 0
     return fields + sum(8 + _bytes(message) for message in messages)
 
 
 def _bytes(message: Mapping[str, Any]) -> int:
     content = message.get("content")
     if isinstance(content, str) and len(message) == 2:
-        return len(content.encode())
-    return len(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"))
+        return len(content.encode("utf-8", "surrogatepass"))
+    return len(json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def _media(message: Mapping[str, Any]) -> int:

@@ -673,6 +673,7 @@ class _Stream:
         self._request = request
         self._job = job
         self._opened: set[int] = set()
+        self._filtered: set[int] = set()
         self.begun = False
         self.response = web.StreamResponse(
             headers={
@@ -692,6 +693,8 @@ class _Stream:
         place = address[-1]
         if not isinstance(place, int) or place >= self._job.asked.choices:
             return
+        if piece.get("finish_reason") == "content_filter":
+            self._filtered.add(place)
         choice = reply.passed_on(place, piece)
         if choice is None:
             return
@@ -713,7 +716,9 @@ class _Stream:
             parts += choices[-1:] if answer.place in self._opened else choices
         # of a sample that has failed on its way what was passed on stays, cut off
         failed = self._opened - {answer.place for answer in found}
-        parts += (reply.ended(place, "length") for place in sorted(failed))
+        parts += (
+            reply.ended(place, "content_filter" if place in self._filtered else "length") for place in sorted(failed)
+        )
         more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
         events = [self._event([choice]) for choice in parts[:-1]]
         if job.asked.include_usage:

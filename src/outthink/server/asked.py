@@ -7,6 +7,7 @@ say nothing about how it is run.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -22,6 +23,8 @@ EFFORTS: Mapping[Effort, int] = {"none": 1, "minimal": 2, "low": 4, "medium": 8,
 
 MOST = 1024
 """Most samples that a caller may ask a strategy for."""
+
+_DEEP = 200  # lists and objects in each other; what is much deeper can be read and not be written again
 
 # what the server itself does something with; all other fields of the body are given on to the model as they are
 _OWN = frozenset(
@@ -150,11 +153,16 @@ class Asked:
 def read(body: bytes, headers: Mapping[str, str]) -> Asked:
     """The request; raises BadRequest with the field that is wrong and what it should be."""
     try:
-        raw = json.loads(body, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+        raw = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        deep = body.count(b"[") + body.count(b"{") > _DEEP and _deeper(raw, _DEEP)
+    except ValueError:
         raise BadRequest(
             "The body is not JSON; send a chat request as application/json.", code="invalid_json"
         ) from None
+    except RecursionError:
+        deep = True
+    if deep:
+        raise BadRequest(f"The body is nested more than {_DEEP} deep.", code="invalid_json")
     if not isinstance(raw, dict):
         raise BadRequest("The body is not a JSON object; send one with model and messages.", code="invalid_json")
     try:
@@ -162,8 +170,6 @@ def read(body: bytes, headers: Mapping[str, str]) -> Asked:
         wish = _with_headers(told.outthink or Wish(), headers)
     except ValidationError as failure:
         raise _bad(failure) from None
-    except RecursionError:
-        raise BadRequest("The body is nested too deeply.", code="invalid_json") from None
     if told.stream_options is not None and not told.stream:
         raise BadRequest("stream_options is for streams only; leave it out, or set stream.", param="stream_options")
     if told.top_logprobs is not None and not told.logprobs:
@@ -242,6 +248,25 @@ def _budget(given: Spend | str | None) -> Budget | None:
 
 def _no_number(name: str) -> None:
     raise ValueError(name)
+
+
+def _finite(number: str) -> float:
+    """A number as it is; one that is too large for a float could not be written again."""
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(number)
+    return value
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Whether lists and objects stand more than so deep in each other."""
+    level = [value]
+    for _ in range(most + 1):
+        if not level:
+            return False
+        parts = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [part for among in parts for part in among if isinstance(part, dict | list)]
+    return True
 
 
 def _bad(failure: ValidationError) -> BadRequest:

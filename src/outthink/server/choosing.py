@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import inspect
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from outthink.driver import make_strategy, strategy_data, strategy_name
+from outthink.driver import make_strategy, strategy_data, strategy_name, taken
 from outthink.errors import UnknownName, UsageError
 from outthink.planner.plan import Plan
 from outthink.server.asked import EFFORTS, Asked, BadRequest
@@ -175,7 +174,7 @@ def most_samples(choice: Choice) -> int | None:
 def _most(strategy: Strategy) -> int | None:
     if isinstance(strategy, Greedy):
         return 1
-    simple = not _own_temperature(strategy) and ("models" not in _takes(strategy) or isinstance(strategy, Auto))
+    simple = not _own_temperature(strategy) and ("models" not in taken(strategy.run) or isinstance(strategy, Auto))
     planned = isinstance(strategy, Auto) and strategy.plan
     return _size(strategy) or None if getattr(strategy, "as_asked", False) and simple and not planned else None
 
@@ -286,8 +285,8 @@ def _asks(strategy: Strategy, policy: Policy) -> frozenset[str]:
     """Which of the configured scorers it may ask."""
     parts = getattr(strategy, "parts", ())
     takers = parts if isinstance(strategy, Comparing) else (strategy, *parts)
-    taken = {name for one in takers if not (isinstance(one, Auto) and not one.plan) for name in _takes(one)}
-    return frozenset(policy.scorers.keys() & taken)
+    asked = {name for one in takers if not (isinstance(one, Auto) and not one.plan) for name in taken(one.run)}
+    return frozenset(policy.scorers.keys() & asked)
 
 
 def _calls(asked: Asked) -> bool:
@@ -316,7 +315,7 @@ def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
         if asked.media:
             raise BadRequest(f"{name} works with text only; leave images, sounds and files out.", param="messages")
     blind = [of for role in sorted(_asks(strategy, policy)) if (of := policy.scorers[role]) != "confidence"]
-    if "models" in _takes(strategy) and not isinstance(strategy, Auto):
+    if "models" in taken(strategy.run) and not isinstance(strategy, Auto):
         blind.append("a model in another role")
     if asked.media and blind:
         raise BadRequest(
@@ -335,11 +334,6 @@ def telling(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if not (name in _DEFAULTS and value == _DEFAULTS[name])}
 
 
-def _takes(strategy: Strategy) -> Collection[str]:
-    """The resources that it names."""
-    return inspect.signature(strategy.run).parameters
-
-
 def servable(policy: Policy, available: Collection[str], powers: Collection[str]) -> list[str]:
     """The strategies for which all that they need is there, in the order of the table.
 
@@ -353,11 +347,11 @@ def servable(policy: Policy, available: Collection[str], powers: Collection[str]
             strategy = _base(name, policy)
         except UsageError:
             continue
-        wanted = {n: p for n, p in inspect.signature(strategy.run).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        wanted = taken(strategy.run)
         scorers = {"verifier", "prm"} & set(available)
         either = {"verifier", "prm"} <= wanted.keys() and not isinstance(strategy, Auto)  # which goes without
         if (
-            all(name in available or p.default is not p.empty for name, p in wanted.items())
+            all(name in available or not needed for name, needed in wanted.items())
             and set(getattr(strategy, "powers", ())) <= set(powers)
             and _asks(strategy, policy) <= scorers
             and (scorers or not either)
