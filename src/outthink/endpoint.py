@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+from pydantic_core import from_json
 
 from outthink.errors import EngineError, Refused, UsageError
 from outthink.models.keys import Key, find_key
@@ -275,9 +276,12 @@ class Endpoint:
 
     def _parsed(self, body: bytes) -> Any:
         try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
-            raise EngineError(f"{self.url} answered with broken JSON.") from None
+            found = from_json(body)  # in a third of the time of json.loads, which counts with an event for each token
+        except ValueError:
+            try:
+                found = json.loads(body)  # takes lone surrogates, too: halves of characters that servers have cut
+            except (ValueError, RecursionError):
+                raise EngineError(f"{self.url} answered with broken JSON.") from None
         if isinstance(found, dict) and found.get("error"):
             inner = found["error"]
             words = inner.get("message", inner) if isinstance(inner, dict) else inner

@@ -138,9 +138,8 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
 
     Raises ValueError on a negative or infinite weight: map such scores to [0, 1] first.
     """
-    keys, weights = np.broadcast_arrays(
-        np.asarray(keys, dtype=np.intp), np.nan_to_num(np.asarray(weights, float), posinf=np.inf, neginf=-np.inf)
-    )
+    keys, weights = _alike(np.asarray(keys, dtype=np.intp), np.asarray(weights, float))
+    weights = np.where(np.isnan(weights), 0.0, weights)
     if weights.size and (weights.min() < 0 or not np.isfinite(weights).all()):
         raise ValueError(
             "a weighted vote needs finite scores of at least 0; map others by a sigmoid or a fixed range first"
@@ -163,7 +162,7 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
     mine = (flat == winner[:, None]) & (winner >= 0)[:, None]
     index = _first_by(mine, mass)
     everything = total.sum(-1)
-    won = np.where(winner >= 0, np.take_along_axis(total, np.maximum(winner, 0)[:, None], -1)[:, 0], 0.0)
+    won = np.where(winner >= 0, total[np.arange(len(flat)), np.maximum(winner, 0)], 0.0)
     share = np.divide(won, everything, out=np.zeros_like(won), where=everything > 0)
     return Choice(index.reshape(shape), share.reshape(shape))
 
@@ -220,6 +219,14 @@ def first_by(allowed: ArrayLike, *criteria: ArrayLike) -> NDArray[np.intp]:
         return np.full(shape, -1, dtype=np.intp)
     rows = [_rounded(column).reshape(-1, n) for column in columns]
     return _first_by(allowed.reshape(-1, n), *rows).reshape(shape)
+
+
+def _alike(keys: NDArray[np.intp], values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Both in one shape."""
+    if keys.shape == values.shape:  # as nearly always; broadcasting one request's few numbers costs as much as the vote
+        return keys, values
+    keys, values = np.broadcast_arrays(keys, values)
+    return keys, values
 
 
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -479,16 +479,34 @@ class _Writing:
 
     def add(self, choice: Mapping[str, Any]) -> None:
         """One choice of an answer, or of an event of it; of the chat form or of the plain one."""
-        before = self.tokens
         part = choice.get("message") or choice.get("delta") or {}
         said = part.get("content") or choice.get("text") or ""
-        thoughts_in = "reasoning" if part.get("reasoning") and not part.get("reasoning_content") else self.thoughts_in
-        thought = part.get(thoughts_in) or ""
-        refusal = part.get("refusal") or ""
-        if not all(isinstance(text, str) for text in (said, thought, refusal)):
+        if not isinstance(said, str):
             raise TypeError("a text that is none")
         if said:
             self.pieces.append(said)
+        told = choice.get("logprobs")
+        if told or choice.get("token_ids") or part.keys() - _PLAIN:
+            self._add_more(choice, part, said, told or {})
+        else:  # as nearly all of them are
+            self.events += bool(said)
+        if choice.get("finish_reason"):
+            self.finish = str(choice["finish_reason"])
+        reason = choice.get("stop_reason", choice.get("matched_stop"))
+        if isinstance(reason, str):
+            self.stopped = reason
+        self.progress.tokens[self.child] = self.tokens
+        if self.progress.listen is not None:
+            self.progress.listen(self.child, choice)
+
+    def _add_more(self, choice: Mapping[str, Any], part: Mapping[str, Any], said: str, told: Mapping[str, Any]) -> None:
+        """What a choice has besides its text."""
+        before = self.tokens
+        thoughts_in = "reasoning" if part.get("reasoning") and not part.get("reasoning_content") else self.thoughts_in
+        thought = part.get(thoughts_in) or ""
+        refusal = part.get("refusal") or ""
+        if not (isinstance(thought, str) and isinstance(refusal, str)):
+            raise TypeError("a text that is none")
         if thought:
             self.thoughts.append(thought)
             self.thoughts_in = thoughts_in
@@ -502,7 +520,6 @@ class _Writing:
             self.more = _grown(self.more, others)
         self.events += bool(said or thought or refusal or calls or others)
         self.ids += map(index, choice.get("token_ids") or ())
-        told = choice.get("logprobs") or {}
         for name in ("content", "refusal"):
             if told.get(name):
                 self.told.setdefault(name, []).extend(told[name])
@@ -516,14 +533,6 @@ class _Writing:
         if thought:
             shown = len(said) + len(refusal) + len(json.dumps(calls) if calls else "")
             self.thinking += (self.tokens - before) * len(thought) / (len(thought) + shown)
-        if choice.get("finish_reason"):
-            self.finish = str(choice["finish_reason"])
-        reason = choice.get("stop_reason", choice.get("matched_stop"))
-        if isinstance(reason, str):
-            self.stopped = reason
-        self.progress.tokens[self.child] = self.tokens
-        if self.progress.listen is not None:
-            self.progress.listen(self.child, choice)
 
     def _call(self, place: int, piece: Mapping[str, Any]) -> None:
         """A piece of a call of a tool: the first one names it, and what the tool is given is joined."""
@@ -543,6 +552,7 @@ class _Writing:
 
 
 # what `_Writing` reads of a message by itself
+_PLAIN = frozenset({"role", "content"})  # of a piece that is only text
 _READ = frozenset({"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls"})
 _ARGUMENT = {"function": "arguments", "custom": "input"}
 
