@@ -1190,6 +1190,7 @@ G = ("g", '{"x": 10}')
         ((F, G), (G, F), True),  # calls beside each other are a set
         ((F, F), (F,), False),  # but one that is made twice is made twice
         ((("f", '{"x": 10}'), ("f", '{"x": 2}')), (("f", '{"x": 2.0}'), ("f", '{"x": 1e1}')), True),
+        ((("f", '{"x": 10}'), ("f", '{"x": 10.5}')), (("f", '{"x": 10.5}'), ("f", '{"x": 10.0}')), True),
         ((("f", ""),), (("f", "{}"),), True),
         ((F,), (("g", F[1]),), False),
         ((F,), (("f", '{"x": 1, "y": ["a", 2]}'),), False),

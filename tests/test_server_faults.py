@@ -60,7 +60,7 @@ SC, NONE = "m+self_consistency", "m+none"
 def _no_internal_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     caplog.set_level(logging.INFO)
     yield
-    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
 
 
 async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -686,6 +686,20 @@ def test_what_runs_at_the_end_is_answered(grace: float) -> None:
     assert (first.status, first.content) == (200, FOUR)
     assert first.json["outthink"]["stopped"] == ("finished" if grace > 10 else "cancelled")
     assert [(answer.status, answer.error["code"]) for answer in others] == [(503, "busy")] * 2
+
+
+def test_who_still_comes_is_sent_away() -> None:
+    async def go() -> list[Answer]:
+        async with Server(says(FOUR)) as up, serving(up) as (url, service):
+            service.draining = True
+            found = [await asked(url, chat()), await asked(url, chat(), path="/v1/quote")]
+            return [*found, await asked(url, None, method="GET", path="/health")]
+
+    *refused, health = run(go())
+    assert {(answer.status, answer.error["code"], answer.headers["retry-after"]) for answer in refused} == {
+        (503, "busy", "1")
+    }
+    assert (health.status, health.json) == (503, {"status": "stopping"})
 
 
 @contextlib.asynccontextmanager

@@ -23,7 +23,7 @@ from outthink.errors import (
     UnknownName,
     UsageError,
 )
-from outthink.model import Draw, Model
+from outthink.model import Draw, Model, Models
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, Shape
 from outthink.models.scripted import ScriptedEngine
 from outthink.rng import Rng
@@ -408,6 +408,18 @@ def test_further_fields_go_with_what_may_be_an_answer_and_with_nothing_else() ->
     assert hot == {"tools": [1], "max_tokens": None, "top_p": None}, "its own temperature is sent"
     assert short == {"tools": [1], "temperature": None, "top_p": None}, "its own cap is sent"
     assert others == [{}] * 5
+
+
+def test_a_judge_gets_no_fields_whatever_it_is_asked() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Asking:
+        async def run(self, problem: Problem, report: Any, *, models: Models) -> None:
+            for role in ("judge", "fusor"):
+                await models.role(role).sample(problem)
+
+    engine = Asked()
+    run(solve_async(replace(problem(), fields={"tools": [1]}), Asking(), model=engine))
+    assert [request.fields for request in engine.requests] == [{}, {"tools": [1]}]
 
 
 def test_an_engine_that_cannot_honour_a_field_is_not_asked() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Refused, UsageError, Withheld
 from outthink.server.asked import BadRequest
-from outthink.types import Candidate, LedgerLine, Trace, Usage
+from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 _REASONS = ("stop", "length", "tool_calls", "function_call")
@@ -86,9 +86,11 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
 
 
 def _answer(trace: Trace, candidate: Candidate, place: int) -> Answer:
-    tokens = _tokens(trace, candidate)
-    sent = {} if candidate.continues else candidate.sent or {}  # of a step it is not the whole answer
-    message = sent.get("message") or {"role": "assistant", "content": trace.whole_text(candidate.id)}
+    segments = path(candidate, {one.id: one for one in trace.candidates})
+    sent = candidate.sent or {}
+    said = [(one.sent or {}).get("message") or {"role": "assistant", "content": one.text} for one in segments]
+    message = said[0] if len(said) == 1 else _joined(said)
+    visible = [min(int((one.sent or {}).get("visible", one.tokens)), one.tokens) for one in segments]
     finish = sent.get("finish_reason")
     if finish not in _REASONS:  # a word that is not of OpenAI's API
         finish = "tool_calls" if message.get("tool_calls") else _FINISH[candidate.finish]
@@ -96,18 +98,17 @@ def _answer(trace: Trace, candidate: Candidate, place: int) -> Answer:
         place=place,
         message=message,
         finish=finish,
-        visible=min(int(sent.get("visible", tokens)), tokens),
+        visible=sum(visible),
         logprobs=sent.get("logprobs"),
     )
 
 
-def _tokens(trace: Trace, candidate: Candidate) -> int:
-    by_id = {one.id: one for one in trace.candidates}
-    total, node = candidate.tokens, candidate
-    while node.continues:
-        node = by_id[node.parents[0]]
-        total += node.tokens
-    return total
+def _joined(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The message of an answer that was written step by step, thoughts apart."""
+    texts = {
+        name: "".join(one.get(name) or "" for one in said) for name in ("content", "reasoning_content", "reasoning")
+    }
+    return {"role": "assistant"} | {name: text for name, text in texts.items() if text or name == "content"}
 
 
 # ----------------------------------------------------------------------------------------------------------- the whole
