@@ -14,6 +14,7 @@ import pytest
 from outthink.driver import make_strategy
 from outthink.endpoint import Endpoint
 from outthink.errors import MissingResource
+from outthink.model import FOR_ALL
 from outthink.models.openai import Facts
 from outthink.rewards import Opened
 from outthink.sandbox import Sandbox
@@ -115,13 +116,13 @@ def served(name: str, body: Mapping[str, Any], facts: Facts = ALL, **how: Any) -
 
 
 def samples(seen: list[Seen]) -> list[dict[str, Any]]:
-    """The requests for samples; all others, by judges, have none of what the caller has sent."""
+    """The requests for samples; all others, by judges, have none of what the caller has asked of answers."""
     found = []
     for one in seen:
         if one.body.get("messages") == TURNS:
             found.append(one.body)
         else:
-            assert one.body.keys() <= FOR_JUDGES | ADDED | {"top_logprobs"}, one.body
+            assert one.body.keys() <= FOR_JUDGES | ADDED | FOR_ALL | {"top_logprobs"}, one.body
     return found
 
 
@@ -199,7 +200,7 @@ def test_sample_k_has_the_seed_k_above_the_one_that_was_sent(facts: Facts) -> No
     seeds = [one.body["seed"] for one in first]
     assert seeds == [one.body["seed"] for one in again], "the same request is the same again"
     assert (seeds[0], len(set(seeds))) == (7, len(seeds))
-    other = served("auto", {"messages": TURNS, "seed": 8}, facts)[1]
+    other = served("auto", {"messages": TURNS, "seed": 1000}, facts)[1]
     assert not set(seeds) & {one.body["seed"] for one in other}
 
 

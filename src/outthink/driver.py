@@ -190,6 +190,7 @@ async def solve_async(
             read_answer=reader.read,
             logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
             listen=listen,
+            main=model,
         )
         available: dict[str, Any] = {
             "model": Model(model, run),

@@ -23,6 +23,9 @@ ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
 Listen = Callable[[Address, Mapping[str, Any]], None]
 """(address of a sample, a piece of it), as `Progress.listen`."""
 
+FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
+"""Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
+
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
@@ -70,6 +73,8 @@ class Run:
     """A scorer of this run reads logprobs, so every sample carries them."""
     listen: Listen | None = None
     """Told of the pieces of samples as they are written."""
+    main: Engine | None = None
+    """The engine that writes the answers."""
 
 
 class Model:
@@ -229,10 +234,7 @@ class Model:
 
     async def _drawn(self, batch: Sequence[tuple[Request, Draw]]) -> list[list[Candidate]]:
         before = [self._taken(request, draw) for request, draw in batch]
-        batch = [
-            (replace(request, n=request.n - len(taken), child=request.child + len(taken)), draw)
-            for (request, draw), taken in zip(batch, before, strict=True)
-        ]
+        batch = [(_going_on(request, taken), draw) for (request, draw), taken in zip(batch, before, strict=True)]
         drawn: list[list[Candidate]] = [[] for _ in batch]
         try:
             for group in await self._batch(batch):
@@ -249,12 +251,17 @@ class Model:
 
     def _taken(self, request: Request, draw: Draw) -> list[Candidate]:
         """Of what was drawn before, what a draw of the problem's own messages would have brought."""
-        as_before = replace(draw, n=1, logprobs=False) == Draw() and not (
-            draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before)
-        )
-        taken = self._drawn_before[: request.n] if as_before else []
+        taken = self._drawn_before[: request.n] if self._goes_on(draw) else []
         self._drawn_before = self._drawn_before[len(taken) :]
         return taken
+
+    def _goes_on(self, draw: Draw) -> bool:
+        """Whether there are such samples."""
+        return bool(
+            self._drawn_before
+            and replace(draw, n=1, logprobs=False) == Draw()
+            and not (draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before))
+        )
 
     def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
         """The samples of one request, to be drawn a few at a time; `draw.n` does not matter."""
@@ -320,10 +327,13 @@ class Model:
         )
 
     def _fields(self, problem: Problem, draw: Draw) -> Mapping[str, Any]:
-        """What else is asked of an answer; of anything else that is drawn nothing."""
-        own = draw.messages is None and draw.after is None and not (draw.step or draw.stop or draw.aside)
-        if not problem.fields or self._kind != "sample" or not own:
+        """What else is asked of an answer; of anything else that the same model writes, only what all of it is for."""
+        if not problem.fields:
             return {}
+        own = draw.messages is None and draw.after is None and not (draw.step or draw.stop or draw.aside)
+        if self._kind != "sample" or not own:
+            main = self._engine is self._run.main
+            return {name: value for name, value in problem.fields.items() if main and name in FOR_ALL}
         settled = {"temperature"} if draw.temperature is not None else set()
         if draw.max_tokens is not None:
             settled |= {"max_tokens", "max_completion_tokens"}
@@ -465,7 +475,8 @@ class Draws:
         self._model = model
         self._problem = problem
         self._draw = draw
-        self._address = model._run.meter.next_request(model._lane)
+        before = model._drawn_before[0].address[:-1] if model._goes_on(draw) else None
+        self._address = before or model._run.meter.next_request(model._lane)
         self._next = 0
 
     async def draw(self, n: int = 1) -> list[Candidate]:
@@ -542,6 +553,15 @@ def _charged(progress: Progress, bound: Usage) -> list[Usage]:
             most_written = max(tokens, min(tokens + progress.slack, bound.completion))
             charged[child] = Usage(prompt=prompt, cached=cached, completion=most_written)
     return charged
+
+
+def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
+    """What is left of a request of which these are there already: the further children of theirs."""
+    if not taken:
+        return request
+    child = taken[-1].address[-1]
+    assert isinstance(child, int)
+    return replace(request, address=taken[0].address[:-1], n=request.n - len(taken), child=child + 1)
 
 
 def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:

@@ -23,8 +23,13 @@ Address = tuple[str | int, ...]
 
 
 def writable(text: str) -> str:
-    """The text with lone surrogates, which no file can hold, as question marks."""
-    return text.encode("utf-8", "replace").decode()
+    """The text with surrogates, which no file can hold, joined where they are a pair, else as question marks."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        return joined.encode("utf-8", "replace").decode()
+    return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

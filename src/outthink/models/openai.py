@@ -267,7 +267,7 @@ class OpenAIEngine:
             body |= {"prompt": [*prompt, *request.prefix_ids], "add_special_tokens": False}
             if request.logprobs:
                 body["logprobs"] = 0
-            return "completions", body
+            return "completions", body | {name: value for name, value in request.fields.items() if value is not None}
         if request.prefix_text:
             messages.append({"role": "assistant", "content": request.prefix_text})
             body |= {"continue_final_message": True, "add_generation_prompt": False}

@@ -51,6 +51,7 @@ logger = logging.getLogger("outthink.server")
 
 _OPEN = ("/health", "/openapi.json")  # for whoever reaches the server
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_READING = 1.0  # seconds for an answer that takes algebra to be compared
 _STALLED = 60.0  # seconds after which a caller who does not read has left
 _HURRY = 5.0  # seconds for what has been told to come to an end
 _SLOW = 60.0  # seconds that a caller may take to send a body
@@ -149,7 +150,7 @@ class Service:
         self._sandbox = sandbox
         self._keys = keys
         self._recorder = recorder
-        self._reader = Reader()
+        self._reader = Reader(_READING)  # one for all, so nobody's answer may take long
         self._salt = secrets.token_bytes(32)
         self._gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds)
         self.metrics = Metrics(
@@ -399,9 +400,9 @@ class Service:
         try:
             async with asyncio.timeout_at(deadline):
                 name, named = split(asked.model, await self._served.names())
-                engine = await self._served.engine(name)
                 load = self._gate.load()
                 choice = choose(asked, named, self._policy, load)
+                engine = await self._served.engine(name)
                 job = await self._prepared(asked, name, engine, choice, load, owner)
         except TimeoutError:
             raise reply.Failed(_LATE) from None
@@ -430,12 +431,20 @@ class Service:
             question=_question(asked),
             fields=fields,
         )
+        # a plan holds for the sampling that it was recorded with, so that is what it gets where nobody says otherwise
+        planned = {} if choice.plan is None else dict(Plan.open(choice.plan).sampling or {})
         sampling = Sampling(
-            temperature=_temperature(engine) if asked.temperature is None else asked.temperature,
-            top_p=1.0 if asked.top_p is None else asked.top_p,
-            max_tokens=asked.max_tokens or self.settings.max_tokens,
+            temperature=planned.get("temperature", _temperature(engine))
+            if asked.temperature is None
+            else asked.temperature,
+            top_p=planned.get("top_p", 1.0) if asked.top_p is None else asked.top_p,
+            max_tokens=asked.max_tokens or int(planned.get("max_tokens", self.settings.max_tokens)),
         )
-        if asked.max_tokens is None:
+        for name in {"temperature", "top_p"} & planned.keys():
+            if fields.get(name, ...) is None:
+                del fields[name]
+        problem = replace(problem, fields=fields)
+        if asked.max_tokens is None and "max_tokens" not in planned:
             problem, sampling = await self._fitted(engine, facts, problem, sampling)
         limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
         worst = await self._worst(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
@@ -471,7 +480,7 @@ class Service:
         # the prompt is shorter than its bytes; how much is left for an answer, only the upstream knows
         return (
             replace(problem, fields={**problem.fields, facts.cap: None}),
-            replace(sampling, max_tokens=max(1, min(sampling.max_tokens, context))),
+            replace(sampling, max_tokens=context),
         )
 
     async def _worst(self, engine: Engine, problem: Problem, sampling: Sampling) -> dict[str, float]:
@@ -568,7 +577,7 @@ class Service:
         found = self._answers(job, trace)
         more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
         body = reply.completion(job.ident, job.created, job.asked.model, trace, found, more)
-        return web.json_response(body, headers=reply.headers(trace))
+        return web.json_response(body, headers=reply.headers(trace), dumps=_dumped)
 
     def _answers(self, job: _Job, trace: Trace) -> list[reply.Answer]:
         """What the caller gets; raises where there is nothing at all."""
@@ -759,7 +768,23 @@ async def _patient(request: web.Request) -> AsyncIterator[None]:
 
 
 def _sse(data: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + _dumped(data).encode() + b"\n\n"
+
+
+def _dumped(data: Any) -> str:
+    """As JSON, which knows no infinity: a logprob of minus infinity is -9999, as in OpenAI's API."""
+    try:
+        return json.dumps(data, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(data), separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return -9999.0 if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _LATE = reply.Problem(

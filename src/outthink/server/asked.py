@@ -31,6 +31,11 @@ _OWN = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
     | {"temperature", "top_p", "reasoning_effort", "outthink"}
 )
+# what some servers call the cap and the count, which would go past the budget
+_INSTEAD: Mapping[str, str] = {
+    **dict.fromkeys(("n_predict", "num_predict", "max_new_tokens", "max_length"), "max_tokens"),
+    **dict.fromkeys(("best_of", "num_return_sequences", "n_cmpl"), "n"),
+}
 _HEADERS = ("strategy", "n", "budget", "plan", "answer")
 
 
@@ -97,7 +102,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
-    messages: Annotated[list[Turn], Field(min_length=1)]
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=4096)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -174,6 +179,8 @@ def read(body: bytes, headers: Mapping[str, str]) -> Asked:
         raise BadRequest("stream_options is for streams only; leave it out, or set stream.", param="stream_options")
     if told.top_logprobs is not None and not told.logprobs:
         raise BadRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    for name in sorted(raw.keys() & _INSTEAD.keys()):
+        raise BadRequest(f"{name} is not a field of OpenAI's API; use {_INSTEAD[name]}.", param=name)
     return Asked(
         model=told.model,
         messages=tuple(_message(place, turn, sent) for place, (turn, sent) in enumerate(_turns(told, raw))),

@@ -18,12 +18,12 @@ from typing import Any
 
 from outthink.driver import make_strategy, strategy_data, strategy_name, taken
 from outthink.errors import UnknownName, UsageError
+from outthink.model import FOR_ALL
 from outthink.planner.plan import Plan
 from outthink.server.asked import EFFORTS, Asked, BadRequest
 from outthink.server.comparing import Comparing
 from outthink.strategies import STRATEGIES, Strategy
 from outthink.strategies.auto import Auto, worth
-from outthink.strategies.collective.fusion import Fusion
 from outthink.strategies.parallel.atts import ATTS
 from outthink.strategies.parallel.borda import Borda
 from outthink.strategies.parallel.greedy import Greedy
@@ -34,9 +34,7 @@ ONE = "none"
 """Names what is no strategy: one sample, as asked for."""
 
 # say nothing about what an answer is, so every strategy can leave them to the model
-HARMLESS = frozenset(
-    {"user", "metadata", "store", "service_tier", "seed", "priority", "cache_salt", "safety_identifier"}
-)
+HARMLESS = FOR_ALL | {"seed"}
 # what a field says that might as well have been left out
 _DEFAULTS: Mapping[str, Any] = {
     "logprobs": False,
@@ -80,6 +78,7 @@ class Choice:
         single: it is one sample for each choice, which can be passed on while it is written.
         fields: of the request, those that were the server's and are the model's where there is no strategy.
         scorers: those that it asks, of "verifier" and "prm".
+        plan: the file that it follows; None: none.
     """
 
     strategy: Strategy
@@ -90,6 +89,7 @@ class Choice:
     single: bool
     fields: Mapping[str, Any]
     scorers: frozenset[str]
+    plan: str | None
 
 
 def split(model: str, served: Collection[str]) -> tuple[str, str | None]:
@@ -142,11 +142,16 @@ def choose(asked: Asked, named: str | None, policy: Policy, load: float = 1.0) -
         strategy = _sized(base, asked, samples, load)
     one = isinstance(strategy, SelfConsistency) and strategy.n == 1
     single = name == ONE or isinstance(strategy, Greedy) or one
+    if (lack := lacking(strategy, policy.scorers)) is not None:
+        raise BadRequest(
+            f"{name or strategy_name(strategy)} needs {lack}, which this server does not have.",
+            param="outthink.strategy",
+        )
     _check_fields(asked, strategy, policy)
     answer = wish.answer or _kind(asked) or policy.answer
     runs = strategy
     if answer == "chat" and not single and _counts(strategy, policy) and not _calls(asked):
-        otherwise = None if policy.otherwise is None else _sized(policy.otherwise, asked, samples, load)
+        otherwise = _otherwise(asked, policy, samples, load)
         runs = Comparing(strategy=strategy, otherwise=otherwise, choices=asked.choices)
     limited = wish.n is not None or bool(asked.budget and asked.budget.limits.keys() - {"seconds"})
     return Choice(
@@ -158,6 +163,7 @@ def choose(asked: Asked, named: str | None, policy: Policy, load: float = 1.0) -
         single=single,
         fields=fields,
         scorers=_asks(runs, policy),
+        plan=(strategy.plan or None) if isinstance(strategy, Auto) else None,
     )
 
 
@@ -174,9 +180,36 @@ def most_samples(choice: Choice) -> int | None:
 def _most(strategy: Strategy) -> int | None:
     if isinstance(strategy, Greedy):
         return 1
-    simple = not _own_temperature(strategy) and ("models" not in taken(strategy.run) or isinstance(strategy, Auto))
+    simple = not getattr(strategy, "own_temperature", False) and (
+        "models" not in taken(strategy.run) or isinstance(strategy, Auto)
+    )
     planned = isinstance(strategy, Auto) and strategy.plan
     return _size(strategy) or None if getattr(strategy, "as_asked", False) and simple and not planned else None
+
+
+def _otherwise(asked: Asked, policy: Policy, samples: int | None, load: float) -> Strategy | None:
+    """What chooses among replies that cannot be compared; None where it could not honour the request."""
+    strategy = policy.otherwise
+    if strategy is None:
+        return None
+    n = asked.wish.n or samples or _size(strategy)
+    strategy = _about(strategy, max(1, math.floor(n * load)))
+    try:
+        _check_fields(asked, strategy, policy)
+    except BadRequest:
+        return None
+    return strategy
+
+
+def lacking(strategy: Strategy, scorers: Collection[str]) -> str | None:
+    """What it needs of "verifier" and "prm" beyond those that are there; None: nothing."""
+    wanted = taken(strategy.run)
+    for role in ("verifier", "prm"):
+        if wanted.get(role) and role not in scorers:
+            return f"a {role}"
+    # those that take either need one of them; auto goes without
+    either = {"verifier", "prm"} <= wanted.keys() and not isinstance(strategy, Auto)
+    return "a verifier or a prm" if either and not scorers else None
 
 
 def _base(name: str | None, policy: Policy) -> Strategy:
@@ -298,11 +331,8 @@ def _calls(asked: Asked) -> bool:
 def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
     """Refuse a field that the strategy could not give on as it is."""
     name = strategy_name(strategy)
-    if (
-        _own_temperature(strategy)
-        and asked.temperature is not None
-        and not (isinstance(strategy, Greedy) and asked.temperature == 0)
-    ):
+    own = getattr(strategy, "own_temperature", False)
+    if own and asked.temperature is not None and not (isinstance(strategy, Greedy) and asked.temperature == 0):
         raise BadRequest(f"{name} sets its own temperature; leave it out.", param="temperature")
     if not getattr(strategy, "as_asked", False):
         lost = sorted(telling(asked.fields).keys() - HARMLESS)
@@ -321,12 +351,6 @@ def _check_fields(asked: Asked, strategy: Strategy, policy: Policy) -> None:
         raise BadRequest(
             f"{name} asks {blind[0]}, which reads text only; leave images, sounds and files out.", param="messages"
         )
-
-
-def _own_temperature(strategy: Strategy) -> bool:
-    """Whether it says itself at which temperature it samples; fusion says that of its fusor only."""
-    sets = {"temperature", "temperatures"} & strategy.__dataclass_fields__.keys()
-    return isinstance(strategy, Greedy) or (bool(sets) and not isinstance(strategy, Fusion))
 
 
 def telling(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,12 +373,11 @@ def servable(policy: Policy, available: Collection[str], powers: Collection[str]
             continue
         wanted = taken(strategy.run)
         scorers = {"verifier", "prm"} & set(available)
-        either = {"verifier", "prm"} <= wanted.keys() and not isinstance(strategy, Auto)  # which goes without
         if (
             all(name in available or not needed for name, needed in wanted.items())
             and set(getattr(strategy, "powers", ())) <= set(powers)
             and _asks(strategy, policy) <= scorers
-            and (scorers or not either)
+            and lacking(strategy, scorers) is None
             and (scorers or "logprobs" in powers or not isinstance(strategy, Borda))
             and not (isinstance(strategy, ATTS) and not strategy.calibration)
         ):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,8 @@ class XMBR:
         language: of the evidence; the paper takes English for other languages, and Chinese for English.
         temperature: of all but the greedy sample.
     """
+
+    own_temperature: ClassVar[bool] = True  # it says itself at which temperature it samples
 
     n: int = 5
     m: int = 3

@@ -48,6 +48,7 @@ class CHOPS:
         temperature: of the others.
     """
 
+    own_temperature: ClassVar[bool] = True  # it says itself at which temperature it samples
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
     n: int = 5

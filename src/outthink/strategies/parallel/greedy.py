@@ -17,6 +17,7 @@ from outthink.types import Problem
 class Greedy:
     """The likeliest next token at every position."""
 
+    own_temperature: ClassVar[bool] = True  # it says itself at which temperature it samples
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:

@@ -61,6 +61,7 @@ class HedgedSampling:
         temperature: of the others; the paper finds 0.7 to 0.9 good. Quality falls earlier with it outside English.
     """
 
+    own_temperature: ClassVar[bool] = True  # it says itself at which temperature it samples
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
     votes: ClassVar[bool] = True  # equal answers are what it goes by
 

@@ -122,6 +122,7 @@ class MultiTemperature:
             stop is cancelled and charged.
     """
 
+    own_temperature: ClassVar[bool] = True  # it says itself at which temperature it samples
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
     votes: ClassVar[bool] = True  # equal answers are what it goes by
 
