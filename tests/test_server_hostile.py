@@ -22,10 +22,15 @@ import schemathesis.checks
 from hypothesis import HealthCheck, seed, settings
 
 from outthink.driver import make_strategy
+from outthink.endpoint import Endpoint
+from outthink.models.engine import Request
+from outthink.models.openai import OpenAIEngine
 from outthink.rewards import Opened
 from outthink.server.choosing import Policy
 from outthink.server.keys import Keys
+from outthink.server.models import Served
 from outthink.server.openapi import document
+from outthink.types import Usage
 from tests.server import ALL, BARE, FINE, Ask, Fault, Said, Server, run, says, threaded
 from tests.serving import CHAT, Answer, Header, asked, chat, command, connected, serving, written
 
@@ -646,6 +651,28 @@ def test_a_tool_whose_name_has_lines(strategy: str, stream: bool) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- secrets
+
+
+class Broken(OpenAIEngine):
+    """Fails in a way that nobody has thought of."""
+
+    async def bound(self, request: Request) -> Usage:
+        raise ZeroDivisionError(f"{request.messages} {KEY}")
+
+
+def test_an_error_of_the_server_says_where_it_was_and_not_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:
+    async def go() -> Answer:
+        async with Server(says(FOUR)) as up:
+            served = Served({"m": Broken(Endpoint(up.url), ALL)})
+            async with serving(up, served=served) as (url, _):
+                return await asked(url, ask())
+
+    answer = run(go())
+    assert (answer.status, answer.error["type"], answer.error["code"]) == (500, "server_error", "internal")
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert re.match(r"ZeroDivisionError at test_server_hostile.py:\d+ < app.py:\d+", line)
+    assert PRIVATE not in line + answer.body.decode()
+    caplog.clear()
 
 
 def telling(ask: Ask) -> str:

@@ -1197,7 +1197,10 @@ def serve(
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         raise UsageError(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
     prices = _prices(price)
-    start.check_alternative(alternative, strategy, shadow, record)
+    scorers = {name: given for name, given in (("verifier", verifier), ("prm", prm)) if given is not None}
+    start.check_alternative(alternative, strategy, shadow, record, scorers)
+    if strategy == "none" and context.args:
+        raise UsageError(f"none is one sample as it was asked for; leave {context.args[0]} out, or name a strategy.")
     settings = Settings(
         host=host,
         port=port,
@@ -1211,14 +1214,16 @@ def serve(
     )
     keys = start.keys(host, api_key_file)
     policy = start.policy(
-        strategy=None if strategy == "none" and not context.args else _strategy(strategy, context),
+        strategy=None if strategy == "none" else _strategy(strategy, context),
         budget=as_budget(budget),
         answer=_answer_kind(answer),
         free_form=free_form,
         plans=plan or [],
-        scorers={name: given for name, given in (("verifier", verifier), ("prm", prm)) if given is not None},
+        scorers=scorers,
     )
     several = [] if upstream is None or "#" in upstream else start.models(upstream)
+    if len(several) > 1 and not isinstance(prices.get("model", ""), str):
+        raise UsageError("One price cannot be that of several models: name one by #MODEL, or use auto or FILE.json.")
     # of several models each is opened when somebody asks for it
     one = model or (upstream if len(several) <= 1 else None)
     roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}

@@ -133,6 +133,14 @@ class OpenAIEngine:
         endpoint, facts = probed(url, patience=patience, fresh=fresh)
         return cls(endpoint, facts, price=price)
 
+    @classmethod
+    async def open_async(cls, url: str, *, price: Price | None = None) -> OpenAIEngine:
+        """As `open`, in the event loop that runs."""
+        from outthink.models.probe import find
+
+        endpoint, facts = await find(url)
+        return cls(endpoint, facts, price=price)
+
     @property
     def spec(self) -> EngineSpec:
         """What it is and can do."""

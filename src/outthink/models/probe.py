@@ -49,7 +49,7 @@ def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -
     Blocks until the server has listed its models, and for as long as a probe takes. Raises UsageError and EngineError
     as `probe`.
     """
-    found = _found(url, patience, fresh)
+    found = find(url, patience=patience, fresh=fresh)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -69,7 +69,8 @@ async def probe_and_remember(url: str, *, patience: Patience | None = None) -> P
     return found
 
 
-async def _found(url: str, patience: Patience | None, fresh: bool) -> tuple[Endpoint, Facts]:
+async def find(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
+    """As `probed`, in the event loop that runs."""
     asked, model = _parts(url, patience)
     endpoint = Endpoint(url.partition("#")[0], patience=patience)
     try:

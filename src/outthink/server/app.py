@@ -57,6 +57,7 @@ _HURRY = 5.0  # seconds for what has been told to come to an end
 _SLOW = 60.0  # seconds that a caller may take to send a body
 _IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
 _HELD = 256 << 20  # bytes of all bodies that are worked on or wait; read, they take a few times as much memory
+_SHADOWS = 16  # at once
 _SHADOW_PRIORITY = 100  # nobody waits for these
 _OWNER = web.RequestKey("owner", str)
 _BYTES = web.RequestKey("bytes", int)
@@ -113,9 +114,9 @@ class _Job:
     heard: dict[Address, list[str]] = field(default_factory=dict)
     """What was written of each sample so far."""
 
-    def partial(self) -> str:
-        """The longest text so far."""
-        return max(("".join(texts) for texts in self.heard.values()), key=len, default="")
+    def partial(self) -> list[str]:
+        """The longest text so far, in pieces."""
+        return max(self.heard.values(), key=lambda pieces: sum(map(len, pieces)), default=[])
 
 
 class Service:
@@ -159,7 +160,11 @@ class Service:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._jobs: set[_Job] = set()
         self._held = 0
+        self._shadows = 0
         self.draining = False
+        self.quiet = asyncio.Event()
+        """No request runs, or none is waited for any more."""
+        self.quiet.set()
 
     def app(self) -> web.Application:
         """The routes."""
@@ -176,6 +181,7 @@ class Service:
 
     def hurry(self) -> None:
         """Have the requests that still run answered with the best that there is."""
+        self.quiet.set()
         for job in self._jobs:
             job.stop.set()
 
@@ -493,10 +499,13 @@ class Service:
         task = asyncio.create_task(self._work(job, on_event))
         self._tasks.add(task)
         self._jobs.add(job)
+        self.quiet.clear()
 
         def done(ended: asyncio.Task[Trace]) -> None:
             self._tasks.discard(ended)
             self._jobs.discard(job)
+            if not self._jobs:
+                self.quiet.set()
             if not ended.cancelled():
                 ended.exception()  # looked at, so that nobody complains where the caller has left
 
@@ -635,9 +644,17 @@ class Service:
             return
         if job.choice.named["name"] == self.settings.alternative:
             return  # it would be compared with itself
+        if not self._gate.idle or self._shadows >= _SHADOWS:
+            return  # callers go first
+        self._shadows += 1
         task = asyncio.create_task(self._shadowed(job, self.settings.alternative))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def done(ended: asyncio.Task[None]) -> None:
+            self._shadows -= 1
+            self._tasks.discard(ended)
+
+        task.add_done_callback(done)
 
     async def _shadowed(self, job: _Job, other: str) -> None:
         assert self._recorder is not None
@@ -655,9 +672,8 @@ class Service:
                 fields["priority"] = _SHADOW_PRIORITY
             shadow.problem = replace(shadow.problem, fields=fields)
             self._jobs.add(shadow)
-            async with self._gate.place():
-                self.metrics.shadows.inc()
-                trace = await self._solve(shadow, shadow.seconds)
+            self.metrics.shadows.inc()
+            trace = await self._solve(shadow, shadow.seconds)
         except Exception as failure:
             found = getattr(failure, "trace", None)
             if shadow is None or found is None:
@@ -667,6 +683,8 @@ class Service:
         finally:
             if shadow is not None:
                 self._jobs.discard(shadow)
+                if not self._jobs:
+                    self.quiet.set()
         self._recorder.shadowed(trace)
 
 
@@ -893,6 +911,8 @@ async def listening(service: Service) -> AsyncIterator[str]:
     finally:
         service.draining = True
         ending = asyncio.get_running_loop().call_later(settings.grace, service.hurry)
+        # those who come now hear that the server is being stopped, in place of nothing
+        await service.quiet.wait()
         await runner.cleanup()
         ending.cancel()
         await service.close()

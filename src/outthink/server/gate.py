@@ -51,6 +51,11 @@ class Gate:
         left = max(0.0, (1 - taken) / (1 - _HALF))
         return max(1, round(left * _STEPS)) / _STEPS
 
+    @property
+    def idle(self) -> bool:
+        """Whether at most half of the places are taken and nobody waits, so that there is room for more."""
+        return not self.waiting and self.running <= self._places * _HALF
+
     def check(self) -> None:
         """Raise Busy where the queue is full."""
         if self._free.locked() and self.waiting >= self._queue:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping
 
 from outthink.endpoint import Endpoint, Patience
 from outthink.errors import EngineError, Refused, UsageError
 from outthink.models.engine import Engine
 
-_FRESH = 60.0  # seconds for which a list of models is believed
+_FRESH = 60.0  # seconds for which a list of models is believed, and that one of them cannot be opened
+_AT_ONCE = 2  # models that are opened at the same time
+_OPENING = 120.0  # seconds for it
 
 
 class Served:
@@ -18,14 +21,14 @@ class Served:
     Args:
         engines: those that are open.
         url: an upstream that serves more models than those; None: there are no others.
-        opened: opens a further one of it by name; blocks.
+        opened: opens a further one of it by name.
     """
 
     def __init__(
         self,
         engines: Mapping[str, Engine],
         url: str | None = None,
-        opened: Callable[[str], Engine] | None = None,
+        opened: Callable[[str], Awaitable[Engine]] | None = None,
     ) -> None:
         self._engines = dict(engines)
         self._endpoint = None if url is None else Endpoint(url, patience=Patience(silence=10.0, attempts=2))
@@ -33,6 +36,8 @@ class Served:
         self._listed: tuple[str, ...] = ()
         self._at = -_FRESH
         self._opening: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, tuple[float, Exception]] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def names(self) -> tuple[str, ...]:
         """What there is, those that are open first; where the upstream does not answer, as it was last."""
@@ -57,6 +62,9 @@ class Served:
         """The engine of that name, which is among `names`; raises as opening it does."""
         if name in self._engines:
             return self._engines[name]
+        at, failure = self._failed.get(name, (-math.inf, None))
+        if failure is not None and asyncio.get_running_loop().time() - at < _FRESH:
+            raise failure.with_traceback(None)  # each attempt costs some requests
         task = self._opening.get(name)
         if task is None:  # once, however many ask at the same time, and whoever of them leaves
             task = self._opening[name] = asyncio.create_task(self._open_once(name))
@@ -67,7 +75,13 @@ class Served:
     async def _open_once(self, name: str) -> None:
         assert self._open is not None
         try:
-            self._engines[name] = await asyncio.to_thread(self._open, name)
+            async with self._places, asyncio.timeout(_OPENING):
+                self._engines[name] = await self._open(name)
+        except TimeoutError:
+            raise EngineError(f"What {name} can do could not be found out within {_OPENING:g} s.") from None
+        except (EngineError, UsageError) as failure:
+            self._failed[name] = (asyncio.get_running_loop().time(), failure)
+            raise
         finally:
             del self._opening[name]
 

@@ -19,6 +19,7 @@ from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 _REASONS = ("stop", "length", "tool_calls", "function_call")
 _IN_PIECES = ("role", "content", "tool_calls")
+_ADDRESS = re.compile(r"https?://[^\s\"'<>]+")
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
 
@@ -39,11 +40,11 @@ class Answer:
     logprobs: Mapping[str, Any] | None = None
 
 
-def answers(trace: Trace, choices: int, partial: str | None = None) -> list[Answer]:
+def answers(trace: Trace, choices: int, partial: Sequence[str] = ()) -> list[Answer]:
     """The best `choices` different answers, the best one first; fewer where there are no more.
 
     Args:
-        partial: what had been written of an answer that never ended.
+        partial: what had been written of an answer that never ended, in pieces, each of a token or more.
 
     Where nothing was chosen, it is the longest text that there is, cut off as it is.
     """
@@ -51,7 +52,8 @@ def answers(trace: Trace, choices: int, partial: str | None = None) -> list[Answ
     order = _ranked(trace, by_id)
     found = [_answer(trace, candidate, place) for place, candidate in enumerate(order[:choices])]
     if not found and partial:
-        found = [Answer(message={"role": "assistant", "content": partial}, finish="length", visible=0)]
+        message = {"role": "assistant", "content": "".join(partial)}
+        found = [Answer(message=message, finish="length", visible=len(partial))]
     return found
 
 
@@ -163,6 +165,10 @@ def told(trace: Trace, found: Sequence[Answer], choices: int, named: Mapping[str
     notes = list(trace.notes)
     if trace.abstained:
         notes.append("nothing was good enough to be chosen; the reply is what there is")
+    if samples and all(one.key is None for one in samples):
+        notes.append("no sample has an answer of the form that is compared")
+    if any(not line.exact for line in trace.ledger()):
+        notes.append("what was cancelled or has failed is counted as the most that it can have been")
     if 0 < len(found) < choices:
         notes.append(f"{choices} choices were asked for, and there are {len(found)}")
     shown: dict[str, Any] = {
@@ -327,7 +333,7 @@ def problem(failure: BaseException) -> Problem:
     if isinstance(cause, Withheld):
         return Problem(status=400, sentence=str(cause), kind="invalid_request_error", code="content_filter")
     if isinstance(failure, OutthinkError):
-        said = f"The upstream failed: {cause}"
+        said = f"The upstream failed: {_discreet(cause)}"
         return Problem(status=502, sentence=said, kind="server_error", code="upstream_failed")
     return Problem(status=500, sentence="The server failed; its log says where.", kind="server_error", code="internal")
 
@@ -339,8 +345,15 @@ def _cause(failure: BaseException) -> BaseException:
     return failure
 
 
+def _discreet(failure: BaseException) -> str:
+    """Its sentence without the address of the upstream, which is none of the caller's business."""
+    return _ADDRESS.sub("the upstream", str(failure), count=1)
+
+
 def _refused(cause: Refused) -> Problem:
-    status, said, retry = cause.status, f"The upstream refused: {cause}", cause.retry_after or 1.0
+    status, said, retry = cause.status, f"The upstream refused: {_discreet(cause)}", cause.retry_after or 1.0
+    if status in (401, 403, 407):
+        said = "The upstream refused the server's own key; its operator has to mend that."
     if status == 429:
         return Problem(status=429, sentence=said, kind="rate_limit_error", code="upstream_rate_limit", retry=retry)
     if status in (401, 403, 407) or 300 <= status < 400 or not status:

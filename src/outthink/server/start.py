@@ -10,16 +10,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from outthink.driver import make_strategy, strategy_data, strategy_name
 from outthink.embedding import make_embedder
 from outthink.endpoint import Endpoint, Patience
 from outthink.errors import MissingResource, UsageError
 from outthink.models.engine import Engine, Price
-from outthink.rewards import Opened, Scorer
+from outthink.models.openai import OpenAIEngine
+from outthink.rewards import Opened, Scorer, make_scorer
 from outthink.sandbox import Sandbox
 from outthink.server.app import Service, Settings, serve
-from outthink.server.choosing import ONE, Policy
+from outthink.server.choosing import ONE, Policy, lacking
 from outthink.server.keys import Keys
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
@@ -45,6 +47,10 @@ def policy(
             raise UsageError("A plan needs a name: --plan NAME=FILE.")
     if isinstance(strategy, Auto) and not strategy.plan and named:
         strategy = replace(strategy, plan=next(iter(named.values())))
+    for role, given in scorers.items():
+        make_scorer(given, process=role == "prm")  # raises where there is no such scorer
+    if strategy is not None:
+        check_needs(strategy, "--strategy", scorers)
     return Policy(
         strategy=strategy,
         budget=budget,
@@ -64,16 +70,23 @@ def _free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
     strategy = make_strategy(name)
     if getattr(strategy, "votes", False):
         raise UsageError(f"{name} goes by equal answers, which free text does not have; take best_of_n or mbr.")
-    if strategy_name(strategy) == "best_of_n" and not scorers:
-        raise UsageError("--free-form best_of_n needs --verifier, such as judge.")
+    check_needs(strategy, "--free-form", scorers)
     return strategy
 
 
-def check_alternative(name: str, strategy: str, shadow: float, record: Path | None) -> None:
+def check_needs(strategy: Strategy, option: str, scorers: Mapping[str, str]) -> None:
+    """Raise UsageError where a strategy could answer nothing, because it lacks a scorer."""
+    if (lack := lacking(strategy, scorers)) is not None:
+        raise UsageError(f"{option} {strategy_name(strategy)} needs {lack}: give --verifier or --prm.")
+
+
+def check_alternative(name: str, strategy: str, shadow: float, record: Path | None, scorers: Mapping[str, str]) -> None:
     """Raise UsageError where shadows cannot be run, would be lost or would show nothing."""
     if name != ONE and name not in STRATEGIES:
         make_strategy(name)  # raises UnknownName
         raise UsageError(f"--alternative takes a name of `outthink strategies`, not {name!r}.")
+    if shadow and name != ONE:
+        check_needs(make_strategy(name), "--alternative", scorers)
     if shadow and record is None:
         raise UsageError("--shadow needs --record FOLDER, where both answers are kept.")
     if shadow and name == strategy:
@@ -136,10 +149,8 @@ def run(
     with contextlib.suppress(MissingResource):  # what needs it says so
         sandbox = Sandbox()
 
-    def opened(name: str) -> Engine:
-        from outthink.models.openai import OpenAIEngine
-
-        return OpenAIEngine.open(f"{upstream}#{name}", price=priced(name))
+    async def opened(name: str) -> Engine:
+        return await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
 
     async def go() -> None:
         first = engines.get("model")
