@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from multidict import CIMultiDict
 from outthink.driver import make_strategy
 from outthink.models.openai import Facts
 from outthink.planner.make import make_plan, read
+from outthink.planner.plan import Plan
 from outthink.rewards import Opened
 from outthink.sandbox import Sandbox
 from outthink.server import asked as asking
@@ -27,7 +29,7 @@ from outthink.strategies.auto import Auto
 from outthink.types import Budget
 from tests import simulated
 from tests.sandboxed import missing
-from tests.server import ALL, BARE, Ask, Server, run, says
+from tests.server import ALL, BARE, Ask, Seen, Server, run, says
 from tests.serving import Answer, asked, chat, serving
 
 THREE = Policy(strategy=make_strategy("self_consistency", {"n": 3}))
@@ -523,3 +525,24 @@ def test_what_stands_in_has_its_own_number_unless_the_caller_wants_another() -> 
     assert otherwise(outthink={"n": 9}) == make_strategy("mbr", {"n": 9})
     assert otherwise(reasoning_effort="high") == make_strategy("mbr", {"n": 16})
     assert otherwise(load=0.5) == make_strategy("mbr", {"n": 2})
+
+
+def test_a_plan_gets_the_sampling_that_it_was_recorded_with(plans: dict[str, str], tmp_path: Path) -> None:
+    """Where the request says another one, the plan does not hold, which is said."""
+    plan = Plan.open(plans["small"])
+    recorded = tmp_path / "recorded.json"
+    recorded.write_text(replace(plan, sampling={"temperature": 0.6, "top_p": 0.9, "max_tokens": 300}).to_json())
+    policy = replace(THREE, plans={"small": str(recorded)})
+
+    async def go() -> tuple[list[Answer], list[Seen]]:
+        async with Server(says("The answer is 4.")) as up, serving(up, policy=policy) as (url, _):
+            wish = {"outthink": {"plan": "small"}}
+            bodies = [chat(**wish), chat(**wish, temperature=0.6), chat(**wish, temperature=0.7)]
+            return [await asked(url, body) for body in bodies], up.asked
+
+    (fine, same, other), seen = run(go())
+    assert (fine.status, fine.content, same.status) == (200, "The answer is 4.", 200)
+    assert {tuple(one.body[name] for name in ("temperature", "top_p", "max_tokens")) for one in seen} == {
+        (0.6, 0.9, 300)
+    }
+    assert (other.status, "recorded with temperature 0.6" in other.error["message"]) == (400, True)

@@ -125,7 +125,10 @@ class Model:
         return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind)
 
     def starting_with(self, drawn: Sequence[Candidate]) -> Model:
-        """The same model, whose first samples of the problem are these, which are paid for: a warm start."""
+        """The same model, whose first samples of the problem are these, which are paid for: a warm start.
+
+        Further ones are the next children of their request, so only one model may start with them.
+        """
         return Model(self._engine, self._run, self._lane, kind=self._kind, drawn=drawn)
 
     def text(self, candidate: Candidate) -> str:
@@ -233,7 +236,7 @@ class Model:
         return None
 
     async def _drawn(self, batch: Sequence[tuple[Request, Draw]]) -> list[list[Candidate]]:
-        before = [self._taken(request, draw) for request, draw in batch]
+        before = [self._taken(draw, request.n) for request, draw in batch]
         batch = [(_going_on(request, taken), draw) for (request, draw), taken in zip(batch, before, strict=True)]
         drawn: list[list[Candidate]] = [[] for _ in batch]
         try:
@@ -249,19 +252,14 @@ class Model:
                 children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
 
-    def _taken(self, request: Request, draw: Draw) -> list[Candidate]:
-        """Of what was drawn before, what a draw of the problem's own messages would have brought."""
-        taken = self._drawn_before[: request.n] if self._goes_on(draw) else []
+    def _taken(self, draw: Draw, n: int) -> list[Candidate]:
+        """Of what was drawn before, what n samples of the problem's own messages would have brought."""
+        as_before = replace(draw, n=1, logprobs=False) == Draw() and not (
+            draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before)
+        )
+        taken = self._drawn_before[:n] if as_before else []
         self._drawn_before = self._drawn_before[len(taken) :]
         return taken
-
-    def _goes_on(self, draw: Draw) -> bool:
-        """Whether there are such samples."""
-        return bool(
-            self._drawn_before
-            and replace(draw, n=1, logprobs=False) == Draw()
-            and not (draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before))
-        )
 
     def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
         """The samples of one request, to be drawn a few at a time; `draw.n` does not matter."""
@@ -475,16 +473,22 @@ class Draws:
         self._model = model
         self._problem = problem
         self._draw = draw
-        before = model._drawn_before[0].address[:-1] if model._goes_on(draw) else None
-        self._address = before or model._run.meter.next_request(model._lane)
-        self._next = 0
+        self._before = model._taken(draw, len(model._drawn_before))
+        address = () if self._before else model._run.meter.next_request(model._lane)
+        self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
 
     async def draw(self, n: int = 1) -> list[Candidate]:
         """Up to n further samples, in order; errors as for `Model.sample`."""
-        first, self._next = self._next, self._next + n
-        draw = replace(self._draw, n=n)
-        request = replace(self._model._request(self._problem, draw, self._address), child=first)
-        return (await self._model._drawn([(request, draw)]))[0]
+        taken, self._before = self._before[:n], self._before[n:]
+        draw, request = replace(self._draw, n=n - len(taken)), self._request
+        self._request = replace(request, child=request.child + draw.n)
+        try:
+            drawn = (await self._model._drawn([(replace(request, n=draw.n), draw)]))[0] if draw.n else []
+        except (BudgetExhausted, NothingCameBack):
+            if not taken:
+                raise
+            drawn = []
+        return [*taken, *drawn]
 
 
 class Models:
@@ -559,9 +563,9 @@ def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
     """What is left of a request of which these are there already: the further children of theirs."""
     if not taken:
         return request
-    child = taken[-1].address[-1]
+    *address, child = taken[-1].address
     assert isinstance(child, int)
-    return replace(request, address=taken[0].address[:-1], n=request.n - len(taken), child=child + 1)
+    return replace(request, address=tuple(address), n=max(request.n - len(taken), 0), child=child + 1)
 
 
 def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:
