@@ -1429,3 +1429,20 @@ def test_the_bound_covers_tools_and_media(facts: Facts) -> None:
             await engine.close()
 
     run(go())
+
+
+@pytest.mark.parametrize(("code", "charged"), [(400, 0), (422, 0), (500, 60), ("x", 60), (None, 60)])
+def test_a_refusal_that_comes_as_the_first_event_is_one(code: Any, charged: int) -> None:
+    """Some servers answer 200 before they have looked at the request."""
+    body = json.dumps({"error": {"message": "no such field", "code": code}}).encode()
+
+    async def go() -> Progress:
+        refusal = Fault(body=b"data: " + body + b"\n\ndata: [DONE]\n\n", kind="text/event-stream")
+        async with Server(faults=[refusal]) as server:
+            return await generated(engine_on(server), ask_for(max_tokens=60))
+
+    progress = run(go())
+    (result,) = progress.results
+    assert isinstance(result, Refused) == (charged == 0)
+    assert "no such field" in str(result)
+    assert sum(usage.completion for usage in progress.most.values()) == charged

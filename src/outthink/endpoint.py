@@ -138,8 +138,10 @@ class Endpoint:
     async def events(self, path: str, body: Any, sending: Sending | None = None) -> AsyncGenerator[Any]:
         """Send JSON, get the JSON of each server-sent event, or of the one answer if the server does not stream.
 
-        Ends at the mark [DONE] or at the end of the body; errors as for `post`, also between two events.
+        Ends at the mark [DONE] or at the end of the body; errors as for `post`, also between two events. Some servers
+        refuse by a first event with an error of a status of 4xx; that is a refusal like any other.
         """
+        begun = False
         async with self._answer("POST", path, body, sending) as response:
             if response.content_type != "text/event-stream":
                 yield await self._json(response)
@@ -154,7 +156,8 @@ class Endpoint:
                             async with asyncio.timeout(_LAST):
                                 await response.content.read()
                         return
-                    yield self._parsed(data)
+                    yield self._parsed(data, None if begun else sending)
+                    begun = True
                 if not part:
                     return
                 if events.size > _MOST_BYTES:
@@ -274,7 +277,8 @@ class Endpoint:
             raise EngineError(f"{self.url} answered with {kind} in place of JSON: is this the address of an API?")
         return self._parsed(body)
 
-    def _parsed(self, body: bytes) -> Any:
+    def _parsed(self, body: bytes, first: Sending | None = None) -> Any:
+        """JSON; an error in it is raised, as a refusal where it is the first event of the request `first`."""
         try:
             found = from_json(body)  # in a third of the time of json.loads, which counts with an event for each token
         except ValueError:
@@ -285,6 +289,10 @@ class Endpoint:
         if isinstance(found, dict) and found.get("error"):
             inner = found["error"]
             words = inner.get("message", inner) if isinstance(inner, dict) else inner
+            status = inner.get("code") if isinstance(inner, dict) else None
+            if first is not None and type(status) is int and 400 <= status < 500:
+                first.open = False
+                raise Refused(f"{self.url} answered {status}: {self.clean(words)}", status)
             raise EngineError(f"{self.url} failed: {self.clean(words)}")
         return found
 
