@@ -414,7 +414,6 @@ def test_a_retry_after_of_the_upstream_reaches_the_caller() -> None:
     assert seconds < 10
 
 
-@pytest.mark.xfail(reason="a deadline in the middle of waiting forgets what is waited for", strict=True)
 def test_a_retry_after_beyond_the_deadline_reaches_the_caller() -> None:
     async def go() -> Answer:
         busy = Fault(status=429, headers={"Retry-After": "30"})

@@ -246,6 +246,8 @@ async def solve_async(
             stopped = "budget"
         if meter.overrun:
             stopped = "overrun"
+        if stopped == "deadline" and not meter.candidates and not sum(call.charged.tokens for call in meter.calls):
+            failure = meter.refusal  # the time was spent waiting for a server that would not begin
         failure = await _read_rest(meter, run) or failure
         if not getattr(strategy, "abstains", False) and (not meter.rounds or meter.rounds[-1].key is None):
             _report_majority(meter, report)
@@ -280,9 +282,12 @@ async def _read_rest(meter: Meter, run: Run) -> Exception | None:
     async def one(candidate: Candidate) -> None:
         meter.candidates[candidate.id] = await with_answer(candidate, run)
 
+    unread = [held for held in meter.candidates.values() if held.complete and held.key is None]
+    if not unread:
+        return None
     try:
         async with asyncio.timeout(_GRACE):
-            await together(*(one(held) for held in meter.candidates.values() if held.complete and held.key is None))
+            await together(*(one(held) for held in unread))
     except TimeoutError:
         return None
     except Exception as failure:

@@ -63,10 +63,12 @@ class Sending:
     Args:
         attempts: how often it was begun.
         open: the last attempt is not refused, so the server may be at work.
+        refusal: the last attempt that was refused, and is to be repeated.
     """
 
     attempts: int = 0
     open: bool = False
+    refusal: Refused | None = None
 
 
 class _Again(Refused):
@@ -201,6 +203,7 @@ class Endpoint:
                 asked = failure.retry_after or 0.0
                 if sending.attempts >= patience.attempts or asked > patience.wait:
                     raise
+                sending.refusal = failure
             grown = patience.first * 2.0 ** min(sending.attempts - 1, 32) * _CHANCE.uniform(0.75, 1.25)
             await asyncio.sleep(max(asked, min(grown, patience.wait)))
 

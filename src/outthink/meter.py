@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from outthink.errors import Refused
 from outthink.models.engine import Progress
 from outthink.types import Address, Budget, Call, Candidate, Round, Usage, writable
 
@@ -77,6 +78,8 @@ class Meter:
         """Groups that are being generated, to look at."""
         self.refused = 0
         """Children that were asked for and never started."""
+        self.refusal: Refused | None = None
+        """Why a call that was cancelled had not begun yet."""
         self._limits = {unit: limit for unit, limit in budget.limits.items() if unit != "seconds"}
         self._settled: dict[str, float] = {}
         self._reserved: list[Reservation] = []

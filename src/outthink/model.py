@@ -407,6 +407,9 @@ class Model:
         if failed and group.error is None:
             cause = next((str(result) for result in progress.results if isinstance(result, EngineError)), "no result")
             group.error = f"{failed} of {request.n} failed: {cause}"
+        if cancelled:
+            unsent = (result for result in progress.results if isinstance(result, Refused) and result.status)
+            self._run.meter.refusal = next(unsent, self._run.meter.refusal)
         seen = progress.usage()
         charged = _charged(progress, group.bound)
         total = Usage.total(charged)

@@ -231,7 +231,8 @@ class OpenAIEngine:
             failure = cause
         finally:  # when it is cancelled, too: what had ended by then is kept
             if not sending.open:
-                usage, failure = Usage(), failure or Refused("It was cancelled before it was sent.")
+                unsent = sending.refusal or Refused("It was cancelled before it was sent.")
+                usage, failure = Usage(), failure or unsent
             elif usage is not None and usage.completion < sum(written.tokens for written in writing if written.counted):
                 usage = None  # less than what was seen, token by token, is not believed
             progress.attempts = max(progress.attempts, sending.attempts)

@@ -53,7 +53,7 @@ class Metrics:
 
     def call(self, call: Call) -> None:
         """Count a settled call."""
-        sampling = call.kind == "sample"
+        sampling = call.kind == "sample" and call.role != "rollout"  # which judges steps
         by = "model" if sampling else "verifier"
         for kind, tokens in (
             ("prompt", call.charged.prompt - call.charged.cached),

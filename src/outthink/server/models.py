@@ -77,11 +77,11 @@ class Served:
         try:
             async with self._places, asyncio.timeout(_OPENING):
                 self._engines[name] = await self._open(name)
-        except TimeoutError:
-            raise EngineError(f"What {name} can do could not be found out within {_OPENING:g} s.") from None
-        except (EngineError, UsageError) as failure:
+        except (EngineError, UsageError, TimeoutError) as raised:
+            late = EngineError(f"What {name} can do could not be found out within {_OPENING:g} s.")
+            failure = late if isinstance(raised, TimeoutError) else raised
             self._failed[name] = (asyncio.get_running_loop().time(), failure)
-            raise
+            raise failure from None
         finally:
             del self._opening[name]
 

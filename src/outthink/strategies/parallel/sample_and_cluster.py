@@ -79,7 +79,7 @@ class SampleAndCluster:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch; the groups are ranked as answers are in a vote."""
         samples = await model.sample(problem, self.n)
-        numeric = problem.answer in ("math", "text")  # the labels of a choice are names
+        numeric = problem.answer in ("math", "text", "chat")  # the labels of a choice are names
         values = np.array([_number(sample) if numeric else np.nan for sample in samples])
         groups = grouped([sample.key for sample in samples], values, self.tolerance, self.rule)
         lengths = [sample.tokens for sample in samples]
