@@ -538,7 +538,10 @@ def test_a_plan_gets_the_sampling_that_it_was_recorded_with(plans: dict[str, str
         async with Server(says("The answer is 4.")) as up, serving(up, policy=policy) as (url, _):
             wish = {"outthink": {"plan": "small"}}
             bodies = [chat(**wish), chat(**wish, temperature=0.6), chat(**wish, temperature=0.7)]
-            return [await asked(url, body) for body in bodies], up.asked
+            answers = [await asked(url, body) for body in bodies]
+            quoted = await asked(url, chat(**wish), path="/v1/quote")
+            assert quoted.json["model"] == "m"
+            return answers, up.asked
 
     (fine, same, other), seen = run(go())
     assert (fine.status, fine.content, same.status) == (200, "The answer is 4.", 200)

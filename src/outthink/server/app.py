@@ -446,10 +446,9 @@ class Service:
             top_p=planned.get("top_p", 1.0) if asked.top_p is None else asked.top_p,
             max_tokens=asked.max_tokens or int(planned.get("max_tokens", self.settings.max_tokens)),
         )
-        for name in {"temperature", "top_p"} & planned.keys():
-            if fields.get(name, ...) is None:
-                del fields[name]
-        problem = replace(problem, fields=fields)
+        unsent = [field for field in ("temperature", "top_p") if field in planned and fields.get(field, ...) is None]
+        if unsent:
+            problem = replace(problem, fields={field: fields[field] for field in fields if field not in unsent})
         if asked.max_tokens is None and "max_tokens" not in planned:
             problem, sampling = await self._fitted(engine, facts, problem, sampling)
         limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
@@ -522,7 +521,7 @@ class Service:
                 trace = await self._solve(job, max(job.deadline - loop.time(), 1e-3), on_event)
         except OutthinkError as failure:
             if failure.trace is not None:
-                self._record(job, failure.trace)  # it holds the bill
+                self._record(job, _renamed(job, failure.trace))  # it holds the bill
             raise
         self._record(job, trace)
         if trace.stopped != "cancelled":
@@ -531,7 +530,7 @@ class Service:
 
     def _record(self, job: _Job, trace: Trace) -> None:
         if self._recorder is not None:
-            self._recorder.served(_renamed(job, trace), [message.sent or {} for message in job.asked.messages])
+            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages])
 
     async def _solve(
         self, job: _Job, seconds: float, on_event: Callable[[tuple[Any, ...]], None] | None = None
