@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from outthink import jsonl
-from outthink.bench.report import mean_and_interval
-from outthink.executor import Executor
 from outthink.laws.coverage import pass_at_k
+from outthink.maths.intervals import mean_and_interval
+from outthink.maths.selection import codes
 from outthink.meter import Meter
+from outthink.resources.execution import Executor
 from outthink.rng import Rng
-from outthink.sandbox import Limits, Sandbox
-from outthink.selection import codes
+from outthink.sandbox.host import Limits, Sandbox
 from outthink.strategies.parallel.codet import CodeT, consensus_choice, written_tests
 from outthink.types import Budget, Candidate, Code, Problem
 

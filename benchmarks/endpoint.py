@@ -21,9 +21,10 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 import http_clients
-from outthink.endpoint import Endpoint
+from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Completion, Progress, Request
-from outthink.models.openai import Facts, OpenAIEngine
+from outthink.models.facts import Facts
+from outthink.models.openai.engine import OpenAIEngine
 from outthink.types import Message
 
 TOKENS = 100  # of a streamed answer

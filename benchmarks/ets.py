@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from outthink import Sampling, make_strategy, solve_async, tasks
-from outthink.bench.report import mean_and_interval
+from outthink.maths.intervals import mean_and_interval
 from outthink.models import open_engine
-from outthink.sharing import sharing
+from outthink.records.sharing import sharing
 from outthink.types import Trace
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from outthink.bench.store import read_results
 from outthink.cost.kinetics import INTENSITIES, recorded
 from outthink.cost.shapes import read_shape
 from outthink.models import catalog
@@ -25,8 +24,9 @@ from outthink.models.engine import EngineSpec, Shape
 from outthink.planner.cases import Material, Run, Side
 from outthink.planner.evidence import Floats
 from outthink.planner.fixed import families
-from outthink.planner.make import read
+from outthink.planner.recordings import read
 from outthink.planner.validate import interval, validate
+from outthink.records.runs import read_results
 
 
 def eflops(side: Side, prompt: Floats, shape: Shape, intensity: float) -> Side:

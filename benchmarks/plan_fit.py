@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from outthink.bench.pooldata import PoolData, Recorded
 from outthink.models.engine import EngineSpec
 from outthink.planner.cases import material
 from outthink.planner.fit import fit_policy
+from outthink.records.pools import PoolData, Recorded
 
 SAMPLES = 16
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from outthink.bench.pooldata import PoolData, Recorded
 from outthink.models.engine import EngineSpec
 from outthink.planner.cases import Material, cases, material
-from outthink.planner.make import Recordings, default_budgets, make_plan
+from outthink.planner.make import default_budgets, make_plan
+from outthink.planner.recordings import Recordings
 from outthink.planner.simulate import Simulator
+from outthink.records.pools import PoolData, Recorded
 
 SAMPLES, TEST = 4, 2_000
 SPEC = EngineSpec(name="simulated")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from outthink.bench.pooldata import PoolData, Recorded, read_pool
-from outthink.bench.replay import majority
+from outthink.records.pools import PoolData, Recorded, read_pool
+from outthink.reports.replay import majority
 
 
 def made_up() -> PoolData:

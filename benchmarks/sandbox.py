@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 
-from outthink.sandbox import Sandbox
+from outthink.sandbox.host import Sandbox
 
 BUILT_IN = (
     """

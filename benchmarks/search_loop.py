@@ -19,13 +19,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from outthink.driver import make_strategy, solve_async
+from outthink.answers.asking import ask
+from outthink.driver import solve_async
 from outthink.model import Draw, Model
 from outthink.models.engine import Completion, EngineSpec, Progress, Request
-from outthink.problems import ask
-from outthink.rewards import Path, Scores
+from outthink.rewards import Path
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.making import make_strategy
 from outthink.strategies.search.loop import Level, Rounds, search
 from outthink.types import Candidate, Problem, Sampling, Usage
 

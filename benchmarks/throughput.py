@@ -18,7 +18,7 @@ from typing import Any
 
 from outthink.models import catalog
 from outthink.models.engine import Progress, Request
-from outthink.models.openvino import OpenVINOEngine
+from outthink.models.openvino.engine import OpenVINOEngine
 from outthink.types import Message
 
 PROBLEMS = 16

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outthink.bench.run import Standing, bench
-from outthink.bench.store import RESULTS
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
+from outthink.records.runs import RESULTS
 from outthink.rng import digest
 from outthink.strategies.parallel.self_consistency import SelfConsistency
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import Message, Problem, Sampling
 
 if TYPE_CHECKING:

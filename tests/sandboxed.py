@@ -7,7 +7,7 @@ import os
 import pytest
 
 from outthink.errors import MissingResource
-from outthink.sandbox import Sandbox
+from outthink.sandbox.host import Sandbox
 
 
 def missing() -> str | None:

@@ -6,15 +6,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from outthink.answers import Reader
-from outthink.driver import bind
-from outthink.executor import Executor
+from outthink.answers.reader import Reader
 from outthink.meter import Meter
 from outthink.model import Models, Run
 from outthink.models.scripted import ScriptedEngine
-from outthink.rewards import Scores
+from outthink.resources.execution import Executor
+from outthink.resources.table import bind
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.sandbox import Execution, Limits
+from outthink.sandbox.host import Execution, Limits
 from outthink.types import Budget, Candidate, Problem, Sampling
 from tests.toys import problem
 from tests.virtual import run

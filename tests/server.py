@@ -22,9 +22,10 @@ from typing import Any, Literal, TypeVar
 
 from aiohttp import web
 
-from outthink.endpoint import Endpoint, Patience
+from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Progress, Request
-from outthink.models.openai import Facts, OpenAIEngine
+from outthink.models.facts import Facts
+from outthink.models.openai.engine import OpenAIEngine
 from outthink.types import Message
 from tests import virtual
 

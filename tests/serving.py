@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from outthink.driver import make_strategy
-from outthink.models.openai import Facts
+from outthink.models.facts import Facts
 from outthink.server.app import Service, Settings, listening
 from outthink.server.choosing import ONE, Policy
 from outthink.server.models import Served
+from outthink.strategies.making import make_strategy
 from tests.server import ALL, Server, engine_on
 
 CHAT = "/v1/chat/completions"

@@ -14,16 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, UsageError
 from outthink.model import Model
 from outthink.models.engine import EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.rewards import Path, Scores, close_scorer, make_scorer
+from outthink.rewards import Path
 from outthink.rewards.advantage import Advantage, effective_reward, prover_value, to_unit
+from outthink.rewards.making import close_scorer, make_scorer
 from outthink.rewards.rollout import Rollout
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.making import make_strategy
 from outthink.strategies.search.loop import Rounds, search
 from outthink.types import Candidate, Problem, Sampling, Trace
 from tests.scoring import chain, scored

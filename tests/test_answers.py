@@ -18,8 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outthink import answers
-from outthink.answers import MAX_ANSWER, MAX_TEXT, Reader, comparable, plain_number, read, text_key
+from outthink.answers import reader as answers
+from outthink.answers.keys import MAX_ANSWER, chat_key, easy_key, json_value, plain_number, text_key
+from outthink.answers.reader import Reader
+from outthink.answers.reading import MAX_TEXT, comparable, read
 from outthink.types import AnswerKind, Message, Problem
 
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
@@ -485,7 +487,7 @@ def meaning(value: Any) -> Any:
 def json_key(value: Any, rng: random.Random) -> str:
     answer = read("json", spelled(value, rng))
     assert answer is not None
-    key = answers._json(answer, canonical=True)
+    key = json_value(answer, canonical=True)
     assert key is not None
     return key
 
@@ -501,11 +503,11 @@ def test_keys_of_json_are_equal_only_if_the_values_are(one: Any, other: Any, rng
 def test_the_key_of_json_does_not_depend_on_its_spelling(value: Any, rng: random.Random) -> None:
     key = json_key(value, rng)
     assert key == json_key(value, rng)
-    assert answers._json(key, canonical=True) == key
+    assert json_value(key, canonical=True) == key
     if isinstance(value, list | dict):
         text = spelled(value, rng)
         assert comparable(text)
-        assert answers._chat_key(read("chat", text) or "") == key
+        assert chat_key(read("chat", text) or "") == key
 
 
 @settings(max_examples=300)
@@ -517,8 +519,8 @@ def test_the_key_of_a_reply_is_its_own_key(parts: list[str]) -> None:
     answer = read("chat", text)
     assert (answer is None) is (not text.strip())
     if answer is not None:
-        key = answers._chat_key(answer)
-        assert key is None or answers._chat_key(key) in (key, None)  # None: as math
+        key = chat_key(answer)
+        assert key is None or chat_key(key) in (key, None)  # None: as math
 
 
 pieces = st.sampled_from([r"\boxed{", "}", "{", "####", "answer is", "$", "1/0", "(B)", "```python\n", "\n", "**", "A",
@@ -551,13 +553,13 @@ def test_a_million_characters_are_read_at_once(unit: str) -> None:
         answer = read(kind, text)
         assert answer is None or len(answer) <= (MAX_TEXT if kind in LONG else MAX_ANSWER)
         if answer is not None and kind in LONG:
-            answers._chat_key(answer)
+            chat_key(answer)
     comparable(text)
     for whole in (f"[{text[:199_000]}]", f'"{text[:199_000]}"'):
         for kind in LONG:
-            answers._json(read(kind, whole) or "", canonical=True)
-        answers._easy_key(text[:400])
-        answers._easy_key("5 " + text[:398])
+            json_value(read(kind, whole) or "", canonical=True)
+        easy_key(text[:400])
+        easy_key("5 " + text[:398])
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from outthink import Problem, Sampling, Trace
-from outthink.bench.takeover import fit
-from outthink.conformal import takes_over
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, MissingResource, PromptTooLong, UsageError
+from outthink.learn.takeover import fit
+from outthink.maths.conformal import takes_over
+from outthink.maths.selection import numbers
 from outthink.models.engine import Completion, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.rng import Rng
-from outthink.selection import numbers
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.atts import ATTS, Calibration, Signal, drafted
 from tests.test_cli import main
 from tests.toys import coin, problem

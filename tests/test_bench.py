@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from outthink import ask, jsonl
-from outthink.bench.report import Summary
 from outthink.bench.run import Standing, bench
-from outthink.bench.store import JOURNAL, RESULTS, Result, merge, read_before, read_results
 from outthink.errors import EngineError, OutthinkError, UsageError
 from outthink.models.engine import Progress, Request
 from outthink.models.scripted import ScriptedEngine
+from outthink.records.runs import JOURNAL, RESULTS, Result, merge, read_before, read_results
+from outthink.reports.report import Summary
 from outthink.strategies.parallel.self_consistency import SelfConsistency
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import Message, Problem, Sampling
 from tests import killed
 from tests.virtual import run

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.bench.calibrate import Found, calibrate
 from outthink.cost.calibration import Calibration, Row
 from outthink.cost.latency import Latency, Measured
+from outthink.cost.measuring import Found, calibrate
 from outthink.errors import EngineError, OutthinkError, PromptTooLong, Unidentified, UsageError
 from outthink.models.engine import Completion, Progress, Request
 from outthink.models.recorded import RecordedEngine

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from outthink import Sampling, Trace
-from outthink.clusters import best_of_k_error, gap_clusters, medoids, radius_clusters, weights
 from outthink.driver import solve_async
+from outthink.maths.clusters import best_of_k_error, gap_clusters, medoids, radius_clusters, weights
+from outthink.maths.selection import codes
+from outthink.maths.selection import majority as most_frequent
 from outthink.models.scripted import ScriptedEngine
-from outthink.selection import codes
-from outthink.selection import majority as most_frequent
 from outthink.strategies.parallel.sample_and_cluster import SampleAndCluster, grouped
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from tests.toys import problem

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from outthink.answers import Reader
+from outthink.answers.reader import Reader
 from outthink.bench.pool import record_pool
 from outthink.bench.run import bench
 from outthink.errors import MissingResource, UsageError
 from outthink.models.scripted import ScriptedEngine
-from outthink.sandbox import Sandbox
+from outthink.sandbox.host import Sandbox
 from outthink.strategies.parallel.self_consistency import SelfConsistency
-from outthink.tasks import Example, grade, load
+from outthink.tasks import load
+from outthink.tasks.example import Example
+from outthink.tasks.grading import grade
 from outthink.tasks.humaneval import docstring_tests
 from outthink.tasks.mbpp import _called
 from tests.sandboxed import needs_sandbox

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import UsageError
+from outthink.maths.selection import majority
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.sandbox import Limits, Sandbox
-from outthink.selection import majority
+from outthink.sandbox.host import Limits, Sandbox
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.codet import consensus_choice, consensus_scores, consensus_sets, written_tests
 from outthink.types import Budget, Code, Message, Problem, Sampling, Trace
 from tests.sandboxed import needs_sandbox

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from outthink.conformal import Bank, alpha_for, p_value, p_values_by_turn, percentile, takes_over, threshold
+from outthink.maths.conformal import Bank, alpha_for, p_value, p_values_by_turn, percentile, takes_over, threshold
 
 STORED = [2.1, 2.5, 3.0, 3.2, 4.0, 4.4, 5.0, 5.5, 6.1, 7.0]
 ALPHA = 0.4  # theta = 0.6 in the authors' code

@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.driver import RESOURCES, bind, make_strategy, solve_async
-from outthink.embedding import Embedder
+from outthink.driver import solve_async
 from outthink.errors import BudgetTooSmall, EngineError, MissingResource, NothingCameBack
-from outthink.executor import Executor
 from outthink.meter import Meter
 from outthink.model import Model, Models
 from outthink.models.engine import Completion, EngineSpec, Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.names import load
-from outthink.rewards import Scores
+from outthink.resources.embedding import Embedder
+from outthink.resources.execution import Executor
+from outthink.resources.table import RESOURCES, bind
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import STRATEGIES, Report, Strategy
+from outthink.strategies.making import make_strategy
 from outthink.types import Call, Candidate, Problem, Sampling, Trace, Usage
 from tests.toys import problem
 from tests.virtual import run

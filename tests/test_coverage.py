@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outthink.bench.pooldata import read_pool
-from outthink.bench.report import coverage, coverage_markdown, coverage_table
 from outthink.errors import Unidentified, UsageError
 from outthink.laws.coverage import PowerLaw, all_right_at_k, coverage_law, fit_power_law, pass_at_k
 from outthink.laws.passuntil import pass_until
+from outthink.records.pools import read_pool
+from outthink.reports.coverage import coverage, coverage_markdown, coverage_table
 
 
 def test_the_numbers_of_the_literature() -> None:

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UsageError
+from outthink.maths.selection import majority
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.rewards import make_scorer
 from outthink.rewards.critique import Critique, passes_that_count, read_scores, summed_scores
-from outthink.selection import majority
+from outthink.rewards.making import make_scorer
+from outthink.strategies.making import make_strategy
 from outthink.types import Candidate, Trace
 from tests.scoring import samples, scored
 from tests.toys import problem

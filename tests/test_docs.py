@@ -26,12 +26,14 @@ import typer
 
 import outthink
 from outthink import cli
-from outthink.bench.takeover import fit
+from outthink.cli.given import given_kind, given_prices, given_shard, given_strategy
 from outthink.driver import as_budget
+from outthink.learn.takeover import fit
 from outthink.models import catalog
 from outthink.models.engine import Completion, Engine, Price, Progress, Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.planner.make import make_plan, read
+from outthink.planner.make import make_plan
+from outthink.planner.recordings import read
 from outthink.strategies import STRATEGIES
 from tests import simulated
 from tests.test_cli import main, write_pool
@@ -156,13 +158,13 @@ def test_commands_parse(command: Command) -> None:
     with group.make_context(group.name, words, parent=context) as own:
         given = own.params
         if "strategy" in given:
-            cli._strategy(given["strategy"], own)
+            given_strategy(given["strategy"], own)
         else:
             assert not own.args
         as_budget(given.get("budget"))
-        cli._prices(given.get("price"))
-        cli._answer_kind(given.get("answer"))
-        cli._shard(given.get("shard"))
+        given_prices(given.get("price"))
+        given_kind(given.get("answer"))
+        given_shard(given.get("shard"))
         if (given.get("model") or "").endswith(("instruct", "base")):
             assert given["model"] in catalog.entries()
 
@@ -225,7 +227,7 @@ def test_python_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("block", [block for block in PYTHON if block.runs == "runs: real model"], ids=str)
 def test_python_runs_on_a_real_model(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino_genai")
-    from outthink.models.openvino import OpenVINOEngine
+    from outthink.models.openvino.engine import OpenVINOEngine
 
     class Brief(OpenVINOEngine):
         async def generate(self, request: Request, progress: Progress) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from outthink.embedding import Vectors
 from outthink.errors import EngineError
+from outthink.maths.resampling import largest_remainder, sequential_ceil, softmax
 from outthink.models.engine import Request
-from outthink.resampling import largest_remainder, sequential_ceil, softmax
+from outthink.resources.embedding import Vectors
 from outthink.strategies.search.dora import DORA, direction_weights, own_shares, whole_children
 from outthink.strategies.search.loop import Level, Rounds
 from outthink.strategies.search.rebase import Rebase

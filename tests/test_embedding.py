@@ -17,18 +17,18 @@ import pytest
 
 from outthink.bench.run import bench
 from outthink.driver import solve_async
-from outthink.embedding import Embedder, Hashing, SentenceTransformer, Vectors, cosines, hashed, make_embedder
 from outthink.errors import BudgetExhausted, NothingCameBack, UnknownName, UsageError
 from outthink.meter import Meter
 from outthink.model import Model
 from outthink.models.engine import Price
 from outthink.models.scripted import ScriptedEngine
-from outthink.rewards import Scores
+from outthink.resources.embedding import Embedder, Hashing, SentenceTransformer, Vectors, cosines, hashed, make_embedder
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.search.loop import Level, Rounds, search
 from outthink.strategies.search.rebase import Rebase
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import Budget, Problem, Usage
 from tests.test_cli import main, write_pool
 from tests.test_search import Counts, Prm, flaky, solved, steps
@@ -100,7 +100,7 @@ def test_an_embedder_by_name() -> None:
     assert make_embedder("hashing?dimensions=1024&n=4") == Hashing(dimensions=1024, n=4)
     own = Hashing(n=2)
     assert make_embedder(own) is own
-    assert make_embedder("outthink.embedding:Hashing") == Hashing()
+    assert make_embedder("outthink.resources.embedding:Hashing") == Hashing()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import pytest
 
-from outthink import endpoint as module
-from outthink.endpoint import Endpoint, Patience, Sending
 from outthink.errors import EngineError, OutthinkError, Refused, UsageError
+from outthink.models import endpoint as module
+from outthink.models.endpoint import Endpoint, Patience, Sending
 from outthink.together import together
 from tests.server import HANG, Fault, Server, many_files, raw, run, threaded
 
@@ -145,7 +145,7 @@ def test_as_long_is_waited_as_the_server_asks(asked: int) -> None:
 
 
 def test_a_wait_until_a_date_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outthink.endpoint.time.time", lambda: 1e9)
+    monkeypatch.setattr("outthink.models.endpoint.time.time", lambda: 1e9)
     headers = {"Retry-After": email.utils.formatdate(1e9 + 25, usegmt=True)}
     assert faulty(Fault(status=503, headers=headers))(posted)[2] == [pytest.approx(25)]
 

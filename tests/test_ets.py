@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from outthink.embedding import Vectors, hashed
 from outthink.errors import EngineError
-from outthink.resampling import sequential_ceil
-from outthink.sharing import sharing
+from outthink.maths.resampling import sequential_ceil
+from outthink.records.sharing import sharing
+from outthink.resources.embedding import Vectors, hashed
 from outthink.strategies.search.ets import ETS, clusters, worth_keeping
 from outthink.strategies.search.loop import Level, Node, Rounds
 from outthink.strategies.search.rebase import Rebase

@@ -13,17 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outthink.bench.factors import one_factor, ranked
-from outthink.bench.pooldata import PoolData, read_pool
-from outthink.bench.replay import curve, majority
-from outthink.driver import make_strategy, solve_async
-from outthink.rewards import make_scorer
+from outthink.driver import solve_async
+from outthink.maths.selection import best_of, numbers, weighted_vote
+from outthink.maths.selection import majority as most_frequent
+from outthink.records.pools import PoolData, read_pool
+from outthink.reports.factors import one_factor, ranked
+from outthink.reports.replay import curve, majority
 from outthink.rewards.critique import passes_that_count
 from outthink.rewards.genprm import pooled
+from outthink.rewards.making import make_scorer
 from outthink.rewards.random import Random
 from outthink.rng import Rng
-from outthink.selection import best_of, numbers, weighted_vote
-from outthink.selection import majority as most_frequent
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.weighted_best_of_n import WeightedBestOfN
 from outthink.types import Candidate, Trace

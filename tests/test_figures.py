@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from outthink.errors import UsageError
-from outthink.figures import SUFFIXES, Axis, Figure, Series, chart, check, save
+from outthink.reports.figures import SUFFIXES, Axis, Figure, Series, chart, check, save
 
 
 def figure(*series: Series, log: bool = False) -> Figure:

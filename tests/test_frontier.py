@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from outthink.errors import Unidentified
 from outthink.laws.frontier import best, best_at, frontier
-from outthink.laws.intervals import bootstrap
+from outthink.maths.intervals import bootstrap
 
 COSTS = [1.0, 2.0, 2.0, 4.0, 8.0, 8.0]
 QUALITIES = [0.3, 0.2, 0.5, 0.5, 0.6, 0.7]

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, PromptTooLong
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.collective.fusion import fusion_prompt, objection, refuses, script
+from outthink.strategies.making import make_strategy
 from outthink.types import AnswerKind, Candidate, Message, Problem, Sampling, Trace, Usage
 from tests.toys import problem
 from tests.virtual import run

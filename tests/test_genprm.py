@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from outthink import driver
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, PromptTooLong
-from outthink.executor import UNIT
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.rewards import make_scorer
+from outthink.resources.execution import UNIT
 from outthink.rewards.genprm import GenPRM, pooled
 from outthink.rewards.judge import Judge
-from outthink.sandbox import Execution, Limits, Sandbox
+from outthink.rewards.making import make_scorer
+from outthink.sandbox.host import Execution, Limits, Sandbox
+from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Sampling, Trace, Usage
 from tests.sandboxed import needs_sandbox
 from tests.scoring import Box, chain, samples, scored

@@ -29,7 +29,7 @@ from outthink.laws.genrm import (
     options,
     success_rates,
 )
-from outthink.laws.intervals import Interval
+from outthink.maths.intervals import Interval
 
 RECORDED = Path(os.environ.get("OUTTHINK_DATA", "no data")) / "pool_gpqa64_genrm" / "samples.jsonl"
 NOWHERE = Interval(low=np.zeros(2), high=np.zeros(2), missing=0.0)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from outthink.bench.grading import Graded, grade_run
-from outthink.bench.store import RESULTS, RUN, Result, Store, read_results, read_settings
 from outthink.errors import UsageError
+from outthink.records.runs import RESULTS, RUN, Result, Store, read_results, read_settings
 from outthink.server.record import Recorder
 from tests.test_cli import main
 from tests.test_report import told

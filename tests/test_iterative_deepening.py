@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, MissingResource, NothingCameBack
 from outthink.models import catalog
 from outthink.models.engine import EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.rewards import Path
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.parallel.weighted_best_of_n import WeightedBestOfN
 from outthink.strategies.sequential.iterative_deepening import TRIGGER, IterativeDeepening, schedule
@@ -286,7 +287,7 @@ def test_what_is_out_of_range_is_refused(wrong: dict[str, Any], sentence: str) -
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
     pytest.importorskip("openvino_genai")
-    from outthink.models.openvino import OpenVINOEngine
+    from outthink.models.openvino.engine import OpenVINOEngine
 
     engine = OpenVINOEngine(catalog.pull("smollm2-135m-instruct", announce=print))
     yield engine

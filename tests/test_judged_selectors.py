@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, UsageError
+from outthink.maths.selection import answer_totals, best_of, majority
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.selection import answer_totals, best_of, majority
 from outthink.strategies.collective.x_mbr import agreement, evidence_prompt
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.chops import best_named, chops_prompt
 from outthink.strategies.parallel.failed_step_fraction import failed_step_fraction
 from outthink.strategies.parallel.heimdall import pessimistic_choice, pessimistic_scores

@@ -16,16 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outthink.answers import Reader
-from outthink.driver import make_strategy, solve_async
+from outthink.answers.reader import Reader
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
 from outthink.model import Models, Run
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.rewards import Scores
 from outthink.rewards.judge import Judge, verdict, yes_probability
 from outthink.rewards.pairwise import Pairwise, pairs
+from outthink.rewards.scores import Scores
+from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Candidate, Problem, Sampling, Trace, Usage
 from tests.toys import problem
 from tests.virtual import run

@@ -21,12 +21,12 @@ import outthink
 from outthink import cli
 from outthink.bench.pool import record_pool
 from outthink.bench.run import bench
-from outthink.driver import make_strategy
-from outthink.endpoint import Endpoint, Patience
 from outthink.errors import EngineError, Refused, UsageError
+from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.keys import Key, find_key
-from outthink.models.openai import OpenAIEngine
-from outthink.tasks import Example
+from outthink.models.openai.engine import OpenAIEngine
+from outthink.strategies.making import make_strategy
+from outthink.tasks.example import Example
 from outthink.types import Budget, Sampling
 from tests.server import BARE, HANG, Fault, Server, run, says, threaded
 from tests.toys import problem

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.bench.analysis import Analysis, Cell, misfit
-from outthink.bench.laws import LAWS, analyse, needs, summary
 from outthink.cost import kinetics
 from outthink.errors import Unidentified, UnknownName, UsageError
-from outthink.figures import chart
 from outthink.laws.coverage import coverage_law, pass_at_k
 from outthink.models.engine import Shape
+from outthink.reports.analysis import Analysis, Cell, misfit
+from outthink.reports.figures import chart
+from outthink.reports.laws.table import LAWS, analyse, needs, summary
 from tests.test_cli import main
 
 SHAPES = {

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from outthink.errors import Unidentified
-from outthink.laws.intervals import bootstrap
 from outthink.laws.length import (
     Outcomes,
     bin_lengths,
@@ -24,6 +23,7 @@ from outthink.laws.length import (
     relative,
     tiers,
 )
+from outthink.maths.intervals import bootstrap
 
 untimed = settings(deadline=None)  # a busy machine is no failure
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from outthink import Budget, Sampling, Trace
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, NothingCameBack, UsageError
+from outthink.maths.selection import majority
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.selection import majority
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.multi_temperature import (
     MultiTemperature,
     agreement,

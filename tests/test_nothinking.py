@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from outthink import Budget, Message, Problem, Sampling, Trace
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import BudgetTooSmall, EngineError, MissingResource, NothingCameBack, UsageError
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.nothinking import THOUGHT, NoThinking, without_thinking
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import Part

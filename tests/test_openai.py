@@ -19,9 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outthink
-from outthink.answers import Reader
-from outthink.driver import make_strategy, solve_async
-from outthink.endpoint import Endpoint
+from outthink.answers.reader import Reader
+from outthink.driver import solve_async
 from outthink.errors import (
     BudgetTooSmall,
     EngineError,
@@ -31,8 +30,11 @@ from outthink.errors import (
     UsageError,
     Withheld,
 )
+from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Completion, Price, Progress
-from outthink.models.openai import Facts, OpenAIEngine, _shared
+from outthink.models.facts import Facts
+from outthink.models.openai.engine import OpenAIEngine, _shared
+from outthink.strategies.making import make_strategy
 from outthink.together import together
 from outthink.types import Call, Message, Part, Problem, Sampling, Trace, Usage
 from tests.server import (

@@ -18,7 +18,8 @@ import pytest
 from outthink.errors import EngineError, UsageError
 from outthink.models import catalog
 from outthink.models.engine import Completion, Progress, Request
-from outthink.models.openvino import _WINDOW, OpenVINOEngine, _begun, _Branch, _chain, _Group, _PrefixCache
+from outthink.models.openvino.engine import OpenVINOEngine
+from outthink.models.openvino.stepping import _WINDOW, Branch, Group, _begun, _PrefixCache, block_chain
 from outthink.types import Message, Part
 
 pytest.importorskip("openvino_genai")
@@ -341,7 +342,7 @@ def test_no_character_is_told_by_halves(engine: OpenVINOEngine, seed: int) -> No
     async def written() -> None:
         loop = asyncio.get_running_loop()
         progress = Progress(n=1, listen=lambda _, piece: pieces.append(piece["delta"]["content"]))
-        branch = _Branch(_Group(ask(""), progress, (), loop, loop.create_future()), 0, 0, (), (), {})
+        branch = Branch(Group(ask(""), progress, (), loop, loop.create_future()), 0, 0, (), (), {})
         for at, token in enumerate(ids, 1):
             branch.ids.append(token)
             engine._stepper._tell([branch])
@@ -466,7 +467,7 @@ def test_a_loop_that_has_gone_is_not_told() -> None:
     told: list[int] = []
     loop = asyncio.new_event_loop()
     progress = Progress(n=1, listen=lambda child, _: told.append(child))
-    group = _Group(ask(""), progress, (), loop, loop.create_future())
+    group = Group(ask(""), progress, (), loop, loop.create_future())
     loop.close()
     group.tell(0, "word")  # in the thread that works for other loops, too
     assert not told
@@ -637,7 +638,7 @@ def test_an_engine_that_nobody_closed_does_not_hold_up_the_exit() -> None:
 
 def test_the_cache_is_never_thought_larger_than_it_is() -> None:
     cache = _PrefixCache(window=10)
-    chain = _chain(range(32 * 4 + 1))
+    chain = block_chain(range(32 * 4 + 1))
     assert len(chain) == 4
     assert cache.held(chain) == 0
     cache.allocate(5)
@@ -652,6 +653,6 @@ def test_the_cache_is_never_thought_larger_than_it_is() -> None:
 
 def test_a_block_counts_only_with_everything_before_it() -> None:
     ids = list(range(100))
-    assert _chain(ids[:33]) == _chain(ids)[:1]
-    assert len(_chain(ids[:32])) == 0  # the last token is always read, to write the next
-    assert not set(_chain(ids)) & set(_chain([7, *ids[1:]]))
+    assert block_chain(ids[:33]) == block_chain(ids)[:1]
+    assert len(block_chain(ids[:32])) == 0  # the last token is always read, to write the next
+    assert not set(block_chain(ids)) & set(block_chain([7, *ids[1:]]))

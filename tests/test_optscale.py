@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from outthink import Budget, Sampling, Trace
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, MissingResource, NothingCameBack, UsageError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.optscale import (
     MU,

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from outthink.maths.resampling import effective_sample_size, multinomial, softmax, systematic
 from outthink.models.engine import Request
-from outthink.resampling import effective_sample_size, multinomial, softmax, systematic
 from outthink.rng import Rng
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.entropic_particle_filter import (

@@ -13,25 +13,28 @@ import pytest
 from typer.testing import CliRunner
 
 from outthink import Problem, Sampling, ask
-from outthink.bench.pooldata import read_pool
 from outthink.bench.run import bench
-from outthink.bench.store import read_results
-from outthink.cli import app
+from outthink.cli.main import app
 from outthink.cost.calibration import Calibration, Row
 from outthink.cost.latency import Latency, Measured
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, UsageError
 from outthink.models.engine import Engine, Progress, Request
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
+from outthink.planner.auto import Auto, worth
 from outthink.planner.cases import Material, cases
-from outthink.planner.make import check_plan, check_run, make_plan, read
+from outthink.planner.check import check_plan, check_run
+from outthink.planner.make import make_plan
 from outthink.planner.plan import Plan, version_of
 from outthink.planner.quote import ease_of, price_at, quote
+from outthink.planner.recordings import read
 from outthink.planner.simulate import Simulator
-from outthink.strategies.auto import Auto, worth
+from outthink.records.pools import read_pool
+from outthink.records.runs import read_results
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.adaptive_consistency import leader_probability
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import Budget, Message, Trace
 from tests import simulated, virtual
 

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outthink.bench.pooldata import read_pool
-from outthink.bench.replay import curve, majority
-from outthink.driver import make_strategy
 from outthink.errors import UsageError
+from outthink.maths.selection import majority as vote_majority
 from outthink.models.engine import EngineSpec, Shape
 from outthink.planner.bins import ABSOLUTE, Table, ease, fill, flat, quantile_edges
 from outthink.planner.cases import Material, cases, material
@@ -26,7 +24,9 @@ from outthink.planner.fixed import families
 from outthink.planner.policy import Action, Policy, Rate
 from outthink.planner.portfolio import Portfolio, allocate
 from outthink.planner.simulate import Simulator, price_grid
-from outthink.selection import majority as vote_majority
+from outthink.records.pools import read_pool
+from outthink.reports.replay import curve, majority
+from outthink.strategies.making import make_strategy
 from tests import simulated, virtual
 
 SPEC = EngineSpec(name="toy", shape=Shape(parameters=1_000_000))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outthink.answers import Reader
+from outthink.answers.reader import Reader
 from outthink.bench.pool import Recorded, record_pool
 from outthink.driver import solve_async
 from outthink.errors import EngineError, OutthinkError, UsageError
@@ -21,7 +21,7 @@ from outthink.models.engine import Engine, Price, Request, Shape
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.parallel.self_consistency import SelfConsistency
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import Budget, Message, Problem, Sampling, Trace
 from tests.virtual import run
 

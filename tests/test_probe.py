@@ -15,9 +15,10 @@ import pytest
 from aiohttp import web
 
 import outthink
-from outthink.endpoint import Endpoint, Patience
 from outthink.errors import EngineError, OutthinkError, Refused, UnknownName, UsageError
-from outthink.models.openai import Facts, OpenAIEngine
+from outthink.models.endpoint import Endpoint, Patience
+from outthink.models.facts import Facts
+from outthink.models.openai.engine import OpenAIEngine
 from outthink.models.probe import Probe, probe, probe_and_remember, probed
 from outthink.types import Usage
 from tests.server import ALL, NUMBERS, Ask, Fault, Server, ask_for, counting, engine_on, generated, run, says, threaded

@@ -19,34 +19,34 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from outthink.bench import prm
-from outthink.bench.pool import TokenEnds, record_pool
-from outthink.bench.prm import (
+from outthink.bench.pool import record_pool
+from outthink.bench.run import bench
+from outthink.driver import solve_async
+from outthink.errors import UnknownName, UsageError
+from outthink.learn import prm
+from outthink.learn.evaluation import best_threshold, evaluate, on_marked, on_pool
+from outthink.learn.examples import examples, read_recording
+from outthink.learn.measures import (
     auroc,
     average_precision,
-    best_threshold,
     brier,
     calibration_error,
-    evaluate,
     first_error,
-    on_marked,
-    on_pool,
-    read_recording,
     reliability,
     step_f1,
-    train,
     wins,
 )
-from outthink.bench.run import bench
-from outthink.driver import make_strategy, solve_async
-from outthink.errors import UnknownName, UsageError
+from outthink.learn.prm import train
+from outthink.maths.intervals import Bootstrap
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.rewards import make_scorer
+from outthink.records.ends import TokenEnds
+from outthink.rewards.making import make_scorer
 from outthink.rewards.probe import HEADS, Feature, Head, Probe, Steps, cut, features, head_for, prefixes
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.rebase import Rebase
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import Candidate, Message, Problem, Sampling, Trace
 from outthink.types import path as path_of
 from tests.test_cli import main
@@ -254,7 +254,7 @@ def probe(trained: prm.Training) -> Probe:
 
 
 def test_every_beginning_is_labelled_by_the_outcome_of_its_sample(pool: Path) -> None:
-    found = prm.examples(read_recording(pool), "\n")
+    found = examples(read_recording(pool), "\n")
     rows = rows_of(pool)
     assert len(found.right) == sum(1 + sample["text"].count("\n") for row in rows for sample in row["samples"])
     for place in range(len(found.right)):
@@ -283,7 +283,7 @@ def test_the_same_pool_and_seed_give_the_same_file(pool: Path, trained: prm.Trai
 
 
 def test_all_samples_of_a_problem_are_in_one_fold(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = prm.examples(read_recording(pool), "\n")
+    found = examples(read_recording(pool), "\n")
     whole = {problem: int((found.problem == problem).sum()) for problem in np.unique(found.problem)}
     column = np.array([[row[0]] for row in found.values["text"] * 0 + found.problem[:, None]])
     taught: list[dict[int, int]] = []
@@ -302,7 +302,7 @@ def test_all_samples_of_a_problem_are_in_one_fold(pool: Path, monkeypatch: pytes
 
 
 def test_training_folds_by_problem(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    problems = prm.examples(read_recording(pool), "\n").problem
+    problems = examples(read_recording(pool), "\n").problem
     pairs = []
 
     def spy(kind: str, values: Any, right: Any, part: Any, head: str, seed: int) -> Any:
@@ -325,7 +325,7 @@ def test_samples_that_lack_what_the_others_have_do_not_become_a_class_of_their_o
             if sample["correct"]:
                 del sample["ends"]
         row["samples"][0] |= {"text": "#### 3", "ends": None}  # all of its logprobs are of its one step
-    found = prm.examples(recording := read_recording(write(tmp_path / "half.jsonl", rows)), "\n")
+    found = examples(recording := read_recording(write(tmp_path / "half.jsonl", rows)), "\n")
     lacking = sum(sample.get("ends") is None for row in rows for sample in row["samples"])
     assert (recording.clear, recording.unclear) == (False, lacking)
     assert not found.known("steps").any()
@@ -335,7 +335,7 @@ def test_samples_that_lack_what_the_others_have_do_not_become_a_class_of_their_o
 
     rows = rows_of(pool)
     del rows[0]["samples"][0]["ends"], rows[1]["samples"][0]["logprobs"]
-    found = prm.examples(recording := read_recording(write(tmp_path / "few.jsonl", rows)), "\n")
+    found = examples(recording := read_recording(write(tmp_path / "few.jsonl", rows)), "\n")
     assert (recording.clear, recording.unclear) == (True, 1)
     assert found.known("steps").all()
     left = {(int(p), int(s)) for p, s in zip(found.problem, found.sample, strict=True)}
@@ -414,7 +414,7 @@ def test_the_network_is_kept_only_where_it_is_clearly_better() -> None:
     values = rng.normal(size=(3000, 2))
     problems = np.repeat(np.arange(60), 50)
     fold = np.random.default_rng(0).permutation(60) % 5
-    bootstrap = prm._Bootstrap(60)
+    bootstrap = Bootstrap(60)
     for right, network in ((values.prod(1) > 0, True), (values[:, 0] + rng.normal(size=3000) > 0, False)):
         scores = {}
         for kind in prm.CLASSIFIERS:
@@ -773,7 +773,7 @@ def test_intervals_are_over_problems() -> None:
     rng = np.random.default_rng(0)
     right, problems = rng.random(60) < 0.5, np.arange(60) // 3
     scores = right * 0.3 + rng.random(60)
-    bootstrap = prm._Bootstrap(20)
+    bootstrap = Bootstrap(20)
     once = bootstrap.estimate(lambda weights: auroc(scores, right, weights), problems)
     many = bootstrap.estimate(
         lambda weights: auroc(np.tile(scores, 5), np.tile(right, 5), weights), np.tile(problems, 5)

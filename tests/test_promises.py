@@ -19,9 +19,8 @@ import pytest
 
 import outthink
 from outthink.bench.run import bench
-from outthink.bench.store import read_results
 from outthink.cost import charge
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
@@ -33,9 +32,11 @@ from outthink.errors import (
 from outthink.model import Draw
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, Shape
 from outthink.models.scripted import ScriptedEngine
+from outthink.records.runs import read_results
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.loop import Lanes, Level, Rounds, search
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import Budget, Call, Candidate, Message, Problem, Sampling, Trace, Usage
 from tests.toys import coin, problem
 from tests.virtual import run

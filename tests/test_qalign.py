@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from outthink.answers import Reader
-from outthink.driver import make_strategy, solve_async
+from outthink.answers.reader import Reader
+from outthink.driver import solve_async
 from outthink.errors import EngineError, MissingResource, NothingCameBack
 from outthink.model import Draw, Model
 from outthink.models import catalog
@@ -22,6 +22,7 @@ from outthink.models.engine import Completion, EngineSpec, Progress, Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.rewards import Path
 from outthink.strategies import Report
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search import qalign
@@ -691,7 +692,7 @@ real = pytest.mark.real
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
     pytest.importorskip("openvino_genai")
-    from outthink.models.openvino import OpenVINOEngine
+    from outthink.models.openvino.engine import OpenVINOEngine
 
     engine = OpenVINOEngine(catalog.pull("smollm2-135m-instruct", announce=print))
     yield engine

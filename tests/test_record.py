@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from outthink.bench.store import RESULTS, Result, Store, read_results, read_settings
 from outthink.errors import UsageError
+from outthink.records.runs import RESULTS, Result, Store, read_results, read_settings
 from outthink.server.record import PROBLEMS, SERVED, SHADOW, WAITING, Recorder
 from outthink.types import Trace
 from tests.test_store import call, result

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outthink.answers import Reader
-from outthink.bench.report import curve
+from outthink.answers.reader import Reader
 from outthink.errors import Unidentified
 from outthink.laws.regret import (
     accuracy_at,
@@ -25,7 +24,8 @@ from outthink.laws.regret import (
     progress,
     stops,
 )
-from outthink.tasks import Example
+from outthink.reports.report import curve
+from outthink.tasks.example import Example
 from outthink.types import Budget, Message, Problem, Round, Sampling, Trace
 
 untimed = settings(deadline=None)  # a busy machine is no failure

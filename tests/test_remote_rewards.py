@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from outthink.driver import make_strategy, solve_async
-from outthink.endpoint import Patience
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UsageError
 from outthink.meter import Meter
+from outthink.models.endpoint import Patience
 from outthink.models.scripted import ScriptedEngine
-from outthink.rewards import Scores, make_scorer
+from outthink.rewards.making import make_scorer
 from outthink.rewards.remote import RemoteScorer, _chains
+from outthink.rewards.scores import Scores
+from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Call, Candidate, Usage
 from tests.toys import problem
 

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.bench.pooldata import PoolData, read_pool
-from outthink.bench.replay import at_equal_tokens, at_tokens, coverage, curve, majority, replay_pool
-from outthink.bench.store import Result
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import UnknownName, UsageError
 from outthink.models.scripted import ScriptedEngine
+from outthink.records.pools import PoolData, read_pool
+from outthink.records.runs import Result
+from outthink.reports.replay import at_equal_tokens, at_tokens, coverage, curve, majority, replay_pool
+from outthink.strategies.making import make_strategy
 from tests.toys import problem
 from tests.virtual import run
 
@@ -73,7 +74,7 @@ def test_majority_is_that_of_the_strategy_itself(tmp_path: Path) -> None:
     """The rule of the live strategy breaks ties by position, which random orders turn into expected credit."""
     data = pool(tmp_path, row("p", ANSWERS, "b"), row("q", ANSWERS, "a"))
     fast = majority(data, [3, 6], subsamples=20_000, seed=2)
-    from outthink.bench.replay import _at
+    from outthink.reports.replay import _at
 
     for n in (3, 6):
         slow = _at(make_strategy("self_consistency"), data, n, 20_000, 2, None, None)  # type: ignore[arg-type]

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from outthink import Problem, Sampling, ask
-from outthink.bench.pooldata import read_pool
-from outthink.bench.replay import Replayable, _drawn
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.models.recorded import RecordedEngine
 from outthink.names import load
+from outthink.records.pools import read_pool
+from outthink.reports.replay import Replayable, _drawn
 from outthink.strategies import STRATEGIES
+from outthink.strategies.making import make_strategy
 from tests import virtual
 
 N = 12

@@ -12,25 +12,24 @@ import pytest
 from rich.console import Console
 from scipy.special import bdtr
 
-from outthink.answers import Reader
-from outthink.bench.report import (
+from outthink.answers.reader import Reader
+from outthink.maths.intervals import RESAMPLES, mean_and_interval
+from outthink.records.runs import Result, Store
+from outthink.reports.report import (
     COLUMNS,
-    RESAMPLES,
     agreement,
     agreement_sentence,
     cells,
     curve,
     markdown,
-    mean_and_interval,
     paired,
-    plain,
     read_run,
     sentence,
     summary,
     table,
 )
-from outthink.bench.store import Result, Store
-from outthink.tasks import Example
+from outthink.reports.tables import plain
+from outthink.tasks.example import Example
 from outthink.types import Budget, Call, Candidate, Finish, Message, Problem, Round, Sampling, Stopped, Trace, Usage
 from tests.virtual import run
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from outthink import Budget, Sampling, Trace
-from outthink.cli import _print_trace
-from outthink.driver import make_strategy, solve_async
+from outthink.cli.shown import print_trace
+from outthink.driver import solve_async
 from outthink.errors import EngineError, MissingResource, NothingCameBack, UsageError
 from outthink.laws.imperfect import accepted_now, calibrate, outcomes
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.resample import Resample
 from tests.toys import problem
 from tests.virtual import run
@@ -55,7 +56,7 @@ def test_where_nothing_passes_it_abstains(capsys: pytest.CaptureFixture[str]) ->
     last = trace.rounds[-1]
     assert (len(last.candidates), last.chosen, last.scores) == (3, None, (0.1, 0.4, 0.2))
     assert Trace.from_json(trace.to_json()).abstained
-    _print_trace(trace)
+    print_trace(trace)
     assert "none: the method abstained" in capsys.readouterr().out
 
 

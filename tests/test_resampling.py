@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outthink.resampling import (
+from outthink.maths.resampling import (
     effective_sample_size,
     largest_remainder,
     multinomial,

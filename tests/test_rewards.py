@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, MissingResource, UnknownName, UsageError
-from outthink.executor import UNIT, Executor
 from outthink.meter import Meter
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.rewards import SCORERS, FunctionScorer, Path, Scores, make_scorer
+from outthink.resources.execution import UNIT, Executor
+from outthink.rewards import SCORERS, Path
 from outthink.rewards.confidence import Confidence
 from outthink.rewards.judge import Judge, yes_probability
+from outthink.rewards.making import FunctionScorer, make_scorer
 from outthink.rewards.pairwise import Pairwise
+from outthink.rewards.scores import Scores
 from outthink.rewards.tests import PublicTests
-from outthink.sandbox import Execution, Limits, Sandbox
+from outthink.sandbox.host import Execution, Limits, Sandbox
+from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Candidate, Code, Message, Problem, Sampling, Trace
 from tests.toys import problem
 from tests.virtual import run

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, PromptTooLong, UsageError
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.rewards import close_scorer, make_scorer
+from outthink.rewards.making import close_scorer, make_scorer
 from outthink.rewards.rollout import Rollout
+from outthink.strategies.making import make_strategy
 from outthink.types import Candidate, Code, Message, Problem, Sampling, Trace, Usage
 from tests.scoring import Box, chain, samples, scored
 from tests.test_search import steps

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import pytest
 
-from outthink import sandbox as module
 from outthink.errors import EngineError, MissingResource
-from outthink.sandbox import Execution, Limits, Sandbox
+from outthink.sandbox import host as module
+from outthink.sandbox.host import Execution, Limits, Sandbox
 
 ATTEMPT = """
 import os, sys

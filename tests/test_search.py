@@ -19,7 +19,8 @@ from outthink.errors import EngineError, NothingCameBack
 from outthink.model import Model
 from outthink.models.engine import Completion, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.rewards import Path, Scores
+from outthink.rewards import Path
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.parallel.self_consistency import SelfConsistency

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError, PromptTooLong
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
+from outthink.strategies.making import make_strategy
 from outthink.types import Sampling, Usage
 from tests.toys import problem
 from tests.virtual import run

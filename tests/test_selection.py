@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from outthink.selection import Aggregation, aggregate, best_of, codes, majority, numbers, weighted_vote
+from outthink.maths.selection import Aggregation, aggregate, best_of, codes, majority, numbers, weighted_vote
 
 KEYS = codes(["A", "B", "A", "C", "B"])
 STEPS = [[0.9, 0.8], [0.95, 0.9], [0.6, 0.9], [0.99], [0.7, 0.99]]

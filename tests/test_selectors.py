@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import MissingResource, UsageError
+from outthink.maths.selection import answer_totals, best_of, codes, first_by, majority, weighted_vote
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.selection import answer_totals, best_of, codes, first_by, majority, weighted_vote
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.borda import borda_votes
 from outthink.strategies.parallel.feature_vote import feature_weights, marker_rates
 from outthink.strategies.parallel.likelihood import mean_logprob

@@ -14,18 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from outthink.driver import make_strategy
-from outthink.models.openai import Facts
-from outthink.planner.make import make_plan, read
+from outthink.models.facts import Facts
+from outthink.planner.auto import Auto
+from outthink.planner.make import make_plan
 from outthink.planner.plan import Plan
-from outthink.rewards import Opened
-from outthink.sandbox import Sandbox
+from outthink.planner.recordings import read
+from outthink.rewards.making import Opened
+from outthink.sandbox.host import Sandbox
 from outthink.server import asked as asking
 from outthink.server.asked import EFFORTS, Asked, BadRequest, Effort
 from outthink.server.choosing import ONE, Choice, Policy, choose, split
 from outthink.server.comparing import Comparing
 from outthink.strategies import STRATEGIES
-from outthink.strategies.auto import Auto
+from outthink.strategies.making import make_strategy
 from outthink.types import Budget
 from tests import simulated
 from tests.sandboxed import missing
@@ -143,7 +144,7 @@ def test_an_unknown_model_is_not_found_with_the_nearest_name(model: str, hint: s
     assert hint in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["self_consistancy", "outthink.strategies.auto:Auto", "self_consistency?n=3", "nones"])
+@pytest.mark.parametrize("name", ["self_consistancy", "outthink.planner.auto:Auto", "self_consistency?n=3", "nones"])
 @pytest.mark.parametrize("where", ["header", "body", "name"])
 def test_an_unknown_strategy_is_refused_with_the_nearest_name_and_loads_nothing(name: str, where: str) -> None:
     wish = {"strategy": name} if where == "body" else {}

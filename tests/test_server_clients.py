@@ -27,14 +27,15 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam, ChatCompletionToolParam
 from pydantic import BaseModel
 
-from outthink.driver import make_strategy
-from outthink.endpoint import Endpoint, Patience
+from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Price
-from outthink.models.openai import Facts, OpenAIEngine
+from outthink.models.facts import Facts
+from outthink.models.openai.engine import OpenAIEngine
 from outthink.server.app import Service, Settings, listening
 from outthink.server.choosing import Policy
 from outthink.server.keys import Keys
 from outthink.server.models import Served
+from outthink.strategies.making import make_strategy
 from tests.server import ALL, HANG, Ask, Fault, Said, Seen, Server, says, threaded, tokens
 from tests.serving import counted
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from outthink.driver import make_strategy
-from outthink.endpoint import Endpoint
 from outthink.errors import MissingResource
 from outthink.model import FOR_ALL
-from outthink.models.openai import Facts
-from outthink.rewards import Opened
-from outthink.sandbox import Sandbox
+from outthink.models.endpoint import Endpoint
+from outthink.models.facts import Facts
+from outthink.rewards.making import Opened
+from outthink.sandbox.host import Sandbox
 from outthink.server.choosing import ONE, Policy
 from outthink.strategies import STRATEGIES
+from outthink.strategies.making import make_strategy
 from tests.sandboxed import needs_sandbox
 from tests.server import ALL, BARE, Ask, Said, Seen, Server, run, says
 from tests.serving import Answer, asked, serving

@@ -19,17 +19,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from outthink.bench.store import RESULTS, read_results
-from outthink.driver import make_strategy
 from outthink.errors import EngineError
 from outthink.jsonl import read
 from outthink.models.engine import Engine
-from outthink.models.openai import Facts
-from outthink.rewards import Opened
+from outthink.models.facts import Facts
+from outthink.records.runs import RESULTS, read_results
+from outthink.rewards.making import Opened
 from outthink.server import app
 from outthink.server.choosing import Policy
 from outthink.server.models import Served
 from outthink.server.record import PROBLEMS, SERVED, SHADOW, Recorder
+from outthink.server.stream import _STALLED
+from outthink.strategies.making import make_strategy
 from outthink.together import together
 from outthink.types import Usage
 from tests import server
@@ -265,8 +266,8 @@ def test_who_does_not_read_for_a_minute_is_dropped(model: str, stream: bool) -> 
                 await until(lambda: len(up.asked) > 0 and not up.running)
                 before = clock()
                 assert (await asked(url, None, method="GET", path="/health")).status == 200
-                await asyncio.sleep(app._STALLED - 5)
-                assert clock() - before < app._STALLED
+                await asyncio.sleep(_STALLED - 5)
+                assert clock() - before < _STALLED
                 await asyncio.sleep(10)
                 assert 0 < len(await rest(line)) < len(long) / 2  # what was on its way, and then the end
             await until(lambda: not service._tasks)
@@ -282,7 +283,7 @@ def test_who_reads_slowly_gets_all_of_it() -> None:
                 await until(lambda: len(up.asked) > 0 and not up.running)
                 found = b""
                 for _ in range(3):
-                    await asyncio.sleep(app._STALLED / 4)
+                    await asyncio.sleep(_STALLED / 4)
                     found += await asyncio.get_running_loop().sock_recv(line, 1 << 20)
                 found += await rest(line)
             assert json.loads(found.partition(b"\r\n\r\n")[2])["choices"][0]["message"]["content"] == long

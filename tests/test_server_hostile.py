@@ -21,15 +21,15 @@ import schemathesis
 import schemathesis.checks
 from hypothesis import HealthCheck, seed, settings
 
-from outthink.driver import make_strategy
-from outthink.endpoint import Endpoint
+from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Request
-from outthink.models.openai import OpenAIEngine
-from outthink.rewards import Opened
+from outthink.models.openai.engine import OpenAIEngine
+from outthink.rewards.making import Opened
 from outthink.server.choosing import Policy
 from outthink.server.keys import Keys
 from outthink.server.models import Served
 from outthink.server.openapi import document
+from outthink.strategies.making import make_strategy
 from outthink.types import Usage
 from tests.server import ALL, BARE, FINE, Ask, Fault, Said, Server, run, says, threaded
 from tests.serving import CHAT, Answer, Header, asked, chat, command, connected, serving, written
@@ -157,7 +157,7 @@ def test_a_budget_that_is_too_small_names_the_least_that_would_do(with_body: Ask
     assert with_body(ask(max_tokens=50, outthink={"budget": {"tokens": least - 1}})).status == 400
 
 
-STRANGE = ["self_consistancy", "os:system", "outthink.strategies.auto:Auto", "auto?plan=/etc/passwd", "auto?n=1000000"]
+STRANGE = ["self_consistancy", "os:system", "outthink.planner.auto:Auto", "auto?plan=/etc/passwd", "auto?n=1000000"]
 
 
 @pytest.mark.parametrize("name", [*STRANGE, "AUTO", "../../auto", "__class__", "auto+auto"])

@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from outthink.bench.store import read_results
-from outthink.driver import make_strategy
 from outthink.models.engine import Price
-from outthink.models.openai import Facts
-from outthink.planner.make import make_plan, read
-from outthink.rewards import Opened
+from outthink.models.facts import Facts
+from outthink.planner.auto import Auto
+from outthink.planner.make import make_plan
+from outthink.planner.recordings import read
+from outthink.records.runs import read_results
+from outthink.rewards.making import Opened
 from outthink.server.choosing import ONE, Policy
 from outthink.server.comparing import FREE
 from outthink.server.record import SERVED, SHADOW, Recorder
-from outthink.strategies.auto import Auto
+from outthink.strategies.making import make_strategy
 from tests import simulated
 from tests.server import ALL, BARE, Ask, Fault, Said, Server, run, says, tokens
 from tests.serving import Answer, asked, chat, closed, connected, counted, serving, written

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.sharing import sharing
+from outthink.records.sharing import sharing
+from outthink.strategies.making import make_strategy
 from outthink.types import Candidate, Trace
 from tests.toys import problem
 from tests.virtual import run

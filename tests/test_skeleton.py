@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import EngineError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies import STRATEGIES
 from outthink.strategies.listing import describe
+from outthink.strategies.making import make_strategy
 from outthink.types import Sampling, Trace
 from tests import test_contract
 from tests.toys import problem

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outthink
-from outthink.driver import make_strategy, solve_async, strategy_name
+from outthink.driver import solve_async
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
@@ -27,6 +27,7 @@ from outthink.model import Draw, Model, Models
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, Shape
 from outthink.models.scripted import ScriptedEngine
 from outthink.rng import Rng
+from outthink.strategies.making import make_strategy, strategy_name
 from outthink.types import Call, Candidate, Message, Problem, Sampling, Trace
 from tests.toys import coin, problem
 from tests.virtual import run

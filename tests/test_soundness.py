@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UsageError
 from outthink.laws.coverage import pass_at_k
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.rewards import make_scorer
+from outthink.rewards.making import make_scorer
 from outthink.rewards.soundness import FLAWS, Soundness
+from outthink.strategies.making import make_strategy
 from tests.scoring import samples, scored
 from tests.toys import problem
 from tests.virtual import run

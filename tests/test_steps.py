@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outthink.driver import make_strategy, solve_async
+from outthink.answers.steps import end_of_step, split_steps
+from outthink.driver import solve_async
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.steps import end_of_step, split_steps
+from outthink.strategies.making import make_strategy
 from tests.toys import problem
 from tests.virtual import run
 

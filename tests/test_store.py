@@ -15,18 +15,8 @@ from typing import Any
 import pytest
 
 from outthink import jsonl
-from outthink.bench.store import (
-    JOURNAL,
-    RESULTS,
-    RUN,
-    Result,
-    Store,
-    differences,
-    merge,
-    read_results,
-    read_settings,
-)
 from outthink.errors import OutthinkError, UsageError
+from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, Store, differences, merge, read_results, read_settings
 from outthink.types import Budget, Call, Candidate, Round, Sampling, Trace, Usage
 
 SETTINGS: dict[str, Any] = {

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from outthink.driver import make_strategy, solve_async
+from outthink.driver import solve_async
 from outthink.errors import UsageError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.collective.fusion import fusion_prompt
+from outthink.strategies.making import make_strategy
 from outthink.strategies.sequential.revision import revision_prompt
 from outthink.types import Problem, Trace
 from tests.toys import coin, problem

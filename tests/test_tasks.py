@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from outthink.answers import Reader
+from outthink.answers.reader import Reader
 from outthink.errors import UnknownName, UsageError
-from outthink.tasks import Example, grade, load
+from outthink.tasks import load
+from outthink.tasks.example import Example
+from outthink.tasks.grading import grade
 
 DATA = Path(os.environ.get("OUTTHINK_DATA", "the folder of benchmark files is not named"))
 

@@ -16,7 +16,7 @@ import pytest
 from outthink import Budget, Sampling, Trace, make_strategy, solve, solve_async
 from outthink.bench.pool import record_pool
 from outthink.models.engine import Progress, Request
-from outthink.models.openai import OpenAIEngine
+from outthink.models.openai.engine import OpenAIEngine
 from outthink.models.recorded import RecordedEngine
 from outthink.tasks import load
 from outthink.types import Message

@@ -25,15 +25,15 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from outthink.driver import make_strategy
-from outthink.models.openai import OpenAIEngine
-from outthink.rewards import Opened
+from outthink.models.openai.engine import OpenAIEngine
+from outthink.rewards.making import Opened
 from outthink.server.app import Service, Settings, listening
 from outthink.server.choosing import Policy
 from outthink.server.keys import Keys, make_key
 from outthink.server.models import Served
 from outthink.server.record import Recorder
 from outthink.strategies import Strategy
+from outthink.strategies.making import make_strategy
 from tests.serving import command
 from tests.test_vllm import URL, metrics, page, since
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outthink.driver import make_strategy, solve, solve_async
+    from outthink.answers.asking import ask
+    from outthink.driver import solve, solve_async
     from outthink.errors import OutthinkError
     from outthink.model import Draw, Model, Models
     from outthink.models import open_engine
-    from outthink.problems import ask
     from outthink.rng import Rng
     from outthink.strategies import STRATEGIES, Report
+    from outthink.strategies.making import make_strategy
     from outthink.types import Budget, Call, Candidate, Message, Problem, Round, Sampling, Trace, Usage
 
 __version__ = "0.1.0"
@@ -28,9 +29,9 @@ _HOME = {
     "OutthinkError": "errors",
     "Draw": "model", "Model": "model", "Models": "model",
     "open_engine": "models",
-    "ask": "problems",
+    "ask": "answers.asking",
     "Rng": "rng",
-    "make_strategy": "driver", "solve": "driver", "solve_async": "driver",
+    "make_strategy": "strategies.making", "solve": "driver", "solve_async": "driver",
     "STRATEGIES": "strategies", "Report": "strategies",
     "Budget": "types", "Call": "types", "Candidate": "types", "Message": "types", "Problem": "types",
     "Round": "types", "Sampling": "types", "Trace": "types", "Usage": "types",

@@ -4,88 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
 
-from outthink.answers import Reader
+from outthink.answers.asking import ask
+from outthink.answers.reader import Reader
 from outthink.cost import charge
-from outthink.embedding import Embedder, Hashing, TextEmbedder, make_embedder
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
     EngineError,
     MissingResource,
     OutthinkError,
-    UnknownName,
     UsageError,
 )
-from outthink.executor import Executor
 from outthink.meter import Meter
 from outthink.model import Listen, Model, Models, Run, with_answer
 from outthink.models import open_engine
 from outthink.models.engine import Engine
-from outthink.names import load, make, name_of
-from outthink.problems import ask
-from outthink.rewards import ScoreFunction, Scorer, Scores, close_scorer, describe, make_scorer
+from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
+from outthink.resources.execution import Executor
+from outthink.resources.table import bind, taken
+from outthink.rewards import Scorer
+from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_scorer
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.sandbox import Sandbox
-from outthink.strategies import STRATEGIES, Strategy
+from outthink.sandbox.host import Sandbox
+from outthink.strategies import Strategy
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.together import together
 from outthink.types import Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
 _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
-
-RESOURCES: Mapping[str, tuple[str, str]] = {
-    "model": ("Model", "pass model=..., or --model NAME"),
-    "models": ("Models", "pass models={role: ...}, or --role ROLE=NAME"),
-    "verifier": ("Scores", "pass verifier=..., or --verifier with confidence, judge, tests, an address ..."),
-    "prm": ("Scores", "pass prm=..., or --prm with confidence, judge, PROBE.json, an address ..."),
-    "meter": ("Meter", "it is always there"),
-    "rng": ("Rng", "it is always there"),
-    "embedder": ("Embedder", "it is always there; embedder=..., or --embedder, chooses another than hashing"),
-    "sandbox": ("Executor", "it is there where bubblewrap is installed; sandbox=... passes another one"),
-    "retriever": ("Retriever", "pass resources={'retriever': ...}"),
-    "memory": ("Memory", "pass resources={'memory': ...}"),
-    "environment": ("Environment", "pass resources={'environment': ...}"),
-}
-"""What a strategy's `run` or a scorer's `score` may name: annotation, and how to supply it."""
-
-
-def make_strategy(given: str | Strategy, parameters: Mapping[str, Any] | None = None) -> Strategy:
-    """A strategy from its name or "module:Name" and hyperparameters, or the object itself.
-
-    Hyperparameters may be given as text, and with the name: "self_consistency?n=8"; several values of one as
-    "0.4,0.8". Raises UnknownName, or UsageError where one is out of range.
-    """
-    if not isinstance(given, str):
-        _check_strategy(given, repr(given))
-        return given
-    given, _, options = given.partition("?")
-    parameters = {**dict(parse_qsl(options, keep_blank_values=True)), **(parameters or {})}
-    if given not in STRATEGIES and ":" not in given:
-        raise UnknownName("strategy", given, STRATEGIES)
-    made = load(STRATEGIES.get(given, given))
-    _check_strategy(made, given)
-    strategy: Strategy = make(made, parameters, name=given, what="hyperparameter")
-    return strategy
-
-
-def _check_strategy(strategy: Any, called: str) -> None:
-    if not dataclasses.is_dataclass(strategy) or not inspect.iscoroutinefunction(getattr(strategy, "run", None)):
-        raise UsageError(f"{called} is not a strategy: it must be a dataclass with a coroutine function run.")
-
-
-def strategy_name(strategy: Strategy) -> str:
-    """Its name in the table, or "module:Name"."""
-    target = name_of(type(strategy))
-    return next((name for name, known in STRATEGIES.items() if known == target), target)
 
 
 def solve(
@@ -341,29 +293,6 @@ def _needs(name: str, *users: Strategy | Scorer) -> bool:
     return any(taken(getattr(user, "run", None) or user.score).get(name, False) for user in every)
 
 
-def taken(function: Callable[..., Any]) -> Mapping[str, bool]:
-    """The resources that a strategy's `run` or a scorer's `score` names, and whether it cannot do without each."""
-    return _taken(getattr(function, "__func__", function))
-
-
-@lru_cache(maxsize=1024)  # looking at a signature takes longer than most of what is done with it
-def _taken(function: Callable[..., Any]) -> Mapping[str, bool]:
-    parameters = inspect.signature(function).parameters.values()
-    return {one.name: one.default is one.empty for one in parameters if one.kind is one.KEYWORD_ONLY}
-
-
-def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -> dict[str, Any]:
-    """The keyword-only arguments of `function`, by name; raises MissingResource with how to supply one."""
-    bound = {}
-    for name, needed in taken(function).items():
-        if name in available:
-            bound[name] = available[name]
-        elif needed:
-            how = RESOURCES[name][1] if name in RESOURCES else "there is no such resource"
-            raise MissingResource(f"{who} needs {name!r}: {how}.")
-    return bound
-
-
 async def _check_engines(
     engines: Mapping[str, Engine], run: Run, powers: frozenset[str], units: set[str], scorers: Sequence[Scorer]
 ) -> None:
@@ -419,14 +348,6 @@ def as_budget(given: str | Budget | None) -> Budget:
         return Budget.parse(given)
     except ValueError as cause:
         raise UsageError(f"{cause}.") from None
-
-
-def strategy_data(strategy: Strategy) -> dict[str, Any]:
-    """Name and hyperparameters as a trace holds them; what is not plain is there by its name, or that of its type."""
-    found: dict[str, Any] = {"name": strategy_name(strategy)}
-    found |= {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
-    plain: dict[str, Any] = json.loads(json.dumps(found, default=name_of))
-    return plain
 
 
 def _order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outthink import jsonl
-from outthink.answers import Reader
-from outthink.bench.store import RESULTS, RUN, read_results, read_settings
+from outthink.answers.reader import Reader
 from outthink.errors import OutthinkError, UsageError
-from outthink.tasks import Example, grade
+from outthink.records.runs import RESULTS, RUN, read_results, read_settings
+from outthink.tasks.example import Example
+from outthink.tasks.grading import grade
 from outthink.tasks.own import accepted, rows, text_of
 from outthink.types import AnswerKind, Problem
 

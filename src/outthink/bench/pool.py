@@ -12,25 +12,26 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
 from outthink import jsonl
-from outthink.answers import Reader
+from outthink.answers.reader import Reader
 from outthink.bench.run import ids, in_flight
-from outthink.bench.store import differences
 from outthink.driver import solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.model import Model
 from outthink.models.engine import Engine, Tokenizing
 from outthink.models.recorded import SCHEMA, prompt_digest
-from outthink.sandbox import Sandbox
+from outthink.records.ends import TokenEnds
+from outthink.records.runs import differences
+from outthink.sandbox.host import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
-from outthink.tasks import Example, grade, opened
+from outthink.tasks.example import Example
+from outthink.tasks.grading import grade, opened
 from outthink.together import together
-from outthink.types import Candidate, Problem, Sampling, Trace, writable
+from outthink.types import Candidate, Problem, Sampling, Trace
 
 _DECIMALS = 4  # of a logprob; finer digits are noise between runs of the same model
 
@@ -177,55 +178,6 @@ def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> 
             )
         held.add(name)
     return held
-
-
-class TokenEnds:
-    """Tells where in a text its tokens end, by an engine that turns tokens into text; each token is asked for once."""
-
-    def __init__(self, engine: Tokenizing) -> None:
-        self._engine = engine
-        self._texts: dict[int, str] = {}
-
-    async def of(self, ids: Sequence[int], text: str) -> list[int] | None:
-        """For each token the characters of the text up to its end; None where these are not the tokens of the text.
-
-        Of tokens that share a character the last one has it. Raises EngineError where the engine fails.
-        """
-        for token in ids:
-            if token not in self._texts:
-                self._texts[token] = await self._engine.decode([token])
-        alone = [self._texts[token] for token in ids]
-        front, back = _matching(alone, text), _matching([one[::-1] for one in alone[::-1]], text[::-1])
-        if front == len(ids) and sum(map(len, alone)) == len(text):
-            return list(accumulate(map(len, alone)))
-        if not ids or writable(await self._engine.decode(ids)) != text:
-            return None
-        # some character has several tokens, so that these have to be read together; the last that matched may hold
-        # the beginning of one, which decoders leave out
-        first, last = max(front - 1, 0), len(ids) - back
-        while last < len(ids) and not alone[last]:
-            last += 1
-        ends = list(accumulate(map(len, alone[:first])))
-        for end in range(first, last):
-            ends.append(_shared(writable(await self._engine.decode(ids[: end + 1])), text))
-        ends += [len(text) - sum(map(len, alone[end + 1 :])) for end in range(max(first, last), len(ids))]
-        return list(accumulate(ends, max))
-
-
-def _matching(parts: Sequence[str], text: str) -> int:
-    """How many of the parts, one after the other, begin the text."""
-    place = 0
-    for number, part in enumerate(parts):
-        if not text.startswith(part, place):
-            return number
-        place += len(part)
-    return len(parts)
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 async def _row(

@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from outthink.answers import Reader
-from outthink.bench.report import Summary, summary
-from outthink.bench.store import Before, Result, Store, read_results
+from outthink.answers.reader import Reader
 from outthink.cost import charge
-from outthink.driver import as_budget, make_strategy, solve_async, strategy_name
-from outthink.embedding import TextEmbedder, make_embedder
+from outthink.driver import as_budget, solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine, Request
 from outthink.planner.plan import Plan
 from outthink.planner.portfolio import Portfolio
-from outthink.rewards import ScoreFunction, Scorer, close_scorer, describe, make_scorer
-from outthink.sandbox import Sandbox
+from outthink.records.runs import Before, Result, Store, read_results
+from outthink.reports.report import Summary, summary
+from outthink.resources.embedding import TextEmbedder, make_embedder
+from outthink.rewards import Scorer
+from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_scorer
+from outthink.sandbox.host import Sandbox
 from outthink.strategies import Strategy
-from outthink.tasks import Example, grade, opened
+from outthink.strategies.making import make_strategy, strategy_name
+from outthink.tasks.example import Example
+from outthink.tasks.grading import grade, opened
 from outthink.together import together
 from outthink.types import Budget, Call, Problem, Sampling, Trace
 

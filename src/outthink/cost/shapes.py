@@ -29,7 +29,7 @@ def read_shape(path: str | Path, parameters: int | None = None) -> Shape:
     """
     path = Path(path)
     if path.suffix == ".gguf":
-        from outthink.models.openvino import Header
+        from outthink.models.gguf import Header
 
         return Header.read(path).shape(path)
     if path.is_dir():

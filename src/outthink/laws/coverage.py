@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
-from outthink.laws.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap
 
 _POINTS = 40  # at most so many k are fitted, as in the paper
 _DECADE = 10  # a law says nothing beyond so many times the largest k that was fitted

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
-from outthink.laws.intervals import bootstrap
+from outthink.maths.intervals import bootstrap
 
 Floats = NDArray[np.float64]
 

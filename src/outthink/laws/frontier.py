@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.laws.intervals import bootstrap
+from outthink.maths.intervals import bootstrap
 
 Floats = NDArray[np.float64]
 

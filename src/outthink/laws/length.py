@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
-from outthink.laws.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.laws.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap
 
 Floats = NDArray[np.float64]
 Shape = Literal["line", "step"]

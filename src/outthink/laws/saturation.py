@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 from outthink.laws.coverage import pass_at_k
-from outthink.laws.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap
 
 Floats = NDArray[np.float64]
 Rule = Literal["gain", "gap"]

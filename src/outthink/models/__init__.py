@@ -18,7 +18,7 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     from outthink.models import catalog  # here, because the catalogue reads a file
 
     if name.startswith(("http://", "https://")):
-        from outthink.models.openai import OpenAIEngine
+        from outthink.models.openai.engine import OpenAIEngine
 
         return OpenAIEngine.open(name, price=price)
     given = Path(name)
@@ -27,7 +27,7 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
 
         return RecordedEngine.open(given, price=price)
     if given.exists():
-        from outthink.models.openvino import OpenVINOEngine
+        from outthink.models.openvino.engine import OpenVINOEngine
 
         return OpenVINOEngine(given, name=given.stem, price=price)
     if name not in catalog.entries():
@@ -35,6 +35,6 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     found = catalog.path(name)
     if found is None:
         raise UsageError(f"The model {name} is not on this machine yet: run `outthink models pull {name}`.")
-    from outthink.models.openvino import OpenVINOEngine
+    from outthink.models.openvino.engine import OpenVINOEngine
 
     return OpenVINOEngine(found, name=name, price=price)

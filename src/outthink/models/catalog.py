@@ -336,7 +336,7 @@ def _wrong(entry: Entry, checksum: str, expected: str) -> CatalogError:
 def _has_q5_0(file: Path) -> bool:
     from gguf import GGMLQuantizationType
 
-    from outthink.models.openvino import Header
+    from outthink.models.gguf import Header
 
     return any(kind == GGMLQuantizationType.Q5_0 for _, kind, _ in Header.read(file).tensors.values())
 

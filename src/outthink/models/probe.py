@@ -22,9 +22,9 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from outthink import jsonl
-from outthink.endpoint import Endpoint, Patience
 from outthink.errors import EngineError, OutthinkError, Refused, UnknownName, UsageError
-from outthink.models.openai import Facts, usage_told
+from outthink.models.endpoint import Endpoint, Patience
+from outthink.models.facts import Facts, usage_told
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds

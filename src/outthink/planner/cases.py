@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.bench.pooldata import PoolData, Recorded
 from outthink.cost import charge
 from outthink.errors import UsageError
+from outthink.maths.selection import codes
 from outthink.models.engine import EngineSpec
 from outthink.planner.evidence import Floats, Seen, Vote, evidence
 from outthink.planner.policy import LEVELS, State
-from outthink.selection import codes
+from outthink.records.pools import PoolData, Recorded
 from outthink.types import Usage
 
 _ROWS = 40_000  # problems times orders

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.driver import make_strategy
+from outthink.maths.selection import Drawn, Replayed, majority
 from outthink.planner.cases import Material, Side, along
 from outthink.planner.evidence import Floats
 from outthink.planner.policy import LEVELS
-from outthink.selection import Drawn, Replayed, majority
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 
 THRESHOLDS = (0.78, 0.8, 0.85, 0.9, 0.95, 0.99, 0.999, 2.0)

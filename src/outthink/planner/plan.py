@@ -311,7 +311,7 @@ def _same(wanted: str, given: str | None) -> bool:
 def version_of(name: str) -> str:
     """Eight digits that change with the code of a strategy of the table, or of the planner's decisions ("planner").
 
-    Comments, docstrings and layout do not matter.
+    Comments, docstrings, imports and layout do not matter.
     """
     modules = (
         [f"outthink.planner.{module}" for module in _DECIDING]
@@ -329,9 +329,12 @@ def version_of(name: str) -> str:
 
 
 def _code(source: str) -> str:
-    """The source without docstrings, comments and empty lines, whatever the Python that reads it."""
+    """The source without docstrings, comments, imports and empty lines, whatever the Python that reads it."""
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):  # where a module lives decides nothing
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[number] = ""
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and first.end_lineno:

@@ -14,11 +14,11 @@ import numpy as np
 
 from outthink.driver import solve_async
 from outthink.errors import UsageError
+from outthink.maths.selection import codes
 from outthink.models.engine import Engine
+from outthink.planner.auto import worth
 from outthink.planner.plan import Plan
-from outthink.rewards import describe
-from outthink.selection import codes
-from outthink.strategies.auto import worth
+from outthink.rewards.making import describe
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import Budget, Problem, Sampling

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from outthink.figures import Axis, Figure, Series
-from outthink.planner.make import Checked
+from outthink.planner.check import Checked
 from outthink.planner.plan import Expected, Fixed, Gain, Plan
 from outthink.planner.quote import amount
+from outthink.reports.figures import Axis, Figure, Series
 
 _CURVES = 4  # of the fixed strategies of each model, the best ones; more cannot be told apart
 Rows = tuple[list[str], list[list[str]]]

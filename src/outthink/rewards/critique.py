@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, NothingCameBack
+from outthink.maths.selection import numbers
 from outthink.meter import Meter
 from outthink.model import Draw, Models
 from outthink.rewards import Path
 from outthink.rewards.inner import Bound, Inner
 from outthink.rewards.pairwise import distinct, whole_text
 from outthink.rng import Rng
-from outthink.selection import numbers
 from outthink.together import together
 from outthink.types import Candidate, Message, Problem
 

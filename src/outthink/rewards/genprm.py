@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
-from outthink.executor import Executor
 from outthink.model import Draw, Model, Models
+from outthink.resources.execution import Executor
 from outthink.rewards import Path
 from outthink.rewards.judge import verdict, yes_probability
 from outthink.together import together

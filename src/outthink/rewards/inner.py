@@ -13,7 +13,9 @@ from typing import Any
 
 from outthink.errors import EngineError
 from outthink.meter import Meter
-from outthink.rewards import Path, Scorer, Scores, close_scorer, make_scorer
+from outthink.rewards import Path, Scorer
+from outthink.rewards.making import close_scorer, make_scorer
+from outthink.rewards.scores import Scores
 from outthink.types import Problem
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.answers.steps import split_steps
 from outthink.errors import UsageError
 from outthink.rewards import Path
 from outthink.rng import digest
-from outthink.steps import split_steps
 from outthink.types import Problem
 
 SCHEMA = 1

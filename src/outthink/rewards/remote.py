@@ -25,9 +25,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from outthink.cost import charge
-from outthink.endpoint import Endpoint, Patience, Sending
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UsageError
 from outthink.meter import Meter
+from outthink.models.endpoint import Endpoint, Patience, Sending
 from outthink.models.engine import EngineSpec
 from outthink.rewards import Path
 from outthink.together import together

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outthink.answers import read
+from outthink.answers.reading import read
 from outthink.errors import EngineError, MissingResource
-from outthink.executor import Executor
+from outthink.resources.execution import Executor
 from outthink.rewards import Path
 from outthink.together import together
 from outthink.types import Address, Problem

@@ -10,41 +10,44 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
-import json
 import logging
 import math
 import secrets
 import signal
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
 from aiohttp import web
 
-from outthink.answers import Reader
+from outthink.answers.reader import Reader
 from outthink.cost import charge
-from outthink.driver import RESOURCES, solve_async
-from outthink.embedding import TextEmbedder
+from outthink.driver import solve_async
 from outthink.errors import OutthinkError, UsageError
 from outthink.models.engine import Engine, Request
-from outthink.models.openai import Facts
+from outthink.models.facts import Facts
+from outthink.planner.auto import Auto
 from outthink.planner.plan import Plan
 from outthink.planner.quote import price_at, quote
-from outthink.rewards import Scorer, close_scorer
-from outthink.sandbox import Sandbox
+from outthink.resources.embedding import TextEmbedder
+from outthink.resources.table import RESOURCES
+from outthink.rewards import Scorer
+from outthink.rewards.making import close_scorer
+from outthink.sandbox.host import Sandbox
 from outthink.server import reply
 from outthink.server.asked import Asked, BadRequest, Wish, read
-from outthink.server.choosing import HARMLESS, ONE, Choice, Policy, choose, most_samples, servable, split, telling
+from outthink.server.choosing import ONE, Choice, Policy, choose, most_samples, servable, split
 from outthink.server.gate import Busy, Gate
+from outthink.server.job import Job, asked_question, default_temperature, engine_fields, request_digest
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
 from outthink.server.openapi import document
 from outthink.server.record import Recorder
-from outthink.strategies.auto import Auto
+from outthink.server.stream import Stream, dumped, patient
 from outthink.types import Address, Budget, Call, Problem, Sampling, Trace
 
 logger = logging.getLogger("outthink.server")
@@ -52,7 +55,6 @@ logger = logging.getLogger("outthink.server")
 _OPEN = ("/health", "/openapi.json")  # for whoever reaches the server
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _READING = 1.0  # seconds for an answer that takes algebra to be compared
-_STALLED = 60.0  # seconds after which a caller who does not read has left
 _HURRY = 5.0  # seconds for what has been told to come to an end
 _SLOW = 60.0  # seconds that a caller may take to send a body
 _IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
@@ -90,33 +92,6 @@ class Settings:
     grace: float = 30.0
     shadow: float = 0.0
     alternative: str = ONE
-
-
-@dataclass(eq=False, kw_only=True)
-class _Job:
-    """A request that is worked on."""
-
-    ident: str
-    created: int
-    asked: Asked
-    name: str
-    engine: Engine
-    choice: Choice
-    load: float
-    problem: Problem
-    sampling: Sampling
-    budget: Budget
-    seconds: float
-    deadline: float = math.inf
-    """By the loop's clock."""
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    begun: bool = False
-    heard: dict[Address, list[str]] = field(default_factory=dict)
-    """What was written of each sample so far."""
-
-    def partial(self) -> list[str]:
-        """The longest text so far, in pieces."""
-        return max(self.heard.values(), key=lambda pieces: sum(map(len, pieces)), default=[])
 
 
 class Service:
@@ -158,7 +133,7 @@ class Service:
             lambda: self._gate.waiting, lambda: self._gate.running, lambda: recorder.lost if recorder else 0
         )
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._jobs: set[_Job] = set()
+        self._jobs: set[Job] = set()
         self._held = 0
         self._shadows = 0
         self.draining = False
@@ -213,7 +188,7 @@ class Service:
             response = await self._answered(request, handler)
         finally:
             self._held -= request.get(_BYTES, 0)
-        async with _patient(request):
+        async with patient(request):
             await response.prepare(request)
             await response.write_eof()
         return response
@@ -348,7 +323,7 @@ class Service:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         began = asyncio.get_running_loop().time()
-        job: _Job | None = None
+        job: Job | None = None
         status = 499
         try:
             job = await self._job(await self._asked(request), request.get(_OWNER))
@@ -399,7 +374,7 @@ class Service:
             raise BadRequest("The body is not encoded as its head says.", code="invalid_body") from None
         return read(b"".join(parts), request.headers)
 
-    async def _job(self, asked: Asked, owner: str | None) -> _Job:
+    async def _job(self, asked: Asked, owner: str | None) -> Job:
         """What is to be done; raises BadRequest or UsageError where it cannot be."""
         self._gate.check()  # before the upstream is asked for anything
         deadline = asyncio.get_running_loop().time() + self._seconds(asked)
@@ -422,25 +397,25 @@ class Service:
 
     async def _prepared(
         self, asked: Asked, name: str, engine: Engine, choice: Choice, load: float, owner: str | None
-    ) -> _Job:
+    ) -> Job:
         ident = f"chatcmpl-{secrets.token_hex(12)}"
         facts: Facts | None = getattr(engine, "facts", None)
-        fields = _fields(asked, choice, engine)
+        fields = engine_fields(asked, choice, engine)
         if owner is not None and facts is not None and facts.salt and "cache_salt" not in fields:
             # whose prompts are in the cache is nobody else's business
             fields["cache_salt"] = blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest()
         problem = Problem(
             # with a seed the same request is the same problem, else every one is another
-            id=ident if asked.seed is None else f"seeded-{_digest(asked)}",
+            id=ident if asked.seed is None else f"seeded-{request_digest(asked)}",
             messages=asked.messages,
             answer=choice.answer,
-            question=_question(asked),
+            question=asked_question(asked),
             fields=fields,
         )
         # a plan holds for the sampling that it was recorded with, so that is what it gets where nobody says otherwise
         planned = {} if choice.plan is None else dict(Plan.open(choice.plan).sampling or {})
         sampling = Sampling(
-            temperature=planned.get("temperature", _temperature(engine))
+            temperature=planned.get("temperature", default_temperature(engine))
             if asked.temperature is None
             else asked.temperature,
             top_p=planned.get("top_p", 1.0) if asked.top_p is None else asked.top_p,
@@ -457,7 +432,7 @@ class Service:
             limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
         # however crowded it is, one sample is
         limits = {unit: max(limit * load, min(limit, worst.get(unit, 0.0))) for unit, limit in limits.items()}
-        return _Job(
+        return Job(
             ident=ident,
             created=int(time.time()),
             asked=asked,
@@ -493,7 +468,7 @@ class Service:
         one = Request(messages=problem.messages, max_tokens=sampling.max_tokens, fields=problem.fields)
         return charge(engine.spec, [await engine.bound(one)])
 
-    def _start(self, job: _Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> asyncio.Task[Trace]:
+    def _start(self, job: Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> asyncio.Task[Trace]:
         """Begin the work of a request; it ends by itself, also when nobody waits for it any more."""
         task = asyncio.create_task(self._work(job, on_event))
         self._tasks.add(task)
@@ -511,7 +486,7 @@ class Service:
         task.add_done_callback(done)
         return task
 
-    async def _work(self, job: _Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> Trace:
+    async def _work(self, job: Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> Trace:
         loop = asyncio.get_running_loop()
         came = loop.time()
         try:
@@ -528,12 +503,12 @@ class Service:
             self._shadow(job)
         return trace
 
-    def _record(self, job: _Job, trace: Trace) -> None:
+    def _record(self, job: Job, trace: Trace) -> None:
         if self._recorder is not None:
             self._recorder.served(trace, [message.sent or {} for message in job.asked.messages])
 
     async def _solve(
-        self, job: _Job, seconds: float, on_event: Callable[[tuple[Any, ...]], None] | None = None
+        self, job: Job, seconds: float, on_event: Callable[[tuple[Any, ...]], None] | None = None
     ) -> Trace:
         def listen(address: Address, piece: Mapping[str, Any]) -> None:
             said = (piece.get("delta") or piece.get("message") or {}).get("content")
@@ -568,14 +543,14 @@ class Service:
         )
         return _renamed(job, trace)
 
-    def _leave(self, job: _Job, task: asyncio.Task[Trace]) -> None:
+    def _leave(self, job: Job, task: asyncio.Task[Trace]) -> None:
         """The caller has left: stop the work, so that what it has cost is still counted."""
         if job.begun:
             job.stop.set()
         else:
             task.cancel()
 
-    async def _whole(self, job: _Job) -> web.Response:
+    async def _whole(self, job: Job) -> web.Response:
         task = self._start(job, None)
         try:
             trace = await asyncio.shield(task)
@@ -585,9 +560,9 @@ class Service:
         found = self._answers(job, trace)
         more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
         body = reply.completion(job.ident, job.created, job.asked.model, trace, found, more)
-        return web.json_response(body, headers=reply.headers(trace), dumps=_dumped)
+        return web.json_response(body, headers=reply.headers(trace), dumps=dumped)
 
-    def _answers(self, job: _Job, trace: Trace) -> list[reply.Answer]:
+    def _answers(self, job: Job, trace: Trace) -> list[reply.Answer]:
         """What the caller gets; raises where there is nothing at all."""
         found = reply.each(trace) if job.choice.single and job.asked.choices > 1 else []
         found = found or reply.answers(trace, job.asked.choices, job.partial())
@@ -602,11 +577,11 @@ class Service:
 
     # -------------------------------------------------------------------------------------------------------- streams
 
-    async def _stream(self, request: web.Request, job: _Job) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, job: Job) -> web.StreamResponse:
         events: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         task = self._start(job, events.put_nowait)
         task.add_done_callback(lambda _: events.put_nowait(("end",)))
-        stream = _Stream(request, job)
+        stream = Stream(request, job)
         try:
             while True:
                 try:
@@ -637,7 +612,7 @@ class Service:
 
     # -------------------------------------------------------------------------------------------------------- shadows
 
-    def _shadow(self, job: _Job) -> None:
+    def _shadow(self, job: Job) -> None:
         """For a share of the requests, find out in the background what the other strategy would have answered."""
         if self._recorder is None or int(job.ident[-8:], 16) >= self.settings.shadow * (1 << 32) or self.draining:
             return
@@ -655,10 +630,10 @@ class Service:
 
         task.add_done_callback(done)
 
-    async def _shadowed(self, job: _Job, other: str) -> None:
+    async def _shadowed(self, job: Job, other: str) -> None:
         assert self._recorder is not None
         asked = replace(job.asked, wish=Wish(strategy=other, answer=job.asked.wish.answer), effort=None)
-        shadow: _Job | None = None
+        shadow: Job | None = None
         try:
             choice = choose(asked, None, self._policy)
             shadow = await self._prepared(asked, job.name, job.engine, choice, 1.0, None)
@@ -687,121 +662,9 @@ class Service:
         self._recorder.shadowed(trace)
 
 
-def _renamed(job: _Job, trace: Trace) -> Trace:
+def _renamed(job: Job, trace: Trace) -> Trace:
     """Under the id that the caller is told, with the strategy as the caller knows it."""
     return replace(trace, problem=job.ident, strategy=job.choice.named)
-
-
-class _Stream:
-    """Server-sent events of one reply; their head comes with the first, so that errors before that have a status."""
-
-    def __init__(self, request: web.Request, job: _Job) -> None:
-        self._request = request
-        self._job = job
-        self._opened: set[int] = set()
-        self._filtered: set[int] = set()
-        self.begun = False
-        self.response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-cache",
-                "X-Accel-Buffering": "no",  # proxies would hold the events back
-                "x-outthink-trace": job.ident,
-            }
-        )
-
-    async def alive(self) -> None:
-        """Something for those who would give up on silence; clients skip it."""
-        await self._send(b": working\n\n")
-
-    async def piece(self, address: Address, piece: Mapping[str, Any]) -> None:
-        """A piece of an answer that is passed on as it is written."""
-        place = address[-1]
-        if not isinstance(place, int) or place >= self._job.asked.choices:
-            return
-        if piece.get("finish_reason") == "content_filter":
-            self._filtered.add(place)
-        choice = reply.passed_on(place, piece)
-        if choice is None:
-            return
-        if place not in self._opened:
-            self._opened.add(place)
-            choice["delta"].setdefault("role", "assistant")
-        await self._send(self._event([choice]))
-
-    async def progress(self, call: Call) -> None:
-        """What has just been done, as a chunk without choices."""
-        done = {"kind": call.kind, "samples": call.n - call.failed, "tokens": call.charged.tokens, "at": call.ended}
-        await self._send(self._event([], outthink={"progress": done}))
-
-    async def finish(self, trace: Trace, found: Sequence[reply.Answer]) -> None:
-        """What has not been passed on yet, how it ended, and what it cost."""
-        job, parts = self._job, []
-        for answer in found:
-            choices = list(reply.pieces(answer))
-            parts += choices[-1:] if answer.place in self._opened else choices
-        # of a sample that has failed on its way what was passed on stays, cut off
-        failed = self._opened - {answer.place for answer in found}
-        parts += (
-            reply.ended(place, "content_filter" if place in self._filtered else "length") for place in sorted(failed)
-        )
-        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
-        events = [self._event([choice]) for choice in parts[:-1]]
-        if job.asked.include_usage:
-            events.append(self._event(parts[-1:]))
-            events.append(self._event([], usage=reply.usage(trace, found), outthink=more))
-        else:
-            events.append(self._event(parts[-1:], outthink=more))
-        await self._send(b"".join(events) + b"data: [DONE]\n\n")
-
-    async def fail(self, problem: reply.Problem) -> None:
-        """An error after the head was sent; there is no [DONE] after it."""
-        await self._send(_sse(problem.body()))
-
-    def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
-        job = self._job
-        if job.asked.include_usage:
-            more = {"usage": None, **more}
-        return _sse(reply.chunk(job.ident, job.created, job.asked.model, choices, **more))
-
-    async def _send(self, data: bytes) -> None:
-        async with _patient(self._request):
-            if not self.begun:
-                self.begun = True
-                await self.response.prepare(self._request)
-            await self.response.write(data)
-
-
-@contextlib.asynccontextmanager
-async def _patient(request: web.Request) -> AsyncIterator[None]:
-    """Time for the caller to read what is sent; the connection of one who does not is closed."""
-    try:
-        async with asyncio.timeout(_STALLED):
-            yield
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the caller does not read") from None
-
-
-def _sse(data: Mapping[str, Any]) -> bytes:
-    return b"data: " + _dumped(data).encode() + b"\n\n"
-
-
-def _dumped(data: Any) -> str:
-    """As JSON, which knows no infinity: a logprob of minus infinity is -9999, as in OpenAI's API."""
-    try:
-        return json.dumps(data, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(data), separators=(",", ":"))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return -9999.0 if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _LATE = reply.Problem(
@@ -854,33 +717,6 @@ def _is_address(host: str) -> bool:
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "outthink"}
-
-
-def _fields(asked: Asked, choice: Choice, engine: Engine) -> dict[str, Any]:
-    """The further fields for the model; to one behind the API nothing is sent that the caller did not send."""
-    if engine.spec.fields is None:
-        sent = {"temperature": asked.temperature, "top_p": asked.top_p}
-        return {"seed": None, **asked.fields, **choice.fields, **sent}
-    known = engine.spec.fields
-    return {name: value for name, value in telling(asked.fields).items() if name in known or name not in HARMLESS}
-
-
-def _temperature(engine: Engine) -> float:
-    """Where none was sent: the API's default, by which an upstream is thought to sample, or our own."""
-    return 1.0 if engine.spec.fields is None else Sampling().temperature
-
-
-def _question(asked: Asked) -> str:
-    """What judges read: the question, or the conversation where there is more than one turn of it."""
-    turns = [message for message in asked.messages if message.role not in ("system", "developer")]
-    if len(turns) <= 1:
-        return turns[0].text if turns else asked.messages[-1].text
-    return "\n\n".join(f"{message.role}: {message.text}" for message in turns)
-
-
-def _digest(asked: Asked) -> str:
-    told = json.dumps([message.sent for message in asked.messages], sort_keys=True)
-    return blake2b(told.encode(), digest_size=12).hexdigest()
 
 
 @contextlib.asynccontextmanager

@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from outthink.driver import make_strategy, strategy_data, strategy_name, taken
 from outthink.errors import UnknownName, UsageError
 from outthink.model import FOR_ALL
+from outthink.planner.auto import Auto, worth
 from outthink.planner.plan import Plan
+from outthink.resources.table import taken
 from outthink.server.asked import EFFORTS, Asked, BadRequest
 from outthink.server.comparing import Comparing
 from outthink.strategies import STRATEGIES, Strategy
-from outthink.strategies.auto import Auto, worth
+from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.strategies.parallel.atts import ATTS
 from outthink.strategies.parallel.borda import Borda
 from outthink.strategies.parallel.greedy import Greedy

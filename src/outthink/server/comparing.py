@@ -10,17 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from outthink.answers import comparable
-from outthink.driver import bind, strategy_name
-from outthink.embedding import Embedder
+from outthink.answers.reading import comparable
 from outthink.errors import NothingCameBack
-from outthink.executor import Executor
 from outthink.meter import Meter
 from outthink.model import Model, Models
-from outthink.rewards import Scores
+from outthink.planner.auto import Auto
+from outthink.resources.embedding import Embedder
+from outthink.resources.execution import Executor
+from outthink.resources.table import bind
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report, Strategy
-from outthink.strategies.auto import Auto
+from outthink.strategies.making import strategy_name
 from outthink.types import Problem
 
 FREE = "nothing in the reply can be compared with others, so"

@@ -6,8 +6,8 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 
-from outthink.endpoint import Endpoint, Patience
 from outthink.errors import EngineError, Refused, UsageError
+from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Engine
 
 _FRESH = 60.0  # seconds for which a list of models is believed, and that one of them cannot be opened

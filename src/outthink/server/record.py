@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from outthink import jsonl
-from outthink.bench.store import Result, Store
 from outthink.errors import OutthinkError, UsageError
+from outthink.records.runs import Result, Store
 from outthink.types import Trace, writable
 
 SERVED, SHADOW, PROBLEMS = "served", "shadow", "problems.jsonl"

@@ -12,21 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from outthink.driver import make_strategy, strategy_data, strategy_name
-from outthink.embedding import make_embedder
-from outthink.endpoint import Endpoint, Patience
 from outthink.errors import MissingResource, UsageError
+from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Engine, Price
-from outthink.models.openai import OpenAIEngine
-from outthink.rewards import Opened, Scorer, make_scorer
-from outthink.sandbox import Sandbox
+from outthink.models.openai.engine import OpenAIEngine
+from outthink.planner.auto import Auto
+from outthink.resources.embedding import make_embedder
+from outthink.rewards import Scorer
+from outthink.rewards.making import Opened, make_scorer
+from outthink.sandbox.host import Sandbox
 from outthink.server.app import Service, Settings, serve
 from outthink.server.choosing import ONE, Policy, lacking
 from outthink.server.keys import Keys
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
 from outthink.strategies import STRATEGIES, Strategy
-from outthink.strategies.auto import Auto
+from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
 
 

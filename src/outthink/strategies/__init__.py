@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from outthink.types import Candidate
 
 STRATEGIES = {
-    "auto": "outthink.strategies.auto:Auto",
+    "auto": "outthink.planner.auto:Auto",
     "greedy": "outthink.strategies.parallel.greedy:Greedy",
     "best_of_n": "outthink.strategies.parallel.best_of_n:BestOfN",
     "self_consistency": "outthink.strategies.parallel.self_consistency:SelfConsistency",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from outthink.errors import MissingResource
-from outthink.rewards import Scores
-from outthink.selection import Aggregation, Choice, aggregate, best_of, codes, majority, numbers, weighted_vote
+from outthink.maths.selection import Aggregation, Choice, aggregate, best_of, codes, majority, numbers, weighted_vote
+from outthink.rewards.scores import Scores
 from outthink.types import Candidate, Problem
 
 Chosen = tuple[Candidate | None, float]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from outthink.errors import UsageError
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.tasks.own import accepted, text_of
 from outthink.types import AnswerKind, Message, Problem
 

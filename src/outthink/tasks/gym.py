@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from outthink.errors import UnknownName, UsageError
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import AnswerKind, Message, Problem
 
 TEMPLATE = "{question}\nThink step by step briefly. End with a line: #### <answer>"

@@ -11,7 +11,7 @@ import contextlib
 import doctest
 from typing import Any
 
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.tasks.own import text_of
 from outthink.types import AnswerKind, Code, Message, Problem
 

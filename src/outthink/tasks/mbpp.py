@@ -12,7 +12,7 @@ import builtins
 from typing import Any
 
 from outthink.errors import UsageError
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.tasks.own import text_of
 from outthink.types import AnswerKind, Code, Message, Problem
 

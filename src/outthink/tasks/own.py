@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from outthink import problems
+from outthink.answers import asking as problems
 from outthink.errors import UsageError
-from outthink.tasks import Example
+from outthink.tasks.example import Example
 from outthink.types import AnswerKind, Code, Message, Problem
 
 TEMPLATES: dict[AnswerKind, str] = problems.TEMPLATES | {

@@ -8,14 +8,25 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from outthink.errors import UsageError
-from outthink.tasks import PUBLISHED, Example, hub
+from outthink.tasks import hub
+from outthink.tasks.example import Example
 from outthink.tasks.own import rows
 from outthink.types import AnswerKind
+
+PUBLISHED: Mapping[str, tuple[str, str | None]] = {
+    "gsm8k": ("openai/gsm8k", "main"),
+    "math500": ("HuggingFaceH4/MATH-500", None),
+    "humaneval": ("openai/openai_humaneval", None),
+    "mbpp": ("google-research-datasets/mbpp", "full"),
+}
+"""Published sets, each with a module of its name here: data set and configuration at the hub."""
+
 
 SAMPLE = "the 24 GSM8K questions that ship with Outthink"
 

@@ -16,9 +16,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.maths.selection import best_of, codes, numbers
 from outthink.model import Model, Models
 from outthink.rewards.judge import written
-from outthink.selection import best_of, codes, numbers
 from outthink.strategies import Report
 from outthink.strategies.choosing import pick
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool

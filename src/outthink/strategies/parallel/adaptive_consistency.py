@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.selection import Drawn, Replayed, codes, majority
 from outthink.model import Model
-from outthink.selection import Drawn, Replayed, codes, majority
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.flight import flight

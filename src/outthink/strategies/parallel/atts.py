@@ -24,12 +24,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.conformal import takes_over
 from outthink.errors import MissingResource, NothingCameBack, PromptTooLong, UsageError
+from outthink.maths.conformal import takes_over
+from outthink.maths.selection import Choice, best_of, codes, majority, numbers
 from outthink.model import Model, Models
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import Choice, best_of, codes, majority, numbers
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
 from outthink.types import Candidate, Problem, Sampling

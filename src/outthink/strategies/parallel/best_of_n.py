@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from outthink.maths.selection import Aggregation, Drawn, Replayed, best_of
 from outthink.model import Model
-from outthink.rewards import Scores
-from outthink.selection import Aggregation, Drawn, Replayed, best_of
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_best, by_majority, need_scorer, sample_scores
 from outthink.types import Problem

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import MissingResource, UsageError
+from outthink.maths.selection import Drawn, Replayed, codes, numbers, weighted_vote
 from outthink.model import Model
-from outthink.rewards import Scores
-from outthink.selection import Drawn, Replayed, codes, numbers, weighted_vote
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, by_weighted_vote
 from outthink.strategies.parallel.likelihood import mean_logprob

@@ -23,10 +23,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.executor import Executor
+from outthink.maths.selection import Choice, answer_totals, codes, first_by
 from outthink.model import Draw, Model, Models
+from outthink.resources.execution import Executor
 from outthink.rng import Rng
-from outthink.selection import Choice, answer_totals, codes, first_by
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
 from outthink.together import together

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError
+from outthink.maths.selection import Choice, Drawn, Replayed, majority
 from outthink.model import Model
-from outthink.selection import Choice, Drawn, Replayed, majority
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.types import Candidate, Problem

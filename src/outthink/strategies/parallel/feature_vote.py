@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.selection import Drawn, Replayed, codes, weighted_vote
 from outthink.model import Model
-from outthink.selection import Drawn, Replayed, codes, weighted_vote
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_weighted_vote
 from outthink.types import Problem

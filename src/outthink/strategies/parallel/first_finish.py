@@ -17,8 +17,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.selection import Choice, Drawn, Replayed, majority
 from outthink.model import Model
-from outthink.selection import Choice, Drawn, Replayed, majority
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.flight import flight

@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.selection import Choice, Drawn, Replayed, answer_totals, codes, first_by
 from outthink.model import Model, Models
 from outthink.rewards.judge import verdicts
-from outthink.selection import Choice, Drawn, Replayed, answer_totals, codes, first_by
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
 from outthink.types import Problem

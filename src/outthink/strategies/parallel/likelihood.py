@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from outthink.maths.selection import Drawn, Replayed, best_of
 from outthink.model import Model
-from outthink.selection import Drawn, Replayed, best_of
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_best
 from outthink.types import Candidate, Problem

@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.selection import Drawn, Replayed, best_of, codes
 from outthink.model import Model
-from outthink.selection import Drawn, Replayed, best_of, codes
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_best
 from outthink.types import Candidate, Problem

@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError
 from outthink.laws.coverage import pass_at_k
+from outthink.maths.selection import Choice, codes, first_by, majority
 from outthink.model import Draw, Model
-from outthink.rewards import Scores
-from outthink.selection import Choice, codes, first_by, majority
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_best
 from outthink.strategies.flight import Flight, flight

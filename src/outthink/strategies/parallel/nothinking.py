@@ -12,10 +12,10 @@ import math
 from dataclasses import dataclass, replace
 
 from outthink.errors import BudgetTooSmall
+from outthink.maths.selection import codes, numbers
 from outthink.meter import Meter
 from outthink.model import Draw, Model
-from outthink.rewards import Scores
-from outthink.selection import codes, numbers
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_weighted_vote
 from outthink.strategies.parallel.borda import borda_votes

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr
 
+from outthink.maths.selection import Drawn, Replayed, best_of, numbers
 from outthink.model import Model
-from outthink.rewards import Scores
-from outthink.selection import Drawn, Replayed, best_of, numbers
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_best
 from outthink.strategies.flight import flight

@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from outthink.maths.selection import Choice, Drawn, Replayed, codes, numbers, weighted_vote
 from outthink.model import Model
-from outthink.selection import Choice, Drawn, Replayed, codes, numbers, weighted_vote
 from outthink.strategies import Report
 from outthink.strategies.choosing import Chosen, pick
 from outthink.strategies.parallel.likelihood import mean_logprob

@@ -14,9 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 from outthink.laws.imperfect import accepted_now, best_attempts
+from outthink.maths.selection import Drawn, Replayed
 from outthink.model import Model
-from outthink.rewards import Scores
-from outthink.selection import Drawn, Replayed
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.flight import flight
 from outthink.types import Candidate, Problem

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.selection import Choice, Drawn, Replayed
 from outthink.model import Model
-from outthink.selection import Choice, Drawn, Replayed
 from outthink.strategies import Report
 from outthink.strategies.parallel.likelihood import mean_logprob
 from outthink.strategies.parallel.perplexity_consistency import by_paths, perplexity_vote

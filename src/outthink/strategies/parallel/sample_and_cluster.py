@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.answers import plain_number
-from outthink.clusters import gap_clusters, medoids, radius_clusters
+from outthink.answers.keys import plain_number
+from outthink.maths.clusters import gap_clusters, medoids, radius_clusters
+from outthink.maths.selection import codes, majority
 from outthink.model import Model
-from outthink.selection import codes, majority
 from outthink.strategies import Report
 from outthink.types import Candidate, Problem
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from outthink.maths.selection import Drawn, Replayed, majority
 from outthink.model import Model
-from outthink.selection import Drawn, Replayed, majority
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.types import Problem

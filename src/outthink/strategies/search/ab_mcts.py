@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
+from outthink.maths.selection import best_of, codes, numbers
 from outthink.model import Draw, Draws, Model
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import best_of, codes, numbers
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick

@@ -16,11 +16,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink import selection
+from outthink.maths import selection
+from outthink.maths.selection import Aggregation
 from outthink.model import Model
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import Aggregation
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Node, Rounds, search

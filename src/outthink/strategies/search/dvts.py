@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from outthink import selection
+from outthink.maths import selection
+from outthink.maths.selection import Aggregation
 from outthink.model import Model
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import Aggregation
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.beam import path_scores

@@ -16,9 +16,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.resampling import effective_sample_size, softmax, systematic
 from outthink.model import Model
-from outthink.resampling import effective_sample_size, softmax, systematic
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check

@@ -15,12 +15,12 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.embedding import Embedder, cosines
+from outthink.maths.resampling import sequential_ceil
+from outthink.maths.selection import Aggregation
 from outthink.model import Model
-from outthink.resampling import sequential_ceil
-from outthink.rewards import Scores
+from outthink.resources.embedding import Embedder, cosines
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import Aggregation
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Node, Rounds, search

@@ -26,14 +26,14 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink import selection
-from outthink.embedding import Embedder
+from outthink.answers.steps import end_of_step
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
+from outthink.maths import selection
+from outthink.maths.selection import Aggregation
 from outthink.model import Draw, Model
-from outthink.rewards import Scores
+from outthink.resources.embedding import Embedder
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import Aggregation
-from outthink.steps import end_of_step
 from outthink.strategies import Report
 from outthink.types import Address, Candidate, Problem
 

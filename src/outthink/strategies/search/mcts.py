@@ -15,11 +15,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.resampling import softmax
+from outthink.maths.selection import first_by
 from outthink.model import Model
-from outthink.resampling import softmax
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import first_by
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Event, Expand, Failed, Node, Pull, View, search

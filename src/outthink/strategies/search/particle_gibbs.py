@@ -16,9 +16,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.maths.resampling import multinomial
 from outthink.model import Model
-from outthink.resampling import multinomial
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.search.loop import Event, Expand, Grown, Level, Node, View, search

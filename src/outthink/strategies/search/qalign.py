@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import NothingCameBack
+from outthink.maths.selection import best_of, codes, numbers, weighted_vote
 from outthink.model import Draw, Model
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import best_of, codes, numbers, weighted_vote
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
 from outthink.together import together

@@ -13,11 +13,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.maths.resampling import sequential_ceil
+from outthink.maths.selection import Aggregation
 from outthink.model import Model
-from outthink.resampling import sequential_ceil
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.rng import Rng
-from outthink.selection import Aggregation
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search

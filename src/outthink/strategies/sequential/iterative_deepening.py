@@ -15,9 +15,9 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from outthink.errors import PromptTooLong
+from outthink.maths.selection import codes, numbers, weighted_vote
 from outthink.model import Draw, Model
-from outthink.rewards import Scores
-from outthink.selection import codes, numbers, weighted_vote
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import pick
 from outthink.together import together

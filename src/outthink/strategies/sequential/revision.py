@@ -12,7 +12,7 @@ from typing import Literal
 
 from outthink.errors import MissingResource, OutthinkError
 from outthink.model import Model
-from outthink.rewards import Scores
+from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import Chosen, by_best, by_majority, by_weighted_vote
 from outthink.together import together

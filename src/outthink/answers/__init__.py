@@ -1,0 +1,5 @@
+"""Reading, comparing and grading answers."""
+
+from outthink.answers.reader import Reader
+
+__all__ = ["Reader"]

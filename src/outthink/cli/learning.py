@@ -1,0 +1,117 @@
+"""The commands that fit something for a strategy: prm, takeover."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from outthink.cli.given import given_kind, writable_json
+from outthink.cli.options import AnswerOption, JsonOption, SeedOption, TokenizerOption, group
+from outthink.cli.running import opened_tokenizer, working
+from outthink.cli.shown import console, note
+
+prm_app = group("Train a small process reward model from recorded samples, and measure it.")
+
+
+@prm_app.command("train")
+def prm_train(
+    pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) of `outthink pool`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("probe.json"),
+    delimiter: Annotated[str, typer.Option(help="What ends a step.")] = "\\n\\n",
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    model: TokenizerOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from the outcomes of recorded samples which beginnings end right; `--prm FILE` uses it."""
+    from outthink.jsonl import write_whole
+    from outthink.learn.prm import TELL, train
+
+    writable_json(out)
+    with opened_tokenizer(model) as tokenizer, working("Training"):
+        found = train(pool, delimiter=delimiter.replace("\\n", "\n"), folds=folds, seed=seed, tokenizer=tokenizer)
+    write_whole(out, found.probe.text())
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+        return
+    console().print(found.table())
+    if found.unclear:
+        note(f"Of {found.unclear} samples it is not known which logprobs belong to which step; {TELL}.")
+    typer.echo(f"{out}: use it as --verifier {out} or --prm {out}")
+
+
+@prm_app.command("eval")
+def prm_eval(
+    probe: Annotated[Path, typer.Argument(help="A file of `outthink prm train`.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Pools it was not trained on, or solutions whose first error is marked.")
+    ],
+    threshold: Annotated[float, typer.Option(help="Below it a step is taken for wrong.")] = 0.5,
+    fit: Annotated[Path | None, typer.Option(help="Marked solutions on which to fit the threshold instead.")] = None,
+    model: TokenizerOption = None,
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """How well a trained process reward model ranks, is calibrated, chooses among samples and finds first errors."""
+    from outthink.learn.evaluation import evaluate
+    from outthink.rewards.probe import Probe
+
+    opened = Probe.open(probe)
+    with opened_tokenizer(model) as tokenizer, working("Measuring"):
+        found = evaluate(opened, files, threshold=threshold, fit_on=fit, tokenizer=tokenizer)
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+    elif as_markdown:
+        typer.echo(found.markdown())
+    else:
+        for heading, table in found.tables():
+            typer.echo(heading)
+            console().print(table)
+    for line in found.sentences():
+        typer.echo(("- " if as_markdown else "") + line) if not as_json else None
+
+
+takeover_app = group("Decide how often a dear model takes over from a cheap one, for the strategy atts.")
+
+
+@takeover_app.command("fit")
+def takeover_fit(
+    pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) of the cheap model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("takeover.json"),
+    signal: Annotated[
+        Literal["agreement", "logprob", "verifier"], typer.Option(help="What says how badly a draft conforms.")
+    ] = "agreement",
+    n: Annotated[int, typer.Option(min=1, help="Samples of a draft.")] = 4,
+    model: Annotated[str | None, typer.Option(help="Who wrote the pool, where it does not say.")] = None,
+    verifier: Annotated[str | None, typer.Option(help="Which scores of the pool to take for verifier.")] = None,
+    answer: AnswerOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Store how drafts of a cheap model score, so that `--strategy atts` calls the dear one at a chosen rate.
+
+    The rate is controlled on questions like those of the pool; how often an answer is wrong is not.
+    """
+    from outthink.jsonl import write_whole
+    from outthink.learn.takeover import fit
+
+    writable_json(out)
+    found = fit(
+        pool,
+        signal=signal,
+        n=n,
+        model=model,
+        verifier=verifier,
+        answer="text" if answer is None else given_kind(answer),
+        seed=seed,
+    )
+    write_whole(out, found.calibration.text())
+    for line in found.sentences():
+        typer.echo(line)
+    calibration = found.calibration
+    typer.echo(
+        f"{out}: use it as --strategy atts --role draft={calibration.model} --signal {signal} --n {n} "
+        f"--calibration {out} --alpha RATE"
+    )

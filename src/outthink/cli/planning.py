@@ -1,0 +1,235 @@
+"""The commands plan and quote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from outthink.cli.given import given_amounts, given_kind, given_prices, given_sampling, given_writer, writable_json
+from outthink.cli.options import (
+    DEFAULT_MODEL,
+    AnswerOption,
+    BlockOption,
+    BudgetOption,
+    FilesArgument,
+    JsonOption,
+    MaxTokensOption,
+    ModelOption,
+    PriceOption,
+    ScoresOption,
+    SeedOption,
+    TargetOption,
+    TemperatureOption,
+    TemplateOption,
+    TopPOption,
+    UnitOption,
+    VerifierOption,
+    WriterOption,
+    group,
+)
+from outthink.cli.running import opened_engines, working
+from outthink.cli.shown import console, note
+from outthink.errors import UsageError
+
+plan_app = group("Learn from recorded samples what to do when, for the strategy auto.")
+
+
+@plan_app.command("fit")
+def plan_fit(
+    files: FilesArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("plan.json"),
+    target: TargetOption = None,
+    scores: ScoresOption = None,
+    unit: UnitOption = "tokens",
+    writer: WriterOption = None,
+    cache_block: BlockOption = 0,
+    budgets: Annotated[
+        str, typer.Option(help="Mean costs of a problem, separated by commas: 200,400 or 1T,2T; by default nine.")
+    ] = "",
+    bins: Annotated[str, typer.Option(help="Number of quantile bins of difficulty, or absolute.")] = "5",
+    difficulty: Annotated[
+        Literal["agreement", "entropy", "length", "logprob", "verifier", "oracle"] | None,
+        typer.Option(help="What bins are cut by; oracle knows the answers and is an upper bound."),
+    ] = None,
+    probe: Annotated[int, typer.Option(min=1, help="Samples on which a bin's difficulty is measured.")] = 4,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    answer: AnswerOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from recorded samples when to draw more, go over to another model or strategy, or stop."""
+    from outthink.jsonl import write_whole
+    from outthink.planner.make import make_plan
+
+    writable_json(out)
+    if bins != "absolute" and not (bins.isdigit() and int(bins) >= 1):
+        raise UsageError(f"Cannot read --bins {bins!r}; write a number such as 5, or absolute.")
+    recordings = _recordings(files, target, scores, unit, writer, answer, seed, cache_block)
+    with working("Reading") as status:
+        plan, _ = make_plan(
+            recordings,
+            budgets=given_amounts(budgets),
+            folds=folds,
+            bins=None if bins == "absolute" else int(bins),
+            difficulty=difficulty,
+            probe=probe,
+            seed=seed,
+            tell=lambda text: status.update(text),
+        )
+    write_whole(out, plan.to_json())
+    if as_json:
+        typer.echo(plan.to_json())
+        return
+    _print_plan(out, as_markdown=False)
+    typer.echo(f"{out}: use it as --strategy auto --plan {out}, and ask `outthink quote` with it")
+
+
+@plan_app.command("show")
+def plan_show(
+    plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
+    figure: Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .html file.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """The curve of a plan against fixed strategies, and its strategy for every bin of difficulty and budget."""
+    from outthink.planner.plan import Plan
+    from outthink.planner.show import figure as drawn
+
+    opened = Plan.open(plan)
+    if figure is not None:
+        from outthink.reports.figures import save
+
+        save(drawn(opened), figure)
+    _print_plan(plan, as_markdown=as_markdown)
+
+
+@plan_app.command("check")
+def plan_check(
+    plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
+    files: Annotated[list[Path], typer.Argument(help="One new pool, or runs of auto with this plan.")],
+    target: TargetOption = None,
+    scores: ScoresOption = None,
+    writer: WriterOption = None,
+    cache_block: BlockOption = 0,
+    answer: AnswerOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure a plan on new recordings, and say where they are not as it expects; exit code 1 where they are not."""
+    from outthink.planner.check import check_plan, check_run
+    from outthink.planner.plan import Plan
+    from outthink.planner.show import checks
+    from outthink.records.runs import read_results
+    from outthink.reports.tables import text_table
+
+    opened = Plan.open(plan)
+    if all(path.is_dir() for path in files):
+        found = [check_run(opened, list(read_results(path))) for path in files]
+    else:
+        with working("Reading"):
+            found = check_plan(
+                opened, _recordings(files, target, scores, opened.unit, writer, answer, seed, cache_block)
+            )
+    console().print(text_table(*checks(found)))
+    if any(of.drift for of in found):
+        note("These recordings are not what the plan was fitted on: fit it again with them.")
+        raise typer.Exit(1)
+
+
+def quote(
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    plan: Annotated[Path, typer.Option(help="A file of `outthink plan fit`.")],
+    budget: BudgetOption = None,
+    value_of_correct: Annotated[str, typer.Option(help="What a right answer is worth, such as 5k-tokens.")] = "",
+    probe: Annotated[bool, typer.Option("--probe", help="Spend the plan's probe to see how hard it is.")] = False,
+    model: ModelOption = DEFAULT_MODEL,
+    verifier: VerifierOption = None,
+    answer: AnswerOption = None,
+    prompt_template: TemplateOption = None,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 1.0,
+    max_tokens: MaxTokensOption = 512,
+    seed: SeedOption = 0,
+    price: PriceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What `auto` will probably gain and cost on a question, before it is asked."""
+    from outthink.answers.asking import ask
+    from outthink.driver import as_budget
+    from outthink.planner.plan import Plan
+    from outthink.planner.quote import ease_of, price_at
+    from outthink.planner.quote import quote as quoted
+
+    opened = Plan.open(plan)
+    limits = as_budget(budget)
+    at = price_at(opened, limits, value_of_correct)
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        raise UsageError("There is no question; put it in quotes.")
+    limit = limits.limits.get(opened.unit)
+    spent = None
+    if probe:
+        problem = ask(text, answer=given_kind(answer), template=prompt_template)
+        sampling, priced = given_sampling(temperature, top_p, max_tokens), given_prices(price)
+        with opened_engines(model, None, priced) as engines:
+            ease, spent = asyncio.run(
+                ease_of(opened, problem, engines["model"], verifier=verifier, sampling=sampling, seed=seed)
+            )
+        found = quoted(opened, at, limit=limit, bin_number=int(opened.table.bin(ease)))
+    else:
+        found = quoted(opened, at, limit=limit)
+    if as_json:
+        typer.echo(json.dumps({**found.plain(), "spent": spent or {}}, indent=2))
+        return
+    for line in found.sentences():
+        typer.echo(line)
+    typer.echo("Nothing was spent." if spent is None else f"The probe cost {spent['tokens']:,.0f} tokens.")
+
+
+def _recordings(
+    files: list[Path],
+    target: Path | None,
+    scores: Path | None,
+    unit: str,
+    writers: list[str] | None,
+    answer: str | None,
+    seed: int,
+    cache_block: int,
+) -> Any:
+    from outthink.planner.recordings import read
+
+    specs = {}
+    for given in writers or []:
+        role, _, name = given.rpartition("=")
+        if role not in ("", "target"):
+            raise UsageError(f"Cannot read --writer {given!r}; write NAME or target=NAME.")
+        specs[role or "model"] = given_writer(name)
+    with working("Reading"):
+        return read(
+            files,
+            target=target,
+            scores=scores,
+            unit=unit,
+            answer="text" if answer is None else given_kind(answer),
+            specs=specs,
+            cache_block=cache_block,
+            seed=seed,
+        )
+
+
+def _print_plan(path: Path, *, as_markdown: bool) -> None:
+    from outthink.planner import show
+    from outthink.planner.plan import Plan
+    from outthink.reports.tables import markdown_table, text_table
+
+    plan = Plan.open(path)
+    for line in show.sentences(plan):
+        typer.echo(("- " if as_markdown else "") + line)
+    for rows in (show.curve(plan), show.gains(plan), show.bins(plan)):
+        if as_markdown:
+            typer.echo("\n" + markdown_table(*rows))
+        else:
+            console().print(text_table(*rows))

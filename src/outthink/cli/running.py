@@ -1,0 +1,162 @@
+"""Engines opened for a command, its progress, and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from outthink.cli.given import priced_engine
+from outthink.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from outthink.meter import Meter
+    from outthink.models.engine import Engine, Price, Tokenizing
+
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def opened_tokenizer(model: str | None) -> Iterator[Tokenizing | None]:
+    """The engine of a model as what turns its tokens into text; None where no model is named."""
+    if model is None:
+        yield None
+        return
+    with opened_engines(model, None, {}) as engines:
+        engine = engines["model"]
+        if "tokens" not in engine.spec.powers:
+            raise UsageError(f"{model} does not turn tokens into text; name a model that does.")
+        yield cast("Tokenizing", engine)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, from the first time it is told something."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), "problems", TimeElapsedColumn(), "left", TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("", total=None)
+
+    def tell(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield tell
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+@contextlib.contextmanager
+def opened_engines(
+    model: str | None, roles: list[str] | None, prices: dict[str, Price | str]
+) -> Iterator[dict[str, Engine]]:
+    """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
+    from outthink.models import open_engine
+
+    names = {} if model is None else {"model": model}
+    for given in roles or []:
+        role, _, name = given.partition("=")
+        if not role or not name or role == "model":
+            raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
+        names[role] = name
+    for role in prices:
+        if role not in names:
+            raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
+    wanted = {name: prices[role] for role, name in names.items() if role in prices}
+    for role, name in names.items():
+        if name in wanted and prices.get(role, wanted[name]) != wanted[name]:
+            raise UsageError(f"{name} has two prices; a model has the same one in every role.")
+    priced = {name: priced_engine(price, name) for name, price in wanted.items()}
+    opened: dict[str, Engine] = {}
+    try:
+        for name in dict.fromkeys(names.values()):
+            with working(f"Loading {name}"):
+                opened[name] = open_engine(name, price=priced.get(name))
+        yield {role: opened[name] for role, name in names.items()}
+    finally:
+        for engine in opened.values():
+            asyncio.run(engine.close())
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[Status]:
+    """A sentence on standard error that stays while something is done."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(text) as status:
+        yield status
+
+
+class Watcher:
+    """Shows, while a problem is being solved, what has been spent and what the answer is so far."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._meter: Meter | None = None
+        self._live = Live(console=Console(stderr=True), get_renderable=self._line, refresh_per_second=4, transient=True)
+
+    def start(self, meter: Meter) -> None:
+        """Show what this meter counts."""
+        self._meter = meter
+        self._live.start()
+
+    def stop(self) -> None:
+        """Show nothing more."""
+        self._live.stop()
+
+    def _line(self) -> str:
+        from rich.markup import escape
+
+        meter = self._meter
+        if meter is None:
+            return ""
+        growing = sum(sum(progress.tokens) for progress in meter.running)
+        samples = sum(progress.n for progress in meter.running)
+        answer = meter.rounds[-1].answer if meter.rounds else None
+        so_far = "" if answer is None else f" | answer so far: {escape(answer[:60])}"
+        charged = meter.cost().get("tokens", 0.0)
+        return (
+            f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
+            f" | Ctrl-C stops and keeps the best answer"
+        )
+
+
+def interruptible(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine; the first Ctrl-C asks it to stop, the second one ends it."""
+
+    async def go() -> T:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(start(stop))
+
+        def interrupt() -> None:
+            if stop.is_set():
+                task.cancel()
+            stop.set()
+
+        previous: Any = None
+        try:
+            loop.add_signal_handler(signal.SIGINT, interrupt)
+        except NotImplementedError:  # Windows
+            previous = signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(interrupt))
+        try:
+            return await task
+        finally:
+            if previous is not None:
+                signal.signal(signal.SIGINT, previous)
+
+    try:
+        return asyncio.run(go())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None

@@ -1,0 +1,127 @@
+"""The commands of the server: serve, key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from outthink.cli.given import given_kind, given_prices, given_strategy, priced_engine
+from outthink.cli.options import EmbedderOption, PriceOption, PrmOption, RoleOption, VerifierOption
+from outthink.cli.running import opened_engines
+from outthink.cli.shown import note
+from outthink.errors import UsageError
+
+
+def key(
+    file: Annotated[Path, typer.Argument(help="Keeps the names and hashes of keys: --api-key-file of a server.")],
+    name: Annotated[str | None, typer.Option(help="Whose key it is; otherwise key-1, key-2 ...")] = None,
+) -> None:
+    """Make a key for a caller of the server, print it, once, and add its hash to a file."""
+    from outthink.server.keys import make_key
+
+    name, made = make_key(file, name)
+    typer.echo(made)
+    note(f"This is the key {name}; {file} keeps its hash only, so it is not shown again.")
+
+
+def serve(
+    context: typer.Context,
+    upstream: Annotated[
+        str | None, typer.Option(help="The server in front of which it runs: http://HOST/v1[#MODEL].")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="An embedded model instead: catalogue name or path of a GGUF.")
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="For requests that name none; none is one sample as asked for.")
+    ] = "auto",
+    budget: Annotated[
+        str | None, typer.Option("--budget", "-b", help="The most that any request may spend, as 20k-tokens,0.01usd.")
+    ] = None,
+    answer: Annotated[
+        str, typer.Option(help="How replies are compared; chat looks at the first one before it draws more.")
+    ] = "chat",
+    free_form: Annotated[
+        str | None, typer.Option(help="For replies that cannot be compared: best_of_n (with --verifier), mbr ...")
+    ] = None,
+    plan: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE of `outthink plan fit`; callers name it.")] = None,
+    verifier: VerifierOption = None,
+    prm: PrmOption = None,
+    embedder: EmbedderOption = None,
+    role: RoleOption = None,
+    price: PriceOption = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of a sample, where the request does not say.")] = 4096,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of a request that names no others.")] = 300.0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="Only callers with a key of this file (`outthink key`) are served.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 256,
+    queue: Annotated[int, typer.Option(min=0, help="Most requests that wait; others are told to come later.")] = 1024,
+    shed: Annotated[
+        bool, typer.Option("--shed", help="Requests spend less while more than half of the places are taken.")
+    ] = False,
+    record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
+    shadow: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
+    ] = 0.0,
+    alternative: Annotated[str, typer.Option(help="What shadows run; none is one sample.")] = "none",
+) -> None:
+    """Serve OpenAI's chat API with test-time compute behind it: /v1/chat/completions, /v1/models, /v1/quote."""
+    from outthink.driver import as_budget
+
+    try:
+        from outthink.server import start
+        from outthink.server.app import Settings
+    except ImportError:
+        raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
+    if (upstream is None) == (model is None):
+        raise UsageError("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
+    if upstream is not None and not upstream.startswith(("http://", "https://")):
+        raise UsageError(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
+    prices = given_prices(price)
+    scorers = {name: given for name, given in (("verifier", verifier), ("prm", prm)) if given is not None}
+    start.check_alternative(alternative, strategy, shadow, record, scorers)
+    if strategy == "none" and context.args:
+        raise UsageError(f"none is one sample as it was asked for; leave {context.args[0]} out, or name a strategy.")
+    settings = Settings(
+        host=host,
+        port=port,
+        max_tokens=max_tokens,
+        timeout=timeout,
+        concurrency=concurrency,
+        queue=queue,
+        sheds=shed,
+        shadow=shadow,
+        alternative=alternative,
+    )
+    keys = start.keys(host, api_key_file)
+    policy = start.policy(
+        strategy=None if strategy == "none" else given_strategy(strategy, context),
+        budget=as_budget(budget),
+        answer=given_kind(answer),
+        free_form=free_form,
+        plans=plan or [],
+        scorers=scorers,
+    )
+    several = [] if upstream is None or "#" in upstream else start.models(upstream)
+    if len(several) > 1 and not isinstance(prices.get("model", ""), str):
+        raise UsageError("One price cannot be that of several models: name one by #MODEL, or use auto or FILE.json.")
+    # of several models each is opened when somebody asks for it
+    one = model or (upstream if len(several) <= 1 else None)
+    roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}
+    with opened_engines(one, role, prices) as engines:
+        start.run(
+            settings,
+            policy,
+            engines,
+            upstream=None if one is not None else upstream,
+            priced=lambda name: priced_engine(roles["model"], name) if roles else None,
+            embedder=embedder,
+            keys=keys,
+            record=record,
+            started=lambda address: note(f"Serving at {address}/v1; Ctrl-C ends it."),
+        )

@@ -1,0 +1,1 @@
+"""Learned from recordings: process reward models, and when a dear model takes over."""

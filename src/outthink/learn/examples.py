@@ -1,0 +1,195 @@
+"""Recorded samples as examples to learn from."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink import jsonl
+from outthink.errors import UsageError
+from outthink.maths.intervals import Numbers
+from outthink.models.engine import Tokenizing
+from outthink.records.ends import TokenEnds
+from outthink.records.pools import PoolData, read_pool
+from outthink.rewards.probe import HEADS, Piece, features, prefixes
+from outthink.rng import digest
+
+_FEW_SHARE = 0.05  # of samples that may lack what the others have
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Examples:
+    """Beginnings of recorded samples, one a row.
+
+    Args:
+        problem, sample: number of the problem, and of the sample in its problem.
+        depth: steps so far, from 1.
+        last: the sample is finished.
+        right: it ended right.
+        values: features (n, d) by classifier, NaN where they are not known.
+        confidence: exp(mean logprob) (n,) of the "step" and of "all" so far, NaN where not known.
+    """
+
+    problem: NDArray[np.intp]
+    sample: NDArray[np.intp]
+    depth: NDArray[np.intp]
+    last: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+    values: Mapping[str, Numbers]
+    confidence: Mapping[str, Numbers]
+
+    def known(self, head: str) -> NDArray[np.bool_]:
+        """The rows that this classifier can score."""
+        return np.asarray(~np.isnan(self.values[head]).any(-1))
+
+
+Solution = tuple[tuple[Piece, ...], bool]
+"""A recorded sample in pieces, and whether it is right."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """A pool as solutions in pieces, about all of which as much is known; one of which less is known is empty.
+
+    Args:
+        questions, samples: of each problem.
+        meta: how it was recorded, of the first problem.
+        clear: the logprobs of their steps are known.
+        unclear: samples with logprobs of which it is not known where their tokens end.
+    """
+
+    pool: PoolData
+    questions: tuple[str, ...]
+    samples: tuple[tuple[Solution, ...], ...]
+    meta: Mapping[str, Any]
+    clear: bool
+    unclear: int
+
+
+def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording:
+    """Read a pool; `tokenizer` tells where tokens end in pools that do not say so.
+
+    Raises UsageError that names the line of what cannot be read.
+    """
+    pool = read_pool(path)
+    if pool.kind == "sequence":
+        raise UsageError(f"{path} holds attempts that build on each other; a probe learns from independent samples.")
+    rows = list(jsonl.read(path))
+    for number, row in rows:
+        if not isinstance(row.get("question"), str):
+            raise UsageError(f"Line {number} of {path} has no question.")
+
+    async def read() -> list[tuple[Solution, ...]]:
+        tokens = None if tokenizer is None else TokenEnds(tokenizer)
+        found = []
+        for number, row in rows:
+            try:
+                found.append(tuple([(await _pieces(one, tokens), bool(one["correct"])) for one in row["samples"]]))
+            except (TypeError, ValueError, KeyError, AttributeError) as cause:
+                raise UsageError(f"Line {number} of {path} cannot be read ({cause}).") from None
+        return found
+
+    samples = asyncio.run(read())
+    with_text = [pieces for of in samples for pieces, _ in of if pieces]
+    if not with_text:
+        raise UsageError(f"{path} holds no texts.")
+    # what is known about some kinds of samples only, such as those that were cut off, would teach that kind: so where
+    # more than a few lack something it is taken from all, and else those few are left out
+    few = _FEW_SHARE * len(with_text)
+    mute, unclear = (sum(lacks(pieces) for pieces in with_text) for lacks in (_mute, _unclear))
+
+    def alike(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        if mute > few:
+            return (("".join(text for text, _ in pieces), None),)
+        if _mute(pieces):
+            return ()
+        if unclear > few:
+            logprobs = [value for _, values in pieces for value in values or ()]
+            return (("".join(text for text, _ in pieces), logprobs),)
+        return () if _unclear(pieces) else pieces
+
+    return Recording(
+        pool=pool,
+        questions=tuple(row["question"] for _, row in rows),
+        samples=tuple(tuple((alike(pieces) if pieces else (), right) for pieces, right in of) for of in samples),
+        meta=rows[0][1].get("meta") or {},
+        clear=mute <= few and unclear <= few,
+        unclear=unclear,
+    )
+
+
+def _mute(pieces: tuple[Piece, ...]) -> bool:
+    """Without logprobs."""
+    return not any(values for _, values in pieces)
+
+
+def _unclear(pieces: tuple[Piece, ...]) -> bool:
+    """With logprobs of which it is not known to which part of the text they belong."""
+    return any(values is not None and len(values) > 1 for _, values in pieces)
+
+
+async def _pieces(sample: Mapping[str, Any], tokens: TokenEnds | None) -> tuple[Piece, ...]:
+    """Its tokens where it is known where they end, else all of it as one piece."""
+    text = sample["text"] if "text" in sample else "\n\n".join(sample.get("steps") or ())
+    if not isinstance(text, str):
+        raise TypeError("a text is no text")
+    if not text.strip():
+        return ()
+    if sample.get("logprobs") is None:
+        return ((text, None),)
+    logprobs = [float(value) for value in sample["logprobs"]]
+    if not all(map(math.isfinite, logprobs)):
+        raise ValueError("a logprob is not finite")
+    ends, ids = sample.get("ends"), sample.get("token_ids")
+    if ends is None and ids is not None and tokens is not None:
+        ends = await tokens.of(ids, text)
+    if not ends or len(ends) != len(logprobs):
+        return ((text, logprobs),)
+    starts = [0, *ends[:-1]]
+    if sorted(starts) != starts or ends[-1] != len(text):
+        raise ValueError("the ends of tokens are not those of the text")
+    written = ends.index(len(text)) + 1  # end marks may follow
+    return tuple((text[a:b], [value]) for a, b, value in zip(starts, ends, logprobs[:written], strict=False))
+
+
+def examples(recording: Recording, delimiter: str, *, skip: frozenset[str] = frozenset()) -> Examples:
+    """Every beginning of every sample, without the problems whose `question_mark` is to be skipped."""
+    rows: list[tuple[int, int, int, bool, bool]] = []
+    values: dict[str, list[list[float]]] = {head: [] for head in HEADS}
+    confidence: dict[str, list[float]] = {"step": [], "all": []}
+    for problem, (question, samples) in enumerate(zip(recording.questions, recording.samples, strict=True)):
+        if question_mark(question) in skip:
+            continue
+        for number, (pieces, right) in enumerate(samples):
+            beginnings = prefixes(pieces, delimiter)
+            if not recording.clear:
+                beginnings = [replace(steps, logprobs=None) for steps in beginnings]
+            for depth, steps in enumerate(beginnings, start=1):
+                rows.append((problem, number, depth, depth == len(beginnings), right))
+                known = features(question, steps)
+                for head, names in HEADS.items():
+                    values[head].append([known.get(name, math.nan) for name in names])
+                for what, logprobs in (("step", steps.logprobs and steps.logprobs[-1]), ("all", steps.whole)):
+                    confidence[what].append(math.nan if logprobs is None else float(np.exp(np.mean(logprobs))))
+    columns = np.array(rows, dtype=np.intp).reshape(-1, 5).T
+    return Examples(
+        problem=columns[0],
+        sample=columns[1],
+        depth=columns[2],
+        last=columns[3].astype(bool),
+        right=columns[4].astype(bool),
+        values={head: np.array(of).reshape(len(rows), len(HEADS[head])) for head, of in values.items()},
+        confidence={what: np.array(of) for what, of in confidence.items()},
+    )
+
+
+def question_mark(question: str) -> str:
+    """8 hexadecimal digits by which a question is known again; two different ones hardly ever share them."""
+    return f"{digest(0, ' '.join(question.split())):016x}"[:8]

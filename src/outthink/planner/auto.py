@@ -1,0 +1,416 @@
+"""Auto: take the next piece of work that is predicted to gain more than it costs, look again, and stop when none is.
+
+Source: none of its own; it generalises compute-optimal scaling (Snell et al. 2024), adaptive-consistency (Aggarwal et
+al. 2023) and optimal stopping. Differs from them: one price of compute decides between more samples, a dearer model,
+another strategy and stopping; what has been drawn is gone on from and never drawn again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from outthink.cost.calibration import Calibration
+from outthink.errors import BudgetExhausted, EngineError, UsageError
+from outthink.maths.selection import codes, numbers
+from outthink.meter import Meter
+from outthink.model import Draw, Model, Models
+from outthink.resources.embedding import Embedder
+from outthink.resources.execution import Executor
+from outthink.rewards.scores import Scores
+from outthink.rng import Rng
+from outthink.strategies import Report, Strategy
+from outthink.strategies.choosing import by_majority
+from outthink.strategies.parallel.adaptive_consistency import posterior
+from outthink.types import Budget, Candidate, Problem, Usage
+
+if TYPE_CHECKING:
+    from outthink.planner.plan import Plan
+    from outthink.planner.policy import Rate, State
+
+_AHEAD = 4  # samples of a portion without a plan: fewer waste less, more wait less
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """With a plan what it has learned; without one the stop of adaptive-consistency, which needs nothing.
+
+    Args:
+        plan: file of `outthink plan fit`; empty: none.
+        value_of_correct: what a right answer is worth, such as "0.05usd" or "5k-tokens"; work that is expected to gain
+            less than it costs is not done. Empty: decided by `mean_cost`, or without a plan by `threshold`.
+        mean_cost: what problems may cost on average, in the plan's unit; 0: as much as the budget of this problem, or
+            without one as much as still brings anything.
+        calibration: file of `outthink calibrate` for the model; empty: none. With it a budget in seconds is planned: no
+            portion is begun that is expected to end too late, and where there is no other budget, what problems may
+            cost on average is what as many samples cost as fit into the seconds.
+        threshold: without a plan and a value, stop where the leading answer is this probably the most frequent one.
+        n: without a plan, most samples; at least 1.
+    """
+
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
+
+    plan: str = ""
+    value_of_correct: str = ""
+    mean_cost: float = 0.0
+    calibration: str = ""
+    threshold: float = 0.95
+    n: int = 40
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, not {self.n}")
+        if not self.threshold > 0:
+            raise ValueError(f"threshold must be above 0, not {self.threshold}")
+        if not (math.isfinite(self.mean_cost) and self.mean_cost >= 0):
+            raise ValueError(f"mean_cost must be at least 0 and finite, not {self.mean_cost}")
+        if self.value_of_correct:
+            worth(self.value_of_correct)
+            if self.mean_cost:
+                raise ValueError("give value_of_correct or mean_cost, not both: each decides when to stop")
+        if self.mean_cost and not self.plan:
+            raise ValueError("mean_cost needs a plan, which knows what costs how much; use threshold without one")
+        if self.calibration and not self.plan:
+            raise ValueError("calibration needs a plan, by which seconds are spent")
+        if self.plan:
+            self._opened()
+        if self.calibration:
+            Calibration.open(self.calibration)
+
+    @property
+    def as_asked(self) -> bool:
+        """Whether every answer is a sample of the problem's own messages."""
+        return not self.parts
+
+    @property
+    def powers(self) -> frozenset[str]:
+        """What the plan's signals, and the strategies it may run, need of the model."""
+        found = {power for part in self.parts for power in getattr(part, "powers", ())}
+        return frozenset(found | ({"logprobs"} if self.plan and "logprob" in self._opened().policy.signals else set()))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What its decisions depend on beside its settings: the content of the plan."""
+        return {"plan": self._opened().digest} if self.plan else {}
+
+    @property
+    def parts(self) -> tuple[Strategy, ...]:
+        """The strategies that the plan may run in its place."""
+        from outthink.strategies.making import make_strategy
+
+        if not self.plan:
+            return ()
+        runs = [action.run for action in self._opened().policy.actions if action.kind == "run"]
+        return tuple(make_strategy(run) for run in runs)
+
+    def _opened(self) -> Plan:
+        from outthink.planner.plan import Plan
+
+        return Plan.open(self.plan)
+
+    async def run(
+        self,
+        problem: Problem,
+        report: Report,
+        *,
+        model: Model,
+        models: Models,
+        meter: Meter,
+        rng: Rng,
+        verifier: Scores | None = None,
+        prm: Scores | None = None,
+        embedder: Embedder | None = None,
+        sandbox: Executor | None = None,
+    ) -> None:
+        """Decide, do the first part of it, look again."""
+        if not self.plan:
+            await self._unplanned(problem, report, model)
+            return
+        resources = {
+            "model": model,
+            "models": models,
+            "meter": meter,
+            "rng": rng,
+            "verifier": verifier,
+            "prm": prm,
+            "embedder": embedder,
+            "sandbox": sandbox,
+        }
+        self.check(model, models, verifier, prm)
+        target = models.role("target")
+        await _Planned(self, self._opened(), problem, report, model, target, meter, verifier).run(resources)
+
+    def check(self, model: Model, models: Models, verifier: Scores | None, prm: Scores | None) -> None:
+        """Raise UsageError where the plan is for something else."""
+        if self.plan:
+            self._opened().check(
+                model=model.name,
+                target=models.role("target").name,
+                verifier=None if verifier is None else verifier.name,
+                prm=None if prm is None else prm.name,
+                sampling={
+                    "temperature": model.sampling.temperature,
+                    "top_p": model.sampling.top_p,
+                    "max_tokens": model.sampling.max_tokens,
+                },
+            )
+
+    async def _unplanned(self, problem: Problem, report: Report, model: Model) -> None:
+        """Adaptive-consistency; where a right answer has a value, its threshold is 1 - cost of a sample / value."""
+        draws = model.draws(problem)
+        seen: list[Candidate] = []
+        value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
+        if value and unit not in model.cost(Usage()):
+            raise UsageError(f"What {model.name} costs in {unit} is not known, so nothing can be worth {unit}.")
+        while len(seen) < self.n:
+            # the first portion is the least that can agree
+            portion = min(2 if not seen else _AHEAD, self.n - len(seen))
+            try:
+                seen += await draws.draw(portion)
+            except (BudgetExhausted, EngineError):
+                if not seen:
+                    raise
+                return
+            chosen, share = by_majority(seen)
+            report(seen, chosen=chosen, confidence=share)
+            threshold = self.threshold
+            if value:
+                written = float(np.mean([sample.tokens for sample in seen]))
+                threshold = 1 - model.cost(Usage(completion=round(written)))[unit] / value
+            if posterior(codes([one.key for one in seen])) >= threshold:
+                return
+
+
+class _Planned:
+    """One problem under a plan."""
+
+    def __init__(
+        self,
+        auto: Auto,
+        plan: Plan,
+        problem: Problem,
+        report: Report,
+        model: Model,
+        target: Model,
+        meter: Meter,
+        verifier: Scores | None,
+    ) -> None:
+        self._plan, self._problem, self._report, self._meter = plan, problem, report, meter
+        self._model, self._target, self._verifier = model, target, verifier
+        self._samples: list[Candidate] = []
+        self._of_target: list[Candidate] = []
+        self._scores: dict[str, float | None] = {}
+        self._prompt = math.nan  # known from the first call
+        self._failure: EngineError | None = None
+        self._closed = False  # the target has failed
+        logprobs = "logprob" in plan.policy.signals
+        self._draws = (model.draws(problem, Draw(logprobs=logprobs)), target.draws(problem, Draw(logprobs=logprobs)))
+        self._calibration = Calibration.open(auto.calibration) if auto.calibration else None
+        if self._calibration is not None and self._calibration.engine != plan.model:
+            raise UsageError(f"The calibration is of {self._calibration.engine}, not of {plan.model}; calibrate that.")
+        self._price, self._unit = self._priced(auto)
+
+    def _priced(self, auto: Auto) -> tuple[float, str]:
+        """The price of one unit of cost where a right answer is worth 1, and that unit."""
+        plan = self._plan
+        if auto.value_of_correct:
+            value, unit = worth(auto.value_of_correct)
+            if unit not in self._model.cost(Usage()):
+                raise UsageError(
+                    f"What {self._model.name} costs in {unit} is not known; give its price, or use tokens."
+                )
+            return 1 / value, unit
+        limits = self._meter.budget.limits
+        wanted = auto.mean_cost or limits.get(plan.unit, math.inf)
+        if not auto.mean_cost and self._calibration is not None and "seconds" in limits:
+            rate = plan.policy.rates[0]
+            prompt, written = round(rate.prompt_tokens), round(rate.tokens)
+            fitting = max(1, self._calibration.samples(limits["seconds"], prompt, written))
+            wanted = min(wanted, rate.prompt * prompt + rate.completion * rate.tokens * fitting)
+        least = min(of.price for of in plan.expected)
+        return (plan.price(wanted) if math.isfinite(wanted) else least), plan.unit
+
+    async def run(self, resources: Mapping[str, Any]) -> None:
+        policy = self._plan.policy
+        state: State = (0, 0)
+        self._meter.notes.append(f"price {self._price:.6g} of 1 {self._unit}, where a right answer is worth 1")
+        while True:
+            features = self._look()
+            if self._samples and bool(policy.scale.outside(features)):
+                self._meter.notes.append(
+                    f"after {state[0] + state[1]} samples outside of what the plan was fitted on: "
+                    "went on as adaptive_consistency"
+                )
+                await self._as_adaptive()
+                return
+            choice = self._choice(features, state)
+            if choice == 0:
+                break
+            following = policy.following(state, choice)
+            if following is None:
+                run = policy.actions[choice - 1].run
+                self._meter.notes.append(f"after {state[0]} samples: {run}")
+                await self._other(run, resources)
+                return
+            if not await self._draw(state, following):
+                self._look()  # what came of a portion that the budget has cut votes, too
+                break
+            state = following
+        if self._failure is not None and not (self._samples or self._of_target):
+            raise self._failure
+
+    def _look(self) -> Any:
+        """The features of what is there; reports the answer that leads."""
+        features, leader = self._evidence()
+        samples = [*self._samples, *self._of_target]
+        if samples:
+            policy = self._plan.policy
+            self._report(samples, chosen=leader, confidence=float(policy.now.at(policy.scale.standard(features))))
+        return features
+
+    def _choice(self, features: Any, state: State) -> int:
+        policy = self._plan.policy
+        tokens = (_mean_tokens(self._samples), _mean_tokens(self._of_target))
+        right = policy.right(features, state)
+        cost = policy.cost(state, tokens, np.array(self._prompt), self._rates(self._unit))
+        for unit, left in self._meter.left().items():
+            if unit == "seconds" and self._calibration is not None and state != (0, 0):
+                right = np.where(self._late(state, tokens[0], left), np.nan, right)
+            elif unit != "seconds" and state != (0, 0):
+                # what is predicted not to fit is not begun; the limit itself is the meter's
+                needed = (
+                    cost
+                    if unit == self._unit
+                    else policy.cost(state, tokens, np.array(self._prompt), self._rates(unit))
+                )
+                right = np.where(needed > left, np.nan, right)
+        if not (self._samples or self._of_target):
+            right[..., 0] = 0.0  # everything has failed so far
+        if self._closed:
+            right = np.where([False, *(action.kind == "target" for action in policy.actions)], np.nan, right)
+        return int(policy.choice(right, cost, self._price, state))
+
+    def _late(self, state: State, tokens: Any, left: float) -> list[bool]:
+        """Whether the next portion of each action would end too late; of a target and a run nothing is known."""
+        assert self._calibration is not None
+        policy, late = self._plan.policy, [False]
+        prompt = round(policy.rates[0].prompt_tokens if math.isnan(self._prompt) else self._prompt)
+        written = round(policy.rates[0].tokens if np.isnan(tokens) else float(tokens))
+        for place, action in enumerate(policy.actions, 1):
+            following = policy.following(state, place) if action.kind == "sample" and action.n > state[0] else None
+            portion = 0 if following is None else following[0] - state[0]
+            late.append(portion > 0 and self._calibration.seconds(prompt, written, portion).estimate > left)
+        return late
+
+    def _rates(self, unit: str) -> Sequence[Rate] | None:
+        """The plan's rates, in its own or another unit."""
+        plan = self._plan
+        if unit == plan.unit:
+            return None
+        found = []
+        for rate, model in zip(plan.policy.rates, (self._model, self._target), strict=False):
+            prompt, written = round(rate.prompt_tokens), max(1, round(rate.tokens))
+            cost = model.cost(Usage(prompt=prompt))
+            whole = model.cost(Usage(prompt=prompt, cached=prompt, completion=written))
+            if unit not in cost:
+                raise UsageError(f"What {model.name} costs in {unit} is not known; give its price, or use tokens.")
+            found.append(replace(rate, prompt=cost[unit] / max(prompt, 1), completion=whole[unit] / written))
+        return found
+
+    async def _draw(self, state: State, following: State) -> bool:
+        """Draw up to the following state; False where nothing more can be had and what is there has to do."""
+        dear = following[1] > state[1]
+        try:
+            drawn = await self._draws[dear].draw(following[dear] - state[dear])
+        except BudgetExhausted:
+            if not (self._samples or self._of_target):
+                raise
+            return False
+        except EngineError as failure:  # these failed; others may come back
+            self._failure = failure
+            self._closed = self._closed or dear
+            self._meter.notes.append(f"{'the target' if dear else 'the model'} failed after {sum(state)} samples")
+            return True
+        (self._of_target if dear else self._samples).extend(drawn)
+        if math.isnan(self._prompt) and not dear:
+            self._prompt = _prompt(self._meter)
+        if self._verifier is not None and self._plan.verifier is not None and not dear:
+            self._look()  # so that the vote stands if scoring takes too long
+            scores = await self._verifier.attempt(self._problem, drawn)
+            self._scores.update((sample.id, score) for sample, score in zip(drawn, scores, strict=True))
+        return not self._meter.refused
+
+    def _evidence(self) -> tuple[Any, Candidate | None]:
+        from outthink.planner.evidence import Seen, evidence
+
+        plan, samples = self._plan, [*self._samples, *self._of_target]
+        signals = {}
+        for signal in plan.policy.signals:
+            if signal == "logprob":
+                values = [None if not one.logprobs else float(np.mean(one.logprobs)) for one in samples]
+            else:
+                values = [self._scores.get(one.id) for one in samples]
+            signals[signal] = numbers(values)
+        seen = Seen(
+            keys=codes([one.key for one in samples]),
+            tokens=np.array([one.tokens for one in samples], dtype=float),
+            paths=codes([one.text for one in samples]),
+            target=np.arange(len(samples)) >= len(self._samples),
+            signals=signals,
+            prompt=np.array(self._prompt),
+        )
+        found = evidence(seen, plan.policy.vote, plan.policy.signals, target=plan.policy.has_target)
+        leader = int(found.leader)
+        return found.features, None if leader < 0 else samples[leader]
+
+    async def _as_adaptive(self) -> None:
+        """Go on by the built-in rule, at the plan's price, with the samples at hand."""
+        rates = self._rates(self._unit) or self._plan.policy.rates
+        while True:
+            samples = [*self._samples, *self._of_target]
+            chosen, share = by_majority(samples)
+            self._report(samples, chosen=chosen, confidence=share)
+            written = float(np.mean([sample.tokens for sample in self._samples]))
+            threshold = 1 - self._price * rates[0].completion * written
+            if posterior(codes([one.key for one in samples])) >= threshold:
+                return
+            portion = min(_AHEAD, self._plan.samples - len(self._samples))
+            if portion < 1:
+                return
+            try:
+                self._samples += await self._draws[0].draw(portion)
+            except (BudgetExhausted, EngineError):
+                return
+
+    async def _other(self, run: str, resources: Mapping[str, Any]) -> None:
+        from outthink.resources.table import bind
+        from outthink.strategies.making import make_strategy
+
+        strategy = make_strategy(run)
+        available = {name: resource for name, resource in resources.items() if resource is not None}
+        await strategy.run(self._problem, self._report, **bind(strategy.run, available, f"The plan's {run}"))
+
+
+def worth(text: str) -> tuple[float, str]:
+    """What a right answer is worth, and in which unit, from "0.05usd"; ValueError where it cannot be read."""
+    limits = Budget.parse(text).limits
+    if len(limits) != 1 or "seconds" in limits:
+        raise ValueError(f"value_of_correct must be one amount of usd, tokens or flops, not {text!r}")
+    ((unit, value),) = limits.items()
+    return value, unit
+
+
+def _prompt(meter: Meter) -> float:
+    """Tokens of the prompt, from the first call; engines that cache it tell it once for every child."""
+    call = next((call for call in meter.calls if call.charged.prompt), None)
+    if call is None:
+        return math.nan
+    return call.charged.prompt / (call.n if call.charged.cached else 1)
+
+
+def _mean_tokens(samples: Sequence[Candidate]) -> Any:
+    return np.array(np.mean([one.tokens for one in samples]) if samples else np.nan)

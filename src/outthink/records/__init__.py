@@ -1,0 +1,1 @@
+"""Files that are written once and read by everything later: runs, pools."""

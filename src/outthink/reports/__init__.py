@@ -1,0 +1,1 @@
+"""What recordings tell: summaries, replays, tables, laws, figures."""

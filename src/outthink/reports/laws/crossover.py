@@ -1,0 +1,157 @@
+"""`outthink law crossover`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from outthink.cost import flops
+from outthink.errors import Unidentified, UsageError
+from outthink.laws import crossover as _crossover
+from outthink.laws.coverage import pass_at_k
+from outthink.maths.intervals import bootstrap
+from outthink.models.engine import Shape
+from outthink.records.pools import PoolData
+from outthink.reports.analysis import Analysis, Cell, Row, bars, curve, estimates, grid, mean_of, misfit, powers_of_two
+from outthink.reports.figures import Axis, Figure, Series
+from outthink.reports.laws.data import (
+    SUBSAMPLES,
+    Counts,
+    Floats,
+    distinct_parts,
+    independent,
+    models_named,
+    right_counts,
+    same_problems,
+)
+from outthink.reports.replay import majority
+from outthink.types import AnswerKind, Usage
+
+
+def crossover(
+    files: Sequence[Path],
+    *,
+    at: Sequence[float] = (),
+    shape: Sequence[Path] = (),
+    answer: AnswerKind = "text",
+    seed: int = 0,
+) -> Analysis:
+    """Up to which budget many samples of a small model beat few of a large one, by loss(S) = L + a S^-b.
+
+    Two pools with token counts of the same problems, one by each model, and the shapes of the models.
+    """
+    if len(files) != 2:
+        raise UsageError(f"The law crossover compares two pools, not {len(files)}.")
+    pools = same_problems([independent(path, answer=answer) for path in files])
+    names, shapes = models_named(files, shape, memory=False)
+    costs = [_sample_flops(pool, of) for pool, of in zip(pools, shapes, strict=True)]
+    if costs[0] > costs[1]:
+        pools, names, costs = pools[::-1], names[::-1], costs[::-1]
+    small, large = distinct_parts(names)
+    numbers = [powers_of_two(pool.samples) for pool in pools]
+    losses = {"no sample is right": [_misses(pool, of) for pool, of in zip(pools, numbers, strict=True)]}
+    if all(problem.keys is not None for pool in pools for problem in pool.problems):
+        losses["the vote is wrong"] = [_lost_votes(pool, of, seed) for pool, of in zip(pools, numbers, strict=True)]
+    rows: list[Row] = []
+    sentences: list[str] = []
+    series: list[Series] = []
+    refusals: list[str] = []
+    for what, tables in losses.items():
+        first, second = (
+            _crossover.Measured(samples=of, losses=table, cost=cost)
+            for of, table, cost in zip(numbers, tables, costs, strict=True)
+        )
+        try:
+            found = _crossover.crossover(first, second, seed=seed)
+        except Unidentified as refusal:
+            refusals.append(f"{what}: {refusal}")
+            continue
+        low, high = found.range
+        if found.budget is None:
+            winners, _ = _crossover.envelope(found.laws, costs, grid(low, high))
+            told = " and ".join(names[one] for one in sorted(set(winners.tolist())))
+            turns = "is better throughout" if len(set(winners.tolist())) == 1 else "take turns"
+            sentences.append(f"{what}: from {low:.3g} to {high:.3g} FLOPs per problem, {told} {turns}.")
+            turn = None
+        else:
+            turn = f"{found.budget:.3g} ({found.low:.3g} to {found.high:.3g})"
+            sentences.append(f"{what}: above {turn} FLOPs per problem {names[1]} is better, below {names[0]}.")
+            series.append(Series(name=f"crossing: {what}", x=[found.budget], mark="vertical"))
+        rows.append(
+            (
+                what,
+                turn,
+                None if found.budget is None else Cell(found.budget / costs[0]),
+                *(Cell(law.floor, "share") for law in found.laws),
+                *(Cell(law.b) for law in found.laws),
+            )
+        )
+        if at and min(at) < low:
+            raise UsageError(f"{min(at):.3g} FLOPs per problem do not pay for one sample of {names[1]}.")
+        predicted: list[list[Cell]] = []
+        for name, one, law in zip((small, large), (first, second), found.laws, strict=True):
+            label = f"{name}: {what}"
+            measured = [mean_of(of) for of in np.asarray(one.losses).T]
+            dense = grid(one.cost, high)
+            series += [
+                curve(label, dense, _loss_line(one, dense, seed)),
+                bars(label, one.cost * np.asarray(one.samples), measured),
+            ]
+            sentences += misfit(label, np.asarray(one.samples).tolist(), measured, law.at(one.samples))
+            predicted.append(_loss_line(one, np.asarray(at), seed) if at else [])
+        for budget, *cells in zip(at, *predicted, strict=True):
+            sentences.append(f"{what}, at {budget:.3g} FLOPs: {small} {cells[0]}, {large} {cells[1]}.")
+            if budget > high:
+                sentences.append(f"{budget:.3g} is more than ten times beyond what was measured; nothing supports it.")
+    if not rows:
+        raise Unidentified(refusals[0])
+    return Analysis(
+        title="Crossover: loss(S) = L + a S^-b, S samples of a model for a budget",
+        columns=(
+            "loss",
+            "crossing, FLOPs",
+            f"samples of {small}",
+            *(f"{of} of {name}" for of in ("floor L", "b") for name in (small, large)),
+        ),
+        rows=tuple(rows),
+        sentences=(*sentences, *refusals, "Reading the prompt is not counted: all samples of a problem share it."),
+        figure=Figure(
+            title=f"{small} against {large}",
+            x=Axis(title="FLOPs per problem", log=True),
+            y=Axis(title="loss, mean over problems", percent=True),
+            series=tuple(series),
+        ),
+    )
+
+
+def _misses(pool: PoolData, ks: Sequence[int]) -> Floats:
+    return np.stack([1 - pass_at_k(*right_counts(pool), k) for k in ks], axis=-1)
+
+
+def _lost_votes(pool: PoolData, ks: Sequence[int], seed: int) -> Floats:
+    vote = majority(pool, ks, subsamples=SUBSAMPLES, seed=seed)
+    return np.stack([1 - vote[k].accuracy for k in ks], axis=-1)
+
+
+def _loss_line(of: _crossover.Measured, budgets: Floats, seed: int) -> list[Cell]:
+    """The loss of a model at each budget, as its law says."""
+    table = np.asarray(of.losses)
+
+    def line(problems: Counts) -> Floats:
+        return _crossover.fit_loss(of.samples, table[problems].mean(0)).at(budgets / of.cost)
+
+    return estimates(line(np.arange(len(table))), bootstrap(line, len(table), seed=seed), "share")
+
+
+def _sample_flops(pool: PoolData, shape: Shape) -> float:
+    """Operations of writing one sample, mean over problems."""
+    found = []
+    for problem in pool.problems:
+        if problem.tokens is None:
+            raise UsageError(f"{pool.path} has no token counts, which this needs.")
+        prompt = problem.prompt or 0
+        usages = (Usage(prompt=prompt, cached=prompt, completion=int(of)) for of in problem.tokens)
+        found.append(np.mean([flops(shape, usage) for usage in usages]))
+    return float(np.mean(found))

@@ -1,0 +1,73 @@
+"""`outthink law passuntil`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from outthink.laws.coverage import all_right_at_k, pass_at_k
+from outthink.laws.passuntil import pass_until
+from outthink.reports.analysis import (
+    Analysis,
+    Cell,
+    by_quantity,
+    curve,
+    grid,
+    mean_of,
+    powers_of_two,
+    short_names,
+    worded,
+)
+from outthink.reports.figures import Axis, Figure, Series
+from outthink.reports.laws.data import independent, right_counts
+
+
+def passuntil(files: Sequence[Path]) -> Analysis:
+    """Average, best and worst of k samples, and success rates by sampling until three have passed.
+
+    Pools of independent samples.
+    """
+    columns: dict[str, dict[str, str | Cell | None]] = {}
+    sentences: list[str] = []
+    series: list[Series] = []
+    for name, path in short_names(files):
+        pool = independent(path)
+        n, c = right_counts(pool)
+        rates = [pass_until(problem.shuffled()) for problem in pool.problems]
+        never = [rate.high for rate in rates if rate.high is not None]
+        ks = sorted({*powers_of_two(pool.samples), *np.rint(grid(1, pool.samples)).astype(int).tolist()})
+        best, worst = ([mean_of(of(n, c, k)) for k in ks] for of in (pass_at_k, all_right_at_k))
+        columns[name] = {
+            "problems": Cell(len(n)),
+            "samples": Cell(pool.samples),
+            "average": best[0],
+            "rate until 3 pass": mean_of([rate.rate for rate in rates]),
+            "samples that took": mean_of([rate.samples for rate in rates], "number"),
+            "fewer than 3 passed": Cell(float(np.mean([rate.censored for rate in rates])), "share"),
+            "best of all": best[-1],
+            "worst of all": worst[-1],
+        }
+        if never:
+            sentences.append(
+                f"{name}: {len(never)} problems were never solved; that is no rate of 0 but one of at most "
+                f"{worded(float(np.median(never)), 'share')} (95%, for each of them)."
+            )
+        of = f"{name}: " if len(files) > 1 else ""
+        series += [
+            curve(f"{of}best of k", ks, best),
+            curve(f"{of}average", ks, [best[0]] * len(ks)),
+            curve(f"{of}worst of k", ks, worst),
+        ]
+    return Analysis(
+        title="PassUntil, and average, best and worst of k",
+        **by_quantity(columns),
+        sentences=(*sentences, "The best of k is what a perfect choice among the samples would reach, and no method."),
+        figure=Figure(
+            title="Average, best and worst of k samples",
+            x=Axis(title="samples per problem (k)", log=True),
+            y=Axis(title="P(right), mean over problems", percent=True),
+            series=tuple(series),
+        ),
+    )

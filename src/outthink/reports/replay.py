@@ -1,0 +1,503 @@
+"""Replays strategies on a pool: accuracy and tokens at every n, from many random subsamples of recorded samples.
+
+Each subsample is a random order of a problem's samples; a strategy sees the first n of it. So ties that a rule breaks
+by position get their expected credit, and no order of the file can help. Where the chance is known exactly it is
+computed: coverage (unbiased pass@k) and the majority vote's ties. Averages are per problem, then over problems;
+intervals are bootstrap intervals over problems, paired for differences.
+
+Source: the common practice of best-of-N curves (Brown et al. 2024; Snell et al. 2024). Differs: every n of one
+strategy is computed from the same random orders, so that curves are smooth and differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.errors import UnknownName, UsageError
+from outthink.laws.coverage import pass_at_k
+from outthink.laws.imperfect import accepted_share
+from outthink.maths.intervals import mean_and_interval
+from outthink.maths.selection import Drawn, Replayed, codes
+from outthink.records.pools import PoolData, Recorded, read_pool, scored
+from outthink.records.runs import Result
+from outthink.reports.tables import markdown_table, text_table
+from outthink.strategies.making import make_strategy
+from outthink.strategies.parallel.self_consistency import SelfConsistency
+from outthink.types import AnswerKind
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_AT_ONCE = 1 << 21  # numbers of one chunk of subsamples, so that memory does not grow with their number
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A strategy that can be replayed: what it would choose from samples in the order in which they were drawn."""
+
+    def replay(self, drawn: Drawn) -> Replayed:
+        """The choice for each subsample."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class At:
+    """A strategy at one n.
+
+    Args:
+        accuracy: credit of each problem, in [0, 1].
+        used: samples it looked at, mean for each problem.
+        tokens: read and written, mean for each problem; None where the pool has no tokens.
+        abstained: share of subsamples without an answer, for each problem.
+    """
+
+    accuracy: NDArray[np.float64]
+    used: NDArray[np.float64]
+    tokens: NDArray[np.float64] | None
+    abstained: NDArray[np.float64]
+
+
+Curve = Mapping[int, At]
+
+
+def coverage(pool: PoolData, ns: Sequence[int]) -> Curve:
+    """Some sample of n is right: what selection could reach; exact."""
+    counts = [len(problem.correct) for problem in pool.problems]
+    right = [int(problem.correct.sum()) for problem in pool.problems]
+    zeros = np.zeros(len(counts))
+    return {
+        n: At(
+            accuracy=pass_at_k(counts, right, n),
+            used=np.full(len(counts), float(n)),
+            tokens=_tokens_of_all(pool, n),
+            abstained=zeros,
+        )
+        for n in ns
+    }
+
+
+def majority(pool: PoolData, ns: Sequence[int], *, subsamples: int, seed: int) -> Curve:
+    """The majority vote at every n, tied answers sharing the credit.
+
+    One random order gives all n at once: the counts of answers grow along it.
+    """
+    wanted = np.asarray(sorted(ns)) - 1
+    credit = np.empty((len(pool.problems), len(wanted)))
+    invalid = np.empty_like(credit)
+    for row, problem in enumerate(pool.problems):
+        assert problem.keys is not None
+        answers = int(problem.keys.max(initial=-1)) + 1
+        each = _credit_of_answers(problem, answers).astype(np.float32)
+        count = np.min_scalar_type(max(int(wanted[-1]) + 1, answers))  # bytes are what this costs
+        small = problem.keys.astype(np.int8 if answers < 128 else np.int32)
+        sums, empty = np.zeros(len(wanted)), np.zeros(len(wanted))
+        for order in _orders(problem, int(wanted[-1]) + 1, subsamples, seed, width=max(answers, 1)):
+            keys = small[order]
+            # one array for each answer: its count among the first n, for every n that is wanted
+            counts = [np.cumsum(keys == answer, axis=1, dtype=count)[:, wanted] for answer in range(answers)]
+            most = np.maximum.reduce(counts) if counts else np.zeros((len(keys), len(wanted)), dtype=count)
+            leaders, right = np.zeros(most.shape, dtype=count), np.zeros(most.shape, dtype=np.float32)
+            for answer, of in enumerate(counts):
+                leads = of == most
+                leaders += leads
+                if each[answer]:
+                    right += leads * each[answer]
+            empty += (most == 0).sum(0)
+            sums += np.divide(right, leaders, out=right, where=most > 0).sum(0, where=most > 0, dtype=float)
+        credit[row], invalid[row] = sums / subsamples, empty / subsamples
+    return {
+        int(n) + 1: At(
+            accuracy=credit[:, column],
+            used=np.full(len(pool.problems), float(n + 1)),
+            tokens=_tokens_of_all(pool, int(n) + 1),
+            abstained=invalid[:, column],
+        )
+        for column, n in enumerate(wanted)
+    }
+
+
+def curve(
+    strategy: Any,
+    pool: PoolData,
+    ns: Sequence[int],
+    *,
+    subsamples: int,
+    seed: int,
+    scorer: str | None = None,
+    verdicts: int | None = None,
+) -> Curve:
+    """A strategy at every n of `ns` (its field `n` is replaced).
+
+    Args:
+        scorer: which scores of the pool it sees; None: none.
+        verdicts: how many verdicts of each sample, drawn at random, make its score (their mean); None: all.
+
+    Raises UsageError where it cannot be replayed, or the pool lacks what it needs.
+    """
+    if isinstance(strategy, SelfConsistency):
+        _need(pool, keys=True)
+        return majority(pool, ns, subsamples=subsamples, seed=seed)
+    if not isinstance(strategy, Replayable):
+        raise UsageError(f"{type(strategy).__name__} cannot be replayed: it needs more than recorded samples.")
+    reads = getattr(strategy, "reads_recorded", frozenset({"keys"}))
+    _need(pool, keys="keys" in reads, logprobs="logprobs" in reads, texts="texts" in reads, tokens="tokens" in reads)
+    if "scores" in reads and scorer is None:
+        raise UsageError(f"{type(strategy).__name__} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")
+    has_n = any(field.name == "n" for field in fields(strategy))  # type: ignore[arg-type]  # every strategy is a dataclass
+    found: dict[int, At] = {}
+    for n in ns:
+        with_n: Any = replace(strategy, n=n) if has_n else strategy  # type: ignore[type-var]  # the same
+        found[n] = _at(with_n, pool, n, subsamples, seed, scorer, verdicts)
+    return found
+
+
+def _at(
+    strategy: Replayable, pool: PoolData, n: int, subsamples: int, seed: int, scorer: str | None, verdicts: int | None
+) -> At:
+    rows: list[tuple[float, float, float, float]] = []
+    for problem in pool.problems:
+        sums = np.zeros(4)
+        rng = np.random.default_rng([seed, 1, *problem.id.encode()])  # of the verdicts
+        for order in _orders(problem, n, subsamples, seed, width=4):
+            drawn = _drawn(problem, order, scorer, verdicts, rng)
+            chosen = strategy.replay(drawn)
+            picked = np.take_along_axis(order, np.maximum(chosen.index, 0)[:, None], 1)[:, 0]
+            credit = np.where(chosen.index >= 0, problem.correct[picked], False)
+            spent = np.zeros(len(order))
+            if chosen.tokens is not None:
+                spent = chosen.tokens + (problem.prompt or 0)
+            elif problem.tokens is not None:
+                written = np.cumsum(problem.tokens[order], axis=1)
+                last = np.maximum(chosen.used - 1, 0)
+                spent = np.where(chosen.used > 0, np.take_along_axis(written, last[:, None], 1)[:, 0], 0)
+                spent = spent + (problem.prompt or 0)
+            sums += [credit.sum(), chosen.used.sum(), spent.sum(), (chosen.index < 0).sum()]
+        rows.append(tuple(sums / subsamples))
+    accuracy, used, tokens, abstained = np.array(rows).T
+    known = all(problem.tokens is not None for problem in pool.problems)
+    return At(accuracy=accuracy, used=used, tokens=tokens if known else None, abstained=abstained)
+
+
+def at_tokens(baseline: Curve, tokens: float) -> NDArray[np.float64] | None:
+    """The baseline's credit of each problem where it costs `tokens` per problem on average, between two of its n.
+
+    None where it costs more at its smallest n, or less at its largest.
+    """
+    ns = sorted(baseline)
+    costs = [float(np.mean(spent)) if (spent := baseline[n].tokens) is not None else np.nan for n in ns]
+    for low, high, n, following in zip(costs, costs[1:], ns, ns[1:], strict=False):
+        if low <= tokens <= high and high > low:
+            part = (tokens - low) / (high - low)
+            return np.asarray((1 - part) * baseline[n].accuracy + part * baseline[following].accuracy)
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EqualTokens:
+    """A run minus the majority vote of as many recorded samples as cost the same.
+
+    Args:
+        problems: how many both have.
+        tokens: what the run charged, mean per problem.
+        samples: of the vote, a fraction where it lies between two numbers of samples.
+        vote_tokens: what the vote costs; less than `tokens` where the run cost more than all recorded samples.
+        difference, low, high: mean difference of credit and its 95% interval.
+    """
+
+    problems: int
+    tokens: float
+    samples: float
+    vote_tokens: float
+    difference: float
+    low: float
+    high: float
+
+    def sentence(self, run: str) -> str:
+        """In words."""
+        at = f"both at {self.tokens:,.0f} tokens"
+        if self.vote_tokens < self.tokens:
+            at = f"{self.tokens:,.0f} tokens against {self.vote_tokens:,.0f}"
+        return (
+            f"{run} minus the vote of {self.samples:.1f} samples, {at}: "
+            f"{100 * self.difference:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f}, 95%, paired) "
+            f"over {self.problems} problems."
+        )
+
+
+def at_equal_tokens(
+    results: Sequence[Result], pool: PoolData, *, subsamples: int = 1000, seed: int = 0
+) -> EqualTokens | None:
+    """A live run against the vote on a pool of the same problems; None where it cost less than one sample.
+
+    A run that cost more than all recorded samples is compared with the vote of all of them.
+
+    Raises UsageError where the pool lacks answers or token counts, or has no problem of the run.
+    """
+    _need(pool, keys=True, tokens=True)
+    credits = {result.problem: result.credit for result in results if result.credit is not None}
+    problems = [problem for problem in pool.problems if problem.id in credits]
+    if not problems:
+        raise UsageError(f"{pool.path} has none of the run's problems; record a pool of the same task and seed.")
+    pool = replace(pool, problems=tuple(problems))
+    spent = {result.problem: result.trace.cost.get("tokens", 0.0) for result in results if result.trace is not None}
+    tokens = float(np.mean([spent.get(problem.id, 0.0) for problem in problems]))
+    samples = min(len(problem.correct) for problem in problems)
+    vote = majority(pool, range(1, samples + 1), subsamples=subsamples, seed=seed)
+    costs = [float(np.mean(of.tokens)) for n in sorted(vote) if (of := vote[n]).tokens is not None]
+    same = at_tokens(vote, min(tokens, costs[-1]))
+    if same is None:
+        return None
+    mine = np.array([credits[problem.id] for problem in problems], dtype=float)
+    difference, low, high = mean_and_interval((mine - same).tolist(), least=-1.0)
+    return EqualTokens(
+        problems=len(problems),
+        tokens=tokens,
+        samples=float(np.interp(tokens, costs, range(1, samples + 1))),
+        vote_tokens=min(tokens, costs[-1]),
+        difference=difference,
+        low=low,
+        high=high,
+    )
+
+
+def _drawn(
+    problem: Recorded,
+    order: NDArray[np.intp],
+    scorer: str | None,
+    verdicts: int | None,
+    rng: np.random.Generator,
+) -> Drawn:
+    of_each = None if scorer is None else _verdicts(problem.scores[scorer], order, verdicts, rng)
+    return Drawn(
+        keys=order if problem.keys is None else problem.keys[order],
+        tokens=np.zeros(order.shape) if problem.tokens is None else problem.tokens[order].astype(float),
+        lengths=np.zeros(order.shape),
+        complete=problem.complete[order],
+        logprobs=None if problem.logprobs is None else problem.logprobs[order],
+        scores=None if of_each is None else _mean(of_each),
+        verdicts=of_each,
+        paths=order if problem.texts is None else codes(problem.texts)[order],
+        texts=problem.texts,
+        order=order,
+    )
+
+
+def _verdicts(
+    matrix: NDArray[np.float64], order: NDArray[np.intp], verdicts: int | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(batch, n, m) verdicts: all of them, or `verdicts` of those that each sample has, drawn at random."""
+    if verdicts is None or verdicts >= matrix.shape[1]:
+        return matrix[order]
+    of_each = matrix[order]
+    chance = np.where(np.isnan(of_each), np.inf, rng.random(of_each.shape))
+    columns = np.argpartition(chance, verdicts - 1, axis=-1)[..., :verdicts]
+    return np.take_along_axis(of_each, columns, -1)
+
+
+def _mean(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(matrix)
+    count = known.sum(-1)
+    total = np.where(known, matrix, 0.0).sum(-1)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
+
+
+def _orders(problem: Recorded, n: int, subsamples: int, seed: int, *, width: int) -> Any:
+    """Random orders (chunk, n) of the problem's samples, the same for all strategies and all smaller n."""
+    samples = len(problem.correct)
+    rng = np.random.default_rng([seed, samples, *problem.id.encode()])
+    chunk = max(1, min(subsamples, _AT_ONCE // (samples * width)))
+    done = 0
+    while done < subsamples:
+        size = min(chunk, subsamples - done)
+        yield rng.permuted(np.tile(np.arange(samples), (size, 1)), axis=1)[:, :n]
+        done += size
+
+
+def _credit_of_answers(problem: Recorded, answers: int) -> NDArray[np.float64]:
+    """Share of right samples of each answer: 0 or 1 where answers that are equal are equally right."""
+    assert problem.keys is not None
+    valid = problem.keys >= 0
+    count = np.bincount(problem.keys[valid], minlength=answers)
+    right = np.bincount(problem.keys[valid], weights=problem.correct[valid], minlength=answers)
+    return np.asarray(right / np.maximum(count, 1))
+
+
+def _tokens_of_all(pool: PoolData, n: int) -> NDArray[np.float64] | None:
+    """Expected tokens of n random samples and one reading of the prompt."""
+    if any(problem.tokens is None for problem in pool.problems):
+        return None
+    return np.array(
+        [(problem.prompt or 0) + n * float(np.mean(problem.tokens)) for problem in pool.problems]  # type: ignore[arg-type]  # there are some
+    )
+
+
+def _need(
+    pool: PoolData, *, keys: bool = False, logprobs: bool = False, texts: bool = False, tokens: bool = False
+) -> None:
+    for wanted, name, there in (
+        (keys, "answers", all(problem.keys is not None for problem in pool.problems)),
+        (logprobs, "logprobs", all(problem.logprobs is not None for problem in pool.problems)),
+        (texts, "texts", all(problem.texts is not None for problem in pool.problems)),
+        (tokens, "token counts", all(problem.tokens is not None for problem in pool.problems)),
+    ):
+        if wanted and not there:
+            raise UsageError(f"{pool.path} has no {name}, which this needs.")
+
+
+# ------------------------------------------------------------------------------------------------- for the user
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Curves by name: "coverage" and the strategies, on one pool; the first strategy is the baseline."""
+
+    pool: PoolData
+    curves: Mapping[str, Curve]
+    dense: Curve | None
+    """The baseline at every n, to compare at equal tokens; None where the pool has no tokens."""
+    ceiling: tuple[str, NDArray[np.float64]] | None = None
+    """The verifier, and for each problem the share of right samples among those that it scores at least one half."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "pool": str(self.pool.path),
+            "problems": len(self.pool.problems),
+            "kind": self.pool.kind,
+            "differences": self.sentences(),
+            "curves": {name: [_plain(n, at) for n, at in sorted(curve.items())] for name, curve in self.curves.items()},
+        }
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows of a table: one row for each strategy and n."""
+        columns = ["strategy", "n", "accuracy (95%)", "samples used", "tokens", "abstained"]
+        rows = []
+        for name, curve in self.curves.items():
+            for n, at in sorted(curve.items()):
+                mean, low, high = mean_and_interval(at.accuracy.tolist())
+                tokens = "-" if at.tokens is None else f"{np.mean(at.tokens):,.0f}"
+                rows.append(
+                    [
+                        name,
+                        str(n),
+                        f"{100 * mean:.1f}% ({100 * low:.1f}% to {100 * high:.1f}%)",
+                        f"{np.mean(at.used):.1f}",
+                        tokens,
+                        f"{100 * np.mean(at.abstained):.1f}%",
+                    ]
+                )
+        return columns, rows
+
+    def table(self) -> Table:
+        """For a terminal."""
+        return text_table(*self.rows())
+
+    def markdown(self) -> str:
+        """As a Markdown table."""
+        return markdown_table(*self.rows())
+
+    def sentences(self) -> list[str]:
+        """Each strategy against the baseline: at its largest n, and where tokens are known at equal tokens."""
+        baseline, *others = [name for name in self.curves if name != "coverage"]
+        found = []
+        if self.ceiling is not None:
+            verifier, shares = self.ceiling
+            mean, low, high = mean_and_interval(shares.tolist())
+            found.append(
+                f"Sampling until {verifier} gives at least 0.5 reaches at most {100 * mean:.1f}% "
+                f"({100 * low:.1f}% to {100 * high:.1f}%, 95%), whatever the number of attempts."
+            )
+        for name in others:
+            n = max(self.curves[name])
+            at, base = self.curves[name][n], self.curves[baseline].get(n)
+            if base is not None:
+                found.append(_against(f"{name} minus {baseline} at n = {n}", at.accuracy - base.accuracy))
+            if at.tokens is None or self.dense is None:
+                continue
+            tokens = float(np.mean(at.tokens))
+            same = at_tokens(self.dense, tokens)
+            if same is not None:
+                found.append(_against(f"{name} minus {baseline} at {tokens:,.0f} tokens", at.accuracy - same))
+        return found
+
+
+def replay_pool(
+    path: Path,
+    strategies: Sequence[str],
+    *,
+    ns: Sequence[int] | None = None,
+    verifier: str | None = None,
+    verdicts: int | None = None,
+    answer: AnswerKind = "text",
+    subsamples: int = 1000,
+    seed: int = 0,
+) -> Report:
+    """Curves of strategies on a pool.
+
+    Args:
+        strategies: names with options, such as "borda?p=1"; the first one is the baseline.
+        ns: None: 1, 2, 4 ... and all.
+        verifier: name of the scores; None where the pool has only one, or none is needed.
+        verdicts: as for `curve`.
+        answer: how answers without a key are compared.
+
+    Raises UsageError where the pool does not support a strategy, with the reason.
+    """
+    made = {name: make_strategy(name) for name in strategies}
+    pool = read_pool(path, answer=answer)
+    if verifier is None and len(pool.scorers) == 1:
+        verifier = pool.scorers[0]
+    if verifier is not None and verifier not in pool.scorers:
+        raise UnknownName(f"verifier in {path}", verifier, pool.scorers or ["none"])
+    if verifier is not None and any("scores" in getattr(one, "reads_recorded", ()) for one in made.values()):
+        pool = scored(pool, verifier)
+    if ns is None:
+        ns = sorted({pool.samples, *(2**power for power in range(pool.samples.bit_length()))})
+    if not ns or min(ns) < 1 or max(ns) > pool.samples:
+        raise UsageError(f"{path} has {pool.samples} samples of each problem, so n must be from 1 to {pool.samples}.")
+    if pool.kind == "sequence":
+        raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
+    curves: dict[str, Curve] = {"coverage": coverage(pool, ns)}
+    for name, strategy in made.items():
+        curves[name] = curve(strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
+    first = next(iter(made.values()))
+    dense = None
+    if len(made) > 1 and all(problem.tokens is not None for problem in pool.problems):
+        every = range(1, pool.samples + 1)
+        dense = curve(first, pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
+    return Report(pool=pool, curves=curves, dense=dense, ceiling=_ceiling(pool, verifier))
+
+
+def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.float64]] | None:
+    """What resampling with the verifier cannot exceed; None where its scores are no probabilities."""
+    if verifier is None:
+        return None
+    scores = [_mean(problem.scores[verifier]) for problem in pool.problems]
+    known = np.concatenate(scores)
+    if not np.all((known[~np.isnan(known)] >= 0) & (known[~np.isnan(known)] <= 1)):
+        return None
+    pairs = zip(pool.problems, scores, strict=True)
+    return verifier, np.array([accepted_share(problem.correct, of >= 0.5) for problem, of in pairs])
+
+
+def _plain(n: int, at: At) -> dict[str, Any]:
+    mean, low, high = mean_and_interval(at.accuracy.tolist())
+    return {
+        "n": n,
+        "accuracy": mean,
+        "low": low,
+        "high": high,
+        "used": float(np.mean(at.used)),
+        "tokens": None if at.tokens is None else float(np.mean(at.tokens)),
+        "abstained": float(np.mean(at.abstained)),
+    }
+
+
+def _against(what: str, difference: NDArray[np.float64]) -> str:
+    mean, low, high = mean_and_interval(difference.tolist(), least=-1.0)
+    return f"{what}: {100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, 95%, paired)."

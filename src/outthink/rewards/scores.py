@@ -1,0 +1,95 @@
+"""The metered scorer, as a strategy sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from outthink.answers.steps import split_steps
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
+from outthink.meter import Meter
+from outthink.rewards import Path, Scorer
+from outthink.types import Candidate, Problem, path
+
+
+class Scores:
+    """A scorer as a strategy sees it: bound to its resources, with non-finite scores as None.
+
+    What it has scored it does not score again: equal paths of one call share a score, and so do those of one lane
+    over several calls. Lanes share nothing, since which of them comes first is a matter of timing. A missing score
+    is tried again.
+    """
+
+    def __init__(self, scorer: Scorer, resources: dict[str, Any], meter: Meter, name: str | None = None) -> None:
+        self.name = name
+        """As `describe` tells it."""
+        self._scorer = scorer
+        self._resources = resources
+        self._meter = meter
+        self._reads = sorted(getattr(scorer, "reads", ()))
+        self._known: dict[Any, float] = {}
+
+    async def score(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
+        """One score per candidate (of its whole path); None where there is none."""
+        paths = [tuple(path(candidate, self._meter.candidates)) for candidate in candidates]
+        return tuple(await self._scored(problem, paths))
+
+    async def attempt(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
+        """Like `score`; every score is missing where the scorer failed, could not be paid for or cannot read them."""
+        try:
+            return await self.score(problem, candidates)
+        except (BudgetExhausted, NothingCameBack, PromptTooLong):
+            return (None,) * len(candidates)
+
+    async def score_steps(
+        self, problem: Problem, samples: Sequence[Candidate], delimiter: str
+    ) -> list[tuple[float | None, ...]]:
+        """The scores of every step of whole samples, cut after each `delimiter`."""
+        cut = [_steps(sample, delimiter) for sample in samples]
+        paths = [steps[: end + 1] for steps in cut for end in range(len(steps))]
+        scores = iter(await self._scored(problem, paths))
+        return [tuple(next(scores) for _ in steps) for steps in cut]
+
+    async def _scored(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
+        if not paths:
+            return []
+        if getattr(self._scorer, "relative", False):
+            return await self._fresh(problem, paths)
+        contents = [self._content(whole) for whole in paths]
+        asked = repr(problem)  # a caller's problem may hold lists, which have no hash
+        keys = [(asked, whole[-1].address[:-2], content) for whole, content in zip(paths, contents, strict=True)]
+        scores: dict[Any, float | None] = {
+            content: self._known[key] for key, content in zip(keys, contents, strict=True) if key in self._known
+        }
+        new: dict[Any, Path] = {}
+        for whole, content in zip(paths, contents, strict=True):
+            if content not in scores:
+                new.setdefault(content, whole)
+        try:
+            fresh = await self._fresh(problem, list(new.values())) if new else []
+            scores.update(zip(new, fresh, strict=True))
+        except (BudgetExhausted, NothingCameBack, PromptTooLong):
+            if not scores:
+                raise
+        found = [scores.get(content) for content in contents]
+        self._known.update((key, score) for key, score in zip(keys, found, strict=True) if score is not None)
+        return found
+
+    async def _fresh(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
+        scores = [_finite(score) for score in await self._scorer.score(problem, paths, **self._resources)]
+        if len(scores) != len(paths):
+            raise EngineError(f"The scorer returned {len(scores)} scores for {len(paths)} paths.")
+        return scores
+
+    def _content(self, whole: Path) -> Any:
+        return tuple((segment.text, *(getattr(segment, name) for name in self._reads)) for segment in whole)
+
+
+def _steps(sample: Candidate, delimiter: str) -> Path:
+    return tuple(replace(sample, text=step, logprobs=None) for step in split_steps(sample.text, delimiter))
+
+
+def _finite(score: float | None) -> float | None:
+    return None if score is None or not math.isfinite(score) else float(score)

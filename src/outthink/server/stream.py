@@ -1,0 +1,130 @@
+"""A reply that is written piece by piece, and the patience with callers who do not read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from outthink.server import reply
+from outthink.server.job import Job
+from outthink.types import Address, Call, Trace
+
+_STALLED = 60.0  # seconds after which a caller who does not read has left
+
+
+class Stream:
+    """Server-sent events of one reply; their head comes with the first, so that errors before that have a status."""
+
+    def __init__(self, request: web.Request, job: Job) -> None:
+        self._request = request
+        self._job = job
+        self._opened: set[int] = set()
+        self._filtered: set[int] = set()
+        self.begun = False
+        self.response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",  # proxies would hold the events back
+                "x-outthink-trace": job.ident,
+            }
+        )
+
+    async def alive(self) -> None:
+        """Something for those who would give up on silence; clients skip it."""
+        await self._send(b": working\n\n")
+
+    async def piece(self, address: Address, piece: Mapping[str, Any]) -> None:
+        """A piece of an answer that is passed on as it is written."""
+        place = address[-1]
+        if not isinstance(place, int) or place >= self._job.asked.choices:
+            return
+        if piece.get("finish_reason") == "content_filter":
+            self._filtered.add(place)
+        choice = reply.passed_on(place, piece)
+        if choice is None:
+            return
+        if place not in self._opened:
+            self._opened.add(place)
+            choice["delta"].setdefault("role", "assistant")
+        await self._send(self._event([choice]))
+
+    async def progress(self, call: Call) -> None:
+        """What has just been done, as a chunk without choices."""
+        done = {"kind": call.kind, "samples": call.n - call.failed, "tokens": call.charged.tokens, "at": call.ended}
+        await self._send(self._event([], outthink={"progress": done}))
+
+    async def finish(self, trace: Trace, found: Sequence[reply.Answer]) -> None:
+        """What has not been passed on yet, how it ended, and what it cost."""
+        job, parts = self._job, []
+        for answer in found:
+            choices = list(reply.pieces(answer))
+            parts += choices[-1:] if answer.place in self._opened else choices
+        # of a sample that has failed on its way what was passed on stays, cut off
+        failed = self._opened - {answer.place for answer in found}
+        parts += (
+            reply.ended(place, "content_filter" if place in self._filtered else "length") for place in sorted(failed)
+        )
+        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
+        events = [self._event([choice]) for choice in parts[:-1]]
+        if job.asked.include_usage:
+            events.append(self._event(parts[-1:]))
+            events.append(self._event([], usage=reply.usage(trace, found), outthink=more))
+        else:
+            events.append(self._event(parts[-1:], outthink=more))
+        await self._send(b"".join(events) + b"data: [DONE]\n\n")
+
+    async def fail(self, problem: reply.Problem) -> None:
+        """An error after the head was sent; there is no [DONE] after it."""
+        await self._send(_sse(problem.body()))
+
+    def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+        job = self._job
+        if job.asked.include_usage:
+            more = {"usage": None, **more}
+        return _sse(reply.chunk(job.ident, job.created, job.asked.model, choices, **more))
+
+    async def _send(self, data: bytes) -> None:
+        async with patient(self._request):
+            if not self.begun:
+                self.begun = True
+                await self.response.prepare(self._request)
+            await self.response.write(data)
+
+
+@contextlib.asynccontextmanager
+async def patient(request: web.Request) -> AsyncIterator[None]:
+    """Time for the caller to read what is sent; the connection of one who does not is closed."""
+    try:
+        async with asyncio.timeout(_STALLED):
+            yield
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the caller does not read") from None
+
+
+def _sse(data: Mapping[str, Any]) -> bytes:
+    return b"data: " + dumped(data).encode() + b"\n\n"
+
+
+def dumped(data: Any) -> str:
+    """As JSON, which knows no infinity: a logprob of minus infinity is -9999, as in OpenAI's API."""
+    try:
+        return json.dumps(data, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(data), separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return -9999.0 if isinstance(value, float) and not math.isfinite(value) else value
