@@ -23,7 +23,7 @@ from outthink.laws.coverage import pass_at_k
 from outthink.maths.intervals import mean_and_interval
 from outthink.maths.selection import codes
 from outthink.meter import Meter
-from outthink.resources.execution import Executor
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rng import Rng
 from outthink.sandbox.host import Limits, Sandbox
 from outthink.strategies.parallel.codet import CodeT, consensus_choice, written_tests
@@ -51,7 +51,7 @@ async def run(row: dict[str, Any], most: int, sandbox: Sandbox) -> Ran:
     programs = [prompt + completed(sample["text"], meta["stop_tokens"]) for sample in row["samples"]]
     keys = codes(programs)
     problem = Problem(id=row["id"], messages=(), answer="code", code=Code(entry_point=meta["entry_point"]))
-    executor = Executor(sandbox, Meter(Budget()))
+    executor = MeteredSandbox(sandbox, Meter(Budget()))
     strategy = CodeT(test_seconds=0.1)
     distinct = [programs[int(np.flatnonzero(keys == key)[0])] for key in range(int(keys.max()) + 1)]
     samples = [Candidate(address=("model", 0, index), answer=text) for index, text in enumerate(distinct)]

@@ -21,7 +21,7 @@ from outthink.cost.kinetics import INTENSITIES, recorded
 from outthink.cost.shapes import read_shape
 from outthink.models import catalog
 from outthink.models.engine import EngineSpec, Shape
-from outthink.planner.cases import Material, Run, Side
+from outthink.planner.cases import Material, RecordedRun, Side
 from outthink.planner.evidence import Floats
 from outthink.planner.fixed import families
 from outthink.planner.recordings import read
@@ -108,7 +108,8 @@ def main() -> None:
     for intensity in (None, *INTENSITIES):
         one, other = small, large
         if intensity is not None:
-            recost = [Run(name=run.name, credit=run.credit, cost=run_of(given.run, shapes["small"], intensity)[1])
+            cost = run_of(given.run, shapes["small"], intensity)[1]
+            recost = [RecordedRun(name=run.name, credit=run.credit, cost=cost)
                       for run in small.runs]  # fmt: skip
             one = replace(
                 small, model=eflops(small.model, small.prompt, shapes["small"], intensity), runs=tuple(recost)

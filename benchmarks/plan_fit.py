@@ -20,7 +20,7 @@ import numpy as np
 from outthink.models.engine import EngineSpec
 from outthink.planner.cases import material
 from outthink.planner.fit import fit_policy
-from outthink.records.pools import PoolData, Recorded
+from outthink.records.pools import PoolData, PoolProblem
 
 SAMPLES = 16
 
@@ -33,7 +33,7 @@ def pool(problems: int) -> PoolData:
         right = rng.random(SAMPLES) < rate
         keys = np.where(right, 0, 1 + rng.integers(0, 6, SAMPLES)).astype(np.intp)
         found.append(
-            Recorded(
+            PoolProblem(
                 id=f"q{number}",
                 keys=keys,
                 answers=tuple(map(str, range(7))),

@@ -21,7 +21,7 @@ from outthink.planner.cases import Material, cases, material
 from outthink.planner.make import default_budgets, make_plan
 from outthink.planner.recordings import Recordings
 from outthink.planner.simulate import Simulator
-from outthink.records.pools import PoolData, Recorded
+from outthink.records.pools import PoolData, PoolProblem
 
 SAMPLES, TEST = 4, 2_000
 SPEC = EngineSpec(name="simulated")
@@ -34,7 +34,7 @@ def population(problems: int, seed: int) -> PoolData:
         right = rng.random(SAMPLES) < rate
         wrong = rng.choice(6, SAMPLES, p=rng.dirichlet(np.full(6, 0.6)))
         found.append(
-            Recorded(
+            PoolProblem(
                 id=f"{seed}-{number}",
                 keys=np.where(right, 0, 1 + wrong).astype(np.intp),
                 answers=tuple(map(str, range(7))),

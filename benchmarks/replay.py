@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from outthink.records.pools import PoolData, Recorded, read_pool
+from outthink.records.pools import PoolData, PoolProblem, read_pool
 from outthink.reports.replay import majority
 
 
@@ -23,7 +23,7 @@ def made_up() -> PoolData:
     rng = np.random.default_rng(0)
     keys = [rng.choice(4, size=128, p=rng.dirichlet(np.ones(4))) for _ in range(28)]
     problems = tuple(
-        Recorded(
+        PoolProblem(
             id=str(number),
             keys=of.astype(np.intp),
             answers=(),

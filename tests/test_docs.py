@@ -35,9 +35,9 @@ from outthink.models.scripted import ScriptedEngine
 from outthink.planner.make import make_plan
 from outthink.planner.recordings import read
 from outthink.strategies import STRATEGIES
-from tests import simulated
-from tests.test_cli import main, write_pool
-from tests.test_plan import calibrated
+from tests.cli.test_cli import main, write_pool
+from tests.planner.test_plan import calibrated
+from tests.tools import simulated
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from outthink.meter import Meter
 from outthink.types import Budget, Call
-from tests.virtual import run
+from tests.tools.virtual import run
 
 
 @dataclass(frozen=True)

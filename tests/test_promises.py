@@ -38,8 +38,8 @@ from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.loop import Lanes, Level, Rounds, search
 from outthink.tasks.example import Example
 from outthink.types import Budget, Call, Candidate, Message, Problem, Sampling, Trace, Usage
-from tests.toys import coin, problem
-from tests.virtual import run
+from tests.tools.toys import coin, problem
+from tests.tools.virtual import run
 
 
 class Limited(ScriptedEngine):

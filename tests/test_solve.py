@@ -29,8 +29,8 @@ from outthink.models.scripted import ScriptedEngine
 from outthink.rng import Rng
 from outthink.strategies.making import make_strategy, strategy_name
 from outthink.types import Call, Candidate, Message, Problem, Sampling, Trace
-from tests.toys import coin, problem
-from tests.virtual import run
+from tests.tools.toys import coin, problem
+from tests.tools.virtual import run
 
 MAX_TOKENS = 60
 

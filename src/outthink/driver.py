@@ -19,11 +19,11 @@ from outthink.errors import (
     UsageError,
 )
 from outthink.meter import Meter
-from outthink.model import Listen, Model, Models, Run, with_answer
+from outthink.model import Attempt, Listen, Model, Models, with_answer
 from outthink.models import open_engine
 from outthink.models.engine import Engine
 from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
-from outthink.resources.execution import Executor
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.resources.table import bind, taken
 from outthink.rewards import Scorer
 from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_scorer
@@ -134,7 +134,7 @@ async def solve_async(
             own.push_async_callback(reader.close)
         encoder = Hashing() if embedder is None else make_embedder(embedder)
         meter = Meter(budget, on_call=on_call)
-        run = Run(
+        run = Attempt(
             problem=problem,
             meter=meter,
             seed=seed,
@@ -159,7 +159,7 @@ async def solve_async(
             if sandbox is None:
                 sandbox = Sandbox()
                 own.push_async_callback(sandbox.close)
-            available["sandbox"] = Executor(sandbox, meter)
+            available["sandbox"] = MeteredSandbox(sandbox, meter)
         counted = {unit for resource in available.values() for unit in getattr(resource, "units", ())}
         await _check_engines(
             engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted}, list(scorers.values())
@@ -228,7 +228,7 @@ async def solve_async(
         return trace
 
 
-async def _read_rest(meter: Meter, run: Run) -> Exception | None:
+async def _read_rest(meter: Meter, run: Attempt) -> Exception | None:
     """Read the answers of samples that were paid for but not read yet, in a bounded time; never loses the trace."""
 
     async def one(candidate: Candidate) -> None:
@@ -294,7 +294,7 @@ def _needs(name: str, *users: Strategy | Scorer) -> bool:
 
 
 async def _check_engines(
-    engines: Mapping[str, Engine], run: Run, powers: frozenset[str], units: set[str], scorers: Sequence[Scorer]
+    engines: Mapping[str, Engine], run: Attempt, powers: frozenset[str], units: set[str], scorers: Sequence[Scorer]
 ) -> None:
     """Refuse, before anything is spent, what the model cannot do and a budget that is unenforceable or too small."""
     _check_powers(engines["model"], powers)

@@ -61,7 +61,7 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Attempt:
     """What all models of one run on one problem share."""
 
     problem: Problem
@@ -87,7 +87,7 @@ class Model:
     def __init__(
         self,
         engine: Engine,
-        run: Run,
+        run: Attempt,
         lane: Address = ("model",),
         *,
         kind: str = "sample",
@@ -455,7 +455,7 @@ class Model:
         return replace(child, text=writable(text)) if before == request.prefix_text else child
 
 
-async def with_answer(candidate: Candidate, run: Run) -> Candidate:
+async def with_answer(candidate: Candidate, run: Attempt) -> Candidate:
     """The candidate with its answer read, where it is complete."""
     if not candidate.complete:
         return candidate
@@ -497,7 +497,7 @@ class Draws:
 class Models:
     """Models by role."""
 
-    def __init__(self, engines: Mapping[str, Engine], run: Run) -> None:
+    def __init__(self, engines: Mapping[str, Engine], run: Attempt) -> None:
         self._engines = engines
         self._run = run
 

@@ -51,7 +51,7 @@ import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
-from outthink.answers.keys import (
+from outthink.answers.canonical import (
     EXACT,
     MAX_MATH,
     chat_key,

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 
-from outthink.answers.keys import (
+from outthink.answers.canonical import (
     DIGITS,
     FRAC,
     MAX_ANSWER,

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from outthink.answers.keys import MAX_MATH
+from outthink.answers.canonical import MAX_MATH
 from outthink.errors import EngineError
 
 START_SECONDS = 120.0

@@ -37,7 +37,7 @@ _DECIMALS = 4  # of a logprob; finer digits are noise between runs of the same m
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recorded:
+class PoolStanding:
     """How far a recording is.
 
     Args:
@@ -76,9 +76,9 @@ async def record_pool(
     concurrency: int = 16,
     reader: Reader | None = None,
     sandbox: Sandbox | None = None,
-    on_progress: Callable[[Recorded], None] | None = None,
+    on_progress: Callable[[PoolStanding], None] | None = None,
     stop: asyncio.Event | None = None,
-) -> Recorded:
+) -> PoolStanding:
     """Add to the pool at `path` every example that it does not hold yet.
 
     A problem is written when it has all its samples, so a pool that was cut short is a smaller pool, and is gone on
@@ -117,8 +117,8 @@ async def record_pool(
             held = _held(path, n, meta, prompts)
             done = len(held & asked)
 
-            def tell() -> Recorded:
-                standing = Recorded(done=done, total=len(asked), tokens=tokens, failed=dict(failed))
+            def tell() -> PoolStanding:
+                standing = PoolStanding(done=done, total=len(asked), tokens=tokens, failed=dict(failed))
                 if on_progress is not None:
                     on_progress(standing)
                 return standing

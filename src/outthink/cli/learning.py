@@ -57,9 +57,9 @@ def prm_eval(
 ) -> None:
     """How well a trained process reward model ranks, is calibrated, chooses among samples and finds first errors."""
     from outthink.learn.evaluation import evaluate
-    from outthink.rewards.probe import Probe
+    from outthink.rewards.trained import TrainedPRM
 
-    opened = Probe.open(probe)
+    opened = TrainedPRM.open(probe)
     with opened_tokenizer(model) as tokenizer, working("Measuring"):
         found = evaluate(opened, files, threshold=threshold, fit_on=fit, tokenizer=tokenizer)
     if as_json:

@@ -228,7 +228,7 @@ def _print_plan(path: Path, *, as_markdown: bool) -> None:
     plan = Plan.open(path)
     for line in show.sentences(plan):
         typer.echo(("- " if as_markdown else "") + line)
-    for rows in (show.curve(plan), show.gains(plan), show.bins(plan)):
+    for rows in (show.plan_curve(plan), show.gains(plan), show.bins(plan)):
         if as_markdown:
             typer.echo("\n" + markdown_table(*rows))
         else:

@@ -92,9 +92,9 @@ def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any
 
 
 def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
-    from outthink.reports.coverage import coverage, coverage_markdown, coverage_table
+    from outthink.reports.coverage import coverage_markdown, coverage_table, pool_coverage
 
-    found = {str(pool): coverage(pool) for pool in pools}
+    found = {str(pool): pool_coverage(pool) for pool in pools}
     if as_json:
         import dataclasses
 

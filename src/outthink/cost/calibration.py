@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from outthink.cost.latency import Latency, Measured, fit
+from outthink.cost.latency import Latency, TimedRequest, fit
 from outthink.errors import Unidentified, UsageError
 
 SCHEMA = 1
@@ -55,7 +55,7 @@ class Seconds:
 class Row:
     """A timed request and what it was used for."""
 
-    timed: Measured
+    timed: TimedRequest
     use: Use
 
 
@@ -246,7 +246,7 @@ def _row(raw: Mapping[str, Any]) -> Row:
     lengths = tuple(int(length) for length, times in counts.items() for _ in range(times))
     if raw["use"] not in ("fit", "check") or len(lengths) != raw["samples"] or not raw["seconds"] > 0:
         raise ValueError(f"the measurement {raw!r}")
-    timed = Measured(
+    timed = TimedRequest(
         prompt=int(raw["prompt"]),
         lengths=lengths,
         seconds=float(raw["seconds"]),

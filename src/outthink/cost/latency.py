@@ -103,7 +103,7 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class TimedRequest:
     """One request that was timed.
 
     Args:
@@ -123,7 +123,7 @@ class Measured:
         return len(self.lengths)
 
 
-def fit(rows: Sequence[Measured], multiple: int = 1) -> Latency:
+def fit(rows: Sequence[TimedRequest], multiple: int = 1) -> Latency:
     """The latency with the least sum of squared relative errors over `rows`, no coefficient below 0.
 
     What reading again costs is fitted per token, and how many tokens that is, from those that were read again.

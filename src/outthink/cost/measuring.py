@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outthink.cost.calibration import Calibration, Row, Use
-from outthink.cost.latency import Measured
+from outthink.cost.latency import TimedRequest
 from outthink.errors import EngineError, PromptTooLong, Unidentified, UsageError
 from outthink.models.engine import Engine, Progress, Request
 from outthink.types import Message, Usage
@@ -223,7 +223,7 @@ class _Measuring:
         fitting = min(self._seconds / _ROWS / max(self._step, 1e-9), longest, room)
         return max(fewest, min(int(plan.part * fitting), _WRITTEN // plan.samples))
 
-    async def _timed(self, plan: _Plan, tokens: int) -> Measured:
+    async def _timed(self, plan: _Plan, tokens: int) -> TimedRequest:
         """Raises TimeoutError where it does not end in time once there are measurements, else EngineError."""
         request = Request(
             messages=(Message(content=self._prompt(plan.words)),),
@@ -260,7 +260,7 @@ class _Measuring:
             )
         read = progress.prompt - progress.cached
         prompt = read if plan.samples == 1 else progress.prompt // max(progress.reads, 1)
-        return Measured(
+        return TimedRequest(
             prompt=prompt,
             lengths=tuple(sorted((max(1, count) for count in progress.tokens), reverse=True)),
             seconds=float(f"{took:.6g}"),

@@ -152,7 +152,7 @@ def crossings(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Measured:
+class ModelLosses:
     """A model's losses on problems.
 
     Args:
@@ -188,7 +188,7 @@ class Crossover:
 
 
 def crossover(
-    first: Measured, second: Measured, *, level: float = 0.95, resamples: int = 500, seed: int = 0
+    first: ModelLosses, second: ModelLosses, *, level: float = 0.95, resamples: int = 500, seed: int = 0
 ) -> Crossover:
     """The budget from which on the second, dearer model is better, with an interval over problems.
 

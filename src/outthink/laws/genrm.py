@@ -36,7 +36,7 @@ _TAIL = 0.025  # on each side of an interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Price:
+class VerifyingCost:
     """What verifying costs, in units of one solution; a positive ratio, and reading of at least 0.
 
     Args:
@@ -76,7 +76,7 @@ def measure_price(
     *,
     read_tokens: Sequence[ArrayLike] | None = None,
     relative_size: float = 1.0,
-) -> Price:
+) -> VerifyingCost:
     """The price from token counts, one array per problem; the mean cost of a verification over that of a solution.
 
     Args:
@@ -96,7 +96,9 @@ def measure_price(
 
     everything = np.arange(len(wrote))
     interval = bootstrap(ratio, len(wrote))
-    return Price(ratio=ratio(everything), reading=float(relative_size * read.mean() / wrote.mean()), interval=interval)
+    return VerifyingCost(
+        ratio=ratio(everything), reading=float(relative_size * read.mean() / wrote.mean()), interval=interval
+    )
 
 
 def _means(counts: Sequence[ArrayLike]) -> Floats:
@@ -266,7 +268,7 @@ class Options:
     capped: NDArray[np.bool_]
     verified: Floats
     vote: Floats
-    price: Price
+    price: VerifyingCost
     most: int
 
 
@@ -275,7 +277,7 @@ def options(
     correct: Sequence[ArrayLike],
     verdicts: Sequence[ArrayLike],
     *,
-    price: Price,
+    price: VerifyingCost,
     budgets: Sequence[float] | None = None,
     rule: Rule = "best_of",
     draws: int = 100,
@@ -502,7 +504,7 @@ class Split:
         """The factors of S and of V where the budget is multiplied by `times`."""
         return times**self.a, times**self.b
 
-    def allocate(self, budget: float, price: Price, *, crossover: float | None = None) -> tuple[int, int]:
+    def allocate(self, budget: float, price: VerifyingCost, *, crossover: float | None = None) -> tuple[int, int]:
         """How to spend a budget of at least 1: whole solutions, and verifications of each, 0 for a plain vote.
 
         V is rounded to a power of two, and S is what the budget buys beside it, so the cost is never above the budget.

@@ -43,7 +43,7 @@ class Outcomes(NamedTuple):
     none: Floats
 
 
-class Calibration(NamedTuple):
+class VerifierFit(NamedTuple):
     """Types of problems with their shares, and the check's completeness and soundness."""
 
     rates: tuple[float, ...]
@@ -194,7 +194,7 @@ def accepted_share(right: ArrayLike, passed: ArrayLike) -> Floats:
     return _share((truth & verdict).sum(-1), verdict.sum(-1))
 
 
-def calibrate(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> Calibration:
+def calibrate(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> VerifierFit:
     """Types, completeness and soundness from the problems of a calibration set, not of the test set.
 
     The types are the success rates that occur, as often as they occur. Completeness and soundness are pooled, each
@@ -212,7 +212,7 @@ def calibrate(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> Calibr
     reject_wrong = sum(float((~truth & ~verdict).mean()) for truth, verdict in rows)
     all_right = float((rates * counts).sum())
     all_wrong = len(rows) - all_right
-    return Calibration(
+    return VerifierFit(
         rates=tuple(rates.tolist()),
         shares=tuple((counts / counts.sum()).tolist()),
         completeness=min(pass_right / all_right, 1.0) if all_right > 0 else 1.0,

@@ -444,7 +444,7 @@ def compare_lengths(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Price:
+class EffortCost:
     """What a higher effort costs.
 
     Args:
@@ -471,7 +471,7 @@ def price_of_effort(
     level: float = 0.95,
     resamples: int = 500,
     seed: int = 0,
-) -> Price:
+) -> EffortCost:
     """(tokens_high - tokens_low) / (accuracy_high - accuracy_low), from the samples of each question at both efforts.
 
     Raises Unidentified where accuracy does not grow, or not in more than a fifth of the resamples: then what a further
@@ -494,7 +494,7 @@ def price_of_effort(
         t, a = more[of].mean(0)
         return float(t / a) if a > 0 else None
 
-    return Price(
+    return EffortCost(
         tokens=tokens,
         accuracy=accuracy,
         accuracy_interval=bootstrap(

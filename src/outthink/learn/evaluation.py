@@ -17,9 +17,9 @@ from outthink.learn.measures import auroc, brier, calibration_error, first_error
 from outthink.learn.prm import AUROCS, TELL, among, estimated, plain_numbers, writable_number
 from outthink.maths.intervals import Bootstrap, Estimate, Numbers, mean_and_interval
 from outthink.models.engine import Tokenizing
-from outthink.reports.replay import coverage, curve, majority
+from outthink.reports.replay import coverage_curve, majority, replayed_curve
 from outthink.reports.tables import markdown_table, text_table
-from outthink.rewards.probe import Probe
+from outthink.rewards.trained import TrainedPRM
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.weighted_best_of_n import WeightedBestOfN
 
@@ -90,7 +90,7 @@ class OnPool:
     selections: Mapping[str, Selection]
 
 
-def on_pool(probe: Probe, path: Path, *, tokenizer: Tokenizing | None = None) -> OnPool:
+def on_pool(probe: TrainedPRM, path: Path, *, tokenizer: Tokenizing | None = None) -> OnPool:
     """Measure a probe on a pool, beside the model's own confidence where the pool has logprobs.
 
     Raises UsageError where nothing is left to measure it on.
@@ -161,10 +161,10 @@ def _selections(
         return {}
     n, same = pool.samples, {"subsamples": 200, "seed": 0}  # the order matters where scores are equal only
     vote = majority(pool, [n], **same)[n].accuracy
-    chosen = {"coverage": coverage(pool, [n])[n].accuracy, "vote": vote}
+    chosen = {"coverage": coverage_curve(pool, [n])[n].accuracy, "vote": vote}
     for name in scores:
         for rule, strategy in (("best", BestOfN()), ("weighted vote", WeightedBestOfN())):
-            chosen[f"{rule} by {name}"] = curve(strategy, pool, [n], scorer=name, **same)[n].accuracy
+            chosen[f"{rule} by {name}"] = replayed_curve(strategy, pool, [n], scorer=name, **same)[n].accuracy
     return {
         name: Selection(
             accuracy=mean_and_interval(of.tolist()),
@@ -242,7 +242,7 @@ def read_marked(path: Path) -> list[Marked]:
     return found
 
 
-def step_scores(probe: Probe, solutions: Sequence[Marked]) -> Numbers:
+def step_scores(probe: TrainedPRM, solutions: Sequence[Marked]) -> Numbers:
     """The scores (n, T) of the steps, from their texts alone; NaN where there is none."""
     scores = np.full((len(solutions), max((len(one.steps) for one in solutions), default=1)), np.nan)
     for row, solution in zip(scores, solutions, strict=True):
@@ -253,7 +253,7 @@ def step_scores(probe: Probe, solutions: Sequence[Marked]) -> Numbers:
     return scores
 
 
-def best_threshold(probe: Probe, path: Path) -> float:
+def best_threshold(probe: TrainedPRM, path: Path) -> float:
     """The threshold with the highest F1 on these marked solutions; of several the one nearest to 0.5."""
     solutions = read_marked(path)
     scores, label = step_scores(probe, solutions), np.array([one.label for one in solutions])
@@ -264,7 +264,7 @@ def best_threshold(probe: Probe, path: Path) -> float:
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
-def on_marked(probe: Probe, path: Path, *, threshold: float = 0.5) -> OnMarked:
+def on_marked(probe: TrainedPRM, path: Path, *, threshold: float = 0.5) -> OnMarked:
     """Measure a probe on marked solutions; it reads their texts only. Raises UsageError where none is left."""
     everything = read_marked(path)
     seen = frozenset(probe.trained.get("questions", ()))
@@ -389,7 +389,7 @@ class Evaluation:
 
 
 def evaluate(
-    probe: Probe,
+    probe: TrainedPRM,
     paths: Iterable[Path],
     *,
     threshold: float = 0.5,

@@ -18,7 +18,7 @@ from outthink.maths.intervals import Numbers
 from outthink.models.engine import Tokenizing
 from outthink.records.ends import TokenEnds
 from outthink.records.pools import PoolData, read_pool
-from outthink.rewards.probe import HEADS, Piece, features, prefixes
+from outthink.rewards.trained import HEADS, Piece, features, prefixes
 from outthink.rng import digest
 
 _FEW_SHARE = 0.05  # of samples that may lack what the others have

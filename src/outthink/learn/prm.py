@@ -27,7 +27,7 @@ from outthink.learn.measures import auroc, average_precision, brier, calibration
 from outthink.maths.intervals import TAIL, Bootstrap, Estimate, Numbers
 from outthink.models.engine import Tokenizing
 from outthink.reports.tables import text_table
-from outthink.rewards.probe import HEADS, Feature, Head, Probe, standardised
+from outthink.rewards.trained import HEADS, Feature, Head, TrainedPRM, standardised
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +76,7 @@ class Training:
         chosen: the classifier that was kept, by head.
     """
 
-    probe: Probe
+    probe: TrainedPRM
     held_out: Mapping[str, Mapping[str, HeldOut]]
     chosen: Mapping[str, str]
     unclear: int
@@ -158,7 +158,7 @@ def train(
             held_out[head] = {kind: _quality(found, rows, of, bootstrap) for kind, of in scores.items()}
             chosen[head] = CLASSIFIERS[_clearly_better(scores, right, found.problem[rows], bootstrap)]
             heads[head] = fit(chosen[head], values, right, HEADS[head], seed)
-    probe = Probe(
+    probe = TrainedPRM(
         delimiter=delimiter,
         heads=heads,
         trained={

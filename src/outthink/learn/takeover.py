@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from outthink import jsonl
 from outthink.errors import UnknownName, UsageError
 from outthink.learn.measures import auroc
-from outthink.records.pools import PoolData, Recorded, read_pool, scored
+from outthink.records.pools import PoolData, PoolProblem, read_pool, scored
 from outthink.rng import Rng
-from outthink.strategies.parallel.atts import Calibration, Signal, drafted
+from outthink.strategies.parallel.atts import DraftScores, Signal, drafted
 from outthink.types import AnswerKind, Sampling
 
 
@@ -33,7 +33,7 @@ class Fitted:
         auroc: chance that a right draft has a better score than a wrong one; 0.5 says nothing. NaN without either.
     """
 
-    calibration: Calibration
+    calibration: DraftScores
     right: NDArray[np.bool_]
     auroc: float
 
@@ -95,7 +95,7 @@ def fit(
     badness, right = np.array([of for of, _ in found]), np.array([of for _, of in found])
     known = ~np.isnan(badness)
     return Fitted(
-        calibration=Calibration(
+        calibration=DraftScores(
             model=model or writer or "",
             signal=signal,
             n=n,
@@ -131,7 +131,7 @@ def _recorded_as(path: Path) -> tuple[str | None, Sampling | None]:
     return None, None
 
 
-def _one(problem: Recorded, signal: Signal, n: int, scorer: str | None, seed: int) -> tuple[float, bool]:
+def _one(problem: PoolProblem, signal: Signal, n: int, scorer: str | None, seed: int) -> tuple[float, bool]:
     """The score of a random subset of n samples, and whether its answer is right."""
     subset = Rng(seed, problem.id).at("takeover").permutation(len(problem.correct))[:n]
     assert problem.keys is not None

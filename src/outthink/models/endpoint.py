@@ -25,7 +25,7 @@ import aiohttp
 from pydantic_core import from_json
 
 from outthink.errors import EngineError, Refused, UsageError
-from outthink.models.keys import Key, find_key
+from outthink.models.credentials import Key, find_key
 from outthink.types import writable
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 529})

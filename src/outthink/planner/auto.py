@@ -20,7 +20,7 @@ from outthink.maths.selection import codes, numbers
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.resources.embedding import Embedder
-from outthink.resources.execution import Executor
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report, Strategy
@@ -124,7 +124,7 @@ class Auto:
         verifier: Scores | None = None,
         prm: Scores | None = None,
         embedder: Embedder | None = None,
-        sandbox: Executor | None = None,
+        sandbox: MeteredSandbox | None = None,
     ) -> None:
         """Decide, do the first part of it, look again."""
         if not self.plan:

@@ -22,7 +22,7 @@ from outthink.maths.selection import codes
 from outthink.models.engine import EngineSpec
 from outthink.planner.evidence import Floats, Seen, Vote, evidence
 from outthink.planner.policy import LEVELS, State
-from outthink.records.pools import PoolData, Recorded
+from outthink.records.pools import PoolData, PoolProblem
 from outthink.types import Usage
 
 _ROWS = 40_000  # problems times orders
@@ -56,7 +56,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Run:
+class RecordedRun:
     """A strategy that was run live on the same problems: credit and cost of each, NaN where it was not run.
 
     `scorers` ("verifier", "prm") are what it was run with.
@@ -84,7 +84,7 @@ class Material:
     target: Side | None
     orders: NDArray[np.intp]
     target_orders: NDArray[np.intp] | None
-    runs: tuple[Run, ...] = ()
+    runs: tuple[RecordedRun, ...] = ()
     signals: tuple[str, ...] = ()
 
     def of(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> Material:
@@ -216,7 +216,7 @@ def material(
     spec: EngineSpec,
     target: PoolData | None = None,
     target_spec: EngineSpec | None = None,
-    runs: Sequence[Run] = (),
+    runs: Sequence[RecordedRun] = (),
     verifier: str | None = None,
     scores: Mapping[str, Mapping[str, Floats]] | None = None,
     scoring: Mapping[str, float] | None = None,
@@ -279,12 +279,12 @@ def material(
     )
 
 
-def _signals(problems: Sequence[Recorded]) -> set[str]:
+def _signals(problems: Sequence[PoolProblem]) -> set[str]:
     shared = set.intersection(*(set(problem.scores) for problem in problems))
     return shared | ({"logprob"} if all(problem.logprobs is not None for problem in problems) else set())
 
 
-def _joined(one: Recorded, other: Recorded | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _joined(one: PoolProblem, other: PoolProblem | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The answers of both with equal numbers for equal answers."""
     if one.keys is None or (other is not None and other.keys is None):
         raise UsageError(f"The samples of {one.id!r} have no answers to vote on.")
@@ -297,7 +297,7 @@ def _joined(one: Recorded, other: Recorded | None) -> tuple[NDArray[np.intp], ND
 
 def _side(
     pool: PoolData,
-    problems: Sequence[Recorded],
+    problems: Sequence[PoolProblem],
     keys: Sequence[NDArray[np.intp]],
     spec: EngineSpec,
     unit: str,
@@ -325,7 +325,7 @@ def _side(
                 place[row, column] = cost[unit]
     of_scoring = sum(scoring.get(signal, 0.0) for signal in scores)
 
-    def signal(name: str, problem: Recorded) -> Floats:
+    def signal(name: str, problem: PoolProblem) -> Floats:
         if name in scores:
             return np.asarray(scores[name].get(problem.id, np.full(n, np.nan)), dtype=float)[:n]
         if name in problem.scores:

@@ -13,7 +13,7 @@ import numpy as np
 from outthink.errors import UsageError
 from outthink.models.engine import EngineSpec
 from outthink.models.recorded import RecordedEngine
-from outthink.planner.cases import Material, Run, material
+from outthink.planner.cases import Material, RecordedRun, material
 from outthink.planner.evidence import Floats
 from outthink.records.pools import PoolData, read_pool
 from outthink.records.runs import read_results, read_settings
@@ -109,7 +109,7 @@ def _iid(pool: PoolData) -> PoolData:
     return pool
 
 
-def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> Run:
+def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> RecordedRun:
     """A finished strategy, named as on the command line; problems that it lacks are missing."""
     settings = read_settings(folder)
     _same_model(folder, settings, writer)
@@ -131,7 +131,7 @@ def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> Run:
         credit[result.problem], cost[result.problem] = result.credit, result.trace.cost[unit]
     if not any(problem.id in credit for problem in pool.problems):
         raise UsageError(f"The run {folder} has none of the pool's problems.")
-    return Run(
+    return RecordedRun(
         name=named,
         credit=np.array([credit.get(problem.id, np.nan) for problem in pool.problems], dtype=float),
         cost=np.array([cost.get(problem.id, np.nan) for problem in pool.problems], dtype=float),

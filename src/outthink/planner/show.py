@@ -17,7 +17,7 @@ _CURVES = 4  # of the fixed strategies of each model, the best ones; more cannot
 Rows = tuple[list[str], list[list[str]]]
 
 
-def curve(plan: Plan) -> Rows:
+def plan_curve(plan: Plan) -> Rows:
     """`auto` at each price, and the fixed strategy that is the most accurate of those that cost no more."""
     columns = [
         "mean cost",

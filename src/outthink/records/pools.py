@@ -27,7 +27,7 @@ Kind = Literal["iid", "models", "sequence"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Recorded:
+class PoolProblem:
     """The samples of one problem; arrays of one entry per sample.
 
     Args:
@@ -69,7 +69,7 @@ class PoolData:
 
     path: Path
     kind: Kind
-    problems: tuple[Recorded, ...]
+    problems: tuple[PoolProblem, ...]
     scorers: tuple[str, ...]
 
     @property
@@ -173,7 +173,7 @@ def _kind(samples: Sequence[dict[str, Any]]) -> Kind:
     return "models" if len({sample.get("model") for sample in samples}) > 1 else "iid"
 
 
-def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], keys: list[str | None]) -> Recorded:
+def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], keys: list[str | None]) -> PoolProblem:
     n = len(samples)
     logprobs = [sample.get("logprobs") for sample in samples]
     texts = [sample["text"] if "text" in sample else "\n\n".join(sample.get("steps") or ()) for sample in samples]
@@ -187,7 +187,7 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
     if row.get("verifications"):
         scores["verifications"] = _matrix(row["verifications"], n)
     tokens = [sample.get("tokens") for sample in samples]
-    return Recorded(
+    return PoolProblem(
         id=name,
         keys=codes(keys),
         answers=tuple(dict.fromkeys(key for key in keys if key is not None)),

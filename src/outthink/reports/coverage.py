@@ -53,7 +53,7 @@ class Coverage:
         return f"{name}: {law}; mean rate of sampling until {_PASSES} passes {100 * self.until:.1f}%."
 
 
-def coverage(path: Path) -> Coverage:
+def pool_coverage(path: Path) -> Coverage:
     """Unbiased pass@k of a pool at k = 1, 2, 4 ... and at as many samples as every problem has.
 
     Raises UsageError that names the line of what is not of a graded pool, and where its samples are not independent.

@@ -24,7 +24,7 @@ from outthink.laws.coverage import pass_at_k
 from outthink.laws.imperfect import accepted_share
 from outthink.maths.intervals import mean_and_interval
 from outthink.maths.selection import Drawn, Replayed, codes
-from outthink.records.pools import PoolData, Recorded, read_pool, scored
+from outthink.records.pools import PoolData, PoolProblem, read_pool, scored
 from outthink.records.runs import Result
 from outthink.reports.tables import markdown_table, text_table
 from outthink.strategies.making import make_strategy
@@ -65,7 +65,7 @@ class At:
 Curve = Mapping[int, At]
 
 
-def coverage(pool: PoolData, ns: Sequence[int]) -> Curve:
+def coverage_curve(pool: PoolData, ns: Sequence[int]) -> Curve:
     """Some sample of n is right: what selection could reach; exact."""
     counts = [len(problem.correct) for problem in pool.problems]
     right = [int(problem.correct.sum()) for problem in pool.problems]
@@ -121,7 +121,7 @@ def majority(pool: PoolData, ns: Sequence[int], *, subsamples: int, seed: int) -
     }
 
 
-def curve(
+def replayed_curve(
     strategy: Any,
     pool: PoolData,
     ns: Sequence[int],
@@ -266,7 +266,7 @@ def at_equal_tokens(
 
 
 def _drawn(
-    problem: Recorded,
+    problem: PoolProblem,
     order: NDArray[np.intp],
     scorer: str | None,
     verdicts: int | None,
@@ -306,7 +306,7 @@ def _mean(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
 
 
-def _orders(problem: Recorded, n: int, subsamples: int, seed: int, *, width: int) -> Any:
+def _orders(problem: PoolProblem, n: int, subsamples: int, seed: int, *, width: int) -> Any:
     """Random orders (chunk, n) of the problem's samples, the same for all strategies and all smaller n."""
     samples = len(problem.correct)
     rng = np.random.default_rng([seed, samples, *problem.id.encode()])
@@ -318,7 +318,7 @@ def _orders(problem: Recorded, n: int, subsamples: int, seed: int, *, width: int
         done += size
 
 
-def _credit_of_answers(problem: Recorded, answers: int) -> NDArray[np.float64]:
+def _credit_of_answers(problem: PoolProblem, answers: int) -> NDArray[np.float64]:
     """Share of right samples of each answer: 0 or 1 where answers that are equal are equally right."""
     assert problem.keys is not None
     valid = problem.keys >= 0
@@ -353,7 +353,7 @@ def _need(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Replays:
     """Curves by name: "coverage" and the strategies, on one pool; the first strategy is the baseline."""
 
     pool: PoolData
@@ -436,7 +436,7 @@ def replay_pool(
     answer: AnswerKind = "text",
     subsamples: int = 1000,
     seed: int = 0,
-) -> Report:
+) -> Replays:
     """Curves of strategies on a pool.
 
     Args:
@@ -462,15 +462,17 @@ def replay_pool(
         raise UsageError(f"{path} has {pool.samples} samples of each problem, so n must be from 1 to {pool.samples}.")
     if pool.kind == "sequence":
         raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
-    curves: dict[str, Curve] = {"coverage": coverage(pool, ns)}
+    curves: dict[str, Curve] = {"coverage": coverage_curve(pool, ns)}
     for name, strategy in made.items():
-        curves[name] = curve(strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
+        curves[name] = replayed_curve(
+            strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
+        )
     first = next(iter(made.values()))
     dense = None
     if len(made) > 1 and all(problem.tokens is not None for problem in pool.problems):
         every = range(1, pool.samples + 1)
-        dense = curve(first, pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
-    return Report(pool=pool, curves=curves, dense=dense, ceiling=_ceiling(pool, verifier))
+        dense = replayed_curve(first, pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
+    return Replays(pool=pool, curves=curves, dense=dense, ceiling=_ceiling(pool, verifier))
 
 
 def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.float64]] | None:

@@ -300,7 +300,7 @@ def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
-async def curve(trace: Trace, example: Example, reader: Reader, sandbox: Sandbox | None = None) -> list[Point]:
+async def answer_points(trace: Trace, example: Example, reader: Reader, sandbox: Sandbox | None = None) -> list[Point]:
     """Credit against cost over the rounds of one trace; before the first point the credit is 0."""
     credits: dict[str | None, float] = {}
     for answered in trace.rounds:

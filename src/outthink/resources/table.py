@@ -17,7 +17,7 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "meter": ("Meter", "it is always there"),
     "rng": ("Rng", "it is always there"),
     "embedder": ("Embedder", "it is always there; embedder=..., or --embedder, chooses another than hashing"),
-    "sandbox": ("Executor", "it is there where bubblewrap is installed; sandbox=... passes another one"),
+    "sandbox": ("MeteredSandbox", "it is there where bubblewrap is installed; sandbox=... passes another one"),
     "retriever": ("Retriever", "pass resources={'retriever': ...}"),
     "memory": ("Memory", "pass resources={'memory': ...}"),
     "environment": ("Environment", "pass resources={'environment': ...}"),

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model, Models
-from outthink.resources.execution import Executor
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rewards import Path
 from outthink.rewards.judge import verdict, yes_probability
 from outthink.together import together
@@ -80,12 +80,12 @@ class GenPRM:
         return await self._rewards(problem, paths, models.role("judge"), None)
 
     async def _with_programs(
-        self, problem: Problem, paths: Sequence[Path], *, models: Models, sandbox: Executor
+        self, problem: Problem, paths: Sequence[Path], *, models: Models, sandbox: MeteredSandbox
     ) -> list[float | None]:
         return await self._rewards(problem, paths, models.role("judge"), sandbox)
 
     async def _rewards(
-        self, problem: Problem, paths: Sequence[Path], judge: Model, sandbox: Executor | None
+        self, problem: Problem, paths: Sequence[Path], judge: Model, sandbox: MeteredSandbox | None
     ) -> list[float | None]:
         """One batch of analyses, one for every round of programs and more analysis, and one of verdicts."""
         judge = judge.lane(*paths[0][-1].address)
@@ -133,7 +133,7 @@ class GenPRM:
         )
 
     async def _check(
-        self, judge: Model, problem: Problem, analyses: Sequence[_Analysis], sandbox: Executor, left: int
+        self, judge: Model, problem: Problem, analyses: Sequence[_Analysis], sandbox: MeteredSandbox, left: int
     ) -> None:
         """Run the programs that were just written; where more may follow, let the judge go on with their output."""
         written = [analysis for analysis in analyses if not analysis.output and analysis.program is not None]
@@ -202,7 +202,7 @@ class _Analysis:
         return (*self.talk, Message(role="assistant", content=text), Message(content=task))
 
 
-async def _output(sandbox: Executor, analysis: _Analysis) -> str:
+async def _output(sandbox: MeteredSandbox, analysis: _Analysis) -> str:
     """What a program has written, or why it has not."""
     try:
         ran = await sandbox.run(f"{analysis.program}\n", lane=analysis.said.address)

@@ -130,9 +130,9 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
         if name in SCORERS:
             return _named(name, dict(parse_qsl(options, keep_blank_values=True)), process)
         if given.endswith(".json"):
-            from outthink.rewards.probe import Probe  # here, because importing numpy is slow
+            from outthink.rewards.trained import TrainedPRM  # here, because importing numpy is slow
 
-            return Probe.open(given)
+            return TrainedPRM.open(given)
         if ":" not in given:
             raise UnknownName("verifier", name, [*SCORERS, "module:function", "FILE.json", "http://HOST/score"])
         made: Any = load(given)

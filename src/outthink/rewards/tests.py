@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from outthink.answers.reading import read
 from outthink.errors import EngineError, MissingResource
-from outthink.resources.execution import Executor
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rewards import Path
 from outthink.together import together
 from outthink.types import Address, Problem
@@ -23,7 +23,7 @@ class PublicTests:
 
     reads = frozenset({"answer", "complete"})
 
-    async def score(self, problem: Problem, paths: Sequence[Path], *, sandbox: Executor) -> list[float | None]:
+    async def score(self, problem: Problem, paths: Sequence[Path], *, sandbox: MeteredSandbox) -> list[float | None]:
         """One score per path; costs one program, and one more for each test where it does not pass them all."""
         if problem.answer != "code":
             raise MissingResource("The scorer tests runs code, and the answers of this problem are none.")
@@ -32,7 +32,7 @@ class PublicTests:
         return await together(*(_share(problem, path, sandbox) for path in paths))
 
 
-async def _share(problem: Problem, path: Path, sandbox: Executor) -> float | None:
+async def _share(problem: Problem, path: Path, sandbox: MeteredSandbox) -> float | None:
     last = path[-1]
     code = last.answer
     if code is None and last.complete:  # not read yet; of what was cut off nothing is read
@@ -48,7 +48,7 @@ async def _share(problem: Problem, path: Path, sandbox: Executor) -> float | Non
     return None if None in passed else passed.count(True) / len(passed)  # what was not run is not known to fail
 
 
-async def _passes(sandbox: Executor, program: str, lane: Address) -> bool | None:
+async def _passes(sandbox: MeteredSandbox, program: str, lane: Address) -> bool | None:
     try:
         ran = await sandbox.run(program, lane=lane)
     except EngineError:  # of the sandbox itself; the others may still run

@@ -39,7 +39,6 @@ from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server import reply
 from outthink.server.asked import Asked, BadRequest, Wish, read
-from outthink.server.choosing import ONE, Choice, Policy, choose, most_samples, servable, split
 from outthink.server.gate import Busy, Gate
 from outthink.server.job import Job, asked_question, default_temperature, engine_fields, request_digest
 from outthink.server.keys import Keys
@@ -47,6 +46,7 @@ from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
 from outthink.server.openapi import document
 from outthink.server.record import Recorder
+from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, servable, split
 from outthink.server.stream import Stream, dumped, patient
 from outthink.types import Address, Budget, Call, Problem, Sampling, Trace
 
@@ -107,7 +107,7 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        policy: Policy,
+        policy: ServerRules,
         served: Served,
         *,
         roles: Mapping[str, Engine] | None = None,

@@ -16,7 +16,7 @@ from outthink.meter import Meter
 from outthink.model import Model, Models
 from outthink.planner.auto import Auto
 from outthink.resources.embedding import Embedder
-from outthink.resources.execution import Executor
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.resources.table import bind
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
@@ -69,7 +69,7 @@ class Comparing:
         embedder: Embedder,
         verifier: Scores | None = None,
         prm: Scores | None = None,
-        sandbox: Executor | None = None,
+        sandbox: MeteredSandbox | None = None,
     ) -> None:
         """One sample, a look at it, and on from there."""
         for part in self.parts:

@@ -11,7 +11,7 @@ from typing import Any
 
 from outthink.models.engine import Engine
 from outthink.server.asked import Asked
-from outthink.server.choosing import HARMLESS, Choice, telling
+from outthink.server.routing import HARMLESS, Choice, telling
 from outthink.types import Address, Budget, Problem, Sampling
 
 

@@ -22,10 +22,10 @@ from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server.app import Service, Settings, serve
-from outthink.server.choosing import ONE, Policy, lacking
 from outthink.server.keys import Keys
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
+from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.strategies import STRATEGIES, Strategy
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
@@ -39,7 +39,7 @@ def policy(
     free_form: str | None,
     plans: Sequence[str],
     scorers: Mapping[str, str],
-) -> Policy:
+) -> ServerRules:
     """What the operator has decided; raises UsageError where it does not fit together."""
     named = dict(_plan(given) for given in plans)
     for name, path in named.items():
@@ -52,7 +52,7 @@ def policy(
         make_scorer(given, process=role == "prm")  # raises where there is no such scorer
     if strategy is not None:
         check_needs(strategy, "--strategy", scorers)
-    return Policy(
+    return ServerRules(
         strategy=strategy,
         budget=budget,
         answer=answer,
@@ -125,7 +125,7 @@ def models(upstream: str) -> tuple[str, ...]:
 
 def run(
     settings: Settings,
-    policy: Policy,
+    policy: ServerRules,
     engines: Mapping[str, Engine],
     *,
     upstream: str | None,

@@ -60,7 +60,7 @@ def crossover(
     refusals: list[str] = []
     for what, tables in losses.items():
         first, second = (
-            _crossover.Measured(samples=of, losses=table, cost=cost)
+            _crossover.ModelLosses(samples=of, losses=table, cost=cost)
             for of, table, cost in zip(numbers, tables, costs, strict=True)
         )
         try:
@@ -135,7 +135,7 @@ def _lost_votes(pool: PoolData, ks: Sequence[int], seed: int) -> Floats:
     return np.stack([1 - vote[k].accuracy for k in ks], axis=-1)
 
 
-def _loss_line(of: _crossover.Measured, budgets: Floats, seed: int) -> list[Cell]:
+def _loss_line(of: _crossover.ModelLosses, budgets: Floats, seed: int) -> list[Cell]:
     """The loss of a model at each budget, as its law says."""
     table = np.asarray(of.losses)
 

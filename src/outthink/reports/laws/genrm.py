@@ -36,7 +36,7 @@ def genrm(
             "The law genrm needs --verdict-cost: the tokens of one verdict over those of one solution, as measured."
         )
     try:
-        price = _genrm.Price(ratio=verdict_cost)
+        price = _genrm.VerifyingCost(ratio=verdict_cost)
     except ValueError as cause:
         raise UsageError(f"--verdict-cost: {cause}.") from None
     bought = _genrm.options(

@@ -17,7 +17,7 @@ from outthink.reports.analysis import Analysis, Cell, Row, curve, estimated, est
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.laws.data import SUBSAMPLES, Floats, independent, naming
 from outthink.reports.replay import majority
-from outthink.reports.report import curve as curve_of_trace
+from outthink.reports.report import answer_points
 from outthink.types import AnswerKind
 
 
@@ -103,7 +103,7 @@ async def _curves_of_run(path: Path) -> dict[str, tuple[Floats, Floats]]:
                 )
             points = []
             if result.trace is not None:
-                points = await curve_of_trace(result.trace, examples[result.problem], reader, sandbox)
+                points = await answer_points(result.trace, examples[result.problem], reader, sandbox)
             tokens = np.array([point.cost.get("tokens", 0.0) for point in points])
             found[result.problem] = tokens, np.array([point.credit for point in points])
     return found

@@ -78,7 +78,7 @@ def drafted(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class DraftScores:
     """The scores of a draft model on questions like those to come, as `outthink takeover fit` stores them.
 
     Args:
@@ -97,7 +97,7 @@ class Calibration:
     made: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: str | Path) -> Calibration:
+    def open(cls, path: str | Path) -> DraftScores:
         """Read a file that holds `text`; raises UsageError with what is wrong with it."""
         from pydantic import TypeAdapter, ValidationError  # here, because importing pydantic is slow
 
@@ -113,7 +113,7 @@ class Calibration:
         if version != SCHEMA:
             raise UsageError(f"{path} has version {version}; this program reads {SCHEMA}: fit it again.")
         try:
-            found: Calibration = TypeAdapter(cls).validate_python(raw)
+            found: DraftScores = TypeAdapter(cls).validate_python(raw)
         except ValidationError as cause:
             first = cause.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -162,9 +162,9 @@ class ATTS:
             )
 
     @cached_property
-    def fitted(self) -> Calibration | None:
+    def fitted(self) -> DraftScores | None:
         """What is in the file; None where there is none, or the scores themselves were given."""
-        return Calibration.open(self.calibration) if self.calibration and isinstance(self.calibration, str) else None
+        return DraftScores.open(self.calibration) if self.calibration and isinstance(self.calibration, str) else None
 
     async def run(
         self,

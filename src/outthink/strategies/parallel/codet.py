@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.maths.selection import Choice, answer_totals, codes, first_by
 from outthink.model import Draw, Model, Models
-from outthink.resources.execution import Executor
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
@@ -175,7 +175,7 @@ class CodeT:
             raise ValueError(f"test_seconds must be above 0 and finite, not {self.test_seconds}")
 
     async def run(
-        self, problem: Problem, report: Report, *, model: Model, models: Models, sandbox: Executor, rng: Rng
+        self, problem: Problem, report: Report, *, model: Model, models: Models, sandbox: MeteredSandbox, rng: Rng
     ) -> None:
         """The majority is reported first, so that it stands if tests cannot be paid for or none can be read."""
         samples = await model.sample(problem, self.n)
@@ -213,7 +213,7 @@ class CodeT:
         return (Message(content=_PROMPT.format(question=problem.question, tests=self.tests_each, call=call)),)
 
     async def _passed(
-        self, problem: Problem, sample: Candidate, tests: Sequence[str], sandbox: Executor, rng: Rng
+        self, problem: Problem, sample: Candidate, tests: Sequence[str], sandbox: MeteredSandbox, rng: Rng
     ) -> list[float]:
         """Whether a program passes each public and each written test; NaN where the budget did not let it run."""
         every = [*problem.code.tests, *tests]

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.answers.keys import plain_number
+from outthink.answers.canonical import plain_number
 from outthink.maths.clusters import gap_clusters, medoids, radius_clusters
 from outthink.maths.selection import codes, majority
 from outthink.model import Model

@@ -26,7 +26,7 @@ from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Node, Rounds, search
 from outthink.types import Problem
 
-Price = Literal["node", "token"]
+HeldUnit = Literal["node", "token"]
 
 _TIES = 1e-8  # what the rule for ties may take from a value; differences that mean something are larger
 _SCALE = 1e9  # lifts it above the solver's own tolerance, which is absolute
@@ -135,7 +135,7 @@ class ETS:
     lambda_b: float = 1.0
     lambda_d: float = 1.5
     threshold: float = 0.05
-    price: Price = "node"
+    price: HeldUnit = "node"
     max_step_tokens: int = 256
     delimiter: str = "\n\n"
     aggregate: Aggregation = "last"

@@ -128,7 +128,7 @@ class View:
         return replace(self, lane=(*self.lane, lane))
 
 
-class Policy(Protocol):
+class SearchPolicy(Protocol):
     """A search method: synchronous, without I/O, and deterministic given its events and its view."""
 
     @property
@@ -287,7 +287,7 @@ class Lanes:
     Adding a lane changes nothing in the others.
     """
 
-    def __init__(self, policies: Sequence[Policy]) -> None:
+    def __init__(self, policies: Sequence[SearchPolicy]) -> None:
         self._policies = policies
 
     @property
@@ -312,7 +312,7 @@ class Lanes:
 
 
 async def search(
-    policy: Policy,
+    policy: SearchPolicy,
     problem: Problem,
     report: Report,
     *,
