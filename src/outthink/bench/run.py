@@ -23,7 +23,7 @@ from outthink.resources.embedding import TextEmbedder, make_embedder
 from outthink.rewards import Scorer
 from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_scorer
 from outthink.sandbox.host import Sandbox
-from outthink.strategies import Strategy
+from outthink.strategies import Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_name
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade, opened
@@ -107,7 +107,7 @@ async def bench(
     settings = {
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
-        **({"versions": versions} if (versions := getattr(strategy, "versions", None)) else {}),
+        **({"versions": versions} if (versions := dict(traits.versions(strategy))) else {}),
         "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
         "verifier": describe(verifier),
         "prm": describe(prm),
