@@ -56,7 +56,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class Assignment:
     """One problem to be solved: plain data, which can be pickled and sent to another process."""
 
     problem: Problem
@@ -68,7 +68,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Means:
-    """What jobs are solved with, opened once where they are solved; as for `solve_async`."""
+    """What assignments are carried out with, opened once where that is done; as for `solve_async`."""
 
     model: Engine
     models: Mapping[str, Engine] | None = None
@@ -80,15 +80,17 @@ class Means:
     resources: Mapping[str, Any] | None = None
 
 
-async def attempt(job: Job, means: Means, on_call: Callable[[Call], None] | None = None) -> Trace | OutthinkError:
+async def attempt(
+    assigned: Assignment, means: Means, on_call: Callable[[Call], None] | None = None
+) -> Trace | OutthinkError:
     """Solve one problem; a failure that belongs to it is returned with what was paid, any other is raised."""
     try:
         return await solve_async(
-            job.problem,
-            job.strategy,
-            budget=job.budget,
-            sampling=job.sampling,
-            seed=job.seed,
+            assigned.problem,
+            assigned.strategy,
+            budget=assigned.budget,
+            sampling=assigned.sampling,
+            seed=assigned.seed,
             on_call=on_call,
             **{field.name: getattr(means, field.name) for field in dataclasses.fields(means)},
         )
@@ -196,10 +198,12 @@ async def bench(
             portfolio = await _portfolio(total, todo, kept, Path(store), strategy, model, sampling)
 
         async def one(example: Example) -> Trace | OutthinkError:
-            job = Job(problem=example.problem, strategy=strategy, budget=budget, sampling=sampling, seed=seed)
+            assigned = Assignment(
+                problem=example.problem, strategy=strategy, budget=budget, sampling=sampling, seed=seed
+            )
             if portfolio is not None and total is not None:
-                return await _within_total(job, means, kept, portfolio, total[0])
-            return await attempt(job, means, functools.partial(kept.journal, job.problem.id))
+                return await _within_total(assigned, means, kept, portfolio, total[0])
+            return await attempt(assigned, means, functools.partial(kept.journal, assigned.problem.id))
 
         async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
             credit = 0.0
@@ -249,22 +253,24 @@ class _Recording:
         self._told(result)
 
 
-async def _within_total(job: Job, means: Means, kept: Store, portfolio: Portfolio, unit: str) -> Trace | OutthinkError:
+async def _within_total(
+    assigned: Assignment, means: Means, kept: Store, portfolio: Portfolio, unit: str
+) -> Trace | OutthinkError:
     """An attempt with what the portfolio allows it of the total budget."""
     mean, most = await portfolio.begin()
     unspent = most
 
     def on_call(call: Call) -> None:
         nonlocal unspent
-        kept.journal(job.problem.id, call)
+        kept.journal(assigned.problem.id, call)
         unspent -= call.cost.get(unit, 0.0)
         portfolio.spend(call.cost.get(unit, 0.0))
 
     try:
-        limits = job.budget.limits
+        limits = assigned.budget.limits
         budget = Budget({**limits, unit: max(min(most, limits.get(unit, most)), 1e-9)})
-        strategy: Any = dataclasses.replace(job.strategy, mean_cost=max(mean, 1e-9))
-        return await attempt(dataclasses.replace(job, strategy=strategy, budget=budget), means, on_call)
+        strategy: Any = dataclasses.replace(assigned.strategy, mean_cost=max(mean, 1e-9))
+        return await attempt(dataclasses.replace(assigned, strategy=strategy, budget=budget), means, on_call)
     finally:
         portfolio.end(unspent)
 

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import MissingResource, NothingCameBack, PromptTooLong, UsageError
 from outthink.maths.conformal import takes_over
-from outthink.maths.selection import Choice, best_of, codes, majority, numbers
+from outthink.maths.selection import Selected, best_of, codes, majority, numbers
 from outthink.model import Model, Models
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
@@ -48,7 +48,7 @@ def drafted(
     lengths: ArrayLike | None = None,
     logprobs: ArrayLike | None = None,
     scores: ArrayLike | None = None,
-) -> tuple[Choice, NDArray[np.float64]]:
+) -> tuple[Selected, NDArray[np.float64]]:
     """The draft's answer among its samples (..., n), and how badly it conforms (...); NaN where that is not known.
 
     - agreement: the majority; 1 - its votes / n, in [0, 1). Unreadable samples count among the n.

@@ -21,7 +21,7 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
-from outthink.strategies.search.loop import Event, Expand, Failed, Node, Pull, View, search
+from outthink.strategies.search.loop import ChildFailed, Event, Expand, Node, Pull, View, search
 from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
@@ -93,7 +93,7 @@ class OpenStates:
     def tell(self, view: View, event: Event) -> None:
         """Push the child, unless it can be neither continued nor a goal."""
         self._waiting -= 1
-        if isinstance(event, Failed):
+        if isinstance(event, ChildFailed):
             return
         node = event.node
         if node.finished:
