@@ -80,7 +80,7 @@ def trees(monkeypatch: pytest.MonkeyPatch) -> list[AnswerTree]:
             super().__init__(prior)
             made.append(self)
 
-    monkeypatch.setattr(ab_mcts, "Tree", Kept)
+    monkeypatch.setattr(ab_mcts, "AnswerTree", Kept)
     return made
 
 

@@ -293,8 +293,8 @@ def test_every_child_is_backed_up_once_and_no_virtual_loss_is_left(
     (found,) = made
     found.check()
     assert found.root.visits == sum(prm.batches) == len(trace.candidates)
-    assert found.root.visits + found.told["Failed"] == sum(call.n for call in trace.calls) <= 60
-    assert (found.told["Failed"] > 0) == (share > 0)
+    assert found.root.visits + found.told["ChildFailed"] == sum(call.n for call in trace.calls) <= 60
+    assert (found.told["ChildFailed"] > 0) == (share > 0)
     assert all(state.virtual == state.awaited == 0 for state in states(found))
     assert max(prm.batches) <= 3 * par
     assert trace.answer is not None
