@@ -24,11 +24,11 @@ from outthink.rewards.making import make_scorer
 from outthink.server.asked import read
 from outthink.server.job import request_digest
 from outthink.server.routing import ServerRules
-from outthink.strategies import Strategy, traits
+from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy
 from outthink.tasks.example import Example
 from outthink.types import Message, Problem, Sampling
-from tests.tools.every import every_strategy, small
+from tests.tools.every import small
 from tests.tools.server import ALL, Ask, Server, engine_on, run
 from tests.tools.serving import asked, chat, serving
 
@@ -37,6 +37,15 @@ SEED = 5
 SAMPLING = Sampling(temperature=0.75, max_tokens=120)
 SCORERS = {"verifier": "confidence", "prm": "confidence"}
 SANDBOX: Mapping[str, Any] = {"sandbox": None}  # nothing is run, and not every machine has one
+
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, small(name)) for name in sorted(STRATEGIES)},
+    "nothinking by a switch": ("nothinking", {"n": 2, "prefill": "", "switch": "/no_think"}),
+}
+"""Every method, and further settings with which one sends other prompts."""
+
+every_way = pytest.mark.parametrize("way", WAYS)
 
 
 @dataclass(frozen=True)
@@ -85,8 +94,9 @@ def scorers(strategy: Strategy) -> dict[str, Any]:
     return {role: given for role, given in SCORERS.items() if any(role in taken(run) for run in runs)}
 
 
-async def by_library(name: str) -> Seen:
-    strategy = make_strategy(name, small(name))
+async def by_library(way: str) -> Seen:
+    name, settings = WAYS[way]
+    strategy = make_strategy(name, settings)
     async with Server(thinker) as upstream:
         engine = engine_on(upstream, ALL)
         trace = await solve_async(
@@ -102,8 +112,9 @@ async def by_library(name: str) -> Seen:
     return Seen(requests(upstream), trace.answer, trace.cost["tokens"])
 
 
-async def by_bench(name: str, folder: Path) -> Seen:
-    strategy = make_strategy(name, small(name))
+async def by_bench(way: str, folder: Path) -> Seen:
+    name, settings = WAYS[way]
+    strategy = make_strategy(name, settings)
     async with Server(thinker) as upstream:
         engine = engine_on(upstream, ALL)
         example = Example(problem=same_problem(strategy, name), gold=("42",))
@@ -123,8 +134,9 @@ async def by_bench(name: str, folder: Path) -> Seen:
     return Seen(requests(upstream), result.trace.answer, result.trace.cost["tokens"])
 
 
-async def by_server(name: str, stream: bool) -> Seen:
-    strategy = make_strategy(name, small(name))
+async def by_server(way: str, stream: bool) -> Seen:
+    name, settings = WAYS[way]
+    strategy = make_strategy(name, settings)
     rules = ServerRules(strategy=strategy, scorers=SCORERS)
     opened = {role: make_scorer(given, process=role == "prm") for role, given in SCORERS.items()}
     async with (
@@ -155,17 +167,17 @@ async def key(text: str | None) -> tuple[str | None, str | None]:
         await reader.close()
 
 
-@every_strategy
-def test_library_and_bench_ask_answer_and_bill_the_same(name: str, tmp_path: Path) -> None:
-    one, other = run(by_library(name)), run(by_bench(name, tmp_path / "run"))
+@every_way
+def test_library_and_bench_ask_answer_and_bill_the_same(way: str, tmp_path: Path) -> None:
+    one, other = run(by_library(way)), run(by_bench(way, tmp_path / "run"))
     assert one.requests
     assert other == one
 
 
-@every_strategy
+@every_way
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_server_asks_answers_and_bills_as_the_library_does(name: str, stream: bool) -> None:
-    library, server = run(by_library(name)), run(by_server(name, stream))
+def test_the_server_asks_answers_and_bills_as_the_library_does(way: str, stream: bool) -> None:
+    library, server = run(by_library(way)), run(by_server(way, stream))
     assert server.requests == library.requests
     answer, _ = run(key(server.answer))
     assert answer == library.answer
