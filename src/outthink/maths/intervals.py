@@ -15,6 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 
+Numbers = NDArray[np.float64]
+
+Estimate = tuple[float, float, float]
+"""A value and its 95% interval; NaN where it cannot be told."""
+
+TAIL = 0.025  # on each side of a 95% interval
+RESAMPLES = 10_000  # of a mean, which are cheap
+_MEASURES = 1000  # resamples of anything else that is computed from examples
 _TOO_MANY = 0.2  # share of resamples without a value, above which an interval of the others would say too much
 
 
@@ -66,12 +74,6 @@ def bootstrap(
     return Interval(low=np.asarray(low), high=np.asarray(high), missing=missing)
 
 
-RESAMPLES = 10_000
-
-
-TAIL = 0.025
-
-
 def mean_and_interval(values: Sequence[float], *, least: float = 0.0) -> tuple[float, float, float]:
     """The mean of values in [least, 1] with its 95% interval; NaN where there are none.
 
@@ -91,29 +93,16 @@ def mean_and_interval(values: Sequence[float], *, least: float = 0.0) -> tuple[f
     return mean, float(low), float(high)
 
 
-RESAMPLES = 1000
-
-
-TAIL = 0.025
-
-
-Numbers = NDArray[np.float64]
-
-
-Estimate = tuple[float, float, float]
-"""A value and its 95% interval; NaN where it cannot be told."""
-
-
 class Bootstrap:
     """The same resamples of problems for every measure, so that differences are paired."""
 
     def __init__(self, problems: int) -> None:
         rng = np.random.default_rng(0)
-        self._counts = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES).astype(float)
+        self._counts = rng.multinomial(problems, np.full(problems, 1 / problems), size=_MEASURES).astype(float)
 
     def values(self, measure: Callable[[Numbers], Numbers], problems: NDArray[np.intp]) -> Numbers:
         """The measure of each resample (of weights (..., n)), for examples of these problems (n,)."""
-        chunks = np.array_split(self._counts, max(1, RESAMPLES * len(problems) // 2_000_000))
+        chunks = np.array_split(self._counts, max(1, _MEASURES * len(problems) // 2_000_000))
         return np.concatenate([measure(counts[:, problems]) for counts in chunks])
 
     def estimate(self, measure: Callable[[Numbers], Numbers], problems: NDArray[np.intp]) -> Estimate:
