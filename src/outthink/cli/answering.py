@@ -75,7 +75,7 @@ def answers(
         print_table(table)
     if total > len(shown):
         typer.echo(f"... and {total - len(shown)} more (--limit {total} shows all).")
-    typer.echo(f"{total} replies, read as {kind}: {counted(counts, cut_off)}.")
+    typer.echo(f"{total} {'reply' if total == 1 else 'replies'}, read as {kind}: {counted(counts, cut_off)}.")
     if warning is not None:
         note(warning)
 

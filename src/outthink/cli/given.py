@@ -74,7 +74,7 @@ def given_question(given: str | None) -> str:
         raise UsageError(f"Cannot read the question from standard input: {cause.strerror or cause}.") from None
     if not text.strip():
         raise UsageError("The question is empty; write it in quotes, or pipe it in.")
-    return text
+    return text.rstrip("\r\n")  # which `echo` adds
 
 
 def given_kind(text: str | None) -> Any:

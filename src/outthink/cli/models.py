@@ -52,7 +52,10 @@ def models_probe(
     url: Annotated[str, typer.Argument(help="Address of a server: http://HOST/v1, or http://HOST/v1#MODEL.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a server, with real requests, what it does with each field; kept for a week."""
+    """Find out what a server does with each field of a request.
+
+    It is asked with real requests; what it does is kept for a week.
+    """
     import dataclasses
 
     from outthink.models.probe import probe_and_remember

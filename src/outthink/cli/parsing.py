@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_type_hints
 
 import typer
@@ -155,12 +156,23 @@ class Group(TyperGroup):
             with formatter.section(panel):
                 formatter.write_dl(listed, col_max=_names(formatter))
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the words."""
+        with _telling_of_interrupts():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
-        try:
+        with _telling_of_interrupts():
             return super().invoke(ctx)
-        except KeyboardInterrupt as cause:
-            raise Interrupted(str(cause) or "Interrupted.") from None
+
+
+@contextlib.contextmanager
+def _telling_of_interrupts() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as cause:
+        raise Interrupted(str(cause) or "Interrupted.") from None
 
 
 def hyperparameters(strategy: str) -> tuple[str, ...]:
@@ -179,7 +191,9 @@ def hyperparameters(strategy: str) -> tuple[str, ...]:
 
 def _unknown(name: str, command: str, strategy: str | None, known: Iterable[str], own: Iterable[str]) -> str:
     what = f"There is no option {name if len(name) <= _SHOWN else name[:_SHOWN] + '...'!r} of {command}"
-    if strategy is not None:
+    if strategy == "none":
+        what += ", and none, which is one sample as it was asked for, has no hyperparameters"
+    elif strategy is not None:
         what += f", and no such hyperparameter of {strategy}"
     options = {option.lstrip("-"): option for option in (*known, *own)}  # without dashes, which make all alike
     near = difflib.get_close_matches(name.lstrip("-").replace("_", "-"), options, n=_NEAR, cutoff=0.6)

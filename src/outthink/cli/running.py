@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -147,6 +149,8 @@ def interruptible(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T
         def interrupt() -> None:
             if stop.is_set():
                 task.cancel()
+                if not os.environ.get("OUTTHINK_DEBUG"):  # what fails because it is torn down is no news
+                    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             stop.set()
 
         previous: Any = None

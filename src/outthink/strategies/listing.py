@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 import re
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 from outthink.errors import UnknownName, UsageError
 from outthink.names import load
@@ -29,7 +30,7 @@ def describe_one(name: str) -> dict[str, Any]:
     """The entry of one strategy, by its name or as "module:Name".
 
     It has more: how it differs from its source, the descriptions of its hyperparameters by their names, and the powers
-    that its model must have.
+    that its model must have (with its defaults, where they depend on hyperparameters).
 
     Raises UsageError where there is no such strategy.
     """
@@ -42,7 +43,7 @@ def describe_one(name: str) -> dict[str, Any]:
         **_entry(name, made),
         "differs": _joined(re.search(r"Differs:? (.*?)(?:\n\n|\Z)", _text(made), re.DOTALL)),
         "descriptions": arguments(made.__doc__ or ""),
-        "powers": sorted(getattr(made, "powers", ())),
+        "powers": sorted(_powers(made)),
     }
 
 
@@ -77,6 +78,16 @@ def _entry(name: str, strategy: Any) -> dict[str, Any]:
         "hyperparameters": {field.name: _default(field) for field in dataclasses.fields(strategy)},
         "needs": needs,
     }
+
+
+def _powers(strategy: Any) -> Iterable[str]:
+    powers: Any = getattr(strategy, "powers", ())
+    if isinstance(powers, property):
+        try:
+            powers = strategy().powers
+        except (TypeError, ValueError):  # it cannot be made without hyperparameters
+            powers = ()
+    return cast("Iterable[str]", powers)
 
 
 def _text(strategy: Any) -> str:
