@@ -139,7 +139,7 @@ class HyperparameterCommand(Command):
     hyperparameters = True
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A command that only has further commands, listed by what they are for, each with its whole first sentence."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -252,6 +252,6 @@ def help_if_alone(context: typer.Context) -> None:
 
 def group(text: str) -> typer.Typer:
     """A command that only has further commands."""
-    made = typer.Typer(cls=Group, help=text)
+    made = typer.Typer(cls=CommandGroup, help=text)
     made.callback(invoke_without_command=True)(help_if_alone)
     return made

@@ -22,7 +22,7 @@ from outthink.cli.parsing import (
     MODELS,
     SERVE,
     Command,
-    Group,
+    CommandGroup,
     HyperparameterCommand,
     Interrupted,
     help_if_alone,
@@ -31,7 +31,7 @@ from outthink.cli.shown import one_line
 from outthink.errors import OutthinkError, UsageError
 
 app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

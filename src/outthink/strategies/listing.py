@@ -36,13 +36,16 @@ def describe_one(name: str) -> dict[str, Any]:
     """
     if name not in STRATEGIES and ":" not in name:
         raise UnknownName("strategy", name, STRATEGIES)
-    made = load(STRATEGIES.get(name, name))
+    made: Any = load(STRATEGIES.get(name, name))
+    kinds: tuple[type, ...] = getattr(made, "__mro__", ())
     if not dataclasses.is_dataclass(made) or not inspect.iscoroutinefunction(getattr(made, "run", None)):
         raise UsageError(f"{name} is not a strategy: it must be a dataclass with a coroutine function run.")
     return {
         **_entry(name, made),
         "differs": _joined(re.search(r"Differs:? (.*?)(?:\n\n|\Z)", _text(made), re.DOTALL)),
-        "descriptions": arguments(made.__doc__ or ""),
+        "descriptions": {
+            field: said for kind in reversed(kinds) for field, said in arguments(kind.__doc__ or "").items()
+        },
         "powers": sorted(_powers(made)),
     }
 
