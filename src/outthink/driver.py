@@ -10,6 +10,7 @@ from typing import Any
 from outthink.answers.asking import ask
 from outthink.answers.reader import Reader
 from outthink.cost import charge
+from outthink.cost.price import Prices, price_of, prices_by_name, read_prices, with_prices
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
@@ -21,7 +22,7 @@ from outthink.errors import (
 from outthink.meter import Meter
 from outthink.model import Attempt, Listen, Model, Models, with_answer
 from outthink.models import open_engine
-from outthink.models.engine import Engine
+from outthink.models.engine import Engine, Price
 from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.resources.table import bind, replaced, supplied, taken, versions
@@ -34,7 +35,7 @@ from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.together import together
-from outthink.types import Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
+from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
 _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
@@ -46,29 +47,97 @@ def solve(
     *,
     model: str | Engine,
     models: Mapping[str, str | Engine] | None = None,
-    **options: Any,
+    verifier: str | ScoreFunction | Scorer | None = None,
+    prm: str | ScoreFunction | Scorer | None = None,
+    embedder: str | TextEmbedder | None = None,
+    budget: str | Budget | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    answer: AnswerKind | None = None,
+    price: Prices = None,
+    reader: Reader | None = None,
+    sandbox: Sandbox | None = None,
+    resources: Mapping[str, Any] | None = None,
+    stop: asyncio.Event | None = None,
+    on_call: Callable[[Call], None] | None = None,
+    watch: Callable[[Meter], None] | None = None,
+    listen: Listen | None = None,
 ) -> Trace:
-    """Like `solve_async`, for callers without an event loop; models may also be names, which are opened and closed."""
+    """Spend at most `budget` on one problem and return everything that happened.
+
+    The same as `solve_async`, for callers without an event loop.
+
+    Args:
+        problem: a Problem, or a question, which `ask` turns into one.
+        strategy: a name from `outthink strategies`, with hyperparameters as in "self_consistency?n=8", "module:Name",
+            or a strategy.
+        model: what writes answers: a name that `open_engine` takes, which is opened and closed here, or an engine.
+        models: the same for further roles ("judge", "fusor" ...).
+        verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
+        embedder: "hashing" (None is the same), "sentence-transformers:MODEL", "module:name", or a text embedder.
+        budget: such as "20k-tokens,8s" or a Budget; None is no limit.
+        sampling: temperature, top_p and the most tokens of a sample; None is Sampling().
+        seed: of all randomness.
+        answer: how the answer of a question is read: "math" (None is the same), "choice", "text", "code", "json" or
+            "chat". A Problem says it itself.
+        price: US dollars per million tokens: "PROMPT,COMPLETION" such as "0.15,0.60", "auto" (published prices), a
+            path of a .json file, or a Price, for the model; a mapping of role to such for several. None: as the
+            engine says.
+        reader: reads answers; None opens one for this call.
+        sandbox: runs code; None opens one for this call where the strategy or a scorer needs it.
+        resources: further resources by the names in RESOURCES.
+        stop: set it to end early and still get the best answer so far.
+        on_call: told of every settled call; `watch` is given the meter at the start, to look at while it runs.
+        listen: told of the pieces of samples as they are written: address, and piece as in `Progress.listen`.
+
+    Raises UsageError before anything is spent where the request cannot be carried out, and where an event loop is
+    running already; EngineError where nothing at all came back: its attribute `trace` then holds what was paid.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_solve_and_close(problem, strategy, {**(models or {}), "model": model}, options))
+        options: dict[str, Any] = {
+            "verifier": verifier,
+            "prm": prm,
+            "embedder": embedder,
+            "budget": budget,
+            "sampling": sampling,
+            "seed": seed,
+            "answer": answer,
+            "reader": reader,
+            "sandbox": sandbox,
+            "resources": resources,
+            "stop": stop,
+            "on_call": on_call,
+            "watch": watch,
+            "listen": listen,
+        }
+        every = {**(models or {}), "model": model}
+        return asyncio.run(_solve_and_close(problem, strategy, every, read_prices(price), options))
     raise UsageError("An event loop is running here: await outthink.solve_async(...) instead of outthink.solve(...).")
 
 
 async def _solve_and_close(
-    problem: str | Problem, strategy: str | Strategy, models: Mapping[str, str | Engine], options: dict[str, Any]
+    problem: str | Problem,
+    strategy: str | Strategy,
+    models: Mapping[str, str | Engine],
+    prices: Mapping[str, Price | str],
+    options: Mapping[str, Any],
 ) -> Trace:
-    opened: list[Engine] = []
-    engines: dict[str, Engine] = {}
+    opened: dict[str, Engine] = {}
     try:
-        for role, given in models.items():
-            if isinstance(given, str):
-                opened.append(open_engine(given))
-            engines[role] = opened[-1] if isinstance(given, str) else given
-        return await solve_async(problem, strategy, model=engines["model"], models=engines, **options)
+        wanted = prices_by_name({role: given for role, given in models.items() if isinstance(given, str)}, prices)
+        for name in dict.fromkeys(given for given in models.values() if isinstance(given, str)):
+            price = wanted.get(name)
+            price = price_of(price, name)[0] if isinstance(price, str) else price
+            opened[name] = open_engine(name) if price is None else open_engine(name, price=price)
+        engines = {role: opened[given] if isinstance(given, str) else given for role, given in models.items()}
+        rest = {role: price for role, price in prices.items() if not isinstance(models.get(role), str)}
+        return await solve_async(
+            problem, strategy, model=engines["model"], models=engines, price=rest or None, **options
+        )
     finally:
-        for engine in opened:
+        for engine in opened.values():
             await engine.close()
 
 
@@ -84,6 +153,8 @@ async def solve_async(
     budget: str | Budget | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
+    answer: AnswerKind | None = None,
+    price: Prices = None,
     reader: Reader | None = None,
     sandbox: Sandbox | None = None,
     resources: Mapping[str, Any] | None = None,
@@ -100,6 +171,8 @@ async def solve_async(
         verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
         embedder: "hashing" (None is the same), "sentence-transformers:MODEL", "module:name", or a text embedder.
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
+        answer: how the answer of a question is read; None is "math". A Problem says it itself.
+        price: of the model, or by role, as for `solve`; None: as the engines say.
         reader: reads answers; None opens one for this call.
         sandbox: runs code; None opens one for this call where the strategy or a scorer needs it.
         resources: further ones by the names in RESOURCES; what they may have is said in `resources.table`.
@@ -110,7 +183,9 @@ async def solve_async(
     Raises UsageError before anything is spent where the request cannot be carried out, and EngineError where
     nothing at all came back; its attribute `trace` then holds what was paid.
     """
-    problem = problem if isinstance(problem, Problem) else ask(problem)
+    if isinstance(problem, Problem) and answer not in (None, problem.answer):
+        raise UsageError(f"The problem says itself that its answer is {problem.answer}; leave answer={answer!r} out.")
+    problem = problem if isinstance(problem, Problem) else ask(problem, answer=answer or "math")
     strategy = make_strategy(strategy)
     budget = as_budget(budget)
     sampling = sampling or Sampling()
@@ -120,6 +195,8 @@ async def solve_async(
             raise UsageError(f"The model of role {role!r} is a name; open it first: outthink.open_engine({engine!r}).")
         if "/" in role:
             raise UsageError(f"The role {role!r} must not contain '/'.")
+    engines = with_prices(engines, read_prices(price))
+    model = engines["model"]
     async with contextlib.AsyncExitStack() as own:
         scorers: dict[str, Scorer] = {}
         described: dict[str, str | None] = {}

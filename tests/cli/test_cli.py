@@ -62,25 +62,6 @@ def write_pool(path: Path, question: str = QUESTION) -> None:
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("OUTTHINK_DATA", raising=False)
-    monkeypatch.delenv("OUTTHINK_DEBUG", raising=False)
-    monkeypatch.setenv("OUTTHINK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "datasets", None)  # nothing is fetched
-    monkeypatch.setenv("COLUMNS", "120")
-    write_pool(Path("pool.jsonl"))
-    row = {"id": QUESTION, "question": QUESTION, "answer": "4"}
-    Path("own.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    return tmp_path
-
-
-@pytest.fixture
-def outthink(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    return lambda *words: main(words, capsys, monkeypatch)
-
-
 def solve(*words: str) -> tuple[str, ...]:
     return ("solve", QUESTION, "--model", "pool.jsonl", *words)
 
@@ -102,10 +83,10 @@ def test_solve_says_answer_cost_and_reason(outthink: Any) -> None:
 
 def test_solve_json_is_json_and_nothing_else(outthink: Any) -> None:
     result = outthink(*solve("--n", "4", "--json"))
-    found = json.loads(result.out)
-    assert (found["answer"], found["confidence"], found["stopped"]) == ("4", 0.75, "finished")
-    assert found["strategy"] == {"name": "self_consistency", "n": 4}
-    assert found["cost"]["tokens"] == sum(line["cost"]["tokens"] for line in found["ledger"]) == 53
+    told = json.loads(result.out)
+    assert (told["answer"], told["confidence"], told["stopped"]) == ("4", 0.75, "finished")
+    assert told["strategy"] == {"name": "self_consistency", "n": 4}
+    assert told["cost"]["tokens"] == sum(line["cost"]["tokens"] for line in told["ledger"]) == 53
     assert result.code == 0
 
 
@@ -175,8 +156,8 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_each_role_has_its_price(outthink: Any) -> None:
     Path("judge.jsonl").write_bytes(Path("pool.jsonl").read_bytes())
     options = ("--n", "4", "--role", "judge=judge.jsonl", "--price", "1,10", "--budget", "1usd", "--json")
-    found = json.loads(outthink(*solve(*options, "--price", "judge=2,20")).out)
-    assert found["cost"]["usd"] == pytest.approx((4 * 20 + 10 * 33) / 1e6)  # cached tokens cost as much as others
+    told = json.loads(outthink(*solve(*options, "--price", "judge=2,20")).out)
+    assert told["cost"]["usd"] == pytest.approx((4 * 20 + 10 * 33) / 1e6)  # cached tokens cost as much as others
     assert "needs the price of recorded:judge.jsonl" in outthink(*solve(*options)).err
 
 
@@ -184,15 +165,15 @@ def test_where_nothing_came_back_the_bill_is_still_given(outthink: Any, opening:
     opening(EngineError("the endpoint is gone"))
     words = ("solve", QUESTION, "--n", "3", "--trace", "traces.jsonl")
     result = outthink(*words, "--json")
-    found = json.loads(result.out)
-    assert (found["answer"], found["stopped"], found["ledger"][0]["failed"]) == (None, "error", 3)
-    assert found["cost"]["tokens"] > 0
+    told = json.loads(result.out)
+    assert (told["answer"], told["stopped"], told["ledger"][0]["failed"]) == (None, "error", 3)
+    assert told["cost"]["tokens"] > 0
     assert (result.code, result.err.count("\n")) == (1, 1)
     assert "the endpoint is gone" in result.err
-    assert Trace.from_json(Path("traces.jsonl").read_bytes()).cost == found["cost"]
+    assert Trace.from_json(Path("traces.jsonl").read_bytes()).cost == told["cost"]
     result = outthink(*words)
     assert "Answer: none" in result.out
-    assert f"Total: {found['cost']['tokens']:,.0f} tokens" in result.out
+    assert f"Total: {told['cost']['tokens']:,.0f} tokens" in result.out
     assert result.code == 1
 
 
@@ -230,7 +211,7 @@ def test_ctrl_c_while_a_model_loads_ends_the_program(outthink: Any, monkeypatch:
     monkeypatch.setattr("outthink.models.open_engine", opened)
     result = outthink("solve", QUESTION)
     assert (result.code, result.out) == (130, "")
-    assert "Traceback" not in result.err
+    assert result.err == "Interrupted.\n"
 
 
 # ---------------------------------------------------------------- mistakes
@@ -357,17 +338,26 @@ def test_a_question_from_standard_input(outthink: Any, monkeypatch: pytest.Monke
 # ---------------------------------------------------------------- in a process of its own
 
 
-def start(*words: str, path: Path | None = None) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(path or "")}
+def start(
+    *words: str, path: Path | None = None, out: Any = subprocess.PIPE, given: str | None = None
+) -> subprocess.Popen[str]:
+    """The installed program; `given` goes to its standard input when it is finished with it."""
+    folders = [str(path)] if path else []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(
-        [OUTTHINK, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [OUTTHINK, *words],
+        stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
 
 
-def finish(process: subprocess.Popen[str]) -> Result:
+def finish(process: subprocess.Popen[str], given: str | None = None) -> Result:
     with process:
         try:
-            out, err = process.communicate(timeout=40)
+            out, err = process.communicate(given, timeout=40)
         finally:
             process.kill()  # where it has not ended
     return Result(process.returncode, out, err)
@@ -391,15 +381,22 @@ def test_a_strategy_from_outside_runs_by_its_module_name() -> None:
 def scoring(folder: Path, form: str = "async") -> Any:
     """A verifier that tells by a file that it was called, and does not answer while another file is there.
 
-    Where it is synchronous it blocks its thread.
+    Where it is synchronous it blocks its thread; where it is stubborn it cannot be cancelled.
     """
-    wait = {"async": "await asyncio.sleep(0.02)", "sync": "time.sleep(0.02)"}[form]
+    wait = {
+        "async": "await asyncio.sleep(0.02)",
+        "stubborn": "await asyncio.shield(asyncio.sleep(0.02))",
+        "sync": "time.sleep(0.02)",
+    }[form]
     (folder / "slow.py").write_text(
         "import asyncio, pathlib, time\n"
-        f"{'async ' if form == 'async' else ''}def score(question, solution):\n"
+        f"{'' if form == 'sync' else 'async '}def score(question, solution):\n"
         "    pathlib.Path('called').touch()\n"
         "    while pathlib.Path('hold').exists():\n"
-        f"        {wait}\n"
+        "        try:\n"
+        f"            {wait}\n"
+        "        except asyncio.CancelledError:\n"
+        f"            {'asyncio.current_task().uncancel()' if form == 'stubborn' else 'raise'}\n"
         "    return float(solution.endswith('4'))\n"
     )
     Path("hold").touch()
@@ -424,16 +421,44 @@ def interrupt(process: subprocess.Popen[str]) -> Result:
 def test_ctrl_c_keeps_the_best_answer(folder: Path, form: str) -> None:
     with scoring(folder, form) as options:
         result = interrupt(start(*solve(*options, "--json"), path=folder))
-    found = json.loads(result.out)
-    assert (found["answer"], found["stopped"], result.code) == ("4", "cancelled", 0)
-    assert result.err == ""
+    told = json.loads(result.out)
+    assert (told["answer"], told["stopped"], result.code) == ("4", "cancelled", 130)
+    assert result.err == "Interrupted; what is shown is what was paid for until then.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to one process")
+def test_a_second_ctrl_c_says_what_was_paid_for(folder: Path) -> None:
+    with scoring(folder, "stubborn") as options:
+        process = start(*solve(*options), path=folder)
+        for _ in range(3000):
+            if Path("called").exists():
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # the first one is being handled, and cannot be done
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    result = finish(process)
+    assert (result.code, result.out) == (130, "")
+    assert result.err.splitlines()[-1].startswith("Interrupted, without an answer. Total: 53 tokens")
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("place", ["outthink.cli.program.run", "outthink.cli.parsing.Command.parse_args"])
+def test_ctrl_c_before_a_command_begins(outthink: Any, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def interrupted(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    result = outthink(*solve("--n", "4"))
+    assert (result.code, result.out, result.err) == (130, "", "Interrupted.\n")
 
 
 def test_a_deadline_ends_the_program_although_a_verifier_hangs(folder: Path) -> None:
     with scoring(folder, "sync") as options:
         result = finish(start(*solve(*options, "--budget", "1s", "--json"), path=folder))
-    found = json.loads(result.out)
-    assert (found["answer"], found["stopped"], result.code) == ("4", "deadline", 0)
+    told = json.loads(result.out)
+    assert (told["answer"], told["stopped"], result.code) == ("4", "deadline", 0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to one process")
@@ -451,8 +476,8 @@ def test_ctrl_c_in_a_bench_can_be_gone_on_with(folder: Path) -> None:
 def loaded_by(code: str) -> set[str]:
     """Which modules a new Python has after running `code`."""
     program = f"import sys\n{code}\nprint('\\n' + ' '.join(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40, check=True)
-    return set(found.stdout.splitlines()[-1].split())
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40, check=True)
+    return set(told.stdout.splitlines()[-1].split())
 
 
 def test_importing_the_package_imports_nothing_slow() -> None:
@@ -471,8 +496,8 @@ def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
         "    importlib.import_module(f'outthink.{module.name}')\n"
         "print([name for name in outthink.__all__ if isinstance(getattr(outthink, name), types.ModuleType)])"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40, check=True)
-    assert found.stdout == "[]\n"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40, check=True)
+    assert told.stdout == "[]\n"
 
 
 def test_a_pool_is_reported_and_replayed(outthink: Any) -> None:

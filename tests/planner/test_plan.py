@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from outthink import Problem, Sampling, ask
 from outthink.bench.run import bench
-from outthink.cli.main import app
+from outthink.cli import app
 from outthink.cost.calibration import Calibration, Row
 from outthink.cost.latency import Latency, TimedRequest
 from outthink.driver import solve_async

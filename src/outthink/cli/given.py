@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,8 +17,6 @@ from outthink.types import AnswerKind
 if TYPE_CHECKING:
     from outthink.models.engine import Price
     from outthink.strategies import Strategy
-    from outthink.tasks.example import Example
-    from outthink.types import Sampling
 
 
 def given_writer(name: str) -> Any:
@@ -37,53 +36,45 @@ def given_writer(name: str) -> Any:
 def given_amounts(text: str) -> list[float] | None:
     """Amounts separated by commas, with k, M, G or T; None of nothing."""
     scale = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-    found = []
+    amounts = []
     for part in (part.strip() for part in text.split(",") if part.strip()):
         number, factor = (part[:-1], scale[part[-1]]) if part[-1] in scale else (part, 1.0)
         try:
-            found.append(float(number) * factor)
+            amounts.append(float(number) * factor)
         except ValueError:
-            found.append(math.nan)
-        if not 0 < found[-1] < math.inf:
+            amounts.append(math.nan)
+        if not 0 < amounts[-1] < math.inf:
             raise UsageError(f"Cannot read the budget {part!r}; write amounts above 0 such as 200,1k,2T.")
-    return found or None
+    return amounts or None
 
 
 def given_strategy(name: str, context: typer.Context) -> Strategy:
-    """The strategy with the hyperparameters that were given as further options."""
+    """The strategy with the hyperparameters that were given as further options, which the parser has checked."""
     from outthink.strategies.making import make_strategy
 
     parameters: dict[str, Any] = {}
-    words = list(context.args)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            raise UsageError(
-                f"Unexpected argument {word!r}; put the question in quotes, and write options as --name value."
-            )
-        option, _, value = word[2:].partition("=")
-        if not value:
-            if not words or words[0].startswith("--"):
-                raise UsageError(f"The option --{option} needs a value.")
-            value = words.pop(0)
+    for word in context.args:
+        option, _, value = word.removeprefix("--").partition("=")
         parameters[option.replace("-", "_")] = value.replace("\\n", "\n")  # --delimiter '\n' as people write it
-    known = [field.replace("_", "-") for field in make_strategy(name).__dataclass_fields__]
-    for given in parameters:
-        if given.replace("_", "-") not in known:
-            own = [option for parameter in context.command.params for option in parameter.opts if option[:2] == "--"]
-            options = [*(f"--{field}" for field in known), *own]
-            raise UnknownName(f"option of {name}", f"--{given.replace('_', '-')}", options)
     return make_strategy(name, parameters)
 
 
-def given_sampling(temperature: float, top_p: float, max_tokens: int) -> Sampling:
-    """Sampling of three options; raises UsageError where one is out of range."""
-    from outthink.types import Sampling
-
+def given_question(given: str | None) -> str:
+    """The question, from standard input where it is - or left out; raises UsageError where there is none to read."""
+    if given is not None and given != "-":
+        return given
+    stream = sys.stdin
+    if stream is None or (given is None and stream.isatty()):
+        raise UsageError("There is no question: write it in quotes, or pipe it in.")
     try:
-        return Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
-    except ValueError as cause:
-        raise UsageError(f"{cause}.") from None
+        text = stream.read()
+    except UnicodeDecodeError:
+        raise UsageError(f"The question on standard input is not {stream.encoding} text.") from None
+    except OSError as cause:
+        raise UsageError(f"Cannot read the question from standard input: {cause.strerror or cause}.") from None
+    if not text.strip():
+        raise UsageError("The question is empty; write it in quotes, or pipe it in.")
+    return text.rstrip("\r\n")  # which `echo` adds
 
 
 def given_kind(text: str | None) -> Any:
@@ -96,23 +87,9 @@ def given_kind(text: str | None) -> Any:
 
 def given_prices(given: list[str] | None) -> dict[str, Price | str]:
     """Prices by role; "auto" and paths of files stay as they are, since they need the name of the model."""
-    from outthink.models.engine import Price
+    from outthink.cost.price import read_prices
 
-    prices: dict[str, Price | str] = {}
-    for text in given or []:
-        role, _, amounts = text.rpartition("=")
-        if amounts == "auto" or amounts.endswith(".json"):
-            prices[role or "model"] = amounts
-            continue
-        try:
-            prompt, completion = (float(part) for part in amounts.split(","))
-            prices[role or "model"] = Price(prompt=prompt, completion=completion)
-        except ValueError:
-            raise UsageError(
-                f"Cannot read the price {text!r}; write PROMPT,COMPLETION in US dollars per million tokens, auto or "
-                "FILE.json, with ROLE= before it for the model of a role."
-            ) from None
-    return prices
+    return read_prices(given)
 
 
 def priced_engine(given: Price | str, name: str) -> Price:
@@ -121,20 +98,10 @@ def priced_engine(given: Price | str, name: str) -> Price:
         return given
     from outthink.cost.price import price_of
 
-    found, where = price_of(given, name)
-    cached = "" if found.cached is None else f", {found.cached:g} cached"
-    note(f"Price: {found.prompt:g} prompt, {found.completion:g} completion{cached}, USD per million ({where}).")
-    return found
-
-
-def loaded_task(
-    task: str, file: Path | None, split: str, limit: int | None, template: str | None, answer: str | None, seed: int
-) -> list[Example]:
-    """The examples of a task or of a file."""
-    from outthink import tasks
-
-    kind = None if answer is None else given_kind(answer)
-    return tasks.load(task, path=file, split=split, limit=limit, template=template, answer=kind, seed=seed)
+    price, where = price_of(given, name)
+    cached = "" if price.cached is None else f", {price.cached:g} cached"
+    note(f"Price: {price.prompt:g} prompt, {price.completion:g} completion{cached}, USD per million ({where}).")
+    return price
 
 
 def given_shard(text: str | None) -> tuple[int, int] | None:
@@ -142,10 +109,10 @@ def given_shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     try:
-        place, of = (int(part) for part in text.split("/"))
+        place, shards = (int(part) for part in text.split("/"))
     except ValueError:
         raise UsageError(f"Cannot read the shard {text!r}; write I/K, such as 0/4.") from None
-    return place, of
+    return place, shards
 
 
 def writable_json(out: Path) -> None:
@@ -157,3 +124,8 @@ def writable_json(out: Path) -> None:
 def file_name(text: str) -> str:
     """A text with what files may be called."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+
+
+def task_name(task: str) -> str:
+    """A task as part of the name of a file: of a file of problems without what its name ends in."""
+    return file_name(re.sub(r"\.jsonl(?:\.gz)?$", "", task))

@@ -9,14 +9,15 @@ from typing import Annotated, Literal
 import typer
 
 from outthink.cli.given import given_kind, writable_json
-from outthink.cli.options import AnswerOption, JsonOption, SeedOption, TokenizerOption, group
+from outthink.cli.options import AnswerOption, JsonOption, MarkdownOption, SeedOption, TokenizerOption
+from outthink.cli.parsing import Command, group
 from outthink.cli.running import opened_tokenizer, working
-from outthink.cli.shown import console, note
+from outthink.cli.shown import note, print_table
 
-prm_app = group("Train a small process reward model from recorded samples, and measure it.")
+prm_app = group("Train a small process reward model, and measure it.")
 
 
-@prm_app.command("train")
+@prm_app.command("train", cls=Command)
 def prm_train(
     pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) of `outthink pool`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("probe.json"),
@@ -26,24 +27,27 @@ def prm_train(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn from the outcomes of recorded samples which beginnings end right; `--prm FILE` uses it."""
+    """Learn which beginnings end right; `--prm FILE` uses it.
+
+    It learns from the outcomes of recorded samples.
+    """
     from outthink.jsonl import write_whole
     from outthink.learn.prm import TELL, train
 
     writable_json(out)
     with opened_tokenizer(model) as tokenizer, working("Training"):
-        found = train(pool, delimiter=delimiter.replace("\\n", "\n"), folds=folds, seed=seed, tokenizer=tokenizer)
-    write_whole(out, found.probe.text())
+        trained = train(pool, delimiter=delimiter.replace("\\n", "\n"), folds=folds, seed=seed, tokenizer=tokenizer)
+    write_whole(out, trained.probe.text())
     if as_json:
-        typer.echo(json.dumps(found.plain(), indent=2))
+        typer.echo(json.dumps(trained.plain(), indent=2))
         return
-    console().print(found.table())
-    if found.unclear:
-        note(f"Of {found.unclear} samples it is not known which logprobs belong to which step; {TELL}.")
+    print_table(trained.table())
+    if trained.unclear:
+        note(f"Of {trained.unclear} samples it is not known which logprobs belong to which step; {TELL}.")
     typer.echo(f"{out}: use it as --verifier {out} or --prm {out}")
 
 
-@prm_app.command("eval")
+@prm_app.command("eval", cls=Command)
 def prm_eval(
     probe: Annotated[Path, typer.Argument(help="A file of `outthink prm train`.")],
     files: Annotated[
@@ -53,31 +57,34 @@ def prm_eval(
     fit: Annotated[Path | None, typer.Option(help="Marked solutions on which to fit the threshold instead.")] = None,
     model: TokenizerOption = None,
     as_json: JsonOption = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_markdown: MarkdownOption = False,
 ) -> None:
-    """How well a trained process reward model ranks, is calibrated, chooses among samples and finds first errors."""
+    """How good a trained process reward model is.
+
+    That is how well it ranks, is calibrated, chooses among samples and finds first errors.
+    """
     from outthink.learn.evaluation import evaluate
     from outthink.rewards.trained import TrainedPRM
 
     opened = TrainedPRM.open(probe)
     with opened_tokenizer(model) as tokenizer, working("Measuring"):
-        found = evaluate(opened, files, threshold=threshold, fit_on=fit, tokenizer=tokenizer)
+        measured = evaluate(opened, files, threshold=threshold, fit_on=fit, tokenizer=tokenizer)
     if as_json:
-        typer.echo(json.dumps(found.plain(), indent=2))
+        typer.echo(json.dumps(measured.plain(), indent=2))
     elif as_markdown:
-        typer.echo(found.markdown())
+        typer.echo(measured.markdown())
     else:
-        for heading, table in found.tables():
+        for heading, table in measured.tables():
             typer.echo(heading)
-            console().print(table)
-    for line in found.sentences():
+            print_table(table)
+    for line in measured.sentences():
         typer.echo(("- " if as_markdown else "") + line) if not as_json else None
 
 
-takeover_app = group("Decide how often a dear model takes over from a cheap one, for the strategy atts.")
+takeover_app = group("How often a dear model takes over, for the strategy atts.")
 
 
-@takeover_app.command("fit")
+@takeover_app.command("fit", cls=Command)
 def takeover_fit(
     pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) of the cheap model.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("takeover.json"),
@@ -90,15 +97,16 @@ def takeover_fit(
     answer: AnswerOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Store how drafts of a cheap model score, so that `--strategy atts` calls the dear one at a chosen rate.
+    """Store how drafts of a cheap model score.
 
-    The rate is controlled on questions like those of the pool; how often an answer is wrong is not.
+    With the file, `--strategy atts` calls the dear model at a chosen rate. The rate is controlled on questions like
+    those of the pool; how often an answer is wrong is not.
     """
     from outthink.jsonl import write_whole
     from outthink.learn.takeover import fit
 
     writable_json(out)
-    found = fit(
+    fitted = fit(
         pool,
         signal=signal,
         n=n,
@@ -107,10 +115,10 @@ def takeover_fit(
         answer="text" if answer is None else given_kind(answer),
         seed=seed,
     )
-    write_whole(out, found.calibration.text())
-    for line in found.sentences():
+    write_whole(out, fitted.calibration.text())
+    for line in fitted.sentences():
         typer.echo(line)
-    calibration = found.calibration
+    calibration = fitted.calibration
     typer.echo(
         f"{out}: use it as --strategy atts --role draft={calibration.model} --signal {signal} --n {n} "
         f"--calibration {out} --alpha RATE"

@@ -2,98 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outthink.cli.given import (
-    file_name,
-    given_kind,
-    given_prices,
-    given_sampling,
-    given_shard,
-    given_strategy,
-    loaded_task,
-)
+from outthink.cli.given import file_name, given_kind, given_shard, given_strategy, task_name, writable_json
 from outthink.cli.options import (
-    DEFAULT_MODEL,
     AnswerOption,
-    BudgetOption,
-    ConcurrencyOption,
-    EmbedderOption,
-    FileOption,
+    AnswerOptions,
     JsonOption,
-    LimitOption,
-    MaxTokensOption,
-    ModelOption,
-    PriceOption,
-    PrmOption,
-    RoleOption,
-    SeedOption,
-    SplitOption,
-    StrategyOption,
+    ModelOptions,
+    ResourceOptions,
+    SamplingOptions,
+    StrategyOptions,
     TaskArgument,
-    TemperatureOption,
-    TemplateOption,
-    TopPOption,
-    VerifierOption,
+    TaskOptions,
 )
+from outthink.cli.parsing import takes_blocks
 from outthink.cli.running import interruptible, opened_engines, progress_bar
-from outthink.cli.shown import console, note, print_summaries
-from outthink.errors import UsageError
+from outthink.cli.shown import note, print_summaries, print_table
+from outthink.errors import OutthinkError
 
 if TYPE_CHECKING:
-    pass
+    from outthink.bench.pool import PoolStanding
+    from outthink.bench.run import Standing
 
 
+@takes_blocks
 def bench(
     context: typer.Context,
     task: TaskArgument,
-    strategy: StrategyOption = "self_consistency",
-    model: ModelOption = DEFAULT_MODEL,
+    how: StrategyOptions,
+    writer: ModelOptions,
+    helpers: ResourceOptions,
+    asked: AnswerOptions,
+    drawn: SamplingOptions,
+    taken: TaskOptions,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory; a part of the same run in it is gone on with.")
     ] = None,
-    budget: BudgetOption = None,
     total_budget: Annotated[
         str | None, typer.Option(help="Of all problems together, such as 1M-tokens; auto with a plan spreads it.")
     ] = None,
-    verifier: VerifierOption = None,
-    prm: PrmOption = None,
-    embedder: EmbedderOption = None,
-    role: RoleOption = None,
-    answer: AnswerOption = None,
-    prompt_template: TemplateOption = None,
-    file: FileOption = None,
-    split: SplitOption = "test",
-    limit: LimitOption = None,
-    temperature: TemperatureOption = 0.8,
-    top_p: TopPOption = 1.0,
-    max_tokens: MaxTokensOption = 512,
-    seed: SeedOption = 0,
-    price: PriceOption = None,
-    concurrency: ConcurrencyOption = 16,
     shard: Annotated[str | None, typer.Option(help="I/K takes every K-th problem from the I-th, from 0.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a strategy over the problems of a task; interrupted runs are gone on with by the same command."""
-    from outthink.bench.run import Standing
+    """Run a strategy over the problems of a task.
+
+    An interrupted run is gone on with by the same command.
+    """
     from outthink.bench.run import bench as run_bench
-    from outthink.driver import as_budget
     from outthink.records.runs import read_results
 
-    chosen = given_strategy(strategy, context)
-    examples = loaded_task(task, file, split, limit, prompt_template, answer, seed)
-    sampling, limits, priced, part = (
-        given_sampling(temperature, top_p, max_tokens),
-        as_budget(budget),
-        given_prices(price),
-        given_shard(shard),
-    )
-    folder = out or Path("runs", file_name(f"{task}-{strategy}" + (f"-{verifier or prm}" if verifier or prm else "")))
+    chosen = given_strategy(how.strategy, context)
+    examples = taken.examples(task, asked, drawn.seed)
+    sampling, limits, prices, part = drawn.sampling(), how.limits(), writer.prices(), given_shard(shard)
+    scored = helpers.verifier or helpers.prm
+    folder = out or Path("runs", file_name(f"{task_name(task)}-{how.strategy}" + (f"-{scored}" if scored else "")))
 
-    with opened_engines(model, role, priced) as engines, progress_bar() as bar:
+    with opened_engines(writer.model, helpers.role, prices) as engines, progress_bar() as bar:
         told = False
         left = ""
 
@@ -104,93 +73,126 @@ def bench(
             if not told and before.done:
                 note(f"Going on: {len(before.done)} problems are finished.")
             if not told and before.interrupted:
-                lost = ", ".join(f"{amount:,.6g} {unit}" for unit, amount in before.lost.items())
-                note(f"{before.interrupted} problems were cut off and begin anew; paid again: {lost}.")
+                note(f"{before.interrupted} problems were cut off and begin anew; paid again: {_amounts(before.lost)}.")
             told = True
             bar(standing.done, standing.total)
 
-        found = interruptible(
-            lambda stop: run_bench(
-                examples,
-                chosen,
-                store=folder,
-                model=engines["model"],
-                models=engines,
-                verifier=verifier,
-                prm=prm,
-                embedder=embedder,
-                budget=limits,
-                total_budget=total_budget,
-                sampling=sampling,
-                seed=seed,
-                task=task,
-                shard=part,
-                concurrency=concurrency,
-                on_progress=progress,
-                stop=stop,
+        try:
+            summary = interruptible(
+                lambda stop: run_bench(
+                    examples,
+                    chosen,
+                    store=folder,
+                    model=engines["model"],
+                    models=engines,
+                    verifier=helpers.verifier,
+                    prm=helpers.prm,
+                    embedder=helpers.embedder,
+                    budget=limits,
+                    total_budget=total_budget,
+                    sampling=sampling,
+                    seed=drawn.seed,
+                    task=task,
+                    shard=part,
+                    concurrency=taken.concurrency,
+                    on_progress=progress,
+                    stop=stop,
+                )
             )
-        )
-    print_summaries({str(folder): found}, as_json)
-    if found.errors:
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_interrupted_run(folder)) from None
+    print_summaries({str(folder): summary}, as_json)
+    if summary.errors:
         first = next(result.error for result in read_results(folder) if result.error is not None)
-        note(f"{found.errors} problems failed; the first one: {first}")
+        note(f"{summary.errors} problems failed; the first one: {first}")
     if (ended := next((r.trace.error for r in read_results(folder) if r.trace and r.trace.error), None)) is not None:
         note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
     if left:
         note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
-    if found.problems < found.planned:
-        note(f"{found.planned - found.problems} problems are left: run the same command again to go on.")
+    if summary.problems < summary.planned:
+        note(f"{summary.planned - summary.problems} problems are left: run the same command again to go on.")
         raise typer.Exit(130)
-    if found.errors == found.problems:
+    if summary.errors == summary.problems:
         raise typer.Exit(1)
 
 
+def _interrupted_run(folder: Path) -> str:
+    """What an interrupted run has, in a sentence."""
+    from outthink.records.runs import read_before
+
+    try:
+        before = read_before(folder)
+    except OutthinkError:
+        return "Interrupted."
+    lost = f"; {_amounts(before.lost)} of unfinished ones will be paid again" if before.lost else ""
+    return (
+        f"Interrupted; {len(before.done)} finished problems are in {folder}{lost}. Run the same command again to go on."
+    )
+
+
+def _amounts(cost: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:,.6g} {unit}" for unit, amount in cost.items())
+
+
+@takes_blocks
 def pool(
     task: TaskArgument,
+    writer: ModelOptions,
+    asked: AnswerOptions,
+    drawn: SamplingOptions,
+    taken: TaskOptions,
     n: Annotated[int, typer.Option(help="Samples per problem.")] = 32,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
     ] = None,
-    model: ModelOption = DEFAULT_MODEL,
-    answer: AnswerOption = None,
-    prompt_template: TemplateOption = None,
-    file: FileOption = None,
-    split: SplitOption = "test",
-    limit: LimitOption = None,
-    temperature: TemperatureOption = 0.8,
-    top_p: TopPOption = 1.0,
-    max_tokens: MaxTokensOption = 512,
-    seed: SeedOption = 0,
-    price: PriceOption = None,
-    concurrency: ConcurrencyOption = 16,
 ) -> None:
-    """Record many samples per problem with token ids and logprobs; `--model FILE` plays them back."""
+    """Record many samples per problem; `--model FILE` plays them back.
+
+    Token ids and logprobs are kept, too, where the model gives them.
+    """
     from outthink.bench.pool import record_pool
 
-    examples = loaded_task(task, file, split, limit, prompt_template, answer, seed)
-    sampling, priced = given_sampling(temperature, top_p, max_tokens), given_prices(price)
-    path = out or Path(file_name(f"pool-{task}") + ".jsonl")
+    examples = taken.examples(task, asked, drawn.seed)
+    sampling, prices = drawn.sampling(), writer.prices()
+    path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
+    last: PoolStanding | None = None
 
-    with opened_engines(model, None, priced) as engines, progress_bar() as bar:
-        found = interruptible(
-            lambda stop: record_pool(
-                examples,
-                n=n,
-                model=engines["model"],
-                path=path,
-                sampling=sampling,
-                seed=seed,
-                concurrency=concurrency,
-                on_progress=lambda standing: bar(standing.done, standing.total),
-                stop=stop,
+    with opened_engines(writer.model, None, prices) as engines, progress_bar() as bar:
+
+        def progress(standing: PoolStanding) -> None:
+            nonlocal last
+            last = standing
+            bar(standing.done, standing.total)
+
+        try:
+            recorded = interruptible(
+                lambda stop: record_pool(
+                    examples,
+                    n=n,
+                    model=engines["model"],
+                    path=path,
+                    sampling=sampling,
+                    seed=drawn.seed,
+                    concurrency=taken.concurrency,
+                    on_progress=progress,
+                    stop=stop,
+                )
             )
-        )
-    typer.echo(f"{path}: {found.done} of {found.total} problems with {n} samples; {found.tokens:,.0f} tokens now")
-    for name, why in found.failed.items():
+        except KeyboardInterrupt:
+            has = (
+                ""
+                if last is None
+                else f" {last.done} of {last.total} problems are in {path} ({last.tokens:,.0f} tokens)."
+            )
+            raise KeyboardInterrupt(f"Interrupted.{has} Run the same command again to go on.") from None
+    typer.echo(
+        f"{path}: {recorded.done} of {recorded.total} problems with {n} samples; {recorded.tokens:,.0f} tokens now"
+    )
+    for name, why in recorded.failed.items():
         note(f"Not recorded: {name}: {why}")
-    if found.done < found.total:
+    if recorded.done < recorded.total:
         note("Run the same command again to go on.")
-        raise typer.Exit(1 if found.failed else 130)
+        raise typer.Exit(1 if recorded.failed else 130)
 
 
 def grade(
@@ -199,13 +201,16 @@ def grade(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run directory to make.")],
     answer: AnswerOption = "chat",
 ) -> None:
-    """Grade a recorded run afterwards, from right answers that people wrote down, into a new run directory."""
+    """Grade a recorded run afterwards, into a new run directory.
+
+    The right answers are those that people wrote down.
+    """
     from outthink.bench.grading import grade_run
 
-    found = grade_run(run, gold, out, answer=given_kind(answer))
-    typer.echo(f"{out}: {found.problems} problems graded, {found.right:g} of them right.")
-    if found.unknown:
-        note(f"Answers to problems that {run} does not have: {found.unknown}.")
+    graded = grade_run(run, gold, out, answer=given_kind(answer))
+    typer.echo(f"{out}: {graded.problems} problems graded, {graded.right:g} of them right.")
+    if graded.unknown:
+        note(f"Answers to problems that {run} does not have: {graded.unknown}.")
 
 
 def merge(
@@ -231,7 +236,10 @@ def calibrate(
     ] = 0.1,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how long a model reads and writes here, for 1, 2, 4 ... samples at once, and fit its latency."""
+    """Measure how fast a model reads and writes here.
+
+    It is timed with 1, 2, 4 and more samples at once, and its latency is fitted.
+    """
     from rich.console import Console
 
     from outthink.cost.measuring import calibrate as measure
@@ -239,11 +247,10 @@ def calibrate(
 
     name = Path(model).stem if Path(model).exists() else model.rpartition("#")[2]
     path = out or Path(file_name(f"calibration-{name}") + ".json")
-    if path.suffix != ".json" or not path.parent.is_dir():
-        raise UsageError(f"Cannot write {path}: name a .json file in a folder that exists.")
+    writable_json(path)
     with opened_engines(model, None, {}) as engines, Console(stderr=True).status(f"Measuring {model}") as status:
         try:
-            found = interruptible(
+            measured = interruptible(
                 lambda stop: measure(
                     engines["model"],
                     seconds=seconds,
@@ -255,14 +262,13 @@ def calibrate(
                 )
             )
         except KeyboardInterrupt:
-            note(f"Interrupted: {path} was not written.")
-            raise
+            raise KeyboardInterrupt(f"Interrupted: {path} was not written.") from None
     if as_json:
-        typer.echo(found.calibration.text(), nl=False)
+        typer.echo(measured.calibration.text(), nl=False)
     else:
-        console().print(found.table())
-        for line in found.sentences(knee):
+        print_table(measured.table())
+        for line in measured.sentences(knee):
             typer.echo(line)
-    write_whole(path, found.calibration.text())  # after it was shown, which a full disk cannot take away
+    write_whole(path, measured.calibration.text())  # after it was shown, which a full disk cannot take away
     if not as_json:
         typer.echo(path)

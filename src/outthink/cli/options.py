@@ -1,54 +1,70 @@
-"""The options that several commands share, each written once."""
+"""The options that several commands share, each written once: alone, and in the blocks that commands take whole.
+
+A block is a dataclass whose fields are options; a command that has it as a parameter (see `takes_blocks`) has them all.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import typer
 
+from outthink.cli import completing
 from outthink.types import AnswerKind
+
+if TYPE_CHECKING:
+    from outthink.models.engine import Price
+    from outthink.types import Budget, Sampling
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 
 
-StrategyOption = Annotated[
-    str, typer.Option("--strategy", "-s", help="A name from `outthink strategies`, or module:Name.")
+PriceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="PRICE",
+        help="US dollars per million tokens: [ROLE=]PROMPT,COMPLETION, such as 0.15,0.60; auto: published; FILE.json.",
+    ),
 ]
 
 
-ModelOption = Annotated[
+AnswerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--answer",
+        help=f"How answers are read: {', '.join(get_args(AnswerKind))}.",
+        autocompletion=completing.answer_kinds,
+    ),
+]
+
+
+SeedOption = Annotated[int, typer.Option(help="Seed of all randomness.")]
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
+
+
+FigureOption = Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .html file.")]
+
+
+QuestionArgument = Annotated[
+    str | None,
+    typer.Argument(help="The question, in quotes; read from standard input where it is - or left out."),
+]
+
+
+TaskArgument = Annotated[
     str,
-    typer.Option(
-        "--model", "-m", help="Catalogue name, path of a GGUF, recorded pool, or address: http://HOST/v1[#MODEL]."
+    typer.Argument(
+        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl with question and answer.",
+        autocompletion=completing.tasks,
     ),
-]
-
-
-RoleOption = Annotated[
-    list[str] | None, typer.Option("--role", help="Model of a further role, such as judge=NAME or fusor=NAME.")
-]
-
-
-VerifierOption = Annotated[
-    str | None,
-    typer.Option(
-        "--verifier", help="Scores answers: confidence, judge, pairwise, tests, FILE.json, address or module:function."
-    ),
-]
-
-
-PrmOption = Annotated[
-    str | None,
-    typer.Option(
-        "--prm", help="Scores steps: confidence, judge, FILE.json of `outthink prm train`, address or module:function."
-    ),
-]
-
-
-EmbedderOption = Annotated[
-    str | None,
-    typer.Option("--embedder", help="Compares steps: hashing, sentence-transformers:MODEL or module:name."),
 ]
 
 
@@ -57,68 +73,158 @@ BudgetOption = Annotated[
 ]
 
 
-TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
-
-
-TopPOption = Annotated[float, typer.Option(help="Nucleus mass in (0, 1].")]
-
-
-MaxTokensOption = Annotated[int, typer.Option(help="Most tokens of one sample.")]
-
-
-SeedOption = Annotated[int, typer.Option(help="Seed of all randomness.")]
-
-
-AnswerOption = Annotated[
-    str | None, typer.Option("--answer", help=f"How answers are read: {', '.join(get_args(AnswerKind))}.")
-]
-
-
-TemplateOption = Annotated[
-    str | None, typer.Option("--prompt-template", help="The prompt, with {question} where the question goes.")
-]
-
-
-PriceOption = Annotated[
-    list[str] | None,
+VerifierOption = Annotated[
+    str | None,
     typer.Option(
-        "--price",
-        help="US dollars per million tokens: [ROLE=]PROMPT,COMPLETION, such as 0.15,0.60; auto: published; FILE.json.",
+        "--verifier",
+        help="Scores answers: confidence, judge, pairwise, tests, FILE.json, address or module:function.",
+        autocompletion=completing.scorers,
     ),
 ]
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+@dataclass(frozen=True, kw_only=True)
+class StrategyOptions:
+    """Which method runs, and what it may spend on a problem."""
+
+    block: ClassVar[bool] = True
+
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy",
+            "-s",
+            help="A name from `outthink strategies`, or module:Name.",
+            autocompletion=completing.strategies,
+        ),
+    ] = "self_consistency"
+    budget: BudgetOption = None
+
+    def limits(self) -> Budget:
+        """Raises UsageError where it cannot be read."""
+        from outthink.driver import as_budget
+
+        return as_budget(self.budget)
 
 
-HYPERPARAMETERS = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Options that are not the command's own are the strategy's hyperparameters: --n 16 --balance 0.1."""
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model writes answers, and what its tokens cost."""
+
+    block: ClassVar[bool] = True
+
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Catalogue name, path of a GGUF, recorded pool, or address: http://HOST/v1[#MODEL].",
+            autocompletion=completing.models,
+        ),
+    ] = DEFAULT_MODEL
+    price: PriceOption = None
+
+    def prices(self) -> dict[str, Price | str]:
+        """By role; raises UsageError where one cannot be read."""
+        from outthink.cost.price import read_prices
+
+        return read_prices(self.price)
 
 
-TaskArgument = Annotated[
-    str,
-    typer.Argument(
-        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl with question and answer."
-    ),
-]
+@dataclass(frozen=True, kw_only=True)
+class ResourceOptions:
+    """What a strategy may use besides the model."""
+
+    block: ClassVar[bool] = True
+
+    verifier: VerifierOption = None
+    prm: Annotated[
+        str | None,
+        typer.Option(
+            "--prm",
+            help="Scores steps: confidence, judge, FILE.json of `outthink prm train`, address or module:function.",
+            autocompletion=completing.scorers,
+        ),
+    ] = None
+    embedder: Annotated[
+        str | None,
+        typer.Option("--embedder", help="Compares steps: hashing, sentence-transformers:MODEL or module:name."),
+    ] = None
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE=MODEL", help="Model of a further role, such as judge=NAME or fusor=NAME."),
+    ] = None
 
 
-FileOption = Annotated[Path | None, typer.Option("--file", help="The file of a published set.")]
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How a question is put, and how its answer is read."""
+
+    block: ClassVar[bool] = True
+
+    answer: AnswerOption = None
+    prompt_template: Annotated[
+        str | None, typer.Option("--prompt-template", help="The prompt, with {question} where the question goes.")
+    ] = None
 
 
-SplitOption = Annotated[str, typer.Option(help="Split of the task.")]
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How samples are drawn."""
+
+    block: ClassVar[bool] = True
+
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8
+    top_p: Annotated[float, typer.Option(help="Nucleus mass in (0, 1].")] = 1.0
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of one sample.")] = 512
+    seed: SeedOption = 0
+
+    def sampling(self) -> Sampling:
+        """Raises UsageError where one is out of range."""
+        from outthink.errors import UsageError
+        from outthink.types import Sampling
+
+        try:
+            return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+        except ValueError as cause:
+            raise UsageError(f"{cause}.") from None
 
 
-LimitOption = Annotated[int | None, typer.Option(help="Take only the first so many problems of the fixed order.")]
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Which problems of a task are taken, and how many at once."""
 
+    block: ClassVar[bool] = True
 
-ConcurrencyOption = Annotated[int, typer.Option(min=1, help="Most problems at once.")]
+    file: Annotated[Path | None, typer.Option("--file", help="The file of a published set.")] = None
+    split: Annotated[str, typer.Option(help="Split of the task.")] = "test"
+    limit: Annotated[int | None, typer.Option(help="Take only the first so many problems of the fixed order.")] = None
+    concurrency: Annotated[int, typer.Option(min=1, help="Most problems at once.")] = 16
+
+    def examples(self, task: str, asked: AnswerOptions, seed: int) -> Any:
+        """The examples of the task; raises UsageError where there is none such."""
+        from outthink import tasks
+        from outthink.cli.given import given_kind
+
+        kind = None if asked.answer is None else given_kind(asked.answer)
+        return tasks.load(
+            task,
+            path=self.file,
+            split=self.split,
+            limit=self.limit,
+            template=asked.prompt_template,
+            answer=kind,
+            seed=seed,
+        )
 
 
 TokenizerOption = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="Tells where tokens end in pools that do not say so: the model that wrote them."
+        "--model",
+        "-m",
+        help="Tells where tokens end in pools that do not say so: the model that wrote them.",
+        autocompletion=completing.models,
     ),
 ]
 
@@ -155,16 +261,3 @@ WriterOption = Annotated[
     list[str] | None,
     typer.Option("--writer", help="Who wrote a pool that does not say: NAME, or target=NAME; gives it its FLOPs."),
 ]
-
-
-def help_if_alone(context: typer.Context) -> None:
-    """A command that only has further commands shows its help where none is named."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-def group(text: str) -> typer.Typer:
-    """A command that only has further commands."""
-    made = typer.Typer(help=text)
-    made.callback(invoke_without_command=True)(help_if_alone)
-    return made

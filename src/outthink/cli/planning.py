@@ -4,42 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from outthink.cli.given import given_amounts, given_kind, given_prices, given_sampling, given_writer, writable_json
+from outthink.cli.given import given_amounts, given_kind, given_question, given_writer, writable_json
 from outthink.cli.options import (
-    DEFAULT_MODEL,
     AnswerOption,
+    AnswerOptions,
     BlockOption,
     BudgetOption,
+    FigureOption,
     FilesArgument,
     JsonOption,
-    MaxTokensOption,
-    ModelOption,
-    PriceOption,
+    MarkdownOption,
+    ModelOptions,
+    QuestionArgument,
+    SamplingOptions,
     ScoresOption,
     SeedOption,
     TargetOption,
-    TemperatureOption,
-    TemplateOption,
-    TopPOption,
     UnitOption,
     VerifierOption,
     WriterOption,
-    group,
 )
+from outthink.cli.parsing import Command, group, takes_blocks
 from outthink.cli.running import opened_engines, working
-from outthink.cli.shown import console, note
+from outthink.cli.shown import note, print_table
 from outthink.errors import UsageError
 
-plan_app = group("Learn from recorded samples what to do when, for the strategy auto.")
+plan_app = group("Learn what to do when, for the strategy auto.")
 
 
-@plan_app.command("fit")
+@plan_app.command("fit", cls=Command)
 def plan_fit(
     files: FilesArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("plan.json"),
@@ -62,7 +60,10 @@ def plan_fit(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn from recorded samples when to draw more, go over to another model or strategy, or stop."""
+    """Learn a plan from recorded samples.
+
+    It says when to draw more, when to go over to another model or strategy, and when to stop.
+    """
     from outthink.jsonl import write_whole
     from outthink.planner.make import make_plan
 
@@ -89,13 +90,16 @@ def plan_fit(
     typer.echo(f"{out}: use it as --strategy auto --plan {out}, and ask `outthink quote` with it")
 
 
-@plan_app.command("show")
+@plan_app.command("show", cls=Command)
 def plan_show(
     plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
-    figure: Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .html file.")] = None,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    figure: FigureOption = None,
+    as_markdown: MarkdownOption = False,
 ) -> None:
-    """The curve of a plan against fixed strategies, and its strategy for every bin of difficulty and budget."""
+    """The curve of a plan against fixed strategies.
+
+    Its strategy for every bin of difficulty and budget is shown, too.
+    """
     from outthink.planner.plan import Plan
     from outthink.planner.show import figure as drawn
 
@@ -107,7 +111,7 @@ def plan_show(
     _print_plan(plan, as_markdown=as_markdown)
 
 
-@plan_app.command("check")
+@plan_app.command("check", cls=Command)
 def plan_check(
     plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
     files: Annotated[list[Path], typer.Argument(help="One new pool, or runs of auto with this plan.")],
@@ -118,7 +122,10 @@ def plan_check(
     answer: AnswerOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Measure a plan on new recordings, and say where they are not as it expects; exit code 1 where they are not."""
+    """Measure a plan on new recordings.
+
+    It says where they are not as the plan expects; the exit code is then 1.
+    """
     from outthink.planner.check import check_plan, check_run
     from outthink.planner.plan import Plan
     from outthink.planner.show import checks
@@ -127,36 +134,32 @@ def plan_check(
 
     opened = Plan.open(plan)
     if all(path.is_dir() for path in files):
-        found = [check_run(opened, list(read_results(path))) for path in files]
+        checked = [check_run(opened, list(read_results(path))) for path in files]
     else:
         with working("Reading"):
-            found = check_plan(
+            checked = check_plan(
                 opened, _recordings(files, target, scores, opened.unit, writer, answer, seed, cache_block)
             )
-    console().print(text_table(*checks(found)))
-    if any(of.drift for of in found):
+    print_table(text_table(*checks(checked)))
+    if any(one.drift for one in checked):
         note("These recordings are not what the plan was fitted on: fit it again with them.")
         raise typer.Exit(1)
 
 
+@takes_blocks
 def quote(
-    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
     plan: Annotated[Path, typer.Option(help="A file of `outthink plan fit`.")],
+    writer: ModelOptions,
+    asked: AnswerOptions,
+    drawn: SamplingOptions,
+    question: QuestionArgument = None,
     budget: BudgetOption = None,
     value_of_correct: Annotated[str, typer.Option(help="What a right answer is worth, such as 5k-tokens.")] = "",
     probe: Annotated[bool, typer.Option("--probe", help="Spend the plan's probe to see how hard it is.")] = False,
-    model: ModelOption = DEFAULT_MODEL,
     verifier: VerifierOption = None,
-    answer: AnswerOption = None,
-    prompt_template: TemplateOption = None,
-    temperature: TemperatureOption = 0.8,
-    top_p: TopPOption = 1.0,
-    max_tokens: MaxTokensOption = 512,
-    seed: SeedOption = 0,
-    price: PriceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What `auto` will probably gain and cost on a question, before it is asked."""
+    """What `auto` will probably gain and cost on a question."""
     from outthink.answers.asking import ask
     from outthink.driver import as_budget
     from outthink.planner.plan import Plan
@@ -166,25 +169,25 @@ def quote(
     opened = Plan.open(plan)
     limits = as_budget(budget)
     at = price_at(opened, limits, value_of_correct)
-    text = sys.stdin.read() if question == "-" else question
+    text = given_question(question)
     if not text.strip():
         raise UsageError("There is no question; put it in quotes.")
     limit = limits.limits.get(opened.unit)
     spent = None
     if probe:
-        problem = ask(text, answer=given_kind(answer), template=prompt_template)
-        sampling, priced = given_sampling(temperature, top_p, max_tokens), given_prices(price)
-        with opened_engines(model, None, priced) as engines:
+        problem = ask(text, answer=given_kind(asked.answer), template=asked.prompt_template)
+        sampling, prices = drawn.sampling(), writer.prices()
+        with opened_engines(writer.model, None, prices) as engines:
             ease, spent = asyncio.run(
-                ease_of(opened, problem, engines["model"], verifier=verifier, sampling=sampling, seed=seed)
+                ease_of(opened, problem, engines["model"], verifier=verifier, sampling=sampling, seed=drawn.seed)
             )
-        found = quoted(opened, at, limit=limit, bin_number=int(opened.table.bin(ease)))
+        expected = quoted(opened, at, limit=limit, bin_number=int(opened.table.bin(ease)))
     else:
-        found = quoted(opened, at, limit=limit)
+        expected = quoted(opened, at, limit=limit)
     if as_json:
-        typer.echo(json.dumps({**found.plain(), "spent": spent or {}}, indent=2))
+        typer.echo(json.dumps({**expected.plain(), "spent": spent or {}}, indent=2))
         return
-    for line in found.sentences():
+    for line in expected.sentences():
         typer.echo(line)
     typer.echo("Nothing was spent." if spent is None else f"The probe cost {spent['tokens']:,.0f} tokens.")
 
@@ -232,4 +235,4 @@ def _print_plan(path: Path, *, as_markdown: bool) -> None:
         if as_markdown:
             typer.echo("\n" + markdown_table(*rows))
         else:
-            console().print(text_table(*rows))
+            print_table(text_table(*rows))

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from outthink.cli import completing
 from outthink.cli.given import given_kind
-from outthink.cli.options import AnswerOption, JsonOption, SeedOption
-from outthink.cli.shown import console, print_summaries
+from outthink.cli.options import AnswerOption, FigureOption, JsonOption, MarkdownOption, SeedOption
+from outthink.cli.shown import note, print_summaries, print_table
 from outthink.errors import UsageError
 
 
@@ -20,13 +21,16 @@ def report(
         list[Path], typer.Argument(help="Run directories, the first one as the baseline; or pools (.jsonl).")
     ],
     as_json: JsonOption = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_markdown: MarkdownOption = False,
     against: Annotated[
         Path | None,
         typer.Option(help="A pool of the same problems: compare each run with its vote at equal tokens."),
     ] = None,
 ) -> None:
-    """Accuracy, agreement and cost of runs with intervals, paired differences from the first; pass@k of pools."""
+    """Accuracy and cost of runs, with intervals; pass@k of pools.
+
+    Runs are compared with the first one, problem by problem. How their answers were read is told, too.
+    """
     from outthink.reports.report import (
         agreement,
         agreement_sentence,
@@ -47,21 +51,23 @@ def report(
         _report_pools(pools, as_json, as_markdown)
         return
 
-    found = {str(run): read_run(run) for run in runs}
-    summaries = {run: of for run, (of, _) in found.items()}
-    results = {run: of for run, (_, of) in found.items()}
+    both = {str(run): read_run(run) for run in runs}
+    summaries = {run: summary for run, (summary, _) in both.items()}
+    results = {run: light for run, (_, light) in both.items()}
     base, *others = results
     differences = {run: paired(results[run], results[base]) for run in others}
     agreements = {run: agreement(results[run], results[base]) for run in others}
     equal = {} if against is None else _at_equal_tokens(results, against)
+    read = {str(run): _rules(run) for run in runs}
     if as_json:
         import dataclasses
 
         shown = {
-            "runs": {run: dataclasses.asdict(of) for run, of in summaries.items()},
-            "differences": {run: dataclasses.asdict(of) for run, of in differences.items()},
-            "agreements": {run: dataclasses.asdict(of) for run, of in agreements.items()},
-            "equal_tokens": {run: None if of is None else dataclasses.asdict(of) for run, of in equal.items()},
+            "runs": {run: dataclasses.asdict(summary) for run, summary in summaries.items()},
+            "differences": {run: dataclasses.asdict(difference) for run, difference in differences.items()},
+            "agreements": {run: dataclasses.asdict(agreed) for run, agreed in agreements.items()},
+            "equal_tokens": {run: None if same is None else dataclasses.asdict(same) for run, same in equal.items()},
+            "rules": read,
         }
         typer.echo(json.dumps(plain(shown), indent=2))
         return
@@ -75,12 +81,13 @@ def report(
             typer.echo(("- " if as_markdown else "") + agreement_sentence((run, base), agreed))
         if difference.problems or agreed.graded == agreed.problems:
             typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
-    for run, of in summaries.items():
-        if of.tree:
-            typer.echo(("- " if as_markdown else "") + tree_sentence(run, of.tree))
+    for run, summary in summaries.items():
+        if summary.tree:
+            typer.echo(("- " if as_markdown else "") + tree_sentence(run, summary.tree))
     for run, same in equal.items():
         told = f"{run} cost less than one sample of {against}." if same is None else same.sentence(run)
         typer.echo(("- " if as_markdown else "") + told)
+    _tell_rules(read, as_markdown)
 
 
 def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any]:
@@ -88,24 +95,49 @@ def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any
     from outthink.reports.replay import at_equal_tokens
 
     recorded = read_pool(pool)
-    return {run: at_equal_tokens(found, recorded) for run, found in results.items()}
+    return {run: at_equal_tokens(light, recorded) for run, light in results.items()}
+
+
+def _rules(path: Path) -> dict[str, int]:
+    """How many replies of a run or a pool were read by which rule."""
+    from itertools import chain, islice
+
+    from outthink.reports.reading import kind_of, replies, rules
+
+    every = replies(path)
+    first = list(islice(every, 200))
+    return rules((reply.text for reply in chain(first, every) if reply.complete), kind_of(first))
+
+
+def _tell_rules(read: dict[str, dict[str, int]], as_markdown: bool) -> None:
+    from outthink.reports.reading import counted, doubt
+
+    for name, counts in read.items():
+        if counts:
+            typer.echo(("- " if as_markdown else "") + f"{name}: answers by how they were read: {counted(counts)}.")
+        warning = doubt(counts)
+        if warning is not None:
+            note(f"{name}: {warning}")
 
 
 def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
     from outthink.reports.coverage import coverage_markdown, coverage_table, pool_coverage
 
-    found = {str(pool): pool_coverage(pool) for pool in pools}
+    covered = {str(pool): pool_coverage(pool) for pool in pools}
+    read = {str(pool): _rules(pool) for pool in pools}
     if as_json:
         import dataclasses
 
-        typer.echo(json.dumps({pool: dataclasses.asdict(of) for pool, of in found.items()}, indent=2))
-    elif as_markdown:
-        typer.echo(coverage_markdown(found))
+        shown = {pool: {**dataclasses.asdict(covered[pool]), "rules": read[pool]} for pool in covered}
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    if as_markdown:
+        typer.echo(coverage_markdown(covered))
     else:
-        console().print(coverage_table(found))
-    if not as_json:
-        for pool, of in found.items():
-            typer.echo(("- " if as_markdown else "") + of.sentence(pool))
+        print_table(coverage_table(covered))
+    for pool, coverage in covered.items():
+        typer.echo(("- " if as_markdown else "") + coverage.sentence(pool))
+    _tell_rules(read, as_markdown)
 
 
 def replay(
@@ -125,16 +157,19 @@ def replay(
     subsamples: Annotated[int, typer.Option(min=1, help="Random subsamples of each problem.")] = 1000,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_markdown: MarkdownOption = False,
 ) -> None:
-    """Accuracy and tokens of strategies at every n, on recorded samples; nothing is generated."""
+    """What strategies are worth at every n, on recorded samples.
+
+    Their accuracy and tokens are shown; nothing is generated.
+    """
     from outthink.reports.replay import replay_pool
 
     try:
         ns = sorted({int(part) for part in n.split(",")}) if n else None
     except ValueError:
         raise UsageError(f"Cannot read --n {n!r}; write whole numbers, such as 1,2,4.") from None
-    found = replay_pool(
+    replayed = replay_pool(
         pool,
         [name.strip() for name in strategies.split(",")],
         ns=ns,
@@ -145,17 +180,20 @@ def replay(
         seed=seed,
     )
     if as_json:
-        typer.echo(json.dumps(found.plain(), indent=2))
+        typer.echo(json.dumps(replayed.plain(), indent=2))
     elif as_markdown:
-        typer.echo(found.markdown())
+        typer.echo(replayed.markdown())
     else:
-        console().print(found.table())
-    for line in found.sentences():
+        print_table(replayed.table())
+    for line in replayed.sentences():
         typer.echo(("- " if as_markdown else "") + line) if not as_json else None
 
 
 def law(
-    name: Annotated[str | None, typer.Argument(help="Which law; without it they are listed.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Which law; without it they are listed.", autocompletion=completing.laws),
+    ] = None,
     files: Annotated[list[Path] | None, typer.Argument(help="Pools (.jsonl, .jsonl.gz) or run directories.")] = None,
     at: Annotated[str, typer.Option(help="Also predict at these budgets, separated by commas.")] = "",
     verifier: Annotated[str | None, typer.Option(help="Which scores of the pool are verdicts.")] = None,
@@ -167,12 +205,15 @@ def law(
         typer.Option(help="For kinetics and crossover: .gguf or config.json of the model of each pool."),
     ] = None,
     answer: AnswerOption = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .html file.")] = None,
+    figure: FigureOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the resamples.")] = None,
     as_json: JsonOption = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_markdown: MarkdownOption = False,
 ) -> None:
-    """Fit a scaling law to recorded samples or runs: parameters with intervals, predictions, a figure."""
+    """Fit a scaling law to recorded samples or runs.
+
+    It gives parameters with intervals, predictions and a figure.
+    """
     from outthink.reports.figures import check, save
     from outthink.reports.laws import table as laws
 
@@ -195,18 +236,18 @@ def law(
     }
     if figure is not None:
         check(figure)  # before anything is computed
-    found = laws.analyse(name, files or [], **{key: value for key, value in options.items() if value is not None})
+    fitted = laws.analyse(name, files or [], **{key: value for key, value in options.items() if value is not None})
     if figure is not None:
-        save(found.figure, figure)
+        save(fitted.figure, figure)
     if as_json:
-        typer.echo(json.dumps(found.plain(), indent=2))
+        typer.echo(json.dumps(fitted.plain(), indent=2))
         return
     if as_markdown:
-        typer.echo(found.markdown())
+        typer.echo(fitted.markdown())
     else:
-        typer.echo(found.title)
-        console().print(found.table())
-    for line in found.sentences:
+        typer.echo(fitted.title)
+        print_table(fitted.table())
+    for line in fitted.sentences:
         typer.echo(("- " if as_markdown else "") + line)
 
 
@@ -221,4 +262,4 @@ def _list_laws(as_json: bool) -> None:
     table = Table("law", "what it says", "needs", box=None, pad_edge=False)
     for law in LAWS:
         table.add_row(law, summary(law), needs(law))
-    console().print(table)
+    print_table(table)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
+from outthink.cli.shown import one_line
 from outthink.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def opened_engines(
     model: str | None, roles: list[str] | None, prices: dict[str, Price | str]
 ) -> Iterator[dict[str, Engine]]:
     """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
+    from outthink.cost.price import prices_by_name
     from outthink.models import open_engine
 
     names = {} if model is None else {"model": model}
@@ -71,11 +75,7 @@ def opened_engines(
     for role in prices:
         if role not in names:
             raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
-    wanted = {name: prices[role] for role, name in names.items() if role in prices}
-    for role, name in names.items():
-        if name in wanted and prices.get(role, wanted[name]) != wanted[name]:
-            raise UsageError(f"{name} has two prices; a model has the same one in every role.")
-    priced = {name: priced_engine(price, name) for name, price in wanted.items()}
+    priced = {name: priced_engine(price, name) for name, price in prices_by_name(names, prices).items()}
     opened: dict[str, Engine] = {}
     try:
         for name in dict.fromkeys(names.values()):
@@ -99,21 +99,27 @@ def working(text: str) -> Iterator[Status]:
 class Watcher:
     """Shows, while a problem is being solved, what has been spent and what the answer is so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._meter: Meter | None = None
+        self._shown = shown
         self._live = Live(console=Console(stderr=True), get_renderable=self._line, refresh_per_second=4, transient=True)
 
     def start(self, meter: Meter) -> None:
-        """Show what this meter counts."""
+        """Look at what this meter counts, and show it."""
         self._meter = meter
-        self._live.start()
+        if self._shown:
+            self._live.start()
 
     def stop(self) -> None:
         """Show nothing more."""
         self._live.stop()
+
+    def cost(self) -> dict[str, float]:
+        """What has been charged so far, by unit, with the seconds since the start."""
+        return {"seconds": 0.0} if self._meter is None else {**self._meter.cost(), "seconds": self._meter.now()}
 
     def _line(self) -> str:
         from rich.markup import escape
@@ -124,7 +130,7 @@ class Watcher:
         growing = sum(sum(progress.tokens) for progress in meter.running)
         samples = sum(progress.n for progress in meter.running)
         answer = meter.rounds[-1].answer if meter.rounds else None
-        so_far = "" if answer is None else f" | answer so far: {escape(answer[:60])}"
+        so_far = "" if answer is None else f" | answer so far: {escape(one_line(answer[:60]))}"
         charged = meter.cost().get("tokens", 0.0)
         return (
             f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
@@ -143,6 +149,8 @@ def interruptible(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T
         def interrupt() -> None:
             if stop.is_set():
                 task.cancel()
+                if not os.environ.get("OUTTHINK_DEBUG"):  # what fails because it is torn down is no news
+                    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             stop.set()
 
         previous: Any = None

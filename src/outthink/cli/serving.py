@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from outthink.cli import completing
 from outthink.cli.given import given_kind, given_prices, given_strategy, priced_engine
-from outthink.cli.options import EmbedderOption, PriceOption, PrmOption, RoleOption, VerifierOption
+from outthink.cli.options import PriceOption, ResourceOptions
+from outthink.cli.parsing import takes_blocks
 from outthink.cli.running import opened_engines
 from outthink.cli.shown import note
 from outthink.errors import UsageError
@@ -18,7 +20,10 @@ def key(
     file: Annotated[Path, typer.Argument(help="Keeps the names and hashes of keys: --api-key-file of a server.")],
     name: Annotated[str | None, typer.Option(help="Whose key it is; otherwise key-1, key-2 ...")] = None,
 ) -> None:
-    """Make a key for a caller of the server, print it, once, and add its hash to a file."""
+    """Make a key for a caller of the server.
+
+    It is printed once, and its hash is added to the file.
+    """
     from outthink.server.keys import make_key
 
     name, made = make_key(file, name)
@@ -26,8 +31,10 @@ def key(
     note(f"This is the key {name}; {file} keeps its hash only, so it is not shown again.")
 
 
+@takes_blocks
 def serve(
     context: typer.Context,
+    helpers: ResourceOptions,
     upstream: Annotated[
         str | None, typer.Option(help="The server in front of which it runs: http://HOST/v1[#MODEL].")
     ] = None,
@@ -35,7 +42,13 @@ def serve(
         str | None, typer.Option("--model", "-m", help="An embedded model instead: catalogue name or path of a GGUF.")
     ] = None,
     strategy: Annotated[
-        str, typer.Option("--strategy", "-s", help="For requests that name none; none is one sample as asked for.")
+        str,
+        typer.Option(
+            "--strategy",
+            "-s",
+            help="For requests that name none; none is one sample as asked for.",
+            autocompletion=completing.strategies,
+        ),
     ] = "auto",
     budget: Annotated[
         str | None, typer.Option("--budget", "-b", help="The most that any request may spend, as 20k-tokens,0.01usd.")
@@ -47,10 +60,6 @@ def serve(
         str | None, typer.Option(help="For replies that cannot be compared: best_of_n (with --verifier), mbr ...")
     ] = None,
     plan: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE of `outthink plan fit`; callers name it.")] = None,
-    verifier: VerifierOption = None,
-    prm: PrmOption = None,
-    embedder: EmbedderOption = None,
-    role: RoleOption = None,
     price: PriceOption = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of a sample, where the request does not say.")] = 4096,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of a request that names no others.")] = 300.0,
@@ -70,7 +79,10 @@ def serve(
     ] = 0.0,
     alternative: Annotated[str, typer.Option(help="What shadows run; none is one sample.")] = "none",
 ) -> None:
-    """Serve OpenAI's chat API with test-time compute behind it: /v1/chat/completions, /v1/models, /v1/quote."""
+    """Serve OpenAI's chat API with test-time compute behind it.
+
+    There are /v1/chat/completions, /v1/models and /v1/quote.
+    """
     from outthink.driver import as_budget
 
     try:
@@ -83,10 +95,10 @@ def serve(
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         raise UsageError(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
     prices = given_prices(price)
-    scorers = {name: given for name, given in (("verifier", verifier), ("prm", prm)) if given is not None}
+    scorers = {
+        name: given for name, given in (("verifier", helpers.verifier), ("prm", helpers.prm)) if given is not None
+    }
     start.check_alternative(alternative, strategy, shadow, record, scorers)
-    if strategy == "none" and context.args:
-        raise UsageError(f"none is one sample as it was asked for; leave {context.args[0]} out, or name a strategy.")
     settings = Settings(
         host=host,
         port=port,
@@ -113,14 +125,14 @@ def serve(
     # of several models each is opened when somebody asks for it
     one = model or (upstream if len(several) <= 1 else None)
     roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}
-    with opened_engines(one, role, prices) as engines:
+    with opened_engines(one, helpers.role, prices) as engines:
         start.run(
             settings,
             policy,
             engines,
             upstream=None if one is not None else upstream,
             priced=lambda name: priced_engine(roles["model"], name) if roles else None,
-            embedder=embedder,
+            embedder=helpers.embedder,
             resources={},
             keys=keys,
             record=record,

@@ -3,27 +3,95 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from outthink.types import Trace
 
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_WIDEST = 100_000  # characters; wider than any table
+
 
 def console() -> Console:
-    """Standard output, with lines of 120 characters where it is not a terminal."""
+    """Standard output; where it is no terminal, with lines of 120 characters, or of as many as COLUMNS says."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(highlight=False, width=None if terminal or os.environ.get("COLUMNS", "").isdigit() else 120)
 
 
 def note(text: str) -> None:
     """A remark on standard error."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: control characters, which could move its cursor or change its title, are escaped."""
+    return text.translate(_ESCAPED)
+
+
+def one_line(text: str) -> str:
+    """A text on a single line."""
+    return printable(" ".join(text.split()))
+
+
+def print_table(table: Table) -> None:
+    """A table whose words all stay whole; where that needs more than there is, each row is a list of its cells."""
+    from rich.measure import Measurement
+
+    printed = console()
+    first = table.columns[0]
+    first.no_wrap = True
+    wide = printed.options.update(width=_WIDEST, max_width=_WIDEST)
+    sizes = [
+        [Measurement.get(printed, wide, cell) for cell in (column.header, *column.cells)] for column in table.columns
+    ]
+    least = [max(size.minimum for size in column) for column in sizes]
+    most = [max(size.maximum for size in column) for column in sizes]
+    least[0] = most[0]
+    beside = Measurement.get(printed, wide, table).maximum - sum(most)  # of what stands between the columns
+    free = printed.width - beside - sum(least)
+    if free < 0:
+        _print_rows(printed, table)
+        return
+    for column, width in zip(table.columns, _widths(least, most, free), strict=True):
+        column.width = width
+    printed.print(table)
+
+
+def _widths(least: list[int], most: list[int], free: int) -> list[int]:
+    """`free` more characters than `least`, given first to what is nearest to `most`, so that few are wrapped."""
+    widths = list(least)
+    waiting = sorted(range(len(most)), key=lambda place: most[place] - least[place])
+    for done, place in enumerate(waiting):
+        added = min(most[place] - least[place], free // (len(waiting) - done))
+        widths[place] += added
+        free -= added
+    return widths
+
+
+def _print_rows(printed: Console, table: Table) -> None:
+    """Each row as its first cell and, below it, the others by the names of their columns."""
+    headers = [str(column.header) for column in table.columns]
+    for name, *cells in zip(*(column.cells for column in table.columns), strict=True):
+        printed.print(name, soft_wrap=True)
+        for header, cell in zip(headers[1:], cells, strict=True):
+            if str(cell):
+                printed.print(f"  {header}: " if header else "  ", cell, sep="", soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Data as JSON; characters are written as they are where standard output can hold them."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=not encoding.startswith("utf")))
 
 
 def print_summaries(summaries: dict[str, Any], as_json: bool) -> None:
@@ -34,9 +102,9 @@ def print_summaries(summaries: dict[str, Any], as_json: bool) -> None:
     from outthink.reports.tables import plain
 
     if as_json:
-        typer.echo(json.dumps({run: plain(dataclasses.asdict(of)) for run, of in summaries.items()}, indent=2))
+        print_json({run: plain(dataclasses.asdict(summary)) for run, summary in summaries.items()})
     else:
-        console().print(table(summaries))
+        print_table(table(summaries))
 
 
 def print_trace(trace: Trace) -> None:
@@ -48,15 +116,16 @@ def print_trace(trace: Trace) -> None:
 
     printed = console()
     if trace.text is not None:
-        printed.print(f"[dim]{escape(trace.text.strip())}[/dim]\n")
+        printed.print(f"[dim]{escape(printable(trace.text.strip()))}[/dim]\n", soft_wrap=True)
     confidence = "" if trace.confidence is None else f"   (confidence {trace.confidence:.2f})"
     lacking = "the method abstained" if trace.abstained else "no sample ended with a readable answer"
-    shown = f"none: {lacking}" if trace.answer is None else trace.answer
-    printed.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}")
-    why = f": {trace.error}" if trace.error else ""
+    shown = f"none: {lacking}" if trace.answer is None else printable(trace.answer)
+    printed.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}", soft_wrap=True)
+    why = f": {one_line(trace.error)}" if trace.error else ""
     parameters = ", ".join(f"{name}={value!r}" for name, value in trace.strategy.items() if name != "name")
     printed.print(
-        escape(f"{trace.strategy['name']}({parameters}) stopped: {trace.stopped}{why}; budget: {trace.budget}")
+        escape(f"{trace.strategy['name']}({parameters}) stopped: {trace.stopped}{why}; budget: {trace.budget}"),
+        soft_wrap=True,
     )
     table = Table("", "calls", "samples", "prompt", "cached", "completion", "tokens", box=None, pad_edge=False)
     for column in table.columns[1:]:
@@ -72,17 +141,17 @@ def print_trace(trace: Trace) -> None:
             f"{sign}{line.usage.completion:,}",
             f"{sign}{line.usage.tokens:,}",
         )
-    printed.print(table)
+    print_table(table)
     if (tree := sharing(trace)).levels > 1:
         printed.print(
             f"{tree.levels} levels; paths of {tree.logical:,} tokens, {tree.unique:,} of them unique; "
             f"resident {tree.resident:,.0f} on average, {tree.peak:,} at the largest level"
         )
-    printed.print(_costs(trace))
+    printed.print(costs(trace.cost))
 
 
-def _costs(trace: Trace) -> str:
-    cost = trace.cost
+def costs(cost: Mapping[str, float]) -> str:
+    """The sum of what was charged, in words."""
     parts = [f"{cost.get('tokens', 0):,.0f} tokens"]
     if "flops" in cost:
         parts.append(f"{cost['flops']:.3g} FLOPs")
@@ -91,8 +160,8 @@ def _costs(trace: Trace) -> str:
     return "Total: " + ", ".join(parts)
 
 
-def trace_json(trace: Trace) -> str:
-    """The same as JSON."""
+def trace_json(trace: Trace) -> dict[str, Any]:
+    """The same as data for JSON."""
     lines = [
         {
             "kind": line.kind,
@@ -108,7 +177,7 @@ def trace_json(trace: Trace) -> str:
         }
         for line in trace.ledger()
     ]
-    shown = {
+    return {
         "answer": trace.answer,
         "text": trace.text,
         "confidence": trace.confidence,
@@ -120,4 +189,3 @@ def trace_json(trace: Trace) -> str:
         "cost": trace.cost,
         "ledger": lines,
     }
-    return json.dumps(shown, indent=2, ensure_ascii=False)

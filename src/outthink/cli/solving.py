@@ -4,68 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outthink.cli.given import given_kind, given_prices, given_sampling, given_strategy
+from outthink.cli import completing
+from outthink.cli.given import given_kind, given_question, given_strategy
 from outthink.cli.options import (
-    DEFAULT_MODEL,
-    AnswerOption,
-    BudgetOption,
-    EmbedderOption,
+    AnswerOptions,
     JsonOption,
-    MaxTokensOption,
-    ModelOption,
-    PriceOption,
-    PrmOption,
-    RoleOption,
-    SeedOption,
-    StrategyOption,
-    TemperatureOption,
-    TemplateOption,
-    TopPOption,
-    VerifierOption,
+    ModelOptions,
+    QuestionArgument,
+    ResourceOptions,
+    SamplingOptions,
+    StrategyOptions,
 )
+from outthink.cli.parsing import Interrupted, takes_blocks
 from outthink.cli.running import Watcher, interruptible, opened_engines
-from outthink.cli.shown import console, print_trace, trace_json
+from outthink.cli.shown import console, costs, print_json, print_table, print_trace, trace_json
 from outthink.errors import OutthinkError, UsageError
 
 if TYPE_CHECKING:
     from outthink.types import Trace
 
 
+@takes_blocks
 def solve(
     context: typer.Context,
-    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
-    strategy: StrategyOption = "self_consistency",
-    model: ModelOption = DEFAULT_MODEL,
-    budget: BudgetOption = None,
-    verifier: VerifierOption = None,
-    prm: PrmOption = None,
-    embedder: EmbedderOption = None,
-    role: RoleOption = None,
-    answer: AnswerOption = None,
-    prompt_template: TemplateOption = None,
-    temperature: TemperatureOption = 0.8,
-    top_p: TopPOption = 1.0,
-    max_tokens: MaxTokensOption = 512,
-    seed: SeedOption = 0,
-    price: PriceOption = None,
+    how: StrategyOptions,
+    writer: ModelOptions,
+    helpers: ResourceOptions,
+    asked: AnswerOptions,
+    drawn: SamplingOptions,
+    question: QuestionArgument = None,
     trace: Annotated[Path | None, typer.Option(help="Append the whole trace to this JSONL file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Solve one question: live progress, then the answer, what it cost and why it stopped."""
-    from outthink.answers.asking import ask
-    from outthink.driver import as_budget, solve_async
+    """Answer one question; what it cost, and why it stopped.
 
-    chosen = given_strategy(strategy, context)
-    problem = ask(
-        sys.stdin.read() if question == "-" else question, answer=given_kind(answer), template=prompt_template
-    )
-    sampling, limits, priced = given_sampling(temperature, top_p, max_tokens), as_budget(budget), given_prices(price)
+    Live progress is shown on standard error. Ctrl-C stops and keeps the best answer so far.
+    """
+    from outthink.answers.asking import ask
+    from outthink.driver import solve_async
+
+    chosen = given_strategy(how.strategy, context)
+    problem = ask(given_question(question), answer=given_kind(asked.answer), template=asked.prompt_template)
+    sampling, limits, prices = drawn.sampling(), how.limits(), writer.prices()
 
     if trace is not None:
         try:
@@ -73,8 +59,8 @@ def solve(
         except OSError as cause:
             raise UsageError(f"Cannot write {trace}: {cause.strerror}; name a file in a folder that exists.") from None
     failure: OutthinkError | None = None
-    with opened_engines(model, role, priced) as engines:
-        watcher = None if as_json else Watcher()
+    with opened_engines(writer.model, helpers.role, prices) as engines:
+        watcher = Watcher(shown=not as_json)
 
         async def go(stop: asyncio.Event) -> Trace:
             try:
@@ -83,47 +69,85 @@ def solve(
                     chosen,
                     model=engines["model"],
                     models=engines,
-                    verifier=verifier,
-                    prm=prm,
-                    embedder=embedder,
+                    verifier=helpers.verifier,
+                    prm=helpers.prm,
+                    embedder=helpers.embedder,
                     budget=limits,
                     sampling=sampling,
-                    seed=seed,
+                    seed=drawn.seed,
                     stop=stop,
-                    watch=watcher.start if watcher else None,
+                    watch=watcher.start,
                 )
             finally:
-                if watcher:
-                    watcher.stop()
+                watcher.stop()
 
         try:
-            found = interruptible(go)
+            outcome = interruptible(go)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Interrupted, without an answer. {costs(watcher.cost())}.") from None
         except OutthinkError as error:
             if error.trace is None or not error.trace.calls:
                 raise
-            found, failure = error.trace, error  # it has the bill
+            outcome, failure = error.trace, error  # it has the bill
     if trace is not None:
-        with trace.open("a", encoding="utf-8") as file:
-            file.write(found.to_json() + "\n")
-    typer.echo(trace_json(found)) if as_json else print_trace(found)
+        try:
+            with trace.open("a", encoding="utf-8") as file:
+                file.write(outcome.to_json() + "\n")
+        except OSError as cause:  # the answer is paid for: it is shown all the same
+            failure = failure or OutthinkError(f"Cannot write the trace to {trace}: {cause.strerror}.")
+    print_json(trace_json(outcome)) if as_json else print_trace(outcome)
     if failure is not None:
         raise failure
-    if found.answer is None:
+    if outcome.stopped == "cancelled":
+        raise Interrupted("Interrupted; what is shown is what was paid for until then.")
+    if outcome.answer is None:
         raise typer.Exit(3)
 
 
-def strategies(as_json: JsonOption = False) -> None:
-    """List the methods: hyperparameters, what they need, and their sources."""
-    from outthink.strategies.listing import describe
+def strategies(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this one, with its hyperparameters.", autocompletion=completing.strategies),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the methods; with a NAME, its source and hyperparameters."""
+    from outthink.strategies.listing import describe, describe_one
 
-    found = describe()
+    if name is not None:
+        entry = describe_one(name)
+        typer.echo(json.dumps(entry, indent=2)) if as_json else _print_strategy(entry)
+        return
+    entries = describe()
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(entries, indent=2))
         return
     from rich.table import Table
 
-    table = Table("strategy", "what it does", "hyperparameters", "needs", box=None, pad_edge=False)
-    for entry in found:
-        parameters = " ".join(f"{name}={value!r}" for name, value in entry["hyperparameters"].items())
-        table.add_row(entry["name"], entry["summary"], parameters, ", ".join(entry["needs"]))
-    console().print(table)
+    table = Table("strategy", "what it does", "needs", box=None, pad_edge=False)
+    for entry in entries:
+        table.add_row(entry["name"], entry["summary"], ", ".join(entry["needs"]))
+    print_table(table)
+    typer.echo("\n`outthink strategies NAME` shows the source of one and its hyperparameters.")
+
+
+def _print_strategy(entry: dict[str, Any]) -> None:
+    width = max(20, min(console().width, 100))
+
+    def paragraph(text: str, indent: str = "") -> None:
+        typer.echo(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False))
+
+    paragraph(f"{entry['name']}: {entry['summary']}")
+    for title in ("source", "differs"):
+        if entry[title]:
+            colon = "" if entry[title].startswith("from ") else ":"
+            paragraph(f"{title.capitalize()}{colon} {entry[title]}")
+    needs = entry["needs"] + [f"a model that can do {power}" for power in entry["powers"]]
+    paragraph(f"Needs: {', '.join(needs)} (? is optional)" if needs else "Needs nothing.")
+    typer.echo("Hyperparameters:" if entry["hyperparameters"] else "It has no hyperparameters.")
+    own = {field for block in (SamplingOptions, ModelOptions) for field in block.__dataclass_fields__}
+    for name, default in entry["hyperparameters"].items():
+        option = f"--strategy {entry['name']}?{name}=VALUE" if name in own else f"--{name.replace('_', '-')}"
+        typer.echo(f"  {option}  [default: {default!r}]")
+        if entry["descriptions"].get(name):
+            paragraph(entry["descriptions"][name], " " * 6)

@@ -13,13 +13,14 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from outthink.errors import UsageError
-from outthink.models.engine import Price
+from outthink.models.engine import Engine, Price
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -29,6 +30,91 @@ _NEAR = 3  # names that are suggested
 _BESIDE = {"requests_kcount", "output_reasoning_mtok"}  # what is billed for every request, or at another rate
 _LITELLM = ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
 _OWN = ("prompt", "completion", "cached")
+
+
+Prices = str | Price | Iterable[str] | Mapping[str, str | Price] | None
+"""What `read_prices` reads."""
+
+
+def read_prices(given: Prices) -> dict[str, Price | str]:
+    """Prices by role; "auto" and paths of .json files stay as they are, since they need the name of the model.
+
+    Args:
+        given: texts such as "0.15,0.60" (prompt and completion, US dollars per million tokens), "auto" or a path,
+            with ROLE= before it for the model of another role than "model"; or the prices themselves, by role.
+
+    Raises UsageError where a text cannot be read.
+    """
+    if isinstance(given, Mapping):
+        return {role: price if isinstance(price, Price) else _read(price, price) for role, price in given.items()}
+    if isinstance(given, Price):
+        return {"model": given}
+    prices: dict[str, Price | str] = {}
+    for text in [given] if isinstance(given, str) else given or []:
+        role, _, amounts = text.rpartition("=")
+        prices[role or "model"] = _read(amounts, text)
+    return prices
+
+
+def _read(amounts: str, text: str) -> Price | str:
+    if amounts == "auto" or amounts.endswith(".json"):
+        return amounts
+    try:
+        prompt, completion = (float(part) for part in amounts.split(","))
+        return Price(prompt=prompt, completion=completion)
+    except ValueError:
+        raise UsageError(
+            f"Cannot read the price {text!r}; write PROMPT,COMPLETION in US dollars per million tokens, auto or "
+            "FILE.json, with ROLE= before it for the model of a role."
+        ) from None
+
+
+def prices_by_name(names: Mapping[str, str], prices: Mapping[str, Price | str]) -> dict[str, Price | str]:
+    """The prices of models by their names, from the names and the prices by role; a model has one in every role.
+
+    Raises UsageError where a model is given two prices.
+    """
+    wanted = {name: prices[role] for role, name in names.items() if role in prices}
+    for role, name in names.items():
+        if name in wanted and prices.get(role, wanted[name]) != wanted[name]:
+            raise UsageError(f"{name} has two prices; a model has the same one in every role.")
+    return wanted
+
+
+def with_prices(engines: Mapping[str, Engine], prices: Mapping[str, Price | str]) -> dict[str, Engine]:
+    """The engines by role, those of the roles in `prices` with that price; the engines themselves stay as they are.
+
+    Raises UsageError where there is a price for a role without an engine, where there is none by that name, and where
+    one engine is given two.
+    """
+    for role in prices:
+        if role not in engines:
+            raise UsageError(f"There is a price for the role {role!r} but no model.")
+    wanted: dict[int, Price] = {}
+    for role, given in prices.items():
+        name = engines[role].spec.name
+        price = price_of(given, name)[0] if isinstance(given, str) else given
+        if wanted.setdefault(id(engines[role]), price) != price:
+            raise UsageError(f"{name} has two prices; a model has the same one in every role.")
+    priced = {id(engine): engine for engine in engines.values()}
+    priced |= {key: _priced(priced[key], price) for key, price in wanted.items()}
+    return {role: priced[id(engine)] for role, engine in engines.items()}
+
+
+class _Priced:
+    """An engine with another price; all else is the engine's own."""
+
+    def __init__(self, engine: Engine, price: Price) -> None:
+        self._engine = engine
+        self.spec = replace(engine.spec, price=price)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+def _priced(engine: Engine, price: Price) -> Engine:
+    priced: Any = _Priced(engine, price)
+    return cast("Engine", priced)
 
 
 def price_of(given: str, model: str) -> tuple[Price, str]:
