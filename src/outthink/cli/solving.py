@@ -112,10 +112,16 @@ def solve(
         raise typer.Exit(3)
 
 
-def strategies(as_json: JsonOption = False) -> None:
+def strategies(
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as in docs/strategies.md.")] = False,
+) -> None:
     """List the methods: hyperparameters, what they need, and their sources."""
-    from outthink.strategies.listing import describe
+    from outthink.strategies.listing import describe, markdown
 
+    if as_markdown:
+        typer.echo(markdown(), nl=False)
+        return
     found = describe()
     if as_json:
         typer.echo(json.dumps(found, indent=2))

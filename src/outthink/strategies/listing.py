@@ -6,20 +6,35 @@ import dataclasses
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from outthink.strategies import STRATEGIES
 
 _GIVEN = ("rng", "meter", "models")  # always there, so nobody has to supply them
 _DEFAULT = ("embedder",)  # there is one where nobody supplies another
+_FAMILIES = {
+    "parallel": "Parallel: samples side by side, one is chosen",
+    "sequential": "Sequential: one attempt after the other",
+    "collective": "Collective: further texts are made of the samples",
+    "search": "Search: over steps, or over whole answers",
+    "planner": "Planned: it runs the others",
+}
+"""The package that a strategy is in, and the heading above it."""
 
 
 def describe() -> list[dict[str, Any]]:
-    """One entry per strategy: name, summary, source, hyperparameters with defaults, and the resources it needs.
+    """One entry per strategy: name, family, summary, source, when it pays, hyperparameters with defaults, and needs.
 
-    A resource it can do without has a question mark.
+    Needs are the resources that it names; one it can do without has a question mark. `powers` is what the model must
+    be able to do beyond sampling, with the default hyperparameters.
     """
     return [_entry(name, target) for name, target in STRATEGIES.items()]
+
+
+def markdown() -> str:
+    """The same as tables and lists, a heading for each family; this is what docs/strategies.md holds."""
+    return "\n".join(_markdown()).rstrip("\n") + "\n"
 
 
 def _entry(name: str, target: str) -> dict[str, Any]:
@@ -27,7 +42,6 @@ def _entry(name: str, target: str) -> dict[str, Any]:
     module = importlib.import_module(module_name)
     strategy = getattr(module, attribute)
     text = inspect.cleandoc(module.__doc__ or "")
-    source = re.search(r"Source: (.*?)(?:Differs:|Differs from|\Z)", text, re.DOTALL)
     needs = [
         parameter.name + ("" if parameter.default is parameter.empty and parameter.name not in _DEFAULT else "?")
         for parameter in inspect.signature(strategy.run).parameters.values()
@@ -35,8 +49,47 @@ def _entry(name: str, target: str) -> dict[str, Any]:
     ]
     return {
         "name": name,
+        "family": next((family for family in _FAMILIES if family in module_name.split(".")), ""),
         "summary": " ".join(text.split("\n\n")[0].split()),
-        "source": " ".join(source[1].split()) if source else "",
+        "source": _part(text, "Source", r"Differs\b"),
+        "pays": _part(text, "Pays"),
         "hyperparameters": {field.name: field.default for field in dataclasses.fields(strategy)},
         "needs": needs,
+        "powers": sorted(getattr(strategy(), "powers", ())),
     }
+
+
+def _part(text: str, label: str, end: str = r"\Z") -> str:
+    """What stands behind a label at the beginning of a line, up to `end` or to the end of its paragraph."""
+    part = re.search(rf"^{label}: (.*?)(?:{end}|\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    return " ".join(part[1].split()) if part else ""
+
+
+def _markdown() -> Iterator[str]:
+    entries = describe()
+    for family, heading in _FAMILIES.items():
+        members = [entry for entry in entries if entry["family"] == family]
+        yield from (f"### {heading}", "", "| strategy | what it does | needs | hyperparameters |", "|---|---|---|---|")
+        for entry in members:
+            settings = ", ".join(f"`{name}={default!r}`" for name, default in entry["hyperparameters"].items())
+            cells = (f"`{entry['name']}`", _lowered(entry["summary"]), _needs(entry), settings or "none")
+            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield from ("", "When each pays:", "")
+        yield from (f"- **`{entry['name']}`** pays {_linked(entry['pays'])}" for entry in members)
+        yield ""
+
+
+def _lowered(summary: str) -> str:
+    """The sentence behind the method's name, which the row begins with already."""
+    return (summary.partition(": ")[2] or summary).rstrip(".")
+
+
+def _needs(entry: dict[str, Any]) -> str:
+    powers = " and ".join(f"`{power}`" for power in entry["powers"])
+    return ", ".join(f"model with {powers}" if need == "model" and powers else need for need in entry["needs"])
+
+
+def _linked(pays: str) -> str:
+    """Pages that numbers come from, as links from docs/strategies.md; names of other strategies as code."""
+    names = "|".join(name for name in STRATEGIES if "_" in name)  # the others are words as well
+    return re.sub(rf"\b({names})\b", r"`\1`", re.sub(r"\(docs/(results/\w+\.md)\)", r"([measured](\1))", pays))
