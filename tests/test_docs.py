@@ -336,7 +336,7 @@ def test_shares_on_pages_of_results_stand_in_the_tables(page: Path) -> None:
 
 
 def named_files(text: str) -> Iterator[str]:
-    """Paths of Python files and folders of the source that a page names; those with a placeholder in capitals not."""
+    """Python files and folders of the source that a page names; those with a placeholder in capitals not."""
     ours = ("src/", "outthink/", "tests/", "examples/", "benchmarks/", "scripts/")
     for path in re.findall(r"(?<![\w./-])((?:[\w.-]+/)+(?:[\w.-]+\.py)?)(?![\w/])", text):
         if (path.startswith(ours) or path.endswith(".py")) and not re.search(r"[A-Z]{3}", path):
@@ -364,6 +364,7 @@ def test_files_and_modules_that_pages_name_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     roots = (ROOT, ROOT / "src", ROOT / "src" / "outthink")
     files = [path for path in named_files(text) if not any((root / path).exists() for root in roots)]
+    files += [name for name in re.findall(r"`(\w+\.py)`", text) if not [*(ROOT / "src").rglob(name)]]
     modules = [name for name in re.findall(r"(?<![\w./-])outthink(?:\.[A-Za-z_]\w*)+", text) if not there_is(name)]
     assert (files, modules) == ([], [])
 
@@ -392,10 +393,10 @@ def test_the_house_is_as_it_is_drawn() -> None:
         if room == "__init__":  # the public names
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("outthink"):
-                continue
-            inside = (node.module or "").split(".")[1:]
-            for target in [inside[0]] if inside else [alias.name for alias in node.names]:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            for target in (name.split(".")[1] for name in names if name.startswith("outthink.")):
                 if target in floor and target != room and floor[target] >= floor[room]:
                     up.append(f"{path.relative_to(package)} imports {target}")
     assert not up
