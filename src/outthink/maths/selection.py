@@ -21,7 +21,7 @@ _DIGITS = 12  # totals that differ by less are ties: sums of the same floats in 
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selected:
     """What a rule chose.
 
     Args:
@@ -81,12 +81,12 @@ class Replayed:
     tokens: NDArray[np.float64] | None = None
 
     @classmethod
-    def of_all(cls, choice: Choice, drawn: Drawn, tokens: NDArray[np.float64] | None = None) -> Replayed:
+    def of_all(cls, choice: Selected, drawn: Drawn, tokens: NDArray[np.float64] | None = None) -> Replayed:
         """A choice among all samples."""
         return cls(index=choice.index, used=np.full(choice.index.shape, drawn.keys.shape[-1]), tokens=tokens)
 
     @classmethod
-    def of_prefix(cls, choice: Choice, used: NDArray[np.intp]) -> Replayed:
+    def of_prefix(cls, choice: Selected, used: NDArray[np.intp]) -> Replayed:
         """A choice among the first `used` samples."""
         return cls(index=choice.index, used=used)
 
@@ -123,12 +123,12 @@ def aggregate(step_scores: ArrayLike, rule: Aggregation = "last") -> NDArray[np.
     raise ValueError(f"there is no aggregation {rule!r}; use last, min, prod or mean")
 
 
-def majority(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+def majority(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The most frequent answer; keys (..., n), lengths (..., n) in tokens for ties."""
     return weighted_vote(keys, np.ones(np.shape(keys)), lengths=lengths)
 
 
-def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The answer with the largest sum of weights, represented by its heaviest, then earliest member.
 
     Args:
@@ -146,7 +146,7 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
         )
     shape, n = keys.shape[:-1], keys.shape[-1]
     if n == 0 or keys.size == 0:
-        return Choice(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
+        return Selected(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
     flat, mass = keys.reshape(-1, n), weights.reshape(-1, n)
     size = (
         np.zeros(flat.shape)
@@ -164,10 +164,10 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
     everything = total.sum(-1)
     won = np.where(winner >= 0, total[np.arange(len(flat)), np.maximum(winner, 0)], 0.0)
     share = np.divide(won, everything, out=np.zeros_like(won), where=everything > 0)
-    return Choice(index.reshape(shape), share.reshape(shape))
+    return Selected(index.reshape(shape), share.reshape(shape))
 
 
-def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The valid sample with the highest score; ties go to the shorter, then the earlier.
 
     Args:
@@ -180,7 +180,7 @@ def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = N
     keys, scores = np.broadcast_arrays(np.asarray(keys, dtype=np.intp), np.asarray(scores, float))
     shape, n = keys.shape[:-1], keys.shape[-1]
     if n == 0 or keys.size == 0:
-        return Choice(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
+        return Selected(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
     flat = keys.reshape(-1, n)
     ranked = np.where(np.isnan(scores), -np.inf, scores).reshape(-1, n)
     size = np.zeros(flat.shape) if lengths is None else np.broadcast_to(np.asarray(lengths, float), keys.shape)
@@ -189,7 +189,7 @@ def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = N
     chosen = np.take_along_axis(flat, np.maximum(index, 0)[:, None], -1)
     alike = ((flat == chosen) & valid).sum(-1)
     share = np.where(index >= 0, alike / np.maximum(valid.sum(-1), 1), 0.0)
-    return Choice(index.reshape(shape), share.reshape(shape))
+    return Selected(index.reshape(shape), share.reshape(shape))
 
 
 def answer_totals(keys: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:

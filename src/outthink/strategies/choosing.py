@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from outthink.errors import MissingResource
-from outthink.maths.selection import Aggregation, Choice, aggregate, best_of, codes, majority, numbers, weighted_vote
+from outthink.maths.selection import Aggregation, Selected, aggregate, best_of, codes, majority, numbers, weighted_vote
 from outthink.rewards.scores import Scores
 from outthink.types import Candidate, Problem
 
 Chosen = tuple[Candidate | None, float]
 
 
-def pick(samples: Sequence[Candidate], choice: Choice) -> Chosen:
+def pick(samples: Sequence[Candidate], choice: Selected) -> Chosen:
     """The sample that a rule chose."""
     index = int(choice.index)
     return (samples[index] if index >= 0 else None), float(choice.share)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError
-from outthink.maths.selection import Choice, Drawn, Replayed, majority
+from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
@@ -41,7 +41,7 @@ def expected_samples(shares: ArrayLike, window: int, n: int) -> NDArray[np.float
 
 def early_stopping(
     keys: ArrayLike, window: int = 5, *, lengths: ArrayLike | None = None
-) -> tuple[Choice, NDArray[np.intp]]:
+) -> tuple[Selected, NDArray[np.intp]]:
     """The choice of ESC among the samples (..., n), and how many of them it draws.
 
     It is the first sample of the first unanimous window, else the majority of all.
@@ -61,7 +61,7 @@ def early_stopping(
         share = np.where(unanimous, winner.share, share)
         drawn = np.where(unanimous, start + window, drawn)
         going &= ~unanimous
-    return Choice(index, share), drawn
+    return Selected(index, share), drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError
 from outthink.laws.coverage import pass_at_k
-from outthink.maths.selection import Choice, codes, first_by, majority
+from outthink.maths.selection import Selected, codes, first_by, majority
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
@@ -65,7 +65,7 @@ def exits_at(keys: ArrayLike, least: ArrayLike, tau_intra: float = 0.8, tau_cros
     return rounds
 
 
-def vote_of_temperatures(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+def vote_of_temperatures(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The majority of the temperatures' leaders, weighted by their shares; the index counts along (m * n).
 
     Ties go to the answer with more samples in all, then to the lower temperature, of which keys (..., m, n) and
@@ -82,7 +82,7 @@ def vote_of_temperatures(keys: ArrayLike, *, lengths: ArrayLike | None = None) -
     place = np.maximum(winner, 0)[..., None]
     index = winner * keys.shape[-1] + np.take_along_axis(leading.index, place, -1)[..., 0]
     share = np.take_along_axis(total, place, -1)[..., 0] / np.maximum((answers >= 0).sum(-1), 1)
-    return Choice(np.where(winner >= 0, index, -1), np.where(winner >= 0, share, 0.0))
+    return Selected(np.where(winner >= 0, index, -1), np.where(winner >= 0, share, 0.0))
 
 
 def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> NDArray[np.float64]:
@@ -102,7 +102,7 @@ def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> 
     return 1 - missed
 
 
-def _answers(keys: NDArray[np.intp], leading: Choice) -> NDArray[np.intp]:
+def _answers(keys: NDArray[np.intp], leading: Selected) -> NDArray[np.intp]:
     """The leading answer (..., m) of each temperature; -1 where there is none."""
     found = np.take_along_axis(keys, np.maximum(leading.index, 0)[..., None], -1)[..., 0]
     return np.where(leading.index >= 0, found, -1)
@@ -214,6 +214,6 @@ def _table(pools: list[list[Candidate]]) -> tuple[NDArray[np.intp], NDArray[np.f
     return keys, lengths
 
 
-def _at(pools: list[list[Candidate]], choice: Choice, width: int) -> Candidate | None:
+def _at(pools: list[list[Candidate]], choice: Selected, width: int) -> Candidate | None:
     index = int(choice.index)
     return pools[index // width][index % width] if index >= 0 else None

@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from outthink.maths.selection import Choice, Drawn, Replayed, codes, numbers, weighted_vote
+from outthink.maths.selection import Drawn, Replayed, Selected, codes, numbers, weighted_vote
 from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import Chosen, pick
@@ -27,7 +27,7 @@ from outthink.types import Candidate, Problem
 
 def perplexity_vote(
     keys: ArrayLike, logprobs: ArrayLike, *, paths: ArrayLike | None = None, lengths: ArrayLike | None = None
-) -> Choice:
+) -> Selected:
     """The answer whose distinct paths have the largest sum of p = exp(mean logprob).
 
     Args:
@@ -90,7 +90,7 @@ class PerplexityConsistency:
         )
 
 
-def by_paths(rule: Callable[..., Choice], samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
+def by_paths(rule: Callable[..., Selected], samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
     """`perplexity_vote`, or a rule with its arguments, applied to candidates."""
     vote = rule(
         codes([sample.key for sample in samples]),
