@@ -6,12 +6,11 @@
 - Every ```python block stands alone and is run in an empty folder, with a scripted engine in place of every model.
   After `<!-- runs: real model -->` it also runs on SmolLM2-135M, answers cut short, as a test marked `real`; after
   `<!-- not run: REASON -->` it is skipped with that reason.
-- What is generated is what the command prints. Files and modules that pages name exist. The house is as it is drawn.
+- What is generated is what the command prints. Files and modules that pages name exist. The house is drawn as it is.
 """
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import csv
 import importlib
@@ -44,6 +43,7 @@ from outthink.strategies import STRATEGIES
 from outthink.strategies.listing import describe, markdown
 from tests.cli.test_cli import main, write_pool
 from tests.planner.test_plan import calibrated
+from tests.test_house import FLOORS
 from tests.tools import simulated
 
 ROOT = Path(__file__).parents[1]
@@ -369,43 +369,18 @@ def test_files_and_modules_that_pages_name_exist(page: Path) -> None:
     assert (files, modules) == ([], [])
 
 
-def rooms() -> set[str]:
-    return {
-        path.stem
-        for path in (ROOT / "src" / "outthink").iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
-    } - {"__init__"}
-
-
 def test_the_house_is_as_it_is_drawn() -> None:
-    """Every room stands on one floor of the drawing, and imports only from floors below it."""
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     floors = re.findall(r"^floor (\d+) +(.*)$", page, re.MULTILINE)
     assert [int(number) for number, _ in floors] == list(range(1, len(floors) + 1))
-    drawn = [(room, int(number)) for number, names in floors for room in names.split()]
-    floor = dict(drawn)
-    assert len(floor) == len(drawn)
-    assert set(floor) == rooms()
-    package = ROOT / "src" / "outthink"
-    up = []
-    for path in sorted(package.rglob("*.py")):
-        room = path.relative_to(package).parts[0].removesuffix(".py")
-        if room == "__init__":  # the public names
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{name}" for name in names]
-            for target in (name.split(".")[1] for name in names if name.startswith("outthink.")):
-                if target in floor and target != room and floor[target] >= floor[room]:
-                    up.append(f"{path.relative_to(package)} imports {target}")
-    assert not up
+    assert [tuple(names.split()) for _, names in floors] == [*FLOORS]
 
 
 def test_the_file_tree_of_the_readme_has_every_room() -> None:
     block = next(block for block in blocks(ROOT / "README.md") if block.text.startswith("src/outthink/"))
     names = [re.split(" {2,}", line.strip())[0].split() for line in block.text.splitlines()[1:]]
-    assert {name.strip("/") for line in names for name in line} == rooms() - {"__main__"}
+    rooms = {room for floor in FLOORS for room in floor}
+    assert {name.strip("/") for line in names for name in line} == rooms - {"__main__"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from outthink.strategies import STRATEGIES
+from outthink.strategies import STRATEGIES, traits
 
-_GIVEN = ("rng", "meter", "models")  # always there, so nobody has to supply them
+_GIVEN = ("rng", "meter", "models", "resources")  # always there, so nobody has to supply them
 _DEFAULT = ("embedder",)  # there is one where nobody supplies another
 _FAMILIES = {
     "parallel": "Parallel: samples side by side, one is chosen",
@@ -26,8 +26,8 @@ _FAMILIES = {
 def describe() -> list[dict[str, Any]]:
     """One entry per strategy: name, family, summary, source, when it pays, hyperparameters with defaults, and needs.
 
-    Needs are the resources that it names; one it can do without has a question mark. `powers` is what the model must
-    be able to do beyond sampling, with the default hyperparameters.
+    Needs are the resources that it names; one it can do without has a question mark. `one_of`: resources and powers of
+    which it needs one. `powers`: what the model must be able to do beyond sampling, with default hyperparameters.
     """
     return [_entry(name, target) for name, target in STRATEGIES.items()]
 
@@ -55,7 +55,8 @@ def _entry(name: str, target: str) -> dict[str, Any]:
         "pays": _part(text, "Pays"),
         "hyperparameters": {field.name: field.default for field in dataclasses.fields(strategy)},
         "needs": needs,
-        "powers": sorted(getattr(strategy(), "powers", ())),
+        "one_of": sorted(traits.needs_one_of(strategy)),
+        "powers": sorted(traits.powers(strategy())),
     }
 
 
@@ -86,7 +87,11 @@ def _lowered(summary: str) -> str:
 
 def _needs(entry: dict[str, Any]) -> str:
     powers = " and ".join(f"`{power}`" for power in entry["powers"])
-    return ", ".join(f"model with {powers}" if need == "model" and powers else need for need in entry["needs"])
+    needs = [need for need in entry["needs"] if need.rstrip("?") not in entry["one_of"]]
+    needs = [f"model with {powers}" if need == "model" and powers else need for need in needs]
+    resources = {need.rstrip("?") for need in entry["needs"]}
+    either = [need if need in resources else f"`{need}`" for need in entry["one_of"]]
+    return ", ".join([*needs, " or ".join(either)] if either else needs)
 
 
 def _linked(pays: str) -> str:
