@@ -372,8 +372,9 @@ def test_files_and_modules_that_pages_name_exist(page: Path) -> None:
 def test_the_house_is_as_it_is_drawn() -> None:
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     floors = re.findall(r"^floor (\d+) +(.*)$", page, re.MULTILINE)
-    assert [int(number) for number, _ in floors] == list(range(1, len(floors) + 1))
-    assert [tuple(names.split()) for _, names in floors] == [*FLOORS]
+    drawn = {int(number): tuple(names.split()) for number, names in floors}
+    assert [*drawn] == [*range(len(FLOORS), 0, -1)]  # the ground floor is at the bottom
+    assert drawn == dict(enumerate(FLOORS, 1))
 
 
 def test_the_file_tree_of_the_readme_has_every_room() -> None:
