@@ -1,11 +1,12 @@
-"""Turns "module:attribute" into the object it stands for, and back; makes objects from options in text."""
+"""Turns "module:attribute" into the object it stands for, and back; makes and calls things with options in text."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
 
 from outthink.errors import UnknownName, UsageError
 
@@ -53,3 +54,35 @@ def make(made: Any, options: Mapping[str, Any], *, name: str, what: str, fixed: 
         first = cause.errors()[0]
         where = f"{first['loc'][0]}: " if first["loc"] else ""
         raise UsageError(f"{name}: {where}{first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def call(
+    function: Callable[..., Any],
+    options: Mapping[str, str],
+    *given: Any,
+    name: str,
+    fixed: Mapping[str, Any] | None = None,
+) -> Any:
+    """What a function or class returns for `given` and options in text, each read by the type that it is declared with.
+
+    Args:
+        name: what it opens, for errors.
+        fixed: keywords that are not options.
+
+    Raises UnknownName for an option there is not, and UsageError where one cannot be read.
+    """
+    from pydantic import TypeAdapter, ValidationError  # here, because importing pydantic is slow
+
+    fixed = fixed or {}
+    declared = inspect.signature(function).parameters.values()
+    known = [one.name for one in declared if one.kind is one.KEYWORD_ONLY and one.name not in fixed]
+    kinds = get_type_hints(function.__init__ if inspect.isclass(function) else function) if options else {}
+    read = {}
+    for option, text in options.items():
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, known or ["none"])
+        try:
+            read[option] = TypeAdapter(kinds.get(option, str)).validate_python(text)
+        except ValidationError as cause:
+            raise UsageError(f"{name}: {option}: {cause.errors()[0]['msg']}.") from None
+    return function(*given, **read, **fixed)

@@ -1,40 +1,54 @@
-"""Engines, and opening one by name or path."""
+"""Engines: a table of them by prefix, and opening one by name, path or address."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl
 
-from outthink.errors import UnknownName, UsageError
+from outthink.errors import UnknownName
 from outthink.models.engine import Engine, Price
+from outthink.names import call, load
+
+ENGINES: Mapping[str, str] = {
+    "http": "outthink.models.openai.engine:OpenAIEngine.open",
+    "https": "outthink.models.openai.engine:OpenAIEngine.open",
+    "pool": "outthink.models.recorded:RecordedEngine.open",
+    "embedded": "outthink.models.openvino.opening:open_model",
+}
+"""What opens a model, by what stands before the first colon of its name; it gets the rest, `price`, and the options.
+
+Where nothing stands there, a pool is known by its ending, and all else is embedded. An address is given whole.
+"""
 
 
 def open_engine(name: str, *, price: Price | None = None) -> Engine:
     """Open a model by catalogue name, path of a GGUF file, recorded pool (.jsonl, .jsonl.gz) or address of a server.
 
-    An address is such as http://localhost:8000/v1, with #MODEL at its end where the server has several.
+    An address is such as http://localhost:8000/v1, with #MODEL at its end where the server has several. Other names may
+    end in options, such as "qwen2.5-coder-0.5b-instruct?cache_gb=4". "module:Name" opens an engine of your own, with
+    such options.
 
-    Raises UsageError where it is not there, with the command that fetches it.
+    Raises UsageError where it is not there, with the command that fetches it; UnknownName where nothing has that name.
     """
-    from outthink.models import catalog  # here, because the catalogue reads a file
+    from outthink.models import catalog  # here, because most of its imports are for fetching
 
-    if name.startswith(("http://", "https://")):
-        from outthink.models.openai.engine import OpenAIEngine
-
-        return OpenAIEngine.open(name, price=price)
-    given = Path(name)
-    if given.suffix in (".jsonl", ".gz"):
-        from outthink.models.recorded import RecordedEngine
-
-        return RecordedEngine.open(given, price=price)
-    if given.exists():
-        from outthink.models.openvino.engine import OpenVINOEngine
-
-        return OpenVINOEngine(given, name=given.stem, price=price)
-    if name not in catalog.entries():
+    prefix, colon, rest = name.partition(":")
+    if prefix in ("http", "https"):
+        engine: Engine = load(ENGINES[prefix])(name, price=price)
+        return engine
+    given, _, options = name.partition("?") if not Path(name).exists() else (name, "", "")
+    if prefix in ENGINES:
+        given = given.removeprefix(f"{prefix}:")
+    elif given.endswith((".jsonl", ".jsonl.gz")):
+        prefix = "pool"
+    elif (given and Path(given).exists()) or given in catalog.entries():
+        prefix = "embedded"
+    elif colon and rest:
+        own: Engine = call(load(given), dict(parse_qsl(options, keep_blank_values=True)), name=given)
+        return own
+    else:
         raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
-    found = catalog.path(name)
-    if found is None:
-        raise UsageError(f"The model {name} is not on this machine yet: run `outthink models pull {name}`.")
-    from outthink.models.openvino.engine import OpenVINOEngine
-
-    return OpenVINOEngine(found, name=name, price=price)
+    written = dict(parse_qsl(options, keep_blank_values=True))
+    opened: Engine = call(load(ENGINES[prefix]), written, given, name=given, fixed={"price": price})
+    return opened
