@@ -4,7 +4,7 @@
 
 The questions are cut into blocks; each block is solved by one method and then by the other, and the order changes
 from block to block, so that a machine that slows down does so for both. Resident tokens are those that the paths of a
-level hold together, mean over the levels of a question (see `outthink.sharing`).
+level hold together, mean over the levels of a question (see `outthink.records.sharing`).
 """
 
 from __future__ import annotations

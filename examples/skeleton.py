@@ -1,6 +1,8 @@
 """First valid answer: sample one answer after the other and return the first that can be read.
 
 Source: common practice (resampling until the output has the right form). Differs: at most n samples are drawn.
+
+Pays: where answers often lack the right form, and any answer of the right form will do.
 """
 
 from __future__ import annotations

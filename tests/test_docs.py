@@ -1,18 +1,23 @@
-"""The pages say what is so: their commands parse, their Python runs, their links lead somewhere.
+"""The pages say what is so: their commands parse, their Python runs, their links lead somewhere, and they are short.
 
-- Every `outthink` command of a ```sh or ```console block is parsed by the real parser, hyperparameters included. What
-  costs nothing (help, lists) is run, and so is every console example whose output is an error: it must be that error.
+- Every `outthink` command of a ```sh or ```console block, and of the scripts beside the tables of results, is parsed by
+  the real parser, hyperparameters included. What costs nothing (help, lists) is run, and so is every console example
+  whose output is an error: it must be that error.
 - Every ```python block stands alone and is run in an empty folder, with a scripted engine in place of every model.
   After `<!-- runs: real model -->` it also runs on SmolLM2-135M, answers cut short, as a test marked `real`; after
   `<!-- not run: REASON -->` it is skipped with that reason.
+- What is generated is what the command prints. Files and modules that pages name exist. The house is drawn as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import csv
+import importlib
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -35,12 +40,19 @@ from outthink.models.scripted import ScriptedEngine
 from outthink.planner.make import make_plan
 from outthink.planner.recordings import read
 from outthink.strategies import STRATEGIES
+from outthink.strategies.listing import describe, markdown
 from tests.cli.test_cli import main, write_pool
 from tests.planner.test_plan import calibrated
+from tests.test_house import FLOORS
 from tests.tools import simulated
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+RESULTS = ROOT / "docs" / "results"
+SCRIPTS = sorted(RESULTS.glob("*.sh"))
+TABLES = sorted(RESULTS.glob("*.csv"))
+MOST_WORDS = {"README.md": 900, "CONTRIBUTING.md": 900, "chat-app.md": 500, "compare.md": 500, "run-a-server.md": 500}
+MOST_WORDS_IN_ALL = 30_000
 SMALL_MODEL = "smollm2-135m-instruct"
 CHEAP: tuple[list[str], ...] = (["strategies"], ["models", "list"], ["models"], ["--help"], ["--version"], [])
 
@@ -107,7 +119,9 @@ def commands(block: Block) -> Iterator[Command]:
             yield Command(block, tuple(words[1:end]), "\n".join(output).strip())
 
 
-COMMANDS = [command for block in BLOCKS if block.language in ("sh", "console") for command in commands(block)]
+SHELL = [block for block in BLOCKS if block.language in ("sh", "console")]
+SHELL += [Block(script, 1, "sh", script.read_text(encoding="utf-8"), "") for script in SCRIPTS]
+COMMANDS = [command for block in SHELL for command in commands(block)]
 FREE = [c for c in COMMANDS if "--help" in c.words or [w for w in c.words if w != "--json"] in CHEAP]
 ERRORS = [command for command in COMMANDS if command.output.startswith("outthink: ")]
 
@@ -249,24 +263,125 @@ def test_python_runs_on_a_real_model(block: Block, monkeypatch: pytest.MonkeyPat
             asyncio.run(engine.close())
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "strategies.md"], ids=lambda page: page.name)
-def test_tables_list_every_strategy_and_no_other(page: Path) -> None:
-    table = re.search(
-        r"^\| strategy \| what it does .*\n\|[-| ]+\n((?:\|.*\n)+)", page.read_text("utf-8"), re.MULTILINE
-    )
-    assert table is not None
-    assert sorted(re.findall(r"^\| `(\w+)` ", table[1], re.MULTILINE)) == sorted(STRATEGIES)
+def test_strategies_page_holds_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = main(("strategies", "--markdown"), capsys, monkeypatch)
+    page = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("<!-- made by: outthink strategies --markdown -->\n\n")
+    held, end, _ = rest.partition("\n<!-- end -->\n")
+    assert end
+    assert printed.out == markdown()
+    assert held.splitlines() == printed.out.splitlines(), "paste what `outthink strategies --markdown` prints"
 
 
-def test_strategies_page_names_every_hyperparameter() -> None:
-    from outthink.strategies.listing import describe
-
-    text = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| ((?:`\w+`,? ?)+)\| (.*) \|$", text.partition("### Hyperparameters")[2], re.MULTILINE))
+def test_tables_list_every_strategy_and_no_other_with_every_hyperparameter() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", markdown(), re.MULTILINE))
+    assert sorted(rows) == sorted(STRATEGIES)
     for entry in describe():
-        row = next(row for names, row in rows.items() if f"`{entry['name']}`" in names)
-        missing = [name for name in entry["hyperparameters"] if f"`{name}`" not in row]
+        missing = [name for name in entry["hyperparameters"] if f"`{name}=" not in rows[entry["name"]]]
         assert not missing, f"{entry['name']}: {missing}"
+
+
+@pytest.mark.parametrize("entry", describe(), ids=lambda entry: entry["name"])
+def test_every_strategy_says_when_it_pays(entry: dict[str, Any]) -> None:
+    assert 5 <= len(entry["pays"].split()) <= 60, f"{entry['name']}: a line `Pays:` in the docstring of its module"
+    assert entry["pays"].endswith(".")
+    assert "Pays:" not in entry["source"] + entry["summary"]
+    for page in re.findall(r"docs/[\w/]+\.md", entry["pays"]):
+        assert entry["name"] in (ROOT / page).read_text(encoding="utf-8"), f"{page} says nothing of it"
+
+
+def test_pages_are_short() -> None:
+    words = {page: len(page.read_text(encoding="utf-8").split()) for page in [*PAGES, *(ROOT / "src").rglob("*.md")]}
+    too_long = {page.name: n for page, n in words.items() if n > MOST_WORDS.get(page.name, MOST_WORDS_IN_ALL)}
+    assert not too_long
+    assert sum(words.values()) <= MOST_WORDS_IN_ALL
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if MOST_WORDS.get(page.name) == 500], ids=lambda page: page.name
+)
+def test_pages_for_a_person_begin_with_a_command(page: Path) -> None:
+    first = next(blocks(page))
+    assert next(commands(first)).words
+    assert len(page.read_text(encoding="utf-8").split("```")[0].split()) < 30
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_tables_of_results_are_whole_and_have_their_commands(table: Path) -> None:
+    with table.open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert rows
+    assert {len(row) for row in rows} == {len(head)}
+    assert any(table.stem.startswith(script.stem) for script in SCRIPTS)
+    pages = [page for page in PAGES if page.parent in (RESULTS, RESULTS.parent)]
+    assert any(re.search(rf"\((results/)?{table.name}\)", page.read_text("utf-8")) for page in pages), (
+        "no page names it"
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_of_results_are_shell(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs" / "results.md", *RESULTS.glob("*.md")], ids=lambda page: page.name)
+def test_shares_on_pages_of_results_stand_in_the_tables(page: Path) -> None:
+    """Those with one decimal, as measured; what is rounded is not looked for."""
+    values = {value.lstrip("-") for table in TABLES for value in re.findall(r"-?\d+\.\d+", table.read_text("utf-8"))}
+    text = re.sub(r"\d+% (?:of|intervals)", "", page.read_text(encoding="utf-8"))
+    shares = re.findall(r"(?<![\d.,])(\d+\.\d)%", text)
+    assert not [share for share in shares if share not in values]
+
+
+def named_files(text: str) -> Iterator[str]:
+    """Python files and folders of the source that a page names; those with a placeholder in capitals not."""
+    ours = ("src/", "outthink/", "tests/", "examples/", "benchmarks/", "scripts/")
+    for path in re.findall(r"(?<![\w./-])((?:[\w.-]+/)+(?:[\w.-]+\.py)?)(?![\w/])", text):
+        if (path.startswith(ours) or path.endswith(".py")) and not re.search(r"[A-Z]{3}", path):
+            yield path
+
+
+def there_is(dotted: str) -> bool:
+    """Whether `outthink.x.y` is a module, or a name in one."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            target: Any = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(target, part):
+                return False
+            target = getattr(target, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_modules_that_pages_name_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    roots = (ROOT, ROOT / "src", ROOT / "src" / "outthink")
+    files = [path for path in named_files(text) if not any((root / path).exists() for root in roots)]
+    files += [name for name in re.findall(r"`(\w+\.py)`", text) if not [*(ROOT / "src").rglob(name)]]
+    modules = [name for name in re.findall(r"(?<![\w./-])outthink(?:\.[A-Za-z_]\w*)+", text) if not there_is(name)]
+    assert (files, modules) == ([], [])
+
+
+def test_the_house_is_as_it_is_drawn() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    floors = re.findall(r"^floor (\d+) +(.*)$", page, re.MULTILINE)
+    drawn = {int(number): tuple(names.split()) for number, names in floors}
+    assert [*drawn] == [*range(len(FLOORS), 0, -1)]  # the ground floor is at the bottom
+    assert drawn == dict(enumerate(FLOORS, 1))
+
+
+def test_the_file_tree_of_the_readme_has_every_room() -> None:
+    block = next(block for block in blocks(ROOT / "README.md") if block.text.startswith("src/outthink/"))
+    names = [re.split(" {2,}", line.strip())[0].split() for line in block.text.splitlines()[1:]]
+    rooms = {room for floor in FLOORS for room in floor}
+    assert {name.strip("/") for line in names for name in line} == rooms - {"__main__"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -277,7 +277,10 @@ class Model:
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
 
     def _taken(self, draw: Draw, n: int) -> list[Candidate]:
-        """Of what was drawn before, what n samples of the problem's own messages would have brought."""
+        """Up to n samples that were drawn before this run and can stand for new ones; each is used once.
+
+        They can where the problem's own messages are asked with nothing special, and have logprobs if those are wanted.
+        """
         as_before = replace(draw, n=1, logprobs=False) == Draw() and not (
             draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before)
         )

@@ -107,9 +107,9 @@ class Problem:
         question: the bare question, without the instructions of a prompt template (for judges and reports).
         context_id: names a context shared by several problems (retrieval, sleep-time compute).
         code: how an answer of kind code is run.
-        fields: what else is asked of whoever answers, as fields of OpenAI's chat API (tools, response_format ...); an
-            engine gets them as they are, with samples of the problem's own messages and with nothing else. One of None
-            is to be left out, where the engine would send its own (temperature).
+        fields: further fields of OpenAI's chat API that were sent with the question (tools, response_format ...). An
+            engine gets them as they are, but only with samples of the problem's own messages. A field of None means
+            that nothing is to be sent where the engine would send a value of its own (temperature).
     """
 
     id: str

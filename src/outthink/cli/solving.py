@@ -110,13 +110,17 @@ def strategies(
         typer.Argument(help="Show this one, with its hyperparameters.", autocompletion=completing.strategies),
     ] = None,
     as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as in docs/strategies.md.")] = False,
 ) -> None:
     """List the methods; with a NAME, its source and hyperparameters."""
-    from outthink.strategies.listing import describe, describe_one
+    from outthink.strategies.listing import describe, describe_one, markdown
 
     if name is not None:
         entry = describe_one(name)
         typer.echo(json.dumps(entry, indent=2)) if as_json else _print_strategy(entry)
+        return
+    if as_markdown:
+        typer.echo(markdown(), nl=False)
         return
     entries = describe()
     if as_json:

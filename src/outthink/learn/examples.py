@@ -56,7 +56,7 @@ Solution = tuple[tuple[Piece, ...], bool]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    """A pool as solutions in pieces, about all of which as much is known; one of which less is known is empty.
+    """A pool as solutions in pieces. The same is known of all of them; a solution of which less is known is empty.
 
     Args:
         questions, samples: of each problem.
@@ -100,8 +100,8 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
     with_text = [pieces for of in samples for pieces, _ in of if pieces]
     if not with_text:
         raise UsageError(f"{path} holds no texts.")
-    # what is known about some kinds of samples only, such as those that were cut off, would teach that kind: so where
-    # more than a few lack something it is taken from all, and else those few are left out
+    # Often it is one kind of sample that lacks its logprobs, such as those that were cut off. A classifier would then
+    # learn to tell that kind. So if more than a few samples lack them, none keeps them; else those few are left out.
     few = _FEW_SHARE * len(with_text)
     mute, unclear = (sum(lacks(pieces) for pieces in with_text) for lacks in (_mute, _unclear))
 

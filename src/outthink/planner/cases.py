@@ -3,8 +3,8 @@
 A state is (samples of the model, samples of the target): first the cheaper model's, then, once the dearer one has been
 asked, only its own. The same orders serve every policy and every fixed strategy, so that differences are paired.
 
-Source: replay of recorded samples, as in `bench.replay`. Differs: costs are counted in any unit that the models' shapes
-and prices give, and two models are replayed together.
+Source: replay of recorded samples, as in `reports.replay`. Differs: costs are counted in any unit that the shapes of
+models and prices give, and two models are replayed together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A policy on recorded samples: what it reaches and what it costs at any price.
 
-Source: replay, as in `bench.replay`. Differs: what does not depend on the price is computed once for all prices.
+Source: replay, as in `reports.replay`. Differs: what does not depend on the price is computed once for all prices.
 """
 
 from __future__ import annotations

@@ -74,8 +74,9 @@ class Choice:
         strategy: what runs; `named` is what the reply says of it.
         samples: how many samples' worth may be spent at most, where only an effort says it; else None.
         single: it is one sample for each choice, which can be passed on while it is written.
-        fields: of the request, those that were the server's and are the model's where there is no strategy.
-        scorers: those that it asks, of "verifier" and "prm".
+        fields: fields of the request that the server acts on itself, and that are passed on to the model where no
+            strategy runs (reasoning_effort).
+        scorers: which scorers it asks; some of "verifier" and "prm".
         plan: the file that it follows; None: none.
     """
 

@@ -6,22 +6,31 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from outthink.errors import UnknownName, UsageError
 from outthink.names import load
-from outthink.strategies import STRATEGIES
+from outthink.strategies import STRATEGIES, traits
 
-_GIVEN = ("rng", "meter", "models")  # always there, so nobody has to supply them
+_GIVEN = ("rng", "meter", "models", "resources")  # always there, so nobody has to supply them
 _DEFAULT = ("embedder",)  # there is one where nobody supplies another
 _ITEM = re.compile(r"    ([a-z_]\w*(?:, [a-z_]\w*)*): (.*)", re.IGNORECASE)
+_FAMILIES = {
+    "parallel": "Parallel: samples side by side, one is chosen",
+    "sequential": "Sequential: one attempt after the other",
+    "collective": "Collective: further texts are made of the samples",
+    "search": "Search: over steps, or over whole answers",
+    "planner": "Planned: it runs the others",
+}
+"""The package that a strategy is in, and the heading above it."""
 
 
 def describe() -> list[dict[str, Any]]:
-    """One entry per strategy: name, summary, source, hyperparameters with defaults, and the resources it needs.
+    """One entry per strategy: name, family, summary, source, when it pays, hyperparameters with defaults, and needs.
 
-    A resource it can do without has a question mark.
+    Needs are the resources that it names; one it can do without has a question mark. `one_of`: resources and powers of
+    which it needs one. `powers`: what the model must be able to do beyond sampling, with default hyperparameters.
     """
     return [_entry(name, load(target)) for name, target in STRATEGIES.items()]
 
@@ -29,8 +38,7 @@ def describe() -> list[dict[str, Any]]:
 def describe_one(name: str) -> dict[str, Any]:
     """The entry of one strategy, by its name or as "module:Name".
 
-    It has more: how it differs from its source, the descriptions of its hyperparameters by their names, and the powers
-    that its model must have (with its defaults, where they depend on hyperparameters).
+    It has more: how it differs from its source, and the descriptions of its hyperparameters by their names.
 
     Raises UsageError where there is no such strategy.
     """
@@ -42,11 +50,10 @@ def describe_one(name: str) -> dict[str, Any]:
         raise UsageError(f"{name} is not a strategy: it must be a dataclass with a coroutine function run.")
     return {
         **_entry(name, made),
-        "differs": _joined(re.search(r"Differs:? (.*?)(?:\n\n|\Z)", _text(made), re.DOTALL)),
+        "differs": _differs(_text(made)),
         "descriptions": {
             field: said for kind in reversed(kinds) for field, said in arguments(kind.__doc__ or "").items()
         },
-        "powers": sorted(_powers(made)),
     }
 
 
@@ -67,6 +74,11 @@ def arguments(docstring: str) -> dict[str, str]:
     return said
 
 
+def markdown() -> str:
+    """The same as tables and lists, a heading for each family; this is what docs/strategies.md holds."""
+    return "\n".join(_markdown()).rstrip("\n") + "\n"
+
+
 def _entry(name: str, strategy: Any) -> dict[str, Any]:
     text = _text(strategy)
     needs = [
@@ -76,10 +88,14 @@ def _entry(name: str, strategy: Any) -> dict[str, Any]:
     ]
     return {
         "name": name,
+        "family": next((family for family in _FAMILIES if family in strategy.__module__.split(".")), ""),
         "summary": " ".join(text.split("\n\n")[0].split()),
-        "source": _joined(re.search(r"Source: (.*?)(?:Differs:|Differs from|\Z)", text, re.DOTALL)),
+        "source": _part(text, "Source", r"Differs\b"),
+        "pays": _part(text, "Pays"),
         "hyperparameters": {field.name: _default(field) for field in dataclasses.fields(strategy)},
         "needs": needs,
+        "one_of": sorted(traits.needs_one_of(strategy)),
+        "powers": sorted(_powers(strategy)),
     }
 
 
@@ -98,8 +114,9 @@ def _text(strategy: Any) -> str:
     return inspect.cleandoc(sys.modules[strategy.__module__].__doc__ or strategy.__doc__ or "")
 
 
-def _joined(match: re.Match[str] | None) -> str:
-    return " ".join(match[1].split()) if match else ""
+def _differs(text: str) -> str:
+    part = re.search(r"Differs:? (.*?)(?:\nPays:|\n\n|\Z)", text, re.DOTALL)
+    return " ".join(part[1].split()) if part else ""
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -107,3 +124,43 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
+
+
+def _part(text: str, label: str, end: str = r"\Z") -> str:
+    """What stands behind a label at the beginning of a line, up to `end` or to the end of its paragraph."""
+    part = re.search(rf"^{label}: (.*?)(?:{end}|\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    return " ".join(part[1].split()) if part else ""
+
+
+def _markdown() -> Iterator[str]:
+    entries = describe()
+    for family, heading in _FAMILIES.items():
+        members = [entry for entry in entries if entry["family"] == family]
+        yield from (f"### {heading}", "", "| strategy | what it does | needs | hyperparameters |", "|---|---|---|---|")
+        for entry in members:
+            settings = ", ".join(f"`{name}={default!r}`" for name, default in entry["hyperparameters"].items())
+            cells = (f"`{entry['name']}`", _lowered(entry["summary"]), _needs(entry), settings or "none")
+            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield from ("", "When each pays:", "")
+        yield from (f"- **`{entry['name']}`** pays {_linked(entry['pays'])}" for entry in members)
+        yield ""
+
+
+def _lowered(summary: str) -> str:
+    """The sentence behind the method's name, which the row begins with already."""
+    return (summary.partition(": ")[2] or summary).rstrip(".")
+
+
+def _needs(entry: dict[str, Any]) -> str:
+    powers = " and ".join(f"`{power}`" for power in entry["powers"])
+    needs = [need for need in entry["needs"] if need.rstrip("?") not in entry["one_of"]]
+    needs = [f"model with {powers}" if need == "model" and powers else need for need in needs]
+    resources = {need.rstrip("?") for need in entry["needs"]}
+    either = [need if need in resources else f"`{need}`" for need in entry["one_of"]]
+    return ", ".join([*needs, " or ".join(either)] if either else needs)
+
+
+def _linked(pays: str) -> str:
+    """Pages that numbers come from, as links from docs/strategies.md; names of other strategies as code."""
+    names = "|".join(name for name in STRATEGIES if "_" in name)  # the others are words as well
+    return re.sub(rf"\b({names})\b", r"`\1`", re.sub(r"\(docs/(results/\w+\.md)\)", r"([measured](\1))", pays))

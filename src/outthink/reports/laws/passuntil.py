@@ -38,7 +38,7 @@ def passuntil(files: Sequence[Path]) -> Analysis:
         rates = [pass_until(problem.shuffled()) for problem in pool.problems]
         never = [rate.high for rate in rates if rate.high is not None]
         ks = sorted({*powers_of_two(pool.samples), *np.rint(grid(1, pool.samples)).astype(int).tolist()})
-        best, worst = ([mean_of(of(n, c, k)) for k in ks] for of in (pass_at_k, all_right_at_k))
+        best, worst = ([mean_of(share(n, c, k)) for k in ks] for share in (pass_at_k, all_right_at_k))
         columns[name] = {
             "problems": Cell(len(n)),
             "samples": Cell(pool.samples),
@@ -51,14 +51,14 @@ def passuntil(files: Sequence[Path]) -> Analysis:
         }
         if never:
             sentences.append(
-                f"{name}: {len(never)} problems were never solved; that is no rate of 0 but one of at most "
-                f"{worded(float(np.median(never)), 'share')} (95%, for each of them)."
+                f"{name}: {len(never)} problems were never solved. Each of them can still have a rate of up to "
+                f"{worded(float(np.median(never)), 'share')} (95%)."
             )
-        of = f"{name}: " if len(files) > 1 else ""
+        label = f"{name}: " if len(files) > 1 else ""
         series += [
-            curve(f"{of}best of k", ks, best),
-            curve(f"{of}average", ks, [best[0]] * len(ks)),
-            curve(f"{of}worst of k", ks, worst),
+            curve(f"{label}best of k", ks, best),
+            curve(f"{label}average", ks, [best[0]] * len(ks)),
+            curve(f"{label}worst of k", ks, worst),
         ]
     return Analysis(
         title="PassUntil, and average, best and worst of k",

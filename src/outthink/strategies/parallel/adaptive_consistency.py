@@ -3,6 +3,9 @@
 Source: Aggarwal et al., Let's Sample Step by Step: Adaptive-Consistency for Efficient Reasoning and Coding with LLMs
 (2023); the authors' code and the abstract read, not the paper. Differs: several samples may be in flight; the Dirichlet
 criterion is integrated numerically and not by chance; ties go to the answer of the shorter samples.
+
+Pays: where many questions are easy: four agreeing samples end it. It kept the vote's accuracy with 24% fewer tokens
+on sums, 9% on GSM8K (docs/results/selection.md).
 """
 
 from __future__ import annotations

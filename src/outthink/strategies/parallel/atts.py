@@ -8,6 +8,8 @@ paper and the abstract were read, not the paper. Differs: whole answers take the
 and the dear model answers anew and does not go on from the draft; the score is not the dear model's perplexity of the
 draft, because engines do not score given text, but the draft's own agreement or logprob, or a verifier's score; ties
 are broken at random, so that the rate is alpha with scores of few values, too; a missing score takes over.
+
+Pays: where a dear model should be called at a chosen rate. How often answers are wrong is not controlled.
 """
 
 from __future__ import annotations

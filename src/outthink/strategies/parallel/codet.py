@@ -4,6 +4,9 @@ Source: CodeT: Code Generation with Generated Tests (dual execution agreement), 
 paper from memory. Differs: a consensus set scores solutions * tests as in the paper, where the code takes the root of
 the first; a test counts once however often it was written; the prompt is ours; public tests come first; one program
 runs all tests of a solution.
+
+Pays: for functions without enough public tests, where the model writes correct assertions. On half of HumanEval it
+raised 18.5% for one program to 28.3% with 10 (docs/results/selection.md).
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Source: Li et al., Escape Sky-high Cost: Early-stopping Self-Consistency for Multi-step Reasoning (2024); the authors'
 code read, not the paper. Differs: where the window does not divide n, the rest is drawn too and votes, but cannot stop;
 a window with a failed or unreadable sample is not unanimous.
+
+Pays: where most questions have one clear answer. It kept the vote's accuracy with 6% fewer tokens on sums
+(docs/results/selection.md); split answers run to n.
 """
 
 from __future__ import annotations

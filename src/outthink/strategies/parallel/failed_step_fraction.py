@@ -4,6 +4,9 @@ Source: What Characterizes Effective Reasoning? Revisiting Length, Review, and S
 and reviews of it were read, its prompts were not. Differs: the prompt is ours and does not show the question; a graph
 that is not one trace with one end is asked for again and then left out; a missing fraction ranks last; nothing is
 asked where all answers are equal.
+
+Pays: for long visible reasoning and a judge that reads well. A 0.5B judge never wrote a graph that could be read
+(docs/results/selection.md).
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Source: Think Deep, Think Fast: Investigating Efficiency of Verifier-free Inference-time-scaling Methods; its abstract
 and reviews of it were read, not the paper. Differs: the paper reports which features go with right answers; word
 lists, the form of the weight and its coefficients are ours.
+
+Pays: for reasoning models only. With others its signs can be the wrong way round: 19 points below the vote on sums
+(docs/results/selection.md).
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ is waited past; ends at the same moment go to the earlier sample.
 
 Meant for models that think long, where short finished thoughts are right more often than long ones. Which sample ends
 first is a matter of the back end's speed and load: alone among the methods here, this one depends on arrival.
+
+Pays: for models that think long, if their short thoughts are right more often: check that first. On sums it was 22
+points below the vote at equal tokens (docs/results/selection.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Greedy decoding: one sample at temperature 0, the baseline of every comparison.
 
 Source: common practice.
+
+Pays: always, as the first run. Asked of a model three times as large, it was the better buy on all three tasks
+(docs/results/planner.md).
 """
 
 from __future__ import annotations

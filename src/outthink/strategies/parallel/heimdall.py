@@ -4,6 +4,9 @@ Source: Heimdall: test-time scaling on the generative verification (Pessimistic 
 re-implementation of its choice were read, the form of the penalty is from memory. Differs: any model verifies, by our
 prompt; verdicts are counted as they came, so that missing ones raise the penalty; nothing is asked where all answers
 are equal.
+
+Pays: where the judge verifies better than the model solves; more verdicts do not remove its bias. With a 0.5B judge
+it was 17 points below a vote that cost less (docs/results/selection.md).
 """
 
 from __future__ import annotations

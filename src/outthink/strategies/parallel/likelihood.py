@@ -3,6 +3,9 @@
 Source: the baseline of RPC (A Theoretical Study on Bridging Internal Probability and Self-Consistency for LLM
 Reasoning), there called perplexity; abstract, a summary and the authors' code were read. Differs: unfinished and
 unreadable samples cannot win, a sample without logprobs ranks last, and ties go to the shorter.
+
+Pays: as the free baseline of confidence. 9 points above the vote of 32 on sums, no difference seen on GSM8K
+(docs/results/selection.md).
 """
 
 from __future__ import annotations

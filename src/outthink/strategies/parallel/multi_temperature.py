@@ -6,6 +6,9 @@ here the verifier decides them, else a vote of the temperatures; agreement of so
 not count (`n_min`); unreadable answers have no part in it.
 
 The gains the paper reports are in coverage: how often some sample is right, at a thousand samples per temperature.
+
+Pays: with a verifier and many samples, since it widens coverage. With a vote over few it was 34 points below the vote
+at equal tokens on sums (docs/results/selection.md).
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Source: Ma et al., Reasoning Models Can Be Effective Without Thinking (2025); th
 use it read, not the paper; Borda voting as in the code of Kang et al., Scalable Best-of-N Selection for Large Language
 Models via Self-Certainty (2025). Differs: confidence is the mean log-probability of the tokens, since back ends do not
 give the whole distributions that self-certainty needs; a sample that is cut off is not made to answer.
+
+Pays: for reasoning models under a small budget or deadline; with a large one thinking is better. With a model that
+does not reason no difference from the vote was seen (docs/results/selection.md).
 """
 
 from __future__ import annotations

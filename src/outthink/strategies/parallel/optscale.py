@@ -4,6 +4,9 @@ Source: OptScale: Probabilistic Optimality for Inference-time Scaling (2025); th
 the abstract read, not the paper. Differs: the trained predictor of a question's mu and sigma is replaced by one prior
 for all questions, fitted to a pool; N comes in closed form; mu and sigma are kept in bounds; re-estimated after every
 score, as the note says (the code does it once).
+
+Pays: in place of best_of_n, where few samples often do: its accuracy with 22% fewer tokens on sums
+(docs/results/selection.md). Choose target and alpha on other questions.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Source: Stroebl et al., Inference Scaling fLaws: The Limits of LLM Resampling with Imperfect Verifiers (2024); its
 notebooks, a summary and the abstract read, not the paper itself. Differs: the paper analyses the method, here it runs;
 the number of attempts comes from a calibration that is given.
+
+Pays: where a check lets wrong answers through and errors are dear: it stops early, and may give no answer. 12 points
+above the vote at equal tokens on sums (docs/results/selection.md).
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Source: Scaling Laws of Motion Forecasting and Planning, a technical report (2025); the abstract and an overview were
 read, not the section on inference, so all but the idea is our design. Differs: numbers in place of trajectories.
+
+Pays: for numeric answers that differ a little from sample to sample. With tolerance 0 it is the vote.
 """
 
 from __future__ import annotations

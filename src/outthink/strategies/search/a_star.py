@@ -4,6 +4,9 @@ Source: A*-Decoding: Token-Efficient Inference Scaling (arXiv 2505.13672); only 
 were read, so everything but f = g + h and h = 1 - reward is provisional. Ours: the first step is not charged; ties go
 to the smaller h, then the deeper, then the older state; states with equal texts are kept once; a path that ended
 without a readable answer is no goal; and the defaults.
+
+Pays: with a process reward that can be trusted. An over-confident one makes it dive; one that sinks as texts grow
+makes it spend all its calls on breadth.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Source: Wider or Deeper? (arXiv 2503.04412), its variant A, read in the authors' released code, treequest; the paper
 itself was not read. Differs: the prompt that refines an answer is that of `revision`, without feedback on the answer;
 one model writes, where the code can also choose between several; variant M, a mixed model fitted by MCMC, is not there.
+
+Pays: where a check grades, such as the share of tests passed, and the model can repair. With nearly constant scores
+it is close to random.
 """
 
 from __future__ import annotations

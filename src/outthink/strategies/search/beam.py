@@ -5,6 +5,9 @@ code of search-and-learn and, for its variants, of its_hub, ETS and OpenR. Diffe
 scores the earlier path goes on, not the later one; equal texts are always kept once (there it is a setting, on in the
 published recipe); the search ends when N paths have finished, all of those vote, and none is copied to make up for
 fewer.
+
+Pays: where the process reward is good and samples are few; one over-scored early step can take the whole width. With
+a trained probe no difference from the vote at equal tokens was seen (docs/results/search.md).
 """
 
 from __future__ import annotations

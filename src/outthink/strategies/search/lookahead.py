@@ -3,6 +3,9 @@
 Source: Snell et al., Scaling LLM Test-Time Compute Optimally (arXiv 2408.03314), from memory; read in the released
 code of search-and-learn. Differs from that code: the further steps are scored (its beam search samples them and then
 scores the path without them); what differs in `beam` differs here, too.
+
+Pays: only where the reward judges a step better a few steps later. The further steps are charged, and the paper (from
+memory) has it behind beam at equal tokens.
 """
 
 from __future__ import annotations

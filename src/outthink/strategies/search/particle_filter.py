@@ -5,6 +5,9 @@ Carlo Methods (arXiv 2502.01618), read in the authors' released code and in its_
 is systematic by default and not multinomial; a finished path can be the answer also after it was resampled away; a
 path ends where the model ends it and not at a boxed answer; in the last round open paths are sampled to their end;
 every step, and not only the first one, is sampled at the run's temperature.
+
+Pays: with rewards that mean probabilities. With a trained probe no difference from the vote at equal tokens was seen
+(docs/results/search.md).
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ Andrieu, Doucet and Holenstein (2010) and Chopin and Singh (2015), from memory. 
 the reference has the weight of its prefix of that length (one repository has it a step late, the other uses its final
 weight throughout); free particles are drawn given that the reference survives; there is one reference; the answer is
 chosen among the paths of all iterations, not of the last one.
+
+Pays: where more particles do not fit at once, or one filter settles too early. Compare it with one filter of as many
+particles in all.
 """
 
 from __future__ import annotations

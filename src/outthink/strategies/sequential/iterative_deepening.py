@@ -3,6 +3,8 @@
 Source: Chen, Koenig & Dilkina, Iterative Deepening Sampling (arXiv 2502.05449); abstracts and summaries read, not the
 paper itself, so what a budget counts and the defaults are provisional. The sentence is Marco-o1's. Differs: the answer
 is chosen by vote or by score-weighted vote.
+
+Pays: for models that react to being told to rethink. Others derail, and right answers can turn wrong.
 """
 
 from __future__ import annotations

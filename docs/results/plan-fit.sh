@@ -1,0 +1,1 @@
+python benchmarks/plan_fit.py

@@ -1,0 +1,1 @@
+python benchmarks/plan_intervals.py --plans 1000

@@ -1,0 +1,1 @@
+python benchmarks/replay.py

@@ -1,0 +1,1 @@
+python benchmarks/search_loop.py

@@ -1,0 +1,1 @@
+python benchmarks/server.py --seconds 3

@@ -1,0 +1,8 @@
+export T=$'{question}\nThink step by step briefly. End with a line: #### <number>'
+python -c "import json, math, statistics as st; rows = [json.loads(l)['samples'] for l in open('pool-gym.jsonl')]; kept = [[(math.exp(st.mean(s['logprobs'])), s['correct']) for s in row if s['key'] and s['logprobs']] for row in rows]; print(st.median(max(c for c, _ in row) for row in kept), st.median(c for row in kept for c, right in row if right))"   # 0.777 and 0.741
+outthink bench "gym:chain_sum?size=200&min_terms=2&max_terms=4&min_digits=1&max_digits=2" --seed 1 --max-tokens 160 --prompt-template "$T" --model pool-gym32.jsonl --strategy self_consistency --n 32 --out p-sc32
+outthink bench "gym:chain_sum?size=200&min_terms=2&max_terms=4&min_digits=1&max_digits=2" --seed 1 --max-tokens 160 --prompt-template "$T" --model pool-gym32.jsonl --strategy best_of_n --n 32 --verifier confidence --out p-bon32
+outthink bench "gym:chain_sum?size=200&min_terms=2&max_terms=4&min_digits=1&max_digits=2" --seed 1 --max-tokens 160 --prompt-template "$T" --model pool-gym32.jsonl --strategy weighted_best_of_n --n 32 --verifier confidence --out p-wbon32
+outthink bench "gym:chain_sum?size=200&min_terms=2&max_terms=4&min_digits=1&max_digits=2" --seed 1 --max-tokens 160 --prompt-template "$T" --model pool-gym32.jsonl --strategy optscale --n 32 --target 0.78 --ahead 1 --verifier confidence --out p-optscale
+outthink bench "gym:chain_sum?size=200&min_terms=2&max_terms=4&min_digits=1&max_digits=2" --seed 1 --max-tokens 160 --prompt-template "$T" --model pool-gym32.jsonl --strategy resample --n 32 --threshold 0.74 --verifier confidence --out p-resample
+outthink report p-sc32 p-bon32 p-wbon32 p-optscale p-resample --markdown
