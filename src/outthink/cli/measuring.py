@@ -14,6 +14,7 @@ from outthink.cli.options import (
     AnswerOptions,
     JsonOption,
     ModelOptions,
+    ResourceOption,
     ResourceOptions,
     SamplingOptions,
     StrategyOptions,
@@ -21,7 +22,7 @@ from outthink.cli.options import (
     TaskOptions,
 )
 from outthink.cli.parsing import takes_blocks
-from outthink.cli.running import interruptible, opened_engines, progress_bar
+from outthink.cli.running import interruptible, opened_engines, opened_resources, progress_bar
 from outthink.cli.shown import note, print_summaries, print_table
 from outthink.errors import OutthinkError
 
@@ -62,7 +63,11 @@ def bench(
     scored = helpers.verifier or helpers.prm
     folder = out or Path("runs", file_name(f"{task_name(task)}-{how.strategy}" + (f"-{scored}" if scored else "")))
 
-    with opened_engines(writer.model, helpers.role, prices) as engines, progress_bar() as bar:
+    with (
+        opened_resources(helpers.resource) as resources,
+        opened_engines(writer.model, helpers.role, prices) as engines,
+        progress_bar() as bar,
+    ):
         told = False
         left = ""
 
@@ -88,6 +93,7 @@ def bench(
                     verifier=helpers.verifier,
                     prm=helpers.prm,
                     embedder=helpers.embedder,
+                    resources=resources,
                     budget=limits,
                     total_budget=total_budget,
                     sampling=sampling,
@@ -142,6 +148,7 @@ def pool(
     drawn: SamplingOptions,
     taken: TaskOptions,
     n: Annotated[int, typer.Option(help="Samples per problem.")] = 32,
+    resource: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
     ] = None,
@@ -157,7 +164,11 @@ def pool(
     path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
     last: PoolStanding | None = None
 
-    with opened_engines(writer.model, None, prices) as engines, progress_bar() as bar:
+    with (
+        opened_resources(resource) as resources,
+        opened_engines(writer.model, None, prices) as engines,
+        progress_bar() as bar,
+    ):
 
         def progress(standing: PoolStanding) -> None:
             nonlocal last
@@ -174,6 +185,7 @@ def pool(
                     sampling=sampling,
                     seed=drawn.seed,
                     concurrency=taken.concurrency,
+                    resources=resources,
                     on_progress=progress,
                     stop=stop,
                 )

@@ -131,6 +131,16 @@ class ModelOptions:
         return read_prices(self.price)
 
 
+ResourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        metavar="NAME=GIVEN",
+        help="A further resource of the strategy, such as memory=module:Name?OPTION=VALUE.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResourceOptions:
     """What a strategy may use besides the model."""
@@ -154,6 +164,7 @@ class ResourceOptions:
         list[str] | None,
         typer.Option("--role", metavar="ROLE=MODEL", help="Model of a further role, such as judge=NAME or fusor=NAME."),
     ] = None
+    resource: ResourceOption = None
 
 
 @dataclass(frozen=True, kw_only=True)

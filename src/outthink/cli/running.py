@@ -88,6 +88,18 @@ def opened_engines(
 
 
 @contextlib.contextmanager
+def opened_resources(given: list[str] | None) -> Iterator[dict[str, Any]]:
+    """What `--resource` names, by name, closed at the end."""
+    from outthink.resources.table import close_resources, open_resources
+
+    opened = open_resources(given or [])
+    try:
+        yield opened
+    finally:
+        asyncio.run(close_resources(opened))
+
+
+@contextlib.contextmanager
 def working(text: str) -> Iterator[Status]:
     """A sentence on standard error that stays while something is done."""
     from rich.console import Console

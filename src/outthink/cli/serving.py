@@ -11,7 +11,7 @@ from outthink.cli import completing
 from outthink.cli.given import given_kind, given_prices, given_strategy, priced_engine
 from outthink.cli.options import PriceOption, ResourceOptions
 from outthink.cli.parsing import takes_blocks
-from outthink.cli.running import opened_engines
+from outthink.cli.running import opened_engines, opened_resources
 from outthink.cli.shown import note
 from outthink.errors import UsageError
 
@@ -125,7 +125,10 @@ def serve(
     # of several models each is opened when somebody asks for it
     one = model or (upstream if len(several) <= 1 else None)
     roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}
-    with opened_engines(one, helpers.role, prices) as engines:
+    with (
+        opened_resources(helpers.resource) as resources,
+        opened_engines(one, helpers.role, prices) as engines,
+    ):
         start.run(
             settings,
             policy,
@@ -133,7 +136,7 @@ def serve(
             upstream=None if one is not None else upstream,
             priced=lambda name: priced_engine(roles["model"], name) if roles else None,
             embedder=helpers.embedder,
-            resources={},
+            resources=resources,
             keys=keys,
             record=record,
             started=lambda address: note(f"Serving at {address}/v1; Ctrl-C ends it."),

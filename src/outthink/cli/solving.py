@@ -22,7 +22,7 @@ from outthink.cli.options import (
     StrategyOptions,
 )
 from outthink.cli.parsing import Interrupted, takes_blocks
-from outthink.cli.running import Watcher, interruptible, opened_engines
+from outthink.cli.running import Watcher, interruptible, opened_engines, opened_resources
 from outthink.cli.shown import console, costs, print_json, print_table, print_trace, trace_json
 from outthink.errors import OutthinkError, UsageError
 
@@ -59,7 +59,10 @@ def solve(
         except OSError as cause:
             raise UsageError(f"Cannot write {trace}: {cause.strerror}; name a file in a folder that exists.") from None
     failure: OutthinkError | None = None
-    with opened_engines(writer.model, helpers.role, prices) as engines:
+    with (
+        opened_resources(helpers.resource) as resources,
+        opened_engines(writer.model, helpers.role, prices) as engines,
+    ):
         watcher = Watcher(shown=not as_json)
 
         async def go(stop: asyncio.Event) -> Trace:
@@ -72,6 +75,7 @@ def solve(
                     verifier=helpers.verifier,
                     prm=helpers.prm,
                     embedder=helpers.embedder,
+                    resources=resources,
                     budget=limits,
                     sampling=sampling,
                     seed=drawn.seed,

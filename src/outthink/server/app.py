@@ -28,7 +28,7 @@ from outthink.planner.auto import Auto
 from outthink.planner.plan import Plan
 from outthink.planner.quote import price_at, quote
 from outthink.resources.embedding import TextEmbedder
-from outthink.resources.table import RESOURCES, close_resources
+from outthink.resources.table import RESOURCES
 from outthink.rewards import Scorer
 from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
@@ -175,7 +175,6 @@ class Service:
             await close_scorer(scorer)
         if self._sandbox is not None:
             await self._sandbox.close()
-        await close_resources(self._resources)
         await self._served.close()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)

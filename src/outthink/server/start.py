@@ -143,7 +143,7 @@ def run(
     Args:
         engines: by role; of the models that are served only "model", if there is one.
         upstream: an address with several models, which are opened when they are asked for.
-        resources: further ones by name, as for `solve_async`; closed at the end.
+        resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
