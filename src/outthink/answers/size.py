@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,18 +14,18 @@ MAX_NESTING = 30
 _TOKEN = re.compile(
     r"(?P<number>[0-9]+(?:(?:,|\{,\}|\\[,!;: ])[0-9]{3}(?![0-9]))*(?:\.[0-9]*)?|\.[0-9]+)"
     r"|(?P<open>[({\[]|\\\{)|(?P<close>[)}\]]|\\\})"
-    r"|(?P<command>\\(?:[A-Za-z]+|.))|(?P<sign>[^\s])",
+    r"|(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]+)|(?P<command>\\(?:[A-Za-z]+|.)|\*\*)|(?P<sign>\S)",
     re.DOTALL,
 )
 _ENDS = frozenset(
-    ["+", "-", ",", ";", ":", "=", "<", ">", "&", r"\\", r"\pm", r"\mp", r"\le", r"\leq", r"\ge", r"\geq", r"\lt",
-     r"\gt", r"\ne", r"\neq", r"\cup", r"\cap", r"\in", r"\to", r"\approx", r"\equiv", r"\setminus"]
+    ["+", "-", "−", "±", ",", ";", ":", "=", "<", ">", "&", r"\\", r"\pm", r"\mp", r"\le", r"\leq", r"\ge", r"\geq",
+     r"\lt", r"\gt", r"\ne", r"\neq", r"\cup", r"\cap", r"\in", r"\to", r"\approx", r"\equiv", r"\setminus"]
 )  # fmt: skip
-_SIGNS = frozenset(["+", "-", r"\pm", r"\mp"])
+_SIGNS = frozenset(["+", "-", "−", "±", r"\pm", r"\mp"])
 _NOTHING = frozenset(
-    ["*", "|", "'", "~", "%", r"\%", r"\cdot", r"\times", r"\left", r"\right", r"\displaystyle", r"\sqrt", r"\,", r"\!",
-     r"\;", r"\:", r"\ ", r"\quad", r"\qquad", r"\lfloor", r"\rfloor", r"\lceil", r"\rceil", r"\limits", r"\text",
-     r"\mathrm", r"\operatorname"]
+    ["*", "×", "·", "√", "$", "|", "'", "~", "%", r"\%", r"\cdot", r"\times", r"\left", r"\right", r"\displaystyle",
+     r"\sqrt", r"\,", r"\!", r"\;", r"\:", r"\ ", r"\quad", r"\qquad", r"\lfloor", r"\rfloor", r"\lceil", r"\rceil",
+     r"\limits", r"\text", r"\mathrm", r"\operatorname"]
 )  # fmt: skip
 _PAIRS = {rf"\{size}{name}": name for size in ("", "d", "t", "c") for name in ("frac", "binom")}
 
@@ -74,7 +75,8 @@ _VARIABLE = _Value(1, -math.inf, 1, open=True)
 _BOUNDED = {
     sign: _Value(1, -math.inf, 1, open=True, bounded=sign) for sign in (r"\sum", r"\prod", r"\int", r"\iint", r"\oint")
 }
-_CONSTANTS = {"e": _Value(1.45, 1.44, 2), "i": _ONE, r"\pi": _Value(1.66, 1.65, 2)}
+_PI = _Value(1.66, 1.65, 2)
+_CONSTANTS = {"e": _Value(1.45, 1.44, 2), "i": _ONE, r"\pi": _PI, "π": _PI}
 
 
 @dataclass(slots=True)
@@ -109,6 +111,12 @@ class _Group:
         else:
             self.factor()
         self.powers.append(value)
+
+    def raise_(self) -> None:
+        """What comes next is an exponent."""
+        self.caret, self.subscript = True, False
+        if not self.powers:
+            self.powers = [_VARIABLE]
 
     def tower(self) -> _Value | None:
         """The last factor, whose exponents bind to the right."""
@@ -160,16 +168,17 @@ def _size(latex: str) -> _Value:
             if len(groups) > 1:
                 groups.pop()
                 groups[-1].take(group.value())
-        elif token == "^":
-            group.caret, group.subscript = True, False
-            if not group.powers:
-                group.powers = [_VARIABLE]
+        elif token in ("^", "**"):
+            group.raise_()
+        elif kind == "raised":
+            group.raise_()
+            group.take(_number("".join(str(unicodedata.digit(figure)) for figure in token)))
         elif token == "_":
             group.subscript = True
         elif token == "!":
             value = group.tower()
             group.powers = [] if value is None else [_factorial(value)]
-        elif token in ("/", r"\div"):
+        elif token in ("/", "÷", r"\div"):
             group.factor()
             group.divides = True
         elif token in _PAIRS:
