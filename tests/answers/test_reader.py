@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,18 @@ def process_of(reader: Reader) -> subprocess.Popen[str]:
     return process
 
 
-def problem(name: str, kind: AnswerKind = "math") -> Problem:
-    return Problem(id=name, messages=(Message(content="?"),), answer=kind)
+def problem(name: str) -> Problem:
+    return Problem(id=name, messages=(Message(content="?"),), answer="code")
+
+
+def light(i: int) -> str:
+    """Code, since what it is as Python would write it is always asked of the worker; some hundred steps."""
+    return f"x={i}"
 
 
 def heavy(i: int) -> str:
-    """Not too large, but the parser needs 10 million steps for it."""
-    return "(" * 12 + rf"\sqrt{{{i}}}" + ")" * 12
+    """Code, again; 350,000 steps."""
+    return f"y={i}\n" + "x=1\n" * 4989 + "x=1"
 
 
 @pytest.fixture(params=[pytest.param(True, marks=posix), False], ids=["forks", "alone"])
@@ -67,16 +73,24 @@ def serving(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_too_much_work_has_its_text_as_key() -> None:
     async def work(reader: Reader) -> None:
         assert await reader.key("math", r"\sqrt{9}") == "3"
+        assert await reader.key("code", light(9)) == "x = 9"
         process = process_of(reader)
         assert await reader.key("math", "9^{9^{9^{9}}}") == "9^{9^{9^{9}}}"  # not tried
-        assert await reader.key("math", heavy(9)) == heavy(9)  # tried
+        assert await reader.key("code", heavy(9)) == heavy(9)  # tried
         assert not await reader.equal("math", r"\sqrt{2}", r"\sqrt[3]{9^{9^{9^{9}}}}")
-        assert not await reader.equal("math", r"\sqrt{2}", heavy(2))
+        assert not await reader.equal("code", heavy(9), heavy(9).replace("=", " = "))
         assert await reader.key("math", r"\sqrt{16}") == "4"
         assert process.poll() is None or not hasattr(os, "fork")  # what is late takes nothing along
         reader._turns[1].worker.stop()
-        assert await reader.key("math", heavy(9)) == heavy(9)  # remembered
+        assert await reader.key("code", heavy(9)) == heavy(9)  # remembered
         assert reader._turns[1].worker._process is None
+
+    with_reader(work, timeout=0.07)
+
+
+def test_with_more_time_the_same_is_done() -> None:
+    async def work(reader: Reader) -> None:
+        assert await reader.key("code", heavy(9)) == heavy(9).replace("=", " = ")
 
     with_reader(work, timeout=0.2)
 
@@ -96,7 +110,7 @@ def test_steps_end_a_question(serving: bool, monkeypatch: pytest.MonkeyPatch) ->
 
 @posix
 def test_steps_do_not_depend_on_what_was_asked_before() -> None:
-    """Counted to two percent in a new process, and then the same in one that has answered much."""
+    """Counted to three percent in a new process, and then the same in one that has answered much."""
 
     def late(one: Worker, steps: float) -> bool:
         one.limit = Limit(50, int(steps))
@@ -104,14 +118,14 @@ def test_steps_do_not_depend_on_what_was_asked_before() -> None:
 
     new, used = Worker(Limit(50)), Worker(Limit(50))
     try:
-        low, high = 20_000.0, 2_000_000.0
+        low, high = 5.0, 2_000_000.0
         assert late(new, low)
         assert not late(new, high)
-        while high > low * 1.02:
+        while high > low * 1.03:
             middle = (low * high) ** 0.5
             low, high = (middle, high) if late(new, middle) else (low, middle)
         for answer in (r"\frac{\sqrt{5}}{7}", "x^2+3x+2", r"\frac{x^2-1}{x-1}"):
-            assert used.ask(("canonical", answer), 0).value
+            assert not used.ask(("canonical", answer), 0).late
         assert late(used, low)
         assert not late(used, high)
     finally:
@@ -138,14 +152,14 @@ def test_a_machine_that_is_busy_for_long_changes_no_key() -> None:
     """While its process gets no processor at all, a question waits, for longer than all its limits together."""
 
     async def work(reader: Reader) -> None:
-        assert await reader.key("math", r"\sqrt{9}") == "3"
+        assert await reader.key("code", light(9)) == "x = 9"
         group = process_of(reader).pid
         os.killpg(group, signal.SIGSTOP)
-        waiting = asyncio.create_task(reader.key("math", r"\sqrt{121}"))
+        waiting = asyncio.create_task(reader.key("code", light(11)))
         await asyncio.sleep(1)
         assert not waiting.done()
         os.killpg(group, signal.SIGCONT)
-        assert await waiting == "11"
+        assert await waiting == "x = 11"
         assert process_of(reader).pid == group
 
     with_reader(work, timeout=0.2)
@@ -199,7 +213,7 @@ def test_a_crash_is_the_answers_own_and_a_kill_is_not(monkeypatch: pytest.Monkey
 def test_a_process_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_SERVE", "raise SystemExit(3)")
     with pytest.raises(EngineError, match="ended while starting"):
-        with_reader(lambda reader: reader.key("math", r"\sqrt{9}"))
+        with_reader(lambda reader: reader.key("code", light(9)))
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, float("inf"), float("nan")])
@@ -232,16 +246,16 @@ def test_a_light_answer_does_not_wait_for_the_heavy_ones_of_others() -> None:
             await reader.read(problem(owner), text)
             ended.append(owner)
 
-        tasks = [asyncio.create_task(one("many", rf"\boxed{{{heavy(i)}}}")) for i in range(30)]
-        tasks += [asyncio.create_task(one(f"single {i}", rf"\boxed{{{heavy(100 + i)}}}")) for i in range(5)]
+        tasks = [asyncio.create_task(one("many", f"```python\n{heavy(i)}\n```")) for i in range(30)]
+        tasks += [asyncio.create_task(one(f"single {i}", f"```python\n{heavy(100 + i)}\n```")) for i in range(5)]
         await asyncio.sleep(0)
-        assert await reader.read(problem("light"), r"\boxed{\sqrt{49}}") == (r"\sqrt{49}", "7")
+        assert await reader.read(problem("light"), "```python\nx=49\n```") == ("x=49", "x = 49")
         assert len(ended) <= 8  # about one of each other owner
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    with_reader(work, timeout=0.2)
+    with_reader(work, timeout=0.07)
 
 
 def test_what_is_cancelled_before_its_turn_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,12 +269,12 @@ def test_what_is_cancelled_before_its_turn_is_not_asked(monkeypatch: pytest.Monk
     monkeypatch.setattr(Worker, "ask", watched)
 
     async def work(reader: Reader) -> None:
-        tasks = [asyncio.create_task(reader.key("math", rf"\sqrt{{{i * i}}}")) for i in range(20)]
+        tasks = [asyncio.create_task(reader.key("code", light(i))) for i in range(20)]
         await asyncio.sleep(0)
         for task in tasks[1:]:
             task.cancel()
-        assert await tasks[0] == "0"
-        assert await reader.key("math", r"\sqrt{81}") == "9"
+        assert await tasks[0] == "x = 0"
+        assert await reader.key("code", light(9)) == "x = 9"
         assert len(asked) <= 3
 
     with_reader(work)
@@ -277,11 +291,11 @@ def test_a_question_that_comes_several_times_at_once_is_asked_once(monkeypatch: 
     monkeypatch.setattr(Worker, "ask", watched)
 
     async def work(reader: Reader) -> None:
-        same = await asyncio.gather(*(reader.key("math", heavy(9), owner=str(i)) for i in range(20)))
+        same = await asyncio.gather(*(reader.key("code", heavy(9), owner=str(i)) for i in range(20)))
         assert set(same) == {heavy(9)}
         assert len(asked) == len(set(asked)) == 2  # the try, and the rest
 
-    with_reader(work, timeout=0.2)
+    with_reader(work, timeout=0.07)
 
 
 # ---------------------------------------------------------------- long texts
@@ -300,7 +314,7 @@ def test_long_texts_are_read_in_a_thread_and_alike(monkeypatch: pytest.MonkeyPat
     kinds: tuple[AnswerKind, ...] = ("math", "choice", "text", "json", "chat")
 
     async def all_of(reader: Reader, text: str) -> list[Any]:
-        return [await reader.read(problem("p", kind), text) for kind in kinds]
+        return [await reader.read(replace(problem("p"), answer=kind), text) for kind in kinds]
 
     async def work(reader: Reader) -> None:
         for length in (MAX_AT_ONCE, MAX_AT_ONCE + 1, 300_000):
@@ -326,7 +340,7 @@ def test_the_loop_goes_on_while_a_long_text_is_read(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(answers, "read", waits)
 
     async def work(reader: Reader) -> None:
-        task = asyncio.create_task(reader.read(problem("p"), "word " * MAX_AT_ONCE + "#### 5"))
+        task = asyncio.create_task(reader.read(replace(problem("p"), answer="math"), "word " * MAX_AT_ONCE + "#### 5"))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not task.done()
@@ -355,6 +369,7 @@ def test_plain_replies_start_no_worker() -> None:
 def test_light_answers_need_one_process() -> None:
     async def work(reader: Reader) -> None:
         assert await reader.key("math", r"\sqrt{9}") == "3"
+        assert await reader.key("code", light(9)) == "x = 9"
         assert reader._turns[1].worker._process is None
 
     with_reader(work, timeout=50.0)
@@ -362,7 +377,9 @@ def test_light_answers_need_one_process() -> None:
 
 def test_a_dead_worker_is_replaced(serving: bool) -> None:
     async def work(reader: Reader) -> None:
-        assert await reader.key("math", r"\sqrt{9}") == "3"
+        assert await reader.key("code", light(9)) == "x = 9"
+        process_of(reader).kill()
+        assert await reader.key("code", light(5)) == "x = 5"
         process_of(reader).kill()
         assert await reader.key("math", r"\sqrt{25}") == "5"
 
@@ -387,26 +404,30 @@ def test_several_event_loops_and_reuse_after_close() -> None:
     asyncio.run(reader.close())
 
 
-def test_closing_ends_what_is_asked_and_what_waits() -> None:
+def test_closing_ends_what_is_asked_and_what_waits(monkeypatch: pytest.MonkeyPatch, serving: bool) -> None:
+    numbers = "(i for i in range(10**15))"
+    serve = f"w._work = lambda: {{'canonical': abs, 'code': lambda text: str(sum({numbers}))}}; w.serve({serving})"
+
     async def work(reader: Reader) -> None:
-        assert await reader.key("math", r"\sqrt{9}") == "3"
-        tasks = [asyncio.create_task(reader.key("math", heavy(i))) for i in range(5)]
-        for _ in range(3000):
-            if reader._turns[1].worker._process is not None:
-                break
-            await asyncio.sleep(0.01)
-        await reader.close()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(one, EngineError) for one in ended), ended
-        assert all(one.worker._process is None for one in reader._turns)
-        assert await reader.key("math", r"\sqrt{16}") == "4"
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "_SERVE", f"from outthink.answers import worker as w; {serve}")
+            tasks = [asyncio.create_task(reader.key("code", light(i))) for i in range(5)]
+            for _ in range(3000):
+                if reader._turns[1].worker._process is not None:
+                    break
+                await asyncio.sleep(0.01)
+            await reader.close()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(one, EngineError) for one in ended), ended
+            assert all(one.worker._process is None for one in reader._turns)
+        assert await reader.key("code", light(4)) == "x = 4"
 
     with_reader(work, timeout=1000.0)
 
 
 def test_a_forgotten_reader_ends_its_worker() -> None:
     reader = Reader()
-    asyncio.run(reader.key("math", r"\sqrt{9}"))
+    asyncio.run(reader.key("code", light(9)))
     process = process_of(reader)
     del reader
     process.wait(30)
@@ -414,12 +435,12 @@ def test_a_forgotten_reader_ends_its_worker() -> None:
 
 def test_python_ends_although_nobody_closed_the_reader() -> None:
     script = (
-        "import asyncio, outthink.answers as a; r = a.Reader(); print(asyncio.run(r.key('math', r'\\sqrt{9}')));"
+        "import asyncio, outthink.answers as a; r = a.Reader(); print(asyncio.run(r.key('code', 'x=9')));"
         "print(r._turns[0].worker._process.pid)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
-    key, pid = done.stdout.split()
-    assert key == "3"
+    key, pid = done.stdout.splitlines()
+    assert key == "x = 9"
     assert done.stderr == ""
     if sys.platform != "win32":
         listing = subprocess.run(["ps", "-p", pid, "-o", "args="], capture_output=True, text=True, check=False)
@@ -429,7 +450,7 @@ def test_python_ends_although_nobody_closed_the_reader() -> None:
 @posix
 def test_no_process_outlives_a_python_that_is_killed() -> None:
     script = (
-        "import asyncio, os, outthink.answers as a; r = a.Reader(); asyncio.run(r.key('math', r'\\sqrt{9}'));"
+        "import asyncio, os, outthink.answers as a; r = a.Reader(); asyncio.run(r.key('code', 'x=9'));"
         "print(r._turns[0].worker._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
@@ -446,7 +467,7 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def work(reader: Reader) -> None:
         for i in range(6):
-            await reader.key("math", rf"\sqrt{{{i}}}")
+            await reader.key("code", light(i))
         assert len(reader._turns[0]._cache) == 3
 
     with_reader(work)
@@ -459,5 +480,5 @@ def test_importing_answers_is_light() -> None:
 
 
 def test_no_thread_is_left_waiting() -> None:
-    with_reader(lambda reader: reader.key("math", r"\sqrt{9}"))
+    with_reader(lambda reader: reader.key("code", light(9)))
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
