@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -18,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outthink.answers import reader as answers
 from outthink.answers.canonical import MAX_ANSWER, chat_key, easy_key, json_value, plain_number, text_key
 from outthink.answers.reader import Reader
 from outthink.answers.reading import MAX_TEXT, comparable, read
@@ -346,16 +341,6 @@ def test_what_is_not_json_has_no_key(shared: Reader, answer: str) -> None:
     assert keys(shared, "json", answer) == [None]
 
 
-def test_plain_replies_start_no_worker() -> None:
-    async def work(reader: Reader) -> None:
-        for text in (CALL, REPLY, "42", "$18.00", "The answer is Paris.", "It costs $5 and then $7.", "5 km", "hello"):
-            assert await reader.key("chat", read("chat", text)) is not None
-        assert await reader.key("json", read("json", CALL)) is not None
-        assert reader._worker._process is None
-
-    with_reader(work)
-
-
 def test_code_keeps_what_matters(shared: Reader) -> None:
     assert len(set(keys(shared, "code", "if a:\n  b()\nc()", "if a:\n  b()\n  c()", "x = '1'", "x = 1"))) == 4
 
@@ -574,92 +559,3 @@ def test_hostile_answers_have_some_key(shared: Reader, hostile: str) -> None:
             assert (keys(shared, kind, hostile) == [None]) is (len(hostile) > longest)
     assert not asyncio.run(shared.equal("math", "7", hostile))
     assert keys(shared, "math", rf"\sqrt{{{len(hostile)}}}")  # the worker is there again
-
-
-def test_a_late_worker_is_killed_and_replaced() -> None:
-    async def work(reader: Reader) -> None:
-        assert await reader.key("math", r"\sqrt{9}") == "3"
-        first = reader._worker._process
-        assert first is not None
-        assert await reader.key("math", "9^{9^{9^{9}}}") == "9^{9^{9^{9}}}"
-        assert first.returncode is not None
-        assert not await reader.equal("math", r"\sqrt{2}", r"\sqrt[3]{9^{9^{9^{9}}}}")
-        assert await reader.key("math", r"\sqrt{16}") == "4"
-        before = time.monotonic()
-        assert await reader.key("math", "9^{9^{9^{9}}}") == "9^{9^{9^{9}}}"  # remembered
-        assert time.monotonic() - before < 0.5
-
-    with_reader(work, timeout=0.5)
-
-
-def test_a_dead_worker_is_replaced() -> None:
-    async def work(reader: Reader) -> None:
-        assert await reader.key("math", r"\sqrt{9}") == "3"
-        assert reader._worker._process is not None
-        reader._worker._process.kill()
-        assert await reader.key("math", r"\sqrt{25}") == "5"
-
-    with_reader(work)
-
-
-def test_many_tasks_share_one_worker() -> None:
-    async def work(reader: Reader) -> None:
-        found = await asyncio.gather(*(reader.key("math", rf"\sqrt{{{(i % 20) ** 2}}}") for i in range(400)))
-        assert found == [str(i % 20) for i in range(400)]
-
-    with_reader(work)
-
-
-def test_several_event_loops_and_reuse_after_close() -> None:
-    reader = Reader()
-    assert asyncio.run(reader.key("math", r"\sqrt{9}")) == "3"
-    assert asyncio.run(reader.key("math", r"\sqrt{16}")) == "4"
-    asyncio.run(reader.close())
-    asyncio.run(reader.close())
-    assert asyncio.run(reader.key("math", r"\sqrt{25}")) == "5"
-    asyncio.run(reader.close())
-
-
-def test_a_forgotten_reader_ends_its_worker() -> None:
-    reader = Reader()
-    asyncio.run(reader.key("math", r"\sqrt{9}"))
-    process = reader._worker._process
-    assert process is not None
-    del reader
-    process.wait(30)
-
-
-def test_python_ends_although_nobody_closed_the_reader() -> None:
-    script = (
-        "import asyncio, outthink.answers as a; r = a.Reader(); print(asyncio.run(r.key('math', r'\\sqrt{9}')));"
-        "print(r._worker._process.pid)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
-    key, pid = done.stdout.split()
-    assert key == "3"
-    assert done.stderr == ""
-    if sys.platform != "win32":
-        listing = subprocess.run(["ps", "-p", pid, "-o", "args="], capture_output=True, text=True, check=False)
-        assert "outthink" not in listing.stdout
-
-
-def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "CACHE_SIZE", 3)
-
-    async def work(reader: Reader) -> None:
-        for i in range(6):
-            await reader.key("math", rf"\sqrt{{{i}}}")
-        assert len(reader._cache) == 3
-
-    with_reader(work)
-
-
-def test_importing_answers_is_light() -> None:
-    script = "import sys, outthink.answers; print([m for m in ('sympy', 'math_verify', 'numpy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_no_thread_is_left_waiting() -> None:
-    with_reader(lambda reader: reader.key("math", r"\sqrt{9}"))
-    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]

@@ -3,7 +3,7 @@ r"""Reads an answer out of a model's text, gives it a canonical key, and grades 
 Source: the shared practice of best-of-N code (search-and-learn, compute-optimal-tts: last balanced box, then a
 fallback; canonical form before any grouping; a checker that times out means unequal) and the math-verify package.
 How this differs: one policy for every method, equality by key (so it is an equivalence relation by construction),
-exact fractions for plain numbers, and a worker process that is killed when an answer takes too long.
+exact fractions for plain numbers, and algebra under limits that do not depend on how busy the machine is.
 
 **Reading.** Only texts that ended by themselves are read: whether a text was truncated is the caller's to decide,
 from the finish reason, and a truncated text is not passed in. What stands before a last `</think>` is ignored.
@@ -28,8 +28,8 @@ Where nothing can be read the answer is None (INVALID); no option is ever picked
 - math, plain numbers: the exact fraction, so `1/2`, `0.5` and `\frac{1}{2}` agree. Signs, currency, thousands
   commas, degrees, units in words ("18 dollars", `5.4 \text{ cents}`), a lone `x =`, scientific notation, mixed
   numbers and "3 million" are understood. A percent sign is a unit: `50%` is 50, not 1/2.
-- math, all else: a canonical form computed by math-verify and sympy in the worker; where that fails or takes too
-  long, the text without its spacing. `x = 5` is 5; `x \in [1,2]` is `[1,2]`; `1,234` is a number, `1, 234` a list.
+- math, all else: a canonical form computed by math-verify and sympy in a worker; where that fails, or is too much
+  work, the text without its spacing. `x = 5` is 5; `x \in [1,2]` is `[1,2]`; `1,234` is a number, `1, 234` a list.
 - choice: the label in upper case. text: Unicode NFKC, case folded, single spaces, no quotes or closing punctuation.
   code: the source as Python itself would write it (comments and layout do not count).
 - json: the value with its names sorted, without spaces, and with its numbers by their exact value; a string is no
@@ -38,18 +38,18 @@ Where nothing can be read the answer is None (INVALID); no option is ever picked
 **Grading** asks for equal keys first and then, for math that is not two plain numbers, math-verify with the gold
 answer first. It can accept what the key keeps apart (a decimal rounded to six places), never the reverse.
 
-**Limits.** The last 200,000 characters of a text are read; an answer of more than 20,000 is INVALID, except in json
-and chat; math of more than 400 characters is compared as text; JSON nested deeper than 100 is none. Nothing that a
-model wrote is ever evaluated as code.
+**Limits.** Algebra is not tried where a number would have over 100,000 bits, or brackets are nested over 30 deep, and
+is given up after so many steps of work (see `Reader`); neither depends on the machine's load. The last 200,000
+characters of a text are read; an answer of more than 20,000 is INVALID, except in json and chat; math of more than
+400 characters is compared as text; JSON nested deeper than 100 is none. Nothing that a model wrote is ever evaluated
+as code.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import math
 import weakref
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 
 from outthink.answers.canonical import (
     EXACT,
@@ -63,62 +63,88 @@ from outthink.answers.canonical import (
     text_key,
 )
 from outthink.answers.reading import longest, read
-from outthink.answers.worker import Worker
+from outthink.answers.size import too_large
+from outthink.answers.turns import Turns
+from outthink.answers.worker import Limit
+from outthink.errors import UsageError
 from outthink.types import AnswerKind, Problem
 
-CACHE_SIZE = 1 << 16
+MAX_AT_ONCE = 20_000
+"""Longest text, in characters, that is read on the event loop (at most some 10 ms); a thread reads longer ones."""
+STEPS = 4_000_000
+"""What counts as a second of work: about what a processor core of 2020 does in one, while they are counted."""
 
 
 class Reader:
-    """Reads, keys and grades answers; what needs sympy runs in one worker process, started when first needed.
+    """Reads, keys and grades answers; what needs sympy runs in worker processes, started when first needed.
 
-    It may be used from many tasks at once and from several event loops one after the other. The worker is killed
-    and replaced when an answer takes longer than `timeout`; it ends with `close`, with the reader, or with Python.
+    It may be used from many tasks at once and from several event loops one after the other. The processes end with
+    `close`, with the reader, or with Python.
+
+    What an answer comes to depends on the answer alone: not on how busy the machine is, on who else asks, or on what
+    was asked before. Work is counted in steps (see `worker`), of which there are 4 million for each second of
+    `timeout`; 4 times `timeout` in processor time ends what takes long without steps.
+
+    Everything is first tried for a tenth of `timeout`, at most a quarter of a second; what needs more goes on in a
+    second process. In both, owners take turns. So a light answer waits for one try of every other owner at most,
+    however many heavy ones there are.
 
     Args:
-        timeout: most seconds of wall-clock for one answer in the worker; above 0.
+        timeout: how much work one answer may take, in seconds of an ordinary processor; above 0.
     """
 
     def __init__(self, timeout: float = 5.0) -> None:
-        self._worker = Worker(timeout)
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outthink-answers")
-        self._cache: OrderedDict[tuple[str, ...], str | bool | None] = OrderedDict()
-        self._lock = threading.Lock()
-        weakref.finalize(self, self._worker.stop)
+        if not 0 < timeout < math.inf:
+            raise UsageError(f"The timeout of a reader is a number of seconds above 0, not {timeout}.")
+        # The first try is not counted, for speed. It ends long before the steps of the second one would be used up,
+        # so that what it finishes, the second one would finish too.
+        self._turns = (
+            Turns(Limit(min(timeout / 10, 0.25))),
+            Turns(Limit(4 * timeout, math.ceil(STEPS * timeout))),
+        )
+        for turns in self._turns:
+            weakref.finalize(self, turns.worker.stop)
 
     async def read(self, problem: Problem, text: str) -> tuple[str | None, str | None]:
-        """The answer of a complete text and its key; both None where nothing can be read."""
-        answer = read(problem.answer, text, problem.options)
-        key = await self.key(problem.answer, answer)
+        """The answer of a complete text and its key; both None where nothing can be read.
+
+        The problem's id is the owner of the work, see `key`.
+        """
+        if len(text) <= MAX_AT_ONCE:
+            answer = read(problem.answer, text, problem.options)
+        else:
+            answer = await asyncio.to_thread(read, problem.answer, text, problem.options)
+        key = await self.key(problem.answer, answer, owner=problem.id)
         return (None, None) if key is None else (answer, key)
 
-    async def key(self, kind: AnswerKind, answer: str | None) -> str | None:
+    async def key(self, kind: AnswerKind, answer: str | None, *, owner: str = "") -> str | None:
         """The canonical key; None for None, for an empty answer, for one that is too long and for JSON that is none.
 
-        Raises EngineError only where the worker process cannot be started at all.
+        Math that is too large for algebra, or is not done within the limits, has its text without spacing as its key.
+
+        Args:
+            owner: those who ask take turns by this name.
+
+        Raises EngineError where a worker process cannot be started, or was killed from outside or stuck, twice.
         """
         if answer is None or not answer.strip() or len(answer) > longest(kind):
             return None
-        if kind == "choice":
-            return answer.strip().strip("()").upper() or None
-        if kind == "text":
-            return text_key(answer)
         if kind == "code":
-            return str(await self._ask("code", answer) or answer.strip())
-        if kind == "json":
-            return json_value(answer, canonical=True)
-        if kind == "chat":
-            chat = chat_key(answer)
-            if chat is not None:
-                return chat
-        easy = easy_key(answer)
-        if easy is not None:
-            return easy
-        return str(await self._ask("canonical", for_latex(answer)) or cleaned_math(answer))
+            return str(await self._ask(owner, "code", answer) or answer.strip())
+        if len(answer) <= MAX_AT_ONCE:
+            known, key = _without_algebra(kind, answer)
+        else:
+            known, key = await asyncio.to_thread(_without_algebra, kind, answer)
+        if known:
+            return key
+        return str(await self._ask(owner, "canonical", for_latex(answer)) or cleaned_math(answer))
 
-    async def equal(self, kind: AnswerKind, gold: str, answer: str | None) -> bool:
-        """Whether `answer` is right, given the gold answer; a check that takes too long says no."""
-        key, gold_key = await self.key(kind, answer), await self.key(kind, gold)
+    async def equal(self, kind: AnswerKind, gold: str, answer: str | None, *, owner: str = "") -> bool:
+        """Whether `answer` is right, given the gold answer; a check that is not done within the limits says no.
+
+        Args and errors as of `key`.
+        """
+        key, gold_key = await self.key(kind, answer, owner=owner), await self.key(kind, gold, owner=owner)
         if key is None or gold_key is None or answer is None:
             return False
         if key == gold_key:
@@ -128,37 +154,35 @@ class Reader:
             return False
         if max(len(gold), len(answer)) > MAX_MATH:
             return False
-        return await self._ask("verify", for_latex(gold), for_latex(answer)) is True
+        return await self._ask(owner, "verify", for_latex(gold), for_latex(answer)) is True
 
     async def close(self) -> None:
-        """End the worker process; calling it twice is fine, and a later use starts a new one."""
-        await asyncio.to_thread(self._worker.stop)
+        """End the worker processes; calling it twice is fine, and a later use starts new ones."""
+        for turns in self._turns:
+            await asyncio.to_thread(turns.worker.stop)
 
-    async def _ask(self, *request: str) -> str | bool | None:
-        with self._lock:
-            if request in self._cache:
-                self._cache.move_to_end(request)
-                return self._cache[request]
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._work, request)
-
-    def _work(self, request: tuple[str, ...]) -> str | bool | None:
-        with self._lock:  # the same answer often comes several times at once; the first one has done the work
-            if request in self._cache:
-                return self._cache[request]
-        reply = self._worker.ask(request)
-        with self._lock:
-            self._cache[request] = reply
-            if request[0] == "verify" and reply is None:
-                self._cache["verify", request[2], request[1]] = None  # what hangs one way need not be tried the other
-            while len(self._cache) > CACHE_SIZE:
-                self._cache.popitem(last=False)
-        return reply
+    async def _ask(self, owner: str, name: str, *arguments: str) -> str | bool | None:
+        """What the worker says; None where it has nothing to say, is not done in time or is better not asked."""
+        if name != "code" and any(map(too_large, arguments)):
+            return None
+        for turns in self._turns:
+            reply = await turns.ask(owner, (name, *arguments))
+            if not reply.late:
+                return reply.value
+        return None
 
 
-# ---------------------------------------------------------------- reading
-
-
-# ---------------------------------------------------------------- keys that need no worker
-
-
-# ---------------------------------------------------------------- the worker process
+def _without_algebra(kind: AnswerKind, answer: str) -> tuple[bool, str | None]:
+    """Whether the key is known without algebra, and the key."""
+    if kind == "choice":
+        return True, answer.strip().strip("()").upper() or None
+    if kind == "text":
+        return True, text_key(answer)
+    if kind == "json":
+        return True, json_value(answer, canonical=True)
+    if kind == "chat":
+        chat = chat_key(answer)
+        if chat is not None:
+            return True, chat
+    easy = easy_key(answer)
+    return easy is not None, easy
