@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from outthink.answers.reading import read
-from outthink.reports.reading import Reply, counted, doubt, kind_of, replies, rules
+from outthink.reports.reading import ReadReply, counted, doubt, kind_of, replies, rules
 from tests.cli.test_cli import bench, solve
 
 TEXTS = ("2+2=4\n#### 4", "#### 5", "So\n#### 4", "#### 4")  # of the pool
@@ -65,10 +65,10 @@ def test_what_was_cut_off_or_has_no_answer_is_told(outthink: Any) -> None:
 
 
 def test_the_kind_is_that_of_the_recorded_answers(outthink: Any) -> None:
-    assert kind_of([Reply(problem="p", sample=0, text="so 18 or\nParis", answer="Paris")]) == "text"
-    assert kind_of([Reply(problem="p", sample=0, text="#### (B) 18", answer="B")]) == "choice"
-    assert kind_of([Reply(problem="p", sample=0, text="#### 18", answer="18")]) == "math"
-    assert kind_of([Reply(problem="p", sample=0, text="#### 18")]) == "math"
+    assert kind_of([ReadReply(problem="p", sample=0, text="so 18 or\nParis", answer="Paris")]) == "text"
+    assert kind_of([ReadReply(problem="p", sample=0, text="#### (B) 18", answer="B")]) == "choice"
+    assert kind_of([ReadReply(problem="p", sample=0, text="#### 18", answer="18")]) == "math"
+    assert kind_of([ReadReply(problem="p", sample=0, text="#### 18")]) == "math"
     told = as_json(outthink("answers", "pool.jsonl", "--answer", "text", "--json"))
     assert told["kind"] == "text"
     assert "did you mean 'text'?" in outthink("answers", "pool.jsonl", "--answer", "txt").err

@@ -34,7 +34,7 @@ _TEXTS = ("text", "completion", "response", "reply", "output", "content")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class ReadReply:
     """One reply of a model.
 
     Args:
@@ -81,7 +81,7 @@ def counted(counts: Mapping[str, int], cut_off: int = 0) -> str:
     return ", ".join(parts) or "no replies"
 
 
-def kind_of(replies: Sequence[Reply]) -> AnswerKind:
+def kind_of(replies: Sequence[ReadReply]) -> AnswerKind:
     """The kind of answer under which most of the recorded answers are read again; math where none is recorded."""
     known = [reply for reply in replies if reply.complete and reply.answer is not None][:_TRIED]
     if not known:
@@ -89,7 +89,7 @@ def kind_of(replies: Sequence[Reply]) -> AnswerKind:
     return max(_KINDS, key=lambda kind: sum(read(kind, reply.text) == reply.answer for reply in known))
 
 
-def replies(path: Path) -> Iterator[Reply]:
+def replies(path: Path) -> Iterator[ReadReply]:
     """The replies of a run directory, a pool, a JSONL file of traces or texts, or a plain text, which is one reply.
 
     A text of a JSONL file is a string, or an object with `text`, `completion`, `response`, `reply`, `output` or
@@ -110,16 +110,16 @@ def replies(path: Path) -> Iterator[Reply]:
         except (OSError, UnicodeDecodeError) as cause:
             raise UsageError(f"Cannot read {path}: {getattr(cause, 'strerror', None) or cause}.") from cause
         if text.strip():
-            yield Reply(problem="text", sample=0, text=text)
+            yield ReadReply(problem="text", sample=0, text=text)
 
 
-def _of_trace(trace: Trace) -> Iterator[Reply]:
+def _of_trace(trace: Trace) -> Iterator[ReadReply]:
     """The samples of its model that nothing continues, whole."""
     own = [one for one in trace.candidates if one.address[0] == "model" and "peek" not in one.address]
     continued = {candidate.parents[0] for candidate in own if candidate.continues}
     samples = [candidate for candidate in own if candidate.id not in continued]
     for number, candidate in enumerate(samples):
-        yield Reply(
+        yield ReadReply(
             problem=trace.problem,
             sample=number,
             text=trace.whole_text(candidate.id),
@@ -128,9 +128,9 @@ def _of_trace(trace: Trace) -> Iterator[Reply]:
         )
 
 
-def _of_row(row: Any, where: str, name: str) -> Iterator[Reply]:
+def _of_row(row: Any, where: str, name: str) -> Iterator[ReadReply]:
     if isinstance(row, str):
-        yield Reply(problem=name, sample=0, text=row)
+        yield ReadReply(problem=name, sample=0, text=row)
         return
     try:
         if isinstance(row.get("trace"), dict) or "candidates" in row:
@@ -140,7 +140,7 @@ def _of_row(row: Any, where: str, name: str) -> Iterator[Reply]:
                 text = sample["text"] if "text" in sample else "\n\n".join(sample["steps"])
                 if not isinstance(text, str):
                     raise TypeError("a text is no string")
-                yield Reply(
+                yield ReadReply(
                     problem=str(row.get("id", name)),
                     sample=number,
                     text=text,
@@ -149,7 +149,9 @@ def _of_row(row: Any, where: str, name: str) -> Iterator[Reply]:
                 )
         elif row.get("trace", "") is not None:
             text = next(row[field] for field in _TEXTS if isinstance(row.get(field), str))
-            yield Reply(problem=str(row.get("id", name)), sample=0, text=text, complete=row.get("finish") != "length")
+            yield ReadReply(
+                problem=str(row.get("id", name)), sample=0, text=text, complete=row.get("finish") != "length"
+            )
     except StopIteration:
         raise UsageError(f"{where} has no text: write it as {_TEXTS[0]}.") from None
     except (AttributeError, KeyError, TypeError, ValueError) as cause:
