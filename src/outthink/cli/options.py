@@ -98,7 +98,7 @@ HYPERPARAMETERS = {"allow_extra_args": True, "ignore_unknown_options": True}
 TaskArgument = Annotated[
     str,
     typer.Argument(
-        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl with question and answer."
+        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl, .json, .csv with question and answer."
     ),
 ]
 
