@@ -26,7 +26,7 @@ from outthink.server.keys import Keys
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
-from outthink.strategies import STRATEGIES, Strategy
+from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
 
@@ -69,7 +69,7 @@ def _plan(given: str) -> tuple[str, str]:
 
 def _free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
     strategy = make_strategy(name)
-    if getattr(strategy, "votes", False):
+    if traits.votes(strategy):
         raise UsageError(f"{name} goes by equal answers, which free text does not have; take best_of_n or mbr.")
     check_needs(strategy, "--free-form", scorers)
     return strategy

@@ -166,6 +166,11 @@ class ATTS:
         """What is in the file; None where there is none, or the scores themselves were given."""
         return DraftScores.open(self.calibration) if self.calibration and isinstance(self.calibration, str) else None
 
+    @property
+    def unset(self) -> str | None:
+        """What it cannot do without."""
+        return None if self.calibration else "calibration: a file that `outthink takeover fit` made from a pool"
+
     async def run(
         self,
         problem: Problem,
@@ -213,8 +218,8 @@ class ATTS:
 
     def _check(self, draft: Model, verifier: Scores | None) -> None:
         """Refuse, before anything is spent, what the calibration does not speak of."""
-        if not self.calibration:
-            raise MissingResource("atts needs calibration: a file that `outthink takeover fit` made from a pool.")
+        if (lack := self.unset) is not None:
+            raise MissingResource(f"atts needs {lack}.")
         if self.signal == "verifier" and verifier is None:
             raise MissingResource("The signal verifier needs one: pass verifier=..., or --verifier.")
         if self.signal == "logprob" and "logprobs" not in draft.powers:

@@ -59,6 +59,7 @@ class Borda:
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
+    needs_one_of: ClassVar[frozenset[str]] = frozenset({"verifier", "logprobs"})
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys"})
 
     n: int = 16

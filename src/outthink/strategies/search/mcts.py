@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Event, Expand, Failed, Node, Pull, View, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 Rule = Literal["uct", "puct"]
@@ -188,7 +189,7 @@ def _mean(logprobs: tuple[float, ...] | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCTS:
+class MCTS(StepSearch):
     """Tree search that discards nothing; score-weighted vote over all paths that ended.
 
     If the calls run out before there is any answer, the open state that a descent by the means alone reaches is
@@ -204,11 +205,7 @@ class MCTS:
             samples carry none).
         max_calls: most steps sampled (and so scored) in all; the greedy completion comes on top.
         par: leaves expanded at a time; more than 1 saves waiting, and virtual losses keep them apart.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
 
     b: int = 4
     rule: Rule = "uct"
@@ -216,8 +213,6 @@ class MCTS:
     priors: Priors = "uniform"
     max_calls: int = 128
     par: int = 1
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
 
     def __post_init__(self) -> None:
         check(self, at_least_one=("b", "max_calls", "par", "max_step_tokens"), at_least_zero=("c",))
