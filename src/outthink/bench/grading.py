@@ -13,8 +13,8 @@ from outthink.answers.reader import Reader
 from outthink.errors import OutthinkError, UsageError
 from outthink.records.runs import RESULTS, RUN, read_results, read_settings
 from outthink.tasks.example import Example
-from outthink.tasks.grading import grade
 from outthink.tasks.fields import golds
+from outthink.tasks.grading import grade
 from outthink.tasks.own import text_of
 from outthink.tasks.rows import rows
 from outthink.types import AnswerKind, Problem

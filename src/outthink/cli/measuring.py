@@ -44,7 +44,7 @@ from outthink.cli.shown import console, note, print_summaries
 from outthink.errors import UsageError
 
 if TYPE_CHECKING:
-    pass
+    from outthink.tasks.example import Example
 
 
 def bench(
@@ -85,6 +85,7 @@ def bench(
 
     chosen = given_strategy(strategy, context)
     examples = loaded_task(task, file, split, limit, prompt_template, answer, seed)
+    _say_doubts(examples)
     sampling, limits, priced, part = (
         given_sampling(temperature, top_p, max_tokens),
         as_budget(budget),
@@ -168,6 +169,7 @@ def pool(
     from outthink.bench.pool import record_pool
 
     examples = loaded_task(task, file, split, limit, prompt_template, answer, seed)
+    _say_doubts(examples)
     sampling, priced = given_sampling(temperature, top_p, max_tokens), given_prices(price)
     path = out or Path(file_name(f"pool-{task}") + ".jsonl")
 
@@ -191,6 +193,14 @@ def pool(
     if found.done < found.total:
         note("Run the same command again to go on.")
         raise typer.Exit(1 if found.failed else 130)
+
+
+def _say_doubts(examples: list[Example]) -> None:
+    """What looks wrong with the questions, before anything is spent on them."""
+    from outthink.tasks.checks import doubts
+
+    for doubt in doubts(examples):
+        note(f"Please check: {doubt}")
 
 
 def grade(

@@ -97,9 +97,7 @@ HYPERPARAMETERS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 TaskArgument = Annotated[
     str,
-    typer.Argument(
-        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl, .json, .csv with question and answer."
-    ),
+    typer.Argument(help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl, .json or .csv file."),
 ]
 
 

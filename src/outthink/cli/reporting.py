@@ -27,6 +27,7 @@ def report(
     ] = None,
 ) -> None:
     """Accuracy, agreement and cost of runs with intervals, paired differences from the first; pass@k of pools."""
+    from outthink.records.runs import DOUBTS, read_settings
     from outthink.reports.report import (
         agreement,
         agreement_sentence,
@@ -48,6 +49,7 @@ def report(
         return
 
     found = {str(run): read_run(run) for run in runs}
+    doubts = {str(run): told for run in runs if (told := read_settings(run).get(DOUBTS))}
     summaries = {run: of for run, (of, _) in found.items()}
     results = {run: of for run, (_, of) in found.items()}
     base, *others = results
@@ -61,6 +63,7 @@ def report(
             "runs": {run: dataclasses.asdict(of) for run, of in summaries.items()},
             "differences": {run: dataclasses.asdict(of) for run, of in differences.items()},
             "agreements": {run: dataclasses.asdict(of) for run, of in agreements.items()},
+            "doubts": doubts,
             "equal_tokens": {run: None if of is None else dataclasses.asdict(of) for run, of in equal.items()},
         }
         typer.echo(json.dumps(plain(shown), indent=2))
@@ -78,6 +81,9 @@ def report(
     for run, of in summaries.items():
         if of.tree:
             typer.echo(("- " if as_markdown else "") + tree_sentence(run, of.tree))
+    for run, told in doubts.items():
+        for doubt in told:
+            typer.echo(("- " if as_markdown else "") + f"{run}, please check: {doubt}")
     for run, same in equal.items():
         told = f"{run} cost less than one sample of {against}." if same is None else same.sentence(run)
         typer.echo(("- " if as_markdown else "") + told)

@@ -26,6 +26,9 @@ SCHEMA = 1
 
 RUN, RESULTS, JOURNAL = "run.json", "results.jsonl", "journal.jsonl"
 
+DOUBTS = "doubts"
+"""What looked wrong with the questions when a run began, in its settings; a run with others is the same run."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
@@ -132,7 +135,7 @@ class Store:
             # nothing was paid for: ask anew
             jsonl.write_whole(self._folder / RUN, json.dumps(asked, indent=1) + "\n", mode=self._mode)
             return
-        different = differences(read_settings(self._folder), asked)
+        different = differences({**read_settings(self._folder), DOUBTS: None}, {**asked, DOUBTS: None})
         if different:
             raise UsageError(
                 f"The run in {self._folder} has other settings ({'; '.join(different)}): "
@@ -228,7 +231,8 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         if asked["shard"] is None:
             raise UsageError(f"The run in {folder} is whole already, not a shard.")
         place, of = asked["shard"]
-        different = differences({**first, "shard": first["shard"][1]}, {**asked, "shard": of})
+        alike = {DOUBTS: None}
+        different = differences({**first, "shard": first["shard"][1], **alike}, {**asked, "shard": of, **alike})
         if different:
             raise UsageError(f"{folders[0]} and {folder} are not of one run ({'; '.join(different)}).")
         if place in places:

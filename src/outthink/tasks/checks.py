@@ -55,8 +55,8 @@ def _unreadable(examples: Sequence[Example]) -> list[str]:
         if lost:
             told.append(
                 f"{_of(lost, mine)} right answers are none of the kind {kind}, such as {_short(lost[0].gold[0])} of "
-                f"{lost[0].problem.id!r}, so a right reply can count as wrong: choose another kind by --answer, or write "
-                "them in its form."
+                f"{lost[0].problem.id!r}, so a right reply can count as wrong: choose another kind by "
+                "--answer, or write them in its form."
             )
     if nothing := [one for one in examples if not one.gold and not one.tests and "gym" not in one.meta]:
         told.append(f"{_of(nothing, examples)} questions have no right answer, such as {nothing[0].problem.id!r}.")

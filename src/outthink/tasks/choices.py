@@ -32,7 +32,7 @@ _RIGHT = ("correctanswer", "bestanswer", "rightanswer", "correctanswers", "corre
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class ChoiceOptions:
     """The options of one row.
 
     Args:
@@ -73,7 +73,7 @@ class Readings:
     likely: As | None = None
 
 
-def options_of(row: Fields, id: str, question: str) -> Options | None:
+def options_of(row: Fields, id: str, question: str) -> ChoiceOptions | None:
     """The options of a row, None where it has none; raises UsageError where they cannot be read."""
     asked = row.get("question")
     nested = asked.get("choices") if isinstance(asked, dict) else None
@@ -81,7 +81,7 @@ def options_of(row: Fields, id: str, question: str) -> Options | None:
     if value is None and nested is not None:
         name, value = "choices", nested
     if value is not None and value not in ([], {}):
-        made: Options | None = _given(row, name, value)
+        made: ChoiceOptions | None = _given(row, name, value)
     elif "mc1targets" in row:
         targets = row.get("mc1targets")
         made = _flagged(row, targets if isinstance(targets, dict) else {}, id)
@@ -94,7 +94,7 @@ def options_of(row: Fields, id: str, question: str) -> Options | None:
     return made
 
 
-def answer_of(row: Fields, options: Options) -> list[Readings]:
+def answer_of(row: Fields, options: ChoiceOptions) -> list[Readings]:
     """What the accepted answers of a row can mean; raises UsageError where one means none of the options."""
     if options.right is not None:
         return [Readings(options.texts[options.right], {"text": options.right})]
@@ -110,7 +110,7 @@ def answer_of(row: Fields, options: Options) -> list[Readings]:
     return [_readings(one, options, index, name, row) for one in values]
 
 
-def settled(answers: Sequence[tuple[str, Options, list[Readings]]]) -> list[list[tuple[int, As]]]:
+def settled(answers: Sequence[tuple[str, ChoiceOptions, list[Readings]]]) -> list[list[tuple[int, As]]]:
     """For each row the places of its accepted options, and what its answers were taken for.
 
     Args:
@@ -119,7 +119,10 @@ def settled(answers: Sequence[tuple[str, Options, list[Readings]]]) -> list[list
     Raises UsageError that names the line of an answer that can mean several options.
     """
     alone = [
-        reading.places for _, _, readings in answers for reading in readings if not {"label", "text"} & {*reading.places}
+        reading.places
+        for _, _, readings in answers
+        for reading in readings
+        if not {"label", "text"} & {*reading.places}
     ]
     counted: As = "place"  # data sets count from 0, unless no answer is 0 and one is the number of options
     if any(places.get("place") == -1 for places in alone) and not any(places.get("number") == -1 for places in alone):
@@ -154,7 +157,7 @@ def settled(answers: Sequence[tuple[str, Options, list[Readings]]]) -> list[list
     return places
 
 
-def _given(row: Fields, name: str, value: Any) -> Options:
+def _given(row: Fields, name: str, value: Any) -> ChoiceOptions:
     """Options from one field: a list, or an object."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):  # in the cell of a table
         try:
@@ -185,23 +188,23 @@ def _first(pair: dict[str, Any], *parts: str) -> Any:
     return next((pair[part] for part in parts if part in pair), None)
 
 
-def _listed(row: Fields, name: str, value: Any) -> Options:
+def _listed(row: Fields, name: str, value: Any) -> ChoiceOptions:
     """Options from a list of texts, which may be labels alone, or have their labels in front."""
     texts = _texts(row, name, value)
     if "".join(texts) in (LETTERS[: len(texts)], LETTERS[: len(texts)].lower()) and all(map(len, texts)):
-        return Options(names=tuple(LETTERS[: len(texts)]), sure=True)
+        return ChoiceOptions(names=tuple(LETTERS[: len(texts)]), sure=True)
     pairs = zip(LETTERS, map(_LABELLED.fullmatch, texts), strict=False)
     inner = [match[2].strip() for letter, match in pairs if match and match[1].upper() == letter]
     if len(inner) == len(texts) > 1:
-        return Options(names=tuple(LETTERS[: len(texts)]), texts=tuple(inner), whole=texts, sure=True)
-    return Options(names=tuple(LETTERS[: len(texts)]), texts=texts)
+        return ChoiceOptions(names=tuple(LETTERS[: len(texts)]), texts=tuple(inner), whole=texts, sure=True)
+    return ChoiceOptions(names=tuple(LETTERS[: len(texts)]), texts=texts)
 
 
-def _named(row: Fields, name: str, labels: list[Any], value: list[Any]) -> Options:
+def _named(row: Fields, name: str, labels: list[Any], value: list[Any]) -> ChoiceOptions:
     texts, names = _texts(row, name, value), _texts(row, name, labels)
     if len({label.casefold() for label in names}) < len(names):
         raise row.error(f"two options of the field {name!r} have the same label")
-    return Options(names=names, texts=texts, sure=True)
+    return ChoiceOptions(names=names, texts=texts, sure=True)
 
 
 def _texts(row: Fields, name: str, value: Any) -> tuple[str, ...]:
@@ -214,7 +217,7 @@ def _texts(row: Fields, name: str, value: Any) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _flagged(row: Fields, value: dict[str, Any], id: str) -> Options:
+def _flagged(row: Fields, value: dict[str, Any], id: str) -> ChoiceOptions:
     """Options of which 1 marks the right one and 0 the others, as in TruthfulQA, which lists the right one first."""
     texts, flags = _texts(row, "mc1_targets", value.get("choices")), value.get("labels")
     if not isinstance(flags, list) or sorted(map(str, flags)) != ["0"] * (len(texts) - 1) + ["1"]:
@@ -223,7 +226,7 @@ def _flagged(row: Fields, value: dict[str, Any], id: str) -> Options:
     return _shuffled(row, texts[right], [*texts[:right], *texts[right + 1 :]], id)
 
 
-def _columns(row: Fields) -> Options | None:
+def _columns(row: Fields) -> ChoiceOptions | None:
     """Options in columns: A to D, option1 and option2, ending0 to ending3 and the like."""
     families: dict[str, dict[str, str]] = {}
     for plain in row.names():
@@ -242,11 +245,11 @@ def _columns(row: Fields) -> Options | None:
                 raise row.error(f"option {chr(ord(run[-1]) + 1).upper()} is missing, but one after it is there")
             values = [row.get(members[suffix]) for suffix in run]
             texts = _texts(row, members[first], values)
-            return Options(names=tuple(suffix.upper() for suffix in run), texts=texts, sure=first == "a")
+            return ChoiceOptions(names=tuple(suffix.upper() for suffix in run), texts=texts, sure=first == "a")
     return None
 
 
-def _right_and_wrong(row: Fields, id: str) -> Options | None:
+def _right_and_wrong(row: Fields, id: str) -> ChoiceOptions | None:
     """Options of which the row has the right one in one field and the wrong ones in others."""
     wrong: list[Any] = []
     for plain in row.names():
@@ -262,14 +265,14 @@ def _right_and_wrong(row: Fields, id: str) -> Options | None:
     return _shuffled(row, right[0], list(_texts(row, "incorrect_answers", wrong)), id)
 
 
-def _shuffled(row: Fields, right: str, wrong: list[str], id: str) -> Options:
+def _shuffled(row: Fields, right: str, wrong: list[str], id: str) -> ChoiceOptions:
     if right in wrong:
         raise row.error(f"the option {right!r} is both right and wrong")
     order = sorted({right, *wrong}, key=lambda text: hashlib.sha256(repr((id, text)).encode()).digest())
-    return Options(names=tuple(LETTERS[: len(order)]), texts=tuple(order), right=order.index(right))
+    return ChoiceOptions(names=tuple(LETTERS[: len(order)]), texts=tuple(order), right=order.index(right))
 
 
-def _in_question(row: Fields, question: str) -> Options | None:
+def _in_question(row: Fields, question: str) -> ChoiceOptions | None:
     """Labels of options that the question itself lists, as (A) or B., where the answer is one of them."""
     _, value = row.named(*ANSWERS)
     values = value if isinstance(value, list) else [value]
@@ -280,10 +283,10 @@ def _in_question(row: Fields, question: str) -> Options | None:
     golds = [re.fullmatch(r"\(?([A-Z])\)?\.?", one.strip()) if isinstance(one, str) else None for one in values]
     if len(labels) < 2 or not all(gold is not None and gold[1] in labels for gold in golds):
         return None
-    return Options(names=tuple(labels), sure=True)
+    return ChoiceOptions(names=tuple(labels), sure=True)
 
 
-def _readings(value: Any, options: Options, index: bool, name: str, row: Fields) -> Readings:
+def _readings(value: Any, options: ChoiceOptions, index: bool, name: str, row: Fields) -> Readings:
     try:
         text = written(value)
     except ValueError as error:
@@ -318,7 +321,7 @@ def _count(value: Any, text: str) -> int | None:
     return int(text.partition(".")[0])
 
 
-def _exact(text: str, options: Options, row: Fields) -> int | None:
+def _exact(text: str, options: ChoiceOptions, row: Fields) -> int | None:
     same = [place for place, option in enumerate(options.texts) if option == text]
     same += [place for place, option in enumerate(options.whole) if option == text and place not in same]
     if len(same) > 1:
@@ -326,12 +329,12 @@ def _exact(text: str, options: Options, row: Fields) -> int | None:
     return same[0] if same else None
 
 
-def _folded(text: str, options: Options) -> int | None:
+def _folded(text: str, options: ChoiceOptions) -> int | None:
     same = [place for place, option in enumerate(options.texts) if option.casefold() == text.casefold()]
     return same[0] if len(same) == 1 else None
 
 
-def _label(text: str, options: Options, *, loosely: bool) -> int | None:
+def _label(text: str, options: ChoiceOptions, *, loosely: bool) -> int | None:
     """The place of the option that is called so; loosely: in any case, in brackets, or with its text behind it."""
     if text in options.names:
         return options.names.index(text)

@@ -16,7 +16,7 @@ from typing import Any
 from outthink.answers import asking as problems
 from outthink.answers.reading import read
 from outthink.errors import UsageError
-from outthink.tasks.choices import As, Options, answer_of, options_of, settled
+from outthink.tasks.choices import As, ChoiceOptions, answer_of, options_of, settled
 from outthink.tasks.example import Example
 from outthink.tasks.fields import ANSWERS, Fields, golds
 from outthink.tasks.rows import plain, rows
@@ -38,7 +38,7 @@ class _Draft:
     row: Fields
     question: str
     tests: str
-    options: Options | None
+    options: ChoiceOptions | None
 
 
 def load(path: Path, template: str | None, answer: AnswerKind | None) -> list[Example]:
@@ -65,7 +65,9 @@ def load(path: Path, template: str | None, answer: AnswerKind | None) -> list[Ex
                 options=options_of(row, name, question),
             )
         )
-    several = [(draft.row.where, draft.options, answer_of(draft.row, draft.options)) for draft in drafts if draft.options]
+    several = [
+        (draft.row.where, draft.options, answer_of(draft.row, draft.options)) for draft in drafts if draft.options
+    ]
     right = iter(settled(several))
     return [_example(draft, next(right) if draft.options else [], str(path), template, answer) for draft in drafts]
 
@@ -122,11 +124,11 @@ def _example(
     return Example(problem, accepted, draft.tests, facts)
 
 
-def _accepted(options: Options, right: list[int], kind: AnswerKind) -> tuple[str, ...]:
+def _accepted(options: ChoiceOptions, right: list[int], kind: AnswerKind) -> tuple[str, ...]:
     """The labels of the right options; where answers are not read as labels, also their texts."""
     labels = [options.labels[place] for place in right]
     if kind == "choice" or not options.texts:
         return tuple(labels)
     texts = [options.texts[place] for place in right]
     others = {text.casefold() for place, text in enumerate(options.texts) if place not in right}
-    return tuple([*texts, *(label for label in labels if label.casefold() not in others)])
+    return (*texts, *(label for label in labels if label.casefold() not in others))

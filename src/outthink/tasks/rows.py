@@ -135,7 +135,9 @@ def _text(path: Path) -> str:
         return data.decode(code)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"cannot read {path}: line {line} is not {code[:5].upper()}; save the file as UTF-8") from error
+        raise UsageError(
+            f"cannot read {path}: line {line} is not {code[:5].upper()}; save the file as UTF-8"
+        ) from error
 
 
 def _value(name: str, number: int, text: str, place: int) -> tuple[Any, int]:
