@@ -124,7 +124,7 @@ def golds(value: Any, where: str, kind: AnswerKind | None = None, name: str = "a
     Raises UsageError that names the line and says what to give.
     """
     if missing(value):
-        raise UsageError(f"{where}: the field {name!r} is missing or is neither a text nor a list of texts")
+        raise UsageError(f"{where}: the field {name!r} is missing, null or NaN: give the right answer")
     try:
         if kind == "json":
             several = isinstance(value, list) and value and all(_json_object(one) for one in value)

@@ -2,7 +2,8 @@
 
 Source: Austin et al. 2021, "Program Synthesis with Large Language Models"; google-research (CC-BY-4.0). How this
 differs: the prompt shows the first assertion only, for the function's name and arguments (the paper shows all three
-that it grades by), and that one is the public test.
+that it grades by), and that one is the public test; of MBPP+ the listed assertions are run, since its further tests
+need numpy.
 """
 
 from __future__ import annotations

@@ -48,10 +48,18 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Numbers are int, or Number. Raises UsageError that names the line of what cannot be read, or where there is none.
     """
-    text = _text(path)
+    none = True
+    for number, row in _rows(path, _text(path)):
+        none = False
+        yield number, row
+    if none:
+        raise UsageError(f"{path.name} holds no questions")
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     begin = len(text) - len(text.lstrip())
     if begin == len(text):
-        raise UsageError(f"{path.name} holds no questions")
+        return
     if path.suffix.lower() in (".csv", ".tsv"):
         yield from _table(path.name, text, "," if path.suffix.lower() == ".csv" else "\t")
         return
