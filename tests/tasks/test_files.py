@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from outthink.answers.reader import Reader
+from outthink.bench.run import bench
 from outthink.errors import UsageError
+from outthink.models.scripted import ScriptedEngine
 from outthink.records.pools import read_pool
 from outthink.tasks import load
 from outthink.tasks.checks import doubts
@@ -195,6 +197,23 @@ def test_doubts_of_examples_that_were_made_elsewhere() -> None:
     assert doubts([]) == doubts([one]) == []
     assert "1 of 2 ids come more than once" in doubts([one, one])[0]
     assert "have no right answer" in doubts([Example(one.problem, ())])[0]
+
+
+def test_a_run_keeps_what_looked_wrong_and_goes_on_without_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "own.jsonl", [{"question": "Where?", "answer": "Oslo"}, {"question": "2+2?", "answer": "4"}]
+    )
+    engine = ScriptedEngine(lambda *_: "#### 4")
+
+    def run() -> None:
+        asyncio.run(bench(load(str(path)), "greedy", store=tmp_path / "run", model=engine))
+
+    run()
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert settings["doubts"] == doubts(load(str(path))) != []
+    settings["doubts"] = ["Said otherwise by an older version."]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(settings))
+    run()
 
 
 @pytest.mark.parametrize("number", range(22))

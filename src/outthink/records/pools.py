@@ -193,7 +193,7 @@ def _samples(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
     samples = row.get("samples")
     if not isinstance(samples, list) or not samples or not all(isinstance(one, dict) for one in samples):
         raise UsageError(f"{where} has no samples.")
-    if not all(isinstance(one.get("correct"), bool | int | float) and one["correct"] in (0, 1) for one in samples):
+    if not all(isinstance(one.get("correct"), bool) for one in samples):
         raise UsageError(
             f"{where} does not say of every sample whether it is correct: give each one 'correct', true or false."
         )
@@ -248,7 +248,7 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
         question=question if isinstance(question, str) else None,
         keys=codes(keys),
         answers=tuple(dict.fromkeys(key for key in keys if key is not None)),
-        correct=np.array([bool(sample["correct"]) for sample in samples]),
+        correct=np.array([sample["correct"] for sample in samples]),
         tokens=None if None in tokens else np.array(tokens, dtype=np.int64),
         prompt=token_count(row.get("prompt_tokens"), "prompt_tokens"),
         logprobs=None
