@@ -231,7 +231,8 @@ def _columns(row: Fields) -> ChoiceOptions | None:
     families: dict[str, dict[str, str]] = {}
     for plain in row.names():
         match = _FAMILY.fullmatch(plain)
-        if match and (match[1] or match[2].isalpha()) and not (match[1] and match[2] == "s"):  # "options"
+        # "options" is no option s, and a and b alone are quantities
+        if match and (match[2] != "s" if match[1] else row.spelled(plain) in LETTERS):
             families.setdefault(match[1], {})[match[2]] = plain
     for members in families.values():
         for first in "a01":

@@ -51,6 +51,10 @@ class Fields:
         """Plain names, lower case and without spaces and `_`."""
         return list(self._values)
 
+    def spelled(self, name: str) -> str:
+        """The name that the file has for a plain one that is there."""
+        return self._values[name][0]
+
     def get(self, *names: str) -> Any:
         """The value of the first of these plain names that is there; None where none is."""
         return self.named(*names)[1]
