@@ -234,8 +234,8 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
     for scorer, values in _by_scorer(row, "scores", n):
         scores[scorer] = _matrix([[value] for value in values], n, scorer)
     for scorer, values in _by_scorer(row, "step_scores", n):
-        steps = [numbers_of(of_steps or [], scorer) for of_steps in values]
-        scores[scorer] = _matrix([[of_steps[-1] if of_steps else None] for of_steps in steps], n, scorer)
+        steps = [numbers_of(one or [], scorer) for one in values]
+        scores[scorer] = _matrix([[one[-1] if one else None] for one in steps], n, scorer)
     verdicts = row.get("verifications")
     if verdicts:
         if not isinstance(verdicts, list) or len(verdicts) > n:
