@@ -91,8 +91,8 @@ class Found:
         return [
             f"{fit.engine}: after {_CONTEXT} tokens, a step of one sample takes {1000 * one:.3g} ms, of {fit.most} "
             f"samples {1000 * many:.3g} ms; {bend}.",
-            f"On {checks} checks, which the fit has not seen, requests took from 1/{fit.spread:.3g} to {fit.spread:.3g} "
-            f"times what is fitted (level {100 * fit.level:.0f}%).",
+            f"On {checks} checks, which the fit has not seen, requests took from 1/{fit.spread:.3g} to "
+            f"{fit.spread:.3g} times what is fitted (level {100 * fit.level:.0f}%).",
             *self.notes,
             f"This took {self.usage.prompt - self.usage.cached:,} tokens read and {self.usage.completion:,} written.",
         ]
