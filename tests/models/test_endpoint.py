@@ -158,11 +158,12 @@ def test_a_wait_that_says_nothing_is_the_usual_one(said: str) -> None:
     assert 0.375 <= wait <= 0.625
 
 
-@pytest.mark.parametrize("asked", ["61", "1e9", "inf"])
+@pytest.mark.parametrize("asked", ["61", "1e9", "inf", "1e400", "1e308", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_longer_wait_than_patience_allows_fails_at_once(asked: str) -> None:
     reply, sending, waits = faulty(Fault(status=429, headers={"Retry-After": asked}))(posted)
     assert isinstance(reply, Refused)
-    assert (reply.status, reply.retry_after) == (429, float(asked))
+    assert reply.status == 429
+    assert reply.retry_after == (61 if asked == "61" else 1e9), "for ever is a number, too"
     assert (sending.attempts, sending.open, waits) == (1, False, [])
 
 
@@ -433,7 +434,7 @@ def test_an_answer_that_is_too_long_is_not_read_on(kind: str, long: bool, monkey
     [
         (b'{"error": {"message": "no such model"}}', ": no such model"),
         (b'{"error": "no such model"}', ": no such model"),
-        (b'{"detail": [{"msg": "no such model"}]}', ": [{'msg': 'no such model'}]"),
+        (b'{"detail": [{"msg": "no such model"}]}', ": no such model"),
         (b'{"message": "no such model"}', ": no such model"),
         (b'["no such model"]', ': ["no such model"]'),
         (b'"no such model"', ': "no such model"'),

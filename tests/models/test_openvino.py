@@ -18,9 +18,13 @@ import pytest
 from outthink.errors import EngineError, UsageError
 from outthink.models import catalog
 from outthink.models.engine import Completion, Progress, Request
+from outthink.models.gguf import Header
 from outthink.models.openvino.engine import OpenVINOEngine
+from outthink.models.openvino.process import EngineProcess
 from outthink.models.openvino.stepping import _WINDOW, Branch, Group, _begun, _PrefixCache, block_chain
+from outthink.models.openvino.text import WrittenText
 from outthink.types import Message, Part
+from tests.tools.reference import next_logprobs
 
 pytest.importorskip("openvino_genai")
 
@@ -76,6 +80,45 @@ def test_spec_is_that_of_the_file(engine: OpenVINOEngine) -> None:
     assert spec.fields == frozenset(("stop", "seed"))
     assert spec.shape is not None
     assert (spec.shape.parameters, spec.shape.layers, spec.shape.hidden) == (134_515_008, 30, 576)
+
+
+WORDS = (
+    "The quick brown fox jumps over the lazy dog. Paris is the capital of France, and Berlin is the capital of Germany."
+)
+
+
+@real
+@pytest.mark.parametrize("name", catalog.entries())
+def test_a_model_of_the_catalogue_computes_what_its_weights_say(name: str) -> None:
+    """The logprob of each word of a text, beside those of the dequantised weights in numpy.
+
+    The engine rounds its activations, which is worth some .06 a token; weights that it loads wrongly are worth .7.
+    """
+    import numpy as np
+
+    path = catalog.pull(MODEL, announce=print) if name == MODEL else catalog.path(name)
+    if path is None:
+        pytest.skip("it is not in the cache")
+    process = EngineProcess({"path": str(path), "blocks": 64})
+    try:
+        process.ready()
+        ids = WrittenText(pytest.importorskip("openvino_genai"), Header.read(path)).encode(WORDS)
+        options = {"echo": True, "logprobs": 1, "max_new_tokens": 1, "do_sample": False}
+        written: list[int] = []
+        told: list[float] = []
+        adds = [(0, ids, options)]
+        while len(written) <= len(ids):
+            news = process.step(adds, [])[0]
+            assert news.error is None
+            written, told, adds = written + news.ids, told + news.logprobs, []
+    finally:
+        process.kill()
+    assert tuple(written[: len(ids)]) == ids
+    expected = next_logprobs(path, ids)
+    logprobs = [float(expected[place, ids[place + 1]]) for place in range(len(ids) - 1)]
+    apart = np.array(told[1 : len(ids)]) - logprobs
+    assert abs(float(apart.mean())) < 0.08
+    assert float(np.abs(apart).mean()) < 0.25
 
 
 @real

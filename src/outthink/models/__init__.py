@@ -17,7 +17,7 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     """
     from outthink.models import catalog  # here, because the catalogue reads a file
 
-    if name.startswith(("http://", "https://")):
+    if name.lower().startswith(("http://", "https://")):
         from outthink.models.openai.engine import OpenAIEngine
 
         return OpenAIEngine.open(name, price=price)
@@ -32,9 +32,9 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
         return OpenVINOEngine(given, name=given.stem, price=price)
     if name not in catalog.entries():
         raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
-    found = catalog.path(name)
-    if found is None:
+    file = catalog.path(name)
+    if file is None:
         raise UsageError(f"The model {name} is not on this machine yet: run `outthink models pull {name}`.")
     from outthink.models.openvino.engine import OpenVINOEngine
 
-    return OpenVINOEngine(found, name=name, price=price)
+    return OpenVINOEngine(file, name=name, price=price)
