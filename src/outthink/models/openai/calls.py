@@ -93,6 +93,7 @@ class Calls:
         self._made: list[Call] = []
         self._at: dict[int, Call] = {}
         self._named: dict[str, Call] = {}
+        self._held: list[Call] = []  # whose empty object has not been passed on, since it may give way
 
     def __bool__(self) -> bool:
         return bool(self._made)
@@ -103,6 +104,15 @@ class Calls:
         if len(set(numbers)) == len(self._made):
             return [call.form() for call in sorted(self._made, key=lambda call: call.index or 0)]
         return [call.form() for call in self._made]
+
+    def late(self) -> list[dict[str, Any]]:
+        """The pieces that were held back, once no more can come."""
+        held, self._held = self._held, []
+        return [
+            {"index": self._made.index(call), call.kind: {_ARGUMENT[call.kind]: "{}"}}
+            for call in held
+            if call.said() == "{}"
+        ]
 
     def add(self, pieces: Any, *, whole: bool) -> list[dict[str, Any]]:
         """Take some pieces; returns them as OpenAI's API would have streamed them.
@@ -151,6 +161,9 @@ class Calls:
         if begins:
             told["type"] = kind
         inner = {"name": call.name.removeprefix(before)} if call.name != before else {}
+        if text.strip() == "{}" and call.said() == "{}":
+            self._held.append(call)
+            text = ""
         if text or begins:
             inner[_ARGUMENT[call.kind]] = text
         if inner:

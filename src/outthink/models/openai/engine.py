@@ -232,7 +232,7 @@ class OpenAIEngine:
                 if streams and answers.past(request.max_tokens):
                     answers.close(request.max_tokens)
                     return  # which closes the connection, and so ends the work
-        if sending.ended or answers.settled:
+        if (sending.ended or answers.settled) and not sending.words:  # words that may be why it broke off
             answers.finish(request.max_tokens)
         answers.whole = True
 

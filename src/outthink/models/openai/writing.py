@@ -16,6 +16,7 @@ from outthink.models.openai import parts, reasons
 from outthink.models.openai.calls import Calls
 
 _LETTERS = 8  # in a row that one token may have
+_PIECE = 4096  # characters of a piece that say how many tokens it has
 _BYTES = 16  # of text that a token has at most, on the mean of a whole answer
 
 
@@ -54,7 +55,7 @@ class Writing:
     complaint: str = ""
     """What the server says is wrong with it."""
     size: int = 0
-    """Characters seen, of everything that the model wrote."""
+    """Characters seen of text, thoughts and refusals; of a piece at most _PIECE, for it may be one odd token."""
 
     @property
     def tokens(self) -> int:
@@ -144,7 +145,7 @@ class Writing:
             heard = self._add_more(choice, part, content, told or {}, whole)
         elif content:  # as nearly all of them are
             self.pieces.append(content)
-            self.size += len(content)
+            self.size += min(len(content), _PIECE)
             self.events += 1
         reason = choice.get("finish_reason", choice.get("finishReason"))
         if reasons.end(reason) is not None:
@@ -159,6 +160,9 @@ class Writing:
         if self.progress.listen is not None:
             withheld = {"finish_reason": "content_filter"} if self.end == "withheld" else {}
             self.progress.listen(self.child, {**heard, **withheld})
+            late = self.calls.late() if self.finish is not None else []
+            if late:
+                self.progress.listen(self.child, {"delta": {"tool_calls": late}})
 
     def _add_more(
         self, choice: Mapping[str, Any], part: Mapping[str, Any], content: Any, told: Mapping[str, Any], whole: bool
@@ -196,7 +200,7 @@ class Writing:
         if others:
             self.more = _grown(self.more, others)
         given = json.dumps([*streamed, *function]) if streamed or function else ""
-        self.size += len(said) + len(thought) + len(refusal)
+        self.size += min(len(said) + len(thought) + len(refusal), _PIECE)
         self.events += bool(said or thought or refusal or streamed or function or others)
         self._add_tokens(choice, told)
         if thought:
