@@ -296,7 +296,7 @@ def test_a_stream_that_breaks_off_is_not_whole() -> None:
 # ---------------------------------------------------------------- E6, E7 and E9: finding out
 
 
-def found(answer: Callable[[str, Any], Reply], model: str = "") -> Any:
+def probe_of(answer: Callable[[str, Any], Reply], model: str = "") -> Any:
     async def go() -> Any:
         async with upstream(answer) as (url, sent):
             endpoint = Endpoint(url, patience=Patience(attempts=1))
@@ -346,7 +346,7 @@ def test_a_model_that_only_streams_is_found_out_and_used(line: Any) -> None:
             return document({"error": {"message": line["words"], "code": "x"}}, 400)
         return counting(path, body)
 
-    result, progress, sent = found(answer)
+    result, progress, sent = probe_of(answer)
     assert (result.facts.whole, result.facts.stream, result.facts.model) == (False, True, "m")
     assert any("streams only" in note for note in result.notes)
     assert progress.results[0].text == "one, two, three, four, "
@@ -357,7 +357,7 @@ def test_a_server_that_streams_unasked_is_read_all_the_same() -> None:
     def answer(path: str, body: Any) -> Reply:
         return counting(path, {**body, "stream": True} if path == "chat/completions" else body)
 
-    result, progress, _ = found(answer)
+    result, progress, _ = probe_of(answer)
     assert result.facts.stream
     assert progress.results[0].text == "one, two, three, four, "
 
@@ -381,7 +381,7 @@ def test_a_model_is_used_whatever_the_list_looks_like(line: Any) -> None:
             (line["body"].encode() if page else json.dumps(line["body"]).encode()),
         )
 
-    result, progress, sent = found(answer, "m" if line["named"] else "")
+    result, progress, sent = probe_of(answer, "m" if line["named"] else "")
     assert (result.facts.model, sent[-1]["model"]) == ("m", "m")
     assert isinstance(progress.results[0], Completion)
 

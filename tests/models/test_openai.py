@@ -876,9 +876,9 @@ def test_labels_have_the_chance_of_all_tokens_that_spell_them(top: Any, chances:
         progress, server = answered(
             ask_for(labels=("Yes", "No"), max_tokens=1), facts=replace(facts, labels=20), top=top
         )
-        found = only(progress).labels
-        assert found is not None
-        assert [math.exp(value) for value in found] == pytest.approx(chances)
+        got = only(progress).labels
+        assert got is not None
+        assert [math.exp(value) for value in got] == pytest.approx(chances)
         assert (progress.tokens, server.asked[0].body["max_tokens"]) == ([1], 1)
 
 
@@ -1141,9 +1141,9 @@ def test_dollars_follow_the_server_s_counts() -> None:
 
 def sent(progress: Progress) -> Any:
     """The answer as the API has it."""
-    found = only(progress).sent
-    assert found is not None
-    return found
+    got = only(progress).sent
+    assert got is not None
+    return got
 
 
 def bent(**fields: Any) -> Callable[[dict[str, Any]], Any]:

@@ -54,7 +54,7 @@ class Complaint:
 def complaint(body: Any) -> Complaint | None:
     """What a parsed body complains of; None where it does not."""
     if isinstance(body, list):
-        return next((found for found in map(complaint, body[:_MOST]) if found is not None), None)
+        return next((one for one in map(complaint, body[:_MOST]) if one is not None), None)
     if isinstance(body, str):
         return Complaint(words=body, certain=False) if body.strip() else None
     if not isinstance(body, Mapping):

@@ -447,7 +447,9 @@ def _place(url: str) -> re.Pattern[str]:
     """Finds where a server is, in words that name it: its address, its host with or without a port."""
     parts = urlsplit(url)
     host = re.escape(parts.hostname or "")
-    return re.compile(rf"{re.escape(url)}|(?<![\w.-])(?:https?://)?\[?{host}\]?(?::\d+)?(?![\w-])", re.IGNORECASE)
+    pair = rf"\(\s*['\"]{host}['\"]\s*,\s*\d{{1,5}}[^)]{{0,40}}\)"  # as Python's errors write it
+    named = rf"(?<![\w.-])(?:https?://)?\[?{host}\]?(?::\d+)?(?![\w-])"
+    return re.compile(f"{re.escape(url)}|{pair}|{named}", re.IGNORECASE)
 
 
 def _unreached(failure: aiohttp.ClientError) -> str:

@@ -59,24 +59,24 @@ def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -
     Blocks until the server has listed its models, and for as long as a probe takes. Raises UsageError and EngineError
     as `probe`.
     """
-    found = find(url, patience=patience, fresh=fresh)
+    result = find(url, patience=patience, fresh=fresh)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(found)
+        return asyncio.run(result)
     with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, found).result()
+        return threads.submit(asyncio.run, result).result()
 
 
 async def probe_and_remember(url: str, *, patience: Patience | None = None) -> Probe:
     """Probe the model at `url`, and keep what it does for `probed`; errors as for `probe`."""
     endpoint, model = _parts(url, patience)
     try:
-        found = await probe(endpoint, model)
+        result = await probe(endpoint, model)
     finally:
         await endpoint.close()
-    _remember(_file(endpoint.url, found.facts.model), found.facts)
-    return found
+    _remember(_file(endpoint.url, result.facts.model), result.facts)
+    return result
 
 
 async def find(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
@@ -90,16 +90,16 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
     facts = None if fresh else _remembered(_file(endpoint.url, name))
     if facts is not None:
         return endpoint, dataclasses.replace(facts, context=context)
-    found = await probe_and_remember(url, patience=patience)
+    result = await probe_and_remember(url, patience=patience)
     logger = logging.getLogger(__name__)
-    used = found.usage
+    used = result.usage
     logger.info(
         "Asked %s what it can do: %d requests, %d prompt and %d completion tokens.",
-        *(endpoint.url, found.requests, used.prompt, used.completion),
+        *(endpoint.url, result.requests, used.prompt, used.completion),
     )
-    for note in found.notes:
-        logger.warning("%s at %s: %s", found.facts.model, endpoint.url, note)
-    return endpoint, found.facts
+    for note in result.notes:
+        logger.warning("%s at %s: %s", result.facts.model, endpoint.url, note)
+    return endpoint, result.facts
 
 
 def _parts(url: str, patience: Patience | None) -> tuple[Endpoint, str]:
@@ -147,7 +147,7 @@ async def probe(endpoint: Endpoint, model: str = "") -> Probe:
     ):
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # an answer of another shape
             await question()
-    return asking.found
+    return asking.result
 
 
 async def _model(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
@@ -175,9 +175,9 @@ async def _model(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
 class _Asking:
     """One question a method; each changes the facts it has found out."""
 
-    def __init__(self, endpoint: Endpoint, found: Probe) -> None:
+    def __init__(self, endpoint: Endpoint, result: Probe) -> None:
         self._endpoint = endpoint
-        self.found = found
+        self.result = result
         self._greedy = ""  # what the model says without chance
         self._ids: tuple[list[int], list[int]] = ([], [])
         self._prompt = 0
@@ -188,10 +188,10 @@ class _Asking:
         self._one = 2
 
     def _learn(self, **facts: Any) -> None:
-        self.found.facts = dataclasses.replace(self.found.facts, **facts)
+        self.result.facts = dataclasses.replace(self.result.facts, **facts)
 
     def _body(self, tokens: int, temperature: float = 0.0, /, **fields: Any) -> Body:
-        facts = self.found.facts
+        facts = self.result.facts
         body: Body = {"model": facts.model, "messages": _SAY, facts.cap: tokens}
         if not facts.plain:
             body["temperature"] = max(facts.coldest, min(temperature, facts.hottest or temperature))
@@ -201,8 +201,8 @@ class _Asking:
 
     async def _ask(self, body: Body, path: str = "chat/completions") -> Any:
         """The answer; None where this body is refused."""
-        self.found.requests += 1
-        if not self.found.facts.whole and path.endswith("completions"):
+        self.result.requests += 1
+        if not self.result.facts.whole and path.endswith("completions"):
             body = body | {"stream": True, "stream_options": {"include_usage": True}}
         try:
             async with contextlib.aclosing(self._endpoint.events(path, body)) as events:
@@ -221,7 +221,7 @@ class _Asking:
         return reply
 
     def _count(self, reply: Any) -> None:
-        self.found.usage = self.found.usage + (_usage(reply) or Usage())
+        self.result.usage = self.result.usage + (_usage(reply) or Usage())
 
     async def _ways(self, *, whole: bool) -> list[tuple[Facts, Any]]:
         """The ways of asking that are answered, with the answers; whole ones, or streams."""
@@ -242,8 +242,8 @@ class _Asking:
                 continue
             usage = _usage(reply)
             self._learn(capped=usage is None or usage.completion <= few)
-            answers.append((self.found.facts, reply))
-            if self.found.facts.capped:
+            answers.append((self.result.facts, reply))
+            if self.result.facts.capped:
                 break
         return answers
 
@@ -254,21 +254,21 @@ class _Asking:
             answers = await self._ways(whole=False)
         if not answers and self._refusal is not None:
             raise self._refusal
-        self.found.facts, reply = answers[-1] if answers[-1][0].capped else answers[0]
-        if not self.found.facts.whole:
-            self.found.notes.append("It answers by streams only, so all requests are streamed.")
+        self.result.facts, reply = answers[-1] if answers[-1][0].capped else answers[0]
+        if not self.result.facts.whole:
+            self.result.notes.append("It answers by streams only, so all requests are streamed.")
         choices = _choices(reply)
         if not choices:
             raise EngineError(f"{self._endpoint.url} answered a chat request without an answer.")
         self._greedy = _text(choices[0])
         self._talks = True
-        if not self.found.facts.capped:
-            self.found.notes.append("It ignores the most tokens of an answer: budgets will be overrun.")
-        if self.found.facts.plain:
+        if not self.result.facts.capped:
+            self.result.notes.append("It ignores the most tokens of an answer: budgets will be overrun.")
+        if self.result.facts.plain:
             await self._temperatures()
         usage = _usage(reply)
         if usage is None:
-            self.found.notes.append("It reports no usage, so every call is charged at its worst case.")
+            self.result.notes.append("It reports no usage, so every call is charged at its worst case.")
             return
         self._prompt = usage.prompt
         size = sum(8 + len(message["content"].encode()) for message in _SAY)
@@ -282,21 +282,21 @@ class _Asking:
             if choices:
                 self._greedy = _text(choices[0])
                 if temperature:
-                    self.found.notes.append(f"It refuses temperature 0, so {temperature:g} is sent in its place.")
+                    self.result.notes.append(f"It refuses temperature 0, so {temperature:g} is sent in its place.")
                 if not nucleus:
-                    self.found.notes.append("It refuses top_p beside a temperature, so top_p is not sent.")
+                    self.result.notes.append("It refuses top_p beside a temperature, so top_p is not sent.")
                 return
         self._learn(plain=True, coldest=0.0, nucleus=True)
-        self.found.notes.append("It takes no temperature, so all samples are drawn at its own.")
+        self.result.notes.append("It takes no temperature, so all samples are drawn at its own.")
 
     async def _warmth(self) -> None:
         """The highest temperature that is taken, where a high one may have been refused."""
-        if self.found.facts.plain or await self._ask(self._body(self._few, _WARM)) is not None:
+        if self.result.facts.plain or await self._ask(self._body(self._few, _WARM)) is not None:
             return
         for temperature in _COOLER:
             self._learn(hottest=temperature)
             if await self._ask(self._body(self._few, temperature)) is not None:
-                self.found.notes.append(f"It refuses high temperatures, so at most {temperature:g} is sent.")
+                self.result.notes.append(f"It refuses high temperatures, so at most {temperature:g} is sent.")
                 return
         self._learn(hottest=None)
 
@@ -327,7 +327,7 @@ class _Asking:
             reply = await self._ask(self._body(self._few, _WARM, seed=seed))
             if reply is None and place == 0:  # for the seed, or for the temperature
                 await self._warmth()
-                if self.found.facts.hottest is not None:
+                if self.result.facts.hottest is not None:
                     reply = await self._ask(self._body(self._few, _WARM, seed=seed))
             choices = _choices(reply)
             texts.append(_text(choices[0]) if choices else None)
@@ -335,31 +335,31 @@ class _Asking:
 
     async def several(self) -> None:
         """Several answers to one request, which are not one answer several times."""
-        seeded = {"seed": 11} if self.found.facts.seed else {}
+        seeded = {"seed": 11} if self.result.facts.seed else {}
         choices = _choices(await self._ask(self._body(self._few, _WARM, n=3, **seeded)))
         whole = sorted((choice.get("index") for choice in choices), key=str) == [0, 1, 2]
         if whole and seeded and len({_text(choice) for choice in choices}) == 1:
-            self.found.notes.append("The answers to one request are all the same, so each is asked for alone.")
+            self.result.notes.append("The answers to one request are all the same, so each is asked for alone.")
             whole = False
         self._learn(n=whole)
 
     async def tokenize(self) -> None:
         """The server counts a prompt as it reports it later."""
         with contextlib.suppress(EngineError):
-            reply = await self._ask({"model": self.found.facts.model, "messages": _SAY}, "../tokenize")
+            reply = await self._ask({"model": self.result.facts.model, "messages": _SAY}, "../tokenize")
             count = reply.get("count") if isinstance(reply, dict) else None
             self._learn(tokenize=isinstance(count, int) and count == self._prompt)
 
     async def tokens(self) -> None:
         """What it has said is turned into the tokens that it has written, and back into what it has said."""
         said, written = self._greedy, self._ids[1]
-        if not (said and written and self.found.facts.tokenize):
+        if not (said and written and self.result.facts.tokenize):
             return
         with contextlib.suppress(EngineError):
-            asked: Body = {"model": self.found.facts.model, "prompt": said, "add_special_tokens": False}
+            asked: Body = {"model": self.result.facts.model, "prompt": said, "add_special_tokens": False}
             ids = (await self._ask(asked, "../tokenize") or {}).get("tokens")
             if ids and ids[: len(written) // 2] == written[: len(written) // 2]:  # it was cut off in the other half
-                back = await self._ask({"model": self.found.facts.model, "tokens": ids}, "../detokenize")
+                back = await self._ask({"model": self.result.facts.model, "tokens": ids}, "../detokenize")
                 self._learn(tokens=(back or {}).get("prompt") == said)
 
     async def stops(self) -> None:
@@ -368,7 +368,7 @@ class _Asking:
         stops = (said[start : start + 3] for start in range(len(said) // 3, len(said) - 4) if said[start].strip())
         stop = next((stop for stop in stops if said.count(stop) == 1 and stop == stop.strip()), None)
         if stop is None:
-            self.found.notes.append("It says too little to find out what it does with stop strings.")
+            self.result.notes.append("It says too little to find out what it does with stop strings.")
             return
         for extra in ({"include_stop_str_in_output": True}, {}):
             choices = _choices(await self._ask(self._body(self._few, stop=[stop], **extra)))
@@ -380,14 +380,14 @@ class _Asking:
             told = choices[0].get("stop_reason", choices[0].get("matched_stop")) == stop
             self._learn(stop=("kept" if extra and text.endswith(stop) else "told") if told else "cut")
             return
-        self.found.notes.append("It ignores stop strings: what follows them is cut off here, but billed.")
+        self.result.notes.append("It ignores stop strings: what follows them is cut off here, but billed.")
 
     async def prefix(self) -> None:
         """An answer is continued: from ids, or from text."""
         prompt, answer = self._ids
-        if prompt and len(answer) >= 6 and self.found.facts.tokenize:
+        if prompt and len(answer) >= 6 and self.result.facts.tokenize:
             half = len(answer) // 2
-            facts = self.found.facts
+            facts = self.result.facts
             body = {"model": facts.model, "prompt": prompt + answer[:half], "max_tokens": len(answer) - half}
             reply = await self._ask(
                 body | {"temperature": 0.0, "return_token_ids": True, "add_special_tokens": False}, "completions"
@@ -415,7 +415,7 @@ class _Asking:
         body = self._body(self._few, stream=True, stream_options={"include_usage": True})
         pieces, usage, written = 0, None, Writing(Progress(n=1), 0)
         reasoning = 0
-        self.found.requests += 1
+        self.result.requests += 1
         try:
             async with contextlib.aclosing(self._endpoint.events("chat/completions", body)) as events:
                 async for event in events:
@@ -431,7 +431,7 @@ class _Asking:
         shown = written.bytes() + _MARKS
         if usage is not None and (usage.completion > shown or (reasoning and not written.thoughts)):
             self._learn(hidden=True)
-            self.found.notes.append("It writes more than it shows, so what is cancelled is charged at its worst case.")
+            self.result.notes.append("It writes more than it shows, so what is cancelled is charged at its worst case.")
 
     async def cache(self) -> None:
         """A prompt that was read before is reported as cached."""
@@ -442,7 +442,7 @@ class _Asking:
 
     async def salt(self) -> None:
         """A prompt that was read before is cached for those with the same salt, and for nobody else."""
-        if not self.found.facts.cached:
+        if not self.result.facts.cached:
             return
         mine, other = secrets.token_urlsafe(), secrets.token_urlsafe()  # an earlier probe may have left its own there
         cached = []
@@ -466,10 +466,10 @@ class _Asking:
         with contextlib.suppress(EngineError):
             if await self._running() != 0:
                 return  # no such metric, or somebody else is using it
-            if not (self.found.facts.stream and self.found.facts.token_ids):
+            if not (self.result.facts.stream and self.result.facts.token_ids):
                 return
             fields = {"stream": True, "messages": _LONG, "ignore_eos": True}
-            self.found.requests += 1
+            self.result.requests += 1
             async with contextlib.aclosing(
                 self._endpoint.events("chat/completions", self._body(256, **fields))
             ) as events:
@@ -477,7 +477,7 @@ class _Asking:
                     if _choices(event):
                         break
             # what it wrote until it was stopped is not told
-            self.found.usage = self.found.usage + Usage(prompt=self._long, completion=1)
+            self.result.usage = self.result.usage + Usage(prompt=self._long, completion=1)
             clock = asyncio.get_running_loop().time
             begun = clock()
             while clock() - begun < 5.0:
@@ -486,7 +486,7 @@ class _Asking:
                     return
                 await asyncio.sleep(0.05)
             self._learn(goes_on=True)
-            self.found.notes.append("Closing a connection does not end the work: cancelled samples go on.")
+            self.result.notes.append("Closing a connection does not end the work: cancelled samples go on.")
 
     async def _running(self) -> float | None:
         lines = (await self._endpoint.text("../metrics")).splitlines()
