@@ -25,7 +25,7 @@ from outthink.models.engine import Completion, Progress
 from outthink.models.facts import Facts
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.models.probe import probe
-from outthink.types import Sampling, Trace, Usage
+from outthink.types import Sampling, Usage
 from tests.tools.server import BARE, ask_for, engine_on, generated, run
 from tests.tools.serving import asked, chat, serving
 from tests.tools.toys import problem
@@ -53,7 +53,7 @@ def shared(kind: str) -> list[Any]:
     return [line for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()) if line["kind"] == kind]
 
 
-def each(lines: Sequence[Any]) -> Any:
+def each(lines: Sequence[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("line", lines, ids=[f"{place}" for place in range(len(lines))])
 
 
@@ -542,18 +542,6 @@ def test_events_are_read_however_they_are_written(line: Any, kind: str) -> None:
 # ---------------------------------------------------------------- what goes beyond what was asked for
 
 
-def traced(answer: Callable[[str, Any], Reply], facts: Facts, **options: Any) -> Trace:
-    async def go() -> Trace:
-        async with upstream(answer) as (url, _):
-            engine = engine_on(url, facts, attempts=1)
-            try:
-                return await solve_async(problem(), "greedy", model=engine, **options)
-            finally:
-                await engine.close()
-
-    return run(go())
-
-
 @pytest.mark.parametrize("kind", ["words", "long words", "thoughts", "calls"])
 def test_a_stream_far_past_its_cap_is_closed(kind: str) -> None:
     """The connection is closed, what was written counts as cut off, and later bounds know that the cap is ignored."""
@@ -678,3 +666,75 @@ def test_a_server_that_numbers_from_one_is_understood() -> None:
         for word, finish in (("so ", None), ("42", "stop"))
     ]
     assert drawn(stream(*events, {"choices": [], "usage": USAGE}))[0].text == "so 42"
+
+
+class Slow:
+    """Writes a word each second, and counts them."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(400):
+            await asyncio.sleep(1)
+            self.written += 1
+            await response.write(b"data: " + json.dumps(piece({"content": f" word{number}"})).encode() + b"\n\n")
+        return response
+
+
+@pytest.mark.parametrize("facts", [STREAMED, replace(STREAMED, hidden=True), replace(STREAMED, goes_on=True), BARE])
+def test_a_deadline_bills_what_was_written_and_a_little_more(facts: Facts) -> None:
+    """But for what may be written unseen: by one who hides thoughts, goes on when it is left, or does not stream."""
+
+    async def go() -> None:
+        slow = Slow()
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", slow.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        engine = engine_on(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", facts)
+        trace = await solve_async(
+            problem(), "greedy", model=engine, sampling=Sampling(max_tokens=2000), budget="100.5s"
+        )
+        (call,) = trace.calls
+        assert (trace.stopped, call.outcome, call.exact) == ("deadline", "cancelled", False)
+        assert slow.written <= call.charged.completion
+        if facts == STREAMED:
+            assert call.seen.completion == 100
+            assert call.charged.completion <= 4 * slow.written + 32
+        else:
+            assert call.charged.completion == 2000
+        await engine.close()
+        await runner.cleanup()
+
+    run(go())
+
+
+def test_one_who_was_seen_to_hide_something_is_charged_at_the_worst_when_it_is_left() -> None:
+    hidden = {"prompt_tokens": 20, "completion_tokens": 150, "total_tokens": 170}
+
+    async def go() -> None:
+        slow, first = Slow(), [True]
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if first.pop() if first else False:
+                _, kind, data = stream(piece({"content": "42"}, "stop"), {"choices": [], "usage": hidden})
+                return web.Response(body=data, headers={"Content-Type": kind})
+            return await slow.handle(request)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        engine = engine_on(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", STREAMED)
+        await generated(engine, ask_for(max_tokens=200))
+        trace = await solve_async(problem(), "greedy", model=engine, sampling=Sampling(max_tokens=200), budget="9.5s")
+        assert trace.calls[0].charged.completion == 200
+        await engine.close()
+        await runner.cleanup()
+
+    run(go())

@@ -59,16 +59,17 @@ def complaint(body: Any) -> Complaint | None:
         return Complaint(words=body, certain=False) if body.strip() else None
     if not isinstance(body, Mapping):
         return None
-    status = _status(body)
     for name in _ERRORS:
         inner = body.get(name)
         if inner:
+            status = _status(body)
             own = _said(body if inner is True else inner, 0)
             if not own.strip() and not status:  # such as {"code": 0, "message": ""} beside an answer
                 continue
             return Complaint(words=own or _dumped(inner), status=status)
     if any(body.get(name) for name in _ANSWERS):
         return None
+    status = _status(body)
     state = body.get("base_resp")
     if isinstance(state, Mapping) and state.get("status_code"):
         return Complaint(words=_said(state, 0), status=_status(state))

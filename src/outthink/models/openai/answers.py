@@ -35,6 +35,8 @@ class Answers:
     closed: bool = False
     whole: bool = False
     _own: int | None = None
+    _touched: list[Writing] = field(default_factory=list)
+    """Those that the last event has added to."""
 
     @property
     def every(self) -> list[Writing]:
@@ -54,11 +56,14 @@ class Answers:
         choices = event.get("choices") or ()
         taken: set[int] = set()
         wrote = False
+        self._touched.clear()
         for position, choice in enumerate(choices):
             written = self._writing(choice, position, taken)
             before = written.tokens
             written.add(choice)
-            wrote = wrote or written.tokens > before
+            if written.tokens > before:
+                wrote = True
+                self._touched.append(written)
         usage = told(event)
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage | usage
@@ -77,12 +82,8 @@ class Answers:
 
     def past(self, cap: int) -> bool:
         """Whether the server writes on beyond the cap, so that nothing more can be expected of it."""
-        beyond = any(
-            written.tokens > cap + _PAST or written.size > _SHORT + _LONG * cap
-            for written in self.every
-            if written.end is None
-        )
-        if not beyond:
+        beyond = [one for one in self._touched if one.tokens > cap + _PAST or one.size > _SHORT + _LONG * cap]
+        if not any(one.end is None for one in beyond):
             return False
         far = any(
             written.tokens > 2 * (cap + _PAST) or written.size > 2 * _LONG * cap + _SHORT for written in self.every

@@ -147,19 +147,20 @@ class Writing:
             self.pieces.append(content)
             self.size += min(len(content), _PIECE)
             self.events += 1
-        reason = choice.get("finish_reason", choice.get("finishReason"))
-        if reasons.end(reason) is not None:
+        reason = choice.get("finish_reason") or choice.get("finishReason")
+        if reason and reasons.end(reason) is not None:
             self.finish = str(reason.get("type") or reason.get("reason") if isinstance(reason, Mapping) else reason)
         stopped = choice.get("stop_reason", choice.get("matched_stop"))
         if isinstance(stopped, str):
             self.stopped = stopped
-        wrong = complaint({"error": choice.get("error")})
+        wrong = complaint({"error": choice["error"]}) if choice.get("error") else None
         if wrong is not None:
             self.complaint, self.finish = wrong.words, "error"
         self.progress.tokens[self.child] = self.tokens
         if self.progress.listen is not None:
-            withheld = {"finish_reason": "content_filter"} if self.end == "withheld" else {}
-            self.progress.listen(self.child, {**heard, **withheld})
+            if self.end == "withheld":
+                heard = {**heard, "finish_reason": "content_filter"}
+            self.progress.listen(self.child, heard)
             late = self.calls.late() if self.finish is not None else []
             if late:
                 self.progress.listen(self.child, {"delta": {"tool_calls": late}})
