@@ -14,6 +14,7 @@ from typing import Any
 
 _ARGUMENT = {"function": "arguments", "custom": "input"}
 _GIVEN = ("arguments", "parameters", "input", "args")  # as servers call what a tool is given
+_BLANKS = 64  # characters around a text that are not looked at
 _OWN = frozenset({"index", "type", "function", "custom", "name", *_GIVEN})  # of a piece, read by themselves
 
 
@@ -28,6 +29,7 @@ class Call:
     name: str = ""
     written: list[str] = field(default_factory=list)
     """What the tool is given, in pieces."""
+    _length: int = 0
     _scanned: int = 0
     _depth: int = 0
     _opened: bool = False
@@ -71,13 +73,14 @@ class Call:
         """Add to what the tool is given; an empty object that stands for nothing yet gives way."""
         if self.written == ["{}"] and text.strip():
             self.written.clear()
-            self._scanned = self._depth = 0
+            self._scanned = self._depth = self._length = 0
             self._opened = False
         self.written.append(text)
+        self._length += len(text)
 
-    def said(self) -> str:
-        """What the tool is given so far."""
-        return "".join(self.written).strip()
+    def says(self, text: str) -> bool:
+        """Whether this, but for blanks around it, is what the tool is given so far."""
+        return self._length <= len(text) + _BLANKS and "".join(self.written).strip() == text.strip()
 
     def form(self) -> dict[str, Any]:
         """As the API has it."""
@@ -111,7 +114,7 @@ class Calls:
         return [
             {"index": self._made.index(call), call.kind: {_ARGUMENT[call.kind]: "{}"}}
             for call in held
-            if call.said() == "{}"
+            if call.says("{}")
         ]
 
     def add(self, pieces: Any, *, whole: bool) -> list[dict[str, Any]]:
@@ -147,7 +150,7 @@ class Calls:
             call.name += name
         else:
             call.name = name or call.name
-        if text and not (_whole(text) and call.closed() and call.said() == text.strip()):
+        if text and not (_whole(text) and call.closed() and call.says(text)):
             call.give(text)
         else:  # nothing, or all of it once more
             text = ""
@@ -161,7 +164,7 @@ class Calls:
         if begins:
             told["type"] = kind
         inner = {"name": call.name.removeprefix(before)} if call.name != before else {}
-        if text.strip() == "{}" and call.said() == "{}":
+        if text.strip() == "{}" and call.says("{}"):
             self._held.append(call)
             text = ""
         if text or begins:
@@ -184,16 +187,16 @@ class Calls:
             return call
         starts = text.strip()[:1] in ("", "{")
         if same is not None and (at is None or at is same):
-            again = same.said() == text.strip()
-            return None if text.strip() and not again and starts and same.closed() and same.written != ["{}"] else same
+            another = text.strip() and starts and same.closed() and not (same.says("{}") or same.says(text))
+            return None if another else same
         if at is None and index is not None:
             return None  # a number of its own
         if ident and call.id:
             return None if starts else call
-        if call.closed() and call.said() != "{}":
+        if call.closed() and not call.says("{}"):
             return None if text.strip() or name != call.name else call
         if name == call.name:
-            return call if not starts or call.blank or text.strip() == "" else None
+            return call  # which is not whole yet
         if call.blank:  # a name in pieces, unless this looks like the head of a call
             return None if ident or piece.get("type") or text.strip() else call
         return None if starts else call
