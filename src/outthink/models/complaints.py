@@ -53,12 +53,12 @@ class Complaint:
 
 def complaint(body: Any) -> Complaint | None:
     """What a parsed body complains of; None where it does not."""
+    if not isinstance(body, dict | list | str):
+        return None
     if isinstance(body, list):
         return next((one for one in map(complaint, body[:_MOST]) if one is not None), None)
     if isinstance(body, str):
         return Complaint(words=body, certain=False) if body.strip() else None
-    if not isinstance(body, Mapping):
-        return None
     for name in _ERRORS:
         inner = body.get(name)
         if inner:
