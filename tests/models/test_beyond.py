@@ -12,6 +12,7 @@ from aiohttp import web
 
 from outthink.driver import solve_async
 from outthink.models.engine import Completion
+from outthink.models.facts import Facts
 from outthink.types import Sampling, Usage
 from tests.models.test_field import STREAMED, USAGE, always, document, drawn, piece, stream, upstream, whole
 from tests.tools.server import BARE, ask_for, engine_on, generated, run
