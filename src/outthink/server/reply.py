@@ -19,7 +19,18 @@ from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 _REASONS = ("stop", "length", "tool_calls", "function_call")
 _IN_PIECES = ("role", "content", "tool_calls")
-_ADDRESS = re.compile(r"https?://[^\s\"'<>]+")
+_LONGEST_WAIT = 86400.0  # seconds that callers are told to wait
+# where something is: an address, a host with a port, a pair of the two, an IP address
+_ADDRESS = re.compile(
+    r"""[a-z][a-z0-9+.-]{0,20}://[^\s"'<>)]+
+    | \(\s*['"][^'"\s]{1,255}['"]\s*,\s*\d{1,5}[^)]{0,40}\)
+    | \[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)\]?(?::\d{1,5})?
+    | \[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}(?![\w:])\]?(?::\d{1,5})?
+    | (?<![\w.-])(?:localhost|[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,8}):\d{1,5}(?!\w)
+    | (?<![\w.-])localhost(?![\w-])""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_USER = re.compile(r"[^\s/@:]{1,200}:[^\s/@]{1,200}@")  # a user and a password before a host
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
 
@@ -294,8 +305,10 @@ class APIError:
         return {"error": {"message": self.sentence, "type": self.kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """Retry-After, where it is known."""
-        return {} if self.retry is None else {"Retry-After": str(max(1, math.ceil(self.retry)))}
+        """Retry-After, where it is known; at most a day, whatever an upstream asks for."""
+        if self.retry is None or math.isnan(self.retry):
+            return {}
+        return {"Retry-After": str(max(1, math.ceil(min(self.retry, _LONGEST_WAIT))))}
 
 
 class RequestFailed(Exception):
@@ -326,12 +339,14 @@ def problem(failure: BaseException) -> APIError:
             param="outthink.budget",
         )  # fmt: skip
     if isinstance(failure, UsageError):
-        return APIError(status=400, sentence=str(failure), kind="invalid_request_error", param="outthink.strategy")
+        said = _discreet(failure)
+        return APIError(status=400, sentence=said, kind="invalid_request_error", param="outthink.strategy")
     cause = _cause(failure)
     if isinstance(cause, Refused):
         return _refused(cause)
     if isinstance(cause, Withheld):
-        return APIError(status=400, sentence=str(cause), kind="invalid_request_error", code="content_filter")
+        said = _discreet(cause)
+        return APIError(status=400, sentence=said, kind="invalid_request_error", code="content_filter")
     if isinstance(failure, OutthinkError):
         said = f"The upstream failed: {_discreet(cause)}"
         return APIError(status=502, sentence=said, kind="server_error", code="upstream_failed")
@@ -346,8 +361,8 @@ def _cause(failure: BaseException) -> BaseException:
 
 
 def _discreet(failure: BaseException) -> str:
-    """Its sentence without the address of the upstream, which is none of the caller's business."""
-    return _ADDRESS.sub("the upstream", str(failure), count=1)
+    """Its sentence without addresses of the upstream and of what it mentions: none of the caller's business."""
+    return _ADDRESS.sub("the upstream", _USER.sub("", str(failure)))
 
 
 def _refused(cause: Refused) -> APIError:
