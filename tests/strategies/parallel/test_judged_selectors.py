@@ -476,7 +476,7 @@ def test_without_any_agreement_x_mbr_is_the_greedy_sample() -> None:
 
 def test_equal_texts_agree_without_a_judge() -> None:
     trace = solved("x_mbr", judged([THREE[0], THREE[1], THREE[1]], lambda *_: "Score: 0"), n=3, m=0)
-    assert (trace.answer, judgements(trace)) == ("2", 2)
+    assert (trace.answer, judgements(trace)) == ("2", 1)  # one pair of different texts
 
 
 # ---------------------------------------------------------------- all of them

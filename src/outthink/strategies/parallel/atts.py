@@ -31,8 +31,9 @@ from outthink.model import Model, Models
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority, pick
-from outthink.types import Candidate, Problem, Sampling
+from outthink.strategies.choosing import by_majority, each, pick
+from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.types import Problem, Sampling
 
 SCHEMA = 1
 """Version of the calibration file; a reader refuses another one."""
@@ -195,7 +196,7 @@ class ATTS:
                 self.signal,
                 codes([sample.key for sample in samples]),
                 lengths=[sample.tokens for sample in samples],
-                logprobs=[_mean_logprob(sample) for sample in samples],
+                logprobs=numbers(await each(mean_logprob, samples)),
                 scores=None if scores is None else numbers(scores),
             )
             badness = float(found)
@@ -233,7 +234,3 @@ class ATTS:
                 f"{self.calibration} is for samples drawn with {self.fitted.sampling}, not with {draft.sampling}: "
                 "draw them alike, or fit it again."
             )
-
-
-def _mean_logprob(sample: Candidate) -> float:
-    return float(np.mean(sample.logprobs)) if sample.logprobs else math.nan

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from outthink.maths.selection import Choice, Drawn, Replayed
 from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.choosing import each
 from outthink.strategies.parallel.likelihood import mean_logprob
 from outthink.strategies.parallel.perplexity_consistency import by_paths, perplexity_vote
 from outthink.types import Problem
@@ -128,7 +129,7 @@ class RPC:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one fit, one vote."""
         samples = await model.sample(problem, self.n, logprobs=True)
-        scores = [mean_logprob(sample) for sample in samples]
+        scores = await each(mean_logprob, samples)
         chosen, share = by_paths(rpc_vote, samples, scores)
         report(samples, chosen=chosen, scores=scores, confidence=share)
 
