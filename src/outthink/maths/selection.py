@@ -180,7 +180,7 @@ def first_of_equals(codes: ArrayLike, counted: ArrayLike | None = None) -> NDArr
     starts[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
     first = np.empty(codes.shape, dtype=bool)
     np.put_along_axis(first, order, starts, -1)
-    return first & part
+    return np.asarray(first & part)
 
 
 def aggregate(step_scores: ArrayLike, rule: Aggregation = "last") -> NDArray[np.float64]:

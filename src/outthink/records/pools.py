@@ -191,7 +191,7 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
         id=name,
         keys=codes(keys),
         answers=tuple(dict.fromkeys(key for key in keys if key is not None)),
-        correct=np.array([sample["correct"] for sample in samples]),
+        correct=np.array([sample["correct"] and sample.get("finish") != "length" for sample in samples]),
         tokens=None if None in tokens else np.array(tokens, dtype=np.int64),
         prompt=int(row["prompt_tokens"]) if "prompt_tokens" in row else None,
         logprobs=None

@@ -38,7 +38,7 @@ def passuntil(files: Sequence[Path]) -> Analysis:
         rates = [pass_until(problem.shuffled()) for problem in pool.problems]
         never = [rate.high for rate in rates if rate.high is not None]
         ks = sorted({*powers_of_two(pool.samples), *np.rint(grid(1, pool.samples)).astype(int).tolist()})
-        best, worst = ([mean_of(of(n, c, k)) for k in ks] for of in (pass_at_k, all_right_at_k))
+        best, worst = ([mean_of(share(n, c, k)) for k in ks] for share in (pass_at_k, all_right_at_k))
         columns[name] = {
             "problems": Cell(len(n)),
             "samples": Cell(pool.samples),
@@ -54,11 +54,11 @@ def passuntil(files: Sequence[Path]) -> Analysis:
                 f"{name}: {len(never)} problems were never solved; that is no rate of 0 but one of at most "
                 f"{worded(float(np.median(never)), 'share')} (95%, for each of them)."
             )
-        of = f"{name}: " if len(files) > 1 else ""
+        begin = f"{name}: " if len(files) > 1 else ""
         series += [
-            curve(f"{of}best of k", ks, best),
-            curve(f"{of}average", ks, [best[0]] * len(ks)),
-            curve(f"{of}worst of k", ks, worst),
+            curve(f"{begin}best of k", ks, best),
+            curve(f"{begin}average", ks, [best[0]] * len(ks)),
+            curve(f"{begin}worst of k", ks, worst),
         ]
     return Analysis(
         title="PassUntil, and average, best and worst of k",

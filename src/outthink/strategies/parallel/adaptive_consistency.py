@@ -62,7 +62,7 @@ def top_counts(keys: ArrayLike, top: int = 2) -> NDArray[np.intp]:
     rows = np.sort(_rows(keys), axis=-1)  # equal answers side by side
     starts = np.ones(rows.shape, dtype=bool)
     starts[:, 1:] = rows[:, 1:] != rows[:, :-1]
-    row, column = np.nonzero(starts & (rows >= 0))
+    row, column = np.divmod(np.flatnonzero(starts & (rows >= 0)), rows.shape[-1])
     # an answer ends where the next one begins, or with the row
     ends = np.where(np.append(row[1:], -1) == row, np.append(column[1:], 0), rows.shape[-1])
     counts = np.zeros(rows.shape, dtype=np.intp)

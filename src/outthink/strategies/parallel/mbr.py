@@ -131,7 +131,8 @@ def evidence_of(valid: ArrayLike) -> NDArray[np.bool_]:
     valid = np.asarray(valid, dtype=bool)
     count = valid.sum(-1, keepdims=True)
     rank = np.cumsum(valid, axis=-1) * _EVIDENCE
-    return valid & ((count <= _EVIDENCE) | (rank // np.maximum(count, 1) > (rank - _EVIDENCE) // np.maximum(count, 1)))
+    step = rank // np.maximum(count, 1) > (rank - _EVIDENCE) // np.maximum(count, 1)
+    return np.asarray(valid & ((count <= _EVIDENCE) | step))
 
 
 def longest_compared(n: int) -> int:

@@ -39,9 +39,9 @@ def weibull_mixture(values: ArrayLike) -> NDArray[np.float64] | None:
     from scipy.optimize import minimize  # here, because importing scipy is slow
     from scipy.special import gamma
 
-    found: Any = minimize(_loss, _START, args=(np.log(x),), jac=True, bounds=_BOUNDS, method="L-BFGS-B")
-    weight, *parameters = found.x
-    if not (np.isfinite(found.x).all() and np.isfinite(found.fun)):
+    fit: Any = minimize(_loss, _START, args=(np.log(x),), jac=True, bounds=_BOUNDS, method="L-BFGS-B")
+    weight, *parameters = fit.x
+    if not (np.isfinite(fit.x).all() and np.isfinite(fit.fun)):
         return None
     (shape, scale), (other_shape, other_scale) = parameters[:2], parameters[2:]
     if scale * gamma(1 + 1 / shape) < other_scale * gamma(1 + 1 / other_shape):  # which is which is arbitrary
