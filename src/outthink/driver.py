@@ -24,13 +24,13 @@ from outthink.models import open_engine
 from outthink.models.engine import Engine
 from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
 from outthink.resources.metered_sandbox import MeteredSandbox
-from outthink.resources.table import bind, taken
+from outthink.resources.table import bind, replaced, supplied, taken, versions
 from outthink.rewards import Scorer
 from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_scorer
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.sandbox.host import Sandbox
-from outthink.strategies import Strategy
+from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.together import together
@@ -102,7 +102,7 @@ async def solve_async(
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
         reader: reads answers; None opens one for this call.
         sandbox: runs code; None opens one for this call where the strategy or a scorer needs it.
-        resources: further resources by the names in RESOURCES.
+        resources: further ones by the names in RESOURCES; what they may have is said in `resources.table`.
         stop: set it to end early and still get the best answer so far.
         on_call: told of every settled call; `watch` is given the meter at the start, to look at while it runs.
         listen: told of the pieces of samples as they are written: address, and piece as in `Progress.listen`.
@@ -150,25 +150,25 @@ async def solve_async(
             "meter": meter,
             "rng": Rng(seed, problem.id),
             "embedder": Embedder(encoder, meter),
-            **(resources or {}),
+            **{name: supplied(given, meter, problem) for name, given in (resources or {}).items()},
         }
-        if not getattr(encoder, "free", False) and _needs("embedder", strategy, *scorers.values()):
+        if not getattr(encoder, "free", False) and _needs("embedder", strategy, scorers.values()):
             for unit in {"usd", "flops"} & budget.limits.keys():
                 raise UsageError(f"A budget in {unit} cannot be kept: what the embedder costs is not known.")
-        if "sandbox" not in available and _needs("sandbox", strategy, *scorers.values()):
+        if "sandbox" not in available and _needs("sandbox", strategy, scorers.values()):
             if sandbox is None:
                 sandbox = Sandbox()
                 own.push_async_callback(sandbox.close)
             available["sandbox"] = MeteredSandbox(sandbox, meter)
         counted = {unit for resource in available.values() for unit in getattr(resource, "units", ())}
-        await _check_engines(
-            engines, run, getattr(strategy, "powers", frozenset()), {*_UNITS, *counted}, list(scorers.values())
-        )
+        counted |= {unit for engine in engines.values() for unit in engine.spec.units}
+        await _check_engines(engines, run, traits.powers(strategy), {*_UNITS, *counted}, list(scorers.values()))
         for role, scorer in scorers.items():
             available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter, described[role])
+        available = dict(replaced(available))
         as_data = strategy_data(strategy)
         bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
-        for part in getattr(strategy, "parts", ()):
+        for part in traits.parts(strategy):
             bind(part.run, available, f"The strategy {strategy_name(part)}, which {strategy_name(strategy)} may run,")
 
         def report(
@@ -201,7 +201,7 @@ async def solve_async(
         if stopped == "deadline" and not meter.candidates and not sum(call.charged.tokens for call in meter.calls):
             failure = meter.refusal  # the time was spent waiting for a server that would not begin
         failure = await _read_rest(meter, run) or failure
-        if not getattr(strategy, "abstains", False) and (not meter.rounds or meter.rounds[-1].key is None):
+        if not traits.abstains(strategy) and (not meter.rounds or meter.rounds[-1].key is None):
             _report_majority(meter, report)
         trace = Trace(
             problem=problem.id,
@@ -211,7 +211,8 @@ async def solve_async(
             budget=budget,
             resources={
                 **{role: engine.spec.name for role, engine in engines.items()},
-                **getattr(strategy, "versions", {}),
+                **traits.versions(strategy),
+                **versions(resources or {}),
             },
             candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: _order(candidate.address))),
             rounds=tuple(meter.rounds),
@@ -287,10 +288,10 @@ def _leaves(failure: BaseException) -> list[BaseException]:
     return [failure]
 
 
-def _needs(name: str, *users: Strategy | Scorer) -> bool:
+def _needs(name: str, strategy: Strategy, scorers: Iterable[Scorer]) -> bool:
     """Whether some of them cannot do without it; what a strategy may run instead of itself counts as well."""
-    every = [*users, *(part for user in users for part in getattr(user, "parts", ()))]
-    return any(taken(getattr(user, "run", None) or user.score).get(name, False) for user in every)
+    users = [*(one.run for one in (strategy, *traits.parts(strategy))), *(scorer.score for scorer in scorers)]
+    return any(taken(user).get(name, False) for user in users)
 
 
 async def _check_engines(
@@ -334,7 +335,8 @@ def _check_powers(engine: Engine, powers: Iterable[str]) -> None:
 
 def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
     """A strategy that was stopped before its first report still answers with the majority of what it paid for."""
-    samples = sorted((c for c in meter.candidates.values() if c.complete), key=lambda c: _order(c.address))
+    answers = (one for one in meter.candidates.values() if one.complete and one.problem is None)
+    samples = sorted(answers, key=lambda one: _order(one.address))
     if any(sample.key is not None for sample in samples) or (samples and not meter.rounds):
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)

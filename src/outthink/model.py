@@ -42,6 +42,7 @@ class Draw:
         step: a stop string ends a reasoning step, not the answer.
         max_tokens: most completion tokens of each.
         logprobs: ask for token logprobs.
+        controls: what is asked of further powers of the engine, by their name.
         aside: what is written is no answer to the problem, such as a verdict: it is never `complete`, and no answer
             is read from it.
         lane: the lane within the model's that it belongs to, where branches of a strategy are drawn as one batch.
@@ -56,6 +57,7 @@ class Draw:
     temperature: float | None = None
     max_tokens: int | None = None
     logprobs: bool = False
+    controls: Mapping[str, Any] = field(default_factory=dict)
     aside: bool = False
     lane: Address = ()
 
@@ -75,6 +77,16 @@ class Attempt:
     """Told of the pieces of samples as they are written."""
     main: Engine | None = None
     """The engine that writes the answers."""
+    asides: dict[str, Problem] = field(default_factory=dict)
+    """Sub-questions that were asked, by id; their answers are read as theirs and are none of the problem's."""
+
+    def within(self, problem: Problem) -> str | None:
+        """The id that candidates for this problem carry: None for the run's own, else that of the sub-question."""
+        if problem.id == self.problem.id:
+            return None
+        if (known := self.asides.setdefault(problem.id, problem)) != problem:
+            raise ValueError(f"two sub-questions have the id {problem.id!r}; give each one of its own, not {known!r}")
+        return problem.id
 
 
 class Model:
@@ -173,6 +185,18 @@ class Model:
         return self._made(
             candidate, "inject", continues=True, text=writable(text), token_ids=ids, logprobs=(), finish="stop"
         )
+
+    async def made(self, problem: Problem, text: str, parents: Sequence[Candidate] = ()) -> Candidate:
+        """A whole answer that a strategy put together without the model; read by the problem it answers."""
+        candidate = Candidate(
+            address=self._run.meter.next_request((*self._lane, "made")),
+            parents=tuple(parent.id for parent in parents),
+            text=writable(text),
+            problem=self._run.within(problem),
+        )
+        read = await with_answer(candidate, self._run)
+        self._run.meter.candidates[read.id] = read
+        return read
 
     def _made(self, candidate: Candidate, what: str, **fields: Any) -> Candidate:
         """A segment made from a candidate without the model; it is no answer."""
@@ -306,6 +330,7 @@ class Model:
         return charge(self._engine.spec, [usage])
 
     def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
+        self._run.within(problem)
         sampling = self._run.sampling
         segments = [] if draw.after is None else self.path(draw.after)
         return Request(
@@ -318,11 +343,18 @@ class Model:
             top_p=sampling.top_p,
             stop=draw.stop,
             logprobs=draw.logprobs or self._run.logprobs,
+            controls=self._able(draw.controls),
             address=self._run.meter.next_request((*self._lane, *draw.lane)) if address is None else address,
             problem=problem.id,
             seed=self._run.seed,
             fields=self._fields(problem, draw),
         )
+
+    def _able(self, controls: Mapping[str, Any]) -> Mapping[str, Any]:
+        lacking = sorted(controls.keys() - self.powers)
+        if lacking:
+            raise UsageError(f"{self.name} cannot do {', '.join(lacking)}; use a model that can.")
+        return controls
 
     def _fields(self, problem: Problem, draw: Draw) -> Mapping[str, Any]:
         """What else is asked of an answer; of anything else that the same model writes, only what all of it is for."""
@@ -352,7 +384,7 @@ class Model:
                         if reservation is None:
                             break
                         part = self._part(request, child, reservation.n)
-                        group = _Group(index, part, draw, bound, reservation, self._run.listen)
+                        group = _Group(index, part, draw, bound, reservation, self._listener(request))
                         groups.append(group)
                         tasks.create_task(self._generate(group))
                         child += reservation.n
@@ -368,6 +400,10 @@ class Model:
             first = next((group for group in groups if group.error), groups[0])
             raise NothingCameBack(f"{self.name}: {first.error or 'no result'}") from first.failure()
         return groups
+
+    def _listener(self, request: Request) -> Listen | None:
+        """Who is told of the pieces; those of a sub-question's answer are no answer to the problem."""
+        return self._run.listen if self._aside(request) is None else None
 
     def _part(self, request: Request, first: int, n: int) -> Request:
         children = range(first, first + n)
@@ -393,7 +429,7 @@ class Model:
             if not group.request.labels:
                 # kept before anything else can fail or be cancelled: it is paid for
                 for child, result in group.completions():
-                    candidate = _candidate(group, child, result)
+                    candidate = replace(_candidate(group, child, result), problem=self._aside(group.request))
                     group.candidates.append(candidate)
                     self._run.meter.candidates[candidate.id] = candidate
             self._settle(group, started, cancelled)
@@ -436,6 +472,10 @@ class Model:
         if exceeded:
             self._engine.learn(request, progress)
 
+    def _aside(self, request: Request) -> str | None:
+        """The sub-question that a request is for; None: the problem itself."""
+        return None if request.problem == self._run.problem.id else request.problem
+
     async def _with_answer(self, request: Request, draw: Draw, child: Candidate) -> Candidate:
         if draw.after is not None and draw.after.finish == "length" and child.finish != "stop":
             child = await self._rejoined(request, child)
@@ -460,7 +500,8 @@ async def with_answer(candidate: Candidate, run: Attempt) -> Candidate:
     if not candidate.complete:
         return candidate
     text = "".join(node.text for node in path(candidate, run.meter.candidates))
-    answer, key = await run.read_answer(run.problem, text)
+    problem = run.problem if candidate.problem is None else run.asides[candidate.problem]
+    answer, key = await run.read_answer(problem, text)
     return replace(candidate, answer=answer, key=key)
 
 
@@ -559,6 +600,13 @@ def _charged(progress: Progress, bound: Usage) -> list[Usage]:
         else:
             most_written = max(tokens, min(tokens + progress.slack, bound.completion))
             charged[child] = Usage(prompt=prompt, cached=cached, completion=most_written)
+    if progress.further or bound.further:
+        # what was counted is of all children together; each that has not ended may use as much as it was bound to
+        running = [child for child in told if not isinstance(progress.results[child], Completion)]
+        for child in running:
+            charged[child] = replace(charged[child], further=bound.further)
+        if told:
+            charged[told[0]] += Usage(further=dict(progress.further))
     return charged
 
 
@@ -596,6 +644,8 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         if logprobs is None or not all(value < math.inf for value in logprobs)
         else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
         finish=completion.finish,
+        observed=completion.observed,
+        artifact=completion.artifact,
         complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),
         sent=completion.sent,
     )

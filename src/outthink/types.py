@@ -46,13 +46,18 @@ class Message:
     """One turn of the conversation that poses the problem.
 
     Args:
-        sent: the turn as a caller of OpenAI's API wrote it (media, tool calls, names); engines that speak this API get
-            it as it is, all others what is in `content`.
+        sent: the turn as a caller of OpenAI's API wrote it (media, tool calls, names). Engines that speak this API get
+            it as it is, all others what is in `content`. A turn that says something else than the message cannot be
+            its `sent`: it is dropped, so a message whose content was replaced is sent with its new content.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"] = "user"
     content: str | tuple[Part, ...] = ""
     sent: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.sent is not None and (self.sent.get("role") != self.role or _said(self.sent) != self.text):
+            object.__setattr__(self, "sent", None)
 
     @property
     def text(self) -> str:
@@ -60,6 +65,15 @@ class Message:
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content if part.kind == "text")
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    """The text of a turn of OpenAI's API, as `Message.text` gives it."""
+    content = turn.get("content")
+    if isinstance(content, str):
+        return writable(content)
+    texts = [part.get(part.get("type")) for part in content or () if part.get("type") in ("text", "refusal")]
+    return "".join(writable(text) for text in texts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,23 +152,30 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens of one or more calls.
+    """What one or more calls used.
 
     Args:
         prompt: prompt tokens, cached ones included (the convention of OpenAI's API).
         cached: those of them that were served from a prefix cache.
         completion: tokens the model wrote.
+        further: other units that an engine counts, such as images or network evaluations; a budget may limit them.
     """
 
     prompt: int = 0
     cached: int = 0
     completion: int = 0
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: Usage) -> Usage:
+        further = self.further
+        if other.further:
+            units = {**self.further, **other.further}
+            further = {unit: self.further.get(unit, 0.0) + other.further.get(unit, 0.0) for unit in units}
         return Usage(
             prompt=self.prompt + other.prompt,
             cached=self.cached + other.cached,
             completion=self.completion + other.completion,
+            further=further,
         )
 
     @property
@@ -192,6 +213,8 @@ class Candidate:
         answer: the answer read from the whole text, as displayed; None where nothing could be read.
         key: canonical key of the answer; equal keys are equal answers; None is INVALID and never votes.
         artifact: reference to a payload that is not text.
+        observed: what the engine saw while it wrote (hidden states, top logprobs), by power, as `Completion.observed`.
+        problem: id of the sub-question that it answers; None: the problem of the trace.
         sent: the answer in the form of OpenAI's chat API (message, logprobs, finish_reason), where it is more than its
             text: tool calls, thoughts, a refusal, or logprobs that were asked for.
     """
@@ -208,6 +231,8 @@ class Candidate:
     answer: str | None = None
     key: str | None = None
     artifact: str | None = None
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
     sent: Mapping[str, Any] | None = None
 
     @property
@@ -286,6 +311,9 @@ _UNITS = {
     "s": "seconds", "sec": "seconds", "second": "seconds", "seconds": "seconds",
     "flop": "flops", "flops": "flops",
     "execution_seconds": "execution_seconds",
+    "image": "images", "images": "images",
+    "evaluation": "evaluations", "evaluations": "evaluations",
+    "execution": "executions", "executions": "executions",
 }  # fmt: skip
 _SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMGTP]?)\s*-?\s*([A-Za-z$_]+)")

@@ -28,9 +28,9 @@ from outthink.cost.kinetics import (
     top_k,
 )
 from outthink.cost.latency import (
+    AgentTurn,
     Latency,
     TimedRequest,
-    Turn,
     agent,
     concurrency,
     context_switch,
@@ -554,7 +554,7 @@ def test_the_roofline() -> None:
 
 def test_an_agent_waits_for_its_tools() -> None:
     latency = Latency(fixed=1.0, linear=0.01, step=0.1)
-    turns = [Turn(new=100, written=20, tool=3.0), Turn(new=50, written=10, tool=0.0)]
+    turns = [AgentTurn(new=100, written=20, tool=3.0), AgentTurn(new=50, written=10, tool=0.0)]
     found = agent(latency, turns)
     assert (found.prefill, found.decode, found.tools) == pytest.approx((2.0 + 1.5, 3.0, 3.0))
     assert found.seconds == pytest.approx(9.5)

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from outthink.errors import Unidentified
 from outthink.laws.length import (
-    Outcomes,
+    PairedOutcomes,
     bin_lengths,
     compare_lengths,
     cut_at,
@@ -362,7 +362,7 @@ def test_ratios_in_tiers_and_of_several_samples() -> None:
     assert found.by_tier["x"].median == pytest.approx(np.sqrt(2 * 3))
     assert found.by_tier["y"] == pytest.approx((1, 1, 1, 1))
     assert "z" not in found.by_tier
-    assert found.outcomes == pytest.approx(Outcomes(1.5 / 4, 1.5 / 4, 1 / 4, 0, 0))
+    assert found.outcomes == pytest.approx(PairedOutcomes(1.5 / 4, 1.5 / 4, 1 / 4, 0, 0))
     assert found.interval.low <= found.ratios.median <= found.interval.high
 
 

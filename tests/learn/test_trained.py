@@ -510,7 +510,7 @@ def test_nothing_is_spent_on_a_probe_that_cannot_be_used(tmp_path: Path) -> None
 def test_scoring_needs_numpy_only(probe: TrainedPRM, tmp_path: Path) -> None:
     (tmp_path / "probe.json").write_text(probe.text(), encoding="utf-8")
     code = (
-        "import sys; from outthink.rewards import make_scorer; "
+        "import sys; from outthink.rewards.making import make_scorer; "
         "found = make_scorer('probe.json').chance('What is 1 + 1?', [('1 + 1 = 2', None)]); "
         "assert 0 < found < 1; "
         "print([name for name in ('sklearn', 'joblib', 'scipy', 'threadpoolctl') if name in sys.modules])"

@@ -172,6 +172,6 @@ def test_a_missing_extra_is_one_sentence(package: str, tmp_path: Path, monkeypat
 
 
 def test_describing_a_figure_needs_no_extra() -> None:
-    code = "import sys, outthink.figures, outthink.laws.frontier; print('altair' in sys.modules)"
+    code = "import sys, outthink.reports.figures, outthink.laws.frontier; print('altair' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

@@ -207,7 +207,7 @@ def test_heads_that_never_end_hold_nobody_up_and_are_closed(sent: bytes) -> None
             before = clock()
             ends = await asyncio.gather(*(reader.read() for reader, _ in slow))
             assert set(ends) == {b""}
-            assert clock() - before <= app._IDLE
+            assert clock() - before <= app.IDLE
             for _, writer in slow:
                 await closed(writer)
 

@@ -670,7 +670,7 @@ def test_an_error_of_the_server_says_where_it_was_and_not_what_was_asked(caplog:
     answer = run(go())
     assert (answer.status, answer.error["type"], answer.error["code"]) == (500, "server_error", "internal")
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert re.match(r"ZeroDivisionError at test_server_hostile.py:\d+ < app.py:\d+", line)
+    assert re.match(r"ZeroDivisionError at test_hostile.py:\d+ < job.py:\d+", line)
     assert PRIVATE not in line + answer.body.decode()
     caplog.clear()
 

@@ -27,8 +27,9 @@ from openai import AsyncOpenAI, OpenAI
 
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.rewards.making import Opened
-from outthink.server.app import Service, Settings, listening
+from outthink.server.app import Service, Settings
 from outthink.server.keys import Keys, make_key
+from outthink.server.listening import listening
 from outthink.server.models import Served
 from outthink.server.record import Recorder
 from outthink.server.routing import ServerRules

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import inspect
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,110 +15,17 @@ import pytest
 
 from outthink.driver import solve_async
 from outthink.errors import BudgetTooSmall, EngineError, MissingResource, NothingCameBack
-from outthink.meter import Meter
-from outthink.model import Model, Models
+from outthink.model import Model
 from outthink.models.engine import Completion, EngineSpec, Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.names import load
-from outthink.resources.embedding import Embedder
-from outthink.resources.metered_sandbox import MeteredSandbox
-from outthink.resources.table import RESOURCES, bind
-from outthink.rewards.scores import Scores
-from outthink.rng import Rng
+from outthink.resources.table import RESOURCES, bind, replaced
 from outthink.strategies import STRATEGIES, Report, Strategy
 from outthink.strategies.making import make_strategy
 from outthink.types import Call, Candidate, Problem, Sampling, Trace, Usage
+from tests.tools.every import ONE, every_strategy, sized, small, stepper
 from tests.tools.toys import problem
 from tests.tools.virtual import run
-
-SMALL: dict[str, dict[str, Any]] = {
-    "auto": {"n": 6},
-    "best_of_n": {"n": 4},
-    "self_consistency": {"n": 4},
-    "weighted_best_of_n": {"n": 4},
-    "likelihood": {"n": 4},
-    "perplexity_consistency": {"n": 4},
-    "rpc": {"n": 8},
-    "borda": {"n": 4},
-    "feature_vote": {"n": 4},
-    "mbr": {"n": 4},
-    "sample_and_cluster": {"n": 4, "tolerance": 1.0},
-    "failed_step_fraction": {"n": 3},
-    "heimdall": {"n": 4, "m": 2},
-    "hedged_sampling": {"n": 4},
-    "chops": {"n": 4},
-    "codet": {"n": 4},
-    "x_mbr": {"n": 3, "m": 2},
-    "adaptive_consistency": {"n": 4, "ahead": 1},
-    "esc": {"n": 4, "w": 2},
-    "optscale": {"n": 4, "peek": 2, "ahead": 1},
-    "multi_temperature": {"temperatures": (0.5, 1.0), "n": 2, "n_min": 2, "ahead": 1},
-    "nothinking": {"n": 4, "prefill": "</think>"},
-    "resample": {"n": 4, "threshold": 0.3},
-    "atts": {"n": 4, "alpha": 0.5, "calibration": (0.25, 0.5)},
-    "fusion": {"n": 4},
-    "revision": {"n_chains": 2, "chain_length": 3},
-    "rebase": {"width": 4},
-    "ets": {"width": 4},
-    "dora": {"width": 4},
-    "a_star": {"k": 3},
-    "qalign": {"steps": 3, "chains": 2},
-    "ab_mcts": {"n": 6, "batch": 2},
-    "iterative_deepening": {"n": 3, "b0": 30},
-    "particle_filter": {"n": 4},
-    "particle_gibbs": {"n": 3},
-    "entropic_particle_filter": {"n": 4, "lookahead": True},
-    "beam": {"width": 4, "children": 2},
-    "dvts": {"width": 4, "children": 2},
-    "lookahead": {"width": 4, "children": 2},
-    "mcts": {"b": 2, "max_calls": 24},
-}
-"""Hyperparameters that keep the tests quick."""
-
-ONE: dict[str, dict[str, Any]] = {
-    "auto": {"n": 1},
-    "best_of_n": {"n": 1},
-    "self_consistency": {"n": 1},
-    "weighted_best_of_n": {"n": 1},
-    "likelihood": {"n": 1},
-    "perplexity_consistency": {"n": 1},
-    "rpc": {"n": 1},
-    "borda": {"n": 1},
-    "feature_vote": {"n": 1},
-    "mbr": {"n": 1},
-    "sample_and_cluster": {"n": 1},
-    "failed_step_fraction": {"n": 1},
-    "heimdall": {"n": 1},
-    "hedged_sampling": {"n": 1},
-    "chops": {"n": 1},
-    "codet": {"n": 1},
-    "x_mbr": {"n": 1},
-    "adaptive_consistency": {"n": 1},
-    "esc": {"n": 1},
-    "optscale": {"n": 1, "peek": 1},
-    "first_finish": {"n": 1},
-    "multi_temperature": {"temperatures": (1.0,), "n": 1},
-    "nothinking": {"n": 1},
-    "resample": {"n": 1, "threshold": 0.3},
-    "atts": {"n": 1, "alpha": 0.0, "signal": "verifier", "calibration": (0.5,)},
-    "fusion": {"n": 1},
-    "revision": {"n_chains": 1, "chain_length": 1},
-    "rebase": {"width": 1},
-    "ets": {"width": 1},
-    "dora": {"width": 1},
-    "a_star": {"k": 1},
-    "qalign": {"steps": 0},
-    "ab_mcts": {"n": 1},
-    "iterative_deepening": {"n": 1},
-    "particle_filter": {"n": 1},
-    "particle_gibbs": {"n": 1, "iterations": 1},
-    "entropic_particle_filter": {"n": 1},
-    "beam": {"width": 1},
-    "dvts": {"width": 1, "children": 1},
-    "lookahead": {"width": 1},
-    "mcts": {"b": 1},
-}
-"""The setting at which a method is one sample."""
 
 BY_ARRIVAL = {"first_finish"}
 """Methods that take what finishes first, by definition."""
@@ -125,22 +33,9 @@ BY_ARRIVAL = {"first_finish"}
 LANES = {"dvts"}
 """Methods with lanes that do not wait for each other: which of them ends first is timing, the last round is not."""
 
-every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
-
-
-def stepper(request: Request, child: int, rng: np.random.Generator) -> str:
-    """Solves in three steps of varying length; one answer in two is right."""
-    if request.labels:
-        raise AssertionError("no judge is in play")
-    done = request.prefix_text.count("\n\n")
-    text = ""
-    for step in range(done, 3):
-        text += f"step {step} " + "x" * int(rng.integers(0, 20)) + "\n\n"
-    return text + f"#### {42 if rng.random() < 0.5 else int(rng.integers(3))}"
-
 
 async def solve(name: str, engine: ScriptedEngine, parameters: dict[str, Any] | None = None, **options: Any) -> Trace:
-    given = SMALL.get(name, {}) if parameters is None else parameters
+    given = small(name) if parameters is None else parameters
     options.setdefault("sampling", Sampling(max_tokens=120))
     options.setdefault("resources", {"sandbox": None})  # nothing is run, and not every machine has one
     return await solve_async(
@@ -162,7 +57,7 @@ def test_names_only_known_resources_with_their_annotation(name: str) -> None:
     keywords = [p for p in inspect.signature(strategy.run).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for parameter in keywords:
         assert parameter.name in RESOURCES
-        assert str(parameter.annotation).removesuffix(" | None") == RESOURCES[parameter.name][0]
+        assert str(parameter.annotation).removesuffix(" | None") == RESOURCES[parameter.name].annotation
 
 
 @every_strategy
@@ -277,7 +172,7 @@ def test_a_dead_model_raises_with_the_cause_and_the_bill(name: str) -> None:
 
 @every_strategy
 def test_one_sample_is_one_sample(name: str) -> None:
-    trace = run(solve(name, ScriptedEngine(stepper), ONE.get(name, {})))
+    trace = run(solve(name, ScriptedEngine(stepper), sized(name, 1, ONE)))
     plain = run(solve_async(problem(), make_strategy("self_consistency", {"n": 1}),
                             model=ScriptedEngine(stepper)))  # fmt: skip
     complete = [candidate for candidate in trace.candidates if candidate.complete]
@@ -376,7 +271,7 @@ def test_as_asked_means_that_every_answer_is_a_sample_of_the_problem_s_own_messa
     trace = run(
         solve_async(
             ASKED,
-            make_strategy(name, SMALL.get(name, {})),
+            make_strategy(name, small(name)),
             model=engine,
             verifier="confidence",
             prm="confidence",
@@ -425,7 +320,7 @@ class Distinct:
 
 @every_strategy
 def test_votes_means_that_answers_that_are_all_different_leave_it_nothing_to_go_by(name: str) -> None:
-    parameters = {field: value for field, value in SMALL.get(name, {}).items() if field != "tolerance"}
+    parameters = {field: value for field, value in small(name).items() if field != "tolerance"}
     strategy, script = make_strategy(name, parameters), Distinct()
     arbitrary = False
     with contextlib.suppress(MissingResource):  # it goes by scores
@@ -469,31 +364,16 @@ class Warm:
         report: Report,
         *,
         model: Model,
-        models: Models,
-        meter: Meter,
-        rng: Rng,
-        embedder: Embedder,
-        verifier: Scores,
-        prm: Scores,
-        sandbox: MeteredSandbox | None,
+        resources: Mapping[str, Any],
     ) -> None:
         drawn = await model.sample(problem, self.k, logprobs="logprobs" in self.powers) if self.k else []
-        available = {
-            "model": model.starting_with(drawn),
-            "models": models,
-            "meter": meter,
-            "rng": rng,
-            "embedder": embedder,
-            "verifier": verifier,
-            "prm": prm,
-            "sandbox": sandbox,
-        }
+        available = replaced(resources, model=model.starting_with(drawn))
         await self.strategy.run(problem, report, **bind(self.strategy.run, available, "It"))
 
 
 @every_strategy
 def test_a_warm_start_draws_only_what_is_missing_and_decides_the_same(name: str) -> None:
-    strategy = make_strategy(name, SMALL.get(name, {}))
+    strategy = make_strategy(name, small(name))
 
     def ran(k: int) -> tuple[Trace, int]:
         engine = Recording(stepper)

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from prometheus_client.parser import text_string_to_metric_families
 
 from outthink.models.facts import Facts
-from outthink.server.app import Service, Settings, listening
+from outthink.server.app import Service, Settings
+from outthink.server.listening import listening
 from outthink.server.models import Served
 from outthink.server.routing import ONE, ServerRules
 from outthink.strategies.making import make_strategy

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from outthink.models.engine import Engine, Tokenizing
 from outthink.models.recorded import SCHEMA, prompt_digest
 from outthink.records.ends import TokenEnds
 from outthink.records.runs import differences
+from outthink.resources.table import versions
 from outthink.sandbox.host import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
@@ -76,6 +77,7 @@ async def record_pool(
     concurrency: int = 16,
     reader: Reader | None = None,
     sandbox: Sandbox | None = None,
+    resources: Mapping[str, Any] | None = None,
     on_progress: Callable[[PoolStanding], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> PoolStanding:
@@ -87,6 +89,7 @@ async def record_pool(
     Args:
         n: samples per problem, at least 1.
         path: a .jsonl file.
+        resources: as for `solve_async`.
         stop: set it to end early; what is being sampled is given up.
 
     Raises UsageError where the file holds other samples or is being written by another process, and OutthinkError
@@ -106,6 +109,7 @@ async def record_pool(
         "schema": SCHEMA,
         "shape": None if spec.shape is None else dataclasses.asdict(spec.shape),
         "price": None if spec.price is None else dataclasses.asdict(spec.price),
+        **({"versions": depends} if (depends := versions(resources or {})) else {}),
     }
     token_ends = TokenEnds(cast("Tokenizing", model)) if "tokens" in spec.powers else None
     tokens = 0.0
@@ -132,6 +136,7 @@ async def record_pool(
                         sampling=sampling,
                         seed=seed,
                         reader=read,
+                        resources=resources,
                     )
                 except (EngineError, Unaffordable) as failure:
                     return failure

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from outthink.answers.reader import Reader
 from outthink.cost import charge
@@ -20,10 +22,11 @@ from outthink.planner.portfolio import Portfolio
 from outthink.records.runs import Before, Result, Store, read_results
 from outthink.reports.report import Summary, summary
 from outthink.resources.embedding import TextEmbedder, make_embedder
+from outthink.resources.table import versions
 from outthink.rewards import Scorer
 from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_scorer
 from outthink.sandbox.host import Sandbox
-from outthink.strategies import Strategy
+from outthink.strategies import Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_name
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade, opened
@@ -52,6 +55,49 @@ class Standing:
     left: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """One problem to be solved: plain data, which can be pickled and sent to another process."""
+
+    problem: Problem
+    strategy: Strategy
+    budget: Budget
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Means:
+    """What assignments are carried out with, opened once where that is done; as for `solve_async`."""
+
+    model: Engine
+    models: Mapping[str, Engine] | None = None
+    verifier: Scorer | None = None
+    prm: Scorer | None = None
+    embedder: TextEmbedder | None = None
+    reader: Reader | None = None
+    sandbox: Sandbox | None = None
+    resources: Mapping[str, Any] | None = None
+
+
+async def attempt(
+    assigned: Assignment, means: Means, on_call: Callable[[Call], None] | None = None
+) -> Trace | OutthinkError:
+    """Solve one problem; a failure that belongs to it is returned with what was paid, any other is raised."""
+    try:
+        return await solve_async(
+            assigned.problem,
+            assigned.strategy,
+            budget=assigned.budget,
+            sampling=assigned.sampling,
+            seed=assigned.seed,
+            on_call=on_call,
+            **{field.name: getattr(means, field.name) for field in dataclasses.fields(means)},
+        )
+    except (EngineError, Unaffordable) as failure:
+        return failure
+
+
 async def bench(
     examples: Sequence[Example],
     strategy: str | Strategy,
@@ -62,6 +108,7 @@ async def bench(
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
     embedder: str | TextEmbedder | None = None,
+    resources: Mapping[str, Any] | None = None,
     budget: str | Budget | None = None,
     total_budget: str | Budget | None = None,
     sampling: Sampling | None = None,
@@ -82,7 +129,8 @@ async def bench(
 
     Args:
         store: the run directory; one that holds a part of the same run is gone on with.
-        model, models, verifier, prm, embedder, sampling, seed: as for `solve_async`.
+        model, models, verifier, prm, embedder, resources, sampling, seed: as for `solve_async`. A resource that is
+            `ordered` has the problems solved in order, in batches of that many; such a run is not cut into shards.
         budget: for each problem.
         total_budget: for all of them together, in the unit of the plan of `auto`, which spreads it.
         task: its name, for reports.
@@ -101,13 +149,17 @@ async def bench(
     budget = as_budget(budget)
     total = None if total_budget is None else _total(as_budget(total_budget), strategy)
     sampling = sampling or Sampling()
-    place, of = shard or (0, 1)
-    if not 0 <= place < of:
-        raise UsageError(f"There is no shard {place}/{of}: count from 0/{of} to {of - 1}/{of}.")
+    place, shards = shard or (0, 1)
+    if not 0 <= place < shards:
+        raise UsageError(f"There is no shard {place}/{shards}: count from 0/{shards} to {shards - 1}/{shards}.")
+    batches = [resource for resource in (resources or {}).values() if getattr(resource, "ordered", 0)]
+    if batches and shards > 1:
+        raise UsageError("What is learned from problem to problem needs all of them in order; leave the shard out.")
+    depends = {**traits.versions(strategy), **versions(resources or {})}
     settings = {
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
-        **({"versions": versions} if (versions := getattr(strategy, "versions", None)) else {}),
+        **({"versions": depends} if depends else {}),
         "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
         "verifier": describe(verifier),
         "prm": describe(prm),
@@ -116,97 +168,111 @@ async def bench(
         "budget": dict(budget.limits),
         **({} if total is None else {"total_budget": dict([total])}),
         "seed": seed,
-        "shard": None if shard is None else [place, of],
+        "shard": None if shard is None else [place, shards],
         "problems": ids(examples),
         "prompts": _digest(example.problem for example in examples),
     }
-    mine = examples[place::of]
-    scorers = {
-        role: make_scorer(given, process=role == "prm")
-        for role, given in (("verifier", verifier), ("prm", prm))
-        if given is not None
-    }
-    encoder = None if embedder is None else make_embedder(embedder)
-    async with opened(examples, reader, sandbox) as (read, box):
-        with Store(Path(store), settings) as kept:
-            done = sum(example.problem.id in kept.before.done for example in mine)
-            if on_progress is not None:
-                on_progress(Standing(done=done, total=len(mine), before=kept.before))
+    mine = examples[place::shards]
+    async with contextlib.AsyncExitStack() as own:
+        read, box = await own.enter_async_context(opened(examples, reader, sandbox))
+        scorers: dict[str, Scorer] = {}
+        for role, given in (("verifier", verifier), ("prm", prm)):
+            if given is not None:
+                scorers[role] = make_scorer(given, process=role == "prm")
+                if isinstance(given, str):
+                    own.push_async_callback(close_scorer, scorers[role])
+        means = Means(
+            model=model,
+            models=models,
+            **scorers,
+            embedder=None if embedder is None else make_embedder(embedder),
+            reader=read,
+            sandbox=box,
+            resources=resources,
+        )
+        kept = own.enter_context(Store(Path(store), settings))
+        recording = _Recording(kept, mine, on_progress)
+        todo = [example for example in mine if example.problem.id not in kept.before.done]
+        portfolio = None
+        if total is not None:
+            portfolio = await _portfolio(total, todo, kept, Path(store), strategy, model, sampling)
 
-            todo = [example for example in mine if example.problem.id not in kept.before.done]
-            portfolio = (
-                None if total is None else await _portfolio(total, todo, kept, Path(store), strategy, model, sampling)
+        async def one(example: Example) -> Trace | OutthinkError:
+            assigned = Assignment(
+                problem=example.problem, strategy=strategy, budget=budget, sampling=sampling, seed=seed
             )
+            if portfolio is not None and total is not None:
+                return await _within_total(assigned, means, kept, portfolio, total[0])
+            return await attempt(assigned, means, functools.partial(kept.journal, assigned.problem.id))
 
-            async def attempt(example: Example) -> Trace | OutthinkError:
-                if portfolio is None or total is None:
-                    return await solved(example.problem, strategy, budget)
-                unit = total[0]
-                mean, most = await portfolio.begin()
-                unspent = most
+        async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
+            credit = 0.0
+            if isinstance(outcome, Trace):
+                credit = await grade(example, outcome.answer, read, box)
+            recording.add(example, outcome, credit)
 
-                def spend(call: Call) -> None:
-                    nonlocal unspent
-                    unspent -= call.cost.get(unit, 0.0)
-                    portfolio.spend(call.cost.get(unit, 0.0))
+        at_once = min([concurrency, *(resource.ordered for resource in batches)])
+        for batch in _batches(todo, min((resource.ordered for resource in batches), default=len(todo) or 1)):
+            await in_flight(batch, one, finish, concurrency=at_once, stop=stop)
+            if stop is not None and stop.is_set():
+                break
+            for resource in batches:
+                resource.next_batch()
+    return summary(read_results(Path(store)), planned=len(mine))
 
-                try:
-                    limits = Budget({**budget.limits, unit: max(min(most, budget.limits.get(unit, most)), 1e-9)})
-                    spread = dataclasses.replace(strategy, mean_cost=max(mean, 1e-9))
-                    return await solved(example.problem, spread, limits, spend)
-                finally:
-                    portfolio.end(unspent)
 
-            async def solved(
-                problem: Problem, strategy: Strategy, budget: Budget, spend: Callable[[Call], None] | None = None
-            ) -> Trace | OutthinkError:
-                def on_call(call: Call) -> None:
-                    kept.journal(problem.id, call)
-                    if spend is not None:
-                        spend(call)
+def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    for start in range(0, max(len(examples), 1), size):
+        yield examples[start : start + size]
 
-                try:
-                    return await solve_async(
-                        problem,
-                        strategy,
-                        model=model,
-                        models=models,
-                        verifier=scorers.get("verifier"),
-                        prm=scorers.get("prm"),
-                        embedder=encoder,
-                        budget=budget,
-                        sampling=sampling,
-                        seed=seed,
-                        reader=read,
-                        sandbox=box,
-                        on_call=on_call,
-                    )
-                except (EngineError, Unaffordable) as failure:
-                    return failure
 
-            async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
-                nonlocal done
-                if isinstance(outcome, EngineError) and not (outcome.trace and outcome.trace.usage.tokens):
-                    if on_progress is not None:
-                        on_progress(Standing(done=done, total=len(mine), before=kept.before, left=str(outcome)))
-                    return
-                if isinstance(outcome, Trace):
-                    credit = await grade(example, outcome.answer, read, box)
-                    result = Result(problem=example.problem.id, credit=credit, trace=outcome)
-                else:
-                    result = Result(problem=example.problem.id, credit=0.0, error=str(outcome), trace=outcome.trace)
-                kept.record(result)
-                done += 1
-                if on_progress is not None:
-                    on_progress(Standing(done=done, total=len(mine), before=kept.before, result=result))
+class _Recording:
+    """Keeps outcomes and tells how far the run is."""
 
-            try:
-                await in_flight(todo, attempt, finish, concurrency=concurrency, stop=stop)
-            finally:
-                for role, given in (("verifier", verifier), ("prm", prm)):
-                    if isinstance(given, str):
-                        await close_scorer(scorers[role])
-            return summary(read_results(Path(store)), planned=len(mine))
+    def __init__(self, kept: Store, mine: Sequence[Example], on_progress: Callable[[Standing], None] | None) -> None:
+        self._kept, self._tell, self._total = kept, on_progress, len(mine)
+        self._done = sum(example.problem.id in kept.before.done for example in mine)
+        self._told()
+
+    def _told(self, result: Result | None = None, left: str | None = None) -> None:
+        if self._tell is not None:
+            before = self._kept.before
+            self._tell(Standing(done=self._done, total=self._total, before=before, result=result, left=left))
+
+    def add(self, example: Example, outcome: Trace | OutthinkError, credit: float) -> None:
+        """Record an outcome; one for which nothing was charged is left for the next time."""
+        if isinstance(outcome, EngineError) and not (outcome.trace and outcome.trace.usage.tokens):
+            self._told(left=str(outcome))
+            return
+        if isinstance(outcome, Trace):
+            result = Result(problem=example.problem.id, credit=credit, trace=outcome)
+        else:
+            result = Result(problem=example.problem.id, credit=0.0, error=str(outcome), trace=outcome.trace)
+        self._kept.record(result)
+        self._done += 1
+        self._told(result)
+
+
+async def _within_total(
+    assigned: Assignment, means: Means, kept: Store, portfolio: Portfolio, unit: str
+) -> Trace | OutthinkError:
+    """An attempt with what the portfolio allows it of the total budget."""
+    mean, most = await portfolio.begin()
+    unspent = most
+
+    def on_call(call: Call) -> None:
+        nonlocal unspent
+        kept.journal(assigned.problem.id, call)
+        unspent -= call.cost.get(unit, 0.0)
+        portfolio.spend(call.cost.get(unit, 0.0))
+
+    try:
+        limits = assigned.budget.limits
+        budget = Budget({**limits, unit: max(min(most, limits.get(unit, most)), 1e-9)})
+        strategy: Any = dataclasses.replace(assigned.strategy, mean_cost=max(mean, 1e-9))
+        return await attempt(dataclasses.replace(assigned, strategy=strategy, budget=budget), means, on_call)
+    finally:
+        portfolio.end(unspent)
 
 
 def _total(budget: Budget, strategy: Strategy) -> tuple[str, float]:

@@ -121,6 +121,7 @@ def serve(
             upstream=None if one is not None else upstream,
             priced=lambda name: priced_engine(roles["model"], name) if roles else None,
             embedder=embedder,
+            resources={},
             keys=keys,
             record=record,
             started=lambda address: note(f"Serving at {address}/v1; Ctrl-C ends it."),

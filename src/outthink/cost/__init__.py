@@ -29,4 +29,7 @@ def charge(spec: EngineSpec, usages: Sequence[Usage]) -> dict[str, float]:
         cost["flops"] = sum(flops(spec.shape, usage) for usage in usages)
     if spec.price is not None:
         cost["usd"] = sum(spec.price.usd(usage) for usage in usages)
+    for usage in usages:
+        for unit, amount in usage.further.items():
+            cost[unit] = cost.get(unit, 0.0) + amount
     return cost

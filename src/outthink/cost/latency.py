@@ -254,7 +254,7 @@ def context_switch(cache_bytes: ArrayLike, *, bytes_per_second: float) -> Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class AgentTurn:
     """One turn of an agent: new tokens in its context, tokens that it writes, and seconds that its tool takes."""
 
     new: int
@@ -281,7 +281,7 @@ class Phases:
         return self.tools / self.seconds if self.seconds else 0.0
 
 
-def agent(latency: Latency, turns: Sequence[Turn], *, cached: bool = True) -> Phases:
+def agent(latency: Latency, turns: Sequence[AgentTurn], *, cached: bool = True) -> Phases:
     """Seconds of turns after each other, whose context is all that was read and written before.
 
     Args:

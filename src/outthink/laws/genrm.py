@@ -335,7 +335,7 @@ def _steps(first: float, last: float) -> list[float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Comparison:
+class EqualComputeCurves:
     """Voting and verifying at equal compute; arrays (C,), one entry per budget.
 
     Args:
@@ -379,7 +379,7 @@ class Comparison:
         return np.asarray(np.interp(np.log(wanted), np.log(self.budgets), line))
 
 
-def compare(of: Options, *, seed: int = 0) -> Comparison:
+def compare(of: Options, *, seed: int = 0) -> EqualComputeCurves:
     """Voting against the best split at every budget, where each half of the problems chooses the split of the other.
 
     Raises Unidentified with fewer than four problems: each half needs two.
@@ -409,7 +409,7 @@ def compare(of: Options, *, seed: int = 0) -> Comparison:
         around = None
     picks, _ = _chosen(verified, np.ones(len(vote)), halves)
     split = _picked(of.solutions[affordable], picks)
-    return Comparison(
+    return EqualComputeCurves(
         budgets=budgets,
         vote=mine,
         vote_interval=_part(interval, 0),

@@ -29,7 +29,7 @@ _DIGITS = 12  # utilities that differ by less are ties
 _HALVINGS = 10  # of the problems; each half chooses K for the other one
 
 
-class Outcomes(NamedTuple):
+class ResamplingOutcomes(NamedTuple):
     """What becomes of a problem; the three sum to 1.
 
     Args:
@@ -87,11 +87,11 @@ def drawn(accept: ArrayLike, k: ArrayLike) -> Floats:
     return np.where(accept > 0, np.where(k > 0, found, 0.0), k)
 
 
-def outcomes(rates: ArrayLike, completeness: ArrayLike, soundness: ArrayLike, k: ArrayLike) -> Outcomes:
+def outcomes(rates: ArrayLike, completeness: ArrayLike, soundness: ArrayLike, k: ArrayLike) -> ResamplingOutcomes:
     """What becomes of a problem of each type within K attempts; everything broadcasts."""
     right, wrong = acceptance(rates, completeness, soundness)
     samples = drawn(right + wrong, k)
-    return Outcomes(right * samples, wrong * samples, 1 - (right + wrong) * samples)
+    return ResamplingOutcomes(right * samples, wrong * samples, 1 - (right + wrong) * samples)
 
 
 def utility(
@@ -168,7 +168,7 @@ def accepted_now(
     return _share((believed * right).sum(-1), (believed * (right + wrong)).sum(-1))
 
 
-def resampled(right: ArrayLike, wrong: ArrayLike, samples: ArrayLike, k: int) -> Outcomes:
+def resampled(right: ArrayLike, wrong: ArrayLike, samples: ArrayLike, k: int) -> ResamplingOutcomes:
     """The same for each problem from stored samples: the exact mean over all orders in which they may be drawn.
 
     Args:
@@ -182,7 +182,9 @@ def resampled(right: ArrayLike, wrong: ArrayLike, samples: ArrayLike, k: int) ->
     if not 0 <= k <= n.min(initial=np.iinfo(np.int64).max):
         raise ValueError(f"k must be from 0 to the number of samples, not {k}")
     none = _none(right + wrong, n, k)[..., -1]
-    return Outcomes(_share(right, right + wrong) * (1 - none), _share(wrong, right + wrong) * (1 - none), none)
+    return ResamplingOutcomes(
+        _share(right, right + wrong) * (1 - none), _share(wrong, right + wrong) * (1 - none), none
+    )
 
 
 def accepted_share(right: ArrayLike, passed: ArrayLike) -> Floats:

@@ -331,7 +331,7 @@ def _logistic(design: Floats, y: Floats, weight: Floats) -> Floats:
 # ------------------------------------------------------------------------------------- two models, or two efforts
 
 
-class Outcomes(NamedTuple):
+class PairedOutcomes(NamedTuple):
     """Shares of questions; they sum to 1. Where a question has several samples, of pairs of them.
 
     Args:
@@ -358,7 +358,7 @@ class Ratios(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Comparison:
+class LengthComparison:
     """Two models, or two efforts, on the same questions.
 
     Args:
@@ -372,7 +372,7 @@ class Comparison:
     ratios: Ratios
     interval: Interval
     by_tier: Mapping[Hashable, Ratios]
-    outcomes: Outcomes
+    outcomes: PairedOutcomes
     outcomes_interval: Interval
 
 
@@ -386,7 +386,7 @@ def compare_lengths(
     level: float = 0.95,
     resamples: int = 500,
     seed: int = 0,
-) -> Comparison:
+) -> LengthComparison:
     """Does A need more tokens than B where both are right?
 
     Args:
@@ -432,11 +432,11 @@ def compare_lengths(
     kept = (
         {} if labels is None else {label: np.array([one == label for one in labels]) for label in dict.fromkeys(labels)}
     )
-    return Comparison(
+    return LengthComparison(
         ratios=quartiles(ratios),
         interval=bootstrap(median, len(ratios), level=level, resamples=resamples, seed=seed),
         by_tier={label: quartiles(ratios[of]) for label, of in kept.items() if not np.isnan(ratios[of]).all()},
-        outcomes=Outcomes(*classes.mean(0).tolist()),
+        outcomes=PairedOutcomes(*classes.mean(0).tolist()),
         outcomes_interval=bootstrap(
             lambda of: classes[of].mean(0), len(classes), level=level, resamples=resamples, seed=seed
         ),

@@ -150,7 +150,7 @@ def count(correct: Sequence[ArrayLike], scores: Sequence[ArrayLike], *, threshol
     )
 
 
-class Quality(NamedTuple):
+class VerifierQuality(NamedTuple):
     """A verifier in numbers.
 
     Args:
@@ -181,9 +181,9 @@ class Verifier:
         unread: share of verdicts that could not be read.
     """
 
-    value: Quality
-    low: Quality
-    high: Quality
+    value: VerifierQuality
+    low: VerifierQuality
+    high: VerifierQuality
     questions: int
     all_questions: int
     unread: float
@@ -218,15 +218,15 @@ def fit(of: Verdicts, *, seed: int = 0) -> Verifier:
     interval = bootstrap(lambda questions: _quality(of.select(questions)), len(both), seed=seed)
     return Verifier(
         value=_quality(of),
-        low=Quality(*interval.low.tolist()),
-        high=Quality(*interval.high.tolist()),
+        low=VerifierQuality(*interval.low.tolist()),
+        high=VerifierQuality(*interval.high.tolist()),
         questions=int(both.sum()),
         all_questions=len(both),
         unread=float(of.unread.sum() / (of.right + of.wrong).sum()),
     )
 
 
-def _quality(of: Verdicts) -> Quality:
+def _quality(of: Verdicts) -> VerifierQuality:
     both = (of.right > 0) & (of.wrong > 0)
     if not both.any():
         raise Unidentified("No question has both right and wrong samples.")
@@ -234,7 +234,7 @@ def _quality(of: Verdicts) -> Quality:
     tnr = float((1 - of.accepted_wrong[both] / of.wrong[both]).mean())
     pass_rate, accepted = of.right / (of.right + of.wrong), of.accepted_right + of.accepted_wrong
     kept = np.divide(of.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
-    return Quality(
+    return VerifierQuality(
         tpr=tpr,
         tnr=tnr,
         balanced=(tpr + tnr) / 2,

@@ -34,7 +34,7 @@ _FEW = 10  # fewer right or wrong examples than this at a depth say nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Quality:
+class PRMQuality:
     """Scores of beginnings against the outcomes of their samples.
 
     Args:
@@ -86,7 +86,7 @@ class OnPool:
     samples: int
     seen: int
     unclear: int
-    qualities: Mapping[str, Quality]
+    qualities: Mapping[str, PRMQuality]
     selections: Mapping[str, Selection]
 
 
@@ -121,12 +121,12 @@ def on_pool(probe: TrainedPRM, path: Path, *, tokenizer: Tokenizing | None = Non
     )
 
 
-def _on_outcomes(found: Examples, scores: Numbers, probability: bool, bootstrap: Bootstrap) -> Quality:
+def _on_outcomes(found: Examples, scores: Numbers, probability: bool, bootstrap: Bootstrap) -> PRMQuality:
     rows = ~np.isnan(scores)
     of, right, problems = scores[rows], found.right[rows], found.problem[rows]
     last, depth = found.last[rows], found.depth[rows]
     depths = [depth == number for number in range(1, _DEPTHS + 1)]
-    return Quality(
+    return PRMQuality(
         examples=len(of),
         auroc=bootstrap.estimate(lambda weights: auroc(of, right, weights), problems),
         finished=bootstrap.estimate(lambda weights: auroc(of[last], right[last], weights), problems[last]),

@@ -23,7 +23,7 @@ _DIGITS = 12  # totals that differ by less are ties: sums of the same floats in 
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selected:
     """What a rule chose.
 
     Args:
@@ -83,12 +83,12 @@ class Replayed:
     tokens: NDArray[np.float64] | None = None
 
     @classmethod
-    def of_all(cls, choice: Choice, drawn: Drawn, tokens: NDArray[np.float64] | None = None) -> Replayed:
+    def of_all(cls, choice: Selected, drawn: Drawn, tokens: NDArray[np.float64] | None = None) -> Replayed:
         """A choice among all samples."""
         return cls(index=choice.index, used=np.full(choice.index.shape, drawn.keys.shape[-1]), tokens=tokens)
 
     @classmethod
-    def of_prefix(cls, choice: Choice, used: NDArray[np.intp]) -> Replayed:
+    def of_prefix(cls, choice: Selected, used: NDArray[np.intp]) -> Replayed:
         """A choice among the first `used` samples."""
         return cls(index=choice.index, used=used)
 
@@ -165,6 +165,25 @@ def finite(scores: ArrayLike) -> NDArray[np.float64]:
     return np.where(np.isfinite(scores), scores, np.nan)
 
 
+def mean_ranks(scores: ArrayLike) -> NDArray[np.float64]:
+    """The rank (..., n) of each score in its row, from 1 for the lowest; equal ones have their mean; NaN has none."""
+    scores = np.asarray(scores, dtype=float)
+    if scores.size == 0:
+        return np.zeros(scores.shape)
+    order = np.argsort(scores, axis=-1, kind="stable")  # NaN comes last
+    ordered = np.take_along_axis(scores, order, -1)
+    place = np.broadcast_to(np.arange(scores.shape[-1]), scores.shape)
+    new = np.ones(scores.shape, dtype=bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    ends = np.ones(scores.shape, dtype=bool)
+    ends[..., :-1] = new[..., 1:]
+    first = np.maximum.accumulate(np.where(new, place, 0), axis=-1)
+    last = np.flip(np.minimum.accumulate(np.flip(np.where(ends, place, scores.shape[-1]), -1), axis=-1), -1)
+    ranks = np.empty(scores.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, -1)
+    return np.where(np.isnan(scores), np.nan, ranks)
+
+
 def first_of_equals(codes: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.bool_]:
     """Which of the integers (..., n) have no equal before them in their row.
 
@@ -204,12 +223,12 @@ def aggregate(step_scores: ArrayLike, rule: Aggregation = "last") -> NDArray[np.
     raise ValueError(f"there is no aggregation {rule!r}; use last, min, prod or mean")
 
 
-def majority(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+def majority(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The most frequent answer; keys (..., n), lengths (..., n) in tokens for ties."""
     return weighted_vote(keys, np.ones(np.shape(keys)), lengths=lengths)
 
 
-def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The answer with the largest sum of weights, represented by its heaviest, then earliest member.
 
     Where no valid sample of a row weighs anything it is the majority, with a share of 0.
@@ -229,7 +248,7 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
         )
     shape, n = keys.shape[:-1], keys.shape[-1]
     if n == 0 or keys.size == 0:
-        return Choice(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
+        return Selected(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
     flat, mass = keys.reshape(-1, n), weights.reshape(-1, n)
     size = (
         np.zeros(flat.shape)
@@ -251,10 +270,10 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
     everything = np.where(weighed[:, 0], total.sum(-1), 0.0)
     won = np.where(winner >= 0, total[np.arange(len(flat)), np.maximum(winner, 0)], 0.0)
     share = np.divide(won, everything, out=np.zeros_like(won), where=everything > 0)
-    return Choice(index.reshape(shape), share.reshape(shape))
+    return Selected(index.reshape(shape), share.reshape(shape))
 
 
-def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = None) -> Choice:
+def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The valid sample with the highest score; ties go to the shorter, then the earlier.
 
     Args:
@@ -267,7 +286,7 @@ def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = N
     keys, scores = np.broadcast_arrays(np.asarray(keys, dtype=np.intp), np.asarray(scores, float))
     shape, n = keys.shape[:-1], keys.shape[-1]
     if n == 0 or keys.size == 0:
-        return Choice(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
+        return Selected(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
     flat = keys.reshape(-1, n)
     ranked = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, n)
     size = np.zeros(flat.shape) if lengths is None else np.broadcast_to(np.asarray(lengths, float), keys.shape)
@@ -276,7 +295,7 @@ def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = N
     chosen = np.take_along_axis(flat, np.maximum(index, 0)[:, None], -1)
     alike = ((flat == chosen) & valid).sum(-1)
     share = np.where(index >= 0, alike / np.maximum(valid.sum(-1), 1), 0.0)
-    return Choice(index.reshape(shape), share.reshape(shape))
+    return Selected(index.reshape(shape), share.reshape(shape))
 
 
 def answer_totals(keys: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:

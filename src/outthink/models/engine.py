@@ -14,9 +14,11 @@ from typing import Any, Literal, Protocol
 from outthink.errors import EngineError
 from outthink.types import Address, Message, Usage
 
-Power = Literal["logprobs", "prefix", "labels", "seed", "tokens"]
-"""Optional abilities: token logprobs; continuing a given prefix; logprobs of given labels; honouring seeds; being a
-`Tokenizing` that continues ids, so that an answer can be cut after any of its tokens."""
+Power = str
+"""Name of an optional ability. The core knows "logprobs" (of tokens); "prefix" (continuing a given one); "labels"
+(logprobs of given labels); "seed" (honouring seeds); "tokens" (being a `Tokenizing` that continues ids, so that an
+answer can be cut after any of its tokens). An engine may name others; what a strategy asks of one stands in
+`Request.controls` under its name, and what the engine saw stands in `Completion.observed`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +75,7 @@ class EngineSpec:
         shape: None where unknown; then FLOPs are not known either.
         price: None where unknown.
         fields: which `Request.fields` it honours; None: it gives all of them on.
+        units: what it counts in `Usage.further`.
     """
 
     name: str
@@ -81,6 +84,7 @@ class EngineSpec:
     shape: Shape | None = None
     price: Price | None = None
     fields: frozenset[str] | None = frozenset()
+    units: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +106,7 @@ class Request:
         problem: id of the problem it is for; with seed and address, the key of a recorded sample.
         seed: the run's seed.
         fields: further fields of OpenAI's chat API, as `Problem.fields`.
+        controls: what is asked of further powers, by their name, such as {"hidden_states": [12]}.
     """
 
     messages: tuple[Message, ...]
@@ -120,6 +125,7 @@ class Request:
     problem: str = ""
     seed: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
+    controls: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +139,8 @@ class Completion:
             the ids can be continued.
         finish: "eos", "stop" (a stop string) or "length".
         labels: logprob of each requested label, same order.
+        observed: what further powers saw, by their name; a trace keeps it where it is plain data.
+        artifact: as `Candidate.artifact`.
         sent: as `Candidate.sent`.
     """
 
@@ -142,6 +150,8 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
     finish: Literal["eos", "stop", "length"] = "eos"
     labels: tuple[float, ...] | None = None
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    artifact: str | None = None
     sent: Mapping[str, Any] | None = None
 
 
@@ -153,6 +163,7 @@ class Progress:
         n: children of the group.
         prompt, cached: prompt tokens of all children that were started, and those of them served from a cache.
         tokens: completion tokens seen, by child.
+        further: other units used by all children so far, as `Usage.further`.
         results: by child; None while it runs, an EngineError where it failed (Refused: it produced nothing).
         slack: how many more tokens a running child may have produced unseen; None: up to its cap.
         attempts: how often the group was begun, refused attempts included.
@@ -172,6 +183,7 @@ class Progress:
     most: dict[int, Usage] = field(default_factory=dict)
     reads: int = 0
     listen: Callable[[int, Mapping[str, Any]], None] | None = None
+    further: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tokens = [0] * self.n
@@ -185,7 +197,7 @@ class Progress:
 
     def usage(self) -> Usage:
         """What has been seen so far."""
-        return Usage(prompt=self.prompt, cached=self.cached, completion=sum(self.tokens))
+        return Usage(prompt=self.prompt, cached=self.cached, completion=sum(self.tokens), further=dict(self.further))
 
 
 class Engine(Protocol):
@@ -196,7 +208,8 @@ class Engine(Protocol):
         """What it is and can do."""
 
     async def bound(self, request: Request) -> Usage:
-        """The most that one child of `request` can use, prefix and forced labels included, nothing cached.
+        """The most that one child of `request` can use, prefix, forced labels and further units included, nothing
+        cached.
 
         Raises UsageError where the prompt with `max_tokens` cannot fit the context.
         """

@@ -45,7 +45,7 @@ class ScriptedEngine:
     ) -> None:
         self._reply = reply
         self._latency = latency
-        self._spec = EngineSpec(name=name, context=context, powers=_POWERS, price=price, shape=shape)  # type: ignore[arg-type]  # mypy widens the frozenset's literals
+        self._spec = EngineSpec(name=name, context=context, powers=_POWERS, price=price, shape=shape)
 
     @property
     def spec(self) -> EngineSpec:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,18 +19,16 @@ from outthink.errors import BudgetExhausted, EngineError, UsageError
 from outthink.maths.selection import codes, numbers
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
-from outthink.resources.embedding import Embedder
-from outthink.resources.metered_sandbox import MeteredSandbox
+from outthink.planner.evidence import Seen, evidence
+from outthink.planner.plan import Plan
+from outthink.planner.policy import Rate, State
+from outthink.resources.table import bind
 from outthink.rewards.scores import Scores
-from outthink.rng import Rng
-from outthink.strategies import Report, Strategy
+from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.adaptive_consistency import posterior
 from outthink.types import Budget, Candidate, Problem, Usage
-
-if TYPE_CHECKING:
-    from outthink.planner.plan import Plan
-    from outthink.planner.policy import Rate, State
 
 _AHEAD = 4  # samples of a portion without a plan: fewer waste less, more wait less
 
@@ -89,8 +87,8 @@ class Auto:
     @property
     def powers(self) -> frozenset[str]:
         """What the plan's signals, and the strategies it may run, need of the model."""
-        found = {power for part in self.parts for power in getattr(part, "powers", ())}
-        return frozenset(found | ({"logprobs"} if self.plan and "logprob" in self._opened().policy.signals else set()))
+        needed = {power for part in self.parts for power in traits.powers(part)}
+        return frozenset(needed | ({"logprobs"} if self.plan and "logprob" in self._opened().policy.signals else set()))
 
     @property
     def versions(self) -> dict[str, str]:
@@ -100,16 +98,17 @@ class Auto:
     @property
     def parts(self) -> tuple[Strategy, ...]:
         """The strategies that the plan may run in its place."""
-        from outthink.strategies.making import make_strategy
-
         if not self.plan:
             return ()
         runs = [action.run for action in self._opened().policy.actions if action.kind == "run"]
         return tuple(make_strategy(run) for run in runs)
 
-    def _opened(self) -> Plan:
-        from outthink.planner.plan import Plan
+    @property
+    def most_samples(self) -> int | None:
+        """The most that it draws, where no plan says otherwise."""
+        return None if self.plan else self.n
 
+    def _opened(self) -> Plan:
         return Plan.open(self.plan)
 
     async def run(
@@ -120,26 +119,14 @@ class Auto:
         model: Model,
         models: Models,
         meter: Meter,
-        rng: Rng,
+        resources: Mapping[str, Any],
         verifier: Scores | None = None,
         prm: Scores | None = None,
-        embedder: Embedder | None = None,
-        sandbox: MeteredSandbox | None = None,
     ) -> None:
         """Decide, do the first part of it, look again."""
         if not self.plan:
             await self._unplanned(problem, report, model)
             return
-        resources = {
-            "model": model,
-            "models": models,
-            "meter": meter,
-            "rng": rng,
-            "verifier": verifier,
-            "prm": prm,
-            "embedder": embedder,
-            "sandbox": sandbox,
-        }
         self.check(model, models, verifier, prm)
         target = models.role("target")
         await _Planned(self, self._opened(), problem, report, model, target, meter, verifier).run(resources)
@@ -345,8 +332,6 @@ class _Planned:
         return not self._meter.refused
 
     def _evidence(self) -> tuple[Any, Candidate | None]:
-        from outthink.planner.evidence import Seen, evidence
-
         plan, samples = self._plan, [*self._samples, *self._of_target]
         signals = {}
         for signal in plan.policy.signals:
@@ -387,12 +372,8 @@ class _Planned:
                 return
 
     async def _other(self, run: str, resources: Mapping[str, Any]) -> None:
-        from outthink.resources.table import bind
-        from outthink.strategies.making import make_strategy
-
         strategy = make_strategy(run)
-        available = {name: resource for name, resource in resources.items() if resource is not None}
-        await strategy.run(self._problem, self._report, **bind(strategy.run, available, f"The plan's {run}"))
+        await strategy.run(self._problem, self._report, **bind(strategy.run, resources, f"The plan's {run}"))
 
 
 def worth(text: str) -> tuple[float, str]:

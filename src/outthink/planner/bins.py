@@ -26,7 +26,7 @@ ABSOLUTE = (0.1, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
+class BinChoice:
     """The choice for one bin and budget.
 
     Args:
@@ -55,7 +55,7 @@ class Table:
     probe: int
     edges: tuple[float, ...]
     budgets: tuple[float, ...]
-    cells: tuple[tuple[Cell, ...], ...]
+    cells: tuple[tuple[BinChoice, ...], ...]
 
     def bin(self, ease: ArrayLike) -> NDArray[np.intp]:
         """(...,) the bin of each ease; a value on an edge belongs to the easier one."""
@@ -122,7 +122,7 @@ def fill(
             best = accuracy[affordable].max()
             chosen = min(np.flatnonzero(affordable & (accuracy >= best - 1e-9)), key=lambda at: float(spent[at]))
             numbers[row, column] = chosen
-            line.append(Cell(setting=names[chosen], accuracy=float(accuracy[chosen]), cost=float(spent[chosen])))
+            line.append(BinChoice(setting=names[chosen], accuracy=float(accuracy[chosen]), cost=float(spent[chosen])))
         cells.append(tuple(line))
     filled = Table(
         difficulty=table.difficulty, probe=table.probe, edges=table.edges, budgets=table.budgets, cells=tuple(cells)

@@ -23,7 +23,7 @@ _RESAMPLES = 4_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class PolicyDifference:
     """`auto` less a baseline at equal mean cost, over problems.
 
     Args:
@@ -41,7 +41,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Point:
+class PolicyPoint:
     """The policy at one wanted mean cost, on held-out problems.
 
     Args:
@@ -57,7 +57,7 @@ class Point:
     cost: Floats
     credit_by_order: Floats
     cost_by_order: Floats
-    differences: tuple[Difference, ...]
+    differences: tuple[PolicyDifference, ...]
     bins: Floats
     bins_cost: Floats
     limited_credit: Floats
@@ -73,7 +73,7 @@ class Validation:
         reliability: (predicted, right, share) of tenths of predictions that are not empty.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[PolicyPoint, ...]
     families: tuple[Family, ...]
     brier: float
     base: float
@@ -129,7 +129,7 @@ def validate(
     for row, budget in enumerate(budgets):
         mean = credit[row].mean(1)
         points.append(
-            Point(
+            PolicyPoint(
                 wanted=budget,
                 credit=mean,
                 cost=cost[row].mean(1),
@@ -173,7 +173,7 @@ def interval(values: Floats, *, level: float = 0.9, seed: int = 0) -> tuple[floa
 
 def _differences(
     credit: Floats, cost: float, every: Sequence[Family], fold: NDArray[np.intp], folds: int
-) -> list[Difference]:
+) -> list[PolicyDifference]:
     fixed = [family for family in every if not family.adaptive]
     baselines = {
         "the best fixed strategy": _best_at(cost, fixed, fold, folds),
@@ -193,7 +193,7 @@ def _differences(
         if "mixture" in label and (of := _mixture_cost(accuracy, fixed)) is not None:
             reached.append(of)
         found.append(
-            Difference(
+            PolicyDifference(
                 against=label if set(baseline.names) == {label} else f"{label} ({', '.join(baseline.names)})",
                 difference=mean,
                 low=low,

@@ -102,7 +102,7 @@ class Store:
 
         Raises OutthinkError where this, or an earlier line of the journal, could not be written.
         """
-        self._results.append(_adapter().dump_json(result).decode(), sync=sync)
+        self._results.append(_adapter().dump_json(result, exclude=_unused(result)).decode(), sync=sync)
         if self._failure is not None:
             raise self._failure
 
@@ -264,6 +264,23 @@ def merge(folders: Sequence[Path], out: Path) -> None:
 def _add(total: dict[str, float], cost: Mapping[str, float], sign: int = 1) -> None:
     for unit, amount in cost.items():
         total[unit] = total.get(unit, 0.0) + sign * amount
+
+
+def _unused(result: Result) -> dict[str, Any]:
+    """Fields that few methods fill, where none of the trace is filled: they would be most of its lines."""
+    if result.trace is None:
+        return {}
+    candidates, calls = result.trace.candidates, result.trace.calls
+    unused = {"observed"} if not any(candidate.observed for candidate in candidates) else set()
+    unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
+    counted = any(call.charged.further or call.seen.further for call in calls)
+    usage = set() if counted else {"further"}
+    return {
+        "trace": {
+            "candidates": {"__all__": unused},
+            "calls": {"__all__": {"seen": usage, "charged": usage}} if usage else {},
+        }
+    }
 
 
 @lru_cache

@@ -1,28 +1,156 @@
-"""What a strategy or a scorer may ask for by name, and how somebody supplies it."""
+"""What a strategy or a scorer may ask for by name: a row a resource, and how somebody supplies it.
+
+A new resource is a row here and a module beside it. What a caller supplies may have these, and needs none of them:
+
+- `metered(meter, problem)`: what strategies get in its place, for one problem; its calls are then in the ledger.
+- `units`: what it counts beside tokens, which a budget may then limit.
+- `ordered`: how many problems of a run are solved side by side before what was learned from them counts. `bench` then
+  goes through the problems in order, in batches of so many, and calls `next_batch()` after each.
+- `version`: what a result depends on, for traces and run directories.
+- `close()`: frees what it holds.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
-from outthink.errors import MissingResource
+from outthink.errors import MissingResource, UnknownName, UsageError
+from outthink.names import load, make
 
-RESOURCES: Mapping[str, tuple[str, str]] = {
-    "model": ("Model", "pass model=..., or --model NAME"),
-    "models": ("Models", "pass models={role: ...}, or --role ROLE=NAME"),
-    "verifier": ("Scores", "pass verifier=..., or --verifier with confidence, judge, tests, an address ..."),
-    "prm": ("Scores", "pass prm=..., or --prm with confidence, judge, PROBE.json, an address ..."),
-    "meter": ("Meter", "it is always there"),
-    "rng": ("Rng", "it is always there"),
-    "embedder": ("Embedder", "it is always there; embedder=..., or --embedder, chooses another than hashing"),
-    "sandbox": ("MeteredSandbox", "it is there where bubblewrap is installed; sandbox=... passes another one"),
-    "retriever": ("Retriever", "pass resources={'retriever': ...}"),
-    "memory": ("Memory", "pass resources={'memory': ...}"),
-    "environment": ("Environment", "pass resources={'environment': ...}"),
+if TYPE_CHECKING:
+    from outthink.meter import Meter
+    from outthink.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resource:
+    """One row.
+
+    Args:
+        annotation: its type where a strategy's `run` or a scorer's `score` names it.
+        supply: how somebody supplies it, for the sentence that says that it is missing.
+        opener: "module:function" from what a user writes behind `--resource NAME=` to what a caller would pass in
+            `resources`; empty: what is written there is "module:Name", with options behind a "?".
+        scope: what it belongs to: one problem, a context that problems share, or a whole run.
+        given: it has an option or argument of its own, so `--resource` does not take it.
+    """
+
+    annotation: str
+    supply: str
+    opener: str = ""
+    scope: Literal["problem", "context", "run"] = "problem"
+    given: bool = False
+
+
+RESOURCES: Mapping[str, Resource] = {
+    "model": Resource(annotation="Model", supply="pass model=..., or --model NAME", given=True),
+    "models": Resource(annotation="Models", supply="pass models={role: ...}, or --role ROLE=NAME", given=True),
+    "verifier": Resource(
+        annotation="Scores",
+        supply="pass verifier=..., or --verifier with confidence, judge, tests, an address ...",
+        given=True,
+    ),
+    "prm": Resource(
+        annotation="Scores",
+        supply="pass prm=..., or --prm with confidence, judge, PROBE.json, an address ...",
+        given=True,
+    ),
+    "meter": Resource(annotation="Meter", supply="it is always there", given=True),
+    "rng": Resource(annotation="Rng", supply="it is always there", given=True),
+    "embedder": Resource(
+        annotation="Embedder",
+        supply="it is always there; embedder=..., or --embedder, chooses another than hashing",
+        given=True,
+    ),
+    "sandbox": Resource(
+        annotation="MeteredSandbox",
+        supply="it is there where bubblewrap is installed; sandbox=... passes another one",
+        given=True,
+    ),
+    "resources": Resource(
+        annotation="Mapping[str, Any]",
+        supply="it is always there: all that can be had, for a strategy that runs others",
+        given=True,
+    ),
+    "retriever": Resource(
+        annotation="Retriever", supply="pass resources={'retriever': ...}, or --resource retriever=...", scope="context"
+    ),
+    "memory": Resource(
+        annotation="Memory", supply="pass resources={'memory': ...}, or --resource memory=...", scope="run"
+    ),
+    "environment": Resource(
+        annotation="Environment", supply="pass resources={'environment': ...}, or --resource environment=..."
+    ),
 }
-"""What a strategy's `run` or a scorer's `score` may name: annotation, and how to supply it."""
+"""What a strategy's `run` or a scorer's `score` may name."""
+
+
+def open_resources(given: Sequence[str]) -> dict[str, Any]:
+    """What `--resource NAME=GIVEN` options stand for, by name; `close_resources` frees it.
+
+    Raises UnknownName, or UsageError with a sentence that says what is wrong.
+    """
+    opened: dict[str, Any] = {}
+    for text in given:
+        name, equals, written = text.partition("=")
+        free = [known for known, row in RESOURCES.items() if not row.given]
+        if not equals or not written:
+            raise UsageError(f"Cannot read the resource {text!r}; write NAME=GIVEN, such as retriever=documents.jsonl.")
+        if name in opened:
+            raise UsageError(f"The resource {name} is given twice; give it once.")
+        if name not in RESOURCES:
+            raise UnknownName("resource", name, free)
+        row = RESOURCES[name]
+        if row.given:
+            raise UsageError(f"The resource {name} has a way of its own: {row.supply}.")
+        opened[name] = load(row.opener)(written) if row.opener else _made(name, written)
+    return opened
+
+
+def _made(name: str, written: str) -> Any:
+    from urllib.parse import parse_qsl
+
+    target, _, options = written.partition("?")
+    if ":" not in target:
+        raise UsageError(
+            f"Cannot open the resource {name} from {written!r}; write module:Name, or module:Name?OPTION=VALUE."
+        )
+    thing = load(target)
+    return (
+        make(thing, dict(parse_qsl(options, keep_blank_values=True)), name=target, what="option")
+        if callable(thing)
+        else thing
+    )
+
+
+async def close_resources(opened: Mapping[str, Any]) -> None:
+    """Free what `open_resources` opened."""
+    for resource in opened.values():
+        closing = resource.close() if hasattr(resource, "close") else None
+        if inspect.isawaitable(closing):
+            await closing
+
+
+def supplied(resource: Any, meter: Meter, problem: Problem) -> Any:
+    """What strategies get where a caller supplies this."""
+    return resource.metered(meter, problem) if hasattr(resource, "metered") else resource
+
+
+def replaced(resources: Mapping[str, Any], **others: Any) -> Mapping[str, Any]:
+    """The resources of a strategy for one that it runs: the same, but for these."""
+    given: dict[str, Any] = {**resources, **others}
+    given["resources"] = MappingProxyType(given)
+    return given
+
+
+def versions(resources: Mapping[str, Any]) -> dict[str, str]:
+    """What results depend on, of resources that say so."""
+    return {name: str(given.version) for name, given in resources.items() if hasattr(given, "version")}
 
 
 def taken(function: Callable[..., Any]) -> Mapping[str, bool]:
@@ -43,6 +171,6 @@ def bind(function: Callable[..., Any], available: Mapping[str, Any], who: str) -
         if name in available:
             bound[name] = available[name]
         elif needed:
-            how = RESOURCES[name][1] if name in RESOURCES else "there is no such resource"
+            how = RESOURCES[name].supply if name in RESOURCES else "there is no such resource"
             raise MissingResource(f"{who} needs {name!r}: {how}.")
     return bound

@@ -7,16 +7,12 @@ becomes the reply. The work belongs to the request: when the caller leaves, it i
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import ipaddress
 import logging
 import math
 import secrets
-import signal
-import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -24,23 +20,26 @@ from typing import Any
 from aiohttp import web
 
 from outthink.answers.reader import Reader
-from outthink.cost import charge
 from outthink.driver import solve_async
-from outthink.errors import OutthinkError, UsageError
-from outthink.models.engine import Engine, Request
+from outthink.errors import OutthinkError
+from outthink.models.engine import Engine
 from outthink.models.facts import Facts
 from outthink.planner.auto import Auto
 from outthink.planner.plan import Plan
 from outthink.planner.quote import price_at, quote
 from outthink.resources.embedding import TextEmbedder
-from outthink.resources.table import RESOURCES
+from outthink.resources.table import RESOURCES, close_resources
 from outthink.rewards import Scorer
 from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server import reply
 from outthink.server.asked import Asked, BadRequest, Wish, read
 from outthink.server.gate import Busy, Gate
-from outthink.server.job import Job, asked_question, default_temperature, engine_fields, request_digest
+from outthink.server.job import (
+    Job,
+    prepared,
+    worst_sample,
+)
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
@@ -48,16 +47,16 @@ from outthink.server.openapi import document
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, servable, split
 from outthink.server.stream import Stream, dumped, patient
-from outthink.types import Address, Budget, Call, Problem, Sampling, Trace
+from outthink.types import Address, Budget, Call, Trace
 
 logger = logging.getLogger("outthink.server")
 
 _OPEN = ("/health", "/openapi.json")  # for whoever reaches the server
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _READING = 1.0  # seconds for an answer that takes algebra to be compared
-_HURRY = 5.0  # seconds for what has been told to come to an end
+HURRY = 5.0  # seconds for what has been told to come to an end
 _SLOW = 60.0  # seconds that a caller may take to send a body
-_IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
+IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
 _HELD = 256 << 20  # bytes of all bodies that are worked on or wait; read, they take a few times as much memory
 _SHADOWS = 16  # at once
 _SHADOW_PRIORITY = 100  # nobody waits for these
@@ -100,6 +99,7 @@ class Service:
     Args:
         served: the models; `roles` are engines of further roles, such as "judge".
         scorers: opened, by "verifier" and "prm".
+        resources: further ones by name, as for `solve_async`; requests share them.
         keys: who may ask; None: everybody who reaches the server.
         recorder: keeps traces; None: nobody does.
     """
@@ -114,6 +114,7 @@ class Service:
         scorers: Mapping[str, Scorer] | None = None,
         embedder: TextEmbedder | None = None,
         sandbox: Sandbox | None = None,
+        resources: Mapping[str, Any] | None = None,
         keys: Keys | None = None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -124,6 +125,7 @@ class Service:
         self._scorers = dict(scorers or {})
         self._embedder = embedder
         self._sandbox = sandbox
+        self._resources = dict(resources or {})
         self._keys = keys
         self._recorder = recorder
         self._reader = Reader(_READING)  # one for all, so nobody's answer may take long
@@ -164,7 +166,7 @@ class Service:
         """End what still runs, keeping what it was charged, and free everything."""
         self.hurry()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_HURRY)
+            await asyncio.wait(self._tasks, timeout=HURRY)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -173,6 +175,7 @@ class Service:
             await close_scorer(scorer)
         if self._sandbox is not None:
             await self._sandbox.close()
+        await close_resources(self._resources)
         await self._served.close()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
@@ -206,7 +209,7 @@ class Service:
                 raise
             allowed = {"Allow": failure.headers["Allow"]} if "Allow" in failure.headers else {}
             return _failed(_http_problem(failure, request), allowed)
-        except reply.Failed as failure:
+        except reply.RequestFailed as failure:
             return _failed(failure.problem)
         except Exception as failure:
             return _failed(self._problem(failure))
@@ -223,8 +226,8 @@ class Service:
             scheme, _, presented = (given[0] if len(given) == 1 else "").partition(" ")
             owner = self._keys.owner(presented.strip()) if scheme.lower() == "bearer" else None
             if owner is None:
-                raise reply.Failed(
-                    reply.Problem(
+                raise reply.RequestFailed(
+                    reply.APIError(
                         status=401,
                         sentence="The key is missing or wrong: send Authorization: Bearer KEY.",
                         kind="authentication_error",
@@ -233,12 +236,12 @@ class Service:
                 )
             request[_OWNER] = owner
         if request.method == "POST" and self.draining:
-            raise reply.Failed(_STOPPING)
+            raise reply.RequestFailed(_STOPPING)
 
-    def _problem(self, failure: BaseException) -> reply.Problem:
+    def _problem(self, failure: BaseException) -> reply.APIError:
         """What a failure is to the caller; one of ours is logged, without what anybody has written."""
         if isinstance(failure, Busy):
-            return reply.Problem(
+            return reply.APIError(
                 status=429, sentence=str(failure), kind="rate_limit_error", code="busy", retry=failure.retry
             )
         found = reply.problem(failure)
@@ -263,8 +266,9 @@ class Service:
 
     async def _listed(self) -> list[str]:
         """Models, and after each those of its names with strategies that can be served."""
-        resources = {*RESOURCES} - {"verifier", "prm", "sandbox", "retriever", "memory", "environment"}
-        available = {*resources, *self._scorers, *(["sandbox"] if self._sandbox is not None else [])}
+        always = {name for name, row in RESOURCES.items() if row.given} - {"verifier", "prm", "sandbox"}
+        sandbox = ["sandbox"] if self._sandbox is not None else []
+        available = {*always, *self._scorers, *self._resources, *sandbox}
         found = []
         for name in await self._served.names():
             engine = self._served.opened(name)
@@ -289,7 +293,7 @@ class Service:
     async def _quote(self, request: web.Request) -> web.Response:
         """What a request may cost, and with a plan what it is expected to cost and gain; nothing is spent."""
         job = await self._job(await self._asked(request), request.get(_OWNER))
-        worst = await self._worst(job.engine, job.problem, job.sampling)
+        worst = await worst_sample(job.engine, job.problem, job.sampling)
         strategy = job.choice.strategy
         strategy = getattr(strategy, "strategy", strategy)
         n = most_samples(job.choice)
@@ -333,13 +337,13 @@ class Service:
         except (asyncio.CancelledError, ConnectionError):
             self.metrics.disconnects.inc()
             raise
-        except reply.Failed as failure:
+        except reply.RequestFailed as failure:
             status = failure.problem.status
             raise
         except Exception as failure:
             found = self._problem(failure)
             status = found.status
-            raise reply.Failed(found) from None
+            raise reply.RequestFailed(found) from None
         finally:
             strategy = "-" if job is None else str(job.choice.named["name"])
             seconds = asyncio.get_running_loop().time() - began
@@ -384,9 +388,10 @@ class Service:
                 load = self._gate.load()
                 choice = choose(asked, named, self._policy, load)
                 engine = await self._served.engine(name)
-                job = await self._prepared(asked, name, engine, choice, load, owner)
+                salt = None if owner is None else self._salted(owner)
+                job = await self._prepared(asked, name, engine, choice, load, salt)
         except TimeoutError:
-            raise reply.Failed(_LATE) from None
+            raise reply.RequestFailed(_LATE) from None
         job.deadline = deadline
         return job
 
@@ -395,78 +400,14 @@ class Service:
         limits = [budget.limits for budget in (asked.budget, self._policy.budget) if budget is not None]
         return min((limit["seconds"] for limit in limits if "seconds" in limit), default=self.settings.timeout)
 
-    async def _prepared(
-        self, asked: Asked, name: str, engine: Engine, choice: Choice, load: float, owner: str | None
-    ) -> Job:
-        ident = f"chatcmpl-{secrets.token_hex(12)}"
-        facts: Facts | None = getattr(engine, "facts", None)
-        fields = engine_fields(asked, choice, engine)
-        if owner is not None and facts is not None and facts.salt and "cache_salt" not in fields:
-            # whose prompts are in the cache is nobody else's business
-            fields["cache_salt"] = blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest()
-        problem = Problem(
-            # with a seed the same request is the same problem, else every one is another
-            id=ident if asked.seed is None else f"seeded-{request_digest(asked)}",
-            messages=asked.messages,
-            answer=choice.answer,
-            question=asked_question(asked),
-            fields=fields,
-        )
-        # a plan holds for the sampling that it was recorded with, so that is what it gets where nobody says otherwise
-        planned = {} if choice.plan is None else dict(Plan.open(choice.plan).sampling or {})
-        sampling = Sampling(
-            temperature=planned.get("temperature", default_temperature(engine))
-            if asked.temperature is None
-            else asked.temperature,
-            top_p=planned.get("top_p", 1.0) if asked.top_p is None else asked.top_p,
-            max_tokens=asked.max_tokens or int(planned.get("max_tokens", self.settings.max_tokens)),
-        )
-        unsent = [field for field in ("temperature", "top_p") if field in planned and fields.get(field, ...) is None]
-        if unsent:
-            problem = replace(problem, fields={field: fields[field] for field in fields if field not in unsent})
-        if asked.max_tokens is None and "max_tokens" not in planned:
-            problem, sampling = await self._fitted(engine, facts, problem, sampling)
-        limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
-        worst = await self._worst(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
-        if choice.samples is not None:
-            limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
-        # however crowded it is, one sample is
-        limits = {unit: max(limit * load, min(limit, worst.get(unit, 0.0))) for unit, limit in limits.items()}
-        return Job(
-            ident=ident,
-            created=int(time.time()),
-            asked=asked,
-            name=name,
-            engine=engine,
-            choice=choice,
-            load=load,
-            problem=problem,
-            sampling=sampling,
-            budget=Budget(limits),
-            seconds=self._seconds(asked),
-        )
+    def _prepared(
+        self, asked: Asked, name: str, engine: Engine, choice: Choice, load: float, salt: str | None
+    ) -> Awaitable[Job]:
+        seconds, most = self._seconds(asked), self.settings.max_tokens
+        return prepared(asked, name, engine, choice, load, max_tokens=most, seconds=seconds, salt=salt)
 
-    async def _fitted(
-        self, engine: Engine, facts: Facts | None, problem: Problem, sampling: Sampling
-    ) -> tuple[Problem, Sampling]:
-        """With as many tokens for an answer as the server's default and the context allow."""
-        context = engine.spec.context
-        if context is None:
-            return problem, sampling
-        one = Request(messages=problem.messages, max_tokens=1, fields=problem.fields)
-        left = context - (await engine.bound(one)).prompt
-        if facts is None or facts.tokenize or left >= sampling.max_tokens:
-            return problem, replace(sampling, max_tokens=max(1, min(sampling.max_tokens, left)))
-        # the prompt is shorter than its bytes; how much is left for an answer, only the upstream knows
-        return (
-            replace(problem, fields={**problem.fields, facts.cap: None}),
-            replace(sampling, max_tokens=context),
-        )
-
-    async def _worst(self, engine: Engine, problem: Problem, sampling: Sampling) -> dict[str, float]:
-        """The most that one sample can cost, by unit."""
-        one = Request(messages=problem.messages, max_tokens=sampling.max_tokens, fields=problem.fields)
-        return charge(engine.spec, [await engine.bound(one)])
+    def _salted(self, owner: str) -> str:
+        return blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest()
 
     def _start(self, job: Job, on_event: Callable[[tuple[Any, ...]], None] | None) -> asyncio.Task[Trace]:
         """Begin the work of a request; it ends by itself, also when nobody waits for it any more."""
@@ -537,6 +478,7 @@ class Service:
             seed=secrets.randbits(31) if job.asked.seed is None else job.asked.seed & ((1 << 31) - 1),
             reader=self._reader,
             sandbox=self._sandbox,
+            resources=self._resources,
             stop=job.stop,
             on_call=on_call,
             listen=listen if listens else None,
@@ -569,9 +511,9 @@ class Service:
         if found:
             return found
         if trace.stopped == "deadline":
-            raise reply.Failed(_LATE)
+            raise reply.RequestFailed(_LATE)
         if trace.stopped == "cancelled":
-            raise reply.Failed(_STOPPING)
+            raise reply.RequestFailed(_STOPPING)
         empty = {"role": "assistant", "content": ""}
         return [reply.Answer(message=empty, finish="length" if trace.stopped != "finished" else "stop", visible=0)]
 
@@ -602,7 +544,9 @@ class Service:
             except Exception as failure:
                 if not stream.begun:
                     raise
-                await stream.fail(failure.problem if isinstance(failure, reply.Failed) else self._problem(failure))
+                await stream.fail(
+                    failure.problem if isinstance(failure, reply.RequestFailed) else self._problem(failure)
+                )
                 return stream.response
             await stream.finish(trace, found)
         except BaseException:
@@ -667,31 +611,31 @@ def _renamed(job: Job, trace: Trace) -> Trace:
     return replace(trace, problem=job.ident, strategy=job.choice.named)
 
 
-_LATE = reply.Problem(
+_LATE = reply.APIError(
     status=504,
     sentence="The deadline has passed before anything was written; allow more seconds.",
     kind="server_error",
     code="deadline",
 )
-_STOPPING = reply.Problem(
+_STOPPING = reply.APIError(
     status=503, sentence="The server is being stopped; ask another one.", kind="server_error", code="busy", retry=1.0
 )
 
 
-def _failed(problem: reply.Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+def _failed(problem: reply.APIError, headers: Mapping[str, str] | None = None) -> web.Response:
     told = {**problem.headers(), **(headers or {})}
     if problem.status == 401:
         told["WWW-Authenticate"] = "Bearer"
     return web.json_response(problem.body(), status=problem.status, headers=told)
 
 
-def _http_problem(failure: web.HTTPException, request: web.Request) -> reply.Problem:
+def _http_problem(failure: web.HTTPException, request: web.Request) -> reply.APIError:
     sentence = {
         404: "There is nothing at this address; chats are at /v1/chat/completions.",
         405: f"This address does not take {request.method}.",
     }.get(failure.status, failure.reason)
     code = {404: "not_found", 405: "method_not_allowed"}.get(failure.status)
-    return reply.Problem(status=failure.status, sentence=sentence, kind="invalid_request_error", code=code)
+    return reply.APIError(status=failure.status, sentence=sentence, kind="invalid_request_error", code=code)
 
 
 async def _unsigned(request: web.Request, response: web.StreamResponse) -> None:
@@ -717,59 +661,3 @@ def _is_address(host: str) -> bool:
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "outthink"}
-
-
-@contextlib.asynccontextmanager
-async def listening(service: Service) -> AsyncIterator[str]:
-    """Answers requests while the context lasts; its address. At the end requests get `grace` seconds to finish."""
-    settings = service.settings
-    # its errors hold what callers have sent
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    runner = web.AppRunner(
-        service.app(),
-        handler_cancellation=True,
-        access_log=None,
-        keepalive_timeout=_IDLE,
-        shutdown_timeout=settings.grace + _HURRY,
-    )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
-        try:
-            await site.start()
-        except OSError as cause:
-            raise UsageError(
-                f"Cannot listen on {settings.host}:{settings.port}: {cause.strerror}; choose another --port."
-            ) from None
-        host, port = runner.addresses[0][:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    finally:
-        service.draining = True
-        ending = asyncio.get_running_loop().call_later(settings.grace, service.hurry)
-        # those who come now hear that the server is being stopped, in place of nothing
-        await service.quiet.wait()
-        await runner.cleanup()
-        ending.cancel()
-        await service.close()
-
-
-async def serve(service: Service, *, started: Callable[[str], None]) -> None:
-    """Serve until the process is asked to end (SIGINT, SIGTERM); asked again, it waits for nothing any more."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        if ended.is_set():
-            service.hurry()
-        ended.set()
-
-    for name in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(name, end)
-        except NotImplementedError:  # Windows
-            signal.signal(name, lambda *_: loop.call_soon_threadsafe(end))
-    async with listening(service) as address:
-        gc.collect()
-        gc.freeze()  # what is there now stays, and need not be looked through again and again
-        started(address)
-        await ended.wait()

@@ -79,7 +79,7 @@ class Wish(BaseModel):
     progress: bool = False
 
 
-class Turn(BaseModel):
+class AskedMessage(BaseModel):
     """One message."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -102,7 +102,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[AskedMessage], Field(min_length=1, max_length=4096)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -198,11 +198,11 @@ def read(body: bytes, headers: Mapping[str, str]) -> Asked:
     )
 
 
-def _turns(told: ChatRequest, raw: Mapping[str, Any]) -> list[tuple[Turn, dict[str, Any]]]:
+def _turns(told: ChatRequest, raw: Mapping[str, Any]) -> list[tuple[AskedMessage, dict[str, Any]]]:
     return list(zip(told.messages, raw["messages"], strict=True))
 
 
-def _message(place: int, turn: Turn, sent: dict[str, Any]) -> Message:
+def _message(place: int, turn: AskedMessage, sent: dict[str, Any]) -> Message:
     content = turn.content
     if content is None:
         if turn.role in ("system", "developer", "user"):

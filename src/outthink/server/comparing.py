@@ -7,6 +7,7 @@ first sample is paid for once: whatever runs goes on from it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,9 @@ from outthink.errors import NothingCameBack
 from outthink.meter import Meter
 from outthink.model import Model, Models
 from outthink.planner.auto import Auto
-from outthink.resources.embedding import Embedder
-from outthink.resources.metered_sandbox import MeteredSandbox
-from outthink.resources.table import bind
+from outthink.resources.table import bind, replaced
 from outthink.rewards.scores import Scores
-from outthink.rng import Rng
-from outthink.strategies import Report, Strategy
+from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.making import strategy_name
 from outthink.types import Problem
 
@@ -42,20 +40,30 @@ class Comparing:
     choices: int = 1
 
     @property
+    def _own(self) -> tuple[Strategy, ...]:
+        return (self.strategy, *([] if self.otherwise is None else [self.otherwise]))
+
+    @property
     def parts(self) -> tuple[Strategy, ...]:
         """What it may run, with what that may run."""
-        own = [self.strategy, *([] if self.otherwise is None else [self.otherwise])]
-        return tuple(part for one in own for part in (one, *getattr(one, "parts", ())))
+        return tuple(part for one in self._own for part in (one, *traits.parts(one)))
 
     @property
     def powers(self) -> frozenset[str]:
         """What its parts need of the model."""
-        return frozenset(power for part in self.parts for power in getattr(part, "powers", ()))
+        return frozenset(power for part in self.parts for power in traits.powers(part))
 
     @property
     def versions(self) -> dict[str, str]:
         """What the decisions of its parts depend on."""
-        return {name: of for part in self.parts for name, of in getattr(part, "versions", {}).items()}
+        return {name: version for part in self.parts for name, version in traits.versions(part).items()}
+
+    @property
+    def most_samples(self) -> int | None:
+        """The most that any of them draws; None where that is not known of one."""
+        most = [traits.most_samples(one) for one in self._own]
+        known = [n for n in most if n is not None]
+        return max(*known, self.choices) if len(known) == len(most) else None
 
     async def run(
         self,
@@ -65,11 +73,9 @@ class Comparing:
         model: Model,
         models: Models,
         meter: Meter,
-        rng: Rng,
-        embedder: Embedder,
+        resources: Mapping[str, Any],
         verifier: Scores | None = None,
         prm: Scores | None = None,
-        sandbox: MeteredSandbox | None = None,
     ) -> None:
         """One sample, a look at it, and on from there."""
         for part in self.parts:
@@ -77,7 +83,7 @@ class Comparing:
                 part.check(model, models, verifier, prm)  # before anything is spent
         try:
             # with what the strategy reads, so that it can go on from here
-            first = await model.sample(problem, logprobs="logprobs" in getattr(self.strategy, "powers", ()))
+            first = await model.sample(problem, logprobs="logprobs" in traits.powers(self.strategy))
         except NothingCameBack:  # one dead sample says nothing about the others
             first = []
         strategy = self.strategy
@@ -92,15 +98,5 @@ class Comparing:
                 return
             strategy = self.otherwise
             meter.notes.append(f"{FREE} {strategy_name(strategy)} chose it")
-        available: dict[str, Any] = {
-            "model": model.starting_with(first),
-            "models": models,
-            "meter": meter,
-            "rng": rng,
-            "embedder": embedder,
-            "verifier": verifier,
-            "prm": prm,
-            "sandbox": sandbox,
-        }
-        given = {name: resource for name, resource in available.items() if resource is not None}
+        given = replaced(resources, model=model.starting_with(first))
         await strategy.run(problem, report, **bind(strategy.run, given, f"The strategy {strategy_name(strategy)}"))

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass, field
+import secrets
+import time
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
-from outthink.models.engine import Engine
+from outthink.cost import charge
+from outthink.models.engine import Engine, Request
+from outthink.models.facts import Facts
+from outthink.planner.plan import Plan
 from outthink.server.asked import Asked
 from outthink.server.routing import HARMLESS, Choice, telling
 from outthink.types import Address, Budget, Problem, Sampling
@@ -68,3 +73,95 @@ def request_digest(asked: Asked) -> str:
     """Tells requests with different messages apart."""
     told = json.dumps([message.sent for message in asked.messages], sort_keys=True)
     return blake2b(told.encode(), digest_size=12).hexdigest()
+
+
+async def prepared(
+    asked: Asked,
+    name: str,
+    engine: Engine,
+    choice: Choice,
+    load: float,
+    *,
+    max_tokens: int,
+    seconds: float,
+    salt: str | None,
+) -> Job:
+    """What a request asks for, as what is solved.
+
+    Args:
+        max_tokens: of a sample where the request does not say, as far as the model's context allows.
+        salt: keeps the caller's prompts apart in a prefix cache; None: nobody else's are there.
+
+    Raises UsageError where the prompt is too long.
+    """
+    ident = f"chatcmpl-{secrets.token_hex(12)}"
+    facts: Facts | None = getattr(engine, "facts", None)
+    fields = engine_fields(asked, choice, engine)
+    if salt is not None and facts is not None and facts.salt and "cache_salt" not in fields:
+        # whose prompts are in the cache is nobody else's business
+        fields["cache_salt"] = salt
+    problem = Problem(
+        # with a seed the same request is the same problem, else every one is another
+        id=ident if asked.seed is None else f"seeded-{request_digest(asked)}",
+        messages=asked.messages,
+        answer=choice.answer,
+        question=asked_question(asked),
+        fields=fields,
+    )
+    # a plan holds for the sampling that it was recorded with, so that is what it gets where nobody says otherwise
+    planned = {} if choice.plan is None else dict(Plan.open(choice.plan).sampling or {})
+    sampling = Sampling(
+        temperature=planned.get("temperature", default_temperature(engine))
+        if asked.temperature is None
+        else asked.temperature,
+        top_p=planned.get("top_p", 1.0) if asked.top_p is None else asked.top_p,
+        max_tokens=asked.max_tokens or int(planned.get("max_tokens", max_tokens)),
+    )
+    unsent = [field for field in ("temperature", "top_p") if field in planned and fields.get(field, ...) is None]
+    if unsent:
+        problem = replace(problem, fields={field: fields[field] for field in fields if field not in unsent})
+    if asked.max_tokens is None and "max_tokens" not in planned:
+        problem, sampling = await _fitted(engine, facts, problem, sampling)
+    limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
+    worst = await worst_sample(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
+    if choice.samples is not None:
+        limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
+    # however crowded it is, one sample is
+    limits = {unit: max(limit * load, min(limit, worst.get(unit, 0.0))) for unit, limit in limits.items()}
+    return Job(
+        ident=ident,
+        created=int(time.time()),
+        asked=asked,
+        name=name,
+        engine=engine,
+        choice=choice,
+        load=load,
+        problem=problem,
+        sampling=sampling,
+        budget=Budget(limits),
+        seconds=seconds,
+    )
+
+
+async def _fitted(
+    engine: Engine, facts: Facts | None, problem: Problem, sampling: Sampling
+) -> tuple[Problem, Sampling]:
+    """With as many tokens for an answer as the server's default and the context allow."""
+    context = engine.spec.context
+    if context is None:
+        return problem, sampling
+    one = Request(messages=problem.messages, max_tokens=1, fields=problem.fields)
+    left = context - (await engine.bound(one)).prompt
+    if facts is None or facts.tokenize or left >= sampling.max_tokens:
+        return problem, replace(sampling, max_tokens=max(1, min(sampling.max_tokens, left)))
+    # the prompt is shorter than its bytes; how much is left for an answer, only the upstream knows
+    return (
+        replace(problem, fields={**problem.fields, facts.cap: None}),
+        replace(sampling, max_tokens=context),
+    )
+
+
+async def worst_sample(engine: Engine, problem: Problem, sampling: Sampling) -> dict[str, float]:
+    """The most that one sample can cost, by unit."""
+    one = Request(messages=problem.messages, max_tokens=sampling.max_tokens, fields=problem.fields)
+    return charge(engine.spec, [await engine.bound(one)])

@@ -273,7 +273,7 @@ def passed_on(place: int, piece: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
+class APIError:
     """An error as OpenAI's API has it.
 
     Args:
@@ -298,15 +298,15 @@ class Problem:
         return {} if self.retry is None else {"Retry-After": str(max(1, math.ceil(self.retry)))}
 
 
-class Failed(Exception):
+class RequestFailed(Exception):
     """Ends a request with an error."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: APIError) -> None:
         super().__init__(problem.sentence)
         self.problem = problem
 
 
-def problem(failure: BaseException) -> Problem:
+def problem(failure: BaseException) -> APIError:
     """What a failure is to the caller.
 
     A refusal of the upstream keeps its status where the caller can do something about it; one of the server's own key
@@ -314,28 +314,28 @@ def problem(failure: BaseException) -> Problem:
     """
     if isinstance(failure, BadRequest):
         kind = "invalid_request_error"
-        return Problem(status=failure.status, sentence=str(failure), kind=kind, code=failure.code, param=failure.param)
+        return APIError(status=failure.status, sentence=str(failure), kind=kind, code=failure.code, param=failure.param)
     if isinstance(failure, PromptTooLong):
-        return Problem(
+        return APIError(
             status=400, sentence=str(failure), kind="invalid_request_error", code="context_length_exceeded",
             param="messages",
         )  # fmt: skip
     if isinstance(failure, BudgetTooSmall):
-        return Problem(
+        return APIError(
             status=400, sentence=str(failure), kind="invalid_request_error", code="budget_too_small",
             param="outthink.budget",
         )  # fmt: skip
     if isinstance(failure, UsageError):
-        return Problem(status=400, sentence=str(failure), kind="invalid_request_error", param="outthink.strategy")
+        return APIError(status=400, sentence=str(failure), kind="invalid_request_error", param="outthink.strategy")
     cause = _cause(failure)
     if isinstance(cause, Refused):
         return _refused(cause)
     if isinstance(cause, Withheld):
-        return Problem(status=400, sentence=str(cause), kind="invalid_request_error", code="content_filter")
+        return APIError(status=400, sentence=str(cause), kind="invalid_request_error", code="content_filter")
     if isinstance(failure, OutthinkError):
         said = f"The upstream failed: {_discreet(cause)}"
-        return Problem(status=502, sentence=said, kind="server_error", code="upstream_failed")
-    return Problem(status=500, sentence="The server failed; its log says where.", kind="server_error", code="internal")
+        return APIError(status=502, sentence=said, kind="server_error", code="upstream_failed")
+    return APIError(status=500, sentence="The server failed; its log says where.", kind="server_error", code="internal")
 
 
 def _cause(failure: BaseException) -> BaseException:
@@ -350,14 +350,14 @@ def _discreet(failure: BaseException) -> str:
     return _ADDRESS.sub("the upstream", str(failure), count=1)
 
 
-def _refused(cause: Refused) -> Problem:
+def _refused(cause: Refused) -> APIError:
     status, said, retry = cause.status, f"The upstream refused: {_discreet(cause)}", cause.retry_after or 1.0
     if status in (401, 403, 407):
         said = "The upstream refused the server's own key; its operator has to mend that."
     if status == 429:
-        return Problem(status=429, sentence=said, kind="rate_limit_error", code="upstream_rate_limit", retry=retry)
+        return APIError(status=429, sentence=said, kind="rate_limit_error", code="upstream_rate_limit", retry=retry)
     if status in (401, 403, 407) or 300 <= status < 400 or not status:
-        return Problem(status=502, sentence=said, kind="server_error", code="upstream_refused")
+        return APIError(status=502, sentence=said, kind="server_error", code="upstream_refused")
     if 400 <= status < 500:
-        return Problem(status=status, sentence=said, kind="invalid_request_error", code="upstream_refused")
-    return Problem(status=503, sentence=said, kind="server_error", code="upstream_unavailable", retry=retry)
+        return APIError(status=status, sentence=said, kind="invalid_request_error", code="upstream_refused")
+    return APIError(status=503, sentence=said, kind="server_error", code="upstream_unavailable", retry=retry)

@@ -23,11 +23,8 @@ from outthink.planner.plan import Plan
 from outthink.resources.table import taken
 from outthink.server.asked import EFFORTS, Asked, BadRequest
 from outthink.server.comparing import Comparing
-from outthink.strategies import STRATEGIES, Strategy
+from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
-from outthink.strategies.parallel.atts import ATTS
-from outthink.strategies.parallel.borda import Borda
-from outthink.strategies.parallel.greedy import Greedy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind, Budget
 
@@ -141,8 +138,7 @@ def choose(asked: Asked, named: str | None, policy: ServerRules, load: float = 1
         if isinstance(base, Auto) and wish.plan is not None:
             base = replace(base, plan=policy.plans[wish.plan])
         strategy = _sized(base, asked, samples, load)
-    one = isinstance(strategy, SelfConsistency) and strategy.n == 1
-    single = name == ONE or isinstance(strategy, Greedy) or one
+    single = name == ONE or traits.one_sample(strategy)
     if (lack := lacking(strategy, policy.scorers)) is not None:
         raise BadRequest(
             f"{name or strategy_name(strategy)} needs {lack}, which this server does not have.",
@@ -170,22 +166,7 @@ def choose(asked: Asked, named: str | None, policy: ServerRules, load: float = 1
 
 def most_samples(choice: Choice) -> int | None:
     """The most samples that it draws, where they are all that it asks of a model; None where that is not known."""
-    strategy = choice.strategy
-    if not isinstance(strategy, Comparing):
-        return _most(strategy)
-    found = [_most(part) for part in (strategy.strategy, strategy.otherwise) if part is not None]
-    known = [n for n in found if n is not None]
-    return max(*known, strategy.choices) if len(known) == len(found) else None
-
-
-def _most(strategy: Strategy) -> int | None:
-    if isinstance(strategy, Greedy):
-        return 1
-    simple = not getattr(strategy, "own_temperature", False) and (
-        "models" not in taken(strategy.run) or isinstance(strategy, Auto)
-    )
-    planned = isinstance(strategy, Auto) and strategy.plan
-    return _size(strategy) or None if getattr(strategy, "as_asked", False) and simple and not planned else None
+    return traits.most_samples(choice.strategy)
 
 
 def _otherwise(asked: Asked, policy: ServerRules, samples: int | None, load: float) -> Strategy | None:
@@ -193,7 +174,7 @@ def _otherwise(asked: Asked, policy: ServerRules, samples: int | None, load: flo
     strategy = policy.otherwise
     if strategy is None:
         return None
-    n = asked.wish.n or samples or _size(strategy)
+    n = asked.wish.n or samples or traits.samples(strategy)
     strategy = _about(strategy, max(1, math.floor(n * load)))
     try:
         _check_fields(asked, strategy, policy)
@@ -202,15 +183,20 @@ def _otherwise(asked: Asked, policy: ServerRules, samples: int | None, load: flo
     return strategy
 
 
-def lacking(strategy: Strategy, scorers: Collection[str]) -> str | None:
-    """What it needs of "verifier" and "prm" beyond those that are there; None: nothing."""
+def lacking(strategy: Strategy, scorers: Collection[str], powers: Collection[str] | None = None) -> str | None:
+    """What it needs of "verifier" and "prm" beyond those that are there; None: nothing.
+
+    Args:
+        powers: of the model; None: not known yet, so whatever it needs of them may be there.
+    """
     wanted = taken(strategy.run)
     for role in ("verifier", "prm"):
         if wanted.get(role) and role not in scorers:
             return f"a {role}"
-    # those that take either need one of them; auto goes without
-    either = {"verifier", "prm"} <= wanted.keys() and not isinstance(strategy, Auto)
-    return "a verifier or a prm" if either and not scorers else None
+    needed = traits.needs_one_of(strategy)
+    able = needed - {"verifier", "prm"}
+    there = needed & set(scorers) or (able if powers is None else able & set(powers))
+    return f"a {' or a '.join(sorted(needed, reverse=True))}" if needed and not there else None
 
 
 def _base(name: str | None, policy: ServerRules) -> Strategy:
@@ -239,19 +225,9 @@ def _told(strategy: Strategy, policy: ServerRules) -> dict[str, Any]:
     return {name: names.get(value, value) if name == "plan" else value for name, value in told.items()}
 
 
-def _field(strategy: Strategy) -> str | None:
-    """The hyperparameter that says how much it samples."""
-    return next((name for name in ("n", "width") if name in strategy.__dataclass_fields__), None)
-
-
-def _size(strategy: Strategy) -> int:
-    field = _field(strategy)
-    return 0 if field is None else int(getattr(strategy, field))
-
-
 def _with(strategy: Strategy, n: int) -> Strategy:
     """The strategy with so many samples; itself where it has no such number."""
-    field = _field(strategy)
+    field = traits.size(strategy)
     if field is None or getattr(strategy, field) == n:
         return strategy
     try:
@@ -271,14 +247,14 @@ def _about(strategy: Strategy, n: int) -> Strategy:
 def _sized(strategy: Strategy, asked: Asked, samples: int | None, load: float) -> Strategy:
     """With the number of samples that was asked for, less what the load takes away."""
     n = asked.wish.n
-    if n is not None and _field(strategy) is None:
+    if n is not None and traits.size(strategy) is None:
         raise BadRequest(f"{strategy_name(strategy)} has no number of samples; leave n out.", param="outthink.n")
-    strategy = _about(strategy, samples or _size(strategy)) if n is None else _with(strategy, n)
+    strategy = _about(strategy, samples or traits.samples(strategy)) if n is None else _with(strategy, n)
     if load >= 1:
         return strategy
     if isinstance(strategy, Auto) and strategy.plan:
         return _thriftier(strategy, asked, load)
-    return _about(strategy, max(1, math.floor(_size(strategy) * load)))
+    return _about(strategy, max(1, math.floor(traits.samples(strategy) * load)))
 
 
 def _thriftier(auto: Auto, asked: Asked, load: float) -> Auto:
@@ -312,12 +288,12 @@ def _kind(asked: Asked) -> AnswerKind | None:
 def _counts(strategy: Strategy, policy: ServerRules) -> bool:
     """Whether it would choose blindly among answers of which no two are equal."""
     judged = "verifier" in _asks(strategy, policy) and not isinstance(strategy, Auto)
-    return bool(getattr(strategy, "votes", False)) and not judged
+    return traits.votes(strategy) and not judged
 
 
 def _asks(strategy: Strategy, policy: ServerRules) -> frozenset[str]:
     """Which of the configured scorers it may ask."""
-    parts = getattr(strategy, "parts", ())
+    parts = traits.parts(strategy)
     takers = parts if isinstance(strategy, Comparing) else (strategy, *parts)
     asked = {name for one in takers if not (isinstance(one, Auto) and not one.plan) for name in taken(one.run)}
     return frozenset(policy.scorers.keys() & asked)
@@ -332,10 +308,10 @@ def _calls(asked: Asked) -> bool:
 def _check_fields(asked: Asked, strategy: Strategy, policy: ServerRules) -> None:
     """Refuse a field that the strategy could not give on as it is."""
     name = strategy_name(strategy)
-    own = getattr(strategy, "own_temperature", False)
-    if own and asked.temperature is not None and not (isinstance(strategy, Greedy) and asked.temperature == 0):
+    greedy = traits.one_sample(strategy) and asked.temperature == 0  # at the temperature that it has anyway
+    if traits.own_temperature(strategy) and asked.temperature is not None and not greedy:
         raise BadRequest(f"{name} sets its own temperature; leave it out.", param="temperature")
-    if not getattr(strategy, "as_asked", False):
+    if not traits.as_asked(strategy):
         lost = sorted(telling(asked.fields).keys() - HARMLESS)
         if lost:
             raise BadRequest(
@@ -376,11 +352,10 @@ def servable(policy: ServerRules, available: Collection[str], powers: Collection
         scorers = {"verifier", "prm"} & set(available)
         if (
             all(name in available or not needed for name, needed in wanted.items())
-            and set(getattr(strategy, "powers", ())) <= set(powers)
+            and traits.powers(strategy) <= set(powers)
             and _asks(strategy, policy) <= scorers
-            and lacking(strategy, scorers) is None
-            and (scorers or "logprobs" in powers or not isinstance(strategy, Borda))
-            and not (isinstance(strategy, ATTS) and not strategy.calibration)
+            and lacking(strategy, scorers, powers) is None
+            and traits.unset(strategy) is None
         ):
             found.append(name)
     return found

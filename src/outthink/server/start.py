@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from outthink.errors import MissingResource, UsageError
@@ -21,12 +22,13 @@ from outthink.resources.embedding import make_embedder
 from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
-from outthink.server.app import Service, Settings, serve
+from outthink.server.app import Service, Settings
 from outthink.server.keys import Keys
+from outthink.server.listening import serve
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
-from outthink.strategies import STRATEGIES, Strategy
+from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
 
@@ -69,7 +71,7 @@ def _plan(given: str) -> tuple[str, str]:
 
 def _free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
     strategy = make_strategy(name)
-    if getattr(strategy, "votes", False):
+    if traits.votes(strategy):
         raise UsageError(f"{name} goes by equal answers, which free text does not have; take best_of_n or mbr.")
     check_needs(strategy, "--free-form", scorers)
     return strategy
@@ -131,6 +133,7 @@ def run(
     upstream: str | None,
     priced: Callable[[str], Price | None],
     embedder: str | None,
+    resources: Mapping[str, Any],
     keys: Keys | None,
     record: Path | None,
     started: Callable[[str], None],
@@ -140,6 +143,7 @@ def run(
     Args:
         engines: by role; of the models that are served only "model", if there is one.
         upstream: an address with several models, which are opened when they are asked for.
+        resources: further ones by name, as for `solve_async`; closed at the end.
         priced: the price of such a model.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
@@ -175,6 +179,7 @@ def run(
             scorers=scorers,
             embedder=embedding,
             sandbox=sandbox,
+            resources=resources,
             keys=keys,
             recorder=recorder,
         )

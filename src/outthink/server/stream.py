@@ -80,7 +80,7 @@ class Stream:
             events.append(self._event(parts[-1:], outthink=more))
         await self._send(b"".join(events) + b"data: [DONE]\n\n")
 
-    async def fail(self, problem: reply.Problem) -> None:
+    async def fail(self, problem: reply.APIError) -> None:
         """An error after the head was sent; there is no [DONE] after it."""
         await self._send(_sse(problem.body()))
 

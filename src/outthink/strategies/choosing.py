@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 from outthink.errors import MissingResource, UsageError
 from outthink.maths.selection import (
     Aggregation,
-    Choice,
+    Selected,
     Tally,
     aggregate,
     best_of,
@@ -24,18 +21,12 @@ from outthink.maths.selection import (
     weighted_vote,
 )
 from outthink.rewards.scores import Scores
-from outthink.together import together
 from outthink.types import Candidate, Problem
 
-A = TypeVar("A")
-B = TypeVar("B")
 Chosen = tuple[Candidate | None, float]
 
-_SLICE = 0.01  # seconds of work between two looks at what else there is to do
-_SMALL = 20_000
 
-
-def pick(samples: Sequence[Candidate], choice: Choice) -> Chosen:
+def pick(samples: Sequence[Candidate], choice: Selected) -> Chosen:
     """The sample that a rule chose."""
     index = int(choice.index)
     return (samples[index] if index >= 0 else None), float(choice.share)
@@ -109,47 +100,6 @@ def last_line(form: re.Pattern[str], text: str) -> re.Match[str] | None:
     """The last line of a text that has this form from its beginning to its end."""
     matches = (form.fullmatch(line) for line in reversed(text.splitlines()))
     return next((match for match in matches if match), None)
-
-
-async def away(size: int, work: Callable[..., B], *given: Any) -> B:
-    """What `work(*given)` returns, from a thread where it takes long, so that others go on meanwhile.
-
-    Args:
-        size: how many things it looks at, at about a microsecond each; the same for the same input, so that where it
-            is done is no matter of timing.
-    """
-    return await asyncio.to_thread(work, *given) if size > _SMALL else work(*given)
-
-
-async def lazily(most: int, begin: Callable[[A], Coroutine[Any, Any, B]], items: Sequence[A]) -> list[B]:
-    """What the coroutine of each item returns, in order; at most so many are under way, begun in order.
-
-    Errors as for `together`.
-    """
-    done: dict[int, B] = {}
-    left = iter(enumerate(items))
-
-    async def go_on() -> None:
-        for place, item in left:
-            done[place] = await begin(item)
-
-    await together(*(go_on() for _ in range(min(most, len(items)))))
-    return [done[place] for place in range(len(items))]
-
-
-async def each(work: Callable[[A], B], items: Iterable[A]) -> list[B]:
-    """What `work` makes of each item, giving way to others about every 10 ms.
-
-    It is for work that is quick for one item and long for all of them. What comes out does not depend on the pauses.
-    """
-    done: list[B] = []
-    since = time.perf_counter()
-    for item in items:
-        done.append(work(item))
-        if time.perf_counter() - since > _SLICE:
-            await asyncio.sleep(0)
-            since = time.perf_counter()
-    return done
 
 
 async def sample_scores(

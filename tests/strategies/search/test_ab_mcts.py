@@ -22,7 +22,7 @@ from outthink.rewards import Path
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search import ab_mcts
-from outthink.strategies.search.ab_mcts import ABMCTS, Node, Tree, beta, gaussian, thompson
+from outthink.strategies.search.ab_mcts import ABMCTS, AnswerNode, AnswerTree, beta, gaussian, thompson
 from outthink.strategies.sequential.revision import Revision, revision_prompt
 from outthink.types import Candidate, Problem, Sampling, Trace
 from tests.tools.toys import problem
@@ -71,16 +71,16 @@ def depths(trace: Trace) -> dict[str, int]:
 
 
 @pytest.fixture
-def trees(monkeypatch: pytest.MonkeyPatch) -> list[Tree]:
+def trees(monkeypatch: pytest.MonkeyPatch) -> list[AnswerTree]:
     """The trees that were searched."""
-    made: list[Tree] = []
+    made: list[AnswerTree] = []
 
-    class Kept(Tree):
+    class Kept(AnswerTree):
         def __init__(self, prior: ab_mcts.Prior) -> None:
             super().__init__(prior)
             made.append(self)
 
-    monkeypatch.setattr(ab_mcts, "Tree", Kept)
+    monkeypatch.setattr(ab_mcts, "AnswerTree", Kept)
     return made
 
 
@@ -137,14 +137,14 @@ def answer(name: int) -> Candidate:
     return Candidate(address=("model", name))
 
 
-def grown(scores: Sequence[float], seed: int, prior: ab_mcts.Prior = "gaussian") -> Tree:
-    tree = Tree(prior)
+def grown(scores: Sequence[float], seed: int, prior: ab_mcts.Prior = "gaussian") -> AnswerTree:
+    tree = AnswerTree(prior)
     for name, score in enumerate(scores):
         tree.tell(tree.ask(np.random.default_rng((seed, name))), answer(name), score)
     return tree
 
 
-def size(node: Node) -> int:
+def size(node: AnswerNode) -> int:
     return 1 + sum(size(child) for child in node.children)
 
 
@@ -180,12 +180,12 @@ def test_the_order_of_the_tells_of_a_batch_changes_nothing() -> None:
 
 
 def test_a_node_without_children_gets_one() -> None:
-    tree = Tree("gaussian")
+    tree = AnswerTree("gaussian")
     assert tree.ask(np.random.default_rng(0)) is tree.nodes[0]
 
 
 def test_with_equal_scores_wider_and_deeper_are_equally_likely() -> None:
-    tree = Tree("gaussian")
+    tree = AnswerTree("gaussian")
     tree.tell(tree.nodes[0], answer(0), 0.0)
     tree.tell(tree.nodes[1], answer(1), 0.0)
     wider = sum(tree.goes_wider(tree.nodes[0], np.random.default_rng((9, turn))) for turn in range(2000))
@@ -195,7 +195,7 @@ def test_with_equal_scores_wider_and_deeper_are_equally_likely() -> None:
 def test_it_goes_where_scores_are_high() -> None:
     """A child whose refinements are good is gone down to; one whose refinements are bad is left."""
     for deep, low, high in ((0.95, 0.0, 0.1), (0.05, 0.8, 1.0)):
-        tree = Tree("beta")
+        tree = AnswerTree("beta")
         tree.tell(tree.nodes[0], answer(0), 0.5)
         for name in range(20):
             tree.tell(tree.nodes[1], answer(name), deep)
@@ -209,7 +209,7 @@ def test_it_goes_where_scores_are_high() -> None:
 
 
 def test_always_wider_it_is_best_of_n(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tree, "goes_wider", lambda self, node, random: True)
+    monkeypatch.setattr(AnswerTree, "goes_wider", lambda self, node, random: True)
     for seed, batch in ((0, 1), (1, 3), (2, 8)):
         trace = solved(ABMCTS(n=8, batch=batch), digits, number, seed=seed)
         plain = solved(BestOfN(n=8), digits, number, seed=seed)
@@ -234,7 +234,7 @@ def improving(request: Request, child: int, rng: np.random.Generator) -> str:
 
 
 def test_never_wider_it_is_a_chain_of_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tree, "goes_wider", lambda self, node, random: False)
+    monkeypatch.setattr(AnswerTree, "goes_wider", lambda self, node, random: False)
     trace = solved(ABMCTS(n=6, batch=1), improving, number)
     chain = solved(Revision(n_chains=1, chain_length=6, context=1, selector="best"), improving, number)
     told = {trace.id: trace for trace in trace.candidates}
@@ -246,9 +246,9 @@ def test_never_wider_it_is_a_chain_of_revisions(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_with_so_many_children_and_then_deeper_every_node_has_so_many(
-    monkeypatch: pytest.MonkeyPatch, trees: list[Tree]
+    monkeypatch: pytest.MonkeyPatch, trees: list[AnswerTree]
 ) -> None:
-    monkeypatch.setattr(Tree, "goes_wider", lambda self, node, random: len(node.children) < 3)
+    monkeypatch.setattr(AnswerTree, "goes_wider", lambda self, node, random: len(node.children) < 3)
     solved(ABMCTS(n=40, batch=1), digits, number)
     assert len(trees[0].nodes) == 41
     assert max(len(node.children) for node in trees[0].nodes) == 3
@@ -259,7 +259,7 @@ def test_with_so_many_children_and_then_deeper_every_node_has_so_many(
 # ---- the strategy ---------------------------------------------------------------------------------------------------
 
 
-def test_fresh_and_refining_prompts(trees: list[Tree]) -> None:
+def test_fresh_and_refining_prompts(trees: list[AnswerTree]) -> None:
     seen: dict[Any, Request] = {}
 
     def reply(request: Request, child: int, rng: np.random.Generator) -> str:
@@ -317,7 +317,7 @@ def test_the_answer_is_the_highest_score_and_of_equal_ones_the_earliest() -> Non
     assert (trace.text, trace.confidence) == ("x #### 5", 0.5)
 
 
-def test_missing_scores_and_unreadable_answers_count_0_and_are_not_given_out_as_scores(trees: list[Tree]) -> None:
+def test_missing_scores_and_unreadable_answers_count_0_and_are_not_given_out_as_scores(trees: list[AnswerTree]) -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> str:
         return ["#### 11", "no answer", "#### 22", "#### 33 and" + " more" * 50][child % 4]
 
@@ -346,7 +346,7 @@ def test_a_score_outside_of_0_and_1_is_refused_and_what_was_paid_for_answers(sco
     assert len(trace.candidates) == 4
 
 
-def test_an_answer_that_failed_is_told_to_nobody_and_blocks_nothing(trees: list[Tree]) -> None:
+def test_an_answer_that_failed_is_told_to_nobody_and_blocks_nothing(trees: list[AnswerTree]) -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
         return EngineError("lost") if rng.random() < 0.3 else digits(request, child, rng)
 

@@ -18,7 +18,7 @@ from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.beam import Beam, children_of_the_best, first_of_each_text, path_scores
 from outthink.strategies.search.dvts import DVTS, Subtree
 from outthink.strategies.search.lookahead import Lookahead
-from outthink.strategies.search.loop import Expand, Failed, Grown, Lanes, Level, Node, Rounds
+from outthink.strategies.search.loop import ChildFailed, Expand, Grown, Lanes, Level, Node, Rounds
 from outthink.types import Candidate, Problem, Sampling, Trace
 from tests.strategies.search.test_search import (
     VIEW,
@@ -213,7 +213,7 @@ def test_the_last_round_samples_to_the_end() -> None:
 
 
 def grown(subtree: Subtree, expand: Expand, *nodes: Node | None) -> list[Expand]:
-    return subtree.grow(VIEW, [Failed(expand) if one is None else Grown(expand, one) for one in nodes])
+    return subtree.grow(VIEW, [ChildFailed(expand) if one is None else Grown(expand, one) for one in nodes])
 
 
 def test_subtrees_never_compete_and_beams_do() -> None:

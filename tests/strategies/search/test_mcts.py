@@ -13,8 +13,8 @@ import pytest
 
 from outthink.models.engine import Completion, Request
 from outthink.strategies.parallel.self_consistency import SelfConsistency
-from outthink.strategies.search.loop import Event, Expand, Failed, Grown, Node, Pull, View
-from outthink.strategies.search.mcts import MCTS, State, Tree, puct, uct
+from outthink.strategies.search.loop import ChildFailed, Event, Expand, Grown, Node, Pull, View
+from outthink.strategies.search.mcts import MCTS, StepState, StepTree, puct, uct
 from outthink.types import Sampling
 from tests.strategies.search.test_search import (
     VIEW,
@@ -58,27 +58,27 @@ def test_values_of_many_parents() -> None:
 # ---- the tree -------------------------------------------------------------------------------------------------------
 
 
-def tree(b: int = 3, **options: Any) -> Tree:
-    return Tree(b, **{"rule": "uct", "c": 1.0, "priors": "uniform", "max_calls": 1000, **options})
+def tree(b: int = 3, **options: Any) -> StepTree:
+    return StepTree(b, **{"rule": "uct", "c": 1.0, "priors": "uniform", "max_calls": 1000, **options})
 
 
-def asked(policy: Tree) -> Expand:
+def asked(policy: StepTree) -> Expand:
     expand = policy.ask(VIEW)
     assert expand is not None
     return expand
 
 
-def tell(policy: Tree, expand: Expand, *nodes: Node | None) -> None:
+def tell(policy: StepTree, expand: Expand, *nodes: Node | None) -> None:
     assert len(nodes) == expand.n
     for one in nodes:
-        policy.tell(VIEW, Failed(expand) if one is None else Grown(expand, one))
+        policy.tell(VIEW, ChildFailed(expand) if one is None else Grown(expand, one))
 
 
 def below(parent: Node, name: str, reward: float) -> Node:
     return node(reward, text=name, parent=parent)
 
 
-def states(policy: Tree) -> list[State]:
+def states(policy: StepTree) -> list[StepState]:
     found = [policy.root]
     for state in found:
         found += state.children.values()
@@ -189,9 +189,9 @@ def test_a_virtual_loss_sends_the_next_descent_elsewhere() -> None:
     assert asked(policy).parent is leaves[1]
     assert policy.ask(VIEW) is None  # what is under way is not handed out again
     assert [state.virtual for state in states(policy)] == [3, 2, 1, 1, 1]
-    policy.tell(VIEW, Failed(first))
+    policy.tell(VIEW, ChildFailed(first))
     assert policy.root.virtual == 3
-    policy.tell(VIEW, Failed(first))
+    policy.tell(VIEW, ChildFailed(first))
     assert [state.virtual for state in states(policy)] == [2, 1, 1, 0, 1]
     tell(policy, second, below(b, "z", 0.1), None)
     assert [state.virtual for state in states(policy)] == [1, 1, 0, 0, 1, 0]
@@ -235,7 +235,7 @@ def test_out_of_calls_the_state_of_the_best_mean_is_completed_greedily() -> None
     assert answered.ask(VIEW) is None
 
 
-class Watched(Tree):
+class Watched(StepTree):
     """Checks the tree whenever it is asked, and remembers what was handed out."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -293,8 +293,8 @@ def test_every_child_is_backed_up_once_and_no_virtual_loss_is_left(
     (found,) = made
     found.check()
     assert found.root.visits == sum(prm.batches) == len(trace.candidates)
-    assert found.root.visits + found.told["Failed"] == sum(call.n for call in trace.calls) <= 60
-    assert (found.told["Failed"] > 0) == (share > 0)
+    assert found.root.visits + found.told["ChildFailed"] == sum(call.n for call in trace.calls) <= 60
+    assert (found.told["ChildFailed"] > 0) == (share > 0)
     assert all(state.virtual == state.awaited == 0 for state in states(found))
     assert max(prm.batches) <= 3 * par
     assert trace.answer is not None
@@ -308,13 +308,13 @@ def unlike(request: Request, child: int, rng: np.random.Generator) -> str:
     return f"{rng.integers(10**8, 10**9)}\n\n" * 1000
 
 
-def grown(strategy: Tree, reward: Any, par: int = 1) -> list[State]:
+def grown(strategy: StepTree, reward: Any, par: int = 1) -> list[StepState]:
     """The states of a tree of endless steps."""
     solved(Driven(policy=lambda: Pull(strategy, par=par)), unlike, prm=Prm(reward=reward), seed=1)
     return states(strategy)
 
 
-def open_depths(found: Sequence[State]) -> Counter[int]:
+def open_depths(found: Sequence[StepState]) -> Counter[int]:
     return Counter(len(state.path) - 1 for state in found if not state.children)
 
 
@@ -340,7 +340,7 @@ def test_without_a_bonus_it_follows_the_best_mean() -> None:
             state = self.root
             while state.children:
                 inner = [child for child in state.children.values() if child.leaves]
-                state = max(inner, key=lambda child: child.total / child.visits) if inner else State()
+                state = max(inner, key=lambda child: child.total / child.visits) if inner else StepState()
             expand = super().ask(view)
             if expand is not None:
                 assert expand.parent is state.node

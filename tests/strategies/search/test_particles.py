@@ -28,7 +28,7 @@ from outthink.strategies.search.entropic_particle_filter import (
     first_stage,
     second_stage,
 )
-from outthink.strategies.search.loop import Event, Expand, Failed, Grown, Level, Node, Rounds, SearchPolicy, View
+from outthink.strategies.search.loop import ChildFailed, Event, Expand, Grown, Level, Node, Rounds, SearchPolicy, View
 from outthink.strategies.search.particle_filter import ParticleFilter, log_odds, weights
 from outthink.strategies.search.particle_gibbs import Iterations, ParticleGibbs, conditional_systematic
 from outthink.types import Candidate, Sampling, Trace
@@ -203,9 +203,9 @@ def test_it_ends_when_only_finished_particles_are_drawn_and_keeps_what_was_dropp
 def test_lost_particles_are_drawn_anew() -> None:
     policy = Rounds(ParticleFilter(n=6).allot, 6, max_rounds=40, finishing="compete")
     (first,) = policy.start(VIEW)
-    wishes = policy.grow(VIEW, [Grown(first, node("a", 0.5)), Grown(first, node("b", 0.5)), *[Failed(first)] * 4])
+    wishes = policy.grow(VIEW, [Grown(first, node("a", 0.5)), Grown(first, node("b", 0.5)), *[ChildFailed(first)] * 4])
     assert [wish.n for wish in wishes] == [3, 3]
-    assert policy.grow(VIEW, [Failed(wish) for wish in wishes for _ in range(wish.n)]) == []
+    assert policy.grow(VIEW, [ChildFailed(wish) for wish in wishes for _ in range(wish.n)]) == []
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -467,13 +467,13 @@ def test_an_iteration_that_is_lost_does_not_end_the_search() -> None:
     particles = ParticleFilter(n=3)
     policy = Iterations(particles, 3)
     (wish,) = policy.start(VIEW)
-    (wish,) = policy.grow(VIEW, [Failed(wish)] * 3)
+    (wish,) = policy.grow(VIEW, [ChildFailed(wish)] * 3)
     assert wish == Expand(n=3)  # nothing to refer to yet
     done = node("done", 0.9, finished=True)
-    (wish,) = policy.grow(VIEW, [Grown(wish, done), Failed(wish), Failed(wish)])
+    (wish,) = policy.grow(VIEW, [Grown(wish, done), ChildFailed(wish), ChildFailed(wish)])
     assert wish == Expand(n=2)
     assert policy.reference == [done]
-    assert policy.grow(VIEW, [Failed(wish)] * 2) == []
+    assert policy.grow(VIEW, [ChildFailed(wish)] * 2) == []
     assert policy.population == [done]
 
 
@@ -697,7 +697,7 @@ def test_look_ahead_asks_for_one_peek_of_every_open_particle() -> None:
     assert policy.finished == [pool[3]]  # known before the lottery
     assert not made
     lost = Grown(peeks[1], node("b?", None, parent=pool[1]))
-    wishes = policy.grow(VIEW, [Grown(peeks[0], node("a?", 0.9, parent=pool[0])), lost, Failed(peeks[2])])
+    wishes = policy.grow(VIEW, [Grown(peeks[0], node("a?", 0.9, parent=pool[0])), lost, ChildFailed(peeks[2])])
     assert wishes == [Expand(parent=one) for one in pool[:3]]
     # a missing peek, and that of a finished particle, is the particle itself
     np.testing.assert_allclose(made[0], log_odds([0.6, 0.6, 0.5, 0.7]) + log_odds([0.9, 0.6, 0.5, 0.7]))

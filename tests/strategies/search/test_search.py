@@ -26,8 +26,8 @@ from outthink.strategies import Report
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.search.a_star import AStar, OpenStates, path_costs
 from outthink.strategies.search.loop import (
+    ChildFailed,
     Expand,
-    Failed,
     Grown,
     Lanes,
     Level,
@@ -163,7 +163,7 @@ def test_children_follow_the_rewards_of_open_paths_and_finished_ones_take_their_
     (first,) = policy.start(VIEW)
     assert first == Expand(n=8)
     pool = [node(reward, text=str(i)) for i, reward in enumerate([0.9, 0.7, 0.5, 0.5])]
-    wishes = policy.grow(VIEW, [*(Grown(first, one) for one in pool), *[Failed(first)] * 4])
+    wishes = policy.grow(VIEW, [*(Grown(first, one) for one in pool), *[ChildFailed(first)] * 4])
     assert [(wish.parent, wish.n) for wish in wishes] == list(zip(pool, [5, 2, 1], strict=False))
 
     done = [node(0.1, text="done", finished=True), node(0.2, text="cut", finished=True)]
@@ -172,7 +172,7 @@ def test_children_follow_the_rewards_of_open_paths_and_finished_ones_take_their_
     assert [wish.n for wish in wishes] == [4, 2]
     assert policy.finished == done
     assert len(policy.finished) + policy.width == 8
-    assert policy.grow(VIEW, [Failed(first)] * 6) == []
+    assert policy.grow(VIEW, [ChildFailed(first)] * 6) == []
 
 
 def test_a_missing_reward_ranks_lowest() -> None:
@@ -342,7 +342,7 @@ def test_a_goal_must_be_popped_and_have_an_answer() -> None:
     assert policy.ask(VIEW) is None  # now the goal is the best, but children of a better state are awaited
     assert policy.finished == [unreadable, goal]
     for _ in range(3):
-        policy.tell(VIEW, Failed(better))
+        policy.tell(VIEW, ChildFailed(better))
     assert policy.ask(VIEW) is None
     assert policy.finished == [goal]
 
@@ -359,7 +359,7 @@ def test_the_children_scope_descends_greedily() -> None:
     assert first.parent is good
     bad = node(0.1, text="bad", parent=good)
     policy.tell(VIEW, Grown(first, bad))
-    policy.tell(VIEW, Failed(first))
+    policy.tell(VIEW, ChildFailed(first))
     second = policy.ask(VIEW)
     assert second is not None
     assert second.parent is bad  # over all open states it would have been `other`
@@ -380,7 +380,7 @@ class Watched(OpenStates):
             del self.rank[expand.parent]
         return expand
 
-    def tell(self, view: View, event: Grown | Failed) -> None:
+    def tell(self, view: View, event: Grown | ChildFailed) -> None:
         super().tell(view, event)
         self.told += 1
         if isinstance(event, Grown) and (not event.node.finished or event.node.candidate.key is not None):
@@ -447,7 +447,7 @@ def test_nothing_is_completed_while_children_are_awaited() -> None:
     last = policy.ask(VIEW)
     assert last == Expand(parent=best, n=1)
     assert policy.ask(VIEW) is None
-    policy.tell(VIEW, Failed(last))
+    policy.tell(VIEW, ChildFailed(last))
     assert policy.ask(VIEW) == Expand(parent=second, until="end", temperature=0.0)
 
 
@@ -504,7 +504,7 @@ def test_lanes_nest_and_have_randomness_of_their_own() -> None:
             drawn[view.lane] = view.at(0).random()
             return [Expand(n=2)]
 
-        def grow(self, view: View, events: Sequence[Grown | Failed]) -> list[Expand]:
+        def grow(self, view: View, events: Sequence[Grown | ChildFailed]) -> list[Expand]:
             assert drawn[view.lane] == view.at(0).random()
             assert [event.expand.lane for event in events] == [(), ()]
             return []
@@ -527,10 +527,10 @@ def test_a_fifth_of_the_children_may_fail(strategy: Any, seed: int) -> None:
 
 
 def test_there_is_one_event_for_every_child() -> None:
-    seen: list[Sequence[Grown | Failed]] = []
+    seen: list[Sequence[Grown | ChildFailed]] = []
 
     class Recorded(Rounds):
-        def grow(self, view: View, events: Sequence[Grown | Failed]) -> list[Expand]:
+        def grow(self, view: View, events: Sequence[Grown | ChildFailed]) -> list[Expand]:
             seen.append(events)
             return super().grow(view, events)
 

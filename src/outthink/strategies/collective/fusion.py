@@ -24,7 +24,8 @@ from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rng import Rng
 from outthink.sandbox.host import Sandbox
 from outthink.strategies import Report
-from outthink.strategies.choosing import away, by_majority
+from outthink.strategies.choosing import by_majority
+from outthink.together import away
 from outthink.types import Candidate, Message, Problem
 
 _GROUP = 5  # candidates in a group, at most, where not all of them fit

@@ -21,9 +21,10 @@ from outthink.maths.selection import best_of, codes, numbers
 from outthink.model import Model, Models
 from outthink.rewards.judge import written
 from outthink.strategies import Report
-from outthink.strategies.choosing import each, last_line, pick
+from outthink.strategies.choosing import last_line, pick
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool
 from outthink.strategies.parallel.mbr import expected_utility
+from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (

@@ -65,11 +65,10 @@ def top_counts(keys: ArrayLike, top: int = 2) -> NDArray[np.intp]:
     row, column = np.divmod(np.flatnonzero(starts & (rows >= 0)), rows.shape[-1])
     # an answer ends where the next one begins, or with the row
     ends = np.where(np.append(row[1:], -1) == row, np.append(column[1:], 0), rows.shape[-1])
-    counts = np.zeros(rows.shape, dtype=np.intp)
+    counts = np.zeros((len(rows), max(rows.shape[-1], top)), dtype=np.intp)
     counts[row, column] = ends - column
-    counts = -np.sort(-counts, axis=-1)[:, :top]
-    counts = np.pad(counts, [(0, 0), (0, top - counts.shape[-1])])
-    return counts.reshape(*keys.shape[:-1], top)
+    most: NDArray[np.intp] = -np.sort(-counts, axis=-1)[:, :top]
+    return most.reshape(*keys.shape[:-1], top)
 
 
 def posterior(keys: ArrayLike, criterion: Criterion = "beta") -> Floats:

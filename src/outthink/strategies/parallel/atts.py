@@ -26,13 +26,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import MissingResource, NothingCameBack, PromptTooLong, UsageError
 from outthink.maths.conformal import takes_over
-from outthink.maths.selection import Choice, best_of, codes, majority, numbers
+from outthink.maths.selection import Selected, best_of, codes, majority, numbers
 from outthink.model import Model, Models
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority, each, pick
+from outthink.strategies.choosing import by_majority, pick
 from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
 from outthink.types import Problem, Sampling
 
 SCHEMA = 1
@@ -49,7 +50,7 @@ def drafted(
     lengths: ArrayLike | None = None,
     logprobs: ArrayLike | None = None,
     scores: ArrayLike | None = None,
-) -> tuple[Choice, NDArray[np.float64]]:
+) -> tuple[Selected, NDArray[np.float64]]:
     """The draft's answer among its samples (..., n), and how badly it conforms (...); NaN where that is not known.
 
     - agreement: the majority; 1 - its votes / n, in [0, 1). Unreadable samples count among the n.
@@ -167,6 +168,11 @@ class ATTS:
         """What is in the file; None where there is none, or the scores themselves were given."""
         return DraftScores.open(self.calibration) if self.calibration and isinstance(self.calibration, str) else None
 
+    @property
+    def unset(self) -> str | None:
+        """What it cannot do without."""
+        return None if self.calibration else "calibration: a file that `outthink takeover fit` made from a pool"
+
     async def run(
         self,
         problem: Problem,
@@ -214,8 +220,8 @@ class ATTS:
 
     def _check(self, draft: Model, verifier: Scores | None) -> None:
         """Refuse, before anything is spent, what the calibration does not speak of."""
-        if not self.calibration:
-            raise MissingResource("atts needs calibration: a file that `outthink takeover fit` made from a pool.")
+        if (lack := self.unset) is not None:
+            raise MissingResource(f"atts needs {lack}.")
         if self.signal == "verifier" and verifier is None:
             raise MissingResource("The signal verifier needs one: pass verifier=..., or --verifier.")
         if self.signal == "logprob" and "logprobs" not in draft.powers:

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import MissingResource, UsageError
-from outthink.maths.selection import Drawn, Replayed, codes, numbers, weighted_vote
+from outthink.maths.selection import Drawn, Replayed, codes, mean_ranks, numbers, weighted_vote
 from outthink.model import Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority, by_weighted_vote, each
+from outthink.strategies.choosing import by_majority, by_weighted_vote
 from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
 from outthink.types import Problem
 
 
@@ -35,15 +36,13 @@ def borda_votes(keys: ArrayLike, scores: ArrayLike, p: float) -> NDArray[np.floa
         scores: (..., n) any real numbers, higher is better; NaN is missing, and so is plus infinity.
         p: 0 is one vote each; with a large one only the first place counts.
     """
-    from scipy.stats import rankdata  # here, because importing scipy is slow
-
     valid = np.asarray(keys) >= 0
     scores = np.asarray(scores, float)
     ranked = np.where(valid & (scores < np.inf), scores, np.nan)
     ranked = np.where(valid & np.isnan(ranked).all(-1, keepdims=True), 0.0, ranked)
     if ranked.size == 0:
         return ranked
-    places = np.asarray(rankdata(ranked, axis=-1, nan_policy="omit"), float)  # from the lowest score, which has 1
+    places = mean_ranks(ranked)  # from the lowest score, which has 1
     most = np.maximum((~np.isnan(ranked)).sum(-1, keepdims=True), 1)
     votes: NDArray[np.float64] = (places / most) ** p
     return np.where(np.isnan(ranked), np.nan, votes)
@@ -60,6 +59,7 @@ class Borda:
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
+    needs_one_of: ClassVar[frozenset[str]] = frozenset({"verifier", "logprobs"})
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys"})
 
     n: int = 16

@@ -23,12 +23,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.selection import Choice, answer_totals, codes, first_by
+from outthink.maths.selection import Selected, answer_totals, codes, first_by
 from outthink.model import Draw, Model, Models
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rng import Rng
 from outthink.strategies import Report
-from outthink.strategies.choosing import away, by_majority, lazily, pick
+from outthink.strategies.choosing import by_majority, pick
+from outthink.together import away, lazily
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
@@ -120,7 +121,7 @@ def consensus_scores(keys: ArrayLike, passes: ArrayLike, *, public: ArrayLike | 
 
 def consensus_choice(
     keys: ArrayLike, passes: ArrayLike, *, public: ArrayLike | None = None, lengths: ArrayLike | None = None
-) -> Choice:
+) -> Selected:
     """A solution of the consensus set with the highest score; all that pass the public tests come before all others.
 
     Ties go to the set with more solutions, that with more tests, the program that was written most often, the shorter
@@ -139,9 +140,9 @@ def consensus_choice(
     scores = consensus_scores(keys, passes, public=public)
     index = first_by(keys >= 0, tier, scores, solutions, np.nan_to_num(passes).sum(-1), copies, -size)
     if keys.shape[-1] == 0:
-        return Choice(index, np.zeros(index.shape))
+        return Selected(index, np.zeros(index.shape))
     mine = np.take_along_axis(np.maximum(solutions, 1.0), np.maximum(index, 0)[..., None], -1)[..., 0]
-    return Choice(index, np.where(index >= 0, mine / np.maximum((keys >= 0).sum(-1), 1), 0.0))
+    return Selected(index, np.where(index >= 0, mine / np.maximum((keys >= 0).sum(-1), 1), 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError
-from outthink.maths.selection import Choice, Drawn, Replayed, majority
+from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import Majority, by_majority
@@ -38,7 +38,7 @@ def expected_samples(shares: ArrayLike, window: int, n: int) -> NDArray[np.float
 
 def early_stopping(
     keys: ArrayLike, window: int = 5, *, lengths: ArrayLike | None = None
-) -> tuple[Choice, NDArray[np.intp]]:
+) -> tuple[Selected, NDArray[np.intp]]:
     """The choice of ESC among the samples (..., n), and how many of them it draws.
 
     It is the first sample of the first unanimous window, else the majority of all.
@@ -52,7 +52,7 @@ def early_stopping(
     windows = keys[..., : whole * window].reshape(*keys.shape[:-1], whole, window)
     unanimous = (windows[..., 0] >= 0) & (windows == windows[..., :1]).all(-1)
     stopped, first = unanimous.any(-1), unanimous.argmax(-1)
-    choice = Choice(np.where(stopped, first * window, everything.index), np.where(stopped, 1.0, everything.share))
+    choice = Selected(np.where(stopped, first * window, everything.index), np.where(stopped, 1.0, everything.share))
     return choice, np.where(stopped, (first + 1) * window, n)
 
 

@@ -15,8 +15,9 @@ from typing import ClassVar
 from outthink.model import Model, Models
 from outthink.rewards.judge import written
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_best, by_majority, each
+from outthink.strategies.choosing import by_best, by_majority
 from outthink.strategies.parallel.dot import Graph, read_dot
+from outthink.together import each
 from outthink.types import Problem
 
 _PROMPT = (

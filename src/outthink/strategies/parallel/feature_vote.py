@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from outthink.maths.selection import Drawn, Replayed, codes, weighted_vote
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_weighted_vote, each
+from outthink.strategies.choosing import by_weighted_vote
+from outthink.together import each
 from outthink.types import Problem
 
 HEDGING = ("perhaps", "maybe", "might", "possibly", "i think")

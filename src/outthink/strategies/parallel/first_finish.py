@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.selection import Choice, Drawn, Replayed, majority
+from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import Majority
@@ -41,7 +41,7 @@ def shortest(tokens: ArrayLike, valid: ArrayLike, k: int = 1, *, longest: bool =
     return np.asarray((rank < k) & valid)
 
 
-def first_finished(keys: ArrayLike, tokens: ArrayLike, k: int = 1, *, longest: bool = False) -> Choice:
+def first_finished(keys: ArrayLike, tokens: ArrayLike, k: int = 1, *, longest: bool = False) -> Selected:
     """The majority of the k shortest of keys (..., n), -1 being unfinished or unreadable, with lengths in tokens.
 
     It is what the method would have chosen among stored samples if all were written equally fast.

@@ -19,6 +19,7 @@ class Greedy:
 
     own_temperature: ClassVar[bool] = True  # it says itself at which temperature it samples
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
+    one_sample: ClassVar[bool] = True
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One sample."""

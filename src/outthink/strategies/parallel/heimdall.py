@@ -16,11 +16,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.selection import Choice, Drawn, Replayed, answer_totals, codes, finite, first_by
+from outthink.maths.selection import Drawn, Replayed, Selected, answer_totals, codes, finite, first_by
 from outthink.model import Model, Models
 from outthink.rewards.judge import verdict, written
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority, each, pick
+from outthink.strategies.choosing import by_majority, pick
+from outthink.together import each
 from outthink.types import Candidate, Problem
 
 _PROMPT = (
@@ -53,7 +54,7 @@ def pessimistic_scores(keys: ArrayLike, verdicts: ArrayLike, alpha: float) -> ND
 
 def pessimistic_choice(
     keys: ArrayLike, verdicts: ArrayLike, alpha: float, *, lengths: ArrayLike | None = None
-) -> Choice:
+) -> Selected:
     """The answer with the highest pessimistic score, shown by its solution with the highest mean verdict.
 
     Ties go to the answer with more samples, then to the better, the shorter and the earlier solution.
@@ -72,9 +73,9 @@ def pessimistic_choice(
     index = first_by(keys >= 0, pessimistic_scores(keys, verdicts, alpha), members, own, -size)
     valid = np.maximum((keys >= 0).sum(-1), 1)
     if keys.shape[-1] == 0:
-        return Choice(index, np.zeros(index.shape))
+        return Selected(index, np.zeros(index.shape))
     mine = np.take_along_axis(members, np.maximum(index, 0)[..., None], -1)[..., 0]
-    return Choice(index, np.where(index >= 0, mine / valid, 0.0))
+    return Selected(index, np.where(index >= 0, mine / valid, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

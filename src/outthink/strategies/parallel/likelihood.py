@@ -14,7 +14,8 @@ from typing import ClassVar
 from outthink.maths.selection import Drawn, Replayed, best_of
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_best, each
+from outthink.strategies.choosing import by_best
+from outthink.together import each
 from outthink.types import Candidate, Problem
 
 

@@ -20,7 +20,8 @@ from outthink.errors import UsageError
 from outthink.maths.selection import Drawn, Replayed, answer_totals, best_of, codes, majority
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import away, by_best, by_majority
+from outthink.strategies.choosing import by_best, by_majority
+from outthink.together import away
 from outthink.types import Candidate, Problem
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError
 from outthink.laws.coverage import pass_at_k
-from outthink.maths.selection import Choice, codes, first_by, majority
+from outthink.maths.selection import Selected, codes, first_by, majority
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
@@ -64,7 +64,7 @@ def exits_at(keys: ArrayLike, least: ArrayLike, tau_intra: float = 0.8, tau_cros
 
 def vote_of_temperatures(
     keys: ArrayLike, *, lengths: ArrayLike | None = None, drawn: ArrayLike | None = None
-) -> Choice:
+) -> Selected:
     """The majority of the temperatures' leaders, each with its own votes; the index counts along (m * n).
 
     A leader that has few samples behind it weighs little, however sure its temperature is: a single sample at
@@ -91,7 +91,7 @@ def vote_of_temperatures(
     index = winner * n + np.take_along_axis(leading.index, place, -1)[..., 0]
     size = np.where(answers >= 0, np.broadcast_to(n if drawn is None else np.asarray(drawn), answers.shape), 0)
     share = np.take_along_axis(total, place, -1)[..., 0] / np.maximum(size.sum(-1), 1)
-    return Choice(np.where(winner >= 0, index, -1), np.where(winner >= 0, share, 0.0))
+    return Selected(np.where(winner >= 0, index, -1), np.where(winner >= 0, share, 0.0))
 
 
 def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> NDArray[np.float64]:
@@ -111,7 +111,7 @@ def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> 
     return 1 - missed
 
 
-def _answers(keys: NDArray[np.intp], leading: Choice) -> NDArray[np.intp]:
+def _answers(keys: NDArray[np.intp], leading: Selected) -> NDArray[np.intp]:
     """The leading answer (..., m) of each temperature; -1 where there is none."""
     leader = np.take_along_axis(keys, np.maximum(leading.index, 0)[..., None], -1)[..., 0]
     return np.where(leading.index >= 0, leader, -1)
@@ -223,6 +223,6 @@ def _table(pools: list[list[Candidate]]) -> tuple[NDArray[np.intp], NDArray[np.f
     return keys, lengths
 
 
-def _at(pools: list[list[Candidate]], choice: Choice, width: int) -> Candidate | None:
+def _at(pools: list[list[Candidate]], choice: Selected, width: int) -> Candidate | None:
     index = int(choice.index)
     return pools[index // width][index % width] if index >= 0 else None

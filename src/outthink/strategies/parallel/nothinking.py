@@ -17,9 +17,10 @@ from outthink.meter import Meter
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_weighted_vote, each
+from outthink.strategies.choosing import by_weighted_vote
 from outthink.strategies.parallel.borda import borda_votes
 from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
 from outthink.types import Candidate, Message, Part, Problem
 
 THOUGHT = "<think>\nOkay, I think I have finished thinking.\n</think>\n\n"

@@ -14,17 +14,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from outthink.maths.selection import Choice, Drawn, Replayed, codes, first_of_equals, numbers, weighted_vote
+from outthink.maths.selection import Drawn, Replayed, Selected, codes, first_of_equals, numbers, weighted_vote
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import Chosen, each, pick
+from outthink.strategies.choosing import Chosen, pick
 from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
 from outthink.types import Candidate, Problem
 
 
 def perplexity_vote(
     keys: ArrayLike, logprobs: ArrayLike, *, paths: ArrayLike | None = None, lengths: ArrayLike | None = None
-) -> Choice:
+) -> Selected:
     """The answer whose distinct paths have the largest sum of p = exp(mean logprob).
 
     Args:
@@ -85,7 +86,7 @@ class PerplexityConsistency:
         )
 
 
-def by_paths(rule: Callable[..., Choice], samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
+def by_paths(rule: Callable[..., Selected], samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
     """`perplexity_vote`, or a rule with its arguments, applied to candidates."""
     vote = rule(
         codes([sample.key for sample in samples]),

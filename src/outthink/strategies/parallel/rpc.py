@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.selection import Choice, Drawn, Replayed
+from outthink.maths.selection import Drawn, Replayed, Selected
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import each
 from outthink.strategies.parallel.likelihood import mean_logprob
 from outthink.strategies.parallel.perplexity_consistency import by_paths, perplexity_vote
+from outthink.together import each
 from outthink.types import Problem
 
 _START = (0.5, 1.0, 1.0, 1.5, 2.0)  # weight of the first component, then shape k and scale l of both
@@ -71,7 +71,7 @@ def pruned(probabilities: ArrayLike) -> NDArray[np.bool_]:
 
 def rpc_vote(
     keys: ArrayLike, logprobs: ArrayLike, *, paths: ArrayLike | None = None, lengths: ArrayLike | None = None
-) -> Choice:
+) -> Selected:
     """`perplexity_vote` among the paths that are not pruned; arguments as there, one fit for each row."""
     keys, logprobs = np.broadcast_arrays(np.asarray(keys, dtype=np.intp), np.asarray(logprobs, float))
     probabilities = np.exp(np.where(keys >= 0, np.minimum(logprobs, 0.0), np.nan))

@@ -18,7 +18,7 @@ from outthink.maths.clusters import gap_clusters, medoids, radius_clusters
 from outthink.maths.selection import codes, majority
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import away, each
+from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
 Rule = Literal["gap", "radius"]

@@ -33,6 +33,11 @@ class SelfConsistency:
         if self.n < 1:
             raise ValueError(f"n must be at least 1, not {self.n}")
 
+    @property
+    def one_sample(self) -> bool:
+        """Whether there is nothing to vote on."""
+        return self.n == 1
+
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one vote."""
         samples = await model.sample(problem, self.n)

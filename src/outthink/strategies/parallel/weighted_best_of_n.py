@@ -31,6 +31,7 @@ class WeightedBestOfN:
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
 
+    needs_one_of: ClassVar[frozenset[str]] = frozenset({"verifier", "prm"})
     reads_recorded: ClassVar[frozenset[str]] = frozenset({"scores"})
 
     n: int = 16

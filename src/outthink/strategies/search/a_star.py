@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,8 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
-from outthink.strategies.search.loop import Event, Expand, Failed, Node, Pull, View, search
+from outthink.strategies.search.loop import ChildFailed, Event, Expand, Node, Pull, View, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 Scope = Literal["open", "children"]
@@ -92,7 +93,7 @@ class OpenStates:
     def tell(self, view: View, event: Event) -> None:
         """Push the child, unless it can be neither continued nor a goal."""
         self._waiting -= 1
-        if isinstance(event, Failed):
+        if isinstance(event, ChildFailed):
             return
         node = event.node
         if node.finished:
@@ -110,7 +111,7 @@ class OpenStates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AStar:
+class AStar(StepSearch):
     """Best-first search for the first goal; where none is popped, score-weighted vote over the answers there are.
 
     If the calls run out before there is any answer, the best open state is completed greedily, at its usual cost.
@@ -122,11 +123,7 @@ class AStar:
         max_calls: most steps sampled (and so scored) in all; the greedy completion comes on top.
         par: states popped at a time; more than 1 saves waiting and costs extra steps.
         first_goal: end with the first goal popped; False spends all calls and votes over every goal found.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
 
     k: int = 4
     scope: Scope = "open"
@@ -134,8 +131,6 @@ class AStar:
     max_calls: int = 64
     par: int = 1
     first_goal: bool = True
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
 
     def __post_init__(self) -> None:
         check(self, at_least_one=("k", "max_calls", "par", "max_step_tokens"))

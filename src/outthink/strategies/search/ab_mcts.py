@@ -63,7 +63,7 @@ def thompson(observed: ArrayLike, prior: Prior, random: np.random.Generator) -> 
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class Node:
+class AnswerNode:
     """An answer in the tree; the root is none.
 
     Args:
@@ -74,10 +74,10 @@ class Node:
     """
 
     number: int = 0
-    parent: Node | None = None
+    parent: AnswerNode | None = None
     candidate: Candidate | None = None
     score: float = 0.0
-    children: list[Node] = field(default_factory=list)
+    children: list[AnswerNode] = field(default_factory=list)
     wider: list[float] = field(default_factory=list)
     deeper: list[float] = field(default_factory=list)
     draws: Draws | None = None
@@ -88,14 +88,14 @@ class Node:
         return [self.score, *self.wider, *self.deeper]
 
 
-class Tree:
+class AnswerTree:
     """Says where the next answer is to be written, and learns from its score."""
 
     def __init__(self, prior: Prior) -> None:
-        self.nodes = [Node()]
+        self.nodes = [AnswerNode()]
         self._prior = prior
 
-    def ask(self, random: np.random.Generator) -> Node:
+    def ask(self, random: np.random.Generator) -> AnswerNode:
         """The node that gets the next child; asking changes nothing."""
         node = self.nodes[0]
         while node.children and not self.goes_wider(node, random):
@@ -103,14 +103,14 @@ class Tree:
             node = node.children[int(draws.argmax())]
         return node
 
-    def goes_wider(self, node: Node, random: np.random.Generator) -> bool:
+    def goes_wider(self, node: AnswerNode, random: np.random.Generator) -> bool:
         """Whether a new child of the node is drawn as better than what its children lead to."""
         wider, deeper = thompson(_table([node.wider, node.deeper]), self._prior, random)
         return bool(wider >= deeper)
 
-    def tell(self, parent: Node, candidate: Candidate, score: float) -> None:
+    def tell(self, parent: AnswerNode, candidate: Candidate, score: float) -> None:
         """An answer has come, with a score in [0, 1]."""
-        child = Node(number=len(self.nodes), parent=parent, candidate=candidate, score=score)
+        child = AnswerNode(number=len(self.nodes), parent=parent, candidate=candidate, score=score)
         self.nodes.append(child)
         parent.children.append(child)
         parent.wider.append(score)
@@ -152,7 +152,7 @@ class ABMCTS:
 
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores, rng: Rng) -> None:
         """One batch at a time; reports before its scores and after."""
-        tree = Tree(self.prior)
+        tree = AnswerTree(self.prior)
         answers: list[Candidate] = []
         scores: dict[str, float | None] = {}
         failures: list[Exception] = []
@@ -180,7 +180,7 @@ class ABMCTS:
             raise failures[-1]
 
     async def _grown(
-        self, problem: Problem, model: Model, node: Node, n: int
+        self, problem: Problem, model: Model, node: AnswerNode, n: int
     ) -> list[Candidate] | BudgetExhausted | NothingCameBack | PromptTooLong:
         """Up to n further children of the node; child k of it is sample k of its prompt, whenever it is asked for."""
         if node.draws is None:
@@ -190,7 +190,7 @@ class ABMCTS:
         except (BudgetExhausted, NothingCameBack, PromptTooLong) as failure:
             return failure  # the other answers of the batch stand
 
-    def _draws(self, problem: Problem, model: Model, node: Node) -> Draws:
+    def _draws(self, problem: Problem, model: Model, node: AnswerNode) -> Draws:
         if node.candidate is None:
             return model.draws(problem)
         messages = revision_prompt(problem, [node.candidate.text])

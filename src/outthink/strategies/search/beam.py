@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +23,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Node, Rounds, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 
@@ -70,7 +70,7 @@ def beam(level: Level, children: int, rule: Aggregation) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beam:
+class Beam(StepSearch):
     """Search by levels of constant width; score-weighted vote over the finished paths.
 
     Args:
@@ -78,19 +78,13 @@ class Beam:
         children: next steps of each path that goes on (M), so that width // children paths go on, at least one; 1 drops
             nothing but equal texts, and `width` or more keeps the best path only. Some call this the beam width, others
             the number of paths kept.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         aggregate: how the step rewards of a path become its score, for going on and for its weight in the vote (last,
             min, prod, mean).
         max_depth: most rounds; 1 samples whole answers.
     """
 
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-
     width: int = 16
     children: int = 4
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     aggregate: Aggregation = "last"
     max_depth: int = 40
 

@@ -9,7 +9,6 @@ can drop a direction of many candidates whole; a step that was cut by its cap go
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +22,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 
@@ -57,7 +57,7 @@ def whole_children(weights: ArrayLike, width: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DORA:
+class DORA(StepSearch):
     """Search by levels of constant width; score-weighted vote over the finished paths.
 
     A path without a vector, because the embedder failed or could not be paid for, is a direction of its own; where all
@@ -70,20 +70,14 @@ class DORA:
         similarity_temperature: T_s of the softmax over cosines, above 0. At 0.01, a cosine lower by 0.05 weighs e^-5.
             The authors' value belongs to their embedder (BGE-M3): one whose cosines lie closer together needs a
             smaller one. A very large one makes all candidates one direction, so that only the rewards count.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         aggregate: how the step rewards of a path become its weight in the vote (last, min, prod, mean); children are
             always allotted by the last one.
         max_depth: most rounds; 1 samples whole answers.
     """
 
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-
     width: int = 16
     balance: float = 0.1
     similarity_temperature: float = 0.01
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     aggregate: Aggregation = "last"
     max_depth: int = 40
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from outthink.maths import selection
 from outthink.maths.selection import Aggregation
@@ -21,6 +20,7 @@ from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.beam import path_scores
 from outthink.strategies.search.loop import Event, Expand, Grown, Lanes, Node, View, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 
@@ -63,26 +63,20 @@ class Subtree:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DVTS:
+class DVTS(StepSearch):
     """Independent greedy searches side by side; score-weighted vote over the solutions of all of them.
 
     Args:
         width: steps sampled at a time (N), a multiple of `children`; there are width / children subtrees.
         children: candidates for the next step of a subtree (M), one of which is kept; with 1 the subtrees are
             independent samples.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         aggregate: how the step rewards of a path become its score, for being kept and for its weight in the vote (last,
             min, prod, mean).
         max_depth: most rounds; 1 samples whole answers.
     """
 
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-
     width: int = 16
     children: int = 4
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     aggregate: Aggregation = "last"
     max_depth: int = 40
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Event, Expand, Grown, Level, Node, Rounds, View, search
 from outthink.strategies.search.particle_filter import Choose, log_odds
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 Mode = Literal["ess", "entropy", "base"]
@@ -145,7 +146,7 @@ class LookAhead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntropicParticleFilter:
+class EntropicParticleFilter(StepSearch):
     """A particle filter with systematic resampling whose weights are flattened early on while they collapse.
 
     The answer is chosen by rewards that are not flattened, among all paths that ever finished.
@@ -161,12 +162,8 @@ class EntropicParticleFilter:
         lookahead: also weight each open particle by the reward of one more step, which is thrown away; about twice
             the tokens.
         choose: answer with the "best" last reward, or by the "vote" of the finished paths, weighted by it.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         max_depth: most rounds; 1 samples whole answers.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
 
     n: int = 16
     mode: Mode = "ess"
@@ -175,8 +172,6 @@ class EntropicParticleFilter:
     horizon: int = 8
     lookahead: bool = False
     choose: Choose = "best"
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     max_depth: int = 40
 
     def __post_init__(self) -> None:

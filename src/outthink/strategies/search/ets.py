@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Node, Rounds, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 HeldUnit = Literal["node", "token"]
@@ -101,7 +102,7 @@ def worth_keeping(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ETS:
+class ETS(StepSearch):
     """Search by levels with a balanced width that shrinks; score-weighted vote over the finished paths.
 
     Before the width is shared out, paths are dropped that are not worth their part of the tree (see `worth_keeping`): a
@@ -121,14 +122,10 @@ class ETS:
             the default embedder, hashing, it joins steps that differ in a few characters, such as a number, and not
             the same thought in other words. Set it anew for another encoder.
         price: whether a "node" or a "token" is the unit of the price. The authors have nodes; what is held is tokens.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         aggregate: how the step rewards of a path become its weight in the vote (last, min, prod, mean); children are
             always allotted by the last one.
         max_depth: most rounds; 1 samples whole answers.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
 
     width: int = 16
     balance: float = 0.2
@@ -136,8 +133,6 @@ class ETS:
     lambda_d: float = 1.5
     threshold: float = 0.05
     price: HeldUnit = "node"
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     aggregate: Aggregation = "last"
     max_depth: int = 25
 

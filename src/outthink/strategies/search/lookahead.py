@@ -8,7 +8,6 @@ scores the path without them); what differs in `beam` differs here, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,31 +20,26 @@ from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.beam import beam
 from outthink.strategies.search.loop import Level, Rounds, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lookahead:
+class Lookahead(StepSearch):
     """Beam search that looks k steps ahead before it scores; score-weighted vote over the finished paths.
 
     Args:
         k: greedy steps sampled after each new step, for its score alone; they are charged. 0 is beam search.
         width: steps sampled at every level (N), each with up to k further ones, and solutions sought; at least 1.
         children: next steps of each path that goes on (M): the best width // children paths do, at least one.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         aggregate: how the scores of a path's steps become its score, for going on and for its weight in the vote
             (last, min, prod, mean); a step's score is the one at the end of its own further steps.
         max_depth: most rounds; in the last one paths are sampled to their end, and nothing is looked at ahead.
     """
 
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-
     k: int = 1
     width: int = 16
     children: int = 4
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     aggregate: Aggregation = "last"
     max_depth: int = 40
 

@@ -103,13 +103,13 @@ class Grown:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ChildFailed:
     """One child failed or did not fit into the budget; the trace says why."""
 
     expand: Expand
 
 
-Event = Grown | Failed
+Event = Grown | ChildFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +475,7 @@ def _events(batch: Sequence[Expand], children: Sequence[Sequence[Candidate]], no
     grown = iter(nodes)
     for expand, group in zip(batch, children, strict=True):
         events += [Grown(expand, next(grown)) for _ in group]
-        events += [Failed(expand)] * (expand.n - len(group))
+        events += [ChildFailed(expand)] * (expand.n - len(group))
     return events
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,8 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
-from outthink.strategies.search.loop import Event, Expand, Failed, Node, Pull, View, search
+from outthink.strategies.search.loop import ChildFailed, Event, Expand, Node, Pull, View, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 Rule = Literal["uct", "puct"]
@@ -63,7 +64,7 @@ def _floats(numbers: ArrayLike) -> Floats:
 
 
 @dataclass(eq=False, slots=True)
-class State:
+class StepState:
     """A state of the tree, and what has been learnt about it.
 
     Args:
@@ -77,17 +78,17 @@ class State:
     """
 
     node: Node | None = None
-    parent: State | None = None
+    parent: StepState | None = None
     visits: int = 0
     total: float = 0.0
     virtual: int = 0
     leaves: int = 0
     awaited: int = 0
-    children: dict[tuple[str, bool], State] = field(default_factory=dict)
-    drawn: list[tuple[State, float | None]] = field(default_factory=list)
+    children: dict[tuple[str, bool], StepState] = field(default_factory=dict)
+    drawn: list[tuple[StepState, float | None]] = field(default_factory=list)
 
     @property
-    def path(self) -> list[State]:
+    def path(self) -> list[StepState]:
         """The states from this one up to the question."""
         states = [self]
         while states[-1].parent is not None:
@@ -95,11 +96,11 @@ class State:
         return states
 
 
-class Tree:
+class StepTree:
     """The open list of MCTS: hands out the leaf that a descent from the question reaches."""
 
     def __init__(self, b: int, *, rule: Rule, c: float, priors: Priors, max_calls: int) -> None:
-        self.root = State(leaves=1)
+        self.root = StepState(leaves=1)
         self.finished: list[Node] = []
         self._b = b
         self._rule = rule
@@ -107,7 +108,7 @@ class Tree:
         self._priors = priors
         self._calls_left = max_calls
         self._completed = False
-        self._states: dict[Node | None, State] = {None: self.root}
+        self._states: dict[Node | None, StepState] = {None: self.root}
 
     def ask(self, view: View) -> Expand | None:
         """Expand the leaf of the best descent; out of calls and without an answer, complete the one of best mean."""
@@ -129,12 +130,12 @@ class Tree:
         if not leaf.awaited:
             for state in leaf.path:
                 state.virtual -= 1
-        if isinstance(event, Failed):
+        if isinstance(event, ChildFailed):
             return
         node = event.node
         known = (node.candidate.text, node.finished)
         if known not in leaf.children:
-            leaf.children[known] = self._states[node] = State(node=node, parent=leaf)
+            leaf.children[known] = self._states[node] = StepState(node=node, parent=leaf)
             if node.finished:
                 self.finished.append(node)
             else:
@@ -157,7 +158,7 @@ class Tree:
             state.virtual += 1
         return leaf.node
 
-    def _best(self, parent: State, c: float) -> State:
+    def _best(self, parent: StepState, c: float) -> StepState:
         """The child of the largest value among those with a leaf; ties go to the higher reward, then the older."""
         children = list(parent.children.values())
         visits = np.array([child.visits + child.virtual for child in children])
@@ -170,7 +171,7 @@ class Tree:
         rewards = [child.node.rank if child.node else 0.0 for child in children]
         return children[int(first_by([child.leaves > 0 for child in children], values, rewards))]
 
-    def _prior(self, parent: State) -> Floats:
+    def _prior(self, parent: StepState) -> Floats:
         """(k,) of its children: softmax of the mean logprobs where all have one, else equal; equal texts add up."""
         logprobs = [logprob for _, logprob in parent.drawn if logprob is not None]
         known = self._priors == "logprobs" and len(logprobs) == len(parent.drawn)
@@ -188,7 +189,7 @@ def _mean(logprobs: tuple[float, ...] | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCTS:
+class MCTS(StepSearch):
     """Tree search that discards nothing; score-weighted vote over all paths that ended.
 
     If the calls run out before there is any answer, the open state that a descent by the means alone reaches is
@@ -204,11 +205,7 @@ class MCTS:
             samples carry none).
         max_calls: most steps sampled (and so scored) in all; the greedy completion comes on top.
         par: leaves expanded at a time; more than 1 saves waiting, and virtual losses keep them apart.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
 
     b: int = 4
     rule: Rule = "uct"
@@ -216,15 +213,13 @@ class MCTS:
     priors: Priors = "uniform"
     max_calls: int = 128
     par: int = 1
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
 
     def __post_init__(self) -> None:
         check(self, at_least_one=("b", "max_calls", "par", "max_step_tokens"), at_least_zero=("c",))
 
     async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
         """One batch of up to par x b steps at a time."""
-        tree = Tree(self.b, rule=self.rule, c=self.c, priors=self.priors, max_calls=self.max_calls)
+        tree = StepTree(self.b, rule=self.rule, c=self.c, priors=self.priors, max_calls=self.max_calls)
         await search(
             Pull(tree, par=self.par),
             problem,

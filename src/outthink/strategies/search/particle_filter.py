@@ -10,7 +10,7 @@ every step, and not only the first one, is sampled at the run's temperature.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 Scheme = Literal["systematic", "multinomial"]
@@ -46,7 +47,7 @@ def weights(rewards: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParticleFilter:
+class ParticleFilter(StepSearch):
     """n particles grow step by step; after each step n of them are drawn with replacement, by their weights.
 
     A particle that is finished stays in the lottery as it is, with the weight of its last reward, and costs nothing
@@ -58,19 +59,13 @@ class ParticleFilter:
             is the authors' n independent draws.
         weight_temperature: T_w of the softmax over log-odds, above 0: towards 0 all particles copy the best one.
         choose: answer with the "best" last reward, or by the "vote" of the finished paths, weighted by it.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         max_depth: most rounds; 1 samples whole answers.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
 
     n: int = 16
     scheme: Scheme = "systematic"
     weight_temperature: float = 1.0
     choose: Choose = "best"
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     max_depth: int = 40
 
     def __post_init__(self) -> None:

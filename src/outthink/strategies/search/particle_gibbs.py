@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +22,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.search.loop import Event, Expand, Grown, Level, Node, View, search
 from outthink.strategies.search.particle_filter import Choose, ParticleFilter, Scheme, weights
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 
@@ -132,7 +132,7 @@ class Iterations:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParticleGibbs:
+class ParticleGibbs(StepSearch):
     """Iterations of a particle filter; in each but the first a finished path of the former one is kept as reference.
 
     The reference is drawn by the final weights, costs nothing again, and at each step takes part in the lottery with
@@ -144,20 +144,14 @@ class ParticleGibbs:
         scheme: how particles are drawn, "systematic" or "multinomial".
         weight_temperature: T_w of the softmax over log-odds, above 0.
         choose: answer with the "best" last reward, or by the "vote" of the finished paths, weighted by it.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         max_depth: most rounds of an iteration; 1 samples whole answers.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
 
     n: int = 8
     iterations: int = 2
     scheme: Scheme = "systematic"
     weight_temperature: float = 1.0
     choose: Choose = "best"
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     max_depth: int = 40
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ def log_acceptance(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class State:
+class ChainState:
     """A text that a chain is at.
 
     Args:
@@ -114,7 +114,7 @@ class QAlign:
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
         chains = {
-            int(sample.address[-1]): State(candidate=sample, reward=reward, length=_length(0, sample, most))
+            int(sample.address[-1]): ChainState(candidate=sample, reward=reward, length=_length(0, sample, most))
             for sample, reward in zip(samples, await verifier.attempt(problem, samples), strict=True)
         }
         visits = Counter(chains.values())
@@ -134,7 +134,7 @@ class QAlign:
             new = {chain: children[0] for chain, children in zip(chains, drawn, strict=True) if children}
             rewards = await verifier.attempt(problem, list(new.values()))
             for (chain, sample), reward in zip(new.items(), rewards, strict=True):
-                state = State(candidate=sample, reward=reward, length=_length(keeps[chain], sample, most))
+                state = ChainState(candidate=sample, reward=reward, length=_length(keeps[chain], sample, most))
                 if random[chain].random() < self._acceptance(chains[chain], state):
                     chains[chain] = state
             if step <= self.burn_in:
@@ -142,11 +142,11 @@ class QAlign:
             visits.update(chains[chain] for chain in (chains if step <= self.burn_in else new))
             self._report(report, chains, visits)
 
-    def _acceptance(self, old: State, new: State) -> float:
+    def _acceptance(self, old: ChainState, new: ChainState) -> float:
         reward, proposed = numbers([old.reward, new.reward])
         return math.exp(log_acceptance(reward, proposed, old.length, new.length, self.beta))
 
-    def _report(self, report: Report, chains: Mapping[int, State], visits: Mapping[State, int]) -> None:
+    def _report(self, report: Report, chains: Mapping[int, ChainState], visits: Mapping[ChainState, int]) -> None:
         """Reports each text once, in the order in which they were first visited, with its reward."""
         states = list(visits)
         keys = codes([state.candidate.key for state in states])

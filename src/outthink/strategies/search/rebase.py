@@ -8,7 +8,6 @@ round open paths are sampled to their end rather than dropped; among equal score
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,30 +20,25 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search
+from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rebase:
+class Rebase(StepSearch):
     """Search by levels with a balanced width; score-weighted vote over the finished paths.
 
     Args:
         width: solutions sought (N); at least 1.
         balance: temperature T_b of the softmax over rewards in [0, 1], above 0: towards 0 the best path takes all
             children, and with a very large one the search is N independent samples.
-        max_step_tokens: most tokens of one step.
-        delimiter: ends a step.
         aggregate: how the step rewards of a path become its weight in the vote (last, min, prod, mean); children are
             always allotted by the last one.
         max_depth: most rounds; 1 samples whole answers.
     """
 
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-
     width: int = 16
     balance: float = 0.2
-    max_step_tokens: int = 256
-    delimiter: str = "\n\n"
     aggregate: Aggregation = "last"
     max_depth: int = 25
 

@@ -1,0 +1,71 @@
+"""A server that listens: its socket, its end, and the signals that ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from outthink.errors import UsageError
+from outthink.server.app import HURRY, IDLE, Service
+
+
+@contextlib.asynccontextmanager
+async def listening(service: Service) -> AsyncIterator[str]:
+    """Answers requests while the context lasts; its address. At the end requests get `grace` seconds to finish."""
+    settings = service.settings
+    # its errors hold what callers have sent
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    runner = web.AppRunner(
+        service.app(),
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=IDLE,
+        shutdown_timeout=settings.grace + HURRY,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
+        try:
+            await site.start()
+        except OSError as cause:
+            raise UsageError(
+                f"Cannot listen on {settings.host}:{settings.port}: {cause.strerror}; choose another --port."
+            ) from None
+        host, port = runner.addresses[0][:2]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        service.draining = True
+        ending = asyncio.get_running_loop().call_later(settings.grace, service.hurry)
+        # those who come now hear that the server is being stopped, in place of nothing
+        await service.quiet.wait()
+        await runner.cleanup()
+        ending.cancel()
+        await service.close()
+
+
+async def serve(service: Service, *, started: Callable[[str], None]) -> None:
+    """Serve until the process is asked to end (SIGINT, SIGTERM); asked again, it waits for nothing any more."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if ended.is_set():
+            service.hurry()
+        ended.set()
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(name, end)
+        except NotImplementedError:  # Windows
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(end))
+    async with listening(service) as address:
+        gc.collect()
+        gc.freeze()  # what is there now stays, and need not be looked through again and again
+        started(address)
+        await ended.wait()

@@ -1,0 +1,92 @@
+"""What the rest of the system wants to know of a strategy besides its `run`: one function for each trait.
+
+A strategy says it by a class variable or a property of that name; where it says nothing, the common case holds. A
+scorer's traits are in `rewards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import cast
+
+from outthink.resources.table import taken
+from outthink.strategies import Strategy
+
+
+def powers(strategy: Strategy) -> frozenset[str]:
+    """What the model must be able to do beyond sampling; nothing."""
+    return frozenset(getattr(strategy, "powers", ()))
+
+
+def parts(strategy: Strategy) -> tuple[Strategy, ...]:
+    """Strategies that it may run in its place, and what those may run; none."""
+    return tuple(getattr(strategy, "parts", ()))
+
+
+def versions(strategy: Strategy) -> Mapping[str, str]:
+    """What its decisions depend on besides its settings, by name; nothing."""
+    return cast("Mapping[str, str]", getattr(strategy, "versions", {}))
+
+
+def votes(strategy: Strategy) -> bool:
+    """Whether it goes by equal answers, so that it chooses blindly where no two are equal; no."""
+    return bool(getattr(strategy, "votes", False))
+
+
+def abstains(strategy: Strategy) -> bool:
+    """Whether no answer can be what it wants to say; no: then a majority of what was paid for answers."""
+    return bool(getattr(strategy, "abstains", False))
+
+
+def as_asked(strategy: Strategy) -> bool:
+    """Whether every answer is a sample of the problem's own messages; no."""
+    return bool(getattr(strategy, "as_asked", False))
+
+
+def own_temperature(strategy: Strategy) -> bool:
+    """Whether it sets temperatures itself; no."""
+    return bool(getattr(strategy, "own_temperature", False))
+
+
+def one_sample(strategy: Strategy) -> bool:
+    """Whether, as it is set, it is one sample of the problem's own messages and no more; no."""
+    return bool(getattr(strategy, "one_sample", False))
+
+
+def needs_one_of(strategy: Strategy) -> frozenset[str]:
+    """Resources and powers of the model of which it needs one, whichever it is; none."""
+    return frozenset(getattr(strategy, "needs_one_of", ()))
+
+
+def unset(strategy: Strategy) -> str | None:
+    """What must be set before it can run at all, in words; None: nothing."""
+    return cast("str | None", getattr(strategy, "unset", None))
+
+
+def reads_recorded(strategy: Strategy) -> frozenset[str]:
+    """What of a pool its `replay` reads: "keys", "scores", "logprobs", "tokens", "texts"; keys."""
+    return frozenset(getattr(strategy, "reads_recorded", {"keys"}))
+
+
+def size(strategy: Strategy | type) -> str | None:
+    """The field that says how much it samples: `n` or `width` where it says nothing; None: it has none."""
+    told: str | None = getattr(strategy, "size", None)
+    names = {field.name for field in fields(strategy)}
+    return told or next((name for name in ("n", "width") if name in names), None)
+
+
+def samples(strategy: Strategy) -> int:
+    """How much it samples as it is set; 0 where it has no such field."""
+    name = size(strategy)
+    return 0 if name is None else int(getattr(strategy, name))
+
+
+def most_samples(strategy: Strategy) -> int | None:
+    """The most samples that it draws, where they are all that it asks of any model; None where that is not known."""
+    if hasattr(strategy, "most_samples"):
+        return cast("int | None", strategy.most_samples)
+    if one_sample(strategy):
+        return 1
+    simple = as_asked(strategy) and not own_temperature(strategy) and "models" not in taken(strategy.run)
+    return samples(strategy) or None if simple else None

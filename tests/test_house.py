@@ -1,0 +1,110 @@
+"""The house: what may import what, how large a file may be, and that each word names one thing."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((SOURCE / "outthink").rglob("*.py"))
+}
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("types", "together"),
+    ("errors", "rng"),
+    ("names", "jsonl", "maths"),
+    ("answers", "sandbox", "laws"),
+    ("models", "tasks"),
+    ("cost", "meter", "records"),
+    ("model", "resources"),
+    ("rewards",),
+    ("strategies",),
+    ("driver", "reports"),
+    ("planner", "learn"),
+    ("bench", "server"),
+    ("cli",),
+    ("__main__",),
+)
+"""Rooms from the ground up: each may import what stands on lower floors, and its own modules."""
+
+LINES = 700
+TOP = 9  # modules beside the packages, __init__ and __main__ left out
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ours that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                names.add(inner if inner in MODULES else node.module)
+    return {name for name in names if name in MODULES and name != "outthink"}
+
+
+IMPORTS = {module: imported(path) for module, path in MODULES.items() if module != "outthink"}
+
+
+def room(module: str) -> str:
+    """The package or module under `outthink` that it is in."""
+    return module.split(".")[1]
+
+
+def test_every_room_has_a_floor() -> None:
+    placed = [name for floor in FLOORS for name in floor]
+    assert len(placed) == len(set(placed))
+    assert set(placed) == {room(module) for module in IMPORTS}
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_no_import_runs_up_or_across(module: str) -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    wrong = {
+        name for name in IMPORTS[module] if room(name) != room(module) and floor[room(name)] >= floor[room(module)]
+    }
+    assert not wrong
+
+
+def test_no_circle() -> None:
+    """Among the modules of one room either."""
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join((*above[above.index(module) :], module))
+        if module not in done:
+            for name in sorted(IMPORTS[module]):
+                visit(name, (*above, module))
+            done.add(module)
+
+    for module in IMPORTS:
+        visit(module, ())
+
+
+def test_no_file_is_too_long() -> None:
+    assert not {
+        str(path.relative_to(SOURCE)): lines
+        for path in MODULES.values()
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LINES
+    }
+
+
+def test_few_modules_stand_beside_the_packages() -> None:
+    beside = {path.stem for path in (SOURCE / "outthink").glob("*.py")} - {"__init__", "__main__"}
+    assert len(beside) <= TOP, beside
+
+
+def test_one_word_is_one_class() -> None:
+    """Public classes have a name of their own; so do the modules of each word that once meant several things."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(module)
+    assert not {name: modules for name, modules in homes.items() if len(modules) > 1}

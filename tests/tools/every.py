@@ -1,0 +1,78 @@
+"""Every strategy of the table, at settings that keep tests quick; a new line in the table is among them at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from outthink.models.engine import Request
+from outthink.names import load
+from outthink.strategies import STRATEGIES, traits
+
+every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
+
+SMALL: dict[str, dict[str, Any]] = {
+    "auto": {"n": 6},
+    "rpc": {"n": 8},
+    "sample_and_cluster": {"n": 4, "tolerance": 1.0},
+    "failed_step_fraction": {"n": 3},
+    "heimdall": {"n": 4, "m": 2},
+    "x_mbr": {"n": 3, "m": 2},
+    "adaptive_consistency": {"n": 4, "ahead": 1},
+    "esc": {"n": 4, "w": 2},
+    "optscale": {"n": 4, "peek": 2, "ahead": 1},
+    "multi_temperature": {"temperatures": (0.5, 1.0), "n": 2, "n_min": 2, "ahead": 1},
+    "nothinking": {"n": 4, "prefill": "</think>"},
+    "resample": {"n": 4, "threshold": 0.3},
+    "atts": {"n": 4, "alpha": 0.5, "calibration": (0.25, 0.5)},
+    "revision": {"n_chains": 2, "chain_length": 3},
+    "a_star": {"k": 3},
+    "qalign": {"steps": 3, "chains": 2},
+    "ab_mcts": {"n": 6, "batch": 2},
+    "iterative_deepening": {"n": 3, "b0": 30},
+    "particle_gibbs": {"n": 3},
+    "entropic_particle_filter": {"n": 4, "lookahead": True},
+    "beam": {"width": 4, "children": 2},
+    "dvts": {"width": 4, "children": 2},
+    "lookahead": {"width": 4, "children": 2},
+    "mcts": {"b": 2, "max_calls": 24},
+    "first_finish": {},
+}
+"""What keeps the tests quick, where four samples do not."""
+
+ONE: dict[str, dict[str, Any]] = {
+    "optscale": {"n": 1, "peek": 1},
+    "multi_temperature": {"temperatures": (1.0,), "n": 1},
+    "resample": {"n": 1, "threshold": 0.3},
+    "atts": {"n": 1, "alpha": 0.0, "signal": "verifier", "calibration": (0.5,)},
+    "revision": {"n_chains": 1, "chain_length": 1},
+    "a_star": {"k": 1},
+    "qalign": {"steps": 0},
+    "particle_gibbs": {"n": 1, "iterations": 1},
+    "dvts": {"width": 1, "children": 1},
+    "mcts": {"b": 1},
+}
+"""The setting at which a method is one sample, where it is another one than a size of 1."""
+
+
+def sized(name: str, n: int, others: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Settings of a method with n samples, by the trait `size`."""
+    field = traits.size(load(STRATEGIES[name]))
+    return others.get(name, {} if field is None else {field: n})
+
+
+def small(name: str) -> dict[str, Any]:
+    return sized(name, 4, SMALL)
+
+
+def stepper(request: Request, child: int, rng: np.random.Generator) -> str:
+    """Solves in three steps of varying length; one answer in two is right."""
+    if request.labels:
+        raise AssertionError("no judge is in play")
+    done = request.prefix_text.count("\n\n")
+    text = ""
+    for step in range(done, 3):
+        text += f"step {step} " + "x" * int(rng.integers(0, 20)) + "\n\n"
+    return text + f"#### {42 if rng.random() < 0.5 else int(rng.integers(3))}"
