@@ -248,7 +248,7 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
         question=question if isinstance(question, str) else None,
         keys=codes(keys),
         answers=tuple(dict.fromkeys(key for key in keys if key is not None)),
-        correct=np.array([sample["correct"] for sample in samples]),
+        correct=np.array([sample["correct"] and not was_cut(sample.get("finish")) for sample in samples]),
         tokens=None if None in tokens else np.array(tokens, dtype=np.int64),
         prompt=token_count(row.get("prompt_tokens"), "prompt_tokens"),
         logprobs=None
