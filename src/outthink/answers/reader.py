@@ -62,11 +62,13 @@ from outthink.answers.canonical import (
     json_value,
     text_key,
 )
+from outthink.answers.code import asked_names
 from outthink.answers.reading import longest, read
 from outthink.answers.worker import Worker
 from outthink.types import AnswerKind, Problem
 
 CACHE_SIZE = 1 << 16
+LONG = 20_000  # characters of code that are read beside the event loop and not in it
 
 
 class Reader:
@@ -88,7 +90,11 @@ class Reader:
 
     async def read(self, problem: Problem, text: str) -> tuple[str | None, str | None]:
         """The answer of a complete text and its key; both None where nothing can be read."""
-        answer = read(problem.answer, text, problem.options)
+        asked = asked_names(problem) if problem.answer == "code" else ()
+        if problem.answer == "code" and len(text) > LONG:  # too long for the event loop
+            answer = await asyncio.to_thread(read, problem.answer, text, asked=asked)
+        else:
+            answer = read(problem.answer, text, problem.options, asked=asked)
         key = await self.key(problem.answer, answer)
         return (None, None) if key is None else (answer, key)
 
