@@ -1,8 +1,8 @@
 """Runs tests on a program that is in another process: the verdict is made here, where the program cannot reach.
 
-The tests are Python and run here. Names that they use and do not define are those of the prelude, save its classes, and
-then those of the program, which are asked for by name. A name of Python itself is the program's only where the tests
-call nothing else.
+The tests are Python and run here. Names that they use and do not define are those of the prelude, save its classes and
+what is to be tested, and then those of the program, which are asked for by name. To be tested is the entry point; where
+there is none, all that the tests call. A name of Python itself is the program's only where the tests call nothing else.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ def _prepare(peer: Peer, plan: dict[str, Any], space: dict[str, Any]) -> None:
     prelude = [*_trees([plan["prelude"]])]
     wanted, called = _names(trees)
     classes: set[str] = set()
+    asked = {*plan["names"]}
+    if not called - vars(builtins).keys():
+        asked |= called
+    elif not asked:
+        asked = called - vars(builtins).keys()
     if prelude:
         try:
             exec(_compiled(plan["prelude"]), space)
@@ -97,12 +102,9 @@ def _prepare(peer: Peer, plan: dict[str, Any], space: dict[str, Any]) -> None:
             classes = {
                 name for name, value in space.items() if isinstance(value, type) and value.__module__ == "__main__"
             }
-            for name in classes | {*plan["names"]}:
+            for name in classes | asked:
                 space.pop(name, None)
             wanted |= classes
-    asked = {*plan["names"]}
-    if not called - vars(builtins).keys():
-        asked |= called
     peer.modules = frozenset(wanted)
     own = {one.name for tree in trees for one in tree.body
            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}  # fmt: skip
