@@ -109,10 +109,11 @@ def test_blocks_and_their_languages() -> None:
 
 
 UNITS = [
-    "```\n", "```python\ndef f(): return g()\n```\n", "```python\n", "> ", " ", '```python\n"""\n```\n', "`", "~~~\n",
+    "```\n",
+    "```python\ndef f(): return g()\n```\n", "```python\n", "> ", " ", '```python\n"""\n```\n', "`", "~~~\n",
     "</think>", "```python\n</think>", "def f(): return f()\n", "```python\n((((", "a,", "a = ", "lambda ", "\\", "'\"",
-    "for ", "import a,", ">>> x\n", "[PYTHON]", "@a\n", "1. - ", "    return\n", '"""\n', "f(", "> ```\n", "````\n```\n",
-    "as ", "a[", ": ", "def f(", "``` a", "\n", "'</think>",
+    "for ", "import a,", ">>> x\n", "[PYTHON]", "@a\n", "1. - ", "    return\n", '"""\n', "f(", "> ```\n",
+    "````\n```\n", "as ", "a[", ": ", "def f(", "``` a", "\n", "'</think>",
 ]  # fmt: skip
 
 

@@ -35,13 +35,13 @@ LARGE = 1 << 63
 SCALARS = frozenset([str, float, bool, type(None)])
 EXCEPTIONS = {name: kind for name, kind in vars(builtins).items()
               if isinstance(kind, type) and issubclass(kind, BaseException)}  # fmt: skip
-TYPES: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (int, float, complex, str, bytes, bytearray, bool, list, tuple, dict, set, frozenset, range, slice,
-                 object, type, type(None), type(...), type(NotImplemented), collections.Counter,
-                 collections.OrderedDict, collections.defaultdict, collections.deque, fractions.Fraction,
-                 decimal.Decimal, datetime.date, datetime.datetime, datetime.time, datetime.timedelta, types.GeneratorType, types.FunctionType)
-}  # fmt: skip
+_TYPES = (
+    int, float, complex, str, bytes, bytearray, bool, list, tuple, dict, set, frozenset, range, slice, object, type,
+    type(None), type(...), type(NotImplemented), collections.Counter, collections.OrderedDict, collections.defaultdict,
+    collections.deque, fractions.Fraction, decimal.Decimal, datetime.date, datetime.datetime, datetime.time,
+    datetime.timedelta, types.GeneratorType, types.FunctionType,
+)  # fmt: skip
+TYPES: dict[str, type] = {kind.__name__: kind for kind in _TYPES}
 NAMES = {kind: name for name, kind in {**TYPES, **EXCEPTIONS}.items()}
 # types of which classes of a program are often made, and which then compare by their content
 BASES = (str, int, float, complex, tuple, list, dict, set, frozenset, bytes, collections.deque)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from outthink.sandbox.peer import Gone, Late, Peer, Unreadable
+from outthink.sandbox.peer import Gone, Late, Peer, Remote, Unreadable
 
 
 def run_tests(peer: Peer, plan: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
@@ -115,9 +115,10 @@ def _prepare(peer: Peer, plan: dict[str, Any], space: dict[str, Any]) -> None:
             space[name] = value = peer.ask("name", name)
         except NameError:
             continue
-        place = getattr(type(value), "_place", None) and object.__getattribute__(value, "_place")
-        if isinstance(place, int):
-            peer.named.add(place)
+        if isinstance(value, Remote) and (name in classes or name[:1].isupper()):
+            # A class as the tests see it: they are about what it does. Other names are those of functions, whatever the
+            # program has made of them.
+            peer.named.add(object.__getattribute__(value, "_place"))
 
 
 def _trees(sources: Iterable[str]) -> Iterable[ast.Module]:

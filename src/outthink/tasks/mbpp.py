@@ -26,8 +26,14 @@ def example(
     listed = facts.get("test_list")
     if not isinstance(listed, list) or not listed or not all(isinstance(test, str) for test in listed):
         raise UsageError(f"{where}: the field 'test_list' is missing or is not a list of texts")
-    question = f"{text_of(facts, 'text', where)}\nYour code must pass this test: {listed[0]}"
-    setup = str(facts.get("test_setup_code") or "").replace("\r", "")
+    asked = (
+        "prompt" if facts.get("text") is None and facts.get("prompt") is not None else "text"
+    )  # the sanitized set calls it so
+    question = f"{text_of(facts, asked, where)}\nYour code must pass this test: {listed[0]}"
+    imports = facts.get("test_imports") or []
+    if not isinstance(imports, list) or not all(isinstance(line, str) for line in imports):
+        raise UsageError(f"{where}: the field 'test_imports' is not a list of texts")
+    setup = "\n".join([*imports, str(facts.get("test_setup_code") or "").replace("\r", "")]).strip()
     problem = Problem(
         id=str(row.get("id") or f"mbpp-{facts.get('task_id', name)}"),
         messages=(Message(content=(template or TEMPLATE).replace("{question}", question)),),
@@ -40,12 +46,15 @@ def example(
 
 
 def _called(test: str) -> str:
-    """Name of the first function called in an assertion that is not a built-in one; empty where there is none."""
+    """Name of the first function called in an assertion that is not a built-in one; if all are, of the first of all.
+
+    Empty where none is called.
+    """
     try:
         calls = [node.func.id for node in ast.walk(ast.parse(test)) if _by_name(node)]  # type: ignore[attr-defined]
     except SyntaxError:
         return ""
-    return next((name for name in calls if not hasattr(builtins, name)), "")
+    return next((name for name in calls if not hasattr(builtins, name)), next(iter(calls), ""))
 
 
 def _by_name(node: ast.AST) -> bool:
