@@ -371,10 +371,11 @@ class Box:
 
     def __init__(self) -> None:
         self.limits = Limits()
-        self.ran: list[str] = []
+        self.ran: list[tuple[str, ...]] = []
 
-    async def run(self, source: str, *, stdin: str = "") -> Execution:
-        self.ran.append(source)
+    async def test(self, answer: str, tests: Sequence[str], *, prelude: str, **_: Any) -> Execution:
+        source = "\n".join((prelude, answer, *tests))
+        self.ran.append((prelude, answer, *tests))
         if "broken" in source:
             raise EngineError("the sandbox is gone")
         try:
@@ -402,7 +403,7 @@ def test_the_score_is_the_share_of_public_tests_that_pass() -> None:
     found, meter, box = passing(coding(*TESTS), answered(GOOD, HALF, BAD, GOOD))
     assert found == (1.0, 0.5, 0.0, 1.0)
     assert len(box.ran) == len(meter.calls) == 1 + 3 + 3  # one program for all tests; where it fails, one for each
-    assert box.ran[0] == f"import math\n{GOOD}\n{TESTS[0]}\n{TESTS[1]}\n"
+    assert box.ran[0] == ("import math", GOOD, *TESTS)
     assert all((call.kind, call.role, call.cost) == ("execute", "sandbox", {UNIT: 0.5}) for call in meter.calls)
 
 

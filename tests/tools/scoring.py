@@ -67,6 +67,9 @@ class Box:
             return said
         return Execution(outcome="ok", stdout=str(said), stderr="", seconds=0.5, error=None)
 
+    async def test(self, answer: str, tests: Sequence[str], **_: Any) -> Execution:
+        return await self.run(answer)
+
 
 def scored(
     scorer: Any,

@@ -16,8 +16,7 @@ Where nothing can be read the answer is None (INVALID); no option is ever picked
   A bare "A" or "I" before a lower-case word is an article or a pronoun, not a label.
 - text: the last box; else the line after whichever of `####`, "answer:" and "answer is" comes last; else the last
   line that is not empty.
-- code: the last fenced ```python block that defines a function or class (so that a usage example after it does not
-  win), else the last such block, else the same among other fenced blocks; else the whole text, if it is Python.
+- code: the block that defines what is asked for, with what it needs of other blocks; see `code`.
 - json: the whole text; else the last fenced ```json block that is JSON, else the last fenced block that is.
 - chat: the whole text, where it is a JSON object or array, alone or in one fenced block; else what is marked as the
   answer: the last box, else the last `####` line that is no heading, else what follows "answer is" or "answer:", words
@@ -62,6 +61,7 @@ from outthink.answers.canonical import (
     json_value,
     text_key,
 )
+from outthink.answers.code import asked_names
 from outthink.answers.reading import longest, read
 from outthink.answers.size import too_large
 from outthink.answers.turns import Turns
@@ -110,10 +110,11 @@ class Reader:
 
         The problem's id is the owner of the work, see `key`.
         """
+        asked = asked_names(problem) if problem.answer == "code" else ()
         if len(text) <= MAX_AT_ONCE:
-            answer = read(problem.answer, text, problem.options)
+            answer = read(problem.answer, text, problem.options, asked=asked)
         else:
-            answer = await asyncio.to_thread(read, problem.answer, text, problem.options)
+            answer = await asyncio.to_thread(read, problem.answer, text, problem.options, asked=asked)
         key = await self.key(problem.answer, answer, owner=problem.id)
         return (None, None) if key is None else (answer, key)
 

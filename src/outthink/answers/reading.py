@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from outthink.answers.canonical import (
     DIGITS,
@@ -17,6 +17,7 @@ from outthink.answers.canonical import (
     plain_number,
     undress,
 )
+from outthink.answers.code import blocks, read_code
 from outthink.types import AnswerKind
 
 MAX_TEXT = 200_000
@@ -59,17 +60,18 @@ _REASON = re.compile(r"[,;]?\s(?:because|since|which)\b|[,;]\s(?:as|but|for|so)\
 _NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE)
 
 
-def read(kind: AnswerKind, text: str, options: tuple[str, ...] = ()) -> str | None:
+def read(kind: AnswerKind, text: str, options: tuple[str, ...] = (), *, asked: Collection[str] = ()) -> str | None:
     """The answer as it stands in a complete text, or None (INVALID); pure, linear in the text, never raises.
 
     Args:
         kind: how to read, see the module's text.
         text: the whole text of a sample that ended by itself; its last 200,000 characters are read.
         options: labels of a choice, such as ("A", "B"); A to J where empty. Returned as written here.
+        asked: names that code is to define (see `asked_names`).
     """
     text = text[-MAX_TEXT:]
     if kind == "code":
-        answer = _read_code(text)
+        answer = read_code(text, asked)
     else:
         text = text.rpartition("</think>")[2]
         if kind == "math":
@@ -203,44 +205,13 @@ def _worded_box(text: str) -> str | None:
     return None if box is None else undress(TEXT_COMMAND.sub(r"\1", box), stop=False)
 
 
-def _blocks(text: str) -> list[tuple[str, str]]:
-    """(language, content) of the fenced blocks; the last one need not be closed."""
-    blocks: list[tuple[str, str]] = []
-    language: str | None = None
-    lines: list[str] = []
-    for line in text.splitlines():
-        if not line.lstrip().startswith("```"):
-            lines.append(line)
-        elif language is None:
-            language, lines = line.strip().strip("`").strip().lower(), []
-        else:
-            blocks.append((language, "\n".join(lines)))
-            language = None
-    if language is not None and lines:
-        blocks.append((language, "\n".join(lines)))
-    return blocks
-
-
-def _read_code(text: str) -> str | None:
-    blocks = _blocks(text)
-    for wanted in (True, False):
-        code = [
-            block for language, block in blocks if (language in ("python", "py", "python3")) is wanted and block.strip()
-        ]
-        defining = [block for block in code if re.search(r"^\s*(?:async def|def|class)\s", block, re.MULTILINE)]
-        if code:
-            return (defining or code)[-1].strip("\n")
-    body = text.rpartition("</think>")[2].strip()
-    return body if re.search(r"^(?:async def|def|class|import|from)\s", body, re.MULTILINE) and not blocks else None
-
-
 def _read_json(text: str) -> str | None:
     whole = json_value(text.strip())
     if whole is not None:
         return whole
-    blocks = _blocks(text)[::-1]
-    for _, block in [*(one for one in blocks if one[0] == "json"), *(one for one in blocks if one[0] != "json")]:
-        found = json_value(block)
+    fenced = blocks(text)[::-1]
+    for block in sorted(fenced, key=lambda one: one.language != "json"):
+        found = json_value(block.content)
         if found is not None:
             return found
     return None
@@ -251,8 +222,8 @@ def _read_chat(text: str) -> tuple[str, bool]:
     whole = text.strip()
     value = whole
     if whole.startswith("```") and whole.endswith("\n```"):
-        blocks = _blocks(whole)
-        value = blocks[0][1].strip() if len(blocks) == 1 else ""
+        fenced = blocks(whole)
+        value = fenced[0].content.strip() if len(fenced) == 1 else ""
     if value.startswith(("{", "[")):
         compact = json_value(value)
         if compact is not None:
