@@ -203,14 +203,14 @@ def fit_one_rate(
     known = ~np.isnan(table)
     filled = np.where(known, table, 0.0)
 
-    def mean(of: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        count = known[of].sum(0).astype(float)
-        return np.divide(filled[of].sum(0), count, out=np.zeros_like(count), where=count > 0), count
+    def mean(questions: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        count = known[questions].sum(0).astype(float)
+        return np.divide(filled[questions].sum(0), count, out=np.zeros_like(count), where=count > 0), count
 
     draws: list[tuple[float, float]] = []
 
-    def refit(of: NDArray[np.intp]) -> tuple[float, float]:
-        draws.append(fit_curve(n, *mean(of)))
+    def refit(questions: NDArray[np.intp]) -> tuple[float, float]:
+        draws.append(fit_curve(n, *mean(questions)))
         return draws[-1]
 
     curve, count = mean(np.arange(len(table)))
@@ -330,8 +330,8 @@ def fit_many_rates(
     which = which.reshape(-1)
     draws: list[Floats] = []
 
-    def refit(of: NDArray[np.intp]) -> Floats:
-        draws.append(_most_likely(kinds, np.bincount(which[of], minlength=len(kinds))))
+    def refit(questions: NDArray[np.intp]) -> Floats:
+        draws.append(_most_likely(kinds, np.bincount(which[questions], minlength=len(kinds))))
         return draws[-1]
 
     ceiling, rate, spread = _most_likely(kinds, np.bincount(which, minlength=len(kinds))).tolist()
@@ -386,14 +386,14 @@ def _most_likely(kinds: NDArray[np.int64], count: NDArray[np.int64]) -> Floats:
     # two hills are possible, many unsolvable questions or many small rates; from here either is found
     solved = count[c > 0].sum() / count.sum()
     guess = np.clip([solved, (count * c / n).sum() / count[c > 0].sum(), 0.2], 1e-6, 1 - 1e-6)
-    found = minimize(
+    optimum = minimize(
         surprise,
         np.log(guess) - np.log1p(-guess),
         jac=True,
         method="TNC",  # as exact as others here, and without the threads of BLAS, which cost more than the fit
         bounds=[(-_EDGE, _EDGE)] * 3,
     )
-    ceiling, rate, spread = 1 / (1 + np.exp(-found.x))
+    ceiling, rate, spread = 1 / (1 + np.exp(-optimum.x))
     seen = float(1 - _missed(middle, rate, spread))
     if seen < _SEEN:
         raise Unidentified(
