@@ -667,10 +667,10 @@ def test_tokens_that_share_characters_are_read_together(errors: str) -> None:
     data = "a ÷ 😀!\n".encode()
     tokens = [data[:1], data[1:3], data[3:5], data[5:7], data[7:9], data[9:]]  # " \xc3", "\xb7 ", "\xf0\x9f" ...
     engine = Bytes(dict(enumerate(tokens)), errors)
-    ends = asyncio.run(TokenEnds(engine).of(range(6), data.decode()))
+    ends = asyncio.run(TokenEnds(engine).locate(range(6), data.decode()))
     assert ends == [1, 2, 4, 4, 5, 7]
-    assert asyncio.run(TokenEnds(engine).of([0, 5], data.decode())) is None
-    assert asyncio.run(TokenEnds(engine).of([], "a")) is None
+    assert asyncio.run(TokenEnds(engine).locate([0, 5], data.decode())) is None
+    assert asyncio.run(TokenEnds(engine).locate([], "a")) is None
 
 
 @pytest.mark.parametrize("errors", ["replace", "ignore"])
@@ -679,7 +679,7 @@ def test_one_split_character_does_not_ask_for_every_token(errors: str) -> None:
     engine = Bytes(tokens, errors)
     ids = [0] * 400 + [1, 2] + [0] * 400 + [3]
     text = "word " * 400 + "caf\u00e9 " + "word " * 400 + "end"
-    ends = asyncio.run(TokenEnds(engine).of(ids, text))
+    ends = asyncio.run(TokenEnds(engine).locate(ids, text))
     assert ends is not None
     assert ends[399:403] == [2000, 2003, 2005, 2010]
     assert ends[-1] == len(text)
@@ -689,8 +689,8 @@ def test_one_split_character_does_not_ask_for_every_token(errors: str) -> None:
 def test_each_token_is_asked_for_once() -> None:
     engine = Bytes({0: b"one ", 1: b"two", 2: b""}, "strict")
     ends = TokenEnds(engine)
-    assert asyncio.run(ends.of([0, 1, 2], "one two")) == [4, 7, 7]  # an end mark has no text
-    assert asyncio.run(ends.of([0, 0, 1], "one one two")) == [4, 8, 11]
+    assert asyncio.run(ends.locate([0, 1, 2], "one two")) == [4, 7, 7]  # an end mark has no text
+    assert asyncio.run(ends.locate([0, 0, 1], "one one two")) == [4, 8, 11]
     assert engine.asked == 3
 
 

@@ -79,20 +79,21 @@ class Found:
 
     def sentences(self, share: float) -> list[str]:
         """What follows from it."""
-        of = self.calibration
-        checks = sum(row.use == "check" for row in of.rows)
-        one, many = (float(of.latency.step_seconds(size, _CONTEXT)) for size in (1, of.most))
-        knee = of.knee(share, _CONTEXT)
+        calibration = self.calibration
+        checks = sum(row.use == "check" for row in calibration.rows)
+        one, many = (float(calibration.latency.step_seconds(size, _CONTEXT)) for size in (1, calibration.most))
+        knee = calibration.knee(share, _CONTEXT)
         bend = (
-            f"up to {of.most} samples, none makes a step longer by more than {100 * share:g}% of that"
+            f"up to {calibration.most} samples, none makes a step longer by more than {100 * share:g}% of that"
             if knee is None
             else f"from {knee} on, each further sample makes it longer by more than {100 * share:g}% of that"
         )
         return [
-            f"{of.engine}: after {_CONTEXT} tokens, a step of one sample takes {1000 * one:.3g} ms, of {of.most} "
-            f"samples {1000 * many:.3g} ms; {bend}.",
-            f"On {checks} checks, which the fit has not seen, requests took from 1/{of.spread:.3g} to {of.spread:.3g} "
-            f"times what is fitted (level {100 * of.level:.0f}%).",
+            f"{calibration.engine}: after {_CONTEXT} tokens, a step of one sample takes {1000 * one:.3g} ms, "
+            f"of {calibration.most} samples {1000 * many:.3g} ms; {bend}.",
+            f"On {checks} checks, which the fit has not seen, requests took "
+            f"from 1/{calibration.spread:.3g} to {calibration.spread:.3g} times what is fitted "
+            f"(level {100 * calibration.level:.0f}%).",
             *self.notes,
             f"This took {self.usage.prompt - self.usage.cached:,} tokens read and {self.usage.completion:,} written.",
         ]

@@ -81,8 +81,8 @@ def from_config(config: Mapping[str, Any], parameters: int | None = None) -> Sha
 
 def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
     """A whole number of at least 1; null counts as missing."""
-    found = config.get(name)
-    found = default if found is None else found
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise ValueError(f"its {name} must be a whole number of at least 1, not {found!r}")
-    return found
+    value = config.get(name)
+    value = default if value is None else value
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"its {name} must be a whole number of at least 1, not {value!r}")
+    return value

@@ -88,16 +88,18 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
 
     async def read() -> list[tuple[Solution, ...]]:
         tokens = None if tokenizer is None else TokenEnds(tokenizer)
-        found = []
+        by_question = []
         for number, row in rows:
             try:
-                found.append(tuple([(await _pieces(one, tokens), bool(one["correct"])) for one in row["samples"]]))
+                by_question.append(
+                    tuple([(await _pieces(one, tokens), bool(one["correct"])) for one in row["samples"]])
+                )
             except (TypeError, ValueError, KeyError, AttributeError) as cause:
                 raise UsageError(f"Line {number} of {path} cannot be read ({cause}).") from None
-        return found
+        return by_question
 
     samples = asyncio.run(read())
-    with_text = [pieces for of in samples for pieces, _ in of if pieces]
+    with_text = [pieces for question in samples for pieces, _ in question if pieces]
     if not with_text:
         raise UsageError(f"{path} holds no texts.")
     # Often it is one kind of sample that lacks its logprobs, such as those that were cut off. A classifier would then
@@ -118,7 +120,9 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
     return Recording(
         pool=pool,
         questions=tuple(row["question"] for _, row in rows),
-        samples=tuple(tuple((alike(pieces) if pieces else (), right) for pieces, right in of) for of in samples),
+        samples=tuple(
+            tuple((alike(pieces) if pieces else (), right) for pieces, right in question) for question in samples
+        ),
         meta=rows[0][1].get("meta") or {},
         clear=mute <= few and unclear <= few,
         unclear=unclear,
@@ -149,7 +153,7 @@ async def _pieces(sample: Mapping[str, Any], tokens: TokenEnds | None) -> tuple[
         raise ValueError("a logprob is not finite")
     ends, ids = sample.get("ends"), sample.get("token_ids")
     if ends is None and ids is not None and tokens is not None:
-        ends = await tokens.of(ids, text)
+        ends = await tokens.locate(ids, text)
     if not ends or len(ends) != len(logprobs):
         return ((text, logprobs),)
     starts = [0, *ends[:-1]]
@@ -185,8 +189,8 @@ def examples(recording: Recording, delimiter: str, *, skip: frozenset[str] = fro
         depth=columns[2],
         last=columns[3].astype(bool),
         right=columns[4].astype(bool),
-        values={head: np.array(of).reshape(len(rows), len(HEADS[head])) for head, of in values.items()},
-        confidence={what: np.array(of) for what, of in confidence.items()},
+        values={head: np.array(numbers).reshape(len(rows), len(HEADS[head])) for head, numbers in values.items()},
+        confidence={what: np.array(numbers) for what, numbers in confidence.items()},
     )
 
 
