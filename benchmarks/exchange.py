@@ -88,8 +88,8 @@ def main() -> None:
     small = read([given.pools[0], *runs], scores=given.scores, specs=specs("small"), **options).material
     large = read([given.pools[1]], specs=specs("large"), **options).material
     common = [name for name in small.ids if name in set(large.ids)]
-    small = small.of(np.array([small.ids.index(name) for name in common]))
-    large = large.of(np.array([large.ids.index(name) for name in common]))
+    small = small.select(np.array([small.ids.index(name) for name in common]))
+    large = large.select(np.array([large.ids.index(name) for name in common]))
 
     def run_of(folder: Path, shape: Shape, intensity: float | None) -> tuple[Floats, Floats]:
         credit, cost = {}, {}

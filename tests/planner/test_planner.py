@@ -123,7 +123,7 @@ def test_a_known_chance_is_found_again() -> None:
     features = rng.normal(size=(20_000, 2))
     chance = 1 / (1 + np.exp(-(0.5 + 1.5 * features[:, 0])))
     right = (rng.random(20_000) < chance).astype(float)
-    scale = Scale.of(features)
+    scale = Scale.from_features(features)
     fitted = fit_estimate(scale.standard(features), right, np.arange(20_000))
     # a standard error of about .01 where chances are near 1/2, and a straight line between knots; fixed seed
     assert float(np.abs(fitted.at(scale.standard(features)) - chance).max()) < 0.06
@@ -135,7 +135,7 @@ def test_calibration_mends_what_the_logistic_cannot() -> None:
     features = rng.uniform(-1, 1, size=(30_000, 1))
     chance = np.where(features[:, 0] > 0, 0.9, 0.6)  # a step is not logistic
     right = (rng.random(30_000) < chance).astype(float)
-    scale = Scale.of(features)
+    scale = Scale.from_features(features)
     fitted = fit_estimate(scale.standard(features), right, np.arange(30_000))
     raw = replace(fitted, raw=(0.0, 1.0), calibrated=(0.0, 1.0))
     errors = [float(np.abs(one.at(scale.standard(features)) - chance).mean()) for one in (fitted, raw)]
@@ -150,7 +150,7 @@ def test_one_class_is_its_rate() -> None:
 
 
 def test_a_scale_knows_its_range() -> None:
-    scale = Scale.of(np.array([[0.0, np.nan], [4.0, np.nan]]))
+    scale = Scale.from_features(np.array([[0.0, np.nan], [4.0, np.nan]]))
     assert not scale.outside(np.array([2.0, np.nan]))
     assert not scale.outside(np.array([4.9, np.nan]))
     assert scale.outside(np.array([6.0, np.nan]))
@@ -312,8 +312,8 @@ def test_a_signal_that_tells_is_used_and_one_that_does_not_is_not(tmp_path: Path
 
 def test_a_learned_stop_is_better_than_fixed_numbers(toy: Material) -> None:
     half = np.arange(120) < 60
-    learned, _ = fit_policy(toy.of(half))
-    test = toy.of(~half)
+    learned, _ = fit_policy(toy.select(half))
+    test = toy.select(~half)
     of_test = cases(test, learned.vote)
     simulator = Simulator(learned, of_test, test)
     costs = np.array([of_test.cost[state].mean() for state in of_test.states])
@@ -338,8 +338,8 @@ def test_what_is_spent_falls_with_the_price(toy: Material, both: Material) -> No
 def test_predicted_chances_are_those_of_other_problems(tmp_path: Path) -> None:
     made = material(read_pool(simulated.pool(tmp_path / "pool.jsonl", 400, 8)), spec=SPEC, orders=6)
     half = np.arange(400) < 200
-    learned, _ = fit_policy(made.of(half))
-    test = made.of(~half)
+    learned, _ = fit_policy(made.select(half))
+    test = made.select(~half)
     outcome = (simulator := Simulator(learned, cases(test, learned.vote), test)).at(2e-3)
     said, true = simulator.right_when(outcome), outcome.credit
     # 200 problems: standard error of a difference of means about .03 in the worst case; 3.5 of them
