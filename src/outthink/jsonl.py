@@ -32,9 +32,9 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
             for number, line, last in _lines(file):
-                found = _object(line)
-                if found is not None:
-                    yield number, found
+                value = _object(line)
+                if value is not None:
+                    yield number, value
                 elif not last or not _unfinished(line):
                     raise UsageError(f"Line {number} of {path} is damaged: repair it, or remove that line.")
     except (OSError, EOFError, zlib.error) as cause:
@@ -189,10 +189,10 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _unfinished(line: bytes) -> bool:

@@ -86,21 +86,21 @@ class RemoteScorer:
             addresses.setdefault(text, path[-1].address)
         whole = self._form == "pooling" and self._process
         waiting = _chains(list(addresses)) if whole else [[text] for text in addresses]
-        found: dict[Texts, float | None] = {}
+        scores: dict[Texts, float | None] = {}
         failures: list[Exception] = []
         while waiting:
             groups, waiting = self._requests(problem.question, waiting, meter.left().get("tokens", math.inf))
             answers = await together(*(self._ask(problem.question, group, addresses, meter) for group in groups))
             for group, answer in zip(groups, answers, strict=True):
                 if isinstance(answer, dict):
-                    found.update(answer)
+                    scores.update(answer)
                     # where a row is a token, steps that are not the last of their chat need one of their own
                     waiting += [[text] for text in group if text not in answer]
                 else:
                     failures.append(answer)
-        if failures and not found:
+        if failures and not scores:
             raise next((failure for failure in failures if isinstance(failure, NothingCameBack)), failures[0])
-        return [found.get(text) for text in texts]
+        return [scores.get(text) for text in texts]
 
     def _requests(
         self, question: str, waiting: list[list[Texts]], room: float

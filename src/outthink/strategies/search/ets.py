@@ -94,14 +94,14 @@ def worth_keeping(
     covered = np.zeros((k, n + m + k))
     covered[groups, np.arange(n)], covered[:, n + m :] = 1.0, -np.eye(k)
     some = (np.arange(n + m + k) < n).astype(np.float64)
-    found = milp(
+    solution = milp(
         -_SCALE * gains,
         integrality=some,
         bounds=Bounds(0.0, 1.0),
         constraints=[LinearConstraint(np.vstack([held, covered]), lb=0.0), LinearConstraint(some, lb=1.0)],
         options={"mip_rel_gap": 0.0},
     )
-    return np.ones(n, dtype=bool) if found.x is None else np.asarray(found.x[:n] > 0.5)
+    return np.ones(n, dtype=bool) if solution.x is None else np.asarray(solution.x[:n] > 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
