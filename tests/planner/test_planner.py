@@ -45,8 +45,8 @@ def seen(keys: list[int], logprobs: list[float] | None = None, target: list[bool
     )
 
 
-def of(found: Floats, name: str) -> float:
-    return float(found[feature_names(("logprob",), target=False).index(name)])
+def feature(features: Floats, name: str) -> float:
+    return float(features[feature_names(("logprob",), target=False).index(name)])
 
 
 # ------------------------------------------------------------------------------------------------------- evidence
@@ -61,34 +61,34 @@ def test_without_coefficients_the_vote_is_the_majority(keys: list[int]) -> None:
 
 
 def test_features_of_a_vote_by_hand() -> None:
-    found = evidence(seen([5, 5, 7, -1], [-0.5, -1.0, -0.2, -3.0]), Vote(), ("logprob",), target=False)
-    assert int(found.leader) == 0
-    assert float(found.share) == pytest.approx(2 / 3)
-    assert of(found.features, "empty") == 0
-    assert of(found.features, "runner_up_share") == pytest.approx(1 / 3)
-    assert of(found.features, "vote_share") == pytest.approx(0.5)
-    assert of(found.features, "ahead") == pytest.approx(11 / 16)  # P(Beta(3, 2) > 1/2)
-    assert of(found.features, "distinct") == pytest.approx(0.5)
-    assert of(found.features, "invalid") == pytest.approx(0.25)
+    summary = evidence(seen([5, 5, 7, -1], [-0.5, -1.0, -0.2, -3.0]), Vote(), ("logprob",), target=False)
+    assert int(summary.leader) == 0
+    assert float(summary.share) == pytest.approx(2 / 3)
+    assert feature(summary.features, "empty") == 0
+    assert feature(summary.features, "runner_up_share") == pytest.approx(1 / 3)
+    assert feature(summary.features, "vote_share") == pytest.approx(0.5)
+    assert feature(summary.features, "ahead") == pytest.approx(11 / 16)  # P(Beta(3, 2) > 1/2)
+    assert feature(summary.features, "distinct") == pytest.approx(0.5)
+    assert feature(summary.features, "invalid") == pytest.approx(0.25)
     entropy = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) / np.log(5)
-    assert of(found.features, "entropy") == pytest.approx(entropy)
-    assert of(found.features, "logprob_leader_mean") == pytest.approx(-0.75)
-    assert of(found.features, "logprob_leader_best") == pytest.approx(-0.5)
-    assert of(found.features, "logprob_others_best") == pytest.approx(-0.2)
-    assert of(found.features, "log_prompt") == pytest.approx(np.log(30))
+    assert feature(summary.features, "entropy") == pytest.approx(entropy)
+    assert feature(summary.features, "logprob_leader_mean") == pytest.approx(-0.75)
+    assert feature(summary.features, "logprob_leader_best") == pytest.approx(-0.5)
+    assert feature(summary.features, "logprob_others_best") == pytest.approx(-0.2)
+    assert feature(summary.features, "log_prompt") == pytest.approx(np.log(30))
 
 
 def test_what_is_missing_is_not_zero() -> None:
-    found = evidence(seen([3, 3], [np.nan, -1.0]), Vote(), ("logprob",), target=False).features
-    assert of(found, "logprob_leader_mean") == pytest.approx(-1.0)
-    assert np.isnan(of(found, "logprob_others_best"))
+    features = evidence(seen([3, 3], [np.nan, -1.0]), Vote(), ("logprob",), target=False).features
+    assert feature(features, "logprob_leader_mean") == pytest.approx(-1.0)
+    assert np.isnan(feature(features, "logprob_others_best"))
     nothing = evidence(seen([]), Vote(), ("logprob",), target=False)
     assert int(nothing.leader) == -1
-    assert of(nothing.features, "empty") == 1
-    assert np.isnan(of(nothing.features, "share"))
+    assert feature(nothing.features, "empty") == 1
+    assert np.isnan(feature(nothing.features, "share"))
     unread = evidence(seen([-1, -1]), Vote(), ("logprob",), target=False)
     assert int(unread.leader) == -1
-    assert of(unread.features, "share") == 0
+    assert feature(unread.features, "share") == 0
 
 
 def test_signals_and_copies_weigh() -> None:
@@ -497,14 +497,14 @@ def test_a_portfolio_never_exceeds_its_total(wishes: list[list[float]], total: f
 def test_a_portfolio_shares_equally_what_nobody_has_spent() -> None:
     async def go() -> list[tuple[float, float]]:
         portfolio = Portfolio(1000.0, 10, first=5.0, worst=10.0)
-        found = []
+        shares = []
         for _ in range(10):
-            found.append(await portfolio.begin())
+            shares.append(await portfolio.begin())
             portfolio.spend(50.0)
-            portfolio.end(found[-1][1] - 50.0)
-        return found
+            portfolio.end(shares[-1][1] - 50.0)
+        return shares
 
-    found = virtual.run(go())
-    assert found[0][0] == pytest.approx(99.0)
-    assert found[-1][0] == pytest.approx(120.0)  # thrift is given back, but slowly
-    assert all(mean <= most for mean, most in found)
+    shares = virtual.run(go())
+    assert shares[0][0] == pytest.approx(99.0)
+    assert shares[-1][0] == pytest.approx(120.0)  # thrift is given back, but slowly
+    assert all(mean <= most for mean, most in shares)
