@@ -130,17 +130,23 @@ def default_budgets(material: Material) -> list[float]:
     return [float(budget) for budget in np.geomspace(1.2 * first, max(0.7 * most, 2 * first), _POINTS)]
 
 
+def _most_of(values: Floats) -> tuple[float, float]:
+    """The range that holds nine tenths of the values."""
+    low, high = np.quantile(values, [0.05, 0.95])
+    return float(low), float(high)
+
+
 def _limited(limit: float, credit: Floats, cost: Floats) -> Limited:
     accuracy, low, high = interval(credit.mean(1))
-    least, most = np.quantile(cost, [0.05, 0.95])
+    least, most = _most_of(cost)
     return Limited(
         limit=limit,
         accuracy=accuracy,
         low=low,
         high=high,
         cost=float(cost.mean()),
-        least=float(least),
-        most=float(most),
+        least=least,
+        most=most,
     )
 
 
@@ -155,7 +161,7 @@ def _expected(
 ) -> Expected:
     accuracy, low, high = interval(credit.mean(1))
     mean, cost_low, cost_high = interval(cost.mean(1))
-    least, most = np.quantile(cost, [0.05, 0.95])
+    least, most = _most_of(cost)
     return Expected(
         price=price,
         accuracy=accuracy,
@@ -164,8 +170,8 @@ def _expected(
         cost=mean,
         cost_low=cost_low,
         cost_high=cost_high,
-        least=float(least),
-        most=float(most),
+        least=least,
+        most=most,
         limited=limited,
         table=table[0],
         table_cost=table[1],
@@ -182,16 +188,16 @@ def _bin(credit: Floats, cost: Floats, inside: np.ndarray[Any, Any]) -> Bin:
     drawn = np.random.default_rng(0).integers(0, len(weight), (2_000, len(weight)))
     total = weight[drawn].sum(1)
     means = sums[drawn].sum(1)[total > 0] / total[total > 0]
-    low, high = np.quantile(means, [0.05, 0.95])
-    least, most = np.quantile(cost[inside], [0.05, 0.95])
+    low, high = _most_of(means)
+    least, most = _most_of(cost[inside])
     return Bin(
         share=float(inside.mean()),
         accuracy=float(sums.sum() / weight.sum()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         cost=float(cost[inside].mean()),
-        cost_low=float(least),
-        cost_high=float(most),
+        cost_low=least,
+        cost_high=most,
     )
 
 
