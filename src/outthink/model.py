@@ -512,8 +512,8 @@ class Draws:
     """The samples of one request, drawn a few at a time.
 
     The k-th sample is the same in whatever portions they are drawn, and the same as that of one `sample` at the same
-    place, so what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed.
-    Portions may be drawn concurrently.
+    place. So what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed. Portions
+    may be drawn concurrently.
     """
 
     def __init__(self, model: Model, problem: Problem, draw: Draw) -> None:

@@ -2,8 +2,8 @@
 
 Source: ARISE: An Adaptive Resolution-Aware Metric for Test-Time Scaling Evaluation in Large Reasoning Models (2025),
 read in the authors' released code; of the paper the abstract. Differs: the adaptive rule keeps the runs that it decides
-from, where the code draws them again; the score comes with an interval over questions, and with the score that chance
-alone would give (random ups and downs sum to less than 0, since losses weigh more than gains).
+from, where the code draws them again. The score comes with an interval over questions, and with the score that chance
+alone would give: random ups and downs sum to less than 0, since losses weigh more than gains.
 
 A question is answered at levels 0 ... J, in the order of their nominal budgets, in one or more runs each. The score is
 a sum over steps from one level to the next, so it depends on which levels there are: compare only with equal levels.

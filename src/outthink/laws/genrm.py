@@ -1,11 +1,11 @@
 """Solve or verify: more solutions with a vote, or fewer solutions that are each verified V times, at equal compute.
 
 Source: Singhi et al. 2025, "When To Solve, When To Verify" (the authors' evaluation code, its README and summaries
-read, not the paper). Differs: S is whatever a budget buys beside V verifications, not a power of two; V of the recorded
-verifications are drawn at random, not the first V; ties share the credit exactly; an answer that cannot be read never
-wins; the best split is chosen on one half of the problems and measured on the other; reading a solution before it is
-verified can be charged; exponents come with intervals, and not at all where the best split lies at the edge of what was
-recorded.
+read, not the paper). Differs: S is whatever a budget buys beside V verifications, not a power of two. V of the recorded
+verifications are drawn at random, not the first V. Ties share the credit exactly, and an answer that cannot be read
+never wins. The best split is chosen on one half of the problems and measured on the other. Reading a solution before it
+is verified can be charged. Exponents come with intervals; there are none where the best split lies at the edge of what
+was recorded.
 
 Compute is in units of one solution: S solutions with V verifications each cost S (1 + lambda V), and with V = 0 they
 are a plain vote (self-consistency). Both ways must use the same recorded samples of the same problems.

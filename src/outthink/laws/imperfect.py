@@ -200,9 +200,9 @@ def calibrate(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> Verifi
     """Types, completeness and soundness from the problems of a calibration set, not of the test set.
 
     The types are the success rates that occur, as often as they occur. Completeness and soundness are pooled, each
-    problem with the same weight, so that U(1) of the result is exactly what one attempt earned; where no sample is
-    right (wrong), there is nothing to see and completeness (soundness) is 1. A few badly checked problems can cause
-    most false positives, which a pooled soundness hides; `resampling` uses none.
+    problem with the same weight, so that U(1) of the result is exactly what one attempt earned. Where no sample is
+    right, completeness is 1, because there is nothing to see; where none is wrong, so is soundness. A few badly checked
+    problems can cause most false positives, which a pooled soundness hides; `resampling` uses none.
 
     Args:
         right: of each problem (n,) whether a sample is right, by the stronger ground truth.

@@ -1,11 +1,11 @@
 """Saturation: a ceiling that more samples or more rounds approach, and the budget after which one more is not worth it.
 
 Source: Scaling over Scaling: Exploring Test-Time Scaling Pareto (later Plateau) in Large Reasoning Models (2025), its
-model TTSPM, from reviews, an explainer and a tutorial with the same symbols; the paper itself was not read, nor its
-equation of the saturation point, which is derived here from the gain of one more unit. Differs: each question has a
-rate of its own (`fit_many_rates`). The literature's curve, one rate for all questions fitted to the mean
-(`fit_one_rate`), stands beside it, because it is all that can be fitted where only accuracies are known: a mean of
-many curves climbs early and long, so that one rate promises too low a ceiling and stops too soon.
+model TTSPM, from reviews, an explainer and a tutorial with the same symbols. The paper itself was not read, nor its
+equation of the saturation point: that is derived here from the gain of one more unit. Differs: each question has a rate
+of its own (`fit_many_rates`). The literature's curve has one rate for all questions and is fitted to the mean
+(`fit_one_rate`). It stands beside the other because it is all that can be fitted where only accuracies are known. A
+mean of many curves climbs early and long, so one rate promises too low a ceiling and stops too soon.
 
 F(N) = F_max (1 - (1 - p)^N) is the chance that one of N independent samples is right, or that a wrong answer was put
 right within N rounds and stayed right, times the ceiling F_max. The expected units of stopping at the first success are
@@ -152,9 +152,9 @@ def fit_curve(budgets: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None
         accuracy: (m,) in [0, 1].
         weights: (m,) such as numbers of questions; None: equal.
 
-    Raises Unidentified with fewer than three budgets, with accuracy 0 everywhere, where the curve is so straight that
-    it has reached less than half of the ceiling that fits it best (the ceiling, allowed above 1 for this test, and p
-    are then not separately known), and where it was flat before the smallest budget, unless that is 1.
+    Raises Unidentified with fewer than three budgets, with accuracy 0 everywhere, and where the curve was flat before
+    the smallest budget, unless that is 1. Also where the curve is so straight that it has reached less than half of the
+    ceiling that fits it best: then ceiling and p are not separately known. For this test the ceiling may be above 1.
     """
     n, f = np.asarray(budgets, dtype=float), np.asarray(accuracy, dtype=float)
     w = np.ones_like(n) if weights is None else np.asarray(weights, dtype=float)
@@ -319,9 +319,9 @@ def fit_many_rates(
     Args:
         samples, correct: (questions,) independent samples of each question, and how many of them are right.
 
-    Raises Unidentified where there are fewer than three samples of half of the questions, where no question has both
-    right and wrong samples (then rates and ceiling are the same thing), where at so many samples as there are the curve
-    has reached less than half of its ceiling, and where any of this is so for more than a fifth of the resamples.
+    Raises Unidentified where half of the questions have fewer than three samples. Also where no question has both right
+    and wrong samples, since rates and ceiling are then the same thing; and where the curve, at as many samples as there
+    are, has reached less than half of its ceiling. Also where any of this is so for more than a fifth of the resamples.
     """
     n, c = np.broadcast_arrays(np.atleast_1d(samples), np.atleast_1d(correct))
     if n.ndim != 1 or n.size == 0 or np.any(n < 1) or np.any(c < 0) or np.any(c > n):

@@ -353,9 +353,9 @@ def sound_coverage(
     """Some sample of k is right, against: some sample of k is right and sound.
 
     Args:
-        correct, sound: of each question (n,) whether each sample has the right answer, and sound reasons, as people or
-            a judge found that was compared with people; what an imperfect judge says can be corrected for single
-            samples (`corrected`), but not for coverage.
+        correct, sound: of each question (n,) whether each sample has the right answer, and whether its reasons are
+            sound. Soundness is what people say, or a judge that was compared with people. What an imperfect judge says
+            can be corrected for single samples (`corrected`), but not for coverage.
         samples: numbers k, from 1 to the smallest n.
 
     Raises Unidentified where no answer is right.

@@ -83,7 +83,7 @@ def step_f1(predicted: ArrayLike, label: ArrayLike, weights: ArrayLike = 1.0) ->
     """(F1, accuracy on solutions with an error, accuracy on those without): F1 is the harmonic mean of both.
 
     Args:
-        found, label: (..., n) index of the first wrong step, -1 for none.
+        predicted, label: (..., n) index of the first wrong step, -1 for none.
         weights: (..., n) of the solutions.
     """
     predicted, label = np.asarray(predicted), np.asarray(label)

@@ -47,8 +47,8 @@ class Auto:
         mean_cost: what problems may cost on average, in the plan's unit; 0: as much as the budget of this problem, or
             without one as much as still brings anything.
         calibration: file of `outthink calibrate` for the model; empty: none. With it a budget in seconds is planned: no
-            portion is begun that is expected to end too late, and where there is no other budget, what problems may
-            cost on average is what as many samples cost as fit into the seconds.
+            portion is begun that is expected to end too late. Where there is no other budget, the mean cost is that of
+            as many samples as fit into the seconds.
         threshold: without a plan and a value, stop where the leading answer is this probably the most frequent one.
         n: without a plan, most samples; at least 1.
     """

@@ -1,9 +1,9 @@
 """A judge that writes: an analysis of a step, programs that check it if wanted, and then the probability of Yes.
 
 Source: Zhao et al., GenPRM: Scaling Test-Time Compute of Process Reward Models via Generative Reasoning (2025); the
-authors' code was read, of the paper the abstract. Differs: any model judges, by our prompts; it sees the earlier steps,
-but not what it wrote about them; every program stands alone and runs in the sandbox; P(Yes) comes from a question of
-its own after the analysis; a missing verdict is missing and not one half.
+authors' code was read, of the paper the abstract. Differs: any model judges, by our prompts. It sees the earlier steps,
+but not what it wrote about them. Every program stands alone and runs in the sandbox. P(Yes) comes from a question of
+its own after the analysis. A missing verdict is missing and not one half.
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ The last part of the address says how it is spoken to; #MODEL at its end is the 
   a single one as it is. The server is trusted with its activation.
 - `/pooling`: one chat of question and solution, {"messages": [...]}, gives `data[0].data`: classes (read as above), or
   a row of them for every token, of which the last is taken. As a PRM, with {"task": "token_classify"}, `<extra_0>` is
-  put after each step, and there is either one row for each of them (vLLM's pooler of type STEP, its default for Qwen's
-  PRMs), or one for every token, where the last one is that of the last step.
+  put after each step. Then there is one row for each step (vLLM's pooler of type STEP, its default for Qwen's PRMs), or
+  one for every token, the last of which is that of the last step.
 - any other: {"question": ..., "solutions": [...]}, as a PRM also {"steps": [[...], ...]}, gives {"scores": [...]}, each
   a number or null, and {"usage": {"prompt_tokens": ...}} where the server knows it.
 
 Source: vLLM's documentation and code for the first three; for the marks, the model card of Qwen2.5-Math-PRM. Differs:
-the chat ends with the last mark and not with the end of the turn, so that the last row is the last step's; a step's
-score is read from the chat of the longest path that it begins, which holds for models that read from left to right.
+the chat ends with the last mark and not with the end of the turn, so that the last row is the last step's. A step's
+score is read from the chat of the longest path that it begins. That is right for models that read from left to right.
 """
 
 from __future__ import annotations
