@@ -89,8 +89,8 @@ def main() -> None:
     asked = parser.parse_args()
     every = asyncio.run(run_all(asked.pool, asked.tests))
     rng = np.random.default_rng(0)
-    found = {"problems": len(every), "without tests": sum(ran.passes.shape[1] == 0 for ran in every)}
-    print(json.dumps(found))
+    counts = {"problems": len(every), "without tests": sum(ran.passes.shape[1] == 0 for ran in every)}
+    print(json.dumps(counts))
     print("| n | CodeT (95%) | coverage (95%) |\n| --- | --- | --- |")
     for n in map(int, asked.n.split(",")):
         chosen = mean_and_interval([selected(ran, n, asked.subsamples, rng) for ran in every])
