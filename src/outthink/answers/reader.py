@@ -51,17 +51,8 @@ import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
-from outthink.answers.canonical import (
-    EXACT,
-    MAX_MATH,
-    chat_key,
-    cleaned_math,
-    easy_key,
-    for_latex,
-    is_latex,
-    json_value,
-    text_key,
-)
+from outthink.answers.canonical import chat_key, choice_key, cleaned_math, easy_key, judged, plain_text_key
+from outthink.answers.literals import json_value
 from outthink.answers.reading import longest, read
 from outthink.answers.worker import Worker
 from outthink.types import AnswerKind, Problem
@@ -100,9 +91,9 @@ class Reader:
         if answer is None or not answer.strip() or len(answer) > longest(kind):
             return None
         if kind == "choice":
-            return answer.strip().strip("()").upper() or None
+            return choice_key(answer)
         if kind == "text":
-            return text_key(answer)
+            return plain_text_key(answer)
         if kind == "code":
             return str(await self._ask("code", answer) or answer.strip())
         if kind == "json":
@@ -114,21 +105,15 @@ class Reader:
         easy = easy_key(answer)
         if easy is not None:
             return easy
-        return str(await self._ask("canonical", for_latex(answer)) or cleaned_math(answer))
+        return str(await self._ask("canonical", answer) or cleaned_math(answer))
 
     async def equal(self, kind: AnswerKind, gold: str, answer: str | None) -> bool:
         """Whether `answer` is right, given the gold answer; a check that takes too long says no."""
         key, gold_key = await self.key(kind, answer), await self.key(kind, gold)
         if key is None or gold_key is None or answer is None:
             return False
-        if key == gold_key:
-            return True
-        algebra = kind == "math" or (kind == "chat" and (is_latex(gold) or is_latex(answer)))
-        if not algebra or (EXACT.fullmatch(key) and EXACT.fullmatch(gold_key)):
-            return False
-        if max(len(gold), len(answer)) > MAX_MATH:
-            return False
-        return await self._ask("verify", for_latex(gold), for_latex(answer)) is True
+        verdict = judged(kind, gold, answer, gold_key, key)
+        return await self._ask("verify", gold, answer) is True if verdict is None else verdict
 
     async def close(self) -> None:
         """End the worker process; calling it twice is fine, and a later use starts a new one."""
@@ -153,12 +138,3 @@ class Reader:
             while len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
         return reply
-
-
-# ---------------------------------------------------------------- reading
-
-
-# ---------------------------------------------------------------- keys that need no worker
-
-
-# ---------------------------------------------------------------- the worker process

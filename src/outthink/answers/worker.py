@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
 import json
 import os
 import signal
@@ -13,10 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from fractions import Fraction
-from typing import Any
 
-from outthink.answers.canonical import MAX_MATH
 from outthink.errors import EngineError
 
 START_SECONDS = 120.0
@@ -79,7 +75,7 @@ class Worker:
             self._forget(process)
             raise EngineError(
                 "the process that compares answers ended while starting (or the reader was closed); "
-                "see what `python -c 'import math_verify'` says"
+                "see what `python -c 'import mpmath'` says"
             )
         return process
 
@@ -127,11 +123,13 @@ def serve() -> None:
         limit = 2 << 30
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    import math_verify  # noqa: F401  (slow, so before the first clock starts)
+    import mpmath  # noqa: F401  (slow, so before the first clock starts)
+
+    from outthink.answers.algebra import canonical, verify
 
     replies.write('"ready"\n')
     replies.flush()
-    work: dict[str, Callable[..., str | bool | None]] = {"canonical": _canonical, "verify": _verify, "code": _code}
+    work: dict[str, Callable[..., str | bool | None]] = {"canonical": canonical, "verify": verify, "code": _code}
     for line in sys.stdin:
         seconds, name, *arguments = json.loads(line)
         if sys.platform != "win32":
@@ -139,7 +137,7 @@ def serve() -> None:
             signal.setitimer(signal.ITIMER_REAL, seconds + 1)
         try:
             reply = work[name](*arguments)
-        except Exception:  # whatever sympy makes of a model's text; the caller has a fallback
+        except Exception:  # whatever becomes of a model's text; the caller has a fallback
             reply = None
         if sys.platform != "win32":
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -149,94 +147,3 @@ def serve() -> None:
 
 def _code(source: str) -> str | None:
     return ast.unparse(ast.parse(source))
-
-
-def _parse(answer: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    # Only the whole answer counts: the other extraction of math-verify would take the first number of anything.
-    found: list[Any] = parse(
-        f"${answer}$", extraction_config=[LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
-    )
-    return found
-
-
-def _verify(gold: str, answer: str) -> bool:
-    from math_verify import verify
-
-    return bool(verify(_parse(gold), _parse(answer), timeout_seconds=None))
-
-
-def _canonical(answer: str) -> str | None:
-    found = _parse(answer)
-    key = _form(found[0]) if found else None
-    return key if key and len(key) <= 4 * MAX_MATH else None
-
-
-def _form(value: Any) -> str:
-    """One text for equal sympy objects, as far as sympy can tell."""
-    sympy: Any = importlib.import_module("sympy")  # it has no types; not at the top, because importing it is slow
-    if isinstance(value, sympy.MatrixBase):
-        return "[" + "; ".join(", ".join(_form(cell) for cell in row) for row in value.tolist()) + "]"
-    if isinstance(value, sympy.Interval):
-        left = "(" if value.left_open else "["
-        return f"{left}{_form(value.start)}, {_form(value.end)}{')' if value.right_open else ']'}"
-    if isinstance(value, sympy.Union):
-        return " U ".join(sorted(_form(part) for part in value.args))
-    if isinstance(value, sympy.Tuple):
-        return "(" + ", ".join(_form(part) for part in value.args) + ")"
-    if isinstance(value, sympy.FiniteSet):
-        forms = sorted({_form(part) for part in value.args})
-        return forms[0] if len(forms) == 1 else "{" + ", ".join(forms) + "}"
-    if isinstance(value, sympy.Eq):
-        left, right = value.args
-        if isinstance(left, sympy.Symbol) and not right.free_symbols:
-            return _form(right)  # "x = 5" is 5, "x in S" is S
-        if isinstance(left, sympy.core.function.AppliedUndef):
-            return f"{left} = {_form(right)}"
-        return _multiple(left - right, signed=False) + " = 0"
-    if isinstance(value, sympy.And | sympy.core.relational.Relational):
-        if len(value.free_symbols) == 1:
-            return _form(value.as_set())
-        if isinstance(value, sympy.And):
-            return " & ".join(sorted(_form(part) for part in value.args))
-        less = value.reversed if isinstance(value, sympy.Gt | sympy.Ge) else value
-        return _multiple(less.lhs - less.rhs, signed=True) + f" {less.rel_op} 0"
-    if not isinstance(value, sympy.Expr):
-        return str(value)
-    value = sympy.nsimplify(value.doit(), rational=True)  # decimals are meant exactly
-    if value.is_number:
-        return _constant(value)
-    value = sympy.simplify(value)
-    return _constant(value) if value.is_number else str(sympy.cancel(value))
-
-
-def _constant(value: Any) -> str:
-    """A fraction exactly, another number to 15 significant digits of each of its two parts."""
-    sympy: Any = importlib.import_module("sympy")
-    if value.is_Rational:
-        return str(Fraction(int(value.p), int(value.q)))
-    if value.is_infinite or value is sympy.nan:
-        return str(value)
-    parts = []
-    for part in value.as_real_imag():
-        number = sympy.N(part, 40, chop=sympy.Float("1e-30"))
-        close = Fraction(str(number)).limit_denominator(10**6)
-        near = abs(number - sympy.Rational(close.numerator, close.denominator)) < sympy.Float("1e-25")
-        parts.append(str(close) if near else str(sympy.N(number, 15)))
-    return parts[0] if parts[1] == "0" else f"{parts[0]} + {parts[1]} i"
-
-
-def _multiple(difference: Any, *, signed: bool) -> str:
-    """The form of an equation's or inequality's difference up to a factor (a positive one if `signed`)."""
-    sympy: Any = importlib.import_module("sympy")
-    numerator, denominator = sympy.fraction(sympy.cancel(sympy.nsimplify(difference, rational=True)))
-    if denominator.free_symbols:
-        return str(sympy.cancel(difference))
-    if denominator.is_negative:
-        numerator = -numerator
-    symbols = sorted(numerator.free_symbols, key=str)
-    primitive = sympy.Poly(numerator, *symbols).primitive()[1]
-    if not signed and primitive.LC().is_negative:
-        primitive = -primitive
-    return str(primitive.as_expr())
