@@ -430,6 +430,8 @@ def _same(one: Node, other: Node) -> bool:
         if (first.op == "union") != (second.op == "union"):
             return False
         return _matched(first.parts, second.parts)
+    if first.op == "list" and second.op == "tuple" and len(first.parts) > 2 and second.name == "()":
+        return _all_same(first.parts, second.parts)  # with brackets around a list that are not meant
     several = ("list", "set", "union", "tuple", "matrix", "rel", "ratio", "row", "apply")
     if first.op in several or second.op in several:
         return first.op == second.op and first.name == second.name and _all_same(first.parts, second.parts)

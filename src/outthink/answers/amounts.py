@@ -1,4 +1,4 @@
-"""What surrounds the math of an answer: units, amounts of several parts, clock times, labels, numbers in other bases."""
+"""What surrounds the math of an answer: units, amounts of several parts, times, labels, numbers in other bases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from outthink.answers.grammar import Node, number, tree
-from outthink.answers.notation import MAX_MATH, NotUnderstoodError, Token, folded_math, tokens
+from outthink.answers.notation import MAX_MATH, NotUnderstoodError, Token, folded_math, tokens, word_set
 
 Dimension = tuple[tuple[str, int], ...]
 
@@ -38,8 +38,9 @@ def _units() -> dict[str, tuple[str, Fraction]]:
         for name in names.split():
             table[name] = (dimension, Fraction(factor))
 
-    for short, long, base in (("m", "meter metre", "length"), ("g", "gram gramme", "mass"), ("l", "liter litre", "volume"),
-                              ("s", "second", "time"), ("Hz", "hertz", "frequency"), ("J", "joule", "energy"),
+    for short, long, base in (("m", "meter metre", "length"), ("g", "gram gramme", "mass"),
+                              ("l", "liter litre", "volume"), ("s", "second", "time"),
+                              ("Hz", "hertz", "frequency"), ("J", "joule", "energy"),
                               ("W", "watt", "power"), ("N", "newton", "force"), ("V", "volt", "voltage"),
                               ("A", "ampere amp", "current"), ("Pa", "pascal", "pressure")):  # fmt: skip
         for prefix, word, factor in (("", "", "1"), ("m", "milli", "1/1000"), ("k", "kilo", "1000"),
@@ -94,11 +95,11 @@ SCALES = {
 }  # fmt: skip
 
 
-NOT_UNITS = frozenset(
+NOT_UNITS = word_set(
     """pi plus minus times over divided squared cubed factorial and or to of if when more less half halves quarter
     quarters third thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth
     tenths hundredth hundredths thousandth thousandths mod choose base not no yes is be are was were but because since
-    so as for than then remainder through until between versus vs infinity an at by""".split()
+    so as for than then remainder through until between versus vs infinity an at by"""
 )
 
 
@@ -162,8 +163,8 @@ def undress(answer: str, stop: bool = True) -> str:
 
 
 _FILLER = re.compile(
-    r"(?:approximately|approx\.?|about|around|roughly|nearly|exactly|precisely|only|just|simply|equals?(?: to)?|equal to"
-    r"|a total of|\\approx(?![A-Za-z])|≈|~|=)\s*",
+    r"(?:approximately|approx\.?|about|around|roughly|nearly|exactly|precisely|only|just|simply|equals?(?: to)?"
+    r"|equal to|a total of|\\approx(?![A-Za-z])|≈|~|=)\s*",
     re.IGNORECASE,
 )
 
@@ -220,11 +221,11 @@ def _meaning(answer: str) -> Meaning:
         scale = SCALES[words[0].text.lower()]
         words = words[1:]
     node = _value(pieces)
-    if not all(_is_number(part) for part in (node.parts if node.op == "rel" else (node,))[-1:]):
-        if any(word.kind == "word" and word.text not in UNITS for word in words) or scale != 1:
-            raise NotUnderstoodError("words behind something that is no number")
+    last = node.parts[-1] if node.op == "rel" else node
+    if not _is_number(last) and (scale != 1 or any(word.kind == "word" and word.text not in UNITS for word in words)):
+        raise NotUnderstoodError("words behind something that is no number")
     if scale != 1:
-        node = Node("mul", (number(scale), node.parts[-1] if node.op == "rel" else node))
+        node = Node("mul", (number(scale), last))
     unit = measure(words) if words else None
     return Meaning(node, unit or currency)
 
@@ -352,12 +353,9 @@ def _trailing(pieces: list[Token]) -> tuple[list[Token], list[Token]]:
         elif inside and token.text in ("/", "*", "-") and _is_unit(pieces[start]):
             if not _is_unit(pieces[start - 2]) and pieces[start - 2].kind != "num":
                 break
-            if pieces[start - 2].kind == "num" and token.text != "/":
+            # "5 /hour" is an amount per hour, "5/ab" is none
+            if pieces[start - 2].kind == "num" and (token.text != "/" or pieces[start].text not in UNITS):
                 break
-            if pieces[start - 2].kind == "num":
-                # "5 /hour" is an amount per hour, "5/ab" is none
-                if pieces[start].text not in UNITS:
-                    break
             start -= 1
         elif token.kind == "var" and start >= 3 and pieces[start - 2].text == "/" and _is_unit(pieces[start - 3]):
             start -= 2  # km/h
@@ -466,6 +464,8 @@ _BASES = {"time": "seconds", "length": "metres", "mass": "grams", "money": "doll
 
 def _single(pieces: list[Token]) -> tuple[list[Token], str]:
     """The letter of `6 m` or `1.8k`, which may be a unit or a factor; spaced ones are marked by a space in front."""
+    if pieces[-1].text in ("e", "i"):
+        return pieces, ""
     if len(pieces) == 2 and pieces[0].kind == "num" and pieces[1].kind == "var" and len(pieces[1].text) == 1:
         return pieces[:1], (" " if pieces[1].spaced else "") + pieces[1].text
     if len(pieces) == 3 and pieces[0].text == "-" and pieces[1].kind == "num" and pieces[2].kind == "var":

@@ -8,11 +8,11 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 
-from outthink.answers.amounts import SCALES, UNITS, Meaning, undress, understood
+from outthink.answers.amounts import SCALES, UNITS, Meaning, understood, undress
 from outthink.answers.forms import HardError, assigned, exact, exact_key, key, polynomial, spread, variables
 from outthink.answers.grammar import Node
 from outthink.answers.literals import MAX_DEPTH, digest, json_value, literal_key, long_text_key, text_key
-from outthink.answers.notation import MAX_MATH, NotUnderstoodError, folded
+from outthink.answers.notation import MAX_MATH, NotUnderstoodError, folded, word_set
 
 MAX_ANSWER = 20_000
 
@@ -39,9 +39,9 @@ TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|op
 _NOT_WORDS = re.compile(rf"{TEXT_COMMAND.pattern}|\\(?:begin|end)\s*\{{[a-z]*\}}")
 
 
-_MATH_WORDS = frozenset(
+_MATH_WORDS = word_set(
     """pi tau phi theta alpha beta gamma delta lambda infinity infty inf sqrt cbrt exp log sin cos tan arcsin arccos
-    arctan cot sec csc mod gcd lcm""".split()
+    arctan cot sec csc mod gcd lcm"""
 )
 
 
@@ -90,9 +90,9 @@ def _quick_number(match: re.Match[str]) -> Fraction | None:
     return -value if match["sign"] == "-" else value
 
 
-_AWKWARD = frozenset(
+_AWKWARD = word_set(
     "halves quarters thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths times minus"
-    " plus less versus".split()
+    " plus less versus"
 )
 
 
@@ -282,7 +282,7 @@ def _by_units(gold: Meaning, answer: Meaning, gold_key: str, answer_key: str) ->
             return minutes[0] != "0" and gcd(hours, int(minutes)) == 1 and other_key == f"{hours}/{minutes}"
     if times[1] and not gold.text:
         return times[1][2] == "00" and gold_key == times[1][1]  # 2, and 2 p.m.
-    if answer.suffix and not variables(gold.node) and not gold.text:
+    if answer.suffix and not variables(gold.node) and not gold.text and gold_key != answer_key:
         return _suffixed(gold, answer, gold_key)
     for one, other, other_key in ((gold, answer, answer_key), (answer, gold, gold_key)):
         if one.suffix and other.unit is not None:
@@ -331,7 +331,7 @@ _DECIMAL = re.compile(r"(?:[A-Za-z]\s*(?:=|≈|\\approx)\s*)?(-?[0-9]{1,15}\.[0-
 
 
 def _rounded(gold: str, gold_key: str, answer: str, answer_key: str) -> bool | None:
-    """Whether one is the other, rounded to at least six decimal places and six digits; None where that is no question."""
+    """Whether one is the other rounded to six decimal places and digits or more; None where that is no question."""
     for text, text_key_, full_key in ((answer, answer_key, gold_key), (gold, gold_key, answer_key)):
         decimal = _DECIMAL.fullmatch(undress(text))
         full = re.fullmatch(r"(-?[0-9]+\.[0-9]+)(e-?[0-9]+)?~[0-9a-f]{8}", full_key)

@@ -7,7 +7,11 @@ from collections import deque
 from functools import lru_cache
 
 from outthink.answers.marks import MARKS, before_next_question, boxes, marks, plain
-from outthink.answers.notation import folded
+from outthink.answers.notation import narrowed
+
+MAX_UNMARKED = 20_000
+"""How many characters, the last ones, are searched for a label that is not marked."""
+
 
 _REASONS = re.compile(
     r"\s+(?:because|since|which|as|for|due|and|but|not|is|was|with|given|so|by|when|if|that|where|would|seems)\b"
@@ -15,14 +19,16 @@ _REASONS = re.compile(
 
 
 _NEGATED_BEFORE = re.compile(
-    r"(?:\bnot|n't|n’t|\bneither|\bnor|\brather than|\binstead of|\bthan|\bexcept|\bexclud\w*|\beliminat\w*|\brul\w+ out"
-    r"|\bunlike|\bdiscard\w*|\breject\w*|\bwithout|\bwhy|\bnot be|\bover)[\s*_(\"'\[]*(?:the\s+)?(?:options?|choices?|answers?)?[\s*_(\"'\[]*$",
+    r"(?:\bnot|n't|n’t|\bneither|\bnor|\brather than|\binstead of|\bthan|\bexcept|\bexclud\w*|\beliminat\w*"
+    r"|\brul\w+ out|\bunlike|\bdiscard\w*|\breject\w*|\bwithout|\bwhy|\bnot be|\bover)[\s*_(\"'\[]*"
+    r"(?:the\s+)?(?:options?|choices?|answers?)?[\s*_(\"'\[]*$",
     re.IGNORECASE,
 )
 
 
 _NEGATED_BEHIND = re.compile(
-    r"[\s*_)\]\"':.]*(?:(?:\([^()\n]{0,40}\)|[^.,;\n]{0,24}?)\s)?(?:(?:is|are|was|were|seems?|looks?|would be|can be|must be)\s+"
+    r"[\s*_)\]\"':.]*(?:(?:\([^()\n]{0,40}\)|[^.,;\n]{0,24}?)\s)?"
+    r"(?:(?:is|are|was|were|seems?|looks?|would be|can be|must be)\s+"
     r"(?:clearly |also |just |simply |obviously |both |all )?"
     r"(?:not|wrong|incorrect|false|out|too|tempting|impossible|invalid|excluded|eliminated|ruled|n't|unlikely|irrelevant|close)"
     r"|(?:does|do|did|can|could|would|is|are|has|have)(?:n't| not|not)\b|cannot\b|fails?\b|isn't\b|can't\b)",
@@ -45,11 +51,13 @@ class _Patterns:
         self.alone = re.compile(rf"(?<![A-Za-z0-9\\'’])({label})(?![A-Za-z0-9'’])")
         self.head = re.compile(rf"{dress}(?:\\\w+\s*\{{)?{dress}{word}{dress}({label})(?![A-Za-z0-9'’])", re.IGNORECASE)
         self.chosen = re.compile(
-            rf"\b(?:answers?|choice|option|selection|pick|letter)[ \t*_\"']*(?:is|:|=|would be|should be|must be|has to be)"
+            rf"\b(?:answers?|choice|option|selection|pick|letter)[ \t*_\"']*(?:is|:|=|would be|should be|must be)"
             rf"[ \t:]*{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9'’])"
-            rf"|\b(?:choose|pick|select|chose|selected|go with|going with|opt for|conclude)\s+(?:the\s+)?(?:answer |option |choice |letter )?{dress}"
+            rf"|\b(?:choose|pick|select|chose|selected|go with|going with|opt for|conclude)\s+(?:the\s+)?"
+            rf"(?:answer |option |choice |letter )?{dress}"
             rf"({label})(?![A-Za-z0-9'’])"
-            rf"|(?<![A-Za-z0-9\\'’])({label})[*_)\]\"']*\s+(?:is|must be|would be|seems)\s+(?:the\s+|thus\s+|therefore\s+|clearly\s+|indeed\s+)*"
+            rf"|(?<![A-Za-z0-9\\'’])({label})[*_)\]\"']*\s+(?:is|must be|would be|seems)\s+"
+            r"(?:the\s+|thus\s+|therefore\s+|clearly\s+|indeed\s+)*"
             r"(?:correct|right|best|only (?:correct|right|one|option)|answer|true|most)",
             re.IGNORECASE,
         )
@@ -71,9 +79,7 @@ def chosen(text: str, options: tuple[str, ...]) -> tuple[str | None, str]:
     Linear in the text. A label that a text rules out ("not A", "(A) is wrong") is not chosen, and neither is one of two
     that it gives as its answer ("A and C").
     """
-    if not text.isascii():
-        text = folded(text)
-    text = before_next_question(text)
+    text = before_next_question(narrowed(text))
     known = _patterns(options)
     by_rule = [("box", text[box.start : box.end]) for box in reversed(boxes(text))]
     given = marks(text)
@@ -88,18 +94,23 @@ def chosen(text: str, options: tuple[str, ...]) -> tuple[str | None, str]:
     label = _first_line(text, known)
     if label is not None:
         return known.by_label[label.upper()], "label"
-    last = None
-    for match in deque(known.chosen.finditer(text), maxlen=MARKS):
-        place = match.lastindex or 1
-        if not _is_word(text, match.start(place), match.end(place), marked=place < 3) and not _negated(
-            text, match.start(place), match.end(place)
-        ):
-            last = match[place]
-    if last is not None:
-        return known.by_label[last.upper()], "mark"
-    for match in reversed(deque(known.alone.finditer(text), maxlen=4 * MARKS)):
-        if not _is_word(text, match.start(1), match.end(1)) and not _negated(text, match.start(1), match.end(1)):
-            return known.by_label[match[1].upper()], "label"
+    for size in (4_000, MAX_UNMARKED):  # from the end, since the last one counts
+        start = max(0, len(text) - size)
+        last = None
+        for match in deque(known.chosen.finditer(text, start), maxlen=MARKS):
+            index = match.lastindex or 1
+            span = match.span(index)
+            if not _is_word(text, *span, marked=index < 3) and not _negated(text, *span):
+                last = match[index]
+        if last is not None:
+            return known.by_label[last.upper()], "mark"
+        if start == 0:
+            break
+    for size in (4_000, MAX_UNMARKED):
+        start = max(0, len(text) - size)
+        for match in reversed(deque(known.alone.finditer(text, start), maxlen=4 * MARKS)):
+            if not _is_word(text, *match.span(1)) and not _negated(text, *match.span(1)):
+                return known.by_label[match[1].upper()], "label"
     return None, "label"
 
 
@@ -142,7 +153,7 @@ def _first_line(text: str, known: _Patterns) -> str | None:
 
 
 def _is_word(text: str, start: int, end: int, marked: bool = False) -> bool:
-    """Whether the label at [start, end) is the word "a" or "I" of a sentence; right behind a mark a reason may follow."""
+    """Whether the label at [start, end) is the word "a" or "I" of a sentence; behind a mark a reason may follow."""
     if text[start:end] not in ("A", "a", "I", "i") or re.match(r"\s[a-z]", text[end : end + 2]) is None:
         return False
     return not (marked and _REASONS.match(text, end, end + 12))

@@ -466,6 +466,8 @@ def key(node: Node, hard: Hard) -> str:
         keys = sorted({key(part, hard) for part in parts})
         return keys[0] if len(keys) == 1 else "{" + ", ".join(keys) + "}"
     if op == "tuple":
+        if node.name == "()" and all(assigned(part) is not None for part in parts):
+            return _list_key(node, hard)  # (x = 1, y = 2)
         return node.name[0] + ", ".join(key(part, hard) for part in parts) + node.name[1]
     if op == "union":
         if any(part.op not in ("tuple", "set", "paren") for part in parts):
@@ -625,8 +627,8 @@ def _inequality_key(parts: list[Node], names: list[str], hard: Hard) -> str:
     if len(names_in) == 1 and set(terms) <= {(), ((next(iter(names_in)), 1),)}:  # a x + b < 0
         slope = terms[((next(iter(names_in)), 1),)]
         bound = exact_key(-terms.get((), Fraction(0)) / slope)
-        closed = names[0] == "<="
-        return f"(-oo, {bound}{']' if closed else ')'}" if slope > 0 else f"{'[' if closed else '('}{bound}, oo)"
+        with_bound = names[0] == "<="
+        return f"(-oo, {bound}{')]'[with_bound]}" if slope > 0 else f"{'(['[with_bound]}{bound}, oo)"
     return f"{_scaled(terms, signed=True)} {names[0]} 0"
 
 

@@ -120,7 +120,7 @@ class _Parser:
         if head is None or head.kind != "var" or not self.at("(", ahead=1):
             return None
         place = start + 2
-        names = []
+        names: list[str] = []
         while place + 1 < len(self.pieces) and self.pieces[place].kind in ("var", "num") and len(names) < 4:
             names.append(self.pieces[place].text or str(self.pieces[place].value))
             place += 1
@@ -238,8 +238,7 @@ class _Parser:
         exponent = self.exponent()
         if self.at("^"):
             raise NotUnderstoodError("a power of a power without brackets")
-        node = self.postfix(Node("pow", (base, exponent)))
-        return node
+        return self.postfix(Node("pow", (base, exponent)))
 
     def exponent(self) -> Node:
         if self.at("-", "+"):
@@ -335,7 +334,7 @@ class _Parser:
         if token.kind in ("num", "var", "word", "const"):
             return token.text or str(token.value)
         if token[:2] == ("op", "{"):
-            parts = []
+            parts: list[str] = []
             while (token := self.peek()) is not None and token[:2] != ("op", "}") and len(parts) < 8:
                 if token.kind not in ("num", "var", "word", "const") and token.text not in (",", "+", "-"):
                     raise NotUnderstoodError("a subscript")
@@ -389,7 +388,12 @@ class _Parser:
         if self.take("_"):
             if name != "log":
                 raise NotUnderstoodError("a subscript of a function")
-            base = (self.primary(),)
+            token = self.peek()
+            if token is not None and token.kind == "num":
+                self.place += 1
+                base = (number(token.value),)
+            else:
+                base = (self.primary(),)
         if name in ("sqrt", "cbrt"):
             return Node("root", (number(2 if name == "sqrt" else 3), self.radicand()))
         if self.take("^"):

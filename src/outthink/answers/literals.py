@@ -85,7 +85,7 @@ def literal_key(answer: str) -> str | None:
     counts only as part of a list and the like, or where folding would change it.
     """
     text = answer.strip()
-    if text.endswith("].") or text.endswith(").") or text.endswith("}.") or text.endswith("'."):
+    if text.endswith(("].", ").", "}.", "'.")):
         text = text[:-1]
     if text[:1] not in "'\"[({b" or text[-1:] not in "'\"])}":
         return None

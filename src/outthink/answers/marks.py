@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, plain_number
@@ -19,17 +18,16 @@ _BRACE = re.compile(
 )
 
 
-_MARK = re.compile(
-    r"""(?P<hashes>(?<!\#)\#{4}(?!\#)[ \t]*)
-    |(?P<answer>\banswers?[ \t*_"']*(?:is|are|:|=)(?:[*_]+(?=\s))?[ \t:]*
-     |^[#*_ \t]*(?:final[ ])?answer[*_ \t]*$|<answer>[ \t]*)""",
-    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
-)
+_ANSWER = re.compile(r"answers?[ \t*_\"']*(?:is|are|:|=)(?:[*_]+(?=\s))?[ \t:]*")
+
+
+_HEADING = re.compile(r"answer[*_ \t]*(?=\n|\Z)")
 
 
 _NEW_QUESTION = re.compile(
-    r"""\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:question|q|problem|exercise|human|user|instruction|new[ ]question|next[ ]question)
-    (?:[ ]\#?[0-9]{1,4}|[ ][a-z]\b)?(?:\*\*)?[ \t]?[:.]|<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id)\|>""",
+    r"""\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:(?:new[ ]|next[ ])?question|q|problem|exercise|human|user|instruction)
+    (?:[ ]\#?[0-9]{1,4}|[ ][a-z]\b)?(?:\*\*)?[ \t]?[:.]
+    |<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id)\|>""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -71,43 +69,92 @@ class Box(NamedTuple):
 
 def before_next_question(text: str) -> str:
     """The text up to a new question that the model asks itself, behind a place that is marked as its answer."""
-    match = _NEW_QUESTION.search(text)
-    if match is None:
+    first = min(
+        (place for place in (text.find("####"), text.find("\\boxed"), _first_answer(text)) if place >= 0), default=-1
+    )
+    if first < 0:
         return text
-    mark = _MARK.search(text)
-    first = min(mark.start() if mark else len(text), text.find(r"\boxed") % (len(text) + 1))
     match = _NEW_QUESTION.search(text, first)
     return text if match is None else text[: match.start()]
 
 
+def _lower(text: str) -> str:
+    """In lower case, every character in its place."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(one.lower() if len(one.lower()) == 1 else one for one in text)
+
+
+def _first_answer(text: str) -> int:
+    lower = _lower(text)
+    place = lower.find("answer")
+    for _ in range(1_000):
+        if place < 0 or _answer_at(lower, place) is not None:
+            return place
+        place = lower.find("answer", place + 6)
+    return -1
+
+
+def _answer_at(lower: str, place: int) -> int | None:
+    """Where the answer begins that the word at `place` announces, None where it announces none."""
+    before = lower[place - 1 : place]
+    if before == "<":
+        return place + 7 if lower.startswith("answer>", place) else None
+    if before.isalnum() or (before == "_" and not lower.startswith("__", place - 2)):
+        return None
+    match = _ANSWER.match(lower, place)
+    if match is not None:
+        return match.end()
+    match = _HEADING.match(lower, place)
+    if match is None:
+        return None
+    line = lower[max(lower.rfind("\n", 0, place) + 1, place - 20) : place].strip("#*_ \t")
+    return match.end() if line in ("", "final", "the final", "the") else None
+
+
 def marks(text: str) -> list[Mark]:
     """The last 50 marks, in the order of the text; linear."""
-    places = deque(_MARK.finditer(text), maxlen=MARKS + 1)
+    lower = _lower(text)
+    places: list[tuple[int, int, str]] = []  # where the mark and what it marks begin
+    place = len(text)
+    while len(places) < MARKS and (place := lower.rfind("answer", 0, place)) >= 0:
+        start = _answer_at(lower, place)
+        if start is not None:
+            places.append((place, start, "answer"))
+    place, hashes = len(text), 0
+    while hashes < MARKS and (place := text.rfind("####", 0, place)) >= 0:
+        if text[place - 1 : place] != "#" and text[place + 4 : place + 5] != "#":
+            places.append((place, place + 4, "hashes"))
+            hashes += 1
+    places.sort()
     result = []
     end = len(text.rstrip())
-    following = [match.start() for match in places][1:] + [len(text)] if places else []
-    for match, after in zip(places, following, strict=True):
-        start = match.end()
-        stop = text.find("\n", start)
-        stop = min(len(text) if stop < 0 else stop, after)
-        rest = text[start : min(stop, start + MAX_ANSWER + 100)]
-        if not rest.strip(" \t*_:#\r") and stop < after:
-            line = re.compile(r"\s*([^\n]*)").match(text, stop)
+    for index, (_, start, kind) in enumerate(places):
+        after = places[index + 1][0] if index + 1 < len(places) else len(text)
+        stop = text.find("\n", start, start + MAX_ANSWER + 100)
+        stop = min(start + MAX_ANSWER + 100 if stop < 0 else stop, after)
+        rest = text[start:stop]
+        if stop < after and not rest.strip(" \t*_:#\r"):
+            line = _NEXT_LINE.match(text, stop)
             if line is not None and line.start(1) < after:
                 stop = min(line.end(), after)
                 rest = text[line.start(1) : min(stop, line.start(1) + MAX_ANSWER + 100)]
-        rest = rest.split("</answer", 1)[0] if "</answer" in rest else rest
-        result.append(Mark(match.lastgroup or "", rest, stop >= end))
-    return result[-MARKS:]
+        if "</answer" in rest:
+            rest = rest.split("</answer", 1)[0]
+        result.append(Mark(kind, rest, stop >= end))
+    return result
+
+
+_NEXT_LINE = re.compile(r"\s{0,200}([^\n]*)")
 
 
 def boxes(text: str) -> list[Box]:
     """The balanced boxes that are not empty, at most the 50 that start last, in the order of the text; linear."""
-    if "boxed" not in text and "fbox" not in text:
+    first = min((place for place in (text.find("\\boxed"), text.find("\\fbox")) if place >= 0), default=-1)
+    if first < 0:
         return []
     opened: list[tuple[int, int]] = []  # where the command and the content begin; -1 for a brace
     places: deque[Box] = deque(maxlen=4 * MARKS)
-    for match in _BRACE.finditer(text):
+    for match in _BRACE.finditer(text, first):
         token = match[0]
         if token == "}":
             before, start = opened.pop() if opened else (-1, 0)
@@ -157,7 +204,7 @@ def bold_number(text: str) -> str | None:
         inside = match[1].strip()
         if not re.search(r"[0-9]", inside) or plain_number(inside.rstrip(".:")) is None:
             continue
-        line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+        line = text[max(text.rfind("\n", 0, match.start()) + 1, match.start() - 60) : match.start()]
         behind = text[match.end() : match.end() + 2]
         if not line.strip(" \t-*#>") and (inside.endswith((".", ":")) or re.match(r"[.:)](?!\s*$)\s|[:)]", behind)):
             continue  # the number of a list
@@ -168,20 +215,23 @@ def bold_number(text: str) -> str | None:
         return None
     if len({plain_number(number.rstrip(".")) for _, number in numbers}) == 1:
         return numbers[-1][1]
-    last = _last_digit(text)
-    line_start = text.rfind("\n", 0, last) + 1
-    return numbers[-1][1] if numbers[-1][0] >= line_start else None
+    last = last_digit(text)
+    return numbers[-1][1] if numbers[-1][0] > text.rfind("\n", 0, last) else None
 
 
-def _last_digit(text: str) -> int:
-    for match in _last(re.finditer(r"[0-9]+", text)):
-        return match.start()
-    return 0
+_DIGIT = re.compile(r"[0-9]")
 
 
-def _last(matches: Iterator[re.Match[str]]) -> Iterator[re.Match[str]]:
-    """The last one."""
-    return iter(deque(matches, maxlen=1))
+def last_digit(text: str) -> int:
+    """The place of a digit among the last ones of the text, -1 where it has none; reads from the end."""
+    end = len(text)
+    while end > 0:
+        start = max(0, end - 200)
+        digits = list(_DIGIT.finditer(text, start, end))
+        if digits:
+            return digits[-1].start()
+        end = start
+    return -1
 
 
 def plain(text: str) -> str:

@@ -9,6 +9,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
 class NotUnderstoodError(ValueError):
     """A text that is no math of the kind that is known here; it is compared as text."""
 
@@ -34,19 +39,19 @@ class Token(NamedTuple):
 MAX_MATH = 400
 
 
-FUNCTIONS = frozenset(
+FUNCTIONS = word_set(
     "sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln log lg exp sqrt cbrt max min gcd lcm"
-    " abs floor ceil".split()
+    " abs floor ceil"
 )
 
 
-_GREEK = frozenset(
+_GREEK = word_set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon"
-    " phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell".split()
+    " phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
 
 
-_PLAIN_GREEK = frozenset("alpha beta gamma delta theta lambda sigma omega phi".split())
+_PLAIN_GREEK = word_set("alpha beta gamma delta theta lambda sigma omega phi")
 
 
 _CONSTANTS = {"pi": "pi", "Pi": "pi", "infty": "oo", "infinity": "oo", "Infinity": "oo", "inf": "oo", "oo": "oo"}
@@ -68,31 +73,37 @@ _COMMANDS = {"frac": "frac", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", 
              "binom": "binom", "dbinom": "binom", "tbinom": "binom"}  # fmt: skip
 
 
-_SKIPPED = frozenset(
+_SKIPPED = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits quad qquad"
-    " mathstrut strut nolimits hspace , ! ; : > ( ) [ ]".split()
-) | {" "}  # fmt: skip
+    " mathstrut strut nolimits hspace , ! ; : > ( ) [ ]") | {" "}  # fmt: skip
 
 
-UPRIGHT = frozenset("text textbf textit textrm textsf texttt textnormal mathrm mbox operatorname mathsf".split())
+UPRIGHT = word_set("text textbf textit textrm textsf texttt textnormal mathrm mbox operatorname mathsf")
 
 
-_BOLD = frozenset("mathbf boldsymbol bm mathit mathnormal boxed fbox".split())
+_BOLD = word_set("mathbf boldsymbol bm mathit mathnormal boxed fbox")
 
 
-SHORT_WORDS = frozenset(
+SHORT_WORDS = word_set(
     """in ft yd mi mm cm dm km nm kg mg lb lbs oz ml dl kl hr hrs sec min mins mph kph kmh am pm cal gal pt qt usd eur
     gbp bn mln k no yes is it so to of or if an as at by be we he on do the and for not per all any one two but are was
     has out our you can men man boy boys day days egg eggs cup cups pen pens car cars dog dogs cat cats hat hats bag
     bags box jar jars bus toy toys pie pies cow cows hen hens pig pigs ant bee bees way ways hour row rows mile lot set
     bit pair kid kids job jobs game ball unit sq hz kw mw kpa atm mol rpm dot odd even ten six via each red min max
-    cans nut nuts can age rad deg gram ton tons year inch foot feet yard meter""".split()
+    cans nut nuts can age rad deg gram ton tons year inch foot feet yard meter"""
 )
+
+
+_GREEK_IN_ORDER = (
+    "theta", "alpha", "beta", "gamma", "delta", "epsilon", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi",
+    "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega",
+)  # fmt: skip
 
 
 _FOLDED = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "―": "-", "﹣": "-", "－": "-", "⁄": "/", "∕": "/",
-    "÷": "/", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*", "✕": r"\times ",
+    "÷": "/", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*",
+    "✕": r"\times ",
     "π": r"\pi ", "Π": r"\Pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ",
     "≈": r"\approx ", "≃": r"\approx ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "°": r"^\circ ",
     "º": r"^\circ ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "∅": r"\emptyset ", "∧": r"\land ",
@@ -102,8 +113,7 @@ _FOLDED = {
     "\u200b": "", "\ufeff": "", "\u00ad": "", "\x00": "", "¢": r"\text{ cents}", "∘": r"\circ ", "ℓ": r"\ell ",
     "，": ", ", "、": ", ", "；": ";",
     **dict(zip("θαβγδελμνξρστφχψωΓΔΘΛΞΣΦΨΩ", [
-        f"\\{name} " for name in "theta alpha beta gamma delta epsilon lambda mu nu xi rho sigma tau phi chi psi omega"
-        " Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega".split()
+        f"\\{name} " for name in ["theta", "alpha", "beta", "gamma", "delta", "epsilon", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega"]
     ], strict=True)),
 }  # fmt: skip
 
@@ -112,6 +122,23 @@ _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣ", "0123456789+-nix
 
 
 _LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉ₙₓ", "0123456789nx", strict=True))
+
+
+class _Narrow(dict[int, str]):
+    """A table for str.translate: characters that stand for one character of ASCII, as that one."""
+
+    def __missing__(self, code: int) -> str:
+        one = _character(chr(code)) if code >= 128 else chr(code)
+        self[code] = narrow = one if len(one) == 1 else chr(code)
+        return narrow
+
+
+_NARROW = _Narrow()
+
+
+def narrowed(text: str) -> str:
+    """The text with digits, letters and signs of full width or other scripts in ASCII; as long as before, linear."""
+    return text if text.isascii() else text.translate(_NARROW)
 
 
 _SHIFTED = re.compile(f"[{''.join(_RAISED)}]+|[{''.join(_LOWERED)}]+")
@@ -128,7 +155,7 @@ def _character(character: str) -> str:
     if kind == "Zs":
         return "\u00a0" if character in "\u00a0\u202f\u2009\u2007\u2008\u200a" else " "
     name = unicodedata.name(character, "")
-    if name.startswith("VULGAR FRACTION") and unicodedata.numeric(character, None):
+    if name.startswith("VULGAR FRACTION") and unicodedata.numeric(character, -1) >= 0:
         top, bottom = unicodedata.normalize("NFKC", character).split("\u2044")
         return rf"\frac{{{top}}}{{{bottom or 1}}}" if bottom else character
     if name.startswith(("FULLWIDTH", "MATHEMATICAL")) or character in "ℯℰℊℎℐℓ":
@@ -170,7 +197,8 @@ _SPACE = r"(?:[ \u00a0~]|\\[,;:>! ])"
 
 
 _SPACED_THOUSANDS = re.compile(
-    rf"(?<![0-9.,/^_\\])(?<![0-9][ ~\u00a0])([1-9][0-9]{{0,2}}(?:{_SPACE}[0-9]{{3}})+)(?![0-9])(?!\s*/)(?!{_SPACE}?[0-9])"
+    rf"(?<![0-9.,/^_\\])(?<![0-9][ ~\u00a0])([1-9][0-9]{{0,2}}(?:{_SPACE}[0-9]{{3}})+)(?![0-9])"
+    rf"(?!\s*/)(?!{_SPACE}?[0-9])"
 )
 
 

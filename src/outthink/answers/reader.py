@@ -60,6 +60,9 @@ from outthink.types import AnswerKind, Problem
 CACHE_SIZE = 1 << 16
 
 
+LONG_TEXT = 20_000
+
+
 class Reader:
     """Reads, keys and grades answers; what needs sympy runs in one worker process, started when first needed.
 
@@ -79,7 +82,10 @@ class Reader:
 
     async def read(self, problem: Problem, text: str) -> tuple[str | None, str | None]:
         """The answer of a complete text and its key; both None where nothing can be read."""
-        answer = read(problem.answer, text, problem.options)
+        if len(text) > LONG_TEXT:  # on a thread, so that nobody waits for it
+            answer = await asyncio.to_thread(read, problem.answer, text, problem.options)
+        else:
+            answer = read(problem.answer, text, problem.options)
         key = await self.key(problem.answer, answer)
         return (None, None) if key is None else (answer, key)
 

@@ -10,8 +10,8 @@ from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, TEXT_COMMAND, only_
 from outthink.answers.choices import chosen
 from outthink.answers.forms import variables
 from outthink.answers.literals import json_value
-from outthink.answers.marks import before_next_question, bold_number, boxed, marks, plain
-from outthink.answers.notation import folded
+from outthink.answers.marks import before_next_question, bold_number, boxed, last_digit, marks, plain
+from outthink.answers.notation import folded, narrowed
 from outthink.answers.thoughts import spoken
 from outthink.types import AnswerKind
 
@@ -39,7 +39,8 @@ _NUMBER = re.compile(
     (?: [0-9]{{1,2}}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])(?:\s?[apAP]\.?[mM]\b\.?)?
       | [0-9]{{1,2}}\s[ap]\.?m\b\.?
       | [0-9]{{1,9}}\s?{_PARTS}(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b(?:(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b)?
-      | (?:[0-9]{{1,9}}\s?)?\\[dtc]?frac\s?(?:\{{\s?[+-]?[0-9.,]{{1,40}}\s?\}}|[0-9])\s?(?:\{{\s?[0-9.,]{{1,40}}\s?\}}|[0-9])
+      | (?:[0-9]{{1,9}}\s?)?\\[dtc]?frac\s?(?:\{{\s?[+-]?[0-9.,]{{1,40}}\s?\}}|[0-9])\s?
+        (?:\{{\s?[0-9.,]{{1,40}}\s?\}}|[0-9])
       | [0-9]{{1,9}}\s[0-9]{{1,9}}\s?/\s?[0-9]{{1,9}}(?![0-9])
       | (?:[1-9][0-9]{{0,2}}(?:[\u00a0 ][0-9]{{3}})+(?![0-9])|[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?
         (?:[eE][+-]?[0-9]{{1,3}}(?![A-Za-z0-9]))?(?:\s?/\s?[0-9]+(?![0-9]))?
@@ -53,7 +54,7 @@ _FENCED = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```[^\n]*$|\Z)", re.DOTALL | re.MU
 
 
 _LABEL = re.compile(
-    r"[*_(\[ ]*(?:(?:option|choice)[ ])?[*_(\[]*([A-J])[*_]*(?:[)\]]|[:.](?=[\s*_]|$)|$)", re.IGNORECASE
+    r"[*_(\[ ]*+(?:(?:option|choice)[ ])?[*_(\[]*+([A-J])[*_]*+(?:[)\]]|[:.](?=[\s*_]|$)|$)", re.IGNORECASE
 )
 
 
@@ -234,10 +235,21 @@ def _rest(rest: str) -> str:
 
 
 def _last_number(text: str) -> str | None:
-    if not text.isascii():
-        text = folded(text)
-    numbers = deque(_NUMBER.finditer(text), maxlen=1)
-    return _with_sign(text, numbers[0]) if numbers else None
+    text = narrowed(text)
+    last = last_digit(text)
+    if last < 0:
+        return None
+    text = text[: last + 60]
+    size = 1_000
+    while True:  # from the end; a number that begins near the start of a window may have begun before it
+        start = max(0, last - size)
+        window = folded(text[start:])
+        numbers = deque(_NUMBER.finditer(window), maxlen=1)
+        if numbers and (start == 0 or numbers[0].start() > 200):
+            return _with_sign(window, numbers[0])
+        if start == 0:
+            return None
+        size *= 8
 
 
 # ---------------------------------------------------------------- text
@@ -390,5 +402,5 @@ def _answer_in(rest: str) -> str | None:
 
 def _label_of(answer: str) -> str | None:
     """B of "(b)", "B) Paris" and "**B.** Paris", None where no label or more than one stands there."""
-    label = _LABEL.match(answer)
+    label = _LABEL.match(answer) if len(answer) <= MAX_SHORT else None
     return label[1].upper() if label and not _OTHER_LABEL.search(answer, label.end()) else None
