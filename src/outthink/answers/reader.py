@@ -16,7 +16,8 @@ Where nothing can be read the answer is None (INVALID); no option is ever picked
   A bare "A" or "I" before a lower-case word is an article or a pronoun, not a label.
 - text: the last box; else the line after whichever of `####`, "answer:" and "answer is" comes last; else the last
   line that is not empty.
-- code: the block that defines what is asked for, with what it needs of other blocks; see `code`.
+- code: the last fenced ```python block that defines a function or class (so that a usage example after it does not
+  win), else the last such block, else the same among other fenced blocks; else the whole text, if it is Python.
 - json: the whole text; else the last fenced ```json block that is JSON, else the last fenced block that is.
 - chat: the whole text, where it is a JSON object or array, alone or in one fenced block; else what is marked as the
   answer: the last box, else the last `####` line that is no heading, else what follows "answer is" or "answer:", words
@@ -27,7 +28,7 @@ Where nothing can be read the answer is None (INVALID); no option is ever picked
 - math, plain numbers: the exact fraction, so `1/2`, `0.5` and `\frac{1}{2}` agree. Signs, currency, thousands
   commas, degrees, units in words ("18 dollars", `5.4 \text{ cents}`), a lone `x =`, scientific notation, mixed
   numbers and "3 million" are understood. A percent sign is a unit: `50%` is 50, not 1/2.
-- math, all else: a canonical form computed by math-verify and sympy in a worker; where that fails, or is too much
+- math, all else: a canonical form computed in a worker; where that fails, or is too much
   work, the text without its spacing. `x = 5` is 5; `x \in [1,2]` is `[1,2]`; `1,234` is a number, `1, 234` a list.
 - choice: the label in upper case. text: Unicode NFKC, case folded, single spaces, no quotes or closing punctuation.
   code: the source as Python itself would write it (comments and layout do not count).
@@ -50,18 +51,9 @@ import asyncio
 import math
 import weakref
 
-from outthink.answers.canonical import (
-    EXACT,
-    MAX_MATH,
-    chat_key,
-    cleaned_math,
-    easy_key,
-    for_latex,
-    is_latex,
-    json_value,
-    text_key,
-)
+from outthink.answers.canonical import chat_key, choice_key, cleaned_math, easy_key, judged, plain_text_key
 from outthink.answers.code import asked_names
+from outthink.answers.literals import json_value
 from outthink.answers.reading import longest, read
 from outthink.answers.size import too_large
 from outthink.answers.turns import Turns
@@ -76,7 +68,7 @@ STEPS = 4_000_000
 
 
 class Reader:
-    """Reads, keys and grades answers; what needs sympy runs in worker processes, started when first needed.
+    """Reads, keys and grades answers; what needs algebra runs in worker processes, started when first needed.
 
     It may be used from many tasks at once and from several event loops one after the other. The processes end with
     `close`, with the reader, or with Python.
@@ -138,7 +130,7 @@ class Reader:
             known, key = await asyncio.to_thread(_without_algebra, kind, answer)
         if known:
             return key
-        return str(await self._ask(owner, "canonical", for_latex(answer)) or cleaned_math(answer))
+        return str(await self._ask(owner, "canonical", answer) or cleaned_math(answer))
 
     async def equal(self, kind: AnswerKind, gold: str, answer: str | None, *, owner: str = "") -> bool:
         """Whether `answer` is right, given the gold answer; a check that is not done within the limits says no.
@@ -148,14 +140,8 @@ class Reader:
         key, gold_key = await self.key(kind, answer, owner=owner), await self.key(kind, gold, owner=owner)
         if key is None or gold_key is None or answer is None:
             return False
-        if key == gold_key:
-            return True
-        algebra = kind == "math" or (kind == "chat" and (is_latex(gold) or is_latex(answer)))
-        if not algebra or (EXACT.fullmatch(key) and EXACT.fullmatch(gold_key)):
-            return False
-        if max(len(gold), len(answer)) > MAX_MATH:
-            return False
-        return await self._ask(owner, "verify", for_latex(gold), for_latex(answer)) is True
+        verdict = judged(kind, gold, answer, gold_key, key)
+        return await self._ask(owner, "verify", gold, answer) is True if verdict is None else verdict
 
     async def close(self) -> None:
         """End the worker processes; calling it twice is fine, and a later use starts new ones."""
@@ -176,9 +162,9 @@ class Reader:
 def _without_algebra(kind: AnswerKind, answer: str) -> tuple[bool, str | None]:
     """Whether the key is known without algebra, and the key."""
     if kind == "choice":
-        return True, answer.strip().strip("()").upper() or None
+        return True, choice_key(answer)
     if kind == "text":
-        return True, text_key(answer)
+        return True, plain_text_key(answer)
     if kind == "json":
         return True, json_value(answer, canonical=True)
     if kind == "chat":
