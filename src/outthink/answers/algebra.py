@@ -116,17 +116,23 @@ class _Evaluation:
             return mp.mpf(0)
         if min(size, smallest) < largest * mp.mpf("1e-150"):
             raise NotUnderstoodError("numbers of too different sizes")
-        if isinstance(result, mp.mpc):  # its parts lose their digits one by one
-            for part in (result.real, result.imag):
-                if part and abs(part) < largest * mp.mpf("1e-150"):
-                    small = abs(part) < largest * mp.mpf(10) ** (100 - mp.dps)
-                    if not small:
-                        raise NotUnderstoodError("numbers of too different sizes")
-            tiny = largest * mp.mpf("1e-150")
-            result = mp.mpc(
-                result.real if abs(result.real) > tiny else 0, result.imag if abs(result.imag) > tiny else 0
-            )
-        return result
+        return self.clean(result, largest)
+
+    def clean(self, value: Any, largest: Any = None) -> Any:
+        """A complex value without a part that only an error of the last digits has made; its parts err one by one."""
+        mp = self.mp
+        if not isinstance(value, mp.mpc):
+            return value
+        largest = abs(value) if largest is None else largest
+        parts = []
+        for part in (value.real, value.imag):
+            if abs(part) >= largest * mp.mpf("1e-150"):
+                parts.append(part)
+            elif abs(part) < largest * mp.mpf(10) ** (100 - mp.dps):
+                parts.append(mp.mpf(0))
+            else:
+                raise NotUnderstoodError("numbers of too different sizes")
+        return mp.mpc(*parts)
 
     def value(self, node: Node) -> Any:
         mp, op, parts = self.mp, node.op, node.parts
@@ -185,7 +191,7 @@ class _Evaluation:
             if order % 2:
                 return -mp.root(-value, int(order))
             raise UndefinedError
-        return mp.root(value, int(order))
+        return self.clean(mp.root(value, int(order)))
 
     def power(self, base: Node, exponent: Node) -> Any:
         mp, value, fixed = self.mp, self.value(base), exact(exponent)
@@ -194,7 +200,7 @@ class _Evaluation:
                 raise NotUnderstoodError("a very large power")
             if value == 0 and fixed <= 0:
                 raise UndefinedError
-            return value ** int(fixed)
+            return self.clean(value ** int(fixed))
         if fixed is not None and fixed.denominator % 2 and not self.unreal and value < 0 and fixed.denominator < 100:
             root = mp.root(-value, fixed.denominator) ** fixed.numerator
             return -root if fixed.numerator % 2 else root
@@ -213,7 +219,7 @@ class _Evaluation:
             exponent = int(exponent)
         if abs(exponent * mp.log(abs(value))) > 10**5:
             raise NotUnderstoodError("a very large power")
-        return mp.power(value, exponent)
+        return self.clean(mp.power(value, exponent))
 
     def function(self, node: Node) -> Any:
         mp, name = self.mp, node.name
@@ -241,7 +247,7 @@ class _Evaluation:
         if name == "exp":
             if abs(value) > 10**5:
                 raise NotUnderstoodError("a very large power")
-            return mp.exp(value)
+            return self.clean(mp.exp(value))
         if name in ("arcsin", "arccos") and not self.unreal and abs(value) > 1:
             raise UndefinedError
         if name in ("tan", "sec") or name in ("cot", "csc"):
@@ -254,7 +260,7 @@ class _Evaluation:
                  "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh}  # fmt: skip
         if name not in known or (name.endswith("h") and abs(value) > 100):
             raise NotUnderstoodError(name)
-        return self.near_zero(known[name](value))
+        return self.clean(self.near_zero(known[name](value)))
 
     def near_zero(self, value: Any) -> Any:
         """The sine of pi is 0, whatever the last digits of pi are."""
@@ -415,6 +421,11 @@ def _scaled(row: Sequence[Any]) -> list[Any]:
 def _same(one: Node, other: Node) -> bool:
     first, second = _stripped(one), _stripped(other)
     pairs = assigned(first), assigned(second)
+    for point, named in ((first, second), (second, first)):
+        if point.op == "tuple" and point.name == "()" and named.op in ("list", "tuple"):
+            coordinates = _coordinates(named)
+            if coordinates is not None:
+                return _all_same(point.parts, coordinates)
     if pairs[0] is not None and pairs[1] is not None:
         return pairs[0][0] == pairs[1][0] and _same(pairs[0][1], pairs[1][1])
     if pairs[0] is not None and second.op != "rel":
@@ -433,9 +444,22 @@ def _same(one: Node, other: Node) -> bool:
     if first.op == "list" and second.op == "tuple" and len(first.parts) > 2 and second.name == "()":
         return _all_same(first.parts, second.parts)  # with brackets around a list that are not meant
     several = ("list", "set", "union", "tuple", "matrix", "rel", "ratio", "row", "apply")
+    if first.name == "[]" or second.name == "[]":
+        return False  # a list of one
     if first.op in several or second.op in several:
         return first.op == second.op and first.name == second.name and _all_same(first.parts, second.parts)
     return _equal_functions(first, second)
+
+
+def _coordinates(node: Node) -> list[Node] | None:
+    """The values of x = 5, y = 6 in the order of their names, which are letters that follow each other."""
+    pairs = [assigned(part) for part in node.parts]
+    named = sorted((pair for pair in pairs if pair is not None), key=lambda pair: pair[0])
+    names = [name for name, _ in named]
+    letters = len(named) == len(pairs) > 1 and all(len(name) == 1 for name in names)
+    if not letters or any(ord(after) - ord(before) != 1 for before, after in pairwise(names)):
+        return None
+    return [value for _, value in named]
 
 
 def _stripped(node: Node) -> Node:

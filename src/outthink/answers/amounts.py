@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from outthink.answers.grammar import Node, number, tree
-from outthink.answers.notation import MAX_MATH, NotUnderstoodError, Token, folded_math, tokens, word_set
+from outthink.answers.notation import MAX_MATH, NotUnderstoodError, Token, folded_math, group, tokens, word_set
 
 Dimension = tuple[tuple[str, int], ...]
 
@@ -182,6 +182,9 @@ def plainer(text: str) -> str:
     return _NEGATIVE.sub("-", text, count=1) if _NEGATIVE.match(text) else text
 
 
+_RATE = re.compile(r"(?<=[0-9}] )((?:m|km|cm|ft|mi)/(?:s|h|hr|min)(?:\^\{?[23]\}?)?)(?=\s*\}?$)")
+
+
 @lru_cache(maxsize=1 << 12)
 def understood(answer: str) -> Meaning | None:
     """What a math answer says, None where that is not understood or longer than 400 characters; never raises."""
@@ -205,6 +208,9 @@ def _meaning(answer: str) -> Meaning:
     special = _special(text)
     if special:
         return Meaning(number(0), text=special)
+    if text[:1] == "{" and text[-1:] == "}" and "," in text and group(text, 0)[1] == len(text):
+        text = rf"\{text[:-1]}\}}"  # a set as in plain text
+    text = _RATE.sub(r"\\text{ \1}", text)
     pieces = tokens(_dollars(text))
     if not pieces:
         raise NotUnderstoodError("nothing")
@@ -212,10 +218,13 @@ def _meaning(answer: str) -> Meaning:
     if amount is not None:
         return amount
     pieces, currency = _currency(_times_sign(pieces))
+    warm = _temperature(pieces)
+    if warm is not None:
+        return Meaning(_value(pieces[: -len(warm)]), (((warm[-1].text, 1),), Fraction(1)))
     pieces, words = _trailing(pieces)
     if not words:
-        _, suffix = _single(pieces)
-        return Meaning(_value(pieces), currency, suffix=suffix)
+        node = _value(pieces)
+        return Meaning(node, currency or _angle(node), suffix=_suffix(pieces))
     scale = 1
     if words[0].text.lower() in SCALES:
         scale = SCALES[words[0].text.lower()]
@@ -228,6 +237,26 @@ def _meaning(answer: str) -> Meaning:
         node = Node("mul", (number(scale), last))
     unit = measure(words) if words else None
     return Meaning(node, unit or currency)
+
+
+def _temperature(pieces: list[Token]) -> list[Token] | None:
+    """The tokens of a degree sign with C, F or K behind it at the end."""
+    if len(pieces) < 3 or pieces[-1].text not in ("C", "F", "K"):
+        return None
+    for count in (2, 3, 5):  # with ^ and {} around the sign
+        sign = pieces[-count:-1]
+        if any(token.text == "deg" for token in sign) and all(token.text in ("deg", "^", "{", "}") for token in sign):
+            if count < 5 and len(pieces) > count and pieces[-count - 1].text == "^":
+                continue
+            return pieces[-count:]
+    return None
+
+
+def _angle(node: Node) -> tuple[Dimension, Fraction] | None:
+    """The unit of an answer in degrees."""
+    while node.op in ("rel", "neg") or (node.op == "paren" and not node.name):
+        node = node.parts[-1]
+    return ((("angle", 1),), Fraction(1)) if node.op == "deg" else None
 
 
 def _is_number(node: Node) -> bool:
@@ -337,10 +366,6 @@ def _trailing(pieces: list[Token]) -> tuple[list[Token], list[Token]]:
         inside = start < len(pieces)
         if _is_unit(token) or token[:2] in (("op", "%"), ("op", "$")):
             start -= 1
-        elif token.kind == "op" and token.text in ("deg",) and not inside:
-            return pieces[: start - 1] if pieces[start - 2].text != "^" else pieces[: start - 2], [
-                Token("word", "degrees")
-            ]
         elif token[:2] == ("num", "2") or token[:2] == ("num", "3"):
             if pieces[start - 2].text == "^" and start >= 4 and _is_unit(pieces[start - 3]):
                 start -= 3
@@ -462,12 +487,9 @@ def _amount(pieces: list[Token]) -> Meaning | None:
 _BASES = {"time": "seconds", "length": "metres", "mass": "grams", "money": "dollars", "volume": "cubic metres"}
 
 
-def _single(pieces: list[Token]) -> tuple[list[Token], str]:
-    """The letter of `6 m` or `1.8k`, which may be a unit or a factor; spaced ones are marked by a space in front."""
-    if pieces[-1].text in ("e", "i"):
-        return pieces, ""
-    if len(pieces) == 2 and pieces[0].kind == "num" and pieces[1].kind == "var" and len(pieces[1].text) == 1:
-        return pieces[:1], (" " if pieces[1].spaced else "") + pieces[1].text
-    if len(pieces) == 3 and pieces[0].text == "-" and pieces[1].kind == "num" and pieces[2].kind == "var":
-        return pieces[:2], (" " if pieces[2].spaced else "") + pieces[2].text
-    return pieces, ""
+def _suffix(pieces: list[Token]) -> str:
+    """The letter of `6 m` or `1.8k`, which may be a unit or a factor; with a space in front where it has one there."""
+    bare = pieces[1:] if pieces[0].text == "-" else pieces
+    if len(bare) != 2 or bare[0].kind != "num" or bare[1].kind != "var" or bare[1].text in ("e", "i"):
+        return ""
+    return (" " if bare[1].spaced else "") + bare[1].text if len(bare[1].text) == 1 else ""

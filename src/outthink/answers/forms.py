@@ -599,7 +599,7 @@ def _scaled(terms: Polynomial, *, signed: bool) -> str:
         raise NotUnderstoodError("an equation without a variable")
     lowest = {name: min(dict(monomial).get(name, 0) for monomial in terms) for name in names}
     if any(power < 0 for power in lowest.values()):
-        raise NotUnderstoodError("a variable below")
+        raise HardError  # a variable below
     ordered = sorted(terms, key=lambda monomial: (-sum(power for _, power in monomial), monomial))
     factors = list(terms.values())
     scale = Fraction(math.lcm(*(one.denominator for one in factors)), math.gcd(*(one.numerator for one in factors)))
@@ -621,6 +621,7 @@ def _inequality_key(parts: list[Node], names: list[str], hard: Hard) -> str:
         raise NotUnderstoodError("a chain of inequalities")
     try:
         terms = polynomial(Node("add", (parts[0], Node("neg", (parts[1],)))))
+        _scaled(terms, signed=True)
     except HardError:
         raise NotUnderstoodError("an inequality that is not of polynomials") from None
     names_in = {atom for monomial in terms for atom, _ in monomial}

@@ -113,7 +113,7 @@ _FOLDED = {
     "\u200b": "", "\ufeff": "", "\u00ad": "", "\x00": "", "¢": r"\text{ cents}", "∘": r"\circ ", "ℓ": r"\ell ",
     "，": ", ", "、": ", ", "；": ";",
     **dict(zip("θαβγδελμνξρστφχψωΓΔΘΛΞΣΦΨΩ", [
-        f"\\{name} " for name in ["theta", "alpha", "beta", "gamma", "delta", "epsilon", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega"]
+        f"\\{name} " for name in _GREEK_IN_ORDER
     ], strict=True)),
 }  # fmt: skip
 
