@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -207,7 +208,8 @@ REPLY = "There is much to be said about it, and what is best depends on what you
 def test_read_chat_with_an_answer_that_is_marked(text: str, answer: str) -> None:
     assert read("chat", text) == answer
     assert comparable(text)
-    assert comparable(text + "\n<think>\n</think>") is False
+    assert comparable(text + "\n<think>\n</think>")  # a thought behind it takes nothing away
+    assert read("chat", text + "\n<think>\n</think>") == answer
 
 
 @pytest.mark.parametrize(
@@ -286,9 +288,9 @@ def test_different_math(shared: Reader) -> None:
         "3,5", "35", "1/3", "0.333333", r"\pi", "3.14159265358979", "east", "even", "3 million", "3", "x<5", r"x \le 5",
         "2 thirds", r"\sqrt2", "y = -2x", "y = 2x",
     ]  # fmt: skip
-    found = keys(shared, "math", *different)
-    assert None not in found
-    assert len(set(found)) == len(different), sorted(zip(found, different, strict=True), key=str)
+    given = keys(shared, "math", *different)
+    assert None not in given
+    assert len(set(given)) == len(different), sorted(zip(given, different, strict=True), key=str)
 
 
 @pytest.mark.parametrize(
@@ -336,9 +338,9 @@ def test_same_otherwise(shared: Reader, kind: AnswerKind, same: list[str]) -> No
     ],
 )
 def test_different_otherwise(shared: Reader, kind: AnswerKind, different: list[str]) -> None:
-    found = keys(shared, kind, *different)
-    assert None not in found
-    assert len(set(found)) == len(different), sorted(zip(found, different, strict=True), key=str)
+    given = keys(shared, kind, *different)
+    assert None not in given
+    assert len(set(given)) == len(different), sorted(zip(given, different, strict=True), key=str)
 
 
 @pytest.mark.parametrize("answer", ["", "one", "{", "NaN", "{'a': 1}", "[" * 10**5])
@@ -380,7 +382,7 @@ def test_no_answer_has_no_key() -> None:
         (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt3}", True),
         ("x=5", "5", True),
         ("5", "x=5", True),
-        (r"1+2\sqrt{3}", "4.464102", True),  # only math-verify accepts six decimal places, the key does not
+        (r"1+2\sqrt{3}", "4.464102", True),  # graded, not by key
         ("40_9", "40_8", False),
         (r"\text{even}", "odd", False),
         ("2k+2", "2k+3", False),
@@ -469,7 +471,7 @@ def spelled(value: Any, rng: random.Random) -> str:
     if isinstance(value, list):
         return f"[{gap}" + f"{gap},".join(spelled(one, rng) for one in value) + "]"
     if isinstance(value, dict):
-        members = [f"{spelled(name, rng)}{gap}:{gap}{spelled(of, rng)}" for name, of in value.items()]
+        members = [f"{spelled(name, rng)}{gap}:{gap}{spelled(item, rng)}" for name, item in value.items()]
         rng.shuffle(members)
         return "{" + f",{gap}".join(members) + f"{gap}}}"
     return json.dumps(value, ensure_ascii=rng.random() < 0.5)
@@ -480,7 +482,7 @@ def meaning(value: Any) -> Any:
     if isinstance(value, list):
         return ("list", *map(meaning, value))
     if isinstance(value, dict):
-        return frozenset((name, meaning(of)) for name, of in value.items())
+        return frozenset((name, meaning(item)) for name, item in value.items())
     return type(value), Fraction(value) if isinstance(value, Decimal) else value
 
 
@@ -573,56 +575,63 @@ def test_hostile_answers_have_some_key(shared: Reader, hostile: str) -> None:
             longest = MAX_TEXT if kind in LONG else MAX_ANSWER
             assert (keys(shared, kind, hostile) == [None]) is (len(hostile) > longest)
     assert not asyncio.run(shared.equal("math", "7", hostile))
-    assert keys(shared, "math", rf"\sqrt{{{len(hostile)}}}")  # the worker is there again
+    assert keys(shared, "math", rf"\ln {len(hostile) + 2}")  # the worker is there again
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="stops a process by a signal")
 def test_a_late_worker_is_killed_and_replaced() -> None:
     async def work(reader: Reader) -> None:
-        assert await reader.key("math", r"\sqrt{9}") == "3"
+        assert await reader.key("math", r"\log_2 8") == "3"
         first = reader._worker._process
         assert first is not None
-        assert await reader.key("math", "9^{9^{9^{9}}}") == "9^{9^{9^{9}}}"
+        os.kill(first.pid, signal.SIGSTOP)  # nothing that can be asked takes so long by itself
+        assert await reader.key("math", r"\log_2 16") == r"\log_2 16"
         assert first.returncode is not None
         assert not await reader.equal("math", r"\sqrt{2}", r"\sqrt[3]{9^{9^{9^{9}}}}")
-        assert await reader.key("math", r"\sqrt{16}") == "4"
-        before = time.monotonic()
-        assert await reader.key("math", "9^{9^{9^{9}}}") == "9^{9^{9^{9}}}"  # remembered
-        assert time.monotonic() - before < 0.5
+        assert await reader.key("math", r"\log_2 32") == "5"
+        second = reader._worker._process
+        assert await reader.key("math", r"\log_2 16") == r"\log_2 16"  # remembered
+        assert reader._worker._process is second
 
-    with_reader(work, timeout=0.5)
+    with_reader(work, timeout=2.0)
+
+
+def test_what_no_computer_can_work_out_is_compared_as_text(shared: Reader) -> None:
+    towers = ["9^{9^{9^{9}}}", r"\sqrt[3]{9^{9^{9^{9}}}}", r"e^{e^{e^{e^{9}}}}", r"\frac{1}{9^{9^{9^{9}}}}", "9999999!"]
+    assert keys(shared, "math", *towers) == [*towers]
 
 
 def test_a_dead_worker_is_replaced() -> None:
     async def work(reader: Reader) -> None:
-        assert await reader.key("math", r"\sqrt{9}") == "3"
+        assert await reader.key("math", r"\log_2 8") == "3"
         assert reader._worker._process is not None
         reader._worker._process.kill()
-        assert await reader.key("math", r"\sqrt{25}") == "5"
+        assert await reader.key("math", r"\log_2 32") == "5"
 
     with_reader(work)
 
 
 def test_many_tasks_share_one_worker() -> None:
     async def work(reader: Reader) -> None:
-        found = await asyncio.gather(*(reader.key("math", rf"\sqrt{{{(i % 20) ** 2}}}") for i in range(400)))
-        assert found == [str(i % 20) for i in range(400)]
+        given = await asyncio.gather(*(reader.key("math", rf"\log_2 {2 ** (i % 20)}") for i in range(400)))
+        assert given == [str(i % 20) for i in range(400)]
 
     with_reader(work)
 
 
 def test_several_event_loops_and_reuse_after_close() -> None:
     reader = Reader()
-    assert asyncio.run(reader.key("math", r"\sqrt{9}")) == "3"
-    assert asyncio.run(reader.key("math", r"\sqrt{16}")) == "4"
+    assert asyncio.run(reader.key("math", r"\log_2 8")) == "3"
+    assert asyncio.run(reader.key("math", r"\log_2 16")) == "4"
     asyncio.run(reader.close())
     asyncio.run(reader.close())
-    assert asyncio.run(reader.key("math", r"\sqrt{25}")) == "5"
+    assert asyncio.run(reader.key("math", r"\log_2 32")) == "5"
     asyncio.run(reader.close())
 
 
 def test_a_forgotten_reader_ends_its_worker() -> None:
     reader = Reader()
-    asyncio.run(reader.key("math", r"\sqrt{9}"))
+    asyncio.run(reader.key("math", r"\log_2 8"))
     process = reader._worker._process
     assert process is not None
     del reader
@@ -631,7 +640,7 @@ def test_a_forgotten_reader_ends_its_worker() -> None:
 
 def test_python_ends_although_nobody_closed_the_reader() -> None:
     script = (
-        "import asyncio, outthink.answers as a; r = a.Reader(); print(asyncio.run(r.key('math', r'\\sqrt{9}')));"
+        "import asyncio, outthink.answers as a; r = a.Reader(); print(asyncio.run(r.key('math', r'\\log_2 8')));"
         "print(r._worker._process.pid)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
@@ -648,18 +657,18 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def work(reader: Reader) -> None:
         for i in range(6):
-            await reader.key("math", rf"\sqrt{{{i}}}")
+            await reader.key("math", rf"\ln {i + 2}")
         assert len(reader._cache) == 3
 
     with_reader(work)
 
 
 def test_importing_answers_is_light() -> None:
-    script = "import sys, outthink.answers; print([m for m in ('sympy', 'math_verify', 'numpy') if m in sys.modules])"
+    script = "import sys, outthink.answers; print([m for m in ('sympy', 'mpmath', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_no_thread_is_left_waiting() -> None:
-    with_reader(lambda reader: reader.key("math", r"\sqrt{9}"))
+    with_reader(lambda reader: reader.key("math", r"\log_2 8"))
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]

@@ -113,9 +113,9 @@ _NUMBER_WORDS = {
 _BASED = re.compile(
     r"""(?P<sign>-?)\s*(?:\\(?:text|mathrm|textbf|mathbf|texttt)\s*\{\s*(?P<upright>[0-9A-Fa-f]+)\s*\}
       |\(?(?P<digits>[0-9][0-9A-Fa-f]*(?:\.[0-9A-Fa-f]+)?)\)?)\s*
-    (?:_\s*(?:\{\s*)?\(?\s*(?:\\(?:text|mathrm|textrm)\s*\{)?\s*(?:base[\s~-]*)?\(?(?P<base>[0-9]{1,2}|[a-z]{3,11})\)?\s*
+    (?:_\s*(?:\{\s*)?\(?\s*(?:\\(?:text|mathrm|textrm)\s*\{)?\s*(?:base[\s~-]*\}?\s*)?\(?(?P<base>[0-9]{1,2}|[a-z]{3,11})\)?\s*
        \}?\s*\)?\s*(?:\})?
-     |(?:\\(?:text|mathrm|textrm)\s*\{)?\s*\(?(?:in\s+)?base[\s~-]+(?P<worded>[0-9]{1,2}|[a-z]{3,11})\)?\s*\}?)""",
+     |(?:\\(?:text|mathrm|textrm)\s*\{)?\s*\(?(?:in\s+)?base[\s~-]+\}?\s*(?P<worded>[0-9]{1,2}|[a-z]{3,11})\)?\s*\}?)""",
     re.VERBOSE,
 )
 
@@ -324,21 +324,23 @@ def _clock(match: re.Match[str]) -> str:
     return f"{hours}:{minutes}{seconds} {half}".strip()
 
 
+_MONEY = frozenset(("$", "USD", "EUR", "GBP", "JPY", "rupees"))
+
+
 def _currency(pieces: list[Token]) -> tuple[list[Token], tuple[Dimension, Fraction] | None]:
-    """Without a sign of currency in front, and its unit."""
-    for place in (0, 1):
-        if len(pieces) > place + 1:
-            name = pieces[place].text
-            money = name == "$" or (
-                pieces[place].kind == "word" and name in ("USD", "EUR", "GBP", "JPY", "US", "rupees")
-            )
-            if money and (place == 0 or pieces[0][:2] in (("op", "-"), ("op", "~="), ("op", "="))):
-                rest = [*pieces[:place], *pieces[place + 1 :]]
-                if name == "US":
-                    return _currency(rest)
-                dimension, factor = UNITS[name]
-                return rest, (((dimension, 1),), factor)
-    return pieces, None
+    """Without signs of currency in front of numbers, and the unit of the last one."""
+    rest: list[Token] = []
+    name = ""
+    for place, token in enumerate(pieces):
+        first = not rest or rest[-1].text in ("=", "~=", "-", "+", "*", "/", "(")
+        money = token.text in _MONEY and token.kind in ("op", "word")
+        if first and place + 1 < len(pieces) and (money or (token.text == "US" and pieces[place + 1].text == "$")):
+            follower = pieces[place + 1]
+            if follower.kind == "num" or follower.text in ("-", "$", ".") or follower.kind == "cmd":
+                name = token.text if money else name
+                continue
+        rest.append(token)
+    return (rest, (((UNITS[name][0], 1),), UNITS[name][1])) if name else (pieces, None)
 
 
 def _times_sign(pieces: list[Token]) -> list[Token]:

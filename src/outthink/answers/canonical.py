@@ -72,6 +72,11 @@ def plain_number(answer: str) -> Fraction | None:
     return exact(node)
 
 
+def is_plain(answer: str) -> bool:
+    """Whether an answer is a number of one of the commonest forms; a quick test."""
+    return _QUICK.fullmatch(answer) is not None or _FRACTION.fullmatch(answer) is not None
+
+
 def _quick_number(match: re.Match[str]) -> Fraction | None:
     """A number of one of the commonest forms, without the tree."""
     unit = match["unit"]
@@ -79,7 +84,8 @@ def _quick_number(match: re.Match[str]) -> Fraction | None:
         return _slow_number(match[0])
     if unit and (unit in SCALES or unit in _AWKWARD):
         return _slow_number(match[0])
-    value = Fraction(match["whole"].replace(",", "") + (match["part"] or ""))
+    whole, part = match["whole"].replace(",", ""), match["part"]
+    value = Fraction(whole + part) if part else Fraction(int(whole))
     over = match["over"]
     if over:
         if not int(over) or match["power"] or match["money"]:
@@ -156,8 +162,7 @@ def plain_text_key(answer: str) -> str:
 def easy_key(answer: str) -> str | None:
     """The key of a math answer that can be worked out at once, None where the values of functions are needed."""
     quick = _QUICK.fullmatch(answer)
-    number = _quick_number(quick) if quick is not None else None
-    if number is not None:
+    if quick is not None and (number := _quick_number(quick)) is not None:
         return exact_key(number)
     meaning = understood(answer)
     if meaning is None:

@@ -230,6 +230,7 @@ _TOKEN = re.compile(
        (?: \\(?:overline|bar)\s*(?:\{(?P<r1>[0-9]+)\}|(?P<r2>[0-9])) | \((?P<r3>[0-9]+)\)
          | \\dot\s*\{?(?P<d1>[0-9])\}?(?:(?P<dm>[0-9]*)\\dot\s*\{?(?P<d2>[0-9])\}?)? )
        (?:\\l?dots(?![A-Za-z])|\.\.\.)? )
+    |(?P<power>[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}(?![A-Za-z0-9.]))
     |(?P<grouped>[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])(?:\.[0-9]+)?)
     |(?P<num>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
     |(?P<env>\\(?:begin|end)\s*\{[a-zA-Z*]{1,20}\}(?:\{[lcr|]{0,20}\})?)
@@ -265,6 +266,8 @@ def tokens(text: str, upright: bool = False, level: int = 0) -> list[Token]:
             if again is None:
                 again = match["d1"] + ((match["dm"] or "") + match["d2"] if match["d2"] else "")
             out.append(Token("num", "", repeating(match["rwhole"], match["rfirst"], again), spaced, upright))
+        elif match["power"]:
+            out.append(Token("num", "", Fraction(match["power"]), spaced, upright))
         elif match["grouped"] and depth == 0:
             out.append(Token("num", "", Fraction(match["grouped"].replace(",", "")), spaced, upright))
         elif match["grouped"] or match["num"]:

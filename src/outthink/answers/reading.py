@@ -6,7 +6,7 @@ import re
 from collections import deque
 
 from outthink.answers.amounts import plainer, understood
-from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, TEXT_COMMAND, only_words, plain_number, undress
+from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, TEXT_COMMAND, is_plain, only_words, plain_number, undress
 from outthink.answers.choices import chosen
 from outthink.answers.forms import variables
 from outthink.answers.literals import json_value
@@ -37,7 +37,7 @@ _PARTS = (
 _NUMBER = re.compile(
     rf"""(?<![0-9A-Za-z.:/])(?<![0-9]\s[+-])[+-]?\s?[$€£¥₹]?\s?
     (?: [0-9]{{1,2}}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])(?:\s?[apAP]\.?[mM]\b\.?)?
-      | [0-9]{{1,2}}\s[ap]\.?m\b\.?
+      | [0-9]{{1,2}}\s[apAP]\.?[mM]\b\.?
       | [0-9]{{1,9}}\s?{_PARTS}(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b(?:(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b)?
       | (?:[0-9]{{1,9}}\s?)?\\[dtc]?frac\s?(?:\{{\s?[+-]?[0-9.,]{{1,40}}\s?\}}|[0-9])\s?
         (?:\{{\s?[0-9.,]{{1,40}}\s?\}}|[0-9])
@@ -124,7 +124,7 @@ def _visible(text: str, kind: AnswerKind) -> str:
     if kind == "chat" and text.lstrip()[:1] in ("{", "[") and json_value(text.strip()) is not None:
         return text
     text = spoken(text)
-    if _DOUBLED_BOX.search(text):
+    if "\\\\" in text and _DOUBLED_BOX.search(text):
         text = text.replace("\\\\", "\\")
     return text
 
@@ -180,6 +180,8 @@ def _behind_hashes(rest: str, last: bool) -> str | None:
     rest = undress(rest.strip("# \t"))
     if not rest:
         return None
+    if is_plain(rest):
+        return rest
     if not re.match(r"[*_]*[A-Za-z]{2,}", rest) or understood(rest) is not None:
         return _phrase(rest)
     if plainer(rest) != rest or (last and not re.match(r"(?:step|part|case|question|problem)\b", rest, re.IGNORECASE)):
@@ -193,7 +195,7 @@ def _phrase(rest: str) -> str | None:
     whole = undress(rest)
     if not whole:
         return None
-    if understood(whole) is not None:
+    if is_plain(whole) or understood(whole) is not None:
         return whole
     sentence = undress(_SENTENCE_END.split(whole, maxsplit=1)[0])
     if sentence != whole and understood(sentence) is not None:
@@ -240,12 +242,12 @@ def _last_number(text: str) -> str | None:
     if last < 0:
         return None
     text = text[: last + 60]
-    size = 1_000
+    size = 250
     while True:  # from the end; a number that begins near the start of a window may have begun before it
         start = max(0, last - size)
         window = folded(text[start:])
         numbers = deque(_NUMBER.finditer(window), maxlen=1)
-        if numbers and (start == 0 or numbers[0].start() > 200):
+        if numbers and (start == 0 or numbers[0].start() > 120):
             return _with_sign(window, numbers[0])
         if start == 0:
             return None

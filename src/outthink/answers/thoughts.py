@@ -38,7 +38,7 @@ def spoken(text: str) -> str:
         return _final_channel(text)
     if text.startswith("analysis") and "assistantfinal" in text:  # the same, its special tokens taken away
         return text.rpartition("assistantfinal")[2]
-    if not any(mark in text for mark in ("<", "[", "◁")):
+    if "<" not in text and "[" not in text and "◁" not in text:
         return text
     pieces: list[str] = []
     start = 0  # of what is not yet in pieces
