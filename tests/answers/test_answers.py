@@ -429,23 +429,27 @@ def dresses(value: Fraction) -> list[str]:
     return forms
 
 
+@settings(deadline=None)
 @given(fractions)
 def test_every_dress_of_a_fraction_has_its_value(value: Fraction) -> None:
     assert {plain_number(form) for form in dresses(value)} == {value}
     assert plain_number(str(value)) == value  # the key of a key is the key
 
 
+@settings(deadline=None)
 @given(fractions, fractions)
 def test_keys_of_fractions_are_equal_only_if_they_are(one: Fraction, other: Fraction) -> None:
     pairs = {plain_number(a) == plain_number(b) for a in dresses(one) for b in dresses(other)}
     assert pairs == {one == other}
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9))
 def test_decimals_are_exact(value: Any) -> None:
     assert plain_number(str(value)) == plain_number(f"{value:,}") == Fraction(value)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_text_key_is_idempotent(text: str) -> None:
     assert text_key(text_key(text)) == text_key(text)
@@ -494,13 +498,13 @@ def json_key(value: Any, rng: random.Random) -> str:
     return key
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(values, values, st.randoms(use_true_random=False))
 def test_keys_of_json_are_equal_only_if_the_values_are(one: Any, other: Any, rng: random.Random) -> None:
     assert (json_key(one, rng) == json_key(other, rng)) is (meaning(one) == meaning(other))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(values, st.randoms(use_true_random=False))
 def test_the_key_of_json_does_not_depend_on_its_spelling(value: Any, rng: random.Random) -> None:
     key = json_key(value, rng)
@@ -512,7 +516,7 @@ def test_the_key_of_json_does_not_depend_on_its_spelling(value: Any, rng: random
         assert chat_key(read("chat", text) or "") == key
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.sampled_from(["Paris", " ", "\n", "5", '"', "¼", "[", "]", "B)"]) | st.text(max_size=5), max_size=20)
 )
@@ -529,7 +533,7 @@ pieces = st.sampled_from([r"\boxed{", "}", "{", "####", "answer is", "$", "1/0",
                           "[", "]", ":", '"', ",", "because", "</think>"])  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(pieces | st.text(max_size=5), max_size=30).map("".join))
 def test_read_never_raises(text: str) -> None:
     for kind in KINDS:

@@ -458,7 +458,8 @@ def written(value: Value, rng: random.Random) -> str:
     if isinstance(content, Fraction):
         return written_number(content, rng)
     assert isinstance(content, tuple)
-    writers: dict[str, Callable[[Any, random.Random], str]] = {"root": written_root, "function": written_function, "expression": written_expression,
+    writers: dict[str, Callable[[Any, random.Random], str]] = {
+       "root": written_root, "function": written_function, "expression": written_expression,
                "assigned": written_assignment, "time": written_time, "amount": written_amount,
                "base": written_base}  # fmt: skip
     if value.kind in writers:
@@ -474,7 +475,8 @@ def close(value: Value, rng: random.Random) -> Value:
     assert isinstance(content, tuple)
     if value.kind == "root":
         return Value("root", close_root(content, rng))
-    changers: dict[str, Callable[[Any, random.Random], Value]] = {"function": close_function, "expression": close_expression, "assigned": close_assignment,
+    changers: dict[str, Callable[[Any, random.Random], Value]] = {
+       "function": close_function, "expression": close_expression, "assigned": close_assignment,
                 "time": close_time, "amount": close_amount, "base": close_base}  # fmt: skip
     return changers[value.kind](content, rng) if value.kind in changers else close_tuple(value, rng)
 

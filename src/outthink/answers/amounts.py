@@ -112,7 +112,7 @@ _NUMBER_WORDS = {
 
 _BASED = re.compile(
     r"""(?P<sign>-?)\s*(?:\\(?:text|mathrm|textbf|mathbf|texttt)\s*\{\s*(?P<upright>[0-9A-Fa-f]+)\s*\}
-      |\(?(?P<digits>[0-9][0-9A-Fa-f]*(?:\.[0-9A-Fa-f]+)?)\)?)\s*
+      |\(?(?P<digits>[0-9][0-9A-Fa-f]*(?:\.[0-9A-Fa-f]+)?|[A-F][0-9A-F]+)\)?)\s*
     (?:_\s*(?:\{\s*)?\(?\s*(?:\\(?:text|mathrm|textrm)\s*\{)?\s*(?:base[\s~-]*\}?\s*)?\(?(?P<base>[0-9]{1,2}|[a-z]{3,11})\)?\s*
        \}?\s*\)?\s*(?:\})?
      |(?:\\(?:text|mathrm|textrm)\s*\{)?\s*\(?(?:in\s+)?base[\s~-]+\}?\s*(?P<worded>[0-9]{1,2}|[a-z]{3,11})\)?\s*\}?)""",
@@ -131,8 +131,11 @@ _UPRIGHT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operat
 
 
 _LABELLED = re.compile(
-    r"\s*(?:\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{\s*\(([A-J])\)\s*\.?(?:\}|(?P<open>(?=\s*[^\s}])))"
-    r"|\*{0,2}\(([A-J])\)\*{0,2}(?:\s|\\[ ,;:!~]|\\q?quad|~)|\*{0,2}([A-J])\)\*{0,2}\s)",
+    r"""\s*(?:\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{\s*
+        (?:\(([A-J])\)\s*[.:]?|([A-J])\s*[).:]\s*)(?:\}|(?P<open>(?=\s*[^\s}])))
+    |\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*([A-J])\s*\}\s*[:.)]
+    |\*{0,2}\(([A-J])\)\*{0,2}(?:\s|\\[ ,;:!~]|\\q?quad|~)|\*{0,2}([A-J])[).:]\*{0,2}\s)""",
+    re.VERBOSE,
 )
 
 
@@ -179,6 +182,8 @@ def plainer(text: str) -> str:
         if match is None or not re.search(r"[0-9]", text[match.end() :]):
             break
         text = text[match.end() :].lstrip()
+    if text.endswith(" or so"):
+        text = text[:-6]
     return _NEGATIVE.sub("-", text, count=1) if _NEGATIVE.match(text) else text
 
 
@@ -204,8 +209,10 @@ def _meaning(answer: str) -> Meaning:
         if labelled["open"] is not None:  # \text{(C) 12}
             rest = rest.replace("}", "", 1)
         inner = _meaning(undress(rest.lstrip(" :.~")))
-        return inner._replace(label=labelled[1] or labelled[3] or labelled[4])
+        return inner._replace(label=next(filter(None, (labelled[place] for place in (1, 2, 4, 5, 6)))))
     special = _special(text)
+    if special.endswith("_10"):
+        return Meaning(number(Fraction(special[:-3])))
     if special:
         return Meaning(number(0), text=special)
     if text[:1] == "{" and text[-1:] == "}" and "," in text and group(text, 0)[1] == len(text):

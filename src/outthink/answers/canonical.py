@@ -215,7 +215,8 @@ def judged(kind: str, gold: str, answer: str, gold_key: str, answer_key: str) ->
         gold_key, answer_key: their keys.
     """
     if kind == "text":
-        return gold_key == answer_key or _same_literal(gold, answer)
+        same = _same_literal(gold, answer)
+        return gold_key == answer_key if same is None else same
     if kind not in ("math", "chat"):
         return gold_key == answer_key
     if kind == "chat" and not (_mathy(gold) and _mathy(answer)):
@@ -255,13 +256,13 @@ def _bare_label(meaning: Meaning) -> str:
     return node.name if node.op == "var" and re.fullmatch(r"[A-J]", node.name) and not meaning.text else ""
 
 
-def _same_literal(gold: str, answer: str) -> bool:
-    """Whether a quotation and a literal are the same string: "a" and 'a'."""
+def _same_literal(gold: str, answer: str) -> bool | None:
+    """Whether two strings in quotes are the same, as "a" and 'a' are; None where they are no such strings."""
     quoted = [text.strip() for text in (gold, answer)]
     if any(len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"" for text in quoted):
-        return False
+        return None
     if any("\\" in text or text[0] in text[1:-1] for text in quoted):
-        return False
+        return None
     return quoted[0][1:-1] == quoted[1][1:-1]
 
 

@@ -53,22 +53,25 @@ class _Patterns:
         label = "|".join(ordered)
         dress = r"[\s*_(\[{$`\"'“‘]*+"
         word = r"(?:(?:the\s++)?(?:correct\s++)?(?:option|choice|answer|letter)s?\b[\s:]*+)?"
-        self.alone = re.compile(rf"(?<![A-Za-z0-9\\'’])({label})(?![A-Za-z0-9'’])")
-        self.head = re.compile(rf"{dress}(?:\\\w+\s*\{{)?{dress}{word}{dress}({label})(?![A-Za-z0-9'’])", re.IGNORECASE)
+        self.alone = re.compile(rf"(?<![A-Za-z0-9\\'’])({label})(?![A-Za-z0-9]|['’][A-Za-z])")
+        self.head = re.compile(
+            rf"{dress}(?:\\\w+\s*\{{)?{dress}{word}{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])", re.IGNORECASE
+        )
         self.chosen = re.compile(
             rf"\b(?:answers?|choice|option|selection|pick|letter)[ \t*_\"']*(?:is|:|=|would be|should be|must be)"
-            rf"[ \t:]*+{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9'’])"
+            rf"[ \t:]*+{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])"
             rf"|\b(?:choose|pick|select|chose|selected|go with|going with|opt for|conclude)\s++(?:the\s++)?"
             rf"(?:answer |option |choice |letter )?{dress}"
-            rf"({label})(?![A-Za-z0-9'’])"
+            rf"({label})(?![A-Za-z0-9]|['’][A-Za-z])"
             rf"|(?<![A-Za-z0-9\\'’])({label})[*_)\]\"']*+\s++(?:is|must be|would be|seems)\s+"
             r"(?:the\s++|thus\s++|therefore\s++|clearly\s++|indeed\s++)*+"
             r"(?:correct|right|best|only (?:correct|right|one|option)|answer|true|most)",
             re.IGNORECASE,
         )
         self.start = re.compile(
-            rf"{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9'’])"
-            r"(?=[*_)\]}`\"'”]*(?:[.):](?=[\s*_]|$)|[*_)\]}`\"'”.\s]*$|[)*\]}]))",
+            rf"{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])"
+            r"(?=[*_)\]}`\"'”]*(?:[.):](?=[\s*_]|$)|[*_)\]}`\"'”.\s]*$|[)*\]}])"
+            r"|\s+(?:because|since|is correct|and not|not)\b)",
             re.IGNORECASE,
         )
 
@@ -105,7 +108,7 @@ def chosen(text: str, options: tuple[str, ...]) -> tuple[str | None, str]:
         for match in deque(known.chosen.finditer(text, start), maxlen=MARKS):
             index = match.lastindex or 1
             span = match.span(index)
-            if not _is_word(text, *span, marked=index < 3) and not _negated(text, *span):
+            if not _is_word(text, *span, marked=True) and not _negated(text, *span):
                 last = match[index]
         if last is not None:
             return known.by_label[last.upper()], "mark"
@@ -161,7 +164,7 @@ def _is_word(text: str, start: int, end: int, marked: bool = False) -> bool:
     """Whether the label at [start, end) is the word "a" or "I" of a sentence; behind a mark a reason may follow."""
     if text[start:end] not in ("A", "a", "I", "i") or re.match(r"\s[a-z]", text[end : end + 2]) is None:
         return False
-    return not (marked and _REASONS.match(text, end, end + 12))
+    return not ((marked or text[start:end] == "A") and _REASONS.match(text, end, end + 12))
 
 
 def _negated(text: str, start: int, end: int) -> bool:

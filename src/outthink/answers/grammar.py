@@ -394,6 +394,11 @@ class _Parser:
                 base = (number(token.value),)
             else:
                 base = (self.primary(),)
+        token = self.peek()
+        tight = name == "log" and not base and token is not None and not token.spaced and self.at("(", ahead=1)
+        if tight and token is not None and token.text in ("2", "10"):  # log2(8) and log10(5)
+            self.place += 1
+            base = (number(token.value),)
         if name in ("sqrt", "cbrt"):
             return Node("root", (number(2 if name == "sqrt" else 3), self.radicand()))
         if self.take("^"):
@@ -409,7 +414,8 @@ class _Parser:
         argument = self.primary() if bracketed else self.argument()
         if bracketed and self.at("^", "!"):
             raise NotUnderstoodError("a power behind the argument of a function")
-        if power is not None and power == Node("neg", (number(1),)):
+        inverse = power.parts[0] if power is not None and power.op == "paren" else power
+        if inverse == Node("neg", (number(1),)):
             if name in ("sin", "cos", "tan"):
                 name, power = f"arc{name}", None
             else:

@@ -25,8 +25,10 @@ _HEADING = re.compile(r"answer[*_ \t]*(?=\n|\Z)")
 
 
 _NEW_QUESTION = re.compile(
-    r"""\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:(?:new[ ]|next[ ])?question|q|problem|exercise|human|user|instruction)
-    (?:[ ]\#?[0-9]{1,4}|[ ][a-z]\b)?(?:\*\*)?[ \t]?[:.]""",
+    r"""\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:(?:new[ ]|next[ ])?question|q|problem|exercise|example|human|user|instruction)
+    (?:[ ]\#?[0-9]{1,4}|[ ][a-z]\b)?(?:\*\*)?[ \t]?[:.]
+    |\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:question|problem|exercise|example)[ ]\#?[0-9]{1,4}(?:\*\*)?[ \t]*(?=\n)
+    |\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)(?:question|problem|exercise)(?:\*\*)?[ \t]*(?=\n)""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -224,7 +226,7 @@ def bold_number(text: str) -> str | None:
     return numbers[-1][1] if numbers[-1][0] > text.rfind("\n", 0, last) else None
 
 
-_DIGIT = re.compile(r"[0-9]")
+_DIGIT = re.compile(r"[0-9¼-¾⅐-⅞]")
 
 
 def last_digit(text: str) -> int:

@@ -205,6 +205,9 @@ _SPACED_THOUSANDS = re.compile(
 _LATEX_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\s*\\!|\\,)\s*(?=[0-9]{3}(?![0-9]))")
 
 
+_SWISS_THOUSANDS = re.compile(r"(?<![0-9A-Za-z.'])[1-9][0-9]{0,2}(?:'[0-9]{3})+(?![0-9'])")
+
+
 def folded(text: str) -> str:
     """The text in ASCII as far as math goes: digits, signs, fractions, superscripts and Greek of all usual kinds."""
     if not text.isascii():
@@ -221,6 +224,8 @@ def folded(text: str) -> str:
 def ungrouped(text: str) -> str:
     """Without the spaces and LaTeX commas between thousands: `10 000`, `10\\,000` and `10{,}000` are `10000`."""
     text = _LATEX_THOUSANDS.sub("", text)
+    if "'" in text:
+        text = _SWISS_THOUSANDS.sub(lambda match: match[0].replace("'", ""), text)
     return _SPACED_THOUSANDS.sub(lambda match: re.sub(_SPACE, "", match[1]), text)
 
 

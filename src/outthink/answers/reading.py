@@ -35,13 +35,13 @@ _PARTS = (
 
 
 _NUMBER = re.compile(
-    rf"""(?<![0-9A-Za-z.:/])(?<![0-9]\s[+-])[+-]?\s?[$€£¥₹]?\s?
+    rf"""(?<![0-9A-Za-z.])(?<![0-9][:/])(?<![0-9]\s[+-])[+-]?\s?[$€£¥₹]?\s?
     (?: [0-9]{{1,2}}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])(?:\s?[apAP]\.?[mM]\b\.?)?
       | [0-9]{{1,2}}\s[apAP]\.?[mM]\b\.?
       | [0-9]{{1,9}}\s?{_PARTS}(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b(?:(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b)?
       | (?:[0-9]{{1,9}}\s?)?\\[dtc]?frac\s?(?:\{{\s?[+-]?[0-9.,]{{1,40}}\s?\}}|[0-9])\s?
         (?:\{{\s?[0-9.,]{{1,40}}\s?\}}|[0-9])
-      | [0-9]{{1,9}}\s[0-9]{{1,9}}\s?/\s?[0-9]{{1,9}}(?![0-9])
+      | [0-9]{{1,9}}(?:\ and)?\s[0-9]{{1,9}}\s?/\s?[0-9]{{1,9}}(?![0-9])
       | (?:[1-9][0-9]{{0,2}}(?:[\u00a0 ][0-9]{{3}})+(?![0-9])|[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?
         (?:[eE][+-]?[0-9]{{1,3}}(?![A-Za-z0-9]))?(?:\s?/\s?[0-9]+(?![0-9]))?
       | \.[0-9]+
@@ -75,6 +75,9 @@ _NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE
 _ENDS_WITH = re.compile(
     r"(?:\b(?:is|are|equals?|makes|gives)|=|≈)\s*(?:(?:exactly|about|approximately)\s)?([^\s=≈][^=≈]{0,40})$"
 )
+
+
+_EXPLAINED = re.compile(r"([$€£]?-?[$€£]?[0-9][0-9.,]{0,40}(?: [a-z]{2,20}){0,2}) \([^()\\]{1,200}\)[.!]?")
 
 
 _MINUS = re.compile(r"(?:\bnegative|(?:^|\b(?:is|are|to|of|get|equals)|[=:])\s{0,3}minus)\s$", re.IGNORECASE)
@@ -195,7 +198,12 @@ def _phrase(rest: str) -> str | None:
     whole = undress(rest)
     if not whole:
         return None
-    if is_plain(whole) or understood(whole) is not None:
+    if is_plain(whole):
+        return whole
+    explained = _EXPLAINED.fullmatch(whole)
+    if explained is not None:
+        return explained[1]
+    if understood(whole) is not None:
         return whole
     sentence = undress(_SENTENCE_END.split(whole, maxsplit=1)[0])
     if sentence != whole and understood(sentence) is not None:
@@ -226,6 +234,8 @@ def _number_in(sentence: str) -> str | None:
 
 def _with_sign(text: str, match: re.Match[str]) -> str:
     number = match[0].strip()
+    if "/" in number:
+        number = number.replace(" and ", " ")  # 3 and 1/2
     before = text[max(0, match.start() - 20) : match.start()]
     return f"-{number}" if number[0] not in "+-" and _MINUS.search(before) else number
 
@@ -391,6 +401,9 @@ def _marked(text: str) -> tuple[str | None, str]:
 def _answer_in(rest: str) -> str | None:
     """The answer that the rest of a line begins with, words included; None where that is prose."""
     whole = undress(plain(_rest(rest)))
+    explained = _EXPLAINED.fullmatch(whole)
+    if explained is not None:
+        return explained[1]
     if not whole or plain_number(whole) is not None:
         return whole or None
     meaning = understood(whole)

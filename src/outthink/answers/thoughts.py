@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _TAG = re.compile(
-    r"""<(?P<a>/?)(?:[a-z]{1,10}:)?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|analysis|monologue
-        |inner_?monologue|internal_?thoughts?|chain_?of_?thought)\s{0,3}>
+    r"""<(?P<a>/?)[a-z_:-]{0,20}?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|monologue)
+        (?:[_-][a-z]{1,10})?(?:\s[^<>\n]{0,60})?>
     |\[(?P<b>/?)(?:think(?:ing)?|reasoning)\]
     |◁(?P<c>/?)think▷
     |<\|(?P<d>/?)(?:think(?:ing)?|thought|reasoning)\|>
