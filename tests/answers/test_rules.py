@@ -39,7 +39,7 @@ from tests.answers.test_answers import KINDS
         ("chat", r"\boxed{7}", "7", "box"),
         ("chat", "The answer is Rome.", "Rome", "mark"),
         ("chat", "17 times 23 makes **391**, I think.", "391", "bold"),
-        ("chat", "17 times 23 is 391.", "391", "last"),
+        ("chat", "17 times 23 is 391.", "17 times 23 is 391.", "whole"),
         ("chat", "Hello there!", "Hello there!", "whole"),
     ],
 )

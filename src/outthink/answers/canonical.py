@@ -131,10 +131,24 @@ def chat_key(answer: str) -> str | None:
         return exact_key(number)
     if is_latex(answer) or _says_amount(answer):
         return None
+    number = _ending_number(answer)
+    if number is not None:
+        return exact_key(number)
     key = text_key(answer) if len(answer) <= MAX_ANSWER // 2 else " ".join(answer.casefold().split())
     if len(key) > MAX_ANSWER:
         return digest(key)
     return key if key == answer else chat_key(key)  # without quotes, "5" is a number
+
+
+_ENDS_WITH = re.compile(
+    r"(?:\b(?:is|are|equals?|makes|gives)|=|≈)\s*(?:(?:exactly|about|approximately)\s)?([^\s=≈][^=≈]{0,40})$"
+)
+
+
+def _ending_number(line: str) -> Fraction | None:
+    """The number that a short sentence ends with, as in `The product is 391.`."""
+    match = _ENDS_WITH.search(line.rstrip(" .!")) if len(line) <= 80 and "\n" not in line else None
+    return None if match is None else plain_number(match[1])
 
 
 def _says_amount(answer: str) -> bool:

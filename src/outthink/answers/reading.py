@@ -72,11 +72,6 @@ _REASON = re.compile(
 _NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE)
 
 
-_ENDS_WITH = re.compile(
-    r"(?:\b(?:is|are|equals?|makes|gives)|=|≈)\s*(?:(?:exactly|about|approximately)\s)?([^\s=≈][^=≈]{0,40})$"
-)
-
-
 _EXPLAINED = re.compile(r"([$€£]?-?[$€£]?[0-9][0-9.,]{0,40}(?: [a-z]{2,20}){0,2}) \([^()\\]{1,200}\)[.!]?")
 
 
@@ -101,8 +96,8 @@ def read_by(kind: AnswerKind, text: str, options: tuple[str, ...] = ()) -> tuple
     """The answer of a complete text as `read` gives it, and the rule by which it was read; pure, never raises.
 
     The rule is "box", "mark" (`####`, "answer is", `<answer>`), "bold" (a number in bold), "label" (of a choice, not
-    marked), "last" (the last number, or the number that a sentence ends with), "line" (the last line), "code", "json",
-    or "whole" (the whole text); where the answer is None, the rule that was tried last.
+    marked), "last" (the last number), "line" (the last line), "code", "json", or "whole" (the whole text); where the
+    answer is None, the rule that was tried last.
     """
     text = text[-MAX_TEXT:]
     if kind == "code":
@@ -135,10 +130,10 @@ def _visible(text: str, kind: AnswerKind) -> str:
 def comparable(text: str) -> bool:
     """Whether a chat's reply has an answer that other replies can be equal to; pure, linear, never raises.
 
-    That is a JSON object or array, an answer that is marked as such, a number in bold or at the end of a short reply,
-    or a text of one line and at most 80 characters. A wrong True costs the further samples that are drawn for a vote in
-    which every answer turns out to stand alone; a wrong False costs the vote: the reply is taken, or judged, although
-    equal ones could have been counted.
+    That is a JSON object or array, an answer that is marked as such, a number in bold, or a text of one line and at
+    most 80 characters. A wrong True costs the further samples that are drawn for a vote in which every answer turns out
+    to stand alone; a wrong False costs the vote: the reply is taken, or judged, although equal ones could have been
+    counted.
 
     Args:
         text: the whole text of a sample that ended by itself.
@@ -351,21 +346,7 @@ def _read_chat(text: str) -> tuple[str, str, bool]:
     if answer is not None:
         return answer, rule, True
     short = 0 < len(whole) <= MAX_SHORT and len(whole.splitlines()) == 1
-    if short:
-        number = _ending_number(whole)
-        if number is not None:
-            return number, "last", True
     return whole, "whole", short
-
-
-def _ending_number(line: str) -> str | None:
-    """The number that a short reply ends with, as in `The product is 391.`, where it has words as well."""
-    if plain_number(line) is not None:
-        return None  # as it stands
-    match = _ENDS_WITH.search(line.rstrip(" .!"))
-    if match is None or plain_number(match[1]) is None:
-        return None
-    return undress(match[1])
 
 
 def _marked(text: str) -> tuple[str | None, str]:
