@@ -294,6 +294,10 @@ def _dollars(text: str) -> str:
 
 def _special(text: str) -> str:
     """The key of a clock time or of a number in another base."""
+    prefixed = re.fullmatch(r"(-?)0(?:b([01]+)|o([0-7]+)|x([0-9A-Fa-f]+))", text)
+    if prefixed:
+        base = 2 if prefixed[2] else 8 if prefixed[3] else 16
+        text = f"{prefixed[1]}{prefixed[prefixed.lastindex or 2].upper().lstrip('0') or '0'}_{base}"
     based = _BASED.fullmatch(text) if "_" in text or "base" in text else None
     if based:
         name = based["base"] or based["worded"]

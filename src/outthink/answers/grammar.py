@@ -44,6 +44,13 @@ def tree(pieces: list[Token]) -> Node:
     return node
 
 
+def _leads_with_d(node: Node) -> bool:
+    """Whether the first factor is a d, as in dy."""
+    while node.op in ("paren", "mul", "pow"):
+        node = node.parts[0]
+    return node.op == "var" and node.name == "d"
+
+
 class _Parser:
     def __init__(self, pieces: list[Token]) -> None:
         self.pieces = pieces
@@ -469,6 +476,8 @@ class _Parser:
             return Node("root", (index, self.radicand()))
         if name in ("frac", "binom"):
             first, second = self.arguments()
+            if name == "frac" and _leads_with_d(first) and second.op == "paren" and _leads_with_d(second):
+                raise NotUnderstoodError("a derivative")
             return Node("div" if name == "frac" else "binom", (first, second))
         if name.startswith("\\begin"):
             return self.matrix(name[7:-1])

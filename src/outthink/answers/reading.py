@@ -61,18 +61,25 @@ _LABEL = re.compile(
 _OTHER_LABEL = re.compile(r"\b[A-Z](?:[).:,]|$)")
 
 
-_SENTENCE_END = re.compile(r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!\bMrs)(?<!\b[ap]\.m)[.!?]\s")
-
-
-_REASON = re.compile(
-    r"[,;]?\s(?:because|since|which)\b|[,;]\s(?:as|but|for|so|not)\b|\s(?:not|and not)\s(?=\S+$)", re.IGNORECASE
+_SENTENCE_END = re.compile(
+    r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!\bMrs)(?<!\b[ap]\.m)(?<!\bi\.e)(?<!\be\.g)[.!?]\s"
 )
 
 
-_NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE)
+_REASON = re.compile(
+    r"[,;]?\s(?:because|since|which|i\.e\.|namely)(?:\b|(?=\s))"
+    r"|[,;]\s(?:as|but|for|so|not)\b|\s(?:not|and not)\s(?=\S+$)",
+    re.IGNORECASE,
+)
+
+
+_NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to|below|above|the following)\b", re.IGNORECASE)
 
 
 _EXPLAINED = re.compile(r"([$€£]?-?[$€£]?[0-9][0-9.,]{0,40}(?: [a-z]{2,20}){0,2}) \([^()\\]{1,200}\)[.!]?")
+
+
+_FEW_WORDS = re.compile(r"[A-Za-z]{2,20}(?: [A-Za-z]{1,20}){0,2}")
 
 
 _MINUS = re.compile(r"(?:\bnegative|(?:^|\b(?:is|are|to|of|get|equals)|[=:])\s{0,3}minus)\s$", re.IGNORECASE)
@@ -165,8 +172,9 @@ def _read_math(text: str) -> tuple[str | None, str]:
             answer = _phrase(mark.rest)
             if answer and re.search(r"[0-9\\]|^[A-Za-z]$", folded(answer)):
                 return answer, "mark"
-            if answer and mark.last and understood(answer) is not None:
-                return answer, "mark"
+            words = undress(mark.rest) if mark.last else ""
+            if _FEW_WORDS.fullmatch(words) and not _NO_ANSWER.match(words):
+                return words, "mark"  # "The answer is even."
     bold = bold_number(text)
     if bold is not None:
         return undress(bold), "bold"
