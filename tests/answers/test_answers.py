@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink.answers import reader as answers
-from outthink.answers.canonical import MAX_ANSWER, chat_key, easy_key, json_value, plain_number, text_key
+from outthink.answers.canonical import MAX_ANSWER, chat_key, easy_key, plain_number
+from outthink.answers.literals import json_value, text_key
 from outthink.answers.reader import Reader
 from outthink.answers.reading import MAX_TEXT, comparable, read
 from outthink.types import AnswerKind, Message, Problem

@@ -86,9 +86,6 @@ def _units() -> dict[str, tuple[str, Fraction]]:
 UNITS = _units()
 
 
-_CLOCK_SUFFIX = frozenset(("am", "pm", "a.m", "p.m"))
-
-
 SCALES = {
     "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
     "bn": 10**9, "mln": 10**6,

@@ -9,15 +9,12 @@ from functools import lru_cache
 from math import gcd
 
 from outthink.answers.amounts import SCALES, UNITS, Meaning, understood, undress
-from outthink.answers.forms import HardError, assigned, exact, exact_key, key, polynomial, spread, variables
+from outthink.answers.forms import HardError, assigned, exact, exact_key, key, variables
 from outthink.answers.grammar import Node
-from outthink.answers.literals import MAX_DEPTH, digest, json_value, literal_key, long_text_key, text_key
+from outthink.answers.literals import digest, json_value, literal_key, long_text_key, text_key
 from outthink.answers.notation import MAX_MATH, NotUnderstoodError, folded, word_set
 
 MAX_ANSWER = 20_000
-
-
-DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 
 
 _QUICK = re.compile(
@@ -364,10 +361,3 @@ def _rounded(gold: str, gold_key: str, answer: str, answer_key: str) -> bool | N
         # of the exact number twenty digits are known
         return 6 <= digits <= 15 and abs(written - exactly) <= Decimal(1).scaleb(exponent) * Decimal("0.5000001")
     return None
-
-
-__all__ = [
-    "DIGITS", "MAX_ANSWER", "MAX_DEPTH", "MAX_MATH", "chat_key", "choice_key", "cleaned_math", "easy_key", "is_latex",
-    "json_value", "judged", "only_words", "plain_number", "plain_text_key", "polynomial", "spread", "text_key",
-    "undress",
-]  # fmt: skip

@@ -13,7 +13,7 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-from outthink.answers.grammar import Node, number
+from outthink.answers.grammar import Node
 from outthink.answers.notation import NotUnderstoodError
 
 MAX_BITS = 200_000
@@ -639,6 +639,3 @@ def exact(node: Node) -> Fraction | None:
         return rational(polynomial(node))
     except (HardError, NotUnderstoodError):
         return None
-
-
-__all__ = ["HardError", "exact", "exact_key", "key", "number", "polynomial", "variables"]

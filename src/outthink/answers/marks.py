@@ -6,7 +6,8 @@ import re
 from collections import deque
 from typing import NamedTuple
 
-from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, plain_number
+from outthink.answers.canonical import MAX_ANSWER, plain_number
+from outthink.answers.notation import MAX_MATH
 
 MARKS = 50
 """How many marks of each kind are looked at, the last ones."""

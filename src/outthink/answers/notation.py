@@ -315,8 +315,6 @@ def _command(name: str, text: str, place: int, out: list[Token], spaced: bool, u
         else:
             inside = re.sub(r"\$", "", inside)
             out.extend(tokens(inside, True, level + 1))
-            if out and inside.endswith((" ", "~")):
-                pass
     elif name in _SKIPPED:
         if text[place : place + 1] == "." and name in ("left", "right"):
             place += 1

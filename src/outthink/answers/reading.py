@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from outthink.answers.amounts import plainer, understood
-from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, TEXT_COMMAND, is_plain, only_words, plain_number, undress
+from outthink.answers.amounts import plainer, understood, undress
+from outthink.answers.canonical import MAX_ANSWER, TEXT_COMMAND, is_plain, only_words, plain_number
 from outthink.answers.choices import chosen
 from outthink.answers.forms import variables
 from outthink.answers.literals import json_value
 from outthink.answers.marks import before_next_question, bold_number, boxed, last_digit, marks, plain
-from outthink.answers.notation import folded, narrowed
+from outthink.answers.notation import MAX_MATH, folded, narrowed
 from outthink.answers.thoughts import spoken
 from outthink.types import AnswerKind
 
