@@ -29,7 +29,7 @@ from outthink.answers.forms import (
     spread,
     variables,
 )
-from outthink.answers.grammar import Node
+from outthink.answers.grammar import Expression
 from outthink.answers.notation import NotUnderstoodError
 
 PRECISIONS = (450, 650)
@@ -116,19 +116,25 @@ class _Evaluation:
             return mp.mpf(0)
         if min(size, smallest) < largest * mp.mpf("1e-150"):
             raise NotUnderstoodError("numbers of too different sizes")
-        if isinstance(result, mp.mpc):  # its parts lose their digits one by one
-            for part in (result.real, result.imag):
-                if part and abs(part) < largest * mp.mpf("1e-150"):
-                    small = abs(part) < largest * mp.mpf(10) ** (100 - mp.dps)
-                    if not small:
-                        raise NotUnderstoodError("numbers of too different sizes")
-            tiny = largest * mp.mpf("1e-150")
-            result = mp.mpc(
-                result.real if abs(result.real) > tiny else 0, result.imag if abs(result.imag) > tiny else 0
-            )
-        return result
+        return self.clean(result, largest)
 
-    def value(self, node: Node) -> Any:
+    def clean(self, value: Any, largest: Any = None) -> Any:
+        """A complex value without a part that only an error of the last digits has made; its parts err one by one."""
+        mp = self.mp
+        if not isinstance(value, mp.mpc):
+            return value
+        largest = abs(value) if largest is None else largest
+        parts = []
+        for part in (value.real, value.imag):
+            if abs(part) >= largest * mp.mpf("1e-150"):
+                parts.append(part)
+            elif abs(part) < largest * mp.mpf(10) ** (100 - mp.dps):
+                parts.append(mp.mpf(0))
+            else:
+                raise NotUnderstoodError("numbers of too different sizes")
+        return mp.mpc(*parts)
+
+    def value(self, node: Expression) -> Any:
         mp, op, parts = self.mp, node.op, node.parts
         if op == "num":
             return self.fraction(node.value)
@@ -175,7 +181,7 @@ class _Evaluation:
             raise UndefinedError
         return self.mp.gamma(self.check(value) + 1)
 
-    def root(self, index: Node, inside: Node) -> Any:
+    def root(self, index: Expression, inside: Expression) -> Any:
         mp, order, value = self.mp, exact(index), self.value(inside)
         if value == 0:
             return value
@@ -185,16 +191,16 @@ class _Evaluation:
             if order % 2:
                 return -mp.root(-value, int(order))
             raise UndefinedError
-        return mp.root(value, int(order))
+        return self.clean(mp.root(value, int(order)))
 
-    def power(self, base: Node, exponent: Node) -> Any:
+    def power(self, base: Expression, exponent: Expression) -> Any:
         mp, value, fixed = self.mp, self.value(base), exact(exponent)
         if fixed is not None and fixed.denominator == 1:
             if abs(fixed) > 10**6:
                 raise NotUnderstoodError("a very large power")
             if value == 0 and fixed <= 0:
                 raise UndefinedError
-            return value ** int(fixed)
+            return self.clean(value ** int(fixed))
         if fixed is not None and fixed.denominator % 2 and not self.unreal and value < 0 and fixed.denominator < 100:
             root = mp.root(-value, fixed.denominator) ** fixed.numerator
             return -root if fixed.numerator % 2 else root
@@ -213,9 +219,9 @@ class _Evaluation:
             exponent = int(exponent)
         if abs(exponent * mp.log(abs(value))) > 10**5:
             raise NotUnderstoodError("a very large power")
-        return mp.power(value, exponent)
+        return self.clean(mp.power(value, exponent))
 
-    def function(self, node: Node) -> Any:
+    def function(self, node: Expression) -> Any:
         mp, name = self.mp, node.name
         if name in ("sin", "cos", "tan", "cot", "sec", "csc") and _in_degrees(node.parts[0]):
             value = self.value(node.parts[0]) * mp.pi / 180
@@ -241,7 +247,7 @@ class _Evaluation:
         if name == "exp":
             if abs(value) > 10**5:
                 raise NotUnderstoodError("a very large power")
-            return mp.exp(value)
+            return self.clean(mp.exp(value))
         if name in ("arcsin", "arccos") and not self.unreal and abs(value) > 1:
             raise UndefinedError
         if name in ("tan", "sec") or name in ("cot", "csc"):
@@ -254,7 +260,7 @@ class _Evaluation:
                  "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh}  # fmt: skip
         if name not in known or (name.endswith("h") and abs(value) > 100):
             raise NotUnderstoodError(name)
-        return self.near_zero(known[name](value))
+        return self.clean(self.near_zero(known[name](value)))
 
     def near_zero(self, value: Any) -> Any:
         """The sine of pi is 0, whatever the last digits of pi are."""
@@ -265,7 +271,7 @@ class _Evaluation:
             raise NotUnderstoodError("a value that is nearly 0")
         return value
 
-    def logarithm(self, node: Node, value: Any) -> Any:
+    def logarithm(self, node: Expression, value: Any) -> Any:
         mp = self.mp
         if value == 0 or (not self.unreal and value < 0):
             raise UndefinedError
@@ -282,7 +288,7 @@ class _Evaluation:
         return result
 
 
-def _in_degrees(node: Node) -> bool:
+def _in_degrees(node: Expression) -> bool:
     waiting = [node]
     while waiting:
         one = waiting.pop()
@@ -293,7 +299,7 @@ def _in_degrees(node: Node) -> bool:
     return False
 
 
-def _has_i(node: Node) -> bool:
+def _has_i(node: Expression) -> bool:
     waiting = [node]
     while waiting:
         one = waiting.pop()
@@ -303,7 +309,7 @@ def _has_i(node: Node) -> bool:
     return False
 
 
-def _values(nodes: Sequence[Node], digits: int, whole: bool) -> list[list[Any]]:
+def _values(nodes: Sequence[Expression], digits: int, whole: bool) -> list[list[Any]]:
     """The values of each tree at each point, None where it is not defined."""
     mp = _mp()
     names = set().union(*(variables(node) for node in nodes))
@@ -372,14 +378,14 @@ def _near_fraction(values: Sequence[Any]) -> Fraction | None:
     return close if near else None
 
 
-def _hard_key(node: Node) -> str:
+def _hard_key(node: Expression) -> str:
     if node.op == "rel":  # an equation f = 0, up to a factor
-        node = Node("add", (node.parts[0], Node("neg", (node.parts[1],))))
+        node = Expression("add", (node.parts[0], Expression("neg", (node.parts[1],))))
         return _function_key(node, scaled=True) + " = 0"
     return _function_key(node, scaled=False)
 
 
-def _function_key(node: Node, *, scaled: bool) -> str:
+def _function_key(node: Expression, *, scaled: bool) -> str:
     names = variables(node)
     for whole in (False, True):
         table = [_values([node], digits, whole)[0] for digits in PRECISIONS]
@@ -412,9 +418,14 @@ def _scaled(row: Sequence[Any]) -> list[Any]:
 # ---------------------------------------------------------------- equality
 
 
-def _same(one: Node, other: Node) -> bool:
+def _same(one: Expression, other: Expression) -> bool:
     first, second = _stripped(one), _stripped(other)
     pairs = assigned(first), assigned(second)
+    for point, named in ((first, second), (second, first)):
+        if point.op == "tuple" and point.name == "()" and named.op in ("list", "tuple"):
+            coordinates = _coordinates(named)
+            if coordinates is not None:
+                return _all_same(point.parts, coordinates)
     if pairs[0] is not None and pairs[1] is not None:
         return pairs[0][0] == pairs[1][0] and _same(pairs[0][1], pairs[1][1])
     if pairs[0] is not None and second.op != "rel":
@@ -423,7 +434,9 @@ def _same(one: Node, other: Node) -> bool:
         return _same(first, pairs[1][1])
     if first.op == "rel" and second.op == "rel":
         if first.name == second.name == "=" and len(first.parts) == len(second.parts) == 2:
-            sides = [Node("add", (node.parts[0], Node("neg", (node.parts[1],)))) for node in (first, second)]
+            sides = [
+                Expression("add", (node.parts[0], Expression("neg", (node.parts[1],)))) for node in (first, second)
+            ]
             return _equal_functions(sides[0], sides[1], ratio=True)
         return first.name == second.name and _all_same(first.parts, second.parts)
     if first.op in ("list", "set", "union") and second.op in ("list", "set", "union"):
@@ -433,22 +446,35 @@ def _same(one: Node, other: Node) -> bool:
     if first.op == "list" and second.op == "tuple" and len(first.parts) > 2 and second.name == "()":
         return _all_same(first.parts, second.parts)  # with brackets around a list that are not meant
     several = ("list", "set", "union", "tuple", "matrix", "rel", "ratio", "row", "apply")
+    if first.name == "[]" or second.name == "[]":
+        return False  # a list of one
     if first.op in several or second.op in several:
         return first.op == second.op and first.name == second.name and _all_same(first.parts, second.parts)
     return _equal_functions(first, second)
 
 
-def _stripped(node: Node) -> Node:
+def _coordinates(node: Expression) -> list[Expression] | None:
+    """The values of x = 5, y = 6 in the order of their names, which are letters that follow each other."""
+    pairs = [assigned(part) for part in node.parts]
+    named = sorted((pair for pair in pairs if pair is not None), key=lambda pair: pair[0])
+    names = [name for name, _ in named]
+    letters = len(named) == len(pairs) > 1 and all(len(name) == 1 for name in names)
+    if not letters or any(ord(after) - ord(before) != 1 for before, after in pairwise(names)):
+        return None
+    return [value for _, value in named]
+
+
+def _stripped(node: Expression) -> Expression:
     while (node.op == "paren" and not node.name) or (node.op == "rel" and node.name == "in"):
         node = node.parts[-1]
     return node
 
 
-def _all_same(some: Sequence[Node], others: Sequence[Node]) -> bool:
+def _all_same(some: Sequence[Expression], others: Sequence[Expression]) -> bool:
     return len(some) == len(others) > 0 and all(_same(a, b) for a, b in zip(some, others, strict=True))
 
 
-def _matched(some: Sequence[Node], others: Sequence[Node]) -> bool:
+def _matched(some: Sequence[Expression], others: Sequence[Expression]) -> bool:
     """Whether the members can be matched one to one; at most 12 of them."""
     if len(some) != len(others) or len(some) > 12:
         return False
@@ -461,7 +487,7 @@ def _matched(some: Sequence[Node], others: Sequence[Node]) -> bool:
     return True
 
 
-def _equal_functions(one: Node, other: Node, *, ratio: bool = False) -> bool:
+def _equal_functions(one: Expression, other: Expression, *, ratio: bool = False) -> bool:
     """Equal at all points at which both are defined, of which there must be three."""
     try:
         first, second = polynomial(one), polynomial(other)

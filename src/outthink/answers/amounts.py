@@ -7,8 +7,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from outthink.answers.grammar import Node, number, tree
-from outthink.answers.notation import MAX_MATH, NotUnderstoodError, Token, folded_math, tokens, word_set
+from outthink.answers.grammar import Expression, number, tree
+from outthink.answers.notation import MAX_MATH, NotUnderstoodError, Token, folded_math, group, tokens, word_set
 
 Dimension = tuple[tuple[str, int], ...]
 
@@ -24,7 +24,7 @@ class Meaning(NamedTuple):
         suffix: a letter behind a number that may be a unit, as in `6 m`, else "".
     """
 
-    node: Node
+    node: Expression
     unit: tuple[Dimension, Fraction] | None = None
     label: str = ""
     text: str = ""
@@ -86,9 +86,6 @@ def _units() -> dict[str, tuple[str, Fraction]]:
 UNITS = _units()
 
 
-_CLOCK_SUFFIX = frozenset(("am", "pm", "a.m", "p.m"))
-
-
 SCALES = {
     "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
     "bn": 10**9, "mln": 10**6,
@@ -112,10 +109,10 @@ _NUMBER_WORDS = {
 
 _BASED = re.compile(
     r"""(?P<sign>-?)\s*(?:\\(?:text|mathrm|textbf|mathbf|texttt)\s*\{\s*(?P<upright>[0-9A-Fa-f]+)\s*\}
-      |\(?(?P<digits>[0-9][0-9A-Fa-f]*(?:\.[0-9A-Fa-f]+)?)\)?)\s*
-    (?:_\s*(?:\{\s*)?\(?\s*(?:\\(?:text|mathrm|textrm)\s*\{)?\s*(?:base[\s~-]*)?\(?(?P<base>[0-9]{1,2}|[a-z]{3,11})\)?\s*
+      |\(?(?P<digits>[0-9][0-9A-Fa-f]*(?:\.[0-9A-Fa-f]+)?|[A-F][0-9A-F]+)\)?)\s*
+    (?:_\s*(?:\{\s*)?\(?\s*(?:\\(?:text|mathrm|textrm)\s*\{)?\s*(?:base[\s~-]*\}?\s*)?\(?(?P<base>[0-9]{1,2}|[a-z]{3,11})\)?\s*
        \}?\s*\)?\s*(?:\})?
-     |(?:\\(?:text|mathrm|textrm)\s*\{)?\s*\(?(?:in\s+)?base[\s~-]+(?P<worded>[0-9]{1,2}|[a-z]{3,11})\)?\s*\}?)""",
+     |(?:\\(?:text|mathrm|textrm)\s*\{)?\s*\(?(?:in\s+)?base[\s~-]+\}?\s*(?P<worded>[0-9]{1,2}|[a-z]{3,11})\)?\s*\}?)""",
     re.VERBOSE,
 )
 
@@ -131,8 +128,11 @@ _UPRIGHT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operat
 
 
 _LABELLED = re.compile(
-    r"\s*(?:\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{\s*\(([A-J])\)\s*\.?(?:\}|(?P<open>(?=\s*[^\s}])))"
-    r"|\*{0,2}\(([A-J])\)\*{0,2}(?:\s|\\[ ,;:!~]|\\q?quad|~)|\*{0,2}([A-J])\)\*{0,2}\s)",
+    r"""\s*(?:\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{\s*
+        (?:\(([A-J])\)\s*[.:]?|([A-J])\s*[).:]\s*)(?:\}|(?P<open>(?=\s*[^\s}])))
+    |\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*([A-J])\s*\}\s*[:.)]
+    |\*{0,2}\(([A-J])\)\*{0,2}(?:\s|\\[ ,;:!~]|\\q?quad|~)|\*{0,2}([A-J])[).:]\*{0,2}\s)""",
+    re.VERBOSE,
 )
 
 
@@ -179,7 +179,12 @@ def plainer(text: str) -> str:
         if match is None or not re.search(r"[0-9]", text[match.end() :]):
             break
         text = text[match.end() :].lstrip()
+    if text.endswith(" or so"):
+        text = text[:-6]
     return _NEGATIVE.sub("-", text, count=1) if _NEGATIVE.match(text) else text
+
+
+_RATE = re.compile(r"(?<=[0-9}] )((?:m|km|cm|ft|mi)/(?:s|h|hr|min)(?:\^\{?[23]\}?)?)(?=\s*\}?$)")
 
 
 @lru_cache(maxsize=1 << 12)
@@ -201,10 +206,15 @@ def _meaning(answer: str) -> Meaning:
         if labelled["open"] is not None:  # \text{(C) 12}
             rest = rest.replace("}", "", 1)
         inner = _meaning(undress(rest.lstrip(" :.~")))
-        return inner._replace(label=labelled[1] or labelled[3] or labelled[4])
+        return inner._replace(label=next(filter(None, (labelled[place] for place in (1, 2, 4, 5, 6)))))
     special = _special(text)
+    if special.endswith("_10"):
+        return Meaning(number(Fraction(special[:-3])))
     if special:
         return Meaning(number(0), text=special)
+    if text[:1] == "{" and text[-1:] == "}" and "," in text and group(text, 0)[1] == len(text):
+        text = rf"\{text[:-1]}\}}"  # a set as in plain text
+    text = _RATE.sub(r"\\text{ \1}", text)
     pieces = tokens(_dollars(text))
     if not pieces:
         raise NotUnderstoodError("nothing")
@@ -212,10 +222,13 @@ def _meaning(answer: str) -> Meaning:
     if amount is not None:
         return amount
     pieces, currency = _currency(_times_sign(pieces))
+    warm = _temperature(pieces)
+    if warm is not None:
+        return Meaning(_value(pieces[: -len(warm)]), (((warm[-1].text, 1),), Fraction(1)))
     pieces, words = _trailing(pieces)
     if not words:
-        _, suffix = _single(pieces)
-        return Meaning(_value(pieces), currency, suffix=suffix)
+        node = _value(pieces)
+        return Meaning(node, currency or _angle(node), suffix=_suffix(pieces))
     scale = 1
     if words[0].text.lower() in SCALES:
         scale = SCALES[words[0].text.lower()]
@@ -225,12 +238,32 @@ def _meaning(answer: str) -> Meaning:
     if not _is_number(last) and (scale != 1 or any(word.kind == "word" and word.text not in UNITS for word in words)):
         raise NotUnderstoodError("words behind something that is no number")
     if scale != 1:
-        node = Node("mul", (number(scale), last))
+        node = Expression("mul", (number(scale), last))
     unit = measure(words) if words else None
     return Meaning(node, unit or currency)
 
 
-def _is_number(node: Node) -> bool:
+def _temperature(pieces: list[Token]) -> list[Token] | None:
+    """The tokens of a degree sign with C, F or K behind it at the end."""
+    if len(pieces) < 3 or pieces[-1].text not in ("C", "F", "K"):
+        return None
+    for count in (2, 3, 5):  # with ^ and {} around the sign
+        sign = pieces[-count:-1]
+        if any(token.text == "deg" for token in sign) and all(token.text in ("deg", "^", "{", "}") for token in sign):
+            if count < 5 and len(pieces) > count and pieces[-count - 1].text == "^":
+                continue
+            return pieces[-count:]
+    return None
+
+
+def _angle(node: Expression) -> tuple[Dimension, Fraction] | None:
+    """The unit of an answer in degrees."""
+    while node.op in ("rel", "neg") or (node.op == "paren" and not node.name):
+        node = node.parts[-1]
+    return ((("angle", 1),), Fraction(1)) if node.op == "deg" else None
+
+
+def _is_number(node: Expression) -> bool:
     waiting = [node]
     while waiting:
         one = waiting.pop()
@@ -240,7 +273,7 @@ def _is_number(node: Node) -> bool:
     return True
 
 
-def _value(pieces: list[Token]) -> Node:
+def _value(pieces: list[Token]) -> Expression:
     if any(token.kind == "word" and len(token.text) > 1 and token.text != "U" for token in pieces):
         raise NotUnderstoodError("words")
     return tree(pieces)
@@ -258,6 +291,10 @@ def _dollars(text: str) -> str:
 
 def _special(text: str) -> str:
     """The key of a clock time or of a number in another base."""
+    prefixed = re.fullmatch(r"(-?)0(?:b([01]+)|o([0-7]+)|x([0-9A-Fa-f]+))", text)
+    if prefixed:
+        base = 2 if prefixed[2] else 8 if prefixed[3] else 16
+        text = f"{prefixed[1]}{prefixed[prefixed.lastindex or 2].upper().lstrip('0') or '0'}_{base}"
     based = _BASED.fullmatch(text) if "_" in text or "base" in text else None
     if based:
         name = based["base"] or based["worded"]
@@ -295,21 +332,23 @@ def _clock(match: re.Match[str]) -> str:
     return f"{hours}:{minutes}{seconds} {half}".strip()
 
 
+_MONEY = frozenset(("$", "USD", "EUR", "GBP", "JPY", "rupees"))
+
+
 def _currency(pieces: list[Token]) -> tuple[list[Token], tuple[Dimension, Fraction] | None]:
-    """Without a sign of currency in front, and its unit."""
-    for place in (0, 1):
-        if len(pieces) > place + 1:
-            name = pieces[place].text
-            money = name == "$" or (
-                pieces[place].kind == "word" and name in ("USD", "EUR", "GBP", "JPY", "US", "rupees")
-            )
-            if money and (place == 0 or pieces[0][:2] in (("op", "-"), ("op", "~="), ("op", "="))):
-                rest = [*pieces[:place], *pieces[place + 1 :]]
-                if name == "US":
-                    return _currency(rest)
-                dimension, factor = UNITS[name]
-                return rest, (((dimension, 1),), factor)
-    return pieces, None
+    """Without signs of currency in front of numbers, and the unit of the last one."""
+    rest: list[Token] = []
+    name = ""
+    for place, token in enumerate(pieces):
+        first = not rest or rest[-1].text in ("=", "~=", "-", "+", "*", "/", "(")
+        money = token.text in _MONEY and token.kind in ("op", "word")
+        if first and place + 1 < len(pieces) and (money or (token.text == "US" and pieces[place + 1].text == "$")):
+            follower = pieces[place + 1]
+            if follower.kind == "num" or follower.text in ("-", "$", ".") or follower.kind == "cmd":
+                name = token.text if money else name
+                continue
+        rest.append(token)
+    return (rest, (((UNITS[name][0], 1),), UNITS[name][1])) if name else (pieces, None)
 
 
 def _times_sign(pieces: list[Token]) -> list[Token]:
@@ -337,10 +376,6 @@ def _trailing(pieces: list[Token]) -> tuple[list[Token], list[Token]]:
         inside = start < len(pieces)
         if _is_unit(token) or token[:2] in (("op", "%"), ("op", "$")):
             start -= 1
-        elif token.kind == "op" and token.text in ("deg",) and not inside:
-            return pieces[: start - 1] if pieces[start - 2].text != "^" else pieces[: start - 2], [
-                Token("word", "degrees")
-            ]
         elif token[:2] == ("num", "2") or token[:2] == ("num", "3"):
             if pieces[start - 2].text == "^" and start >= 4 and _is_unit(pieces[start - 3]):
                 start -= 3
@@ -462,12 +497,9 @@ def _amount(pieces: list[Token]) -> Meaning | None:
 _BASES = {"time": "seconds", "length": "metres", "mass": "grams", "money": "dollars", "volume": "cubic metres"}
 
 
-def _single(pieces: list[Token]) -> tuple[list[Token], str]:
-    """The letter of `6 m` or `1.8k`, which may be a unit or a factor; spaced ones are marked by a space in front."""
-    if pieces[-1].text in ("e", "i"):
-        return pieces, ""
-    if len(pieces) == 2 and pieces[0].kind == "num" and pieces[1].kind == "var" and len(pieces[1].text) == 1:
-        return pieces[:1], (" " if pieces[1].spaced else "") + pieces[1].text
-    if len(pieces) == 3 and pieces[0].text == "-" and pieces[1].kind == "num" and pieces[2].kind == "var":
-        return pieces[:2], (" " if pieces[2].spaced else "") + pieces[2].text
-    return pieces, ""
+def _suffix(pieces: list[Token]) -> str:
+    """The letter of `6 m` or `1.8k`, which may be a unit or a factor; with a space in front where it has one there."""
+    bare = pieces[1:] if pieces[0].text == "-" else pieces
+    if len(bare) != 2 or bare[0].kind != "num" or bare[1].kind != "var" or bare[1].text in ("e", "i"):
+        return ""
+    return (" " if bare[1].spaced else "") + bare[1].text if len(bare[1].text) == 1 else ""

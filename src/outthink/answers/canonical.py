@@ -9,15 +9,12 @@ from functools import lru_cache
 from math import gcd
 
 from outthink.answers.amounts import SCALES, UNITS, Meaning, understood, undress
-from outthink.answers.forms import HardError, assigned, exact, exact_key, key, polynomial, spread, variables
-from outthink.answers.grammar import Node
-from outthink.answers.literals import MAX_DEPTH, digest, json_value, literal_key, long_text_key, text_key
+from outthink.answers.forms import HardError, assigned, exact, exact_key, key, variables
+from outthink.answers.grammar import Expression
+from outthink.answers.literals import digest, json_value, literal_key, long_text_key, text_key
 from outthink.answers.notation import MAX_MATH, NotUnderstoodError, folded, word_set
 
 MAX_ANSWER = 20_000
-
-
-DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 
 
 _QUICK = re.compile(
@@ -72,6 +69,11 @@ def plain_number(answer: str) -> Fraction | None:
     return exact(node)
 
 
+def is_plain(answer: str) -> bool:
+    """Whether an answer is a number of one of the commonest forms; a quick test."""
+    return _QUICK.fullmatch(answer) is not None or _FRACTION.fullmatch(answer) is not None
+
+
 def _quick_number(match: re.Match[str]) -> Fraction | None:
     """A number of one of the commonest forms, without the tree."""
     unit = match["unit"]
@@ -79,7 +81,8 @@ def _quick_number(match: re.Match[str]) -> Fraction | None:
         return _slow_number(match[0])
     if unit and (unit in SCALES or unit in _AWKWARD):
         return _slow_number(match[0])
-    value = Fraction(match["whole"].replace(",", "") + (match["part"] or ""))
+    whole, part = match["whole"].replace(",", ""), match["part"]
+    value = Fraction(whole + part) if part else Fraction(int(whole))
     over = match["over"]
     if over:
         if not int(over) or match["power"] or match["money"]:
@@ -125,10 +128,24 @@ def chat_key(answer: str) -> str | None:
         return exact_key(number)
     if is_latex(answer) or _says_amount(answer):
         return None
+    number = _ending_number(answer)
+    if number is not None:
+        return exact_key(number)
     key = text_key(answer) if len(answer) <= MAX_ANSWER // 2 else " ".join(answer.casefold().split())
     if len(key) > MAX_ANSWER:
         return digest(key)
     return key if key == answer else chat_key(key)  # without quotes, "5" is a number
+
+
+_ENDS_WITH = re.compile(
+    r"(?:\b(?:is|are|equals?|makes|gives)|=|≈)\s*(?:(?:exactly|about|approximately)\s)?([^\s=≈][^=≈]{0,40})$"
+)
+
+
+def _ending_number(line: str) -> Fraction | None:
+    """The number that a short sentence ends with, as in `The product is 391.`."""
+    match = _ENDS_WITH.search(line.rstrip(" .!")) if len(line) <= 80 and "\n" not in line else None
+    return None if match is None else plain_number(match[1])
 
 
 def _says_amount(answer: str) -> bool:
@@ -156,8 +173,7 @@ def plain_text_key(answer: str) -> str:
 def easy_key(answer: str) -> str | None:
     """The key of a math answer that can be worked out at once, None where the values of functions are needed."""
     quick = _QUICK.fullmatch(answer)
-    number = _quick_number(quick) if quick is not None else None
-    if number is not None:
+    if quick is not None and (number := _quick_number(quick)) is not None:
         return exact_key(number)
     meaning = understood(answer)
     if meaning is None:
@@ -175,7 +191,7 @@ def meaning_key(meaning: Meaning) -> str:
     return meaning.text or key(meaning.node, _not_here)
 
 
-def _not_here(node: Node) -> str:
+def _not_here(node: Expression) -> str:
     raise HardError(node.op)
 
 
@@ -210,7 +226,8 @@ def judged(kind: str, gold: str, answer: str, gold_key: str, answer_key: str) ->
         gold_key, answer_key: their keys.
     """
     if kind == "text":
-        return gold_key == answer_key or _same_literal(gold, answer)
+        same = _same_literal(gold, answer)
+        return gold_key == answer_key if same is None else same
     if kind not in ("math", "chat"):
         return gold_key == answer_key
     if kind == "chat" and not (_mathy(gold) and _mathy(answer)):
@@ -250,13 +267,13 @@ def _bare_label(meaning: Meaning) -> str:
     return node.name if node.op == "var" and re.fullmatch(r"[A-J]", node.name) and not meaning.text else ""
 
 
-def _same_literal(gold: str, answer: str) -> bool:
-    """Whether a quotation and a literal are the same string: "a" and 'a'."""
+def _same_literal(gold: str, answer: str) -> bool | None:
+    """Whether two strings in quotes are the same, as "a" and 'a' are; None where they are no such strings."""
     quoted = [text.strip() for text in (gold, answer)]
     if any(len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"" for text in quoted):
-        return False
+        return None
     if any("\\" in text or text[0] in text[1:-1] for text in quoted):
-        return False
+        return None
     return quoted[0][1:-1] == quoted[1][1:-1]
 
 
@@ -322,7 +339,7 @@ def _coefficient(meaning: Meaning) -> Fraction | None:
     return None if value is None else value * sign
 
 
-def _valued(node: Node) -> Node:
+def _valued(node: Expression) -> Expression:
     pair = assigned(node)
     return pair[1] if pair is not None else node.parts[-1] if node.op == "rel" and not variables(node) else node
 
@@ -344,10 +361,3 @@ def _rounded(gold: str, gold_key: str, answer: str, answer_key: str) -> bool | N
         # of the exact number twenty digits are known
         return 6 <= digits <= 15 and abs(written - exactly) <= Decimal(1).scaleb(exponent) * Decimal("0.5000001")
     return None
-
-
-__all__ = [
-    "DIGITS", "MAX_ANSWER", "MAX_DEPTH", "MAX_MATH", "chat_key", "choice_key", "cleaned_math", "easy_key", "is_latex",
-    "json_value", "judged", "only_words", "plain_number", "plain_text_key", "polynomial", "spread", "text_key",
-    "undress",
-]  # fmt: skip

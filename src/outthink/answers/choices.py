@@ -26,14 +26,19 @@ _NEGATED_BEFORE = re.compile(
 )
 
 
-_NEGATED_BEHIND = re.compile(
-    r"[\s*_)\]\"':.]*(?:(?:\([^()\n]{0,40}\)|[^.,;\n]{0,24}?)\s)?"
-    r"(?:(?:is|are|was|were|seems?|looks?|would be|can be|must be)\s+"
+_RULED_OUT = (
+    r"(?:\([^()\n]{0,40}\)\s|(?:(?!\b(?:because|since|as|for|which|but|and|or|that|if|options?|choices?|[A-J])\b)[^.,;\n])"
+    r"{0,24}?\s)?(?:(?:is|are|was|were|seems?|looks?|would be|can be|must be)\s+"
     r"(?:clearly |also |just |simply |obviously |both |all )?"
-    r"(?:not|wrong|incorrect|false|out|too|tempting|impossible|invalid|excluded|eliminated|ruled|n't|unlikely|irrelevant|close)"
-    r"|(?:does|do|did|can|could|would|is|are|has|have)(?:n't| not|not)\b|cannot\b|fails?\b|isn't\b|can't\b)",
-    re.IGNORECASE,
+    r"(?:not|wrong|incorrect|false|out|too|tempting|impossible|invalid|excluded|eliminated|ruled|unlikely|irrelevant|close)"
+    r"|(?:does|do|did|can|could|would|is|are|has|have)(?:n't|n’t| not)\b|cannot\b|fails?\b)"
 )
+
+
+_NEGATED_BEHIND = re.compile(rf"[\s*_)\]\"':]*{_RULED_OUT}", re.IGNORECASE)
+
+
+_NEGATED_LINE = re.compile(rf"[\s*_)\]\"':.]*{_RULED_OUT}", re.IGNORECASE)
 
 
 _AND = re.compile(r"[\s*_)\]}.]*(?:,|/|&|\band\b|\bor\b|\+)[\s*_(\[]*(?:and\b|or\b)?[\s*_(\[]*", re.IGNORECASE)
@@ -47,23 +52,26 @@ class _Patterns:
         ordered = sorted((re.escape(option) for option in options), key=len, reverse=True)
         label = "|".join(ordered)
         dress = r"[\s*_(\[{$`\"'“‘]*+"
-        word = r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer|letter)s?\b[\s:]*+)?"
-        self.alone = re.compile(rf"(?<![A-Za-z0-9\\'’])({label})(?![A-Za-z0-9'’])")
-        self.head = re.compile(rf"{dress}(?:\\\w+\s*\{{)?{dress}{word}{dress}({label})(?![A-Za-z0-9'’])", re.IGNORECASE)
+        word = r"(?:(?:the\s++)?(?:correct\s++)?(?:option|choice|answer|letter)s?\b[\s:]*+)?"
+        self.alone = re.compile(rf"(?<![A-Za-z0-9\\'’])({label})(?![A-Za-z0-9]|['’][A-Za-z])")
+        self.head = re.compile(
+            rf"{dress}(?:\\\w+\s*\{{)?{dress}{word}{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])", re.IGNORECASE
+        )
         self.chosen = re.compile(
             rf"\b(?:answers?|choice|option|selection|pick|letter)[ \t*_\"']*(?:is|:|=|would be|should be|must be)"
-            rf"[ \t:]*{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9'’])"
-            rf"|\b(?:choose|pick|select|chose|selected|go with|going with|opt for|conclude)\s+(?:the\s+)?"
+            rf"[ \t:]*+{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])"
+            rf"|\b(?:choose|pick|select|chose|selected|go with|going with|opt for|conclude)\s++(?:the\s++)?"
             rf"(?:answer |option |choice |letter )?{dress}"
-            rf"({label})(?![A-Za-z0-9'’])"
-            rf"|(?<![A-Za-z0-9\\'’])({label})[*_)\]\"']*\s+(?:is|must be|would be|seems)\s+"
-            r"(?:the\s+|thus\s+|therefore\s+|clearly\s+|indeed\s+)*"
+            rf"({label})(?![A-Za-z0-9]|['’][A-Za-z])"
+            rf"|(?<![A-Za-z0-9\\'’])({label})[*_)\]\"']*+\s++(?:is|must be|would be|seems)\s+"
+            r"(?:the\s++|thus\s++|therefore\s++|clearly\s++|indeed\s++)*+"
             r"(?:correct|right|best|only (?:correct|right|one|option)|answer|true|most)",
             re.IGNORECASE,
         )
         self.start = re.compile(
-            rf"{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9'’])"
-            r"(?=[*_)\]}`\"'”]*(?:[.):](?=[\s*_]|$)|[*_)\]}`\"'”.\s]*$|[)*\]}]))",
+            rf"{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])"
+            r"(?=[*_)\]}`\"'”]*(?:[.):](?=[\s*_]|$)|[*_)\]}`\"'”.\s]*$|[)*\]}])"
+            r"|\s+(?:because|since|is correct|and not|not)\b)",
             re.IGNORECASE,
         )
 
@@ -100,7 +108,7 @@ def chosen(text: str, options: tuple[str, ...]) -> tuple[str | None, str]:
         for match in deque(known.chosen.finditer(text, start), maxlen=MARKS):
             index = match.lastindex or 1
             span = match.span(index)
-            if not _is_word(text, *span, marked=index < 3) and not _negated(text, *span):
+            if not _is_word(text, *span, marked=True) and not _negated(text, *span):
                 last = match[index]
         if last is not None:
             return known.by_label[last.upper()], "mark"
@@ -156,11 +164,13 @@ def _is_word(text: str, start: int, end: int, marked: bool = False) -> bool:
     """Whether the label at [start, end) is the word "a" or "I" of a sentence; behind a mark a reason may follow."""
     if text[start:end] not in ("A", "a", "I", "i") or re.match(r"\s[a-z]", text[end : end + 2]) is None:
         return False
-    return not (marked and _REASONS.match(text, end, end + 12))
+    return not ((marked or text[start:end] == "A") and _REASONS.match(text, end, end + 12))
 
 
 def _negated(text: str, start: int, end: int) -> bool:
     """Whether the label at [start, end) is ruled out right there."""
     if _NEGATED_BEFORE.search(text[max(0, start - 40) : start]):
         return True
-    return _NEGATED_BEHIND.match(text, end, end + 70) is not None
+    opening = not text[max(text.rfind("\n", 0, start) + 1, start - 8) : start].strip(" \t*_([-")
+    pattern = _NEGATED_LINE if opening else _NEGATED_BEHIND
+    return pattern.match(text, end, end + 70) is not None

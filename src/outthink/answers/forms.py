@@ -13,7 +13,7 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-from outthink.answers.grammar import Node, number
+from outthink.answers.grammar import Expression
 from outthink.answers.notation import NotUnderstoodError
 
 MAX_BITS = 200_000
@@ -28,7 +28,7 @@ DIGITS = 200
 
 Monomial = tuple[tuple[str, int], ...]
 Polynomial = dict[Monomial, Fraction]
-Hard = Callable[[Node], str]
+Hard = Callable[[Expression], str]
 
 
 class HardError(Exception):
@@ -286,7 +286,7 @@ def rational(terms: Polynomial) -> Fraction | None:
     return terms[()] if len(terms) == 1 and () in terms else None
 
 
-def polynomial(node: Node) -> Polynomial:
+def polynomial(node: Expression) -> Polynomial:
     """The polynomial that an expression is; raises HardError where it is none, NotUnderstoodError where undefined."""
     op = node.op
     if op == "num":
@@ -330,7 +330,7 @@ def polynomial(node: Node) -> Polynomial:
     raise NotUnderstoodError(op)
 
 
-def _function(node: Node) -> Polynomial:
+def _function(node: Expression) -> Polynomial:
     """Functions of fractions whose values are fractions."""
     if node.op == "fn" and node.name not in ("floor", "ceil", "max", "min", "gcd", "lcm", "abs"):
         raise HardError
@@ -390,7 +390,7 @@ def polynomial_key(terms: Polynomial) -> str:
 # ---------------------------------------------------------------- trees
 
 
-def variables(node: Node) -> set[str]:
+def variables(node: Expression) -> set[str]:
     """The names of its variables."""
     names, waiting = set(), [node]
     while waiting:
@@ -401,7 +401,7 @@ def variables(node: Node) -> set[str]:
     return names
 
 
-def expression_key(node: Node, hard: Hard) -> str:
+def expression_key(node: Expression, hard: Hard) -> str:
     """The key of one expression."""
     infinite = _infinite(node)
     if infinite:
@@ -413,7 +413,7 @@ def expression_key(node: Node, hard: Hard) -> str:
     return polynomial_key(terms)
 
 
-def _infinite(node: Node) -> str | None:
+def _infinite(node: Expression) -> str | None:
     while node.op == "paren":
         node = node.parts[0]
     if node.op == "const" and node.name == "oo":
@@ -424,39 +424,39 @@ def _infinite(node: Node) -> str | None:
     return None
 
 
-def _signs(node: Node) -> Iterator[str]:
+def _signs(node: Expression) -> Iterator[str]:
     if node.op == "pm":
         yield node.name
     for part in node.parts:
         yield from _signs(part)
 
 
-def _signed(node: Node, sign: int) -> Node:
+def _signed(node: Expression, sign: int) -> Expression:
     """With its plus-minus signs as plus (1) or minus (-1)."""
     parts = tuple(_signed(part, sign) for part in node.parts)
     if node.op == "pm":
-        return parts[0] if (node.name == "+-") == (sign > 0) else Node("neg", parts)
+        return parts[0] if (node.name == "+-") == (sign > 0) else Expression("neg", parts)
     return node._replace(parts=parts)
 
 
-def spread(node: Node) -> Node:
+def spread(node: Expression) -> Expression:
     """Without plus-minus signs: an expression with some is a list of the two that are meant."""
     if not any(_signs(node)):
         return node
     if node.op == "list" or (node.op == "rel" and len(node.parts) == 2 and node.name == "="):
         if node.op == "rel":
-            node = Node("list", (node.parts[1],))
-        parts: list[Node] = []
+            node = Expression("list", (node.parts[1],))
+        parts: list[Expression] = []
         for part in node.parts:
             inner = spread(part)
             parts.extend(inner.parts if inner.op == "list" else (inner,))
-        return Node("list", tuple(parts))
+        return Expression("list", tuple(parts))
     if node.op in ("tuple", "set", "union", "rel", "matrix", "ratio"):
         raise NotUnderstoodError("signs within another form")
-    return Node("list", (_signed(node, 1), _signed(node, -1)))
+    return Expression("list", (_signed(node, 1), _signed(node, -1)))
 
 
-def key(node: Node, hard: Hard) -> str:
+def key(node: Expression, hard: Hard) -> str:
     """The canonical key of a tree; raises NotUnderstoodError where it has none, and what `hard` raises."""
     node = spread(node)
     op, parts = node.op, node.parts
@@ -490,13 +490,13 @@ def key(node: Node, hard: Hard) -> str:
     return expression_key(node, hard)
 
 
-def _braced(node: Node, hard: Hard) -> str:
+def _braced(node: Expression, hard: Hard) -> str:
     if node.op == "set":
         return "{" + ", ".join(sorted({key(part, hard) for part in node.parts})) + "}"
     return key(node, hard)
 
 
-def assigned(node: Node) -> tuple[str, Node] | None:
+def assigned(node: Expression) -> tuple[str, Expression] | None:
     """The name and the value of `x = 5`, `f(x) = 2x`, `5 = x` and `x = 2 + 3 = 5`, else None."""
     if node.op != "rel" or set(node.name.split()) - {"=", "~="}:
         return None
@@ -508,7 +508,7 @@ def assigned(node: Node) -> tuple[str, Node] | None:
     return None
 
 
-def _list_key(node: Node, hard: Hard) -> str:
+def _list_key(node: Expression, hard: Hard) -> str:
     parts = node.parts
     pairs = [assigned(part) for part in parts]
     if all(pair is not None for pair in pairs):
@@ -535,10 +535,10 @@ def _list_key(node: Node, hard: Hard) -> str:
     return "{" + ", ".join(keys) + "}"
 
 
-def _ratio_key(node: Node, hard: Hard) -> str:
+def _ratio_key(node: Expression, hard: Hard) -> str:
     parts = node.parts
     if len(parts) == 2:
-        return key(Node("div", parts), hard)
+        return key(Expression("div", parts), hard)
     values = [rational(polynomial(part)) for part in parts]
     exact = [value for value in values if value is not None]
     if len(exact) < len(values) or min(exact) <= 0:
@@ -549,7 +549,7 @@ def _ratio_key(node: Node, hard: Hard) -> str:
     return ":".join(str(value // shared) for value in whole)
 
 
-def _relation_key(node: Node, hard: Hard) -> str:
+def _relation_key(node: Expression, hard: Hard) -> str:
     names, parts = node.name.split(), list(node.parts)
     if names[-1] == "in" and len(names) == 1:
         if parts[0].op != "var":
@@ -567,7 +567,7 @@ def _relation_key(node: Node, hard: Hard) -> str:
     raise NotUnderstoodError("relations of several kinds")
 
 
-def _equation_key(node: Node, hard: Hard) -> str:
+def _equation_key(node: Expression, hard: Hard) -> str:
     first, last = node.parts[0], node.parts[-1]
     pair = assigned(node)
     if pair is not None:
@@ -585,10 +585,10 @@ def _equation_key(node: Node, hard: Hard) -> str:
     if any(part.op in ("tuple", "set", "union", "matrix", "list", "apply") for part in (first, last)):
         raise NotUnderstoodError("an equation of something else")
     try:
-        return _scaled(polynomial(Node("add", (first, Node("neg", (last,))))), signed=False) + " = 0"
+        return _scaled(polynomial(Expression("add", (first, Expression("neg", (last,))))), signed=False) + " = 0"
     except HardError:
         if pair is None:
-            return hard(Node("rel", (first, last), "="))
+            return hard(Expression("rel", (first, last), "="))
         return f"{pair[0]} = {key(pair[1], hard)}"
 
 
@@ -599,7 +599,7 @@ def _scaled(terms: Polynomial, *, signed: bool) -> str:
         raise NotUnderstoodError("an equation without a variable")
     lowest = {name: min(dict(monomial).get(name, 0) for monomial in terms) for name in names}
     if any(power < 0 for power in lowest.values()):
-        raise NotUnderstoodError("a variable below")
+        raise HardError  # a variable below
     ordered = sorted(terms, key=lambda monomial: (-sum(power for _, power in monomial), monomial))
     factors = list(terms.values())
     scale = Fraction(math.lcm(*(one.denominator for one in factors)), math.gcd(*(one.numerator for one in factors)))
@@ -608,7 +608,7 @@ def _scaled(terms: Polynomial, *, signed: bool) -> str:
     return polynomial_key(_times(terms, {(): scale}))
 
 
-def _inequality_key(parts: list[Node], names: list[str], hard: Hard) -> str:
+def _inequality_key(parts: list[Expression], names: list[str], hard: Hard) -> str:
     free = [place for place, part in enumerate(parts) if variables(part)]
     if len(free) == 1 and parts[free[0]].op == "var" and len(parts) <= 3 and (len(parts) == 2 or free[0] == 1):
         place = free[0]
@@ -620,7 +620,8 @@ def _inequality_key(parts: list[Node], names: list[str], hard: Hard) -> str:
     if len(parts) != 2:
         raise NotUnderstoodError("a chain of inequalities")
     try:
-        terms = polynomial(Node("add", (parts[0], Node("neg", (parts[1],)))))
+        terms = polynomial(Expression("add", (parts[0], Expression("neg", (parts[1],)))))
+        _scaled(terms, signed=True)
     except HardError:
         raise NotUnderstoodError("an inequality that is not of polynomials") from None
     names_in = {atom for monomial in terms for atom, _ in monomial}
@@ -632,12 +633,9 @@ def _inequality_key(parts: list[Node], names: list[str], hard: Hard) -> str:
     return f"{_scaled(terms, signed=True)} {names[0]} 0"
 
 
-def exact(node: Node) -> Fraction | None:
+def exact(node: Expression) -> Fraction | None:
     """The value of an expression that is a fraction, else None."""
     try:
         return rational(polynomial(node))
     except (HardError, NotUnderstoodError):
         return None
-
-
-__all__ = ["HardError", "exact", "exact_key", "key", "number", "polynomial", "variables"]

@@ -10,7 +10,7 @@ from outthink.answers.notation import NotUnderstoodError, Token
 MAX_DEPTH = 40
 
 
-class Node(NamedTuple):
+class Expression(NamedTuple):
     """A piece of math.
 
     Args:
@@ -22,7 +22,7 @@ class Node(NamedTuple):
     """
 
     op: str
-    parts: tuple[Node, ...] = ()
+    parts: tuple[Expression, ...] = ()
     name: str = ""
     value: Fraction = Fraction(0)
 
@@ -30,18 +30,25 @@ class Node(NamedTuple):
 RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "~=", "in"))
 
 
-def number(value: Fraction | int) -> Node:
+def number(value: Fraction | int) -> Expression:
     """A number as a tree."""
-    return Node("num", (), "", Fraction(value))
+    return Expression("num", (), "", Fraction(value))
 
 
-def tree(pieces: list[Token]) -> Node:
+def tree(pieces: list[Token]) -> Expression:
     """The tree of a whole answer; raises NotUnderstoodError. Linear in the tokens, at most 40 deep."""
     parser = _Parser(pieces)
     node = parser.items(())
     if parser.place < len(pieces):
         raise NotUnderstoodError(pieces[parser.place].text)
     return node
+
+
+def _leads_with_d(node: Expression) -> bool:
+    """Whether the first factor is a d, as in dy."""
+    while node.op in ("paren", "mul", "pow"):
+        node = node.parts[0]
+    return node.op == "var" and node.name == "d"
 
 
 class _Parser:
@@ -79,7 +86,7 @@ class _Parser:
 
     # -- several
 
-    def items(self, closing: tuple[str, ...]) -> Node:
+    def items(self, closing: tuple[str, ...]) -> Expression:
         """Elements between commas, "and" and "or", up to one of the closing tokens, which is not taken."""
         self.down()
         parts = [self.element()]
@@ -94,9 +101,9 @@ class _Parser:
                 break
             parts.append(self.element())
         self.depth -= 1
-        return parts[0] if len(parts) == 1 and not ors else Node("list", tuple(parts), "or" if ors else "")
+        return parts[0] if len(parts) == 1 and not ors else Expression("list", tuple(parts), "or" if ors else "")
 
-    def element(self) -> Node:
+    def element(self) -> Expression:
         """One member of a list: expressions with relations between them."""
         applied = self.applied()
         parts = [applied if applied is not None else self.union()]
@@ -110,10 +117,10 @@ class _Parser:
                 parts.append(self.additive())
             if names or len(parts) > 6:
                 raise NotUnderstoodError("a colon")
-            return Node("ratio", tuple(parts))
-        return Node("rel", tuple(parts), " ".join(names)) if names else parts[0]
+            return Expression("ratio", tuple(parts))
+        return Expression("rel", tuple(parts), " ".join(names)) if names else parts[0]
 
-    def applied(self) -> Node | None:
+    def applied(self) -> Expression | None:
         """The left side of `f(x) = ...`, where that stands here."""
         start = self.place
         head = self.peek()
@@ -131,18 +138,18 @@ class _Parser:
         if not names or not closed or self.pieces[place + 1][:2] != ("op", "="):
             return None
         self.place = place + 1
-        return Node("apply", (), f"{head.text}({','.join(names)})")
+        return Expression("apply", (), f"{head.text}({','.join(names)})")
 
-    def union(self) -> Node:
+    def union(self) -> Expression:
         parts = [self.additive()]
         while self.at("u") or (self.peek() is not None and self.peek()[:2] == ("word", "U")):  # type: ignore[index]
             self.place += 1
             parts.append(self.additive())
-        return parts[0] if len(parts) == 1 else Node("union", tuple(parts))
+        return parts[0] if len(parts) == 1 else Expression("union", tuple(parts))
 
     # -- expressions
 
-    def additive(self) -> Node:
+    def additive(self) -> Expression:
         self.down()
         parts = [self.signed()]
         while self.at("+", "-", "+-", "-+"):
@@ -150,18 +157,18 @@ class _Parser:
             self.place += 1
             part = self.product()
             if token.text == "-":
-                part = Node("neg", (part,))
+                part = Expression("neg", (part,))
             elif token.text != "+":
-                part = Node("pm", (part,), token.text)
+                part = Expression("pm", (part,), token.text)
             parts.append(part)
         self.depth -= 1
-        return parts[0] if len(parts) == 1 else Node("add", tuple(parts))
+        return parts[0] if len(parts) == 1 else Expression("add", tuple(parts))
 
-    def signed(self) -> Node:
+    def signed(self) -> Expression:
         if self.at("-"):
             self.place += 1
             self.down()
-            part = Node("neg", (self.signed(),))
+            part = Expression("neg", (self.signed(),))
             self.depth -= 1
             return part
         if self.take("+"):
@@ -169,10 +176,10 @@ class _Parser:
         if self.at("+-", "-+"):
             name = self.pieces[self.place].text
             self.place += 1
-            return Node("pm", (self.product(),), name)
+            return Expression("pm", (self.product(),), name)
         return self.product()
 
-    def product(self) -> Node:
+    def product(self) -> Expression:
         """Factors, with signs of multiplication or none between them."""
         left = self.power()
         while True:
@@ -181,7 +188,7 @@ class _Parser:
                 return left
             if self.at("*"):
                 self.place += 1
-                left = Node("mul", (left, self.unary()))
+                left = Expression("mul", (left, self.unary()))
             elif self.at("/"):
                 self.place += 1
                 over = self.unary()
@@ -191,20 +198,20 @@ class _Parser:
                     plain = left.op == over.op == "num" and (follower.kind == "var" or self.at("("))
                     if not plain:
                         raise NotUnderstoodError("a product behind a slash")
-                left = Node("div", (left, over))
+                left = Expression("div", (left, over))
             elif self.starts(token):
                 if token.kind == "num":
                     raise NotUnderstoodError("a number behind a factor")
-                left = Node("mul", (left, self.power()))
+                left = Expression("mul", (left, self.power()))
             else:
                 return left
 
-    def unary(self) -> Node:
+    def unary(self) -> Expression:
         if self.at("-", "+"):
             negative = self.at("-")
             self.place += 1
             part = self.power()
-            return Node("neg", (part,)) if negative else part
+            return Expression("neg", (part,)) if negative else part
         return self.power()
 
     def starts(self, token: Token) -> bool:
@@ -217,7 +224,7 @@ class _Parser:
             return not self.outward
         return token.text in ("(", "{", "lfloor", "lceil") or (token.text == "|" and not self.bars)
 
-    def power(self) -> Node:
+    def power(self) -> Expression:
         self.down()
         base = self.postfix(self.primary())
         if self.take("^"):
@@ -225,52 +232,52 @@ class _Parser:
         self.depth -= 1
         return base
 
-    def raised(self, base: Node) -> Node:
+    def raised(self, base: Expression) -> Expression:
         """base^..., behind the ^."""
         if self.at("deg"):
             self.place += 1
-            return Node("deg", (base,))
+            return Expression("deg", (base,))
         if self.at("{") and self.at("deg", ahead=1) and self.at("}", ahead=2):
             self.place += 3
-            return Node("deg", (base,))
+            return Expression("deg", (base,))
         if self.take("'"):
-            return Node("var", (), base.name + "'") if base.op == "var" else self.refuse("a prime")
+            return Expression("var", (), base.name + "'") if base.op == "var" else self.refuse("a prime")
         exponent = self.exponent()
         if self.at("^"):
             raise NotUnderstoodError("a power of a power without brackets")
-        return self.postfix(Node("pow", (base, exponent)))
+        return self.postfix(Expression("pow", (base, exponent)))
 
-    def exponent(self) -> Node:
+    def exponent(self) -> Expression:
         if self.at("-", "+"):
             negative = self.at("-")
             self.place += 1
             part = self.exponent()
-            return Node("neg", (part,)) if negative else part
+            return Expression("neg", (part,)) if negative else part
         exponent = self.primary()
         if self.at("!"):
             raise NotUnderstoodError("a factorial of an exponent without brackets")
         if self.take("^"):  # a tower, from the right
             self.down()
-            exponent = Node("pow", (exponent, self.exponent()))
+            exponent = Expression("pow", (exponent, self.exponent()))
             self.depth -= 1
         return exponent
 
-    def refuse(self, why: str) -> Node:
+    def refuse(self, why: str) -> Expression:
         raise NotUnderstoodError(why)
 
-    def postfix(self, node: Node) -> Node:
+    def postfix(self, node: Expression) -> Expression:
         if self.at("!"):
             self.place += 1
             if self.at("!"):
                 raise NotUnderstoodError("a double factorial")
-            node = Node("fact", (node,))
+            node = Expression("fact", (node,))
         if self.take("'"):
-            node = Node("var", (), node.name + "'") if node.op == "var" else self.refuse("a prime")
+            node = Expression("var", (), node.name + "'") if node.op == "var" else self.refuse("a prime")
         if self.take("deg"):
-            node = Node("deg", (node,))
+            node = Expression("deg", (node,))
         return node
 
-    def primary(self) -> Node:
+    def primary(self) -> Expression:
         token = self.peek()
         if token is None:
             raise NotUnderstoodError("an end")
@@ -278,7 +285,7 @@ class _Parser:
         if token.kind == "num":
             return self.mixed(token)
         if token.kind == "const":
-            return Node("const", (), token.text)
+            return Expression("const", (), token.text)
         if token.kind == "word" and len(token.text) == 1:
             return self.variable(token)
         if token.kind == "var":
@@ -297,34 +304,34 @@ class _Parser:
             if token.text == "\\{":
                 return self.members()
             if token.text == "{}":
-                return Node("set")
+                return Expression("set")
             if token.text == "|" and not self.bars:
                 self.bars += 1
                 inside = self.additive()
                 self.bars -= 1
                 self.expect("|")
-                return Node("abs", (inside,))
+                return Expression("abs", (inside,))
             if token.text in ("lfloor", "lceil"):
                 inside = self.additive()
                 self.expect("r" + token.text[1:])
-                return Node("fn", (inside,), token.text[1:])
+                return Expression("fn", (inside,), token.text[1:])
         raise NotUnderstoodError(token.text)
 
-    def variable(self, token: Token) -> Node:
+    def variable(self, token: Token) -> Expression:
         name = token.text
         if self.at("_"):
             self.place += 1
             name += "_" + self.subscript()
         elif name in ("e", "i"):
-            return Node("const", (), name)
+            return Expression("const", (), name)
         follower = self.peek()
         if follower is not None and follower.kind == "num" and not follower.spaced:
             raise NotUnderstoodError("a number right behind a letter")
         if name in ("f", "g") and self.at("("):
             self.place += 1
             inside = self.bracket("(")
-            return Node("apply", (inside,), name)
-        return Node("var", (), name)
+            return Expression("apply", (inside,), name)
+        return Expression("var", (), name)
 
     def subscript(self) -> str:
         token = self.peek()
@@ -344,7 +351,7 @@ class _Parser:
             return "".join(parts)
         raise NotUnderstoodError("a subscript")
 
-    def mixed(self, token: Token) -> Node:
+    def mixed(self, token: Token) -> Expression:
         """A number, or a mixed number such as `2 1/3`."""
         whole = number(token.value)
         if self.at("_"):
@@ -382,9 +389,9 @@ class _Parser:
             self.place = start
         return whole
 
-    def function(self, name: str) -> Node:
-        base: tuple[Node, ...] = ()
-        power: Node | None = None
+    def function(self, name: str) -> Expression:
+        base: tuple[Expression, ...] = ()
+        power: Expression | None = None
         if self.take("_"):
             if name != "log":
                 raise NotUnderstoodError("a subscript of a function")
@@ -394,8 +401,13 @@ class _Parser:
                 base = (number(token.value),)
             else:
                 base = (self.primary(),)
+        token = self.peek()
+        tight = name == "log" and not base and token is not None and not token.spaced and self.at("(", ahead=1)
+        if tight and token is not None and token.text in ("2", "10"):  # log2(8) and log10(5)
+            self.place += 1
+            base = (number(token.value),)
         if name in ("sqrt", "cbrt"):
-            return Node("root", (number(2 if name == "sqrt" else 3), self.radicand()))
+            return Expression("root", (number(2 if name == "sqrt" else 3), self.radicand()))
         if self.take("^"):
             power = self.exponent()
         bracketed = self.at("(", "{", "lfloor")
@@ -403,26 +415,29 @@ class _Parser:
             self.place += 1
             several = self.bracket("(")
             arguments = several.parts if several.op in ("tuple", "list") else (several,)
-            return Node("fn", arguments, name)
+            return Expression("fn", arguments, name)
         if name in ("max", "min", "gcd", "lcm"):
             raise NotUnderstoodError(name)
         argument = self.primary() if bracketed else self.argument()
         if bracketed and self.at("^", "!"):
             raise NotUnderstoodError("a power behind the argument of a function")
-        if power is not None and power == Node("neg", (number(1),)):
+        inverse = power.parts[0] if power is not None and power.op == "paren" else power
+        if inverse == Expression("neg", (number(1),)):
             if name in ("sin", "cos", "tan"):
                 name, power = f"arc{name}", None
             else:
                 raise NotUnderstoodError("an inverse")
-        node = Node("fn", (argument, *base), {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}.get(name, name))
-        return node if power is None else Node("pow", (node, power))
+        node = Expression(
+            "fn", (argument, *base), {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}.get(name, name)
+        )
+        return node if power is None else Expression("pow", (node, power))
 
-    def argument(self) -> Node:
+    def argument(self) -> Expression:
         """What a function without brackets is of: the factors that follow, as in sin 2x."""
         if self.at("-"):
             self.place += 1
             self.down()
-            inside = Node("neg", (self.argument(),))
+            inside = Expression("neg", (self.argument(),))
             self.depth -= 1
             return inside
         self.down()
@@ -432,13 +447,13 @@ class _Parser:
                 break
             if token.kind == "num":
                 raise NotUnderstoodError("a number behind a factor")
-            parts = Node("mul", (parts, self.power()))
+            parts = Expression("mul", (parts, self.power()))
         if self.at("/", "(", "!"):
             raise NotUnderstoodError("where the argument of a function ends")
         self.depth -= 1
         return parts
 
-    def radicand(self) -> Node:
+    def radicand(self) -> Expression:
         """What a root is of: one factor."""
         if self.at("(", "{"):
             return self.primary()
@@ -450,25 +465,27 @@ class _Parser:
             return number(token.value)
         return self.command(token.text) if token.kind == "cmd" else self.letter(token)
 
-    def letter(self, token: Token) -> Node:
+    def letter(self, token: Token) -> Expression:
         constant = token.kind == "const" or token.text in ("e", "i")
-        return Node("const" if constant else "var", (), token.text)
+        return Expression("const" if constant else "var", (), token.text)
 
-    def command(self, name: str) -> Node:
+    def command(self, name: str) -> Expression:
         if name == "sqrt":
             index = number(2)
             if self.take("["):
                 index = self.additive()
                 self.expect("]")
-            return Node("root", (index, self.radicand()))
+            return Expression("root", (index, self.radicand()))
         if name in ("frac", "binom"):
             first, second = self.arguments()
-            return Node("div" if name == "frac" else "binom", (first, second))
+            if name == "frac" and _leads_with_d(first) and second.op == "paren" and _leads_with_d(second):
+                raise NotUnderstoodError("a derivative")
+            return Expression("div" if name == "frac" else "binom", (first, second))
         if name.startswith("\\begin"):
             return self.matrix(name[7:-1])
         raise NotUnderstoodError(name)
 
-    def arguments(self) -> tuple[Node, Node]:
+    def arguments(self) -> tuple[Expression, Expression]:
         """The two arguments of a fraction; without braces one digit or letter is one argument, as in \\frac12."""
         token = self.peek()
         if token is not None and token.kind == "num" and len(token.text) > 1:
@@ -483,7 +500,7 @@ class _Parser:
             return number(int(token.text[0])), number(int(token.text[1]))
         return self.one_argument(), self.one_argument()
 
-    def one_argument(self) -> Node:
+    def one_argument(self) -> Expression:
         token = self.peek()
         if token is not None and token.kind == "num":
             self.place += 1
@@ -497,19 +514,19 @@ class _Parser:
             return self.braces() if token.kind == "op" else self.letter(token)
         raise NotUnderstoodError("a command without its argument")
 
-    def braces(self) -> Node:
+    def braces(self) -> Expression:
         """A group in LaTeX's braces, the first of which is taken."""
         if self.take("}"):
             raise NotUnderstoodError("empty braces")
         bars, self.bars = self.bars, 0
         inside = self.additive()
         if self.take("choose"):
-            inside = Node("binom", (inside, self.additive()))
+            inside = Expression("binom", (inside, self.additive()))
         self.bars = bars
         self.expect("}")
-        return inside if inside.op in ("num", "var", "const") else Node("paren", (inside,))
+        return inside if inside.op in ("num", "var", "const") else Expression("paren", (inside,))
 
-    def bracket(self, left: str) -> Node:
+    def bracket(self, left: str) -> Expression:
         """A group, a tuple or an interval, the first bracket of which is taken."""
         bars, self.bars = self.bars, 0
         self.outward += left == "]"
@@ -525,35 +542,35 @@ class _Parser:
             if inside.op != "list" or len(inside.parts) != 2:
                 raise NotUnderstoodError("brackets")
             left, right = {"]": "("}.get(left, left), {"[": ")"}.get(right, right)
-            return Node("tuple", inside.parts, left + right)
+            return Expression("tuple", inside.parts, left + right)
         if inside.op == "list":
             if len(inside.parts) == 1:
                 raise NotUnderstoodError("a list of one")
             if (left, right) not in (("(", ")"), ("[", "]")) and len(inside.parts) != 2:
                 raise NotUnderstoodError("brackets that do not fit")
-            return Node("tuple", inside.parts, left + right)
+            return Expression("tuple", inside.parts, left + right)
         if (left, right) == ("(", ")"):
-            return Node("paren", (inside,))
+            return Expression("paren", (inside,))
         if (left, right) == ("[", "]"):
-            return Node("paren", (inside,), "[]")
+            return Expression("paren", (inside,), "[]")
         raise NotUnderstoodError("brackets that do not fit")
 
-    def members(self) -> Node:
+    def members(self) -> Expression:
         r"""A set, behind its \{."""
         if self.take("\\}"):
-            return Node("set")
+            return Expression("set")
         bars, self.bars = self.bars, 0
         inside = self.items(("\\}",))
         self.bars = bars
         self.expect("\\}")
-        return Node("set", inside.parts if inside.op == "list" else (inside,))
+        return Expression("set", inside.parts if inside.op == "list" else (inside,))
 
-    def matrix(self, name: str) -> Node:
+    def matrix(self, name: str) -> Expression:
         if name not in ("pmatrix", "bmatrix", "matrix", "smallmatrix", "array", "Bmatrix"):
             raise NotUnderstoodError(name)
         self.down()
-        rows: list[tuple[Node, ...]] = []
-        row: list[Node] = []
+        rows: list[tuple[Expression, ...]] = []
+        row: list[Expression] = []
         while True:
             token = self.peek()
             if token is None:
@@ -572,4 +589,4 @@ class _Parser:
         if not rows or len({len(one) for one in rows}) != 1:
             raise NotUnderstoodError("a matrix")
         self.depth -= 1
-        return Node("matrix", tuple(Node("row", one) for one in rows))
+        return Expression("matrix", tuple(Expression("row", one) for one in rows))

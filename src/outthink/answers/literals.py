@@ -78,15 +78,28 @@ def _string(match: re.Match[str]) -> str:
     return f"{match['prefix'].lower()}'{inside}'"
 
 
+_CALL = re.compile(r"([A-Za-z_][A-Za-z0-9_.]{0,60})\((?=[^\n]*['\"])[^\n]*\)$")
+
+
+_PHRASE = re.compile(r"[A-Za-z]?[a-z]+(?:[ '-][A-Za-z]?[a-z]+)*")
+
+
 def literal_key(answer: str) -> str | None:
     """A Python literal (a string in single quotes, a list, a tuple, a set or a dictionary) in one spelling, else None.
 
-    Its strings are kept as they are, case and spaces included. Text in double quotes is a quotation as well, so that
-    counts only as part of a list and the like, or where folding would change it.
+    Its strings are kept as they are, case and spaces included. A phrase in double quotes is a quotation as well, so it
+    counts only as part of a list and the like. A call, as in f('a'), is a literal, too.
     """
     text = answer.strip()
+    call = _CALL.match(text)
+    if call is not None:
+        inside = text[call.end(1) :]
+        arguments = literal_key(f"[{inside[1:-1]}]") if text.endswith(")") else None
+        return f"{call[1]}({arguments[1:-1]})" if arguments else text
     if text.endswith(("].", ").", "}.", "'.")):
         text = text[:-1]
+    if text[:1] in ("'", '"') and text[-1:] in ".,;:!?" and text.rstrip(".,;:!? ")[-1:] == text[0]:
+        text = text.rstrip(".,;:!? ")
     if text[:1] not in "'\"[({b" or text[-1:] not in "'\"])}":
         return None
     parts: list[str] = []
@@ -119,19 +132,13 @@ def literal_key(answer: str) -> str | None:
     if opened or not parts:
         return None
     key = "".join(f"{part} " if part in ",:" else part for part in parts)
-    if text[0] == '"':
-        folded = text_key(text)
-        return None if folded == text[1:-1] or not _telling(text[1:-1]) else key
+    if len(parts) == 1 and text[0] == '"' and _PHRASE.fullmatch(text[1:-1]):
+        return None
     if len(parts) == 3 and parts[0] == "(" and parts[2] == ")":
         return None  # a word or number in brackets
     if not re.search(r"['\[{(]", key):
         return None
     return key
-
-
-def _telling(inside: str) -> bool:
-    """Whether a text in double quotes is more than a word or phrase that is quoted."""
-    return "  " in inside or inside != inside.strip() or not re.search(r"[^\W\d_]", inside)
 
 
 # ---------------------------------------------------------------- JSON

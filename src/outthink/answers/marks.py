@@ -6,7 +6,8 @@ import re
 from collections import deque
 from typing import NamedTuple
 
-from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, plain_number
+from outthink.answers.canonical import MAX_ANSWER, plain_number
+from outthink.answers.notation import MAX_MATH
 
 MARKS = 50
 """How many marks of each kind are looked at, the last ones."""
@@ -25,19 +26,21 @@ _HEADING = re.compile(r"answer[*_ \t]*(?=\n|\Z)")
 
 
 _NEW_QUESTION = re.compile(
-    r"""\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:(?:new[ ]|next[ ])?question|q|problem|exercise|human|user|instruction)
+    r"""\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:(?:new[ ]|next[ ])?question|q|problem|exercise|example|human|user|instruction)
     (?:[ ]\#?[0-9]{1,4}|[ ][a-z]\b)?(?:\*\*)?[ \t]?[:.]
-    |<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id)\|>""",
+    |\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)?(?:question|problem|exercise|example)[ ]\#?[0-9]{1,4}(?:\*\*)?[ \t]*(?=\n)
+    |\n[ \t]*(?:\#{1,4}[ \t]*|\*\*)(?:question|problem|exercise)(?:\*\*)?[ \t]*(?=\n)""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+_NEW_TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id)\|>")
 
 
 _BOLD = re.compile(r"(?<![*\\])\*\*(?![\s*])([^*\n]{1,48})(?<!\s)\*\*(?!\*)")
 
 
-_SEPARATED = re.compile(
-    r"(?:[,;]|(?:and|or|und|&)(?![A-Za-z])|[,;](?:and|or|und|&)(?![A-Za-z]))(?:[A-Za-z](?:_\{?[0-9]\}?)?=)?"
-)
+_SEPARATED = re.compile(r"(?:[,;](?:and|or|und|&)?|and|or|und|&)(?:[A-Za-z](?:_\{?[0-9]\}?)?=)?")
 _DELIMITERS = re.compile(r"\\(?:text|mathrm)\s?\{|\\[\[\]()]|\\q?quad|[\s$~}*]")
 
 
@@ -69,12 +72,12 @@ class Box(NamedTuple):
 
 def before_next_question(text: str) -> str:
     """The text up to a new question that the model asks itself, behind a place that is marked as its answer."""
-    first = min(
-        (place for place in (text.find("####"), text.find("\\boxed"), _first_answer(text)) if place >= 0), default=-1
-    )
-    if first < 0:
+    if "<|" in text and (turn := _NEW_TURN.search(text)) is not None and text[: turn.start()].strip():
+        text = text[: turn.start()]
+    if _NEW_QUESTION.search(text) is None:
         return text
-    match = _NEW_QUESTION.search(text, first)
+    places = [place for place in (text.find("####"), text.find("\\boxed"), _first_answer(text)) if place >= 0]
+    match = _NEW_QUESTION.search(text, min(places)) if places else None
     return text if match is None else text[: match.start()]
 
 
@@ -113,9 +116,9 @@ def _answer_at(lower: str, place: int) -> int | None:
 
 def marks(text: str) -> list[Mark]:
     """The last 50 marks, in the order of the text; linear."""
-    lower = _lower(text)
     places: list[tuple[int, int, str]] = []  # where the mark and what it marks begin
-    place = len(text)
+    lower = _lower(text) if "nswer" in text or "NSWER" in text else ""
+    place = len(lower)
     while len(places) < MARKS and (place := lower.rfind("answer", 0, place)) >= 0:
         start = _answer_at(lower, place)
         if start is not None:
@@ -126,6 +129,8 @@ def marks(text: str) -> list[Mark]:
             places.append((place, place + 4, "hashes"))
             hashes += 1
     places.sort()
+    if not places:
+        return []
     result = []
     end = len(text.rstrip())
     for index, (_, start, kind) in enumerate(places):
@@ -149,7 +154,10 @@ _NEXT_LINE = re.compile(r"\s{0,200}([^\n]*)")
 
 def boxes(text: str) -> list[Box]:
     """The balanced boxes that are not empty, at most the 50 that start last, in the order of the text; linear."""
-    first = min((place for place in (text.find("\\boxed"), text.find("\\fbox")) if place >= 0), default=-1)
+    first = text.find("\\boxed")
+    other = text.find("\\fbox")
+    if first < 0 or 0 <= other < first:
+        first = other
     if first < 0:
         return []
     opened: list[tuple[int, int]] = []  # where the command and the content begin; -1 for a brace
@@ -219,7 +227,7 @@ def bold_number(text: str) -> str | None:
     return numbers[-1][1] if numbers[-1][0] > text.rfind("\n", 0, last) else None
 
 
-_DIGIT = re.compile(r"[0-9]")
+_DIGIT = re.compile(r"[0-9¼-¾⅐-⅞]")
 
 
 def last_digit(text: str) -> int:

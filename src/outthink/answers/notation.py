@@ -113,7 +113,7 @@ _FOLDED = {
     "\u200b": "", "\ufeff": "", "\u00ad": "", "\x00": "", "¢": r"\text{ cents}", "∘": r"\circ ", "ℓ": r"\ell ",
     "，": ", ", "、": ", ", "；": ";",
     **dict(zip("θαβγδελμνξρστφχψωΓΔΘΛΞΣΦΨΩ", [
-        f"\\{name} " for name in ["theta", "alpha", "beta", "gamma", "delta", "epsilon", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega"]
+        f"\\{name} " for name in _GREEK_IN_ORDER
     ], strict=True)),
 }  # fmt: skip
 
@@ -205,6 +205,9 @@ _SPACED_THOUSANDS = re.compile(
 _LATEX_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\s*\\!|\\,)\s*(?=[0-9]{3}(?![0-9]))")
 
 
+_SWISS_THOUSANDS = re.compile(r"(?<![0-9A-Za-z.'])[1-9][0-9]{0,2}(?:'[0-9]{3})+(?![0-9'])")
+
+
 def folded(text: str) -> str:
     """The text in ASCII as far as math goes: digits, signs, fractions, superscripts and Greek of all usual kinds."""
     if not text.isascii():
@@ -221,6 +224,8 @@ def folded(text: str) -> str:
 def ungrouped(text: str) -> str:
     """Without the spaces and LaTeX commas between thousands: `10 000`, `10\\,000` and `10{,}000` are `10000`."""
     text = _LATEX_THOUSANDS.sub("", text)
+    if "'" in text:
+        text = _SWISS_THOUSANDS.sub(lambda match: match[0].replace("'", ""), text)
     return _SPACED_THOUSANDS.sub(lambda match: re.sub(_SPACE, "", match[1]), text)
 
 
@@ -230,6 +235,7 @@ _TOKEN = re.compile(
        (?: \\(?:overline|bar)\s*(?:\{(?P<r1>[0-9]+)\}|(?P<r2>[0-9])) | \((?P<r3>[0-9]+)\)
          | \\dot\s*\{?(?P<d1>[0-9])\}?(?:(?P<dm>[0-9]*)\\dot\s*\{?(?P<d2>[0-9])\}?)? )
        (?:\\l?dots(?![A-Za-z])|\.\.\.)? )
+    |(?P<power>[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}(?![A-Za-z0-9.]))
     |(?P<grouped>[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])(?:\.[0-9]+)?)
     |(?P<num>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
     |(?P<env>\\(?:begin|end)\s*\{[a-zA-Z*]{1,20}\}(?:\{[lcr|]{0,20}\})?)
@@ -265,6 +271,8 @@ def tokens(text: str, upright: bool = False, level: int = 0) -> list[Token]:
             if again is None:
                 again = match["d1"] + ((match["dm"] or "") + match["d2"] if match["d2"] else "")
             out.append(Token("num", "", repeating(match["rwhole"], match["rfirst"], again), spaced, upright))
+        elif match["power"]:
+            out.append(Token("num", "", Fraction(match["power"]), spaced, upright))
         elif match["grouped"] and depth == 0:
             out.append(Token("num", "", Fraction(match["grouped"].replace(",", "")), spaced, upright))
         elif match["grouped"] or match["num"]:
@@ -307,8 +315,6 @@ def _command(name: str, text: str, place: int, out: list[Token], spaced: bool, u
         else:
             inside = re.sub(r"\$", "", inside)
             out.extend(tokens(inside, True, level + 1))
-            if out and inside.endswith((" ", "~")):
-                pass
     elif name in _SKIPPED:
         if text[place : place + 1] == "." and name in ("left", "right"):
             place += 1

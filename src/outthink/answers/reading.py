@@ -6,14 +6,14 @@ import re
 from collections import deque
 from collections.abc import Collection
 
-from outthink.answers.amounts import plainer, understood
-from outthink.answers.canonical import MAX_ANSWER, MAX_MATH, TEXT_COMMAND, only_words, plain_number, undress
+from outthink.answers.amounts import plainer, understood, undress
+from outthink.answers.canonical import MAX_ANSWER, TEXT_COMMAND, is_plain, only_words, plain_number
 from outthink.answers.choices import chosen
 from outthink.answers.code import blocks, read_code
 from outthink.answers.forms import variables
 from outthink.answers.literals import json_value
 from outthink.answers.marks import before_next_question, bold_number, boxed, last_digit, marks, plain
-from outthink.answers.notation import folded, narrowed
+from outthink.answers.notation import MAX_MATH, folded, narrowed
 from outthink.answers.thoughts import spoken
 from outthink.types import AnswerKind
 
@@ -37,13 +37,13 @@ _PARTS = (
 
 
 _NUMBER = re.compile(
-    rf"""(?<![0-9A-Za-z.:/])(?<![0-9]\s[+-])[+-]?\s?[$€£¥₹]?\s?
+    rf"""(?<![0-9A-Za-z.])(?<![0-9][:/])(?<![0-9]\s[+-])[+-]?\s?[$€£¥₹]?\s?
     (?: [0-9]{{1,2}}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])(?:\s?[apAP]\.?[mM]\b\.?)?
-      | [0-9]{{1,2}}\s[ap]\.?m\b\.?
+      | [0-9]{{1,2}}\s[apAP]\.?[mM]\b\.?
       | [0-9]{{1,9}}\s?{_PARTS}(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b(?:(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b)?
       | (?:[0-9]{{1,9}}\s?)?\\[dtc]?frac\s?(?:\{{\s?[+-]?[0-9.,]{{1,40}}\s?\}}|[0-9])\s?
         (?:\{{\s?[0-9.,]{{1,40}}\s?\}}|[0-9])
-      | [0-9]{{1,9}}\s[0-9]{{1,9}}\s?/\s?[0-9]{{1,9}}(?![0-9])
+      | [0-9]{{1,9}}(?:\ and)?\s[0-9]{{1,9}}\s?/\s?[0-9]{{1,9}}(?![0-9])
       | (?:[1-9][0-9]{{0,2}}(?:[\u00a0 ][0-9]{{3}})+(?![0-9])|[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?
         (?:[eE][+-]?[0-9]{{1,3}}(?![A-Za-z0-9]))?(?:\s?/\s?[0-9]+(?![0-9]))?
       | \.[0-9]+
@@ -63,20 +63,25 @@ _LABEL = re.compile(
 _OTHER_LABEL = re.compile(r"\b[A-Z](?:[).:,]|$)")
 
 
-_SENTENCE_END = re.compile(r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!\bMrs)(?<!\b[ap]\.m)[.!?]\s")
+_SENTENCE_END = re.compile(
+    r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!\bMrs)(?<!\b[ap]\.m)(?<!\bi\.e)(?<!\be\.g)[.!?]\s"
+)
 
 
 _REASON = re.compile(
-    r"[,;]?\s(?:because|since|which)\b|[,;]\s(?:as|but|for|so|not)\b|\s(?:not|and not)\s(?=\S+$)", re.IGNORECASE
+    r"[,;]?\s(?:because|since|which|i\.e\.|namely)(?:\b|(?=\s))"
+    r"|[,;]\s(?:as|but|for|so|not)\b|\s(?:not|and not)\s(?=\S+$)",
+    re.IGNORECASE,
 )
 
 
-_NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE)
+_NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to|below|above|the following)\b", re.IGNORECASE)
 
 
-_ENDS_WITH = re.compile(
-    r"(?:\b(?:is|are|equals?|makes|gives)|=|≈)\s*(?:(?:exactly|about|approximately)\s)?([^\s=≈][^=≈]{0,40})$"
-)
+_EXPLAINED = re.compile(r"([$€£]?-?[$€£]?[0-9][0-9.,]{0,40}(?: [a-z]{2,20}){0,2}) \([^()\\]{1,200}\)[.!]?")
+
+
+_FEW_WORDS = re.compile(r"[A-Za-z]{2,20}(?: [A-Za-z]{1,20}){0,2}")
 
 
 _MINUS = re.compile(r"(?:\bnegative|(?:^|\b(?:is|are|to|of|get|equals)|[=:])\s{0,3}minus)\s$", re.IGNORECASE)
@@ -103,8 +108,8 @@ def read_by(
     """The answer of a complete text as `read` gives it, and the rule by which it was read; pure, never raises.
 
     The rule is "box", "mark" (`####`, "answer is", `<answer>`), "bold" (a number in bold), "label" (of a choice, not
-    marked), "last" (the last number, or the number that a sentence ends with), "line" (the last line), "code", "json",
-    or "whole" (the whole text); where the answer is None, the rule that was tried last.
+    marked), "last" (the last number), "line" (the last line), "code", "json", or "whole" (the whole text); where the
+    answer is None, the rule that was tried last.
     """
     text = text[-MAX_TEXT:]
     if kind == "code":
@@ -129,7 +134,7 @@ def _visible(text: str, kind: AnswerKind) -> str:
     if kind == "chat" and text.lstrip()[:1] in ("{", "[") and json_value(text.strip()) is not None:
         return text
     text = spoken(text)
-    if _DOUBLED_BOX.search(text):
+    if "\\\\" in text and _DOUBLED_BOX.search(text):
         text = text.replace("\\\\", "\\")
     return text
 
@@ -137,10 +142,10 @@ def _visible(text: str, kind: AnswerKind) -> str:
 def comparable(text: str) -> bool:
     """Whether a chat's reply has an answer that other replies can be equal to; pure, linear, never raises.
 
-    That is a JSON object or array, an answer that is marked as such, a number in bold or at the end of a short reply,
-    or a text of one line and at most 80 characters. A wrong True costs the further samples that are drawn for a vote in
-    which every answer turns out to stand alone; a wrong False costs the vote: the reply is taken, or judged, although
-    equal ones could have been counted.
+    That is a JSON object or array, an answer that is marked as such, a number in bold, or a text of one line and at
+    most 80 characters. A wrong True costs the further samples that are drawn for a vote in which every answer turns out
+    to stand alone; a wrong False costs the vote: the reply is taken, or judged, although equal ones could have been
+    counted.
 
     Args:
         text: the whole text of a sample that ended by itself.
@@ -172,8 +177,9 @@ def _read_math(text: str) -> tuple[str | None, str]:
             answer = _phrase(mark.rest)
             if answer and re.search(r"[0-9\\]|^[A-Za-z]$", folded(answer)):
                 return answer, "mark"
-            if answer and mark.last and understood(answer) is not None:
-                return answer, "mark"
+            words = undress(mark.rest) if mark.last else ""
+            if _FEW_WORDS.fullmatch(words) and not _NO_ANSWER.match(words):
+                return words, "mark"  # "The answer is even."
     bold = bold_number(text)
     if bold is not None:
         return undress(bold), "bold"
@@ -185,6 +191,8 @@ def _behind_hashes(rest: str, last: bool) -> str | None:
     rest = undress(rest.strip("# \t"))
     if not rest:
         return None
+    if is_plain(rest):
+        return rest
     if not re.match(r"[*_]*[A-Za-z]{2,}", rest) or understood(rest) is not None:
         return _phrase(rest)
     if plainer(rest) != rest or (last and not re.match(r"(?:step|part|case|question|problem)\b", rest, re.IGNORECASE)):
@@ -198,6 +206,11 @@ def _phrase(rest: str) -> str | None:
     whole = undress(rest)
     if not whole:
         return None
+    if is_plain(whole):
+        return whole
+    explained = _EXPLAINED.fullmatch(whole)
+    if explained is not None:
+        return explained[1]
     if understood(whole) is not None:
         return whole
     sentence = undress(_SENTENCE_END.split(whole, maxsplit=1)[0])
@@ -229,6 +242,8 @@ def _number_in(sentence: str) -> str | None:
 
 def _with_sign(text: str, match: re.Match[str]) -> str:
     number = match[0].strip()
+    if "/" in number:
+        number = number.replace(" and ", " ")  # 3 and 1/2
     before = text[max(0, match.start() - 20) : match.start()]
     return f"-{number}" if number[0] not in "+-" and _MINUS.search(before) else number
 
@@ -245,12 +260,12 @@ def _last_number(text: str) -> str | None:
     if last < 0:
         return None
     text = text[: last + 60]
-    size = 1_000
+    size = 250
     while True:  # from the end; a number that begins near the start of a window may have begun before it
         start = max(0, last - size)
         window = folded(text[start:])
         numbers = deque(_NUMBER.finditer(window), maxlen=1)
-        if numbers and (start == 0 or numbers[0].start() > 200):
+        if numbers and (start == 0 or numbers[0].start() > 120):
             return _with_sign(window, numbers[0])
         if start == 0:
             return None
@@ -303,8 +318,8 @@ def _read_chat(text: str) -> tuple[str, str, bool]:
     whole = text.strip()
     value = whole
     if whole.startswith("```") and whole.endswith("\n```"):
-        blocks = _blocks(whole)
-        value = blocks[0][1].strip() if len(blocks) == 1 else ""
+        fenced = blocks(whole)
+        value = fenced[0].content.strip() if len(fenced) == 1 else ""
     if value.startswith(("{", "[")):
         compact = json_value(value)
         if compact is not None:
@@ -313,21 +328,7 @@ def _read_chat(text: str) -> tuple[str, str, bool]:
     if answer is not None:
         return answer, rule, True
     short = 0 < len(whole) <= MAX_SHORT and len(whole.splitlines()) == 1
-    if short:
-        number = _ending_number(whole)
-        if number is not None:
-            return number, "last", True
     return whole, "whole", short
-
-
-def _ending_number(line: str) -> str | None:
-    """The number that a short reply ends with, as in `The product is 391.`, where it has words as well."""
-    if plain_number(line) is not None:
-        return None  # as it stands
-    match = _ENDS_WITH.search(line.rstrip(" .!"))
-    if match is None or plain_number(match[1]) is None:
-        return None
-    return undress(match[1])
 
 
 def _marked(text: str) -> tuple[str | None, str]:
@@ -363,6 +364,9 @@ def _marked(text: str) -> tuple[str | None, str]:
 def _answer_in(rest: str) -> str | None:
     """The answer that the rest of a line begins with, words included; None where that is prose."""
     whole = undress(plain(_rest(rest)))
+    explained = _EXPLAINED.fullmatch(whole)
+    if explained is not None:
+        return explained[1]
     if not whole or plain_number(whole) is not None:
         return whole or None
     meaning = understood(whole)

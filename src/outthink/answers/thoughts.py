@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _TAG = re.compile(
-    r"""<(?P<a>/?)(?:[a-z]{1,10}:)?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|analysis|monologue
-        |inner_?monologue|internal_?thoughts?|chain_?of_?thought)\s{0,3}>
+    r"""<(?P<a>/?)[a-z_:-]{0,20}?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|monologue)
+        (?:[_-][a-z]{1,10})?(?:\s[^<>\n]{0,60})?>
     |\[(?P<b>/?)(?:think(?:ing)?|reasoning)\]
     |◁(?P<c>/?)think▷
     |<\|(?P<d>/?)(?:think(?:ing)?|thought|reasoning)\|>
@@ -38,7 +38,7 @@ def spoken(text: str) -> str:
         return _final_channel(text)
     if text.startswith("analysis") and "assistantfinal" in text:  # the same, its special tokens taken away
         return text.rpartition("assistantfinal")[2]
-    if not any(mark in text for mark in ("<", "[", "◁")):
+    if "<" not in text and "[" not in text and "◁" not in text:
         return text
     pieces: list[str] = []
     start = 0  # of what is not yet in pieces
