@@ -361,16 +361,16 @@ class Model:
 
     def _fields(self, problem: Problem, draw: Draw) -> Mapping[str, Any]:
         """What else is asked of an answer; of anything else that the same model writes, only what all of it is for."""
-        if not problem.fields:
-            return {}
+        asked, main = self._run.problem, self._engine is self._run.main
+        shared = {name: value for name, value in asked.fields.items() if main and name in FOR_ALL}
         own = draw.messages is None and draw.after is None and not (draw.step or draw.stop or draw.aside)
         if self._kind != "sample" or not own:
-            main = self._engine is self._run.main
-            return {name: value for name, value in problem.fields.items() if main and name in FOR_ALL}
+            return shared
         settled = {"temperature"} if draw.temperature is not None else set()
         if draw.max_tokens is not None:
             settled |= {"max_tokens", "max_completion_tokens"}
-        return {name: value for name, value in problem.fields.items() if name not in settled}
+        fields = problem.fields if problem.id == asked.id else {**shared, **problem.fields}
+        return {name: value for name, value in fields.items() if name not in settled}
 
     async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
@@ -633,6 +633,18 @@ def _share(total: int, n: int, child: int) -> int:
     return total // n + (child < total % n)
 
 
+def _plain(value: Any) -> Any:
+    """What an engine saw, as data that a trace can hold: arrays as lists, what is no data by its type's name."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return type(value).__name__
+
+
 def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
     draw, logprobs = group.draw, completion.logprobs
     influences = draw.parents if draw.after is None else (draw.after, *draw.parents)
@@ -647,7 +659,7 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         if logprobs is None or not all(value < math.inf for value in logprobs)
         else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
         finish=completion.finish,
-        observed=completion.observed,
+        observed={power: _plain(seen) for power, seen in completion.observed.items()},
         artifact=completion.artifact,
         complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),
         sent=completion.sent,

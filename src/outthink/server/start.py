@@ -148,6 +148,11 @@ def run(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("outthink").setLevel(logging.INFO)
+    for name, resource in resources.items():
+        if getattr(resource, "ordered", 0):
+            raise UsageError(
+                f"The resource {name} learns from problems in order, and callers come in none: bench takes it."
+            )
     scorers: dict[str, Scorer] = {role: Opened(given, process=role == "prm") for role, given in policy.scorers.items()}
     embedding = None if embedder is None else make_embedder(embedder)
     sandbox: Sandbox | None = None
