@@ -15,6 +15,7 @@ from outthink.errors import MissingResource
 from outthink.model import FOR_ALL
 from outthink.models.endpoint import Endpoint
 from outthink.models.facts import Facts
+from outthink.models.openai import prompts
 from outthink.rewards.making import Opened
 from outthink.sandbox.host import Sandbox
 from outthink.server.routing import ONE, ServerRules
@@ -305,3 +306,30 @@ def test_a_call_that_is_forced_is_compared_at_once() -> None:
     assert choice["finish_reason"] == "tool_calls"
     (call,) = choice["message"]["tool_calls"]
     assert call == {"id": "call_1_0", "type": "function", "function": {"name": "f", "arguments": '{"x": 2}'}}
+
+
+@pytest.mark.parametrize("facts", [ALL, BARE], ids=["counted", "by bytes"])
+@pytest.mark.parametrize("name", ["none", "self_consistency", "best_of_n"])
+def test_a_prompt_is_measured_once_a_request(name: str, facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is bounded: by the server, by the driver, by the model and by the engine."""
+    measured: list[Any] = []
+    size = prompts._size
+
+    def counted(message: Mapping[str, Any]) -> int:
+        measured.append(message)
+        return size(message)
+
+    monkeypatch.setattr(prompts, "_size", counted)
+
+    async def go() -> tuple[list[Seen], Answer]:
+        async with Server(says("#### 4")) as up:
+            rules = ServerRules(strategy=make_strategy("self_consistency"), scorers={"verifier": "confidence"})
+            scorers = {"verifier": Opened("confidence", process=False)}
+            async with serving(up, policy=rules, facts=facts, scorers=scorers) as (url, _):
+                body = {"model": f"m+{name}", "messages": TURNS, "max_tokens": 50}
+                return up.seen, await asked(url, body)
+
+    seen, answer = run(go())
+    assert answer.status in (200, 400)  # what has no logprobs has no confidence
+    assert len(measured) == len(TURNS)
+    assert [one.path for one in seen].count("tokenize") == int(facts.tokenize)
