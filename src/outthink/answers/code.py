@@ -32,8 +32,9 @@ _LANGUAGE = re.compile(r"[ \t]*(?P<name>\{?\.?[A-Za-z][\w.+#-]*)?(?P<rest>[^`]*)
 _PYTHON = re.compile(r"(?:i?python|py|pycon|python-repl|sage)[0-9.]*w?|pyi|gyp")
 _OPENER = re.compile(r"^[ \t>]*+(?:```|~~~)[`~]*[ \t]*[A-Za-z{]", re.MULTILINE)
 _THOUGHT_END = re.compile(
-    r"</(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)>|\[/THINK\]|◁/think▷|"
-    r"<\|channel\|>[ \t]*final[ \t]*(?:<\|message\|>)?|<\|end_of_thought\|>",
+    r"</[a-z_:-]{0,20}?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)>|</cot>|\[/THINK\]|◁/think▷|"
+    r"<\|channel\|>[ \t]*final[ \t]*(?:<\|message\|>)?|<\|end_(?:of_thought|think|thinking)\|>"
+    r"|<\|(?:think|thinking)_end\|>|<\|/think(?:ing)?\|>",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r'#|"""|\'\'\'|"(?:[^"\\]|\\.)*+"?|\'(?:[^\'\\]|\\.)*+\'?|[()\[\]{}]|\\')
