@@ -96,7 +96,7 @@ NOT_UNITS = word_set(
     """pi plus minus times over divided squared cubed factorial and or to of if when more less half halves quarter
     quarters third thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth
     tenths hundredth hundredths thousandth thousandths mod choose base not no yes is be are was were but because since
-    so as for than then remainder repeating recurring reciprocal root roots power powers squares inverse negative positive
+    so as for than then remainder repeating recurring reciprocal root roots power powers inverse negative positive
     through until between versus vs infinity an at by"""
 )
 
