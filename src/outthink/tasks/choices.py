@@ -77,9 +77,7 @@ def options_of(row: Fields, id: str, question: str) -> ChoiceOptions | None:
     """The options of a row, None where it has none; raises UsageError where they cannot be read."""
     asked = row.get("question")
     nested = asked.get("choices") if isinstance(asked, dict) else None
-    name, value = row.named(
-        "options", "choices", "endings", "answeroptions", "answerchoices", "alternatives", "candidates", "opts"
-    )
+    name, value = row.named("options", "choices", "endings", "answeroptions", "answerchoices", "candidates", "opts")
     if value is None and nested is not None:
         name, value = "choices", nested
     if value is not None and value not in ([], {}):
