@@ -22,8 +22,9 @@ from outthink.planner.recordings import read
 from outthink.rewards.making import Opened
 from outthink.sandbox.host import Sandbox
 from outthink.server import asked as asking
-from outthink.server.asked import EFFORTS, Asked, BadRequest, Effort
+from outthink.server.asked import EFFORTS, Asked, Effort
 from outthink.server.comparing import Comparing
+from outthink.server.errors import BadRequest
 from outthink.server.routing import ONE, Choice, ServerRules, choose, split
 from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy

@@ -13,7 +13,7 @@ import math
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -33,7 +33,10 @@ from outthink.rewards import Scorer
 from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server import reply
-from outthink.server.asked import Asked, BadRequest, Wish, read
+from outthink.server.asked import Asked, Wish, read
+from outthink.server.body import MAX_AT_ONCE, Intake, Sizes
+from outthink.server.door import Lines
+from outthink.server.errors import BadRequest
 from outthink.server.gate import Busy, Gate
 from outthink.server.job import (
     Job,
@@ -73,7 +76,8 @@ class Settings:
         timeout: seconds for a request that asks for no other deadline.
         concurrency, queue: requests at once, and requests that wait.
         sheds: requests spend less while most places are taken.
-        max_bytes: of a request's body.
+        connections: of callers at once, those included that ask for nothing.
+        sizes: of a request's body.
         keep_alive: seconds between comments on a stream that has nothing to say.
         grace: seconds that requests get to end when the server is stopped.
         shadow: share of requests that are also answered by `alternative`.
@@ -86,7 +90,8 @@ class Settings:
     concurrency: int = 256
     queue: int = 1024
     sheds: bool = False
-    max_bytes: int = 32 << 20
+    connections: int = 4096
+    sizes: Sizes = field(default_factory=Sizes)
     keep_alive: float = 5.0
     grace: float = 30.0
     shadow: float = 0.0
@@ -137,6 +142,7 @@ class Service:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._jobs: set[Job] = set()
         self._held = 0
+        self.lines = Lines()
         self._shadows = 0
         self.draining = False
         self.quiet = asyncio.Event()
@@ -187,13 +193,18 @@ class Service:
     ) -> web.StreamResponse:
         """Who may ask, every failure as an error of OpenAI's API, and an end for callers who do not read."""
         try:
-            response = await self._answered(request, handler)
+            if request.method != "POST":  # else as soon as its body is there
+                self.lines.works(request.protocol)
+            try:
+                response = await self._answered(request, handler)
+            finally:
+                self._held -= request.get(_BYTES, 0)
+            async with patient(request):
+                await response.prepare(request)
+                await response.write_eof()
+            return response
         finally:
-            self._held -= request.get(_BYTES, 0)
-        async with patient(request):
-            await response.prepare(request)
-            await response.write_eof()
-        return response
+            self.lines.rests(request.protocol)
 
     async def _answered(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -357,17 +368,14 @@ class Service:
             raise BadRequest(
                 "Send the body with Content-Type: application/json.", status=415, code="unsupported_media_type"
             )
-        parts: list[bytes] = []
+        intake = Intake(self.settings.sizes)
         request[_BYTES] = 0
         try:
             async with asyncio.timeout(_SLOW):
                 async for part in request.content.iter_any():
-                    parts.append(part)
                     self._held += len(part)
                     request[_BYTES] += len(part)
-                    if request[_BYTES] > self.settings.max_bytes:
-                        most = f"The request is larger than {self.settings.max_bytes >> 20} MB."
-                        raise BadRequest(most, status=413, code="too_large")
+                    intake.add(part)
                     if self._held > _HELD:
                         raise Busy("The server holds too many large requests; try again later.", 1.0)
         except TimeoutError:
@@ -375,7 +383,11 @@ class Service:
             raise BadRequest(slow, status=408, code="too_slow") from None
         except web.RequestPayloadError:
             raise BadRequest("The body is not encoded as its head says.", code="invalid_body") from None
-        return read(b"".join(parts), request.headers)
+        self.lines.works(request.protocol)
+        body = intake.whole()
+        if len(body) <= MAX_AT_ONCE:
+            return read(body, request.headers, self.settings.sizes)
+        return await asyncio.to_thread(read, body, request.headers, self.settings.sizes)
 
     async def _job(self, asked: Asked, owner: str | None) -> Job:
         """What is to be done; raises BadRequest or UsageError where it cannot be."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Refused, UsageError, Withheld
-from outthink.server.asked import BadRequest
+from outthink.server.errors import BadRequest
 from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}

@@ -21,8 +21,9 @@ from outthink.model import FOR_ALL
 from outthink.planner.auto import Auto, worth
 from outthink.planner.plan import Plan
 from outthink.resources.table import taken
-from outthink.server.asked import EFFORTS, Asked, BadRequest
+from outthink.server.asked import EFFORTS, Asked
 from outthink.server.comparing import Comparing
+from outthink.server.errors import BadRequest
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.strategies.parallel.self_consistency import SelfConsistency
