@@ -28,7 +28,6 @@ from outthink.planner.auto import Auto
 from outthink.planner.plan import Plan
 from outthink.planner.quote import price_at, quote
 from outthink.resources.embedding import TextEmbedder
-from outthink.resources.table import RESOURCES
 from outthink.rewards import Scorer
 from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
@@ -46,9 +45,10 @@ from outthink.server.job import (
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
+from outthink.server.offers import Offers, entry
 from outthink.server.openapi import document
 from outthink.server.record import Recorder
-from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, servable, split
+from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, split
 from outthink.server.stream import Stream, dumped, patient
 from outthink.types import Address, Budget, Call, Trace
 
@@ -126,6 +126,8 @@ class Service:
         self.settings = settings
         self._policy = policy
         self._served = served
+        there = [*(resources or {}), *([] if sandbox is None else ["sandbox"])]
+        self._offers = Offers(policy, served, scorers or {}, there)
         self._roles = dict(roles or {})
         self._scorers = dict(scorers or {})
         self._embedder = embedder
@@ -254,12 +256,12 @@ class Service:
             return reply.APIError(
                 status=429, sentence=str(failure), kind="rate_limit_error", code="busy", retry=failure.retry
             )
-        found = reply.problem(failure)
-        if found.code == "internal":
+        problem = reply.problem(failure)
+        if problem.code == "internal":
             frames = traceback.extract_tb(failure.__traceback__)
             where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames[-6:]))
             logger.error("%s at %s", type(failure).__name__, where)
-        return found
+        return problem
 
     # ------------------------------------------------------------------------------------------------------ the rest
 
@@ -274,31 +276,16 @@ class Service:
     async def _openapi(self, request: web.Request) -> web.Response:
         return web.json_response(document())
 
-    async def _listed(self) -> list[str]:
-        """Models, and after each those of its names with strategies that can be served."""
-        always = {name for name, row in RESOURCES.items() if row.given} - {"verifier", "prm", "sandbox"}
-        sandbox = ["sandbox"] if self._sandbox is not None else []
-        available = {*always, *self._scorers, *self._resources, *sandbox}
-        found = []
-        for name in await self._served.names():
-            engine = self._served.opened(name)
-            powers = frozenset() if engine is None else engine.spec.powers
-            lacking = {"logprobs"} - powers
-            blind = {role for role, of in self._scorers.items() if lacking & set(getattr(of, "reads", ()))}
-            strategies = [ONE, *servable(self._policy, available - blind, powers)]
-            found += [name, *(f"{name}+{strategy}" for strategy in strategies)]
-        return found
-
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [_model(name) for name in await self._listed()]})
+        return web.Response(body=await self._offers.listed(), content_type="application/json", charset="utf-8")
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if name not in await self._listed():
+        if not await self._offers.has(name):
             raise BadRequest(
                 "There is no such model; GET /v1/models lists what there is.", status=404, code="model_not_found"
             )
-        return web.json_response(_model(name))
+        return web.json_response(entry(name))
 
     async def _quote(self, request: web.Request) -> web.Response:
         """What a request may cost, and with a plan what it is expected to cost and gain; nothing is spent."""
@@ -351,9 +338,9 @@ class Service:
             status = failure.problem.status
             raise
         except Exception as failure:
-            found = self._problem(failure)
-            status = found.status
-            raise reply.RequestFailed(found) from None
+            problem = self._problem(failure)
+            status = problem.status
+            raise reply.RequestFailed(problem) from None
         finally:
             strategy = "-" if job is None else str(job.choice.named["name"])
             seconds = asyncio.get_running_loop().time() - began
@@ -510,17 +497,17 @@ class Service:
         except asyncio.CancelledError:
             self._leave(job, task)
             raise
-        found = self._answers(job, trace)
-        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
-        body = reply.completion(job.ident, job.created, job.asked.model, trace, found, more)
+        answers = self._answers(job, trace)
+        more = reply.told(trace, answers, job.asked.choices, job.choice.named, job.load)
+        body = reply.completion(job.ident, job.created, job.asked.model, trace, answers, more)
         return web.json_response(body, headers=reply.headers(trace), dumps=dumped)
 
     def _answers(self, job: Job, trace: Trace) -> list[reply.Answer]:
         """What the caller gets; raises where there is nothing at all."""
-        found = reply.each(trace) if job.choice.single and job.asked.choices > 1 else []
-        found = found or reply.answers(trace, job.asked.choices, job.partial())
-        if found:
-            return found
+        answers = reply.each(trace) if job.choice.single and job.asked.choices > 1 else []
+        answers = answers or reply.answers(trace, job.asked.choices, job.partial())
+        if answers:
+            return answers
         if trace.stopped == "deadline":
             raise reply.RequestFailed(_LATE)
         if trace.stopped == "cancelled":
@@ -551,7 +538,7 @@ class Service:
                     await stream.progress(event[1])
             try:
                 trace = task.result()
-                found = self._answers(job, trace)
+                answers = self._answers(job, trace)
             except Exception as failure:
                 if not stream.begun:
                     raise
@@ -559,7 +546,7 @@ class Service:
                     failure.problem if isinstance(failure, reply.RequestFailed) else self._problem(failure)
                 )
                 return stream.response
-            await stream.finish(trace, found)
+            await stream.finish(trace, answers)
         except BaseException:
             self._leave(job, task)
             raise
@@ -604,11 +591,11 @@ class Service:
             self.metrics.shadows.inc()
             trace = await self._solve(shadow, shadow.seconds)
         except Exception as failure:
-            found = getattr(failure, "trace", None)
-            if shadow is None or found is None:
+            left: Trace | None = getattr(failure, "trace", None)
+            if shadow is None or left is None:
                 self._problem(failure)
                 return
-            trace = _renamed(shadow, found)
+            trace = _renamed(shadow, left)
         finally:
             if shadow is not None:
                 self._jobs.discard(shadow)
@@ -668,7 +655,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "outthink"}

@@ -19,7 +19,21 @@ from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 _REASONS = ("stop", "length", "tool_calls", "function_call")
 _IN_PIECES = ("role", "content", "tool_calls")
-_ADDRESS = re.compile(r"https?://[^\s\"'<>]+")
+_WORDS = 1000  # characters of a failure that a caller is told
+# whatever can be an address, also where it is a time of day: what an upstream says of itself is not known before
+_ADDRESS = re.compile(
+    r"""
+    [a-z][a-z0-9+.-]*://[^\s"'<>)]+                # a URL
+    | \[[0-9a-f]*:[0-9a-f:.]+\](?::[0-9]+)?         # IPv6
+    | (?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}(?![\w:])
+    | (?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?(?![\w.]*\w)  # IPv4
+    | (?<![\w.-])\w+[.-][\w.-]*:[0-9]{2,5}(?!\w)      # a host and a port
+    | (?<=\bhost\s)['"]?[\w.-]*\w(?::[0-9]+)?       # what is called a host
+    | (?<![\w.-])[\w.-]*\w\.(?:local|internal|lan|corp|intranet|svc|localhost|localdomain)(?![\w-])
+    | \blocalhost\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
 
@@ -50,11 +64,11 @@ def answers(trace: Trace, choices: int, partial: Sequence[str] = ()) -> list[Ans
     """
     by_id = {candidate.id: candidate for candidate in trace.candidates}
     order = _ranked(trace, by_id)
-    found = [_answer(trace, candidate, place) for place, candidate in enumerate(order[:choices])]
-    if not found and partial:
+    best = [_answer(trace, candidate, place) for place, candidate in enumerate(order[:choices])]
+    if not best and partial:
         message = {"role": "assistant", "content": "".join(partial)}
-        found = [Answer(message=message, finish="length", visible=len(partial))]
-    return found
+        best = [Answer(message=message, finish="length", visible=len(partial))]
+    return best
 
 
 def each(trace: Trace) -> list[Answer]:
@@ -117,7 +131,7 @@ def _joined(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def completion(
-    ident: str, created: int, model: str, trace: Trace, found: Sequence[Answer], more: Any
+    ident: str, created: int, model: str, trace: Trace, answers: Sequence[Answer], more: Any
 ) -> dict[str, Any]:
     """A chat completion; `more` is the object `outthink`."""
     return {
@@ -132,14 +146,14 @@ def completion(
                 "logprobs": one.logprobs,
                 "finish_reason": one.finish,
             }
-            for one in found
+            for one in answers
         ],
-        "usage": usage(trace, found),
+        "usage": usage(trace, answers),
         "outthink": more,
     }
 
 
-def usage(trace: Trace, found: Sequence[Answer]) -> dict[str, Any]:
+def usage(trace: Trace, answers: Sequence[Answer]) -> dict[str, Any]:
     """All tokens that the model read and wrote for this request."""
     written = Usage.total(line.usage for line in trace.ledger() if _writes(line))
     return {
@@ -148,7 +162,7 @@ def usage(trace: Trace, found: Sequence[Answer]) -> dict[str, Any]:
         "total_tokens": written.prompt + written.completion,
         "prompt_tokens_details": {"cached_tokens": written.cached},
         "completion_tokens_details": {
-            "reasoning_tokens": max(0, written.completion - sum(one.visible for one in found)),
+            "reasoning_tokens": max(0, written.completion - sum(one.visible for one in answers)),
         },
     }
 
@@ -158,7 +172,9 @@ def _writes(line: LedgerLine) -> bool:
     return line.kind == "sample" and line.role != "rollout"
 
 
-def told(trace: Trace, found: Sequence[Answer], choices: int, named: Mapping[str, Any], load: float) -> dict[str, Any]:
+def told(
+    trace: Trace, answers: Sequence[Answer], choices: int, named: Mapping[str, Any], load: float
+) -> dict[str, Any]:
     """The object `outthink` of a reply: how the answer came about, and what all of it cost."""
     checks = Usage.total(line.usage for line in trace.ledger() if not _writes(line))
     samples = [one for one in trace.candidates if one.complete]
@@ -169,8 +185,8 @@ def told(trace: Trace, found: Sequence[Answer], choices: int, named: Mapping[str
         notes.append("no sample has an answer of the form that is compared")
     if any(not line.exact for line in trace.ledger()):
         notes.append("what was cancelled or has failed is counted as the most that it can have been")
-    if 0 < len(found) < choices:
-        notes.append(f"{choices} choices were asked for, and there are {len(found)}")
+    if 0 < len(answers) < choices:
+        notes.append(f"{choices} choices were asked for, and there are {len(answers)}")
     shown: dict[str, Any] = {
         "trace": trace.problem,
         "strategy": dict(named),
@@ -208,11 +224,11 @@ def _line(line: LedgerLine) -> dict[str, Any]:
 def headers(trace: Trace) -> dict[str, str]:
     """What gateways read of the cost of all calls, verifiers included."""
     total = trace.usage
-    found = {"x-litellm-total-tokens": str(total.prompt + total.completion), "x-outthink-trace": trace.problem}
+    told = {"x-litellm-total-tokens": str(total.prompt + total.completion), "x-outthink-trace": trace.problem}
     cost = trace.cost
     if "usd" in cost:
-        found["x-litellm-response-cost"] = f"{cost['usd']:.12g}"
-    return found
+        told["x-litellm-response-cost"] = f"{cost['usd']:.12g}"
+    return told
 
 
 # ---------------------------------------------------------------------------------------------------------- in pieces
@@ -263,10 +279,10 @@ def passed_on(place: int, piece: Mapping[str, Any]) -> dict[str, Any] | None:
         delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(delta["tool_calls"])]
     if not piece.get("logprobs") and not any(delta.values()):
         return None
-    found: dict[str, Any] = {"index": place, "delta": delta, "finish_reason": None}
+    choice: dict[str, Any] = {"index": place, "delta": delta, "finish_reason": None}
     if piece.get("logprobs"):
-        found["logprobs"] = piece["logprobs"]
-    return found
+        choice["logprobs"] = piece["logprobs"]
+    return choice
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
@@ -315,23 +331,20 @@ def problem(failure: BaseException) -> APIError:
     if isinstance(failure, BadRequest):
         kind = "invalid_request_error"
         return APIError(status=failure.status, sentence=str(failure), kind=kind, code=failure.code, param=failure.param)
+    wrong = "invalid_request_error"
     if isinstance(failure, PromptTooLong):
-        return APIError(
-            status=400, sentence=str(failure), kind="invalid_request_error", code="context_length_exceeded",
-            param="messages",
-        )  # fmt: skip
+        code = "context_length_exceeded"
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="messages")
     if isinstance(failure, BudgetTooSmall):
-        return APIError(
-            status=400, sentence=str(failure), kind="invalid_request_error", code="budget_too_small",
-            param="outthink.budget",
-        )  # fmt: skip
+        code = "budget_too_small"
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="outthink.budget")
     if isinstance(failure, UsageError):
-        return APIError(status=400, sentence=str(failure), kind="invalid_request_error", param="outthink.strategy")
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, param="outthink.strategy")
     cause = _cause(failure)
     if isinstance(cause, Refused):
         return _refused(cause)
     if isinstance(cause, Withheld):
-        return APIError(status=400, sentence=str(cause), kind="invalid_request_error", code="content_filter")
+        return APIError(status=400, sentence=_discreet(cause), kind=wrong, code="content_filter")
     if isinstance(failure, OutthinkError):
         said = f"The upstream failed: {_discreet(cause)}"
         return APIError(status=502, sentence=said, kind="server_error", code="upstream_failed")
@@ -347,7 +360,7 @@ def _cause(failure: BaseException) -> BaseException:
 
 def _discreet(failure: BaseException) -> str:
     """Its sentence without the address of the upstream, which is none of the caller's business."""
-    return _ADDRESS.sub("the upstream", str(failure), count=1)
+    return _ADDRESS.sub("the upstream", str(failure)[:_WORDS])
 
 
 def _refused(cause: Refused) -> APIError:

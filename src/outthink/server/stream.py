@@ -60,22 +60,22 @@ class Stream:
         done = {"kind": call.kind, "samples": call.n - call.failed, "tokens": call.charged.tokens, "at": call.ended}
         await self._send(self._event([], outthink={"progress": done}))
 
-    async def finish(self, trace: Trace, found: Sequence[reply.Answer]) -> None:
+    async def finish(self, trace: Trace, answers: Sequence[reply.Answer]) -> None:
         """What has not been passed on yet, how it ended, and what it cost."""
         job, parts = self._job, []
-        for answer in found:
+        for answer in answers:
             choices = list(reply.pieces(answer))
             parts += choices[-1:] if answer.place in self._opened else choices
         # of a sample that has failed on its way what was passed on stays, cut off
-        failed = self._opened - {answer.place for answer in found}
+        failed = self._opened - {answer.place for answer in answers}
         parts += (
             reply.ended(place, "content_filter" if place in self._filtered else "length") for place in sorted(failed)
         )
-        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
+        more = reply.told(trace, answers, job.asked.choices, job.choice.named, job.load)
         events = [self._event([choice]) for choice in parts[:-1]]
         if job.asked.include_usage:
             events.append(self._event(parts[-1:]))
-            events.append(self._event([], usage=reply.usage(trace, found), outthink=more))
+            events.append(self._event([], usage=reply.usage(trace, answers), outthink=more))
         else:
             events.append(self._event(parts[-1:], outthink=more))
         await self._send(b"".join(events) + b"data: [DONE]\n\n")
