@@ -19,11 +19,15 @@ OutthinkError                one clear sentence that says what to do
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from outthink.types import Trace
+
+_LONGEST = 500  # characters of a name that are looked at
+_SECRET = re.compile(r"(?<![^\s/])[^\s/:]*:[^\s]*@|\?\S*")  # a user and a password, a query
 
 
 class OutthinkError(Exception):
@@ -44,6 +48,8 @@ class UnknownName(UsageError):
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
+        name = name if len(name) <= _LONGEST else name[:_LONGEST] + "..."
+        name = _SECRET.sub("", name)  # an address may stand where a name belongs
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
         super().__init__(f"There is no {what} {name!r}; {hint}")

@@ -13,30 +13,40 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, cast
 
 from outthink.errors import OutthinkError, UsageError
 
+_LONG = re.compile(rb"[0-9]{4001}")  # of more than 4,300 digits Python makes no int
 _WINDOWS_LOCK = 0x7FFF0000  # Windows keeps readers out of a locked byte, so it is one far behind the usual data
 
 
-def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read(path: Path, on_unfinished: Callable[[int], None] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line; an unfinished last line is left out. A name ending in .gz is unpacked.
+
+    Args:
+        on_unfinished: told the number of an unfinished last line.
+
+    Integers of more than 4,000 digits are Decimal.
 
     Raises UsageError where the file cannot be read and where another line than the last is broken.
     """
     try:
         with cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
             for number, line, last in _lines(file):
-                found = _object(line)
-                if found is not None:
-                    yield number, found
+                row = _object(line)
+                if row is not None:
+                    yield number, row
                 elif not last or not _unfinished(line):
                     raise UsageError(f"Line {number} of {path} is damaged: repair it, or remove that line.")
+                elif on_unfinished is not None:
+                    on_unfinished(number)
     except (OSError, EOFError, zlib.error) as cause:
         raise UsageError(f"Cannot read {path}: {_reason(cause)}.") from cause
 
@@ -189,15 +199,19 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        row = json.loads(line, parse_int=_integer) if _LONG.search(line) else json.loads(line)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         return None
-    return found if isinstance(found, dict) else None
+    return row if isinstance(row, dict) else None
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= 4000 else Decimal(digits)
 
 
 def _unfinished(line: bytes) -> bool:
-    """Whether it can be the beginning of one of our lines; after a power failure, zeros can stand for it."""
-    return line[:1] in (b"{", b"\0")
+    """Whether it can be the beginning of one of our lines; after a power failure, zeros can stand for a part of it."""
+    return line[:1] in (b"{", b"\0") and (not line.endswith(b"\n") or b"\0" in line)
 
 
 def _reason(cause: BaseException) -> str:

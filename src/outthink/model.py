@@ -461,7 +461,7 @@ class Model:
                 n=request.n,
                 failed=failed,
                 outcome="cancelled" if cancelled else "failed" if failed == request.n else "ok",
-                error=group.error,
+                error=group.error or progress.disputed,
                 attempts=progress.attempts,
                 seen=seen,
                 charged=total,

@@ -1,12 +1,17 @@
-"""Runs coroutines side by side so that none outlives the others."""
+"""Runs coroutines side by side so that none outlives the others, and long work so that it keeps nobody waiting."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+A = TypeVar("A")
 T = TypeVar("T")
+
+_SLICE = 0.01  # seconds of work between two looks at what else there is to do
+_SMALL = 20_000
 
 
 async def together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
@@ -17,3 +22,44 @@ async def together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0]  # noqa: B904 - its own cause matters, not the group's
     return [task.result() for task in running]
+
+
+async def away(size: int, work: Callable[..., T], *given: Any) -> T:
+    """What `work(*given)` returns, from a thread where it takes long, so that others go on meanwhile.
+
+    Args:
+        size: how many things it looks at, at about a microsecond each; the same for the same input, so that where it
+            is done is no matter of timing.
+    """
+    return await asyncio.to_thread(work, *given) if size > _SMALL else work(*given)
+
+
+async def lazily(most: int, begin: Callable[[A], Coroutine[Any, Any, T]], items: Sequence[A]) -> list[T]:
+    """What the coroutine of each item returns, in order; at most so many are under way, begun in order.
+
+    Errors as for `together`.
+    """
+    done: dict[int, T] = {}
+    left = iter(enumerate(items))
+
+    async def go_on() -> None:
+        for place, item in left:
+            done[place] = await begin(item)
+
+    await together(*(go_on() for _ in range(min(most, len(items)))))
+    return [done[place] for place in range(len(items))]
+
+
+async def each(work: Callable[[A], T], items: Iterable[A]) -> list[T]:
+    """What `work` makes of each item, giving way to others about every 10 ms.
+
+    It is for work that is quick for one item and long for all of them. What comes out does not depend on the pauses.
+    """
+    done: list[T] = []
+    since = time.perf_counter()
+    for item in items:
+        done.append(work(item))
+        if time.perf_counter() - since > _SLICE:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
+    return done

@@ -258,7 +258,7 @@ def test_the_journal_is_written_while_a_problem_is_being_solved(tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
-@pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_hundred_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.tools.killed", str(tmp_path / "killed"), "1", "100"],

@@ -4,11 +4,22 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from outthink.maths.selection import Aggregation, aggregate, best_of, codes, majority, numbers, weighted_vote
+from outthink.maths.selection import (
+    Aggregation,
+    Tally,
+    aggregate,
+    best_of,
+    codes,
+    first_of_equals,
+    majority,
+    mean_ranks,
+    numbers,
+    weighted_vote,
+)
 
 KEYS = codes(["A", "B", "A", "C", "B"])
 STEPS = [[0.9, 0.8], [0.95, 0.9], [0.6, 0.9], [0.99], [0.7, 0.99]]
@@ -97,3 +108,51 @@ def test_a_batch_is_its_rows_and_reductions_hold(keys: np.ndarray, data: st.Data
     for row, choice in zip(keys, majority(keys).index, strict=True):
         counts = np.bincount(row[row >= 0], minlength=1)
         assert choice == -1 if (row < 0).all() else counts[row[choice]] == counts.max()
+
+
+@given(arrays, st.sampled_from([0.0, np.nan, 1e-300, 1e-14, 1.0, 1e300]), st.data())
+def test_equal_weights_are_the_majority_however_small(keys: np.ndarray, weight: float, data: st.DataObject) -> None:
+    lengths = data.draw(hnp.arrays(float, keys.shape, elements=st.integers(1, 5)))
+    weights = np.where(keys >= 0, weight, data.draw(st.sampled_from([0.0, 7.0, np.inf, -1.0])))  # of INVALID: nothing
+    voted = weighted_vote(keys, weights, lengths=lengths)
+    assert voted.index.tolist() == majority(keys, lengths=lengths).index.tolist()
+    assert voted.share == pytest.approx(0.0 if not weight > 0 else majority(keys).share)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_missing(odd: float) -> None:
+    assert best_of(codes(["A", "B", "C"]), [0.1, odd, 0.2]).index == 2
+    assert best_of(codes(["A", "B"]), [odd, odd], lengths=[2, 1]).index == 1
+    assert np.isnan(numbers([odd, None])).all()
+    assert numbers([True, False, 3]).tolist() == [1.0, 0.0, 3.0]
+
+
+@given(arrays)
+def test_the_tally_is_the_majority_of_every_beginning(keys: np.ndarray) -> None:
+    lengths = (keys + 2) * (1 + np.arange(keys.shape[-1]) % 3)
+    for row, length in zip(keys, lengths, strict=True):
+        tally = Tally()
+        for place, key in enumerate(row.tolist()):
+            tally.add(None if key < 0 else str(key), float(length[place]), place)
+            choice = majority(row[: place + 1], lengths=length[: place + 1])
+            assert (-1 if tally.leader is None else tally.leader) == choice.index
+            assert tally.share == pytest.approx(float(choice.share))
+            counts = sorted(np.unique(row[: place + 1][row[: place + 1] >= 0], return_counts=True)[1], reverse=True)
+            assert [tally.votes, tally.runner_up] == [*counts, 0, 0][:2]
+            assert tally.top(5) == counts[:5]
+
+
+@settings(deadline=None)
+@given(arrays, st.data())
+def test_firsts_and_ranks(keys: np.ndarray, data: st.DataObject) -> None:
+    from scipy.stats import rankdata
+
+    counted = data.draw(hnp.arrays(bool, keys.shape))
+    first = first_of_equals(keys, counted)
+    for row in range(len(keys)):
+        seen: set[int] = set()
+        for column, key in enumerate(keys[row].tolist()):
+            assert first[row, column] == (bool(counted[row, column]) and key not in seen)
+            seen |= {key} if counted[row, column] else set()
+    scores = np.where(counted, keys.astype(float), np.nan)
+    assert np.array_equal(mean_ranks(scores), rankdata(scores, axis=-1, nan_policy="omit"), equal_nan=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ NAME = "tiny"
 PARTS = 3
 
 
-def model(path: Path, *, q5_0: bool) -> bytes:
+def model(path: Path, *, q5_0: bool = False, kind: str = "Q8_0") -> bytes:
     """A GGUF file with the shape of a model and next to nothing in it."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(1)
@@ -39,8 +40,8 @@ def model(path: Path, *, q5_0: bool) -> bytes:
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["a", "b", "é"])
     values = np.linspace(-1, 1, 64 * 32, dtype=np.float32).reshape(64, 32)
-    kind = gguf.GGMLQuantizationType.Q5_0 if q5_0 else gguf.GGMLQuantizationType.Q8_0
-    writer.add_tensor("token_embd.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    form = gguf.GGMLQuantizationType["Q5_0" if q5_0 else kind]
+    writer.add_tensor("token_embd.weight", gguf.quants.quantize(values, form), raw_dtype=form)
     writer.add_tensor("output_norm.weight", np.ones(32, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -391,3 +392,42 @@ def test_a_file_from_the_hub_is_rewritten_only_where_it_must_be(
     kinds = {tensor.tensor_type for tensor in gguf.GGUFReader(path).tensors}
     assert gguf.GGMLQuantizationType.Q5_0 not in kinds
     assert catalog.path(NAME) == path
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q5_0", "Q5_1"])
+@pytest.mark.parametrize("note", ["of an earlier version", "none", "of another time"])
+def test_a_model_that_was_pulled_before_is_rewritten_when_it_is_used(
+    kind: str, note: str, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = model(tmp_path / "before.gguf", kind=kind)
+    rewritten = catalog._rewrite(tmp_path / "before.gguf", tmp_path / "expected.gguf")
+    checksum = hashlib.sha256(original).hexdigest()
+    entry = replace(catalog.entries()[NAME], bytes=len(original), sha256=checksum, rewritten=rewritten)
+    catalogue(monkeypatch, entry)
+    file = catalog.folder() / "tiny.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(original)
+    status = file.stat()
+    if note != "none":
+        when = status.st_mtime_ns - (note == "of another time")
+        kept = {"sha256": checksum, "size": len(original), "mtime_ns": when}
+        (catalog.folder() / "tiny.json").write_text(json.dumps(kept))
+    assert catalog.path(NAME) == file
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == rewritten
+    assert {tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors} == {"Q8_0", "F32"}
+    assert left_over() == ["tiny.gguf", "tiny.json"]
+    changed = file.stat().st_mtime_ns
+    assert catalog.pull(NAME, announce=silent) == catalog.path(NAME) == file
+    assert file.stat().st_mtime_ns == changed, "once"
+    assert source.asked == []
+
+
+def test_a_model_without_such_tensors_stays_as_it_is(source: Source, content: bytes) -> None:
+    file = catalog.pull(NAME, announce=ignore)
+    manifest = catalog.folder() / "tiny.json"
+    kept = json.loads(manifest.read_text())
+    del kept["form"]
+    manifest.write_text(json.dumps(kept))
+    assert catalog.path(NAME) == file
+    assert file.read_bytes() == content
+    assert json.loads(manifest.read_text())["form"] == 2

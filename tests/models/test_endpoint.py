@@ -158,11 +158,12 @@ def test_a_wait_that_says_nothing_is_the_usual_one(said: str) -> None:
     assert 0.375 <= wait <= 0.625
 
 
-@pytest.mark.parametrize("asked", ["61", "1e9", "inf"])
+@pytest.mark.parametrize("asked", ["61", "1e9", "inf", "1e400", "1e308", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_longer_wait_than_patience_allows_fails_at_once(asked: str) -> None:
     reply, sending, waits = faulty(Fault(status=429, headers={"Retry-After": asked}))(posted)
     assert isinstance(reply, Refused)
-    assert (reply.status, reply.retry_after) == (429, float(asked))
+    assert reply.status == 429
+    assert reply.retry_after == (61 if asked == "61" else 1e9), "for ever is a number, too"
     assert (sending.attempts, sending.open, waits) == (1, False, [])
 
 
@@ -394,12 +395,12 @@ def test_a_long_request_to_a_server_that_does_not_read_ends() -> None:
 )
 def test_a_200_that_is_no_answer_fails_and_is_not_repeated(fault: Fault, sentence: str) -> None:
     async def go(server: Server) -> Any:
-        found = await posted(server)
+        outcome = await posted(server)
         server.faults.append(fault)
         async with on(server.url) as client:
             events, failure = await ended(client)
-        assert (events, str(failure)) == ([], str(found[0]))
-        return found
+        assert (events, str(failure)) == ([], str(outcome[0]))
+        return outcome
 
     reply, sending, _ = faulty(fault)(go)
     assert type(reply) is EngineError
@@ -433,7 +434,7 @@ def test_an_answer_that_is_too_long_is_not_read_on(kind: str, long: bool, monkey
     [
         (b'{"error": {"message": "no such model"}}', ": no such model"),
         (b'{"error": "no such model"}', ": no such model"),
-        (b'{"detail": [{"msg": "no such model"}]}', ": [{'msg': 'no such model'}]"),
+        (b'{"detail": [{"msg": "no such model"}]}', ": no such model"),
         (b'{"message": "no such model"}', ": no such model"),
         (b'["no such model"]', ': ["no such model"]'),
         (b'"no such model"', ': "no such model"'),
@@ -496,10 +497,10 @@ async def streamed(*parts: bytes, kind: str = "text/event-stream", then: str = "
 
     async with raw(write) as url, on(url, silence=300) as client:
         before = asyncio.get_running_loop().time()
-        found = await ended(client)
+        outcome = await ended(client)
         assert asyncio.get_running_loop().time() - before < len(parts) + 5
         await asyncio.sleep(1001)
-    return found
+    return outcome
 
 
 @pytest.mark.parametrize(
@@ -569,8 +570,8 @@ def test_a_thousand_requests_run_at_once() -> None:
 def test_no_more_requests_run_at_once_than_allowed(body: dict[str, Any]) -> None:
     async def go() -> None:
         async with Server(always=Fault(before=1.0, pace=0.1)) as server, on(server.url, connections=7) as client:
-            found = await together(*(ended(client, body) for _ in range(60)))
-            assert all(failure is None for _, failure in found)
+            outcome = await together(*(ended(client, body) for _ in range(60)))
+            assert all(failure is None for _, failure in outcome)
             assert (server.most, len(server.asked)) == (7, 60)
 
     run(go())

@@ -382,7 +382,7 @@ SHAPES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "index is a fraction": instead(index=0.5),
     "message is a string": instead(message="one", delta="one"),
     "content is a number": instead(message={"content": 42}, delta={"content": 42}),
-    "content is a list": instead(message={"content": [{"text": "one"}]}, delta={"content": [{"text": "one"}]}),
+    "content is a list of numbers": instead(message={"content": [7]}, delta={"content": [7]}),
     "ids are strings": instead(token_ids=["a", "b"]),
     "ids are fractions": instead(token_ids=[1.5]),
     "ids are a number": instead(token_ids=7),
@@ -461,9 +461,9 @@ def test_an_answer_that_ended_by_itself_counts(reason: str, facts: Facts) -> Non
 
 
 @pytest.mark.parametrize("facts", [ALL, BARE], ids=["stream", "whole"])
-@pytest.mark.parametrize("reason", ["content_filter", "abort", "error", "\ud800", 7, {}, None, ""])
+@pytest.mark.parametrize("reason", ["content_filter", "abort", "error", "\ud800", 7])
 def test_an_answer_that_was_not_finished_is_a_failure(reason: Any, facts: Facts) -> None:
-    """It is billed as the server says, at its worst case where a stream did not even say that it had ended."""
+    """It is billed as the server says."""
 
     def bend(answer: dict[str, Any]) -> Any:
         for choice in answer["choices"]:
@@ -476,13 +476,26 @@ def test_an_answer_that_was_not_finished_is_a_failure(reason: Any, facts: Facts)
             trace = await traced(server, facts, vote(1))
             (call,) = trace.calls
             assert (trace.candidates, call.failed) == ((), 1)
-            unknown = not reason and facts is ALL
-            most = await worst(server, facts)
-            told = Usage(prompt=server.prompt, completion=server.made)
-            assert call.charged == (Usage(prompt=most.prompt, completion=most.completion) if unknown else told)
+            assert call.charged == Usage(prompt=server.prompt, completion=server.made)
             assert "\ud800" not in (call.error or "")
 
     run(go())
+
+
+@every_kind
+@pytest.mark.parametrize("reason", [{}, None, "", "null"])
+def test_an_answer_that_is_whole_needs_no_reason(reason: Any, facts: Facts) -> None:
+    """The mark of the end, or the end of a document, says as much."""
+
+    def bend(answer: dict[str, Any]) -> Any:
+        for choice in answer["choices"]:
+            choice["finish_reason"] = reason
+        return answer
+
+    progress, server = answered(ask_for(), facts, reply=says("so 42"), bend=bend)
+    assert (only(progress).text, only(progress).finish, only(progress).tokens) == ("so 42", "eos", server.made)
+    progress, server = answered(ask_for(max_tokens=2), replace(facts, token_ids=False), reply=says("so 42"), bend=bend)
+    assert (only(progress).finish, only(progress).tokens) == ("length", 2), "as many as were allowed"
 
 
 def test_an_empty_reason_on_the_way_is_no_end() -> None:
@@ -571,7 +584,7 @@ def test_more_than_was_promised_is_charged_and_nothing_further_starts(what: str,
     run(go())
 
 
-@every_kind
+@pytest.mark.parametrize("facts", [BARE, SEVERAL], ids=["bare", "several"])
 def test_a_server_that_ignores_the_cap_overruns_and_is_charged_as_it_says(facts: Facts) -> None:
     async def go() -> None:
         async with Server(says("so " * 200 + "#### 42"), ignores={"max_tokens"}) as server:
@@ -863,9 +876,9 @@ def test_labels_have_the_chance_of_all_tokens_that_spell_them(top: Any, chances:
         progress, server = answered(
             ask_for(labels=("Yes", "No"), max_tokens=1), facts=replace(facts, labels=20), top=top
         )
-        found = only(progress).labels
-        assert found is not None
-        assert [math.exp(value) for value in found] == pytest.approx(chances)
+        got = only(progress).labels
+        assert got is not None
+        assert [math.exp(value) for value in got] == pytest.approx(chances)
         assert (progress.tokens, server.asked[0].body["max_tokens"]) == ([1], 1)
 
 
@@ -974,9 +987,12 @@ def test_a_deadline_closes_the_connections_and_charges_what_may_have_been_writte
             assert (server.running, server.connections) == (0, 0)
             (call,) = trace.calls
             assert (call.outcome, call.failed, call.exact) == ("cancelled", 0, False)
-            assert call.charged == Usage(prompt=n * most.prompt, completion=n * most.completion)
+            assert call.charged.prompt == n * most.prompt
             if facts.stream:
                 assert 0 < call.seen.completion <= server.made <= call.charged.completion
+                assert call.charged.completion <= 2 * server.made + 32 * n, "and not the cap"
+            else:
+                assert call.charged.completion == n * most.completion
 
     run(go())
 
@@ -994,7 +1010,8 @@ def test_a_deadline_keeps_the_samples_that_had_ended(facts: Facts) -> None:
             assert 0 < kept < 6
             most = await worst(server, facts)
             (call,) = trace.calls
-            assert call.charged.completion == 4 * kept + (6 - kept) * most.completion
+            assert server.made <= call.charged.completion <= server.made + (6 - kept) * 32
+            assert call.charged.completion < 4 * kept + (6 - kept) * most.completion
             assert server.prompt <= call.charged.prompt <= 6 * most.prompt
 
     run(go())
@@ -1124,9 +1141,9 @@ def test_dollars_follow_the_server_s_counts() -> None:
 
 def sent(progress: Progress) -> Any:
     """The answer as the API has it."""
-    found = only(progress).sent
-    assert found is not None
-    return found
+    got = only(progress).sent
+    assert got is not None
+    return got
 
 
 def bent(**fields: Any) -> Callable[[dict[str, Any]], Any]:
@@ -1403,7 +1420,10 @@ def test_turns_are_sent_as_they_were_written() -> None:
         {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": {}}]},
         {"role": "tool", "content": "4", "tool_call_id": "c"},
     ]
-    messages = tuple(Message(role=turn["role"], content="", sent=turn) for turn in turns)
+    texts = ("Be brief.", "", "", "4")
+    messages = tuple(
+        Message(role=turn["role"], content=text, sent=turn) for turn, text in zip(turns, texts, strict=True)
+    )
     _, server = answered(replace(ask_for(), messages=messages), BARE)
     assert server.asked[0].body["messages"] == turns
 
@@ -1413,7 +1433,7 @@ def test_the_bound_covers_tools_and_media(facts: Facts) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "Does " + "much " * 50}}]
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     sent = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}
-    request = replace(ask_for(fields={"tools": tools}), messages=(Message(content="", sent=sent),))
+    request = replace(ask_for(fields={"tools": tools}), messages=(Message(content="What is this?", sent=sent),))
 
     async def go() -> None:
         async with Server() as server:

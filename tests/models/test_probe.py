@@ -39,7 +39,7 @@ from tests.tools.server import (
 HONEST = replace(ALL, cached=False, salt=False)
 
 
-def found(server: Server, model: str = "") -> Probe:
+def probe_on(server: Server, model: str = "") -> Probe:
     async def go() -> Probe:
         async with server:
             endpoint = Endpoint(server.url)
@@ -52,7 +52,7 @@ def found(server: Server, model: str = "") -> Probe:
 
 
 def facts(server: Server) -> Facts:
-    return found(server).facts
+    return probe_on(server).facts
 
 
 def bending(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], Any]:
@@ -67,7 +67,7 @@ def bending(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
 
 
 def test_a_server_that_does_everything() -> None:
-    found_out = found(Server(caches=True))
+    found_out = probe_on(Server(caches=True))
     assert replace(found_out.facts, abort=None) == ALL
     assert found_out.facts.abort == pytest.approx(0, abs=0.2)
     assert found_out.facts.powers == {"logprobs", "labels", "prefix", "tokens"}
@@ -168,13 +168,13 @@ def test_a_cap_that_is_ignored_gives_way_to_the_other_one() -> None:
 
 
 def test_a_server_without_a_cap_is_told() -> None:
-    result = found(Server(ignores={"max_tokens", "max_completion_tokens"}))
+    result = probe_on(Server(ignores={"max_tokens", "max_completion_tokens"}))
     assert (result.facts.capped, result.facts.plain) == (False, False)
     assert "It ignores the most tokens of an answer: budgets will be overrun." in result.notes
 
 
 def test_a_server_without_usage_is_told_and_may_stream_all_the_same() -> None:
-    result = found(Server(hides={"usage"}))
+    result = probe_on(Server(hides={"usage"}))
     assert "It reports no usage, so every call is charged at its worst case." in result.notes
     assert (result.facts.stream, result.facts.n, result.usage.prompt) == (True, True, 0)
 
@@ -221,7 +221,7 @@ def test_one_answer_several_times_is_not_several_answers() -> None:
             choice.index = index
             return choice
 
-    result = found(Cloning())
+    result = probe_on(Cloning())
     assert (result.facts.n, result.facts.seed) == (False, True)
     assert any("all the same" in note for note in result.notes)
 
@@ -250,7 +250,7 @@ def test_one_that_says_something_else_each_time_is_not_believed_to_stop() -> Non
 
 @pytest.mark.parametrize("said", ["", "42", "ok ok ok ok ok ok ok ok"])
 def test_one_that_says_too_little_is_not_believed_to_stop(said: str) -> None:
-    result = found(Server(says(said)))
+    result = probe_on(Server(says(said)))
     assert result.facts.stop is None
     assert result.notes == ["It says too little to find out what it does with stop strings."]
 
@@ -349,7 +349,7 @@ def test_closing_a_connection_that_does_not_end_the_work_is_told() -> None:
                 self.running += 1
                 raise
 
-    result = found(Stubborn(pace=0.1))
+    result = probe_on(Stubborn(pace=0.1))
     assert result.facts.abort is None
     assert "Closing a connection does not end the work: cancelled samples go on." in result.notes
 
@@ -417,24 +417,24 @@ def test_the_only_model_needs_no_name() -> None:
 
 def test_of_several_models_one_must_be_named() -> None:
     with pytest.raises(UsageError, match=r"serves 2 models: add #MODEL to the address \(a, b\)"):
-        found(Server(models=["b", "a"]))
+        probe_on(Server(models=["b", "a"]))
     with pytest.raises(UsageError, match=r"serves 0 models: add #MODEL to the address \(none\)"):
-        found(Server(models=[]))
-    assert found(Server(models=["b", "a"]), "b").facts.model == "b"
+        probe_on(Server(models=[]))
+    assert probe_on(Server(models=["b", "a"]), "b").facts.model == "b"
 
 
 def test_an_unknown_model_is_told_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"no model at http://.* 'qwen-7'; did you mean 'qwen-7b'"):
-        found(Server(models=["qwen-7b", "llama"]), "qwen-7")
+        probe_on(Server(models=["qwen-7b", "llama"]), "qwen-7")
 
 
 def test_without_a_list_the_name_is_taken_as_it_is() -> None:
-    result = found(Server(lacks={"models"}), "m")
+    result = probe_on(Server(lacks={"models"}), "m")
     assert (result.facts.model, result.facts.context) == ("m", None)
     with pytest.raises(UsageError, match="has no list of models: write its address"):
-        found(Server(lacks={"models"}))
+        probe_on(Server(lacks={"models"}))
     with pytest.raises(Refused, match="answered 404: The model x does not exist"):
-        found(Server(lacks={"models"}), "x")
+        probe_on(Server(lacks={"models"}), "x")
 
 
 @pytest.mark.parametrize(
@@ -446,16 +446,16 @@ def test_what_is_no_list_of_models_is_an_error_with_a_sentence(body: bytes) -> N
             return await self._send(request, seen, Fault(body=body), [body])
 
     with pytest.raises(EngineError, match="is not a list of models: is this the address of an API"):
-        found(Other())
+        probe_on(Other())
 
 
 def test_a_server_that_does_not_chat_is_told_in_its_words() -> None:
     with pytest.raises(Refused, match="answered 422: no chat template"):
-        found(Server(always=Fault(status=422, body=b'{"detail": "no chat template"}')))
+        probe_on(Server(always=Fault(status=422, body=b'{"detail": "no chat template"}')))
     with pytest.raises(EngineError, match="without an answer"):
-        found(Server(always=Fault(body=b'{"choices": []}')))
+        probe_on(Server(always=Fault(body=b'{"choices": []}')))
     with pytest.raises(Refused, match="answered 401"):
-        found(Server(key="right"))
+        probe_on(Server(key="right"))
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,7 @@ def test_the_context_is_what_the_server_says_if_it_can_be(said: Any, context: in
 
 def test_the_cost_is_what_the_server_counted() -> None:
     server = Server()
-    result = found(server)
+    result = probe_on(server)
     aborted = server.asked[-1]
     assert aborted.body["ignore_eos"]
     assert result.requests == len(server.asked) + sum(seen.path.endswith("tokenize") for seen in server.seen)

@@ -42,14 +42,14 @@ def metrics() -> dict[str, float]:
     """The server's own counts, by name and reason."""
     time.sleep(0.5)  # they are written after the last token has left
     lines = page()
-    found: dict[str, float] = {}
+    counts: dict[str, float] = {}
     for line in lines:
         name, _, value = line.rpartition(" ")
         if name.startswith("vllm:") and "_created" not in name and "bucket" not in name:
             key = name.partition("{")[0]
             reason = name.partition('finished_reason="')[2].partition('"')[0]
-            found[key + (f":{reason}" if reason else "")] = found.get(key, 0.0) + float(value)
-    return found
+            counts[key + (f":{reason}" if reason else "")] = counts.get(key, 0.0) + float(value)
+    return counts
 
 
 def since(before: dict[str, float], name: str) -> float:

@@ -8,7 +8,7 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from outthink.driver import solve_async
 from outthink.errors import UnknownName, UsageError
+from outthink.maths.selection import Drawn, Replayed
 from outthink.models.scripted import ScriptedEngine
 from outthink.records.pools import PoolData, read_pool
 from outthink.records.runs import Result
@@ -273,3 +274,104 @@ def test_the_report(tmp_path: Path) -> None:
     first, second = report.sentences()
     assert first.startswith("best_of_n minus self_consistency at n = 8: ")
     assert "tokens" in second
+
+
+# ---- what is left out -----------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_a_strategy_cannot_have_is_left_out_with_a_word(tmp_path: Path) -> None:
+    path = write(tmp_path, row("p", ANSWERS, "a", reward=[0.5] * 8, tokens=[3] * 8))
+    names = ["first_finish?k=3", "optscale", "rebase", "self_consistency"]
+    report = replay_pool(path, names, subsamples=20)
+    assert {name: sorted(curve) for name, curve in report.curves.items()} == {
+        "coverage": [1, 2, 4, 8],
+        "first_finish?k=3": [4, 8],
+        "optscale": [1, 2, 4, 8],
+        "self_consistency": [1, 2, 4, 8],
+    }
+    first, second = report.left_out
+    assert first.startswith("first_finish?k=3 is left out at n = 1 and 2: k must be from 1 to n")
+    assert second == "rebase is left out: rebase cannot be replayed: it needs more than recorded samples."
+    assert report.sentences()[:2] == [first, second]
+    assert report.plain()["left_out"] == [first, second]
+    assert report.dense is not None
+    assert min(report.dense) == 3
+    with pytest.raises(UsageError, match=r"first_finish\?k=3 is left out at n = 1 and 2: k must be"):
+        replay_pool(path, ["first_finish?k=3"], ns=[1, 2])
+
+
+@pytest.mark.parametrize("reward", [-1.0, -1e-9])
+def test_scores_that_a_rule_cannot_take_cost_that_rule_only(reward: float, tmp_path: Path) -> None:
+    path = write(tmp_path, row("p", ANSWERS, "a", reward=[reward, *[0.5] * 7]))
+    names = ["weighted_best_of_n", "optscale", "best_of_n", "borda", "self_consistency"]
+    report = replay_pool(path, names, ns=[8], subsamples=20)
+    assert set(report.curves) == {"coverage", "best_of_n", "borda", "self_consistency"}
+    weighted, optscale = report.left_out
+    assert weighted.startswith("weighted_best_of_n is left out at n = 8: A weighted vote needs scores of at least 0")
+    assert optscale.startswith("optscale is left out at n = 8: OptScale needs scores in [0, 1]")
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("name", ["best_of_n", "weighted_best_of_n", "borda", "resample", "heimdall"])
+def test_a_score_that_is_not_finite_wins_nothing(name: str, odd: float, tmp_path: Path) -> None:
+    data = pool(tmp_path, row("p", ["a", "b", "b", "c"], "b", reward=[0.9, 0.9, 0.8, 0.1]))
+    (one,) = data.problems
+    scores = one.scores["reward"].copy()
+    scores[[0, 3]] = odd
+    odd_pool = replace(data, problems=(replace(one, scores={"reward": scores}),))
+    at = replayed_curve(make_strategy(name), odd_pool, [4], subsamples=50, seed=0, scorer="reward")[4]
+    assert at.accuracy[0] == 1.0
+
+
+def test_a_strategy_from_outside_that_breaks_costs_itself_only(tmp_path: Path) -> None:
+    path = write(tmp_path, row("p", ANSWERS, "a"))
+    report = replay_pool(path, ["tests.reports.test_replay:Broken", "self_consistency"], ns=[2], subsamples=5)
+    assert set(report.curves) == {"coverage", "self_consistency"}
+    assert report.left_out == ("tests.reports.test_replay:Broken is left out at n = 2: KeyError: 'gone'.",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    n: int = 2
+
+    async def run(self, problem: Any, report: Any) -> None:
+        """Never called."""
+
+    def replay(self, drawn: Drawn) -> Replayed:
+        raise KeyError("gone")
+
+
+# ---- what was cut off -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_cut_off_is_never_right(tmp_path: Path) -> None:
+    cut = row("p", ["a", "a", "b", "b"], "a", finish=["eos", "length", "eos", "length"], tokens=[5] * 4)
+    data = pool(tmp_path, cut)
+    assert data.problems[0].correct.tolist() == [True, False, False, False]
+    assert coverage_curve(data, [1])[1].accuracy[0] == pytest.approx(0.25)
+    samples = [
+        {"correct": True, "text": "x", "tokens": 1, "finish": "length", "reward": 9.0},
+        {"correct": False, "text": "y", "tokens": 9, "finish": "eos", "reward": 1.0},
+    ]
+    bare = {"id": "p", "samples": samples}
+    unread = pool(tmp_path, bare, name="bare.jsonl")  # without answers, each sample is one of its own
+    assert replayed_curve(make_strategy("best_of_n"), unread, [2], subsamples=9, seed=0, scorer="reward")[
+        2
+    ].accuracy.tolist() == [0.0]
+
+
+def test_laws_count_what_was_cut_off_as_wrong(tmp_path: Path) -> None:
+    from outthink.reports.laws.coverage import coverage
+    from outthink.reports.laws.passuntil import passuntil
+
+    cut = []
+    for number in range(6):
+        finish = ["length" if place < 1 + number % 2 else "eos" for place in range(16)]
+        cut.append(row(f"p{number}", [*["a"] * 4, *["b"] * 12], "a", finish=finish))
+    wrong = json.loads(json.dumps(cut))
+    for one in wrong:
+        for sample in one["samples"]:
+            sample["correct"] = sample.pop("finish") == "eos" and sample["correct"]
+    for law in (coverage, passuntil):
+        told, expected = (law([write(tmp_path, *rows)]).plain() for rows in (cut, wrong))
+        assert told == expected

@@ -115,6 +115,19 @@ def test_mbpp_shows_its_first_assertion_only(tmp_path: Path) -> None:
     assert "\r" not in example.gold[0]
 
 
+@pytest.mark.parametrize("setup", [None, "", "one = 1\r\n"])
+def test_sanitized_mbpp_is_read(setup: str | None, tmp_path: Path) -> None:
+    row = {**MBPP, "prompt": MBPP["text"], "test_imports": ["import math", "import re"], "test_setup_code": setup}
+    del row["text"], row["challenge_test_list"]
+    (example,) = load("mbpp", path=write(tmp_path / "test.jsonl", row))
+    assert example.problem.question.startswith("Write a function to double")
+    assert example.tests.startswith("import math\nimport re\n")
+    assert example.problem.code.tests[0].startswith("import math\nimport re\n")
+    assert "\r" not in example.tests
+    with pytest.raises(UsageError, match="line 1: the field 'test_imports'"):
+        load("mbpp", path=write(tmp_path / "test.jsonl", {**row, "test_imports": "import math"}))
+
+
 @needs_sandbox
 def test_solutions_pass_and_what_is_wrong_fails(tmp_path: Path) -> None:
     (humaneval,) = load("humaneval", path=write(tmp_path / "h.jsonl", HUMANEVAL))

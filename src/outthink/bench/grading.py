@@ -13,8 +13,10 @@ from outthink.answers.reader import Reader
 from outthink.errors import OutthinkError, UsageError
 from outthink.records.runs import RESULTS, RUN, read_results, read_settings
 from outthink.tasks.example import Example
+from outthink.tasks.fields import golds
 from outthink.tasks.grading import grade
-from outthink.tasks.own import accepted, rows, text_of
+from outthink.tasks.own import text_of
+from outthink.tasks.rows import rows
 from outthink.types import AnswerKind, Problem
 
 
@@ -48,7 +50,7 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
     if out.exists():
         raise UsageError(f"{out} is there already: give a folder that does not exist.")
     settings = read_settings(folder)
-    right = _read(gold)
+    right = _read(gold, answer)
     credits = asyncio.run(_credits(folder, right, answer))
     if not credits:
         raise UsageError(f"The run in {folder} has none of the problems of {gold}.")
@@ -71,14 +73,14 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
     return Graded(problems=len(credits), right=sum(credits.values()), unknown=len(right.keys() - credits.keys()))
 
 
-def _read(gold: Path) -> dict[str, tuple[str, ...]]:
+def _read(gold: Path, answer: AnswerKind) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for number, row in rows(gold):
         where = f"{gold.name}, line {number}"
         problem = text_of(row, "problem", where)
         if problem in found:
             raise UsageError(f"{where}: the problem {problem!r} has an answer already; list all right ones in one line")
-        found[problem] = accepted(row, where)
+        found[problem] = golds(row.get("answer"), where, answer)
     return found
 
 

@@ -19,7 +19,7 @@ from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine, Request
 from outthink.planner.plan import Plan
 from outthink.planner.portfolio import Portfolio
-from outthink.records.runs import Before, Result, Store, read_results
+from outthink.records.runs import DOUBTS, Before, Result, Store, read_results
 from outthink.reports.report import Summary, summary
 from outthink.resources.embedding import TextEmbedder, make_embedder
 from outthink.resources.table import versions
@@ -28,6 +28,7 @@ from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_
 from outthink.sandbox.host import Sandbox
 from outthink.strategies import Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_name
+from outthink.tasks.checks import doubts
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade, opened
 from outthink.together import together
@@ -171,6 +172,7 @@ async def bench(
         "shard": None if shard is None else [place, shards],
         "problems": ids(examples),
         "prompts": _digest(example.problem for example in examples),
+        **({DOUBTS: told} if (told := doubts(examples)) else {}),
     }
     mine = examples[place::shards]
     async with contextlib.AsyncExitStack() as own:

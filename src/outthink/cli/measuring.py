@@ -29,6 +29,7 @@ from outthink.errors import OutthinkError
 if TYPE_CHECKING:
     from outthink.bench.pool import PoolStanding
     from outthink.bench.run import Standing
+    from outthink.tasks.example import Example
 
 
 @takes_blocks
@@ -59,6 +60,7 @@ def bench(
 
     chosen = given_strategy(how.strategy, context)
     examples = taken.examples(task, asked, drawn.seed)
+    _say_doubts(examples)
     sampling, limits, prices, part = drawn.sampling(), how.limits(), writer.prices(), given_shard(shard)
     scored = helpers.verifier or helpers.prm
     folder = out or Path("runs", file_name(f"{task_name(task)}-{how.strategy}" + (f"-{scored}" if scored else "")))
@@ -160,6 +162,7 @@ def pool(
     from outthink.bench.pool import record_pool
 
     examples = taken.examples(task, asked, drawn.seed)
+    _say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
     path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
     last: PoolStanding | None = None
@@ -205,6 +208,14 @@ def pool(
     if recorded.done < recorded.total:
         note("Run the same command again to go on.")
         raise typer.Exit(1 if recorded.failed else 130)
+
+
+def _say_doubts(examples: list[Example]) -> None:
+    """What looks wrong with the questions, before anything is spent on them."""
+    from outthink.tasks.checks import doubts
+
+    for doubt in doubts(examples):
+        note(f"Please check: {doubt}")
 
 
 def grade(

@@ -62,7 +62,7 @@ QuestionArgument = Annotated[
 TaskArgument = Annotated[
     str,
     typer.Argument(
-        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl with question and answer.",
+        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl, .json or .csv file.",
         autocompletion=completing.tasks,
     ),
 ]

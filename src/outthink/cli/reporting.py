@@ -31,6 +31,7 @@ def report(
 
     Runs are compared with the first one, problem by problem. How their answers were read is told, too.
     """
+    from outthink.records.runs import DOUBTS, read_settings
     from outthink.reports.report import (
         agreement,
         agreement_sentence,
@@ -54,6 +55,7 @@ def report(
     both = {str(run): read_run(run) for run in runs}
     summaries = {run: summary for run, (summary, _) in both.items()}
     results = {run: light for run, (_, light) in both.items()}
+    doubts = {str(run): told for run in runs if (told := read_settings(run).get(DOUBTS))}
     base, *others = results
     differences = {run: paired(results[run], results[base]) for run in others}
     agreements = {run: agreement(results[run], results[base]) for run in others}
@@ -67,6 +69,7 @@ def report(
             "differences": {run: dataclasses.asdict(difference) for run, difference in differences.items()},
             "agreements": {run: dataclasses.asdict(agreed) for run, agreed in agreements.items()},
             "equal_tokens": {run: None if same is None else dataclasses.asdict(same) for run, same in equal.items()},
+            "doubts": doubts,
             "rules": read,
         }
         typer.echo(json.dumps(plain(shown), indent=2))
@@ -84,6 +87,9 @@ def report(
     for run, summary in summaries.items():
         if summary.tree:
             typer.echo(("- " if as_markdown else "") + tree_sentence(run, summary.tree))
+    for run, said in doubts.items():
+        for doubt in said:
+            typer.echo(("- " if as_markdown else "") + f"{run}, please check: {doubt}")
     for run, same in equal.items():
         told = f"{run} cost less than one sample of {against}." if same is None else same.sentence(run)
         typer.echo(("- " if as_markdown else "") + told)

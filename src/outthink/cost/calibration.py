@@ -199,7 +199,7 @@ class Calibration:
         try:
             rows = tuple(_row(row) for row in raw["measured"])
             coefficients = {name: value for name, value in raw["fitted"].items() if name != "is"}
-            found = cls(
+            made = cls(
                 engine=str(raw["engine"]),
                 date=str(raw["date"]),
                 machine=dict(raw["machine"]),
@@ -208,14 +208,14 @@ class Calibration:
                 spread=float(raw["checked"]["spread"]),
                 level=float(raw["checked"]["level"]),
             )
-            if not (rows and 1 <= found.spread < math.inf and 0 < found.level < 1):
+            if not (rows and 1 <= made.spread < math.inf and 0 < made.level < 1):
                 raise ValueError("numbers out of range")
         except (KeyError, TypeError, ValueError, AttributeError) as cause:
             raise UsageError(
                 f"{path} is a damaged calibration ({type(cause).__name__}: {cause}); make it anew with "
                 "`outthink calibrate`."
             ) from None
-        return found
+        return made
 
 
 def _ratios(latency: Latency, rows: Sequence[Row]) -> list[float]:

@@ -128,12 +128,12 @@ def block_top_k(
     """
     c, g, n, width = _arrays(prompt, completion, samples, block)
     kept = np.asarray(local, dtype=float) + width * np.asarray(top, dtype=float)
-    found = top_k(shape, c, g, n, kept=kept, value_bytes=value_bytes, weight_bytes=weight_bytes)
+    attention = top_k(shape, c, g, n, kept=kept, value_bytes=value_bytes, weight_bytes=weight_bytes)
     search = Load(
         flops=n * (2 * c + g) / width * g * shape.hidden * shape.layers,
         bytes=(2 * c + g * n) / width * g * kv_bytes(shape, value_bytes) / 4,
     )
-    return found + search
+    return attention + search
 
 
 def recorded(
@@ -246,9 +246,9 @@ def _load(
 
 
 def _arrays(*values: ArrayLike) -> list[Floats]:
-    found = [np.asarray(value, dtype=float) for value in values]
-    _check(*found)
-    return [np.asarray(value) for value in np.broadcast_arrays(*found)]
+    arrays = [np.asarray(value, dtype=float) for value in values]
+    _check(*arrays)
+    return [np.asarray(value) for value in np.broadcast_arrays(*arrays)]
 
 
 def _check(*values: Floats) -> None:

@@ -157,8 +157,8 @@ def fit(rows: Sequence[TimedRequest], multiple: int = 1) -> Latency:
         table = np.column_stack([known, beyond]) * weights[:, None]
         scale = np.linalg.norm(table, axis=0)  # columns of one size, for their units differ by many orders
         scale[scale == 0] = 1.0
-        found, error = nnls(table / scale, np.ones(len(rows)), maxiter=1000)
-        return found / scale, float(error)
+        coefficients, error = nnls(table / scale, np.ones(len(rows)), maxiter=1000)
+        return coefficients / scale, float(error)
 
     largest = max(row.samples for row in rows)
     sizes = np.geomspace(1.0, largest, _SIZES)[:-1]  # a bend at the largest size would never be seen
@@ -166,8 +166,8 @@ def fit(rows: Sequence[TimedRequest], multiple: int = 1) -> Latency:
     low, high = sizes[max(best - 1, 0)], sizes[min(best + 1, len(sizes) - 1)]
     refined = minimize_scalar(lambda size: solved(size)[1], bounds=(low, high), method="bounded")
     free = min((float(sizes[best]), float(refined.x)), key=lambda size: round(solved(size)[1], 9))
-    found, _ = solved(free)
-    fixed, linear, quadratic, token, step, context, sample = (float(value) for value in found)
+    coefficients, _ = solved(free)
+    fixed, linear, quadratic, token, step, context, sample = (float(value) for value in coefficients)
     several = [row for row in rows if row.samples > 1]
     lines = np.array([(1.0, row.prompt) for row in several])
     (tail, unshared), _ = nnls(lines, np.array([row.reread / (row.samples - 1) for row in several]))

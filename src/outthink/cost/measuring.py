@@ -79,20 +79,20 @@ class Found:
 
     def sentences(self, share: float) -> list[str]:
         """What follows from it."""
-        of = self.calibration
-        checks = sum(row.use == "check" for row in of.rows)
-        one, many = (float(of.latency.step_seconds(size, _CONTEXT)) for size in (1, of.most))
-        knee = of.knee(share, _CONTEXT)
+        fit = self.calibration
+        checks = sum(row.use == "check" for row in fit.rows)
+        one, many = (float(fit.latency.step_seconds(size, _CONTEXT)) for size in (1, fit.most))
+        knee = fit.knee(share, _CONTEXT)
         bend = (
-            f"up to {of.most} samples, none makes a step longer by more than {100 * share:g}% of that"
+            f"up to {fit.most} samples, none makes a step longer by more than {100 * share:g}% of that"
             if knee is None
             else f"from {knee} on, each further sample makes it longer by more than {100 * share:g}% of that"
         )
         return [
-            f"{of.engine}: after {_CONTEXT} tokens, a step of one sample takes {1000 * one:.3g} ms, of {of.most} "
+            f"{fit.engine}: after {_CONTEXT} tokens, a step of one sample takes {1000 * one:.3g} ms, of {fit.most} "
             f"samples {1000 * many:.3g} ms; {bend}.",
-            f"On {checks} checks, which the fit has not seen, requests took from 1/{of.spread:.3g} to {of.spread:.3g} "
-            f"times what is fitted (level {100 * of.level:.0f}%).",
+            f"On {checks} checks, which the fit has not seen, requests took from 1/{fit.spread:.3g} to "
+            f"{fit.spread:.3g} times what is fitted (level {100 * fit.level:.0f}%).",
             *self.notes,
             f"This took {self.usage.prompt - self.usage.cached:,} tokens read and {self.usage.completion:,} written.",
         ]

@@ -63,8 +63,8 @@ def batching_waste(lengths: ArrayLike) -> Floats:
     Continuous batching gives the slot of a sample that has ended to another one; only there does stopping early save
     anything.
     """
-    of = np.asarray(lengths, dtype=float)
-    return np.asarray(of.shape[-1] * of.max(-1) / of.sum(-1))
+    steps = np.asarray(lengths, dtype=float)
+    return np.asarray(steps.shape[-1] * steps.max(-1) / steps.sum(-1))
 
 
 def static_steps(lengths: Sequence[int], slots: int) -> int:

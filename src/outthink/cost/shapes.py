@@ -81,8 +81,8 @@ def from_config(config: Mapping[str, Any], parameters: int | None = None) -> Sha
 
 def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
     """A whole number of at least 1; null counts as missing."""
-    found = config.get(name)
-    found = default if found is None else found
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise ValueError(f"its {name} must be a whole number of at least 1, not {found!r}")
-    return found
+    size = config.get(name)
+    size = default if size is None else size
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"its {name} must be a whole number of at least 1, not {size!r}")
+    return size

@@ -35,11 +35,12 @@ def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> NDArray[np.floa
         raise ValueError(f"k must be from 1 to the number of samples, not {k}")
     if np.any(c < 0) or np.any(c > n):
         raise ValueError("each problem has from 0 to n right samples")
-    found = np.empty(n.shape)
-    for of, right in {*zip(n.flat, c.flat, strict=True)}:
-        left = np.arange(of - right + 1, of + 1)
-        found[(n == of) & (c == right)] = 1.0 if of - right < k else -np.expm1(np.log1p(-k / left).sum())
-    return found
+    coverage = np.empty(n.shape)
+    for drawn, right in {*zip(n.flat, c.flat, strict=True)}:
+        left = np.arange(drawn - right + 1, drawn + 1)
+        same = (n == drawn) & (c == right)
+        coverage[same] = 1.0 if drawn - right < k else -np.expm1(np.log1p(-k / left).sum())
+    return coverage
 
 
 def all_right_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> NDArray[np.float64]:
@@ -96,7 +97,7 @@ def fit_power_law(ks: ArrayLike, coverage: ArrayLike) -> PowerLaw | None:
     from scipy.optimize import least_squares  # here, because importing it is slow
 
     slope, height = np.polyfit(np.log(k[inside]), np.log(-np.log(c[inside])), 1)
-    fitted = least_squares(lambda of: np.exp(of[0] * k ** of[1]) - c, (-math.exp(height), slope))
+    fitted = least_squares(lambda ab: np.exp(ab[0] * k ** ab[1]) - c, (-math.exp(height), slope))
     a, b = (float(value) for value in fitted.x)
     law = PowerLaw(a=a, b=b, error=0.0, least=int(k.min()), most=int(k.max()))
     return replace(law, error=float(np.abs(law.at(k) - c).max()))
@@ -186,11 +187,11 @@ def coverage_law(
         )
     draws: list[tuple[float, float]] = []
 
-    def refit(of: NDArray[np.intp]) -> tuple[float, float] | None:
-        found = fit_power_law(ks, curves[of].mean(0))
-        if found is None:
+    def refit(problems: NDArray[np.intp]) -> tuple[float, float] | None:
+        drawn = fit_power_law(ks, curves[problems].mean(0))
+        if drawn is None:
             return None
-        draws.append((found.a, found.b))
+        draws.append((drawn.a, drawn.b))
         return draws[-1]
 
     parameters = bootstrap(refit, len(n), level=level, resamples=resamples, seed=seed)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink import jsonl
 from outthink.errors import UsageError
 from outthink.maths.intervals import Numbers
 from outthink.models.engine import Tokenizing
+from outthink.models.samples import text_of, token_logprobs
 from outthink.records.ends import TokenEnds
-from outthink.records.pools import PoolData, read_pool
+from outthink.records.pools import PoolData, pool_of, read_rows
 from outthink.rewards.trained import HEADS, Piece, features, prefixes
 from outthink.rng import digest
 
@@ -60,7 +60,7 @@ class Recording:
 
     Args:
         questions, samples: of each problem.
-        meta: how it was recorded, of the first problem.
+        meta: how it was recorded, as far as all lines say the same.
         clear: the logprobs of their steps are known.
         unclear: samples with logprobs of which it is not known where their tokens end.
     """
@@ -78,12 +78,12 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
 
     Raises UsageError that names the line of what cannot be read.
     """
-    pool = read_pool(path)
+    rows = read_rows(path)
+    pool = pool_of(path, rows)
     if pool.kind == "sequence":
         raise UsageError(f"{path} holds attempts that build on each other; a probe learns from independent samples.")
-    rows = list(jsonl.read(path))
-    for number, row in rows:
-        if not isinstance(row.get("question"), str):
+    for (number, _), problem in zip(rows, pool.problems, strict=True):
+        if problem.question is None:
             raise UsageError(f"Line {number} of {path} has no question.")
 
     async def read() -> list[tuple[Solution, ...]]:
@@ -117,9 +117,9 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
 
     return Recording(
         pool=pool,
-        questions=tuple(row["question"] for _, row in rows),
+        questions=tuple(problem.question or "" for problem in pool.problems),
         samples=tuple(tuple((alike(pieces) if pieces else (), right) for pieces, right in of) for of in samples),
-        meta=rows[0][1].get("meta") or {},
+        meta=pool.meta,
         clear=mute <= few and unclear <= few,
         unclear=unclear,
     )
@@ -137,16 +137,11 @@ def _unclear(pieces: tuple[Piece, ...]) -> bool:
 
 async def _pieces(sample: Mapping[str, Any], tokens: TokenEnds | None) -> tuple[Piece, ...]:
     """Its tokens where it is known where they end, else all of it as one piece."""
-    text = sample["text"] if "text" in sample else "\n\n".join(sample.get("steps") or ())
-    if not isinstance(text, str):
-        raise TypeError("a text is no text")
+    text, logprobs = text_of(sample), token_logprobs(sample.get("logprobs"))
     if not text.strip():
         return ()
-    if sample.get("logprobs") is None:
+    if logprobs is None:
         return ((text, None),)
-    logprobs = [float(value) for value in sample["logprobs"]]
-    if not all(map(math.isfinite, logprobs)):
-        raise ValueError("a logprob is not finite")
     ends, ids = sample.get("ends"), sample.get("token_ids")
     if ends is None and ids is not None and tokens is not None:
         ends = await tokens.of(ids, text)

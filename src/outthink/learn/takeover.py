@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink import jsonl
 from outthink.errors import UnknownName, UsageError
 from outthink.learn.measures import auroc
 from outthink.records.pools import PoolData, PoolProblem, read_pool, scored
@@ -86,7 +84,7 @@ def fit(
         pool, scorer = _of_verifier(pool, verifier)
     if pool.samples < n:
         raise UsageError(f"{path} has {pool.samples} samples of each question, so n must be at most {pool.samples}.")
-    writer, sampling = _recorded_as(path)
+    writer, sampling = _recorded_as(pool)
     if model is not None and writer not in (None, model):
         raise UsageError(f"{path} was recorded with {writer}, not with {model}.")
     if model is None and writer is None:
@@ -119,16 +117,13 @@ def _of_verifier(pool: PoolData, verifier: str | None) -> tuple[PoolData, str]:
     return scored(pool, verifier), verifier
 
 
-def _recorded_as(path: Path) -> tuple[str | None, Sampling | None]:
+def _recorded_as(pool: PoolData) -> tuple[str | None, Sampling | None]:
     """The model and the sampling of a pool; None where it does not say."""
-    for _, row in jsonl.read(path):
-        meta: dict[str, Any] = row.get("meta") or {}
-        sampling = meta.get("sampling")
-        try:
-            return meta.get("model"), None if sampling is None else Sampling(**sampling)
-        except (TypeError, ValueError):
-            raise UsageError(f"Line 1 of {path} says something else than how its samples were drawn.") from None
-    return None, None
+    sampling = pool.meta.get("sampling")
+    try:
+        return pool.meta.get("model"), None if sampling is None else Sampling(**sampling)
+    except (TypeError, ValueError):
+        raise UsageError(f"{pool.path} says something else than how its samples were drawn.") from None
 
 
 def _one(problem: PoolProblem, signal: Signal, n: int, scorer: str | None, seed: int) -> tuple[float, bool]:

@@ -36,9 +36,9 @@ def gap_clusters(values: ArrayLike, delta: float) -> Labels:
     ordered = np.take_along_axis(values, order, -1)
     gaps = np.diff(ordered, axis=-1, prepend=ordered[..., :1])
     labels = np.cumsum(gaps - delta > _ROUNDING * np.abs(ordered), axis=-1)
-    found = np.empty(values.shape, dtype=np.intp)
-    np.put_along_axis(found, order, labels, -1)
-    return np.where(np.isnan(values), -1, found)
+    clusters = np.empty(values.shape, dtype=np.intp)
+    np.put_along_axis(clusters, order, labels, -1)
+    return np.where(np.isnan(values), -1, clusters)
 
 
 def radius_clusters(distances: ArrayLike, radius: float, k: int | None = None) -> Labels:
@@ -80,12 +80,12 @@ def medoids(distances: ArrayLike, labels: ArrayLike) -> NDArray[np.intp]:
         labels: (n,), -1 for none.
     """
     distances, labels = np.asarray(distances, float), np.asarray(labels, np.intp)
-    found = []
+    medoids = []
     for label in np.unique(labels[labels >= 0]):
         members = np.flatnonzero(labels == label)
         sums = distances[np.ix_(members, members)].sum(-1)
-        found.append(members[np.flatnonzero(sums <= sums.min() * (1 + _ROUNDING))[0]])
-    return np.array(found, dtype=np.intp)
+        medoids.append(members[np.flatnonzero(sums <= sums.min() * (1 + _ROUNDING))[0]])
+    return np.array(medoids, dtype=np.intp)
 
 
 def weights(labels: ArrayLike) -> Floats:

@@ -106,11 +106,11 @@ def p_values_by_turn(scores: ArrayLike, calibration: Sequence[ArrayLike], u: Arr
     """
     scores = np.asarray(scores, float)
     random = None if u is None else np.broadcast_to(np.asarray(u, float), scores.shape)
-    found = np.empty(scores.shape)
+    values = np.empty(scores.shape)
     for turn in range(scores.shape[-1]):
         stored = calibration[turn] if turn < len(calibration) else ()
-        found[..., turn] = p_value(scores[..., turn], stored, None if random is None else random[..., turn])
-    return found
+        values[..., turn] = p_value(scores[..., turn], stored, None if random is None else random[..., turn])
+    return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,21 +56,21 @@ def bootstrap(
     if problems < 2:
         raise Unidentified("An interval needs at least two problems.")
     rng = np.random.default_rng(seed)
-    found: list[NDArray[np.float64]] = []
+    resampled: list[NDArray[np.float64]] = []
     for _ in range(resamples):
         try:
             value = quantity(rng.integers(0, problems, problems))
         except Unidentified:
             continue
         if value is not None:
-            found.append(np.asarray(value, dtype=float))
-    missing = 1 - len(found) / resamples
+            resampled.append(np.asarray(value, dtype=float))
+    missing = 1 - len(resampled) / resamples
     if missing > _TOO_MANY:
         raise Unidentified(
             f"In {100 * missing:.0f}% of resamples of the {problems} problems the parameters do not exist; "
             "more problems, or more different budgets, are needed."
         )
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return Interval(low=np.asarray(low), high=np.asarray(high), missing=missing)
 
 

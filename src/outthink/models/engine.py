@@ -167,7 +167,9 @@ class Progress:
         results: by child; None while it runs, an EngineError where it failed (Refused: it produced nothing).
         slack: how many more tokens a running child may have produced unseen; None: up to its cap.
         attempts: how often the group was begun, refused attempts included.
-        most: by child, what it is charged where the engine was not told what it has used.
+        most: by child, what it is charged where the engine was not told what it has used, or what it was told differs
+            from what was seen.
+        disputed: why what was told is not believed although it is charged; None where nothing is.
         reads: how often the prompt is counted in `prompt`; a server that answers n children at once reads it once.
         listen: told of each piece of an answer as it is written: the child, and the piece as a choice of a chunk of
             OpenAI's chat API, such as {"delta": {"content": "so far"}}.
@@ -181,6 +183,7 @@ class Progress:
     slack: int | None = None
     attempts: int = 1
     most: dict[int, Usage] = field(default_factory=dict)
+    disputed: str | None = None
     reads: int = 0
     listen: Callable[[int, Mapping[str, Any]], None] | None = None
     further: dict[str, float] = field(default_factory=dict)

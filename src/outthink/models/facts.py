@@ -20,9 +20,13 @@ class Facts:
         model: its name there.
         context: most tokens of prompt and completion; None where the server does not tell.
         cap: name of the field that limits the completion's tokens, and `capped`, whether it is honoured.
-        plain: temperature and top_p must be left out.
+        plain: temperature and top_p must be left out; `nucleus`, whether top_p may be there.
+        coldest, hottest: least and highest temperature that is taken; `hottest` is None where 1.5 is.
         n: several answers to one request.
         stream: server-sent events with the usage at the end.
+        whole: answers without a stream; some models only stream.
+        hidden: tokens are written that a stream does not show, such as thoughts.
+        goes_on: closing the connection does not end the work.
         logprobs: of the tokens written; `labels`: how many of the likeliest next tokens it names, 0 for none.
         seed: the same seed gives the same text, another one another text.
         stop: "kept": stop strings end the text, stay in it if asked to, and are told apart from the model's own end;
@@ -43,8 +47,14 @@ class Facts:
     cap: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     capped: bool = True
     plain: bool = False
+    nucleus: bool = True
+    coldest: float = 0.0
+    hottest: float | None = None
     n: bool = False
     stream: bool = False
+    whole: bool = True
+    hidden: bool = False
+    goes_on: bool = False
     logprobs: bool = False
     labels: int = 0
     seed: bool = False
@@ -62,14 +72,14 @@ class Facts:
     @property
     def powers(self) -> frozenset[Power]:
         """What an engine on it can do; continuing steps also takes to know what ended them."""
-        found: dict[Power, bool] = {
+        there: dict[Power, bool] = {
             "logprobs": self.logprobs,
             "labels": self.labels > 1,
             "seed": self.seed and not self.n,  # one request has one seed, whatever the budget has put into it
             "prefix": self.prefix is not None and self.stop in ("kept", "told"),
             "tokens": self.tokens and self.prefix == "ids",
         }
-        return frozenset(power for power, there in found.items() if there)
+        return frozenset(power for power, has in there.items() if has)
 
 
 def token_count(value: Any) -> int | None:
@@ -77,17 +87,83 @@ def token_count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
-def usage_told(told: Any) -> Usage | None:
-    """The usage that a server tells; None where it tells none, or something impossible."""
-    if not isinstance(told, Mapping):
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a server says that it has read and written.
+
+    Args:
+        prompt, completion: tokens; None where it does not tell, or tells what cannot be.
+        cached: those of the prompt that were in the cache; at most `prompt`.
+        reasoning: those of the completion that are thoughts, shown or not.
+    """
+
+    prompt: int | None = None
+    cached: int = 0
+    completion: int | None = None
+    reasoning: int = 0
+
+    def __or__(self, other: Told) -> Told:
+        """The most that either says: a stream may tell its usage as it grows."""
+        prompt = self.prompt if other.prompt is None else max(other.prompt, self.prompt or 0)
+        return Told(
+            prompt,
+            min(max(self.cached, other.cached), prompt or 0),
+            self.completion if other.completion is None else max(other.completion, self.completion or 0),
+            max(self.reasoning, other.reasoning),
+        )
+
+
+def told(reply: Any) -> Told | None:
+    """The usage in an answer, or in an event of one, wherever the server puts it; None where there is none."""
+    if not isinstance(reply, dict):
         return None
-    prompt, completion, total = (token_count(told.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    places: list[Any] = [reply.get("usage")]
+    groq = reply.get("x_groq")
+    if isinstance(groq, dict):
+        places.append(groq.get("usage"))
+    choices = reply.get("choices")
+    if isinstance(choices, list):
+        places += [choice["usage"] for choice in choices if isinstance(choice, dict) and "usage" in choice]
+    usages = [_told(place) for place in places if isinstance(place, dict)]
+    return next((usage for usage in usages if usage != Told()), usages[0] if usages else None)
+
+
+def usage_told(reply: Any) -> Usage | None:
+    """The usage in an answer; None where it tells none, or something impossible."""
+    usage = told(reply)
+    if usage is None or usage.prompt is None or usage.completion is None:
+        return None
+    return Usage(prompt=usage.prompt, cached=usage.cached, completion=usage.completion)
+
+
+def _told(usage: Mapping[str, Any]) -> Told:
+    prompt, completion = _count(usage, "prompt_tokens", "input_tokens"), _count(usage, *_WRITTEN)
     if prompt is None or completion is None:
-        return None
-    details = told.get("prompt_tokens_details")
-    cached = token_count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
-    return Usage(
-        prompt=prompt,
-        cached=cached if cached is not None and cached <= prompt else 0,
-        completion=max(completion, (total or 0) - prompt),  # some leave reasoning out of the completion
+        return Told()
+    total, written = _count(usage, "total_tokens") or 0, completion
+    if prompt:
+        completion = max(completion, total - prompt)  # some leave reasoning out of the completion
+    cached = next(filter(None, (_count(part, *names) for part, names in _cached_in(usage))), 0)
+    details = usage.get("completion_tokens_details", usage.get("output_tokens_details"))
+    reasoning = (_count(details, "reasoning_tokens") or 0) if isinstance(details, Mapping) else 0
+    return Told(
+        prompt or (total - completion if total > completion else None),  # nobody reads nothing
+        cached if cached <= prompt else 0,
+        completion,
+        max(reasoning, completion - written),
     )
+
+
+_WRITTEN = ("completion_tokens", "output_tokens")
+
+
+def _cached_in(usage: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], tuple[str, ...]]]:
+    """Where the tokens from the cache may be told: in the details, or beside them under a vendor's name."""
+    details = (usage.get(name) for name in ("prompt_tokens_details", "input_tokens_details"))
+    inner = [(part, ("cached_tokens",)) for part in details if isinstance(part, Mapping)]
+    return [*inner, (usage, ("prompt_cache_hit_tokens", "cached_tokens"))]
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these numbers that can be true."""
+    return next((count for count in (token_count(usage.get(name)) for name in names) if count is not None), None)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +25,15 @@ from urllib.parse import unquote
 from outthink import jsonl
 from outthink.errors import EngineError, OutthinkError, Refused, UnknownName, UsageError
 from outthink.models.endpoint import Endpoint, Patience
-from outthink.models.facts import Facts, usage_told
+from outthink.models.engine import Progress
+from outthink.models.facts import Facts, told, usage_told
+from outthink.models.listing import context, listed, nearest
+from outthink.models.openai import parts
+from outthink.models.openai.writing import Writing
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds
-_SCHEMA = 3
+_SCHEMA = 4
 _FEW = 12  # tokens of an answer
 _MORE = 1024  # the same, for models that refuse to answer in so few
 _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
@@ -37,6 +42,11 @@ _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] =
     ("max_tokens", True),
     ("max_completion_tokens", True),
 )  # what the cap is called, and whether temperature must be left out
+_MARKS = 8  # tokens that mark the beginning and the end of an answer, and are never shown
+_WARM = 1.5  # a temperature that shows whether chance plays a part
+_COLDER = ((0.0, False), (0.01, True), (0.01, False), (0.1, True), (0.5, True), (0.5, False))
+# temperatures, each with and without top_p, for a server that refuses the two as they are
+_COOLER = (1.2, 1.0, 0.7)  # for one that refuses _WARM
 _SAY = [{"role": "user", "content": "Count from one to twenty in words, separated by commas."}]
 _LONG = [{"role": "user", "content": "Repeat the word blue. " * 60}]
 
@@ -49,24 +59,24 @@ def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -
     Blocks until the server has listed its models, and for as long as a probe takes. Raises UsageError and EngineError
     as `probe`.
     """
-    found = find(url, patience=patience, fresh=fresh)
+    result = find(url, patience=patience, fresh=fresh)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(found)
+        return asyncio.run(result)
     with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, found).result()
+        return threads.submit(asyncio.run, result).result()
 
 
 async def probe_and_remember(url: str, *, patience: Patience | None = None) -> Probe:
     """Probe the model at `url`, and keep what it does for `probed`; errors as for `probe`."""
     endpoint, model = _parts(url, patience)
     try:
-        found = await probe(endpoint, model)
+        result = await probe(endpoint, model)
     finally:
         await endpoint.close()
-    _remember(_file(endpoint.url, found.facts.model), found.facts)
-    return found
+    _remember(_file(endpoint.url, result.facts.model), result.facts)
+    return result
 
 
 async def find(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
@@ -80,16 +90,16 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
     facts = None if fresh else _remembered(_file(endpoint.url, name))
     if facts is not None:
         return endpoint, dataclasses.replace(facts, context=context)
-    found = await probe_and_remember(url, patience=patience)
+    result = await probe_and_remember(url, patience=patience)
     logger = logging.getLogger(__name__)
-    used = found.usage
+    used = result.usage
     logger.info(
         "Asked %s what it can do: %d requests, %d prompt and %d completion tokens.",
-        *(endpoint.url, found.requests, used.prompt, used.completion),
+        *(endpoint.url, result.requests, used.prompt, used.completion),
     )
-    for note in found.notes:
-        logger.warning("%s at %s: %s", found.facts.model, endpoint.url, note)
-    return endpoint, found.facts
+    for note in result.notes:
+        logger.warning("%s at %s: %s", result.facts.model, endpoint.url, note)
+    return endpoint, result.facts
 
 
 def _parts(url: str, patience: Patience | None) -> tuple[Endpoint, str]:
@@ -137,40 +147,37 @@ async def probe(endpoint: Endpoint, model: str = "") -> Probe:
     ):
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # an answer of another shape
             await question()
-    return asking.found
+    return asking.result
 
 
 async def _model(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
-    """The model's name, and its context where the server tells."""
+    """The model's name, and its context where the server tells; a list that does not come is no hindrance to a name."""
     try:
-        listed = await endpoint.get("models")
-        entries = {str(entry["id"]): entry for entry in listed["data"]}
-    except Refused as failure:
-        if failure.status != 404:
-            raise
-        if wanted:  # some serve no list
+        entries = await listed(endpoint)
+    except EngineError as failure:
+        # whether the server is there at all, and takes the key, the first question to the model shows
+        if wanted and not (isinstance(failure, Refused) and not failure.status):
             return wanted, None
-        raise UsageError(
-            f"{endpoint.url} has no list of models: write its address as far as /v1, if that is in it, and add #MODEL."
-        ) from None
-    except (KeyError, TypeError):
-        raise EngineError(f"{endpoint.url}/models is not a list of models: is this the address of an API?") from None
+        raise
+    except UsageError:
+        if wanted:
+            return wanted, None
+        raise
     if not wanted and len(entries) != 1:
         shown = ", ".join(sorted(entries)[:8]) or "none"
         raise UsageError(f"{endpoint.url} serves {len(entries)} models: add #MODEL to the address ({shown}).")
-    name = wanted or next(iter(entries))
-    if name not in entries:
-        raise UnknownName(f"model at {endpoint.url}", name, entries)
-    context = entries[name].get("max_model_len", entries[name].get("context_length"))
-    return name, context if type(context) is int and context > 0 else None
+    name = nearest(wanted, entries) if wanted else next(iter(entries))
+    if name is None:
+        raise UnknownName(f"model at {endpoint.url}", wanted, entries)
+    return wanted or name, context(entries.get(name, {}))
 
 
 class _Asking:
     """One question a method; each changes the facts it has found out."""
 
-    def __init__(self, endpoint: Endpoint, found: Probe) -> None:
+    def __init__(self, endpoint: Endpoint, result: Probe) -> None:
         self._endpoint = endpoint
-        self.found = found
+        self.result = result
         self._greedy = ""  # what the model says without chance
         self._ids: tuple[list[int], list[int]] = ([], [])
         self._prompt = 0
@@ -181,18 +188,25 @@ class _Asking:
         self._one = 2
 
     def _learn(self, **facts: Any) -> None:
-        self.found.facts = dataclasses.replace(self.found.facts, **facts)
+        self.result.facts = dataclasses.replace(self.result.facts, **facts)
 
     def _body(self, tokens: int, temperature: float = 0.0, /, **fields: Any) -> Body:
-        facts = self.found.facts
+        facts = self.result.facts
         body: Body = {"model": facts.model, "messages": _SAY, facts.cap: tokens}
-        return body | ({} if facts.plain else {"temperature": temperature, "top_p": 1.0}) | fields
+        if not facts.plain:
+            body["temperature"] = max(facts.coldest, min(temperature, facts.hottest or temperature))
+            if facts.nucleus:
+                body["top_p"] = 1.0
+        return body | fields
 
     async def _ask(self, body: Body, path: str = "chat/completions") -> Any:
         """The answer; None where this body is refused."""
-        self.found.requests += 1
+        self.result.requests += 1
+        if not self.result.facts.whole and path.endswith("completions"):
+            body = body | {"stream": True, "stream_options": {"include_usage": True}}
         try:
-            reply = await self._endpoint.post(path, body)
+            async with contextlib.aclosing(self._endpoint.events(path, body)) as events:
+                reply = _joined([event async for event in events])
         except Refused as failure:
             # a field may be forbidden for this model, and some servers break at one that they do not know
             if failure.status in (400, 404, 405, 415, 422, 501) or (failure.status in (403, 500) and self._talks):
@@ -207,41 +221,84 @@ class _Asking:
         return reply
 
     def _count(self, reply: Any) -> None:
-        self.found.usage = self.found.usage + (_usage(reply) or Usage())
+        self.result.usage = self.result.usage + (_usage(reply) or Usage())
 
-    async def basics(self) -> None:
-        """How the cap is called, whether temperature may be set, and whether the cap and the usage can be believed."""
+    async def _ways(self, *, whole: bool) -> list[tuple[Facts, Any]]:
+        """The ways of asking that are answered, with the answers; whole ones, or streams."""
         answers: list[tuple[Facts, Any]] = []
         for few, cap, plain in [(few, *way) for few in (_FEW, _MORE) for way in _WAYS]:
             if answers and few == _MORE:
                 break
             self._few, self._one = few, few if few == _MORE else 2
-            self._learn(cap=cap, plain=plain)
+            self._learn(cap=cap, plain=plain, whole=whole)
             reply = await self._ask(self._body(few))
             if reply is None:
+                if (
+                    whole
+                    and self._refusal is not None
+                    and re.search(r"stream|\bsse\b", str(self._refusal), re.IGNORECASE)
+                ):
+                    break
                 continue
             usage = _usage(reply)
             self._learn(capped=usage is None or usage.completion <= few)
-            answers.append((self.found.facts, reply))
-            if self.found.facts.capped:
+            answers.append((self.result.facts, reply))
+            if self.result.facts.capped:
                 break
+        return answers
+
+    async def basics(self) -> None:
+        """How the cap is called, whether temperature may be set, and whether the cap and the usage can be believed."""
+        answers = await self._ways(whole=True)
+        if not answers and self._refusal is not None and self._refusal.status != 404:
+            answers = await self._ways(whole=False)
         if not answers and self._refusal is not None:
             raise self._refusal
-        self.found.facts, reply = answers[-1] if answers[-1][0].capped else answers[0]
+        self.result.facts, reply = answers[-1] if answers[-1][0].capped else answers[0]
+        if not self.result.facts.whole:
+            self.result.notes.append("It answers by streams only, so all requests are streamed.")
         choices = _choices(reply)
         if not choices:
             raise EngineError(f"{self._endpoint.url} answered a chat request without an answer.")
         self._greedy = _text(choices[0])
         self._talks = True
-        if not self.found.facts.capped:
-            self.found.notes.append("It ignores the most tokens of an answer: budgets will be overrun.")
+        if not self.result.facts.capped:
+            self.result.notes.append("It ignores the most tokens of an answer: budgets will be overrun.")
+        if self.result.facts.plain:
+            await self._temperatures()
         usage = _usage(reply)
         if usage is None:
-            self.found.notes.append("It reports no usage, so every call is charged at its worst case.")
+            self.result.notes.append("It reports no usage, so every call is charged at its worst case.")
             return
         self._prompt = usage.prompt
         size = sum(8 + len(message["content"].encode()) for message in _SAY)
         self._learn(overhead=max(64, 2 * (usage.prompt - size)))
+
+    async def _temperatures(self) -> None:
+        """Which temperature is the lowest that is taken after all, where 0 with top_p is refused."""
+        for temperature, nucleus in _COLDER:
+            self._learn(plain=False, coldest=temperature, nucleus=nucleus)
+            choices = _choices(await self._ask(self._body(self._few)))
+            if choices:
+                self._greedy = _text(choices[0])
+                if temperature:
+                    self.result.notes.append(f"It refuses temperature 0, so {temperature:g} is sent in its place.")
+                if not nucleus:
+                    self.result.notes.append("It refuses top_p beside a temperature, so top_p is not sent.")
+                return
+        self._learn(plain=True, coldest=0.0, nucleus=True)
+        self.result.notes.append("It takes no temperature, so all samples are drawn at its own.")
+
+    async def _warmth(self) -> None:
+        """The highest temperature that is taken, where a high one may have been refused."""
+        if self.result.facts.plain or await self._ask(self._body(self._few, _WARM)) is not None:
+            return
+        for temperature in _COOLER:
+            self._learn(hottest=temperature)
+            if await self._ask(self._body(self._few, temperature)) is not None:
+                self.result.notes.append(f"It refuses high temperatures, so at most {temperature:g} is sent.")
+                return
+        self._learn(hottest=None)
 
     async def logprobs(self) -> None:
         """Logprobs of what was written, and of the likeliest tokens beside it."""
@@ -266,38 +323,43 @@ class _Asking:
     async def seeds(self) -> None:
         """The same seed gives the same text, another one another text."""
         texts = []
-        for seed in (11, 11, 12, 13):
-            choices = _choices(await self._ask(self._body(self._few, 1.5, seed=seed)))
+        for place, seed in enumerate((11, 11, 12, 13)):
+            reply = await self._ask(self._body(self._few, _WARM, seed=seed))
+            if reply is None and place == 0:  # for the seed, or for the temperature
+                await self._warmth()
+                if self.result.facts.hottest is not None:
+                    reply = await self._ask(self._body(self._few, _WARM, seed=seed))
+            choices = _choices(reply)
             texts.append(_text(choices[0]) if choices else None)
         self._learn(seed=None not in texts and texts[0] == texts[1] and len(set(texts)) > 1)
 
     async def several(self) -> None:
         """Several answers to one request, which are not one answer several times."""
-        seeded = {"seed": 11} if self.found.facts.seed else {}
-        choices = _choices(await self._ask(self._body(self._few, 1.5, n=3, **seeded)))
+        seeded = {"seed": 11} if self.result.facts.seed else {}
+        choices = _choices(await self._ask(self._body(self._few, _WARM, n=3, **seeded)))
         whole = sorted((choice.get("index") for choice in choices), key=str) == [0, 1, 2]
         if whole and seeded and len({_text(choice) for choice in choices}) == 1:
-            self.found.notes.append("The answers to one request are all the same, so each is asked for alone.")
+            self.result.notes.append("The answers to one request are all the same, so each is asked for alone.")
             whole = False
         self._learn(n=whole)
 
     async def tokenize(self) -> None:
         """The server counts a prompt as it reports it later."""
         with contextlib.suppress(EngineError):
-            reply = await self._ask({"model": self.found.facts.model, "messages": _SAY}, "../tokenize")
+            reply = await self._ask({"model": self.result.facts.model, "messages": _SAY}, "../tokenize")
             count = reply.get("count") if isinstance(reply, dict) else None
             self._learn(tokenize=isinstance(count, int) and count == self._prompt)
 
     async def tokens(self) -> None:
         """What it has said is turned into the tokens that it has written, and back into what it has said."""
         said, written = self._greedy, self._ids[1]
-        if not (said and written and self.found.facts.tokenize):
+        if not (said and written and self.result.facts.tokenize):
             return
         with contextlib.suppress(EngineError):
-            asked: Body = {"model": self.found.facts.model, "prompt": said, "add_special_tokens": False}
+            asked: Body = {"model": self.result.facts.model, "prompt": said, "add_special_tokens": False}
             ids = (await self._ask(asked, "../tokenize") or {}).get("tokens")
             if ids and ids[: len(written) // 2] == written[: len(written) // 2]:  # it was cut off in the other half
-                back = await self._ask({"model": self.found.facts.model, "tokens": ids}, "../detokenize")
+                back = await self._ask({"model": self.result.facts.model, "tokens": ids}, "../detokenize")
                 self._learn(tokens=(back or {}).get("prompt") == said)
 
     async def stops(self) -> None:
@@ -306,7 +368,7 @@ class _Asking:
         stops = (said[start : start + 3] for start in range(len(said) // 3, len(said) - 4) if said[start].strip())
         stop = next((stop for stop in stops if said.count(stop) == 1 and stop == stop.strip()), None)
         if stop is None:
-            self.found.notes.append("It says too little to find out what it does with stop strings.")
+            self.result.notes.append("It says too little to find out what it does with stop strings.")
             return
         for extra in ({"include_stop_str_in_output": True}, {}):
             choices = _choices(await self._ask(self._body(self._few, stop=[stop], **extra)))
@@ -318,14 +380,14 @@ class _Asking:
             told = choices[0].get("stop_reason", choices[0].get("matched_stop")) == stop
             self._learn(stop=("kept" if extra and text.endswith(stop) else "told") if told else "cut")
             return
-        self.found.notes.append("It ignores stop strings: what follows them is cut off here, but billed.")
+        self.result.notes.append("It ignores stop strings: what follows them is cut off here, but billed.")
 
     async def prefix(self) -> None:
         """An answer is continued: from ids, or from text."""
         prompt, answer = self._ids
-        if prompt and len(answer) >= 6 and self.found.facts.tokenize:
+        if prompt and len(answer) >= 6 and self.result.facts.tokenize:
             half = len(answer) // 2
-            facts = self.found.facts
+            facts = self.result.facts
             body = {"model": facts.model, "prompt": prompt + answer[:half], "max_tokens": len(answer) - half}
             reply = await self._ask(
                 body | {"temperature": 0.0, "return_token_ids": True, "add_special_tokens": False}, "completions"
@@ -351,17 +413,25 @@ class _Asking:
     async def stream(self) -> None:
         """Events, with the usage in the last one."""
         body = self._body(self._few, stream=True, stream_options={"include_usage": True})
-        pieces, usage = [], None
-        self.found.requests += 1
+        pieces, usage, written = 0, None, Writing(Progress(n=1), 0)
+        reasoning = 0
+        self.result.requests += 1
         try:
             async with contextlib.aclosing(self._endpoint.events("chat/completions", body)) as events:
                 async for event in events:
-                    pieces += [choice for choice in _choices(event) if choice.get("delta")]
+                    for choice in _choices(event):
+                        pieces += bool(choice.get("delta"))
+                        written.add(choice)
                     usage = _usage(event) or usage
                     self._count(event)
+                    reasoning = max(reasoning, getattr(told(event), "reasoning", 0))
         except EngineError:
             return
-        self._learn(stream=len(pieces) > 1 and (usage is not None or not self._prompt))
+        self._learn(stream=pieces > 1 and (usage is not None or not self._prompt))
+        shown = written.bytes() + _MARKS
+        if usage is not None and (usage.completion > shown or (reasoning and not written.thoughts)):
+            self._learn(hidden=True)
+            self.result.notes.append("It writes more than it shows, so what is cancelled is charged at its worst case.")
 
     async def cache(self) -> None:
         """A prompt that was read before is reported as cached."""
@@ -372,7 +442,7 @@ class _Asking:
 
     async def salt(self) -> None:
         """A prompt that was read before is cached for those with the same salt, and for nobody else."""
-        if not self.found.facts.cached:
+        if not self.result.facts.cached:
             return
         mine, other = secrets.token_urlsafe(), secrets.token_urlsafe()  # an earlier probe may have left its own there
         cached = []
@@ -396,10 +466,10 @@ class _Asking:
         with contextlib.suppress(EngineError):
             if await self._running() != 0:
                 return  # no such metric, or somebody else is using it
-            if not (self.found.facts.stream and self.found.facts.token_ids):
+            if not (self.result.facts.stream and self.result.facts.token_ids):
                 return
             fields = {"stream": True, "messages": _LONG, "ignore_eos": True}
-            self.found.requests += 1
+            self.result.requests += 1
             async with contextlib.aclosing(
                 self._endpoint.events("chat/completions", self._body(256, **fields))
             ) as events:
@@ -407,7 +477,7 @@ class _Asking:
                     if _choices(event):
                         break
             # what it wrote until it was stopped is not told
-            self.found.usage = self.found.usage + Usage(prompt=self._long, completion=1)
+            self.result.usage = self.result.usage + Usage(prompt=self._long, completion=1)
             clock = asyncio.get_running_loop().time
             begun = clock()
             while clock() - begun < 5.0:
@@ -415,12 +485,38 @@ class _Asking:
                     self._learn(abort=round(clock() - begun, 2))
                     return
                 await asyncio.sleep(0.05)
-            self.found.notes.append("Closing a connection does not end the work: cancelled samples go on.")
+            self._learn(goes_on=True)
+            self.result.notes.append("Closing a connection does not end the work: cancelled samples go on.")
 
     async def _running(self) -> float | None:
         lines = (await self._endpoint.text("../metrics")).splitlines()
         running = [line.rpartition(" ")[2] for line in lines if line.startswith("vllm:num_requests_running")]
         return sum(map(float, running)) if running else None
+
+
+def _joined(events: list[Any]) -> Any:
+    """The events of a stream as one answer; an answer that is none stays as it is."""
+    if len(events) == 1 and not any(choice.get("delta") for choice in _choices(events[0])):
+        return events[0]
+    written: dict[Any, Writing] = {}
+    more: dict[str, Any] = {}
+    for event in events:
+        for choice in _choices(event):
+            written.setdefault(choice.get("index", 0), Writing(Progress(n=1), 0)).add(choice)
+        if isinstance(event, dict):
+            more |= {name: value for name, value in event.items() if value and name != "choices"}
+    choices = [
+        {
+            "index": index,
+            "message": {"content": "".join(one.pieces)},
+            "finish_reason": one.finish,
+            "stop_reason": one.stopped,
+            "logprobs": one.told or None,
+            "token_ids": one.ids or None,
+        }
+        for index, one in written.items()
+    ]
+    return {**more, "choices": choices}
 
 
 def _choices(reply: Any) -> list[dict[str, Any]]:
@@ -431,7 +527,10 @@ def _choices(reply: Any) -> list[dict[str, Any]]:
 def _text(choice: dict[str, Any]) -> str:
     message = choice.get("message")
     said = message.get("content") if isinstance(message, dict) else choice.get("text")
-    return said if isinstance(said, str) else ""
+    try:
+        return parts.read(said).text
+    except TypeError:
+        return ""
 
 
 def _told(reply: Any) -> list[dict[str, Any]]:
@@ -443,7 +542,7 @@ def _told(reply: Any) -> list[dict[str, Any]]:
 
 
 def _usage(reply: Any) -> Usage | None:
-    return usage_told(reply.get("usage")) if isinstance(reply, dict) else None
+    return usage_told(reply)
 
 
 # ------------------------------------------------------------------------------------------------------- memory

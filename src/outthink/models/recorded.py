@@ -7,6 +7,7 @@ the prompt, its siblings find it in the cache.
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ from typing import Any
 from outthink import jsonl
 from outthink.errors import UsageError
 from outthink.models.engine import Completion, EngineSpec, Power, Price, Progress, Request, Shape
+from outthink.models.samples import pool_id, token_count, token_logprobs
 from outthink.rng import digest
 from outthink.types import Message, Usage
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Version of the rows this program writes; `meta.schema` in a row. Rows without one are read as far as they go."""
@@ -79,7 +83,11 @@ class RecordedEngine:
         path = Path(path)
         problems: dict[str, _Problem] = {}
         common: dict[str, Any] = {}
-        for number, row in jsonl.read(path):
+
+        def unfinished(number: int) -> None:
+            _log.warning("Line %d of %s is unfinished and was left out.", number, path)
+
+        for number, row in jsonl.read(path, unfinished):
             try:
                 name, held, meta = _problem(row)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as cause:
@@ -102,8 +110,8 @@ class RecordedEngine:
             problems,
             name=common["model"] or path.name,
             sampling=common["sampling"],
-            shape=shape or (Shape(**common["shape"]) if common["shape"] else None),
-            price=price or (Price(**common["price"]) if common["price"] else None),
+            shape=shape or recorded_shape(common),
+            price=price or recorded_price(common),
         )
 
     @property
@@ -167,19 +175,39 @@ def prompt_digest(problem: str, messages: Sequence[Message]) -> str:
     return f"{digest(0, problem, *(part for message in messages for part in (message.role, message.text))):016x}"
 
 
+def recorded_shape(meta: Mapping[str, Any]) -> Shape | None:
+    """The shape that the lines of a pool name; None where they name none. Raises TypeError where it is none."""
+    return Shape(**meta["shape"]) if meta.get("shape") else None
+
+
+def recorded_price(meta: Mapping[str, Any]) -> Price | None:
+    """The price that the lines of a pool name, as `recorded_shape`."""
+    return Price(**meta["price"]) if meta.get("price") else None
+
+
 def _problem(row: dict[str, Any]) -> tuple[str, _Problem, dict[str, Any]]:
     meta: dict[str, Any] = row.get("meta") or {}
     samples = tuple(
         _Sample(
             text=sample["text"],
-            tokens=int(sample["tokens"]),
+            tokens=_counted(sample["tokens"], "tokens"),
             finish=_finish(sample["finish"]),
             token_ids=None if sample.get("token_ids") is None else array("q", sample["token_ids"]),
-            logprobs=None if sample.get("logprobs") is None else array("d", sample["logprobs"]),
+            logprobs=None if (logprobs := token_logprobs(sample.get("logprobs"))) is None else array("d", logprobs),
         )
         for sample in row["samples"]
     )
-    return row["id"], _Problem(int(row["prompt_tokens"]), meta.get("prompt"), samples), meta
+    name = pool_id(row["id"])
+    if name is None:
+        raise ValueError("the id is neither a text nor a number")
+    return name, _Problem(_counted(row["prompt_tokens"], "prompt_tokens"), meta.get("prompt"), samples), meta
+
+
+def _counted(value: Any, name: str) -> int:
+    count = token_count(value, name)
+    if count is None:
+        raise ValueError(f"{name} is missing")
+    return count
 
 
 def _finish(finish: str) -> str:

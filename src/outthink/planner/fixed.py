@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.maths.selection import Drawn, Replayed, majority
+from outthink.maths.selection import Drawn
 from outthink.planner.cases import Material, Side, along
 from outthink.planner.evidence import Floats
 from outthink.planner.policy import LEVELS
 from outthink.strategies.making import make_strategy
-from outthink.strategies.parallel.self_consistency import SelfConsistency
 
 THRESHOLDS = (0.78, 0.8, 0.85, 0.9, 0.95, 0.99, 0.999, 2.0)
 """Of adaptive-consistency: from two samples to all."""
@@ -178,10 +177,7 @@ def outcomes(side: Side, orders: NDArray[np.intp], strategy: Any, scorer: str | 
         texts=None,
         order=orders.reshape(-1, n),
     )
-    if isinstance(strategy, SelfConsistency):
-        chosen = Replayed.of_all(majority(drawn.keys), drawn)
-    else:
-        chosen = strategy.replay(drawn)
+    chosen = strategy.replay(drawn)
     right = flat(side.correct)
     picked = np.take_along_axis(right, np.maximum(chosen.index, 0)[:, None], -1)[:, 0]
     spent = flat(side.first)[:, :1] + np.concatenate(

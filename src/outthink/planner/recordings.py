@@ -12,7 +12,7 @@ import numpy as np
 
 from outthink.errors import UsageError
 from outthink.models.engine import EngineSpec
-from outthink.models.recorded import RecordedEngine
+from outthink.models.recorded import recorded_price, recorded_shape
 from outthink.planner.cases import Material, RecordedRun, material
 from outthink.planner.evidence import Floats
 from outthink.records.pools import PoolData, read_pool
@@ -68,9 +68,8 @@ def read(
     pool = _iid(read_pool(pools[0], answer=answer))
     dear = None if target is None else _iid(read_pool(target, answer=answer))
     specs = specs or {}
-    opened = RecordedEngine.open(pools[0])
-    spec = specs.get("model", opened.spec)
-    target_spec = None if target is None else specs.get("target", RecordedEngine.open(target).spec)
+    spec = specs.get("model") or _spec(pool)
+    target_spec = None if dear is None else specs.get("target") or _spec(dear)
     signals: dict[str, dict[str, Floats]] = {}
     scoring: dict[str, float] = {}
     verifier = next((name for name in pool.scorers if name != "logprob"), None)
@@ -97,8 +96,22 @@ def read(
         model=writer,
         target=None if target_spec is None else target_spec.name.removeprefix("recorded:"),
         verifier=verifier,
-        sampling=opened.sampling,
+        sampling=pool.meta.get("sampling"),
     )
+
+
+def _spec(pool: PoolData) -> EngineSpec:
+    """What is known of the model that wrote a pool."""
+    if several := sorted({"model", "sampling", "shape", "price"} & pool.varied):
+        raise UsageError(f"The lines of {pool.path} differ in {' and '.join(several)}: give those of one recording.")
+    try:
+        return EngineSpec(
+            name=f"recorded:{pool.meta.get('model') or pool.path.name}",
+            shape=recorded_shape(pool.meta),
+            price=recorded_price(pool.meta),
+        )
+    except TypeError:
+        raise UsageError(f"{pool.path} says something else than the shape and price of its model.") from None
 
 
 def _iid(pool: PoolData) -> PoolData:

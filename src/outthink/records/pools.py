@@ -9,8 +9,11 @@ scores beside them: `scores` {scorer: [one per sample]}, `step_scores` {scorer: 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +24,10 @@ from outthink import jsonl
 from outthink.answers.reader import Reader
 from outthink.errors import UsageError
 from outthink.maths.selection import codes
+from outthink.models.samples import numbers_of, pool_id, text_of, token_count, token_logprobs, was_cut
 from outthink.types import AnswerKind
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal["iid", "models", "sequence"]
 
@@ -39,6 +45,7 @@ class PoolProblem:
         texts: whole texts; None where not recorded.
         complete: False where a sample was cut off.
         scores: by scorer, (n, m): m verdicts of each sample, NaN where missing.
+        question: None where the pool does not have it.
     """
 
     id: str
@@ -51,6 +58,7 @@ class PoolProblem:
     texts: tuple[str, ...] | None
     complete: NDArray[np.bool_]
     scores: Mapping[str, NDArray[np.float64]]
+    question: str | None = None
 
     def shuffled(self) -> NDArray[np.bool_]:
         """Whether each sample is right, in a random order of its own: that of a file may be by length."""
@@ -65,12 +73,16 @@ class PoolData:
         kind: "iid": independent samples of one model; "models": one sample of each of several models; "sequence":
             later samples build on earlier ones.
         scorers: names of the scores that every problem has.
+        meta: how it was recorded, as far as all its lines say the same.
+        varied: names in their meta of which they say different things.
     """
 
     path: Path
     kind: Kind
     problems: tuple[PoolProblem, ...]
     scorers: tuple[str, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    varied: frozenset[str] = frozenset()
 
     @property
     def samples(self) -> int:
@@ -84,11 +96,26 @@ def read_pool(path: Path, *, answer: AnswerKind = "text") -> PoolData:
     Args:
         answer: how answers without a key are compared.
 
-    Raises UsageError that names the line of what cannot be read.
+    Raises UsageError that names the line of what cannot be read; an unfinished last line, as a recording leaves it
+    that was cut off, is left out with a warning in the log.
     """
-    rows: list[tuple[int, dict[str, Any]]] = list(jsonl.read(path))
+    return pool_of(path, read_rows(path), answer=answer)
+
+
+def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """(line, object) of every line of a pool, for what needs more of it than `pool_of` keeps."""
+
+    def unfinished(number: int) -> None:
+        _log.warning("Line %d of %s is unfinished and was left out.", number, path)
+
+    rows = list(jsonl.read(path, unfinished))
     if not rows:
         raise UsageError(f"{path} holds no samples.")
+    return rows
+
+
+def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: AnswerKind = "text") -> PoolData:
+    """The pool with these lines; as `read_pool`."""
 
     def where(number: int) -> str:
         return f"Line {number} of {path}"
@@ -98,29 +125,43 @@ def read_pool(path: Path, *, answer: AnswerKind = "text") -> PoolData:
     async def keyed() -> list[list[str | None]]:
         reader = Reader()
         try:
-            return [[await _key(sample, answer, reader) for sample in samples] for samples in drawn]
+            return [
+                [await _key(sample, answer, reader, where(number)) for sample in samples]
+                for (number, _), samples in zip(rows, drawn, strict=True)
+            ]
         finally:
             await reader.close()
 
-    keys = asyncio.run(keyed())
     seen: set[str] = set()
     problems, kinds = [], set()
-    for (number, row), samples, of in zip(rows, drawn, keys, strict=True):
-        name = row.get("id")
-        if not isinstance(name, str) or name in seen:
+    for (number, row), samples, keys in zip(rows, drawn, asyncio.run(keyed()), strict=True):
+        name = pool_id(row.get("id"))
+        if name is None or name in seen:
             raise UsageError(f"{where(number)} has no id of its own.")
         seen.add(name)
-        kinds.add("sequence" if "steps" in row else _kind(samples))
+        kinds.add("sequence" if row.get("steps") is not None else _kind(samples))
         try:
-            problems.append(_recorded(name, row, samples, of))
+            problems.append(_recorded(name, row, samples, keys))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as cause:
-            raise UsageError(f"{where(number)} cannot be read ({type(cause).__name__}: {cause}).") from cause
+            what = "" if type(cause) is ValueError else f"{type(cause).__name__}: "
+            raise UsageError(f"{where(number)} cannot be read ({what}{cause}).") from cause
     answered = any(problem.keys is not None and (problem.keys >= 0).any() for problem in problems)
     if not answered:
         problems = [replace(problem, keys=None) for problem in problems]
     shared = set.intersection(*(set(problem.scores) for problem in problems))
     kind: Kind = "sequence" if "sequence" in kinds else "models" if "models" in kinds else "iid"
-    return PoolData(path=path, kind=kind, problems=tuple(problems), scorers=tuple(sorted(shared)))
+    metas = [row["meta"] if isinstance(row.get("meta"), dict) else {} for _, row in rows]
+    common = {
+        name: value for name, value in metas[0].items() if all(name in meta and meta[name] == value for meta in metas)
+    }
+    return PoolData(
+        path=path,
+        kind=kind,
+        problems=tuple(problems),
+        scorers=tuple(sorted(shared)),
+        meta=common,
+        varied=frozenset(name for meta in metas for name in meta) - common.keys(),
+    )
 
 
 def scored(pool: PoolData, scorer: str) -> PoolData:
@@ -148,23 +189,33 @@ def scored(pool: PoolData, scorer: str) -> PoolData:
     return replace(pool, problems=tuple(problems))
 
 
-def _samples(row: Any, where: str) -> list[dict[str, Any]]:
-    samples = row.get("samples") if isinstance(row, dict) else None
+def _samples(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    samples = row.get("samples")
     if not isinstance(samples, list) or not samples or not all(isinstance(one, dict) for one in samples):
         raise UsageError(f"{where} has no samples.")
     if not all(isinstance(one.get("correct"), bool) for one in samples):
-        raise UsageError(f"{where} does not say of every sample whether it is correct.")
+        raise UsageError(
+            f"{where} does not say of every sample whether it is correct: give each one 'correct', true or false."
+        )
     return samples
 
 
-async def _key(sample: dict[str, Any], kind: AnswerKind, reader: Reader) -> str | None:
-    if sample.get("finish") == "length":
+async def _key(sample: dict[str, Any], kind: AnswerKind, reader: Reader, where: str) -> str | None:
+    """The key of a sample's answer; an answer or a key that is a number counts as its text."""
+    name = "key" if "key" in sample else "answer"
+    value = sample.get(name)
+    if isinstance(value, dict | list) and name == "answer" and kind == "json":
+        value = json.dumps(value)
+    wrong = isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value))
+    if wrong:
+        raise UsageError(f"{where} cannot be read: the {name} of a sample is neither a text nor a number.")
+    if value is None or was_cut(sample.get("finish")):
         return None
-    if "key" in sample:
-        key = sample["key"]
-        return key if isinstance(key, str) else None
-    answer = sample.get("answer")
-    return await reader.key(kind, answer) if isinstance(answer, str) else None
+    if isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)  # tables write 42.0 for 42
+    return str(value) if name == "key" else await reader.key(kind, str(value))
 
 
 def _kind(samples: Sequence[dict[str, Any]]) -> Kind:
@@ -175,38 +226,57 @@ def _kind(samples: Sequence[dict[str, Any]]) -> Kind:
 
 def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], keys: list[str | None]) -> PoolProblem:
     n = len(samples)
-    logprobs = [sample.get("logprobs") for sample in samples]
-    texts = [sample["text"] if "text" in sample else "\n\n".join(sample.get("steps") or ()) for sample in samples]
+    logprobs = [token_logprobs(sample.get("logprobs")) for sample in samples]
+    texts = [text_of(sample) for sample in samples]
     scores: dict[str, NDArray[np.float64]] = {}
-    if any("reward" in sample for sample in samples):
-        scores["reward"] = _matrix([[sample.get("reward")] for sample in samples], n)
-    for scorer, values in (row.get("scores") or {}).items():
-        scores[scorer] = _matrix([[value] for value in values], n)
-    for scorer, steps in (row.get("step_scores") or {}).items():
-        scores[scorer] = _matrix([[of[-1] if of else None] for of in steps], n)
-    if row.get("verifications"):
-        scores["verifications"] = _matrix(row["verifications"], n)
-    tokens = [sample.get("tokens") for sample in samples]
+    if any(sample.get("reward") is not None for sample in samples):
+        scores["reward"] = _matrix([[sample.get("reward")] for sample in samples], n, "reward")
+    for scorer, values in _by_scorer(row, "scores", n):
+        scores[scorer] = _matrix([[value] for value in values], n, scorer)
+    for scorer, values in _by_scorer(row, "step_scores", n):
+        steps = [numbers_of(one or [], scorer) for one in values]
+        scores[scorer] = _matrix([[one[-1] if one else None] for one in steps], n, scorer)
+    verdicts = row.get("verifications")
+    if verdicts:
+        if not isinstance(verdicts, list) or len(verdicts) > n:
+            raise ValueError(f"verifications is no list of those of at most {n} samples")
+        scores["verifications"] = _matrix([one or [] for one in verdicts], n, "verifications")
+    tokens = [token_count(sample.get("tokens"), "tokens") for sample in samples]
+    question = row.get("question")
     return PoolProblem(
         id=name,
+        question=question if isinstance(question, str) else None,
         keys=codes(keys),
         answers=tuple(dict.fromkeys(key for key in keys if key is not None)),
-        correct=np.array([sample["correct"] for sample in samples]),
+        correct=np.array([sample["correct"] and not was_cut(sample.get("finish")) for sample in samples]),
         tokens=None if None in tokens else np.array(tokens, dtype=np.int64),
-        prompt=int(row["prompt_tokens"]) if "prompt_tokens" in row else None,
+        prompt=token_count(row.get("prompt_tokens"), "prompt_tokens"),
         logprobs=None
-        if all(of is None for of in logprobs)
-        else np.array([np.mean(of) if of else np.nan for of in logprobs]),
+        if not any(logprobs)
+        else np.array([np.mean(values) if values else np.nan for values in logprobs]),
         texts=tuple(texts) if any(texts) else None,
-        complete=np.array([sample.get("finish") != "length" for sample in samples]),
+        complete=np.array([not was_cut(sample.get("finish")) for sample in samples]),
         scores=scores,
     )
 
 
-def _matrix(values: Sequence[Sequence[float | None]], n: int) -> NDArray[np.float64]:
-    """(n, m) numbers; NaN where one is missing, also for samples that were not scored at all."""
-    widest = max((len(row) for row in values), default=0)
-    found = np.full((n, widest), np.nan)
+def _by_scorer(row: dict[str, Any], name: str, n: int) -> Sequence[tuple[str, list[Any]]]:
+    """Scores by the name of who gave them, one for each of the n samples."""
+    given = row.get(name)
+    if given is None:
+        return []
+    if not isinstance(given, dict):
+        raise ValueError(f"{name} is no object with a list for each scorer")
+    for scorer, values in given.items():
+        if not isinstance(values, list) or len(values) != n:
+            many = f"{len(values)}" if isinstance(values, list) else "no list"
+            raise ValueError(f"{name} of {scorer!r} has {many} for {n} samples; write null where one has none")
+    return list(given.items())
+
+
+def _matrix(values: Sequence[Sequence[Any]], n: int, name: str) -> NDArray[np.float64]:
+    """(n, m) numbers; NaN where one is missing, also for samples behind the last that was scored at all."""
+    scores = np.full((n, max((len(row) for row in values), default=0)), np.nan)
     for index, row in enumerate(values):
-        found[index, : len(row)] = [np.nan if value is None else float(value) for value in row]
-    return found
+        scores[index, : len(row)] = [np.nan if value is None else value for value in numbers_of(row, name)]
+    return scores

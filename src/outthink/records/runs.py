@@ -26,6 +26,9 @@ SCHEMA = 1
 
 RUN, RESULTS, JOURNAL = "run.json", "results.jsonl", "journal.jsonl"
 
+DOUBTS = "doubts"
+"""What looked wrong with the questions when a run began, in its settings; a run with others is the same run."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
@@ -132,7 +135,7 @@ class Store:
             # nothing was paid for: ask anew
             jsonl.write_whole(self._folder / RUN, json.dumps(asked, indent=1) + "\n", mode=self._mode)
             return
-        different = differences(read_settings(self._folder), asked)
+        different = differences({**read_settings(self._folder), DOUBTS: None}, {**asked, DOUBTS: None})
         if different:
             raise UsageError(
                 f"The run in {self._folder} has other settings ({'; '.join(different)}): "
@@ -227,14 +230,15 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         asked = read_settings(folder)
         if asked["shard"] is None:
             raise UsageError(f"The run in {folder} is whole already, not a shard.")
-        place, of = asked["shard"]
-        different = differences({**first, "shard": first["shard"][1]}, {**asked, "shard": of})
+        place, shards = asked["shard"]
+        alike = {DOUBTS: None}
+        different = differences({**first, "shard": first["shard"][1], **alike}, {**asked, "shard": shards, **alike})
         if different:
             raise UsageError(f"{folders[0]} and {folder} are not of one run ({'; '.join(different)}).")
         if place in places:
-            raise UsageError(f"{places[place]} and {folder} are both shard {place}/{of}: leave one out.")
+            raise UsageError(f"{places[place]} and {folder} are both shard {place}/{shards}: leave one out.")
         places[place] = folder
-    missing = [f"{place}/{of}" for place in range(of) if place not in places]
+    missing = [f"{place}/{shards}" for place in range(shards) if place not in places]
     if missing:
         raise UsageError(f"These shards are missing: {', '.join(missing)}.")
 
@@ -244,7 +248,7 @@ def merge(folders: Sequence[Path], out: Path) -> None:
             if line["problem"] in lines:
                 raise UsageError(f"Line {number} of {folder / RESULTS} repeats the problem {line['problem']!r}.")
             lines[line["problem"]] = json.dumps(line, separators=(",", ":"))
-        wanted = whole["problems"][place::of]
+        wanted = whole["problems"][place::shards]
         absent = [problem for problem in wanted if problem not in lines]
         if absent:
             raise UsageError(f"{folder} has {len(absent)} unfinished problems (first {absent[0]!r}): resume it first.")

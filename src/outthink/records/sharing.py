@@ -72,10 +72,10 @@ def _parent(candidate: Candidate, nodes: dict[str, Candidate]) -> str | None:
 
 def _union(ends: list[str], parents: dict[str, str | None]) -> set[str]:
     """The nodes on the paths to `ends`."""
-    found: set[str] = set()
+    above: set[str] = set()
     for end in ends:
         node: str | None = end
-        while node is not None and node not in found:
-            found.add(node)
+        while node is not None and node not in above:
+            above.add(node)
             node = parents[node]
-    return found
+    return above

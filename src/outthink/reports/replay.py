@@ -11,6 +11,7 @@ strategy is computed from the same random orders, so that curves are smooth and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,11 +24,11 @@ from outthink.errors import UnknownName, UsageError
 from outthink.laws.coverage import pass_at_k
 from outthink.laws.imperfect import accepted_share
 from outthink.maths.intervals import mean_and_interval
-from outthink.maths.selection import Drawn, Replayed, codes
+from outthink.maths.selection import Drawn, Replayed, codes, finite
 from outthink.records.pools import PoolData, PoolProblem, read_pool, scored
 from outthink.records.runs import Result
 from outthink.reports.tables import markdown_table, text_table
-from outthink.strategies.making import make_strategy
+from outthink.strategies.making import make_strategy, strategy_name
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind
 
@@ -102,8 +103,8 @@ def majority(pool: PoolData, ns: Sequence[int], *, subsamples: int, seed: int) -
             counts = [np.cumsum(keys == answer, axis=1, dtype=count)[:, wanted] for answer in range(answers)]
             most = np.maximum.reduce(counts) if counts else np.zeros((len(keys), len(wanted)), dtype=count)
             leaders, right = np.zeros(most.shape, dtype=count), np.zeros(most.shape, dtype=np.float32)
-            for answer, of in enumerate(counts):
-                leads = of == most
+            for answer, votes in enumerate(counts):
+                leads = votes == most
                 leaders += leads
                 if each[answer]:
                     right += leads * each[answer]
@@ -137,50 +138,96 @@ def replayed_curve(
         scorer: which scores of the pool it sees; None: none.
         verdicts: how many verdicts of each sample, drawn at random, make its score (their mean); None: all.
 
-    Raises UsageError where it cannot be replayed, or the pool lacks what it needs.
+    An n that the strategy cannot have, or at which its scores fail it, is left out. Raises UsageError where it cannot
+    be replayed, the pool lacks what it needs, or no n is left.
     """
+    curve, refusals = _replayed(strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=scorer, verdicts=verdicts)
+    if not curve and refusals:
+        raise UsageError(next(iter(refusals.values())))
+    return curve
+
+
+def _replayed(
+    strategy: Any,
+    pool: PoolData,
+    ns: Sequence[int],
+    *,
+    subsamples: int,
+    seed: int,
+    scorer: str | None,
+    verdicts: int | None,
+) -> tuple[Curve, dict[int, str]]:
+    """As `replayed_curve`, and why the other n were left out; errors only where no n can be replayed at all."""
     if isinstance(strategy, SelfConsistency):
         _need(pool, keys=True)
-        return majority(pool, ns, subsamples=subsamples, seed=seed)
+        return majority(pool, ns, subsamples=subsamples, seed=seed), {}
+    called = strategy_name(strategy)
     if not isinstance(strategy, Replayable):
-        raise UsageError(f"{type(strategy).__name__} cannot be replayed: it needs more than recorded samples.")
+        raise UsageError(f"{called} cannot be replayed: it needs more than recorded samples.")
     reads = getattr(strategy, "reads_recorded", frozenset({"keys"}))
     _need(pool, keys="keys" in reads, logprobs="logprobs" in reads, texts="texts" in reads, tokens="tokens" in reads)
     if "scores" in reads and scorer is None:
-        raise UsageError(f"{type(strategy).__name__} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")
+        raise UsageError(f"{called} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")
     has_n = any(field.name == "n" for field in fields(strategy))  # type: ignore[arg-type]  # every strategy is a dataclass
-    found: dict[int, At] = {}
+    refusals: dict[int, str] = {}
+    sized: dict[int, Replayable] = {}
     for n in ns:
-        with_n: Any = replace(strategy, n=n) if has_n else strategy  # type: ignore[type-var]  # the same
-        found[n] = _at(with_n, pool, n, subsamples, seed, scorer, verdicts)
-    return found
+        try:
+            sized[n] = replace(strategy, n=n) if has_n else strategy  # type: ignore[type-var]  # the same
+        except (ValueError, UsageError) as refusal:
+            refusals[n] = str(refusal)
+    # problem by problem, so that what a strategy makes of a problem's texts it makes once
+    means: dict[int, list[NDArray[np.float64]]] = {n: [] for n in sized}
+    for problem in pool.problems:
+        for n in [n for n in sized if n not in refusals]:
+            try:
+                means[n].append(_mean_of(sized[n], problem, n, subsamples, seed, scorer, verdicts))
+            except (ValueError, UsageError) as refusal:
+                refusals[n] = str(refusal)
+            except Exception as failure:  # of a strategy from outside; it must not lose the others
+                refusals[n] = f"{type(failure).__name__}: {failure}"
+    return {n: _at_one(pool, rows) for n, rows in means.items() if n not in refusals}, refusals
 
 
 def _at(
     strategy: Replayable, pool: PoolData, n: int, subsamples: int, seed: int, scorer: str | None, verdicts: int | None
 ) -> At:
-    rows: list[tuple[float, float, float, float]] = []
-    for problem in pool.problems:
-        sums = np.zeros(4)
-        rng = np.random.default_rng([seed, 1, *problem.id.encode()])  # of the verdicts
-        for order in _orders(problem, n, subsamples, seed, width=4):
-            drawn = _drawn(problem, order, scorer, verdicts, rng)
-            chosen = strategy.replay(drawn)
-            picked = np.take_along_axis(order, np.maximum(chosen.index, 0)[:, None], 1)[:, 0]
-            credit = np.where(chosen.index >= 0, problem.correct[picked], False)
-            spent = np.zeros(len(order))
-            if chosen.tokens is not None:
-                spent = chosen.tokens + (problem.prompt or 0)
-            elif problem.tokens is not None:
-                written = np.cumsum(problem.tokens[order], axis=1)
-                last = np.maximum(chosen.used - 1, 0)
-                spent = np.where(chosen.used > 0, np.take_along_axis(written, last[:, None], 1)[:, 0], 0)
-                spent = spent + (problem.prompt or 0)
-            sums += [credit.sum(), chosen.used.sum(), spent.sum(), (chosen.index < 0).sum()]
-        rows.append(tuple(sums / subsamples))
+    rows = [_mean_of(strategy, problem, n, subsamples, seed, scorer, verdicts) for problem in pool.problems]
+    return _at_one(pool, rows)
+
+
+def _at_one(pool: PoolData, rows: Sequence[NDArray[np.float64]]) -> At:
     accuracy, used, tokens, abstained = np.array(rows).T
     known = all(problem.tokens is not None for problem in pool.problems)
     return At(accuracy=accuracy, used=used, tokens=tokens if known else None, abstained=abstained)
+
+
+def _mean_of(
+    strategy: Replayable,
+    problem: PoolProblem,
+    n: int,
+    subsamples: int,
+    seed: int,
+    scorer: str | None,
+    verdicts: int | None,
+) -> NDArray[np.float64]:
+    """Credit, samples used, tokens and abstentions (4,) of one problem, mean over its subsamples."""
+    sums = np.zeros(4)
+    rng = np.random.default_rng([seed, 1, *problem.id.encode()])  # of the verdicts
+    for order in _orders(problem, n, subsamples, seed, width=4):
+        chosen = strategy.replay(_drawn(problem, order, scorer, verdicts, rng))
+        picked = np.take_along_axis(order, np.maximum(chosen.index, 0)[:, None], 1)[:, 0]
+        credit = np.where(chosen.index >= 0, problem.correct[picked], False)
+        spent = np.zeros(len(order))
+        if chosen.tokens is not None:
+            spent = chosen.tokens + (problem.prompt or 0)
+        elif problem.tokens is not None:
+            written = np.cumsum(problem.tokens[order], axis=1)
+            last = np.maximum(chosen.used - 1, 0)
+            spent = np.where(chosen.used > 0, np.take_along_axis(written, last[:, None], 1)[:, 0], 0)
+            spent = spent + (problem.prompt or 0)
+        sums += [credit.sum(), chosen.used.sum(), spent.sum(), (chosen.index < 0).sum()]
+    return sums / subsamples
 
 
 def at_tokens(baseline: Curve, tokens: float) -> NDArray[np.float64] | None:
@@ -248,7 +295,7 @@ def at_equal_tokens(
     tokens = float(np.mean([spent.get(problem.id, 0.0) for problem in problems]))
     samples = min(len(problem.correct) for problem in problems)
     vote = majority(pool, range(1, samples + 1), subsamples=subsamples, seed=seed)
-    costs = [float(np.mean(of.tokens)) for n in sorted(vote) if (of := vote[n]).tokens is not None]
+    costs = [float(np.mean(tokens_of_each)) for n in sorted(vote) if (tokens_of_each := vote[n].tokens) is not None]
     same = at_tokens(vote, min(tokens, costs[-1]))
     if same is None:
         return None
@@ -272,15 +319,16 @@ def _drawn(
     verdicts: int | None,
     rng: np.random.Generator,
 ) -> Drawn:
-    of_each = None if scorer is None else _verdicts(problem.scores[scorer], order, verdicts, rng)
+    known = None if scorer is None else _verdicts(finite(problem.scores[scorer]), order, verdicts, rng)
+    complete = problem.complete[order]
     return Drawn(
-        keys=order if problem.keys is None else problem.keys[order],
+        keys=np.where(complete, order if problem.keys is None else problem.keys[order], -1),
         tokens=np.zeros(order.shape) if problem.tokens is None else problem.tokens[order].astype(float),
         lengths=np.zeros(order.shape),
-        complete=problem.complete[order],
-        logprobs=None if problem.logprobs is None else problem.logprobs[order],
-        scores=None if of_each is None else _mean(of_each),
-        verdicts=of_each,
+        complete=complete,
+        logprobs=None if problem.logprobs is None else finite(problem.logprobs)[order],
+        scores=None if known is None else _mean(known),
+        verdicts=known,
         paths=order if problem.texts is None else codes(problem.texts)[order],
         texts=problem.texts,
         order=order,
@@ -293,10 +341,10 @@ def _verdicts(
     """(batch, n, m) verdicts: all of them, or `verdicts` of those that each sample has, drawn at random."""
     if verdicts is None or verdicts >= matrix.shape[1]:
         return matrix[order]
-    of_each = matrix[order]
-    chance = np.where(np.isnan(of_each), np.inf, rng.random(of_each.shape))
+    given = matrix[order]
+    chance = np.where(np.isnan(given), np.inf, rng.random(given.shape))
     columns = np.argpartition(chance, verdicts - 1, axis=-1)[..., :verdicts]
-    return np.take_along_axis(of_each, columns, -1)
+    return np.take_along_axis(given, columns, -1)
 
 
 def _mean(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -354,7 +402,7 @@ def _need(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replays:
-    """Curves by name: "coverage" and the strategies, on one pool; the first strategy is the baseline."""
+    """Curves by name: "coverage" and the strategies, on one pool; the first strategy of them is the baseline."""
 
     pool: PoolData
     curves: Mapping[str, Curve]
@@ -362,6 +410,8 @@ class Replays:
     """The baseline at every n, to compare at equal tokens; None where the pool has no tokens."""
     ceiling: tuple[str, NDArray[np.float64]] | None = None
     """The verifier, and for each problem the share of right samples among those that it scores at least one half."""
+    left_out: tuple[str, ...] = ()
+    """Which rows there are not, and why: one sentence for each strategy and reason."""
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
@@ -369,7 +419,8 @@ class Replays:
             "pool": str(self.pool.path),
             "problems": len(self.pool.problems),
             "kind": self.pool.kind,
-            "differences": self.sentences(),
+            "differences": self.differences(),
+            "left_out": list(self.left_out),
             "curves": {name: [_plain(n, at) for n, at in sorted(curve.items())] for name, curve in self.curves.items()},
         }
 
@@ -402,13 +453,17 @@ class Replays:
         return markdown_table(*self.rows())
 
     def sentences(self) -> list[str]:
+        """What was left out, and `differences`."""
+        return [*self.left_out, *self.differences()]
+
+    def differences(self) -> list[str]:
         """Each strategy against the baseline: at its largest n, and where tokens are known at equal tokens."""
         baseline, *others = [name for name in self.curves if name != "coverage"]
-        found = []
+        sentences = []
         if self.ceiling is not None:
             verifier, shares = self.ceiling
             mean, low, high = mean_and_interval(shares.tolist())
-            found.append(
+            sentences.append(
                 f"Sampling until {verifier} gives at least 0.5 reaches at most {100 * mean:.1f}% "
                 f"({100 * low:.1f}% to {100 * high:.1f}%, 95%), whatever the number of attempts."
             )
@@ -416,14 +471,14 @@ class Replays:
             n = max(self.curves[name])
             at, base = self.curves[name][n], self.curves[baseline].get(n)
             if base is not None:
-                found.append(_against(f"{name} minus {baseline} at n = {n}", at.accuracy - base.accuracy))
+                sentences.append(_against(f"{name} minus {baseline} at n = {n}", at.accuracy - base.accuracy))
             if at.tokens is None or self.dense is None:
                 continue
             tokens = float(np.mean(at.tokens))
             same = at_tokens(self.dense, tokens)
             if same is not None:
-                found.append(_against(f"{name} minus {baseline} at {tokens:,.0f} tokens", at.accuracy - same))
-        return found
+                sentences.append(_against(f"{name} minus {baseline} at {tokens:,.0f} tokens", at.accuracy - same))
+        return sentences
 
 
 def replay_pool(
@@ -446,7 +501,8 @@ def replay_pool(
         verdicts: as for `curve`.
         answer: how answers without a key are compared.
 
-    Raises UsageError where the pool does not support a strategy, with the reason.
+    A strategy that cannot be replayed, or not on this pool, is left out with the reason, and so is an n that it cannot
+    have. Raises UsageError with the reason where no strategy is left.
     """
     made = {name: make_strategy(name) for name in strategies}
     pool = read_pool(path, answer=answer)
@@ -463,16 +519,48 @@ def replay_pool(
     if pool.kind == "sequence":
         raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
     curves: dict[str, Curve] = {"coverage": coverage_curve(pool, ns)}
+    left_out: list[str] = []
+    refusal: UsageError | None = None
     for name, strategy in made.items():
-        curves[name] = replayed_curve(
-            strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
-        )
-    first = next(iter(made.values()))
+        try:
+            curve, refusals = _replayed(
+                strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
+            )
+            left_out += _left_out(name, refusals)
+            if curve:
+                curves[name] = curve
+            elif refusals:
+                refusal = refusal or UsageError(_left_out(name, refusals)[0])
+        except UsageError as cause:
+            refusal = refusal or cause
+            left_out.append(f"{name} is left out: {cause}")
+    replayed = [name for name in made if name in curves]
+    if refusal is not None and not replayed:
+        raise refusal
     dense = None
-    if len(made) > 1 and all(problem.tokens is not None for problem in pool.problems):
+    if len(replayed) > 1 and all(problem.tokens is not None for problem in pool.problems):
         every = range(1, pool.samples + 1)
-        dense = replayed_curve(first, pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts)
-    return Replays(pool=pool, curves=curves, dense=dense, ceiling=_ceiling(pool, verifier))
+        dense, _ = _replayed(
+            made[replayed[0]], pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
+        )
+    return Replays(pool=pool, curves=curves, dense=dense, ceiling=_ceiling(pool, verifier), left_out=tuple(left_out))
+
+
+def _left_out(name: str, refusals: Mapping[int, str]) -> list[str]:
+    """One sentence for each reason why some n were left out."""
+    sentences = []
+    for ns, reason in _by_reason(refusals):
+        at = f"n = {ns[0]}" if len(ns) == 1 else f"n = {', '.join(map(str, ns[:-1]))} and {ns[-1]}"
+        sentences.append(f"{name} is left out at {at}: {reason.rstrip('.')}.")
+    return sentences
+
+
+def _by_reason(refusals: Mapping[int, str]) -> list[tuple[list[int], str]]:
+    """The n with each reason; reasons that differ in their numbers only are one."""
+    groups: dict[str, tuple[list[int], str]] = {}
+    for n, reason in refusals.items():
+        groups.setdefault(re.sub(r"\d+", "", reason), ([], reason))[0].append(n)
+    return list(groups.values())
 
 
 def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.float64]] | None:
@@ -484,7 +572,7 @@ def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.floa
     if not np.all((known[~np.isnan(known)] >= 0) & (known[~np.isnan(known)] <= 1)):
         return None
     pairs = zip(pool.problems, scores, strict=True)
-    return verifier, np.array([accepted_share(problem.correct, of >= 0.5) for problem, of in pairs])
+    return verifier, np.array([accepted_share(problem.correct, score >= 0.5) for problem, score in pairs])
 
 
 def _plain(n: int, at: At) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from outthink.errors import EngineError, Refused, UsageError
+from outthink.errors import EngineError, UsageError
+from outthink.models import listing
 from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Engine
 
@@ -112,14 +113,5 @@ def _upstreams(failure: EngineError | UsageError) -> EngineError:
 
 
 async def listed(endpoint: Endpoint) -> tuple[str, ...]:
-    """The models that an endpoint lists; raises EngineError where it has no list."""
-    try:
-        return tuple(str(entry["id"]) for entry in (await endpoint.get("models"))["data"])
-    except Refused as failure:
-        if failure.status != 404:
-            raise
-        raise UsageError(
-            f"{endpoint.url} has no list of models: write its address as far as /v1, if that is in it, and add #MODEL."
-        ) from None
-    except (KeyError, TypeError):
-        raise EngineError(f"{endpoint.url}/models is not a list of models: is this the address of an API?") from None
+    """The models that an endpoint lists; raises UsageError and EngineError where it has no list."""
+    return tuple(await listing.listed(endpoint))

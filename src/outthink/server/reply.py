@@ -20,20 +20,22 @@ _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "leng
 _REASONS = ("stop", "length", "tool_calls", "function_call")
 _IN_PIECES = ("role", "content", "tool_calls")
 _WORDS = 1000  # characters of a failure that a caller is told
-# whatever can be an address, also where it is a time of day: what an upstream says of itself is not known before
+_LONGEST_WAIT = 86400.0  # seconds that callers are told to wait
+# where something is: an address, a host with a port, a pair of the two, an IP address, a name of an inner network,
+# what is called a host
 _ADDRESS = re.compile(
-    r"""
-    [a-z][a-z0-9+.-]*://[^\s"'<>)]+                # a URL
-    | \[[0-9a-f]*:[0-9a-f:.]+\](?::[0-9]+)?         # IPv6
-    | (?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}(?![\w:])
-    | (?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?(?![\w.]*\w)  # IPv4
-    | (?<![\w.-])\w+[.-][\w.-]*:[0-9]{2,5}(?!\w)      # a host and a port
-    | (?<=\bhost\s)['"]?[\w.-]*\w(?::[0-9]+)?       # what is called a host
-    | (?<![\w.-])[\w.-]*\w\.(?:local|internal|lan|corp|intranet|svc|localhost|localdomain)(?![\w-])
-    | \blocalhost\b
-    """,
+    r"""[a-z][a-z0-9+.-]{0,20}://[^\s"'<>)]+
+    | \(\s*['"][^'"\s]{1,255}['"]\s*,\s*\d{1,5}[^)]{0,40}\)
+    | \[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)\]?(?::\d{1,5})?
+    | \[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}(?![\w:])\]?(?::\d{1,5})?
+    | (?<![\w.-])(?:localhost|[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,8}):\d{1,5}(?!\w)
+    | (?<![\w.-])localhost(?![\w-])
+    | (?<=\bhost\s)['"]?[\w.-]{1,255}(?<=\w)['"]?(?::\d{1,5})?
+    | (?<![\w.-])\w[\w.-]{0,255}\.(?:local|internal|lan|corp|intranet|svc)(?![\w-])
+    | (?<![\w.-])\w{1,63}-[\w-]{1,63}:\d{2,5}(?!\w)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_USER = re.compile(r"[^\s/@:]{1,200}:[^\s/@]{1,200}@")  # a user and a password before a host
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
 
@@ -310,8 +312,10 @@ class APIError:
         return {"error": {"message": self.sentence, "type": self.kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """Retry-After, where it is known."""
-        return {} if self.retry is None else {"Retry-After": str(max(1, math.ceil(self.retry)))}
+        """Retry-After, where it is known; at most a day, whatever an upstream asks for."""
+        if self.retry is None or math.isnan(self.retry):
+            return {}
+        return {"Retry-After": str(max(1, math.ceil(min(self.retry, _LONGEST_WAIT))))}
 
 
 class RequestFailed(Exception):
@@ -359,8 +363,8 @@ def _cause(failure: BaseException) -> BaseException:
 
 
 def _discreet(failure: BaseException) -> str:
-    """Its sentence without the address of the upstream, which is none of the caller's business."""
-    return _ADDRESS.sub("the upstream", str(failure)[:_WORDS])
+    """Its sentence without addresses of the upstream and of what it mentions: none of the caller's business."""
+    return _ADDRESS.sub("the upstream", _USER.sub("", str(failure)[:_WORDS]))
 
 
 def _refused(cause: Refused) -> APIError:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from outthink.errors import MissingResource
-from outthink.maths.selection import Aggregation, Selected, aggregate, best_of, codes, majority, numbers, weighted_vote
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.errors import MissingResource, UsageError
+from outthink.maths.selection import (
+    Aggregation,
+    Selected,
+    Tally,
+    aggregate,
+    best_of,
+    codes,
+    majority,
+    numbers,
+    weighted_vote,
+)
 from outthink.rewards.scores import Scores
 from outthink.types import Candidate, Problem
 
@@ -24,19 +38,68 @@ def by_majority(samples: Sequence[Candidate]) -> Chosen:
 
 
 def by_weighted_vote(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
-    """The answer with the largest sum of scores; a missing score weighs nothing, and with none it is the majority."""
-    if _unscored(samples, scores):
+    """The answer with the largest sum of scores; one that is missing or not finite weighs nothing.
+
+    With none, or with nothing but zeros, it is the majority. Raises UsageError for a score below 0 of a valid sample.
+    """
+    weights = numbers(scores)
+    if _unscored(samples, weights):
         return by_majority(samples)
-    lengths = [sample.tokens for sample in samples]
-    return pick(samples, weighted_vote(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
+    keys = codes([sample.key for sample in samples])
+    need_weights(np.where(keys >= 0, weights, np.nan))
+    return pick(samples, weighted_vote(keys, weights, lengths=[sample.tokens for sample in samples]))
+
+
+def need_weights(scores: NDArray[np.float64]) -> None:
+    """Raise UsageError where scores cannot be the weights of a vote; NaN is missing."""
+    if (scores < 0).any():
+        raise UsageError(
+            f"A weighted vote needs scores of at least 0, and there is one of {np.nanmin(scores):.6g}: take a verifier "
+            "that gives probabilities, or best_of_n, which takes any scores."
+        )
 
 
 def by_best(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:
-    """The sample with the highest score; a missing score ranks last, and with none it is the majority."""
-    if _unscored(samples, scores):
+    """The sample with the highest score; one that is missing or not finite ranks last.
+
+    With none it is the majority.
+    """
+    ranked = numbers(scores)
+    if _unscored(samples, ranked):
         return by_majority(samples)
     lengths = [sample.tokens for sample in samples]
-    return pick(samples, best_of(codes([s.key for s in samples]), numbers(scores), lengths=lengths))
+    return pick(samples, best_of(codes([sample.key for sample in samples]), ranked, lengths=lengths))
+
+
+class Majority:
+    """The majority of samples that come one after the other; each costs the same however many came before it."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self._samples: dict[int, Candidate] = {}
+
+    def add(self, sample: Candidate, place: int | None = None) -> Chosen:
+        """Count a sample, and say what leads now.
+
+        Args:
+            place: by which a tie goes to the answer that is first; None: the order in which they come.
+        """
+        place = len(self._samples) if place is None else place
+        self._samples[place] = sample
+        self.tally.add(sample.key, sample.tokens, place)
+        return self.chosen
+
+    @property
+    def chosen(self) -> Chosen:
+        """What leads, and its share."""
+        leader = self.tally.leader
+        return (None if leader is None else self._samples[leader]), self.tally.share
+
+
+def last_line(form: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last line of a text that has this form from its beginning to its end."""
+    matches = (form.fullmatch(line) for line in reversed(text.splitlines()))
+    return next((match for match in matches if match), None)
 
 
 async def sample_scores(
@@ -68,5 +131,5 @@ def need_scorer(verifier: Scores | None, prm: Scores | None) -> None:
         )
 
 
-def _unscored(samples: Sequence[Candidate], scores: Sequence[float | None]) -> bool:
-    return all(score is None for sample, score in zip(samples, scores, strict=True) if sample.key is not None)
+def _unscored(samples: Sequence[Candidate], scores: NDArray[np.float64]) -> bool:
+    return all(np.isnan(score) for sample, score in zip(samples, scores, strict=True) if sample.key is not None)

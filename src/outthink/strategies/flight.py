@@ -15,6 +15,8 @@ from outthink.errors import BudgetExhausted, EngineError
 from outthink.model import Draws
 from outthink.types import Candidate
 
+_AT_ONCE = 64
+
 
 class Flight:
     """Up to `n` samples with `ahead` of them in flight; use `flight`."""
@@ -32,22 +34,22 @@ class Flight:
 
         Failed samples are left out. Raises what made the last one fail where none came at all.
         """
-        while self._launched():
-            found = await self._taken(self._running.popleft())
-            if found is not None:
-                return found
+        while await self._launched():
+            sample = await self._taken(self._running.popleft())
+            if sample is not None:
+                return sample
         self._end()
         return None
 
     async def first(self) -> Candidate | None:
         """The next sample that ends, whichever it is; None and errors as for `next`."""
-        while self._launched():
+        while await self._launched():
             done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             task = next(task for task in self._running if task in done)
             self._running.remove(task)
-            found = await self._taken(task)
-            if found is not None:
-                return found
+            sample = await self._taken(task)
+            if sample is not None:
+                return sample
         self._end()
         return None
 
@@ -63,15 +65,17 @@ class Flight:
                 task.exception()  # it ended at the last moment; its result or failure is in the ledger
         self._running.clear()
 
-    def _launched(self) -> bool:
+    async def _launched(self) -> bool:
         while self._left > 0 and len(self._running) < self._ahead:
             self._left -= 1
             self._running.append(asyncio.ensure_future(self._draws.draw()))
+            if len(self._running) % _AT_ONCE == 0:  # many that begin at the same moment would keep others waiting
+                await asyncio.sleep(0)
         return bool(self._running)
 
     async def _taken(self, task: asyncio.Task[list[Candidate]]) -> Candidate | None:
         try:
-            (found,) = await task
+            (sample,) = await task
         except BudgetExhausted as failure:
             self._left, self._failure = 0, self._failure or failure
             return None
@@ -83,7 +87,7 @@ class Flight:
             self._running.append(task)  # to be awaited by `cancel`
             raise
         self._came = True
-        return found
+        return sample
 
     def _end(self) -> None:
         if not self._came and self._failure is not None:

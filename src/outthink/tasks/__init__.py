@@ -15,9 +15,10 @@ from outthink.tasks import gym, own, published
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade, opened
 from outthink.tasks.published import PUBLISHED
+from outthink.tasks.rows import SUFFIXES
 from outthink.types import AnswerKind
 
-KNOWN = (*PUBLISHED, "gym:<name>", "<file>.jsonl")
+KNOWN = (*PUBLISHED, "gym:<name>", "<file>.jsonl", "<file>.json", "<file>.csv")
 """What `load` accepts."""
 
 __all__ = ["KNOWN", "PUBLISHED", "Example", "grade", "load", "opened"]
@@ -37,7 +38,8 @@ def load(
 
     Args:
         task: a name of PUBLISHED, "gym:chain_sum?size=300&min_terms=3", or the path of your own .jsonl file with
-            `question`, `answer` (a string or a list of accepted ones) and optionally `id`, `options` and `tests`.
+            `question`, `answer` (a string or a list of accepted ones) and optionally `id`, `options` and `tests`; a
+            .json file with a list of them, or a table (.csv, .tsv).
         path: file of a published set. Without it: the folder in the environment variable OUTTHINK_DATA (holding
             gsm8k/test.jsonl and so on); without that, the published set is fetched where the extra `datasets` is
             installed; without that, gsm8k gives the sample that ships with Outthink, with a warning in the log, and
@@ -47,7 +49,7 @@ def load(
             first k questions are a fixed random choice; gym tasks and your own data come in their own order.
         template: the prompt, with {question} where the question goes; None is the task's own.
         answer: how answers are read; None is the task's own ("choice" for rows with options, "code" for rows with
-            tests, else "math").
+            tests, "text" for those whose answer is true or false, else "math").
         seed: of generated tasks.
 
     Raises UnknownName for a task there is not, and UsageError with one sentence about what is wrong with a file,
@@ -67,6 +69,6 @@ def load(
         )
     if task.startswith("gym:"):
         return gym.load(task, split, limit, template, answer, seed)
-    if task.endswith(".jsonl"):
+    if Path(task).suffix.lower() in SUFFIXES:
         return own.load(Path(task), template, answer)[:limit]
     raise UnknownName("task", task, KNOWN)

@@ -9,7 +9,8 @@ from typing import Any
 
 from outthink.errors import UsageError
 from outthink.tasks.example import Example
-from outthink.tasks.own import accepted, text_of
+from outthink.tasks.fields import golds
+from outthink.tasks.own import text_of
 from outthink.types import AnswerKind, Message, Problem
 
 TEMPLATE = "{question}\nThink step by step briefly. End with a line: #### <number>"
@@ -25,7 +26,7 @@ def example(
 ) -> Example:
     """One row; its answer is the number, or the published solution that ends with it."""
     question = text_of(row, "question", where)
-    gold = accepted(row, where)[0].rpartition("####")[2].strip()
+    gold = golds(row.get("answer"), where)[0].rpartition("####")[2].strip()
     if not gold:
         raise UsageError(f"{where}: nothing stands after the #### of the answer")
     problem = Problem(

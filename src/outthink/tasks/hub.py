@@ -27,5 +27,5 @@ def cached(repository: str, configuration: str | None, split: str) -> Path | Non
     except Exception:  # not installed, offline, no such split: the client raises errors of several libraries
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    jsonl.write_whole(file, "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows))
+    jsonl.write_whole(file, "".join(json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in rows))
     return file

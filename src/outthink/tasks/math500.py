@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from outthink.tasks.example import Example
-from outthink.tasks.own import accepted, text_of
+from outthink.tasks.fields import golds
+from outthink.tasks.own import final, text_of
 from outthink.types import AnswerKind, Message, Problem
 
 TEMPLATE = "{question}\nThink step by step. Put the final answer in \\boxed{}."
@@ -20,6 +21,8 @@ def example(
     """One row, with subject and level (1 to 5) in `meta` where the file has them."""
     question = text_of(row, "problem" if "problem" in row else "question", where)
     level = str(facts.get("level", "")).removeprefix("Level ")
+    name_of_gold = "answer" if row.get("answer") is not None else "solution"
+    accepted = golds(row.get(name_of_gold), where, name=name_of_gold)
     problem = Problem(
         id=str(row.get("id") or row.get("unique_id") or name),
         messages=(Message(content=(template or TEMPLATE).replace("{question}", question)),),
@@ -27,4 +30,4 @@ def example(
         question=question,
     )
     meta = {"subject": facts.get("subject"), "level": int(level) if level.isdigit() else None}
-    return Example(problem, accepted(row, where), meta=meta)
+    return Example(problem, tuple(final(gold) for gold in accepted), meta=meta)

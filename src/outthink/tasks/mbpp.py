@@ -1,8 +1,9 @@
-"""MBPP: short Python functions described in one sentence, graded by a few assertions.
+"""MBPP, also sanitized and MBPP+: short Python functions described in one sentence, graded by a few assertions.
 
 Source: Austin et al. 2021, "Program Synthesis with Large Language Models"; google-research (CC-BY-4.0). How this
 differs: the prompt shows the first assertion only, for the function's name and arguments (the paper shows all three
-that it grades by), and that one is the public test.
+that it grades by), and that one is the public test; of MBPP+ the listed assertions are run, since its further tests
+need numpy.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ def example(
     listed = facts.get("test_list")
     if not isinstance(listed, list) or not listed or not all(isinstance(test, str) for test in listed):
         raise UsageError(f"{where}: the field 'test_list' is missing or is not a list of texts")
-    question = f"{text_of(facts, 'text', where)}\nYour code must pass this test: {listed[0]}"
-    setup = str(facts.get("test_setup_code") or "").replace("\r", "")
+    asked = text_of(facts, "prompt" if facts.get("text") is None and "prompt" in facts else "text", where)
+    question = f"{asked}\nYour code must pass this test: {listed[0]}"
+    imports = facts.get("test_imports") or []  # of the sanitized rows, where it takes the place of the setup code
+    if not isinstance(imports, list) or not all(isinstance(line, str) for line in imports):
+        raise UsageError(f"{where}: the field 'test_imports' is not a list of texts")
+    setup = "\n".join([*imports, str(facts.get("test_setup_code") or "")]).replace("\r", "").strip("\n")
     problem = Problem(
         id=str(row.get("id") or f"mbpp-{facts.get('task_id', name)}"),
         messages=(Message(content=(template or TEMPLATE).replace("{question}", question)),),

@@ -1,21 +1,25 @@
-"""Your own questions from a file with one JSON object a line.
+"""Your own questions from a file: one JSON object a line, a JSON list of them, or a table (CSV, TSV).
 
-Source: none; the layout is `question`, `answer` (a string, a number or a list of accepted ones), and optionally
-`id`, `options` and `meta`. Options are labels ("A", "B"), or texts, which are then listed below the question. For
-code, `tests` (source, or a list of it) grades in place of `answer`; `public_tests` may be seen by verifiers, and
-`prelude` goes before the answer when it is run.
+Source: none; the layout is `question`, `answer` (a text, a number or a list of accepted ones), and optionally `id`,
+`options` and `meta`; other names that data sets use are understood where they are clear (see `fields`). Options are
+labels ("A", "B"), or texts, which are then listed below the question (see `choices`). For code, `tests` (source, or a
+list of it) grades in place of `answer`; `public_tests` may be seen by verifiers, and `prelude` goes before the answer
+when it is run.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from outthink.answers import asking as problems
+from outthink.answers.reading import read
 from outthink.errors import UsageError
+from outthink.tasks.choices import As, ChoiceOptions, answer_of, options_of, settled
 from outthink.tasks.example import Example
+from outthink.tasks.fields import ANSWERS, Fields, golds
+from outthink.tasks.rows import plain, rows
 from outthink.types import AnswerKind, Code, Message, Problem
 
 TEMPLATES: dict[AnswerKind, str] = problems.TEMPLATES | {
@@ -24,59 +28,55 @@ TEMPLATES: dict[AnswerKind, str] = problems.TEMPLATES | {
     "text": "{question}\nEnd with a line: #### <answer>",
     "code": "{question}\nReply with one ```python block.",
 }
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Draft:
+    """A row, before what its answer means has been settled by the whole file."""
+
+    name: str
+    row: Fields
+    question: str
+    tests: str
+    options: ChoiceOptions | None
 
 
 def load(path: Path, template: str | None, answer: AnswerKind | None) -> list[Example]:
-    """Examples in file order; raises UsageError that names the line of what is wrong."""
-    examples = []
+    """Examples in file order; raises UsageError that names the line of what is wrong.
+
+    The `meta` of an example has "answer_as" (see `choices.As`) where it has options, and "not_read", the fields that
+    could have been meant to be read.
+    """
+    drafts = []
     seen: dict[str, int] = {}
-    for number, row in rows(path):
-        where = f"{path.name}, line {number}"
-        question, tests = text_of(row, "question", where), "\n".join(_sources(row, "tests", where))
-        gold = accepted(row, where) if row.get("answer") is not None or not tests else ()
-        labels, listed = _options(row, where)
-        if labels:
-            gold = tuple(_label(one, labels, listed, where) for one in gold)
-        if listed:
-            question += "\n" + "\n".join(f"({label}) {text}" for label, text in zip(labels, listed, strict=True))
-        name = str(row.get("id", f"{path.stem}-{number}"))
+    for number, fields in rows(path):
+        row = Fields(fields, f"{path.name}, line {number}")
+        name = row.id() or f"{path.stem}-{number}"
         if name in seen:
-            raise UsageError(f"{where}: the id {name!r} was already used in line {seen[name]}")
+            raise row.error(f"the id {name!r} was already used in line {seen[name]}")
         seen[name] = number
-        kind: AnswerKind = answer or ("choice" if labels else "code" if tests else "math")
-        if kind == "choice" and not labels:
-            raise UsageError(f"{where}: a choice needs the field 'options'")
-        problem = Problem(
-            id=name,
-            messages=(Message(content=(template or TEMPLATES[kind]).replace("{question}", question)),),
-            answer=kind,
-            options=labels if kind == "choice" else (),
-            question=question,
-            code=Code(prelude="\n".join(_sources(row, "prelude", where)), tests=_sources(row, "public_tests", where)),
+        question = row.question()
+        drafts.append(
+            _Draft(
+                name=name,
+                row=row,
+                question=question,
+                tests="\n".join(row.sources("tests")),
+                options=options_of(row, name, question),
+            )
         )
-        examples.append(Example(problem, gold, tests, {"source": str(path), **_meta(row)}))
-    return examples
+    several = [
+        (draft.row.where, draft.options, answer_of(draft.row, draft.options)) for draft in drafts if draft.options
+    ]
+    right = iter(settled(several))
+    return [_example(draft, next(right) if draft.options else [], str(path), template, answer) for draft in drafts]
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line that is not blank; raises UsageError where there is nothing to read."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    if not any(line.strip() for line in lines):
-        raise UsageError(f"{path.name} holds no questions")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path.name}, line {number}: this is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise UsageError(f"{path.name}, line {number}: expected an object with 'question' and 'answer'")
-        yield number, row
+def final(gold: str) -> str:
+    r"""The answer of a solution that ends with it, behind #### or in a \boxed{...}; another text as it is."""
+    if "####" in gold:
+        return gold.rpartition("####")[2].strip() or gold
+    return (r"\boxed" in gold and read("math", gold)) or gold
 
 
 def text_of(row: dict[str, Any], name: str, where: str) -> str:
@@ -87,43 +87,48 @@ def text_of(row: dict[str, Any], name: str, where: str) -> str:
     return value
 
 
-def accepted(row: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The accepted answers; at least one, none blank."""
-    value = row.get("answer")
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(one, str | int | float) and str(one).strip() for one in values):
-        raise UsageError(f"{where}: the field 'answer' is missing or is neither a text nor a list of texts")
-    return tuple(str(one).strip() for one in values)
-
-
-def _sources(row: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
-    value = row.get(name, [])
-    sources = [value] if isinstance(value, str) else value
-    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
-        raise UsageError(f"{where}: the field {name!r} is neither a text nor a list of texts")
-    return tuple(sources)
-
-
-def _meta(row: dict[str, Any]) -> dict[str, Any]:
+def _example(
+    draft: _Draft, right: list[tuple[int, As]], source: str, template: str | None, answer: AnswerKind | None
+) -> Example:
+    row, options, question = draft.row, draft.options, draft.question
+    accepted: tuple[str, ...] = ()
+    default: AnswerKind = "code" if draft.tests else "math"
     meta = row.get("meta")
-    return meta if isinstance(meta, dict) else {}
+    facts: dict[str, Any] = {"source": source, **(plain(meta) if isinstance(meta, dict) else {})}
+    if options is not None:
+        default = "choice"
+        accepted = _accepted(options, [place for place, _ in right], answer or default)
+        question += options.listed()
+        facts["answer_as"] = right[0][1]
+    else:
+        name, value = row.named(*ANSWERS)
+        if value is not None or not draft.tests:
+            if isinstance(value, bool) and not draft.tests:
+                default = "text"
+            accepted = golds(value, row.where, answer, name or "answer")
+            if (answer or default) == "math":
+                accepted = tuple(final(gold) for gold in accepted)
+    kind = answer or default
+    if kind == "choice" and options is None:
+        raise row.error("a choice needs the field 'options'")
+    if not_read := row.listed():
+        facts["not_read"] = not_read
+    problem = Problem(
+        id=draft.name,
+        messages=(Message(content=(template or TEMPLATES[kind]).replace("{question}", question)),),
+        answer=kind,
+        options=options.labels if options is not None and kind == "choice" else (),
+        question=question,
+        code=Code(prelude="\n".join(row.sources("prelude")), tests=row.sources("public_tests")),
+    )
+    return Example(problem, accepted, draft.tests, facts)
 
 
-def _options(row: dict[str, Any], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(labels, texts to list), both empty where the row has no options."""
-    options = row.get("options", [])
-    if not isinstance(options, list) or not all(isinstance(option, str) and option.strip() for option in options):
-        raise UsageError(f"{where}: the field 'options' is not a list of texts")
-    if len(options) > len(LETTERS):
-        raise UsageError(f"{where}: more than {len(LETTERS)} options")
-    if all(len(option) == 1 for option in options):
-        return tuple(option.upper() for option in options), ()
-    return tuple(LETTERS[: len(options)]), tuple(options)
-
-
-def _label(gold: str, labels: tuple[str, ...], texts: tuple[str, ...], where: str) -> str:
-    if gold in texts:
-        return labels[texts.index(gold)]
-    if gold.upper() in labels:
-        return gold.upper()
-    raise UsageError(f"{where}: the answer {gold!r} is not among the options")
+def _accepted(options: ChoiceOptions, right: list[int], kind: AnswerKind) -> tuple[str, ...]:
+    """The labels of the right options; where answers are not read as labels, also their texts."""
+    labels = [options.labels[place] for place in right]
+    if kind == "choice" or not options.texts:
+        return tuple(labels)
+    texts = [options.texts[place] for place in right]
+    others = {text.casefold() for place, text in enumerate(options.texts) if place not in right}
+    return (*texts, *(label for label in labels if label.casefold() not in others))

@@ -16,7 +16,8 @@ from typing import Any
 from outthink.errors import UsageError
 from outthink.tasks import hub
 from outthink.tasks.example import Example
-from outthink.tasks.own import rows
+from outthink.tasks.fields import Fields
+from outthink.tasks.rows import plain, rows
 from outthink.types import AnswerKind
 
 PUBLISHED: Mapping[str, tuple[str, str | None]] = {
@@ -61,10 +62,16 @@ def _examples(
 ) -> list[Example]:
     module = importlib.import_module(f"outthink.tasks.{task}")
     examples = []
-    for number, row in rows(path):
-        name = str(row.get("id") or f"{task}-{split}-{number - 1}")
+    seen: dict[str, int] = {}
+    for number, read in rows(path):
+        where = f"{path.name}, line {number}"
+        given = Fields(read, where).id()
+        row: dict[str, Any] = {**plain(read), "id": given, "answer": read.get("answer")}
         facts: dict[str, Any] = row["meta"] if isinstance(row.get("meta"), dict) else row
-        example: Example = module.example(row, facts, name, f"{path.name}, line {number}", template, answer)
+        example: Example = module.example(row, facts, given or f"{task}-{split}-{number - 1}", where, template, answer)
+        if (name := example.problem.id) in seen:
+            raise UsageError(f"{where}: the id {name!r} was already used in line {seen[name]}")
+        seen[name] = number
         examples.append(
             Example(
                 problem=example.problem,

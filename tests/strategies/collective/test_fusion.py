@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from outthink.driver import solve_async
 from outthink.errors import EngineError, PromptTooLong
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
+from outthink.sandbox.host import Execution
 from outthink.strategies.collective.fusion import fusion_prompt, objection, refuses, script
 from outthink.strategies.making import make_strategy
-from outthink.types import AnswerKind, Candidate, Message, Problem, Sampling, Trace, Usage
+from outthink.types import AnswerKind, Candidate, Code, Message, Problem, Sampling, Trace, Usage
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -195,3 +197,70 @@ def test_in_a_tree_too_a_group_falls_back_to_its_majority() -> None:
 def test_where_not_even_two_fit_the_majority_stands_and_the_trace_says_why() -> None:
     trace = fused(fusing(["a #### 1", "b #### 1", "c #### 2"], max, fits=1), 3)
     assert (trace.answer, trace.stopped, trace.error) == ("1", "error", "The prompt is too long.")
+
+
+# ---- programs -------------------------------------------------------------------------------------------------------
+
+
+class Runs:
+    """A sandbox that says ok where the program has a word in it, and keeps what it ran."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.ran: list[str] = []
+
+    async def run(self, source: str, *, lane: object = (), stdin: str = "") -> Execution:
+        self.ran.append(source)
+        outcome: Literal["ok", "failed"] = "ok" if self.word in source else "failed"
+        return Execution(outcome=outcome, stdout="", stderr="", seconds=0.01, error=None)
+
+
+def programs(said: str, word: str, *tests: str, new: bool = False) -> tuple[Trace, Runs]:
+    texts = [f"```python\ndef f():\n    return {number}\n```" for number in (1, 1, 2)]
+    asked = replace(problem(), answer="code", code=Code(entry_point="f", tests=tests))
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        return said if request.address[0] == "fusor" else texts[child] + " " * child
+
+    sandbox = Runs(word)
+    strategy = make_strategy("fusion", {"n": 3, "new_answers": new})
+    trace = run(
+        solve_async(
+            asked,
+            strategy,
+            model=ScriptedEngine(reply),
+            sampling=Sampling(max_tokens=900),
+            resources={"sandbox": sandbox},
+        )
+    )
+    return trace, sandbox
+
+
+MERGED = "```python\ndef f():\n    return 3\n```"
+
+
+def test_a_merged_program_stands_where_it_passes_the_public_tests() -> None:
+    trace, sandbox = programs(MERGED, "return 3", "assert f() == 3", "assert f() > 2")
+    assert trace.text == MERGED
+    (source,) = sandbox.ran
+    assert source.index("return 3") < source.index("assert f() == 3") < source.index("assert f() > 2")
+    trace, sandbox = programs(MERGED, "return 4", "assert f() == 4")
+    assert trace.text is not None
+    assert "return 1" in trace.text
+    assert len(sandbox.ran) == 1
+
+
+def test_nothing_is_asked_of_the_fusor_where_no_merged_program_could_stand() -> None:
+    trace, sandbox = programs(MERGED, "return 3")
+    assert {call.role for call in trace.calls} == {"model"}
+    assert not sandbox.ran
+    assert trace.notes == ("Nothing was fused: without public tests no merged program could stand.",)
+    trace, _ = programs(MERGED, "return 3", new=True)
+    assert trace.text == MERGED
+
+
+def test_what_is_no_program_does_not_stand() -> None:
+    trace, sandbox = programs("I'm sorry, I cannot.", "", "assert f() == 3")
+    assert trace.text is not None
+    assert "return 1" in trace.text
+    assert not sandbox.ran

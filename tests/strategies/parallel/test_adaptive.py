@@ -273,3 +273,41 @@ def test_the_budget_ends_it_with_the_majority(strategy: Any) -> None:
 def test_bad_hyperparameters_are_one_sentence(name: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_strategy(name, parameters)
+
+
+# ---- at any size ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (7, 3), (600, 400), (400, 600), (1500, 1480), (1000, 0)])
+def test_the_posterior_is_the_exact_sum(first: int, second: int) -> None:
+    flips = first + second + 1
+    exact = Fraction(sum(math.comb(flips, heads) for heads in range(first + 1)), 2**flips)
+    assert float(leader_probability(first, second)) == pytest.approx(float(exact), rel=1e-9, abs=1e-15)
+
+
+def test_the_posterior_of_millions_of_votes() -> None:
+    """There it is the normal distribution: the difference is three times the root of the sum."""
+    assert float(leader_probability(5_004_743, 4_995_257)) == pytest.approx(0.998651, abs=1e-5)
+    assert float(leader_probability(9_000, 1_000)) == 1.0
+    assert float(leader_probability(10**7, 10**7)) == 0.5
+
+
+@pytest.mark.parametrize("criterion", ["beta", "dirichlet"])
+def test_the_stop_is_that_of_the_posterior_of_every_beginning(criterion: Any) -> None:
+    keys = np.random.default_rng(5).integers(-1, 4, (60, 18))
+    for threshold in (0.5, 0.8, 0.9, 0.95, 1.1):
+        beginnings = [posterior(keys[:, :m], criterion) >= threshold for m in range(1, 18)]
+        stops = np.argmax([*beginnings, np.ones(60, dtype=bool)], axis=0) + 1
+        assert stops_at(keys, threshold, criterion).tolist() == stops.tolist()
+
+
+def test_windows_of_a_table_are_those_of_its_rows() -> None:
+    keys = np.random.default_rng(6).integers(-1, 2, (40, 11))
+    for window in (1, 2, 3, 11, 12):
+        choice, drawn = early_stopping(keys, window)
+        for row in range(len(keys)):
+            windows = [keys[row, start : start + window] for start in range(0, 12 - window, window)]
+            same = [number for number, ours in enumerate(windows) if len(ours) == window and ours[0] >= 0
+                    and (ours == ours[0]).all()]  # fmt: skip
+            expected = same[0] * window if same else int(majority(keys[row]).index)
+            assert (choice.index[row], drawn[row]) == (expected, (same[0] + 1) * window if same else 11)

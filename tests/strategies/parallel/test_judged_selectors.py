@@ -18,7 +18,7 @@ from outthink.errors import EngineError, UsageError
 from outthink.maths.selection import answer_totals, best_of, majority
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.strategies.collective.x_mbr import agreement, evidence_prompt
+from outthink.strategies.collective.x_mbr import agreement, evidence_prompt, judged_pairs
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.chops import best_named, chops_prompt
 from outthink.strategies.parallel.failed_step_fraction import failed_step_fraction
@@ -476,7 +476,7 @@ def test_without_any_agreement_x_mbr_is_the_greedy_sample() -> None:
 
 def test_equal_texts_agree_without_a_judge() -> None:
     trace = solved("x_mbr", judged([THREE[0], THREE[1], THREE[1]], lambda *_: "Score: 0"), n=3, m=0)
-    assert (trace.answer, judgements(trace)) == ("2", 2)
+    assert (trace.answer, judgements(trace)) == ("2", 1)  # one pair of different texts
 
 
 # ---------------------------------------------------------------- all of them
@@ -538,3 +538,95 @@ def test_a_judge_of_its_own_is_asked_and_its_bill_is_apart(name: str) -> None:
 def test_bad_hyperparameters(name: str, parameters: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_strategy(name, parameters)
+
+
+# ---------------------------------------------------------------- graphs as DOT has them
+
+
+OK = "1[status=ok] 2[status=failed] 3[status=final]"
+
+
+@pytest.mark.parametrize(
+    ("said", "fraction"),
+    [
+        (f"digraph {{ {OK} 1->{{2 3}} }}", 1 / 3),
+        (f"digraph {{ {OK} 1->2, 3 }}", 1 / 3),
+        (f"strict digraph G {{ {OK}; subgraph s {{2;3}}; 1 -> subgraph t {{2 3}}; }}", 1 / 3),
+        ("digraph { node [status=ok]; a->b->c; c[status=final] }", 0),
+        ("digraph { c -> d; node [status=ok, shape=box]; {a b} -> c; a->b; d[status=final] c[status=ok] }", None),
+        ('digraph { "the start" [label="a -> b {c} [d]; e" status=ok]; "the end"[status="final"] '
+         '"the start":n -> "the end":s [label="{1 2}", weight=2, status=failed]; }', 0),
+        ('digraph { # a comment\n 1 [status=ok] /* 2 [status=ok] */ 2 [status="fi" + "nal"] // 2 -> 7\n 1->2 }', 0),
+        ("digraph { 1 [status=ok, label=<<b>x</b> -&gt; y>][color=red] 2 [bold; status=final]; 1 -- 2; dpi=9 }", 0),
+        ("A graph of it. digraph { 1 [status=ok] }\nBetter:\n```dot\ndigraph { "
+         "S1 [status=ok] S2 [status=failed] S3 [status=final] S1 -> S2 S1 -> S3 }\n```\nThat is {all}.", 1 / 3),
+        ("digraph { 1 [status=ok] 2 [status=final] 1 -> 2", 0),  # the last brace is missing
+        ('digraph { 1 [status=ok label="open] 2 [status=final] 1 -> 2 }', None),
+        ("digraph { 1 [status=ok 2 [status=final] 1 -> 2 }", None),
+        ("digraph { 1 [status=ok] 2 [status=final] 1 -> }", None),
+        ("digraph { a1 [status=ok] b1 [status=final] a1 -> b1 }", 0),  # two steps, although they have one number
+        ("digraph { 1 [status=ok] 2 [status=final] 10 [status=failed] 1 -> {2; 10} }", 1 / 3),
+    ],
+)  # fmt: skip
+def test_graphs_are_read_as_dot_has_them(said: str, fraction: float | None) -> None:
+    assert failed_step_fraction(said) == (None if fraction is None else pytest.approx(fraction))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "digraph {" * 40_000,
+        "digraph {" + "{" * 200_000,
+        'digraph {"' + '\\"' * 100_000,
+        "graph " * 60_000,
+        "digraph {{" + " ".join(map(str, range(30_000))) + "}->{" + " ".join(map(str, range(30_000))) + "}}",
+        "digraph {" + "/*" * 100_000,
+        "digraph {" + "<" * 200_000,
+        "1 [a=b " * 40_000,
+        "\n" * 300_000 + "best",
+        "score" * 60_000,
+    ],
+)
+def test_hostile_texts_are_read_in_one_pass(text: str) -> None:
+    assert failed_step_fraction(text) is None  # within the limit of every test
+    assert best_named(text, 3) is None
+    assert agreement(text) is None
+
+
+# ---------------------------------------------------------------- pairs of X-MBR
+
+
+@pytest.mark.parametrize(("candidates", "texts"), [(2, 2), (4, 4), (5, 8), (1, 6), (7, 7)])
+def test_every_pair_is_asked_once_and_every_text_comes_first_as_often_as_second(candidates: int, texts: int) -> None:
+    pairs = judged_pairs(candidates, texts)
+    assert {frozenset(pair) for pair in pairs} == {
+        frozenset((a, b)) for a in range(candidates) for b in range(texts) if a != b
+    }
+    assert len(pairs) == len({frozenset(pair) for pair in pairs})
+    for text in range(texts):
+        first, second = (sum(pair[place] == text for pair in pairs) for place in (0, 1))
+        assert abs(first - second) <= 2
+
+
+def test_copies_are_not_asked_about_again() -> None:
+    seen: list[Request] = []
+    texts = [THREE[0], THREE[1], THREE[1], "d #### 4", THREE[0], THREE[2], THREE[2]]
+    trace = solved("x_mbr", judged(texts, lambda *_: "Score: 4", seen), n=7, m=0)
+    assert judgements(trace) == 6  # of four different texts
+    assert trace.rounds[-1].scores == pytest.approx([(1.0 + 5 * 0.4) / 6] * 3 + [0.4] + [(1.0 + 5 * 0.4) / 6] * 3)
+
+
+def test_more_pairs_than_can_be_judged_are_refused() -> None:
+    assert make_strategy("x_mbr", {"n": 64})
+    for parameters in ({"n": 1024}, {"n": 90, "m": 3}, {"n": 10, "m": 1000}):
+        with pytest.raises(UsageError, match=r"pairs for the judge, more than 4,096: choose a smaller n or m"):
+            make_strategy("x_mbr", parameters)
+
+
+def test_what_was_judged_before_the_budget_ran_out_counts() -> None:
+    texts = [f"{number} #### {number}" for number in range(20)]
+    trace = solved("x_mbr", judged(texts, lambda *_: "Score: 4"), n=20, m=0, budget="80k-tokens")
+    assert judgements(trace) == 190
+    less = solved("x_mbr", judged(texts, lambda *_: "Score: 4"), n=20, m=0, budget="50k-tokens")
+    assert 128 <= judgements(less) < 190
+    assert less.rounds[-1].scores is not None

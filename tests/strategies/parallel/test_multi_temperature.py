@@ -247,3 +247,24 @@ def test_temperatures_may_be_given_as_text() -> None:
     assert make_strategy("multi_temperature", {"temperatures": "0, 0.5,1"}) == MultiTemperature(
         temperatures=(0.0, 0.5, 1.0)
     )
+
+
+# ---- what a few samples weigh ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sure", [2, 6, 8])
+def test_one_greedy_sample_does_not_outvote_many(sure: int) -> None:
+    others = "2" * sure + "3456789"[: 8 - sure]
+    trace = solved(MultiTemperature(temperatures=(0.0, 0.8), n_min=9, ahead=1), table(t00="1", t08=others))
+    assert trace.answer == "2"
+    assert trace.confidence == pytest.approx(sure / 9)
+    agreed = solved(MultiTemperature(temperatures=(0.0, 0.8), n_min=9, ahead=1), table(t00="2", t08=others))
+    assert agreed.answer == "2"
+    assert agreed.confidence == pytest.approx((sure + 1) / 9)
+
+
+def test_one_readable_sample_does_not_outvote_many() -> None:
+    keys = [[1, -1, -1, -1, -1, -1, -1, -1], [0, 0, 0, 0, 0, 0, 2, 3]]
+    choice = vote_of_temperatures(keys)
+    assert choice.index == 8
+    assert float(choice.share) == pytest.approx(6 / 16)

@@ -296,3 +296,11 @@ def test_the_budget_and_failures() -> None:
 def test_bad_hyperparameters_are_one_sentence(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_strategy("optscale", parameters)
+
+
+def test_the_first_look_grows_with_n_as_in_the_paper_s_code() -> None:
+    looks = {n: OptScale(n=n).first_look for n in (1, 2, 4, 8, 16, 32, 64, 1024)}
+    assert looks == {1: 1, 2: 1, 4: 2, 8: 3, 16: 5, 32: 10, 64: 20, 1024: 20}
+    assert OptScale(n=64, peek=7).first_look == 7
+    trace = solved(OptScale(n=64, target=0.0, ahead=1), scored(*[0.5] * 64))
+    assert len(trace.candidates) == 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -23,7 +24,7 @@ from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.borda import borda_votes
 from outthink.strategies.parallel.feature_vote import feature_weights, marker_rates
 from outthink.strategies.parallel.likelihood import mean_logprob
-from outthink.strategies.parallel.mbr import chrf, equality, expected_utility
+from outthink.strategies.parallel.mbr import chrf, equality, evidence_of, expected_utility, longest_compared
 from outthink.strategies.parallel.perplexity_consistency import perplexity_vote
 from outthink.strategies.parallel.rpc import pruned, rpc_vote, weibull_mixture
 from outthink.types import Candidate, Problem, Sampling, Trace
@@ -442,3 +443,60 @@ def test_the_order_of_samples_does_not_change_the_answer(name: str) -> None:
 def test_bad_hyperparameters(name: str, parameters: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_strategy(name, parameters)
+
+
+# ---------------------------------------------------------------- MBR at any size
+
+
+def naive_chrf(hypothesis: str, reference: str) -> float:
+    hypothesis, reference = ("".join(text.split()) for text in (hypothesis, reference))
+    precisions, recalls = [], []
+    for order in range(1, 7):
+        ours, theirs = (
+            Counter(text[start : start + order] for start in range(len(text) - order + 1))
+            for text in (hypothesis, reference)
+        )
+        if ours and theirs:
+            shared = (ours & theirs).total()
+            precisions.append(shared / ours.total())
+            recalls.append(shared / theirs.total())
+    p, r = (sum(values) / max(len(values), 1) for values in (precisions, recalls))
+    return 5 * p * r / (4 * p + r) if p + r else 0.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(alphabet="ab c\u0301\U0001f600", max_size=14), max_size=6), st.data())
+def test_chrf_is_that_of_counted_n_grams(texts: list[str], data: st.DataObject) -> None:
+    evidence = data.draw(st.lists(st.sampled_from(range(len(texts))), max_size=4)) if texts else []
+    expected = np.array([[naive_chrf(one, texts[other]) for other in evidence] for one in texts])
+    assert chrf(texts, evidence) == pytest.approx(expected.reshape(len(texts), len(evidence)))
+
+
+def test_the_evidence_is_spread_evenly_over_the_valid_ones() -> None:
+    valid = np.random.default_rng(0).random((5, 900)) < [[0.0], [0.05], [0.07], [0.5], [1.0]]
+    chosen = evidence_of(valid)
+    assert not (chosen & ~valid).any()
+    assert chosen.sum(-1).tolist() == np.minimum(valid.sum(-1), 64).tolist()
+    for row in range(5):
+        places = np.flatnonzero(chosen[row][valid[row]])
+        assert np.ptp(np.diff(places, prepend=-1)) <= 1 if len(places) else not valid[row].any()
+
+
+def test_what_is_compared_is_bounded() -> None:
+    for n in range(1, 5000, 7):
+        assert longest_compared(n) * n <= 1 << 22
+        assert longest_compared(n) * n * min(n, 64) <= 1 << 27
+    assert longest_compared(16) > 200_000
+    assert longest_compared(1024) >= 2_000
+
+
+def test_mbr_of_keys_is_the_majority_in_ties_too() -> None:
+    # two answers twice each: the second is shorter on average, the first has the shortest sample
+    texts = ["a #### 1", "bb #### 2", "a much longer one #### 1", "bb #### 2"]
+    for order in permutations(texts):
+        ours, plain = (solved(name, says(*order), n=4, **more) for name, more in TIED.items())
+        assert (ours.rounds[-1].chosen, ours.confidence) == (plain.rounds[-1].chosen, plain.confidence)
+        assert ours.answer == "2"
+
+
+TIED: dict[str, dict[str, Any]] = {"mbr": {"compare": "key"}, "self_consistency": {}}

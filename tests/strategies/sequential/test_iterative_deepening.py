@@ -335,3 +335,19 @@ def test_the_real_model_reads_the_trigger(engine: Any) -> None:
     put = injected(trace)
     assert len(put) >= 2  # both answers are still counting after 8 tokens
     assert {asyncio.run(engine.decode(one.token_ids)) for one in put} == {TRIGGER}
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(4096, [512, 1024, 2048, 512]), (512, [64, 128, 256, 64]), (40, [20, 20])]
+)
+def test_the_defaults_do_the_method(most: int, expected: list[int]) -> None:
+    trace = solved(IterativeDeepening(n=1), writing(5000), most)
+    assert [piece.tokens for piece in pieces(trace, 0)] == expected
+    assert len(injected(trace)) == len(expected) - 1
+
+
+def test_scores_below_0_are_one_sentence_and_leave_the_vote() -> None:
+    trace = solved(IterativeDeepening(n=3, b0=10), writing(8, 9, 8), verifier=lambda question, text: -1.5)
+    assert (trace.answer, trace.stopped) == ("0", "error")
+    assert trace.error is not None
+    assert trace.error.startswith("A weighted vote needs scores of at least 0, and there is one of -1.5:")

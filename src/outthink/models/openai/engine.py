@@ -9,9 +9,11 @@ or less than what was seen, is not believed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -21,19 +23,24 @@ from typing import Any, Literal
 from outthink.errors import EngineError, PromptTooLong, Refused, UsageError, Withheld
 from outthink.models.endpoint import Endpoint, Patience, Sending
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request
-from outthink.models.facts import Facts, token_count, usage_told
+from outthink.models.facts import Facts
+from outthink.models.openai.answers import Answers, watched
 from outthink.models.openai.writing import Writing
 from outthink.together import together
 from outthink.types import Message, Usage, writable
+
+_logger = logging.getLogger(__name__)
 
 _MOST_CHILDREN = 128  # of one request; more are asked for in several
 _SHORT = 16  # completion tokens up to which an answer is not worth streaming
 _PROMPTS = 4096  # prompts that are remembered
 _PROMPT_TOKENS = 1 << 21  # of them all together; some 70 MB
 _MEDIA = 2048  # tokens of an image or a sound, beyond the bytes that describe it; what a model makes of it is not told
-# how an answer ended, in the words of different servers
-_ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call"})
-_CUT = frozenset({"length", "max_tokens"})
+_SLACK = 32  # tokens that may be written between the last that was seen and the end of the work
+_PER_ANSWER = 8  # tokens that mark the beginning and the end of an answer, and are never shown
+_UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyond, a prompt cannot be
+_CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
+_BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
 _DESCRIBED = ("tools", "functions", "response_format", "documents", "chat_template", "chat_template_kwargs")
 
@@ -58,6 +65,11 @@ class OpenAIEngine:
         self._overhead = facts.overhead
         self._prompts: OrderedDict[bytes, tuple[int, ...] | int] = OrderedDict()
         self._prompt_tokens = 0
+        # what was learned since the probe: tokens beyond the cap, answers in place of one, thoughts that are not shown
+        self._beyond = 0 if facts.capped or not facts.stream else _CLOSING
+        self._times = 1
+        self._hidden = facts.hidden
+        self._said: set[str] = set()
         self._spec = EngineSpec(name=facts.model, context=facts.context, powers=facts.powers, price=price, fields=None)
 
     @classmethod
@@ -102,7 +114,7 @@ class OpenAIEngine:
         media = _MEDIA * sum(_media(message) for message in messages)
         if not self._facts.tokenize:
             prompt = self._overhead + _size(messages, described) + media + prefix
-            return Usage(prompt=prompt, completion=request.max_tokens)
+            return Usage(prompt=prompt, completion=self._most(request.max_tokens))
         known = await self._prompt(messages, described)
         prompt, context = (known if isinstance(known, int) else len(known)) + media, self._facts.context
         if context is not None and prompt + (prefix if by_ids else 0) + request.max_tokens > context:
@@ -112,7 +124,11 @@ class OpenAIEngine:
             )
         # a text is read together with the prompt, which may cost a few tokens more than its bytes
         seam = 8 if prefix and not by_ids else 0
-        return Usage(prompt=prompt + seam + prefix, completion=request.max_tokens)
+        return Usage(prompt=prompt + seam + prefix, completion=self._most(request.max_tokens))
+
+    def _most(self, cap: int) -> int:
+        """The most that a server which was seen to exceed its caps writes under this one."""
+        return cap * self._times + self._beyond
 
     async def generate(self, request: Request, progress: Progress) -> None:
         """One request for all children where the server does that, else one for each."""
@@ -123,17 +139,25 @@ class OpenAIEngine:
         await together(*(self._group(request, group, progress, bound) for group in groups))
 
     def learn(self, request: Request, progress: Progress) -> None:
-        """Raise the overhead of prompts where one was longer than promised."""
+        """Raise the overhead of prompts where one was longer than promised, and what an answer may be beyond its cap.
+
+        What is disputed is no measure: one false report must not make every later call too dear.
+        """
         each = -(-progress.prompt // len(self._groups(request)))
         size = _size(_messages(request.messages), _described(request.fields)) + len(request.prefix_text.encode())
-        self._overhead = max(self._overhead, each - size)
+        if each - size <= _BELIEVED:
+            self._overhead = max(self._overhead, each - size)
+        charged = [most.completion for most in progress.most.values()]
+        written = -(-(sum(progress.tokens) if progress.disputed else sum(charged)) // max(len(charged), 1))
+        if written <= _BELIEVED:
+            self._beyond = max(self._beyond, written - request.max_tokens * self._times)
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a text, as the server says."""
         asked = {"model": self._facts.model, "prompt": text, "add_special_tokens": False}
-        found = await self._endpoint.post("../tokenize", asked)
+        reply = await self._endpoint.post("../tokenize", asked)
         try:
-            return tuple(map(index, found["tokens"]))
+            return tuple(map(index, reply["tokens"]))
         except (TypeError, KeyError):
             raise self._forgotten("tokenize") from None
 
@@ -141,8 +165,8 @@ class OpenAIEngine:
         """The text of ids, as the server says."""
         if not ids:
             return ""
-        found = await self._endpoint.post("../detokenize", {"model": self._facts.model, "tokens": list(ids)})
-        text = found.get("prompt") if isinstance(found, dict) else None
+        reply = await self._endpoint.post("../detokenize", {"model": self._facts.model, "tokens": list(ids)})
+        text = reply.get("prompt") if isinstance(reply, dict) else None
         if not isinstance(text, str):
             raise self._forgotten("detokenize")
         return text
@@ -160,36 +184,57 @@ class OpenAIEngine:
 
     async def _group(self, request: Request, group: range, progress: Progress, bound: Usage) -> None:
         """Ask for the children of `group`; a failure is theirs alone."""
-        writing = [Writing(progress, position) for position in group]
+        answers = watched(progress, group)
         sending = Sending()
-        usage: Usage | None = None
         failure: EngineError | None = None
+        left = False
         try:
-            usage = await self._ask(request, writing, sending)
-            failure = EngineError(f"{self._endpoint.url} sent fewer whole answers than it was asked for.")
+            await self._ask(request, answers, sending)
+            failure = self._too_few(answers, sending)
+        except asyncio.CancelledError:
+            left = True
+            raise
         except EngineError as cause:
             failure = cause
         finally:  # when it is cancelled, too: what had ended by then is kept
-            if not sending.open:
-                unsent = sending.refusal or Refused("It was cancelled before it was sent.")
-                usage, failure = Usage(), failure or unsent
-            elif usage is not None and usage.completion < sum(written.tokens for written in writing if written.counted):
-                usage = None  # less than what was seen, token by token, is not believed
             progress.attempts = max(progress.attempts, sending.attempts)
-            self._settle(request, progress, bound, writing, usage, failure)
+            if sending.open:
+                self._settle(request, progress, bound, answers, failure, left=left)
+            else:
+                unsent = failure or sending.refusal or Refused("It was cancelled before it was sent.")
+                for written in answers.writing:
+                    progress.tokens[written.child] = 0
+                    progress.results[written.child] = unsent
 
-    async def _ask(self, request: Request, writing: list[Writing], sending: Sending) -> Usage | None:
-        """Fill `writing`; the usage, None where the server does not tell it."""
-        path, body = await self._body(request, [written.child for written in writing])
-        if not self._facts.stream or request.max_tokens <= _SHORT:
-            return self._read(await self._endpoint.post(path, body, sending), writing)
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-        usage: Usage | None = None
+    def _too_few(self, answers: Answers, sending: Sending) -> EngineError:
+        """Why those that have not ended came to nothing."""
+        if answers.closed:
+            return EngineError(f"{self._endpoint.url} wrote on beyond the most tokens that were asked for.")
+        said = f": {sending.words}" if sending.words else "."
+        return EngineError(f"{self._endpoint.url} sent fewer whole answers than it was asked for{said}")
+
+    def _streams(self, request: Request) -> bool:
+        """Whether the answer is streamed."""
+        return not self._facts.whole or (self._facts.stream and request.max_tokens > _SHORT)
+
+    async def _ask(self, request: Request, answers: Answers, sending: Sending) -> None:
+        """Fill `answers`."""
+        path, body = await self._body(request, [written.child for written in answers.writing])
+        streams = self._streams(request)
+        if streams:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         async with contextlib.aclosing(self._endpoint.events(path, body, sending)) as events:
             async for event in events:
-                usage = self._read(event, writing) or usage
-        # usage that was told on the way does not hold for what the stream has not finished
-        return None if any(written.tokens and written.finish is None for written in writing) else usage
+                try:
+                    answers.read(event)
+                except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
+                    raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
+                if streams and answers.past(request.max_tokens):
+                    answers.close(request.max_tokens)
+                    return  # which closes the connection, and so ends the work
+        if (sending.ended or answers.settled) and not sending.words:  # words that may be why it broke off
+            answers.finish(request.max_tokens)
+        answers.whole = True
 
     async def _body(self, request: Request, group: Sequence[int]) -> tuple[str, dict[str, Any]]:
         facts = self._facts
@@ -197,7 +242,11 @@ class OpenAIEngine:
         cap = "max_tokens" if by_ids else facts.cap
         body: dict[str, Any] = {"model": facts.model, cap: request.max_tokens}
         if not facts.plain:
-            body |= {"temperature": request.temperature, "top_p": request.top_p}
+            body["temperature"] = self._temperature(request.temperature)
+            if facts.nucleus:
+                body["top_p"] = request.top_p
+        else:
+            self._say("temperatures", "%s takes no temperature, so it draws all samples at its own.", facts.model)
         if len(group) > 1:
             body["n"] = len(group)
         if facts.seed and request.seeds:
@@ -249,62 +298,123 @@ class OpenAIEngine:
     def _by_ids(self, request: Request) -> bool:
         return bool(request.prefix_ids) and self._facts.prefix == "ids"
 
-    def _read(self, event: Any, writing: list[Writing]) -> Usage | None:
-        """Add what an answer, or a piece of one, says; the usage if it has one."""
-        try:
-            for choice in event.get("choices") or ():
-                place = choice.get("index", 0)
-                if 0 <= place < len(writing):  # one that was not asked for is billed, but is nobody's
-                    writing[place].add(choice)
-            usage = event.get("usage")
-            if isinstance(usage, Mapping):
-                reasoning = _reasoning(usage)
-                for place, written in enumerate(writing):
-                    written.reasoning = (reasoning + place) // len(writing)  # nobody says of which child they are
-            return usage_told(usage)
-        except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
-            raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
+    def _temperature(self, wanted: float) -> float:
+        """The nearest to the one that is wanted that the server takes."""
+        facts = self._facts
+        sent = max(wanted, facts.coldest)
+        sent = sent if facts.hottest is None else min(sent, facts.hottest)
+        if sent != wanted:
+            edge = "below" if sent > wanted else "above"
+            self._say(
+                edge, f"%s takes no temperature {edge} %g, which is sent in place of %g.", facts.model, sent, wanted
+            )
+        return sent
+
+    def _say(self, what: str, *words: Any) -> None:
+        """Tell people something about the server, once."""
+        if what not in self._said:
+            self._said.add(what)
+            _logger.warning(*words)
 
     def _settle(
         self,
         request: Request,
         progress: Progress,
         bound: Usage,
-        writing: list[Writing],
-        usage: Usage | None,
+        answers: Answers,
         failure: EngineError | None,
+        *,
+        left: bool,
     ) -> None:
-        """Share out what the server reports, finish the children that have ended, and give `failure` to the others."""
+        """Share out what the server reports, finish the children that have ended, and give `failure` to the others.
+
+        Args:
+            left: the request was cancelled here.
+        """
+        writing = answers.writing
+        ended = all(written.end is not None for written in writing)
+        # usage that was told on the way does not hold for what the stream has not finished
+        on_the_way = any(written.tokens and written.end is None for written in writing)
+        usage = answers.usage if not answers.closed and (ended or (answers.whole and not on_the_way)) else None
+        completion = None if usage is None else usage.completion
+        if completion is not None and completion < answers.least():
+            completion = None  # less than what was seen is not believed
+        prompt, cached = (None, 0) if usage is None else (usage.prompt, usage.cached)
         tokens = [written.tokens for written in writing]
-        if usage is None:
-            for written in writing:
-                known = written.finish is not None and written.counted
-                most = written.tokens if known else max(written.tokens, bound.completion)
-                progress.most[written.child] = Usage(prompt=bound.prompt, completion=most)
+        self._watch(request, bound, answers, completion, prompt, progress)
+        if completion is None:
+            most = [self._at_most(written, request, bound, answers, left=left) for written in writing]
+            extra = [self._at_most(one, request, bound, answers, left=left) for one in answers.surplus.values()]
+            most[0] += sum(extra)
         else:
-            progress.prompt += usage.prompt
-            progress.cached += usage.cached
-            tokens = _shared(usage.completion, tokens)
-        for written, count in zip(writing, tokens, strict=True):
-            progress.tokens[written.child] = count
+            most = _shared(completion, tokens)
+            tokens = tokens if progress.disputed else most
+        progress.prompt += prompt or 0
+        progress.cached += cached
+        for place, (written, count) in enumerate(zip(writing, most, strict=True)):
+            read, held = (bound.prompt, 0) if prompt is None else (_part(prompt, place, len(writing)), cached)
+            progress.most[written.child] = Usage(
+                prompt=read, cached=min(read, _part(held, place, len(writing))), completion=count
+            )
+            progress.tokens[written.child] = tokens[place]
             progress.results[written.child] = failure
-            if written.finish is not None:
+            if written.end is not None:
                 try:
-                    progress.results[written.child] = self._completion(request, written, count)
+                    progress.results[written.child] = self._completion(request, written, tokens[place])
                 except EngineError as cause:
                     progress.results[written.child] = cause
+        if completion is None:  # the answers that nobody asked for were seen as well
+            progress.tokens[writing[0].child] += sum(one.tokens for one in answers.surplus.values())
+
+    def _at_most(self, written: Writing, request: Request, bound: Usage, answers: Answers, *, left: bool) -> int:
+        """The most tokens that one answer may have, where the server has not told."""
+        if written.counted and written.end is not None and not answers.closed:
+            return written.tokens
+        if answers.closed:
+            return written.most() + _SLACK
+        cap = max(bound.completion, written.tokens)
+        if left and self._streams(request) and not (self._facts.goes_on or self._hidden):
+            # closing the connection ends the work, so what was not seen is little
+            return min(cap, written.most() + _SLACK)
+        return cap if written.least() <= cap else written.most()
+
+    def _watch(
+        self,
+        request: Request,
+        bound: Usage,
+        answers: Answers,
+        completion: int | None,
+        prompt: int | None,
+        progress: Progress,
+    ) -> None:
+        """Learn what the server does beyond what it was asked for, and dispute what it cannot have done."""
+        n = len(answers.writing)
+        self._times = max(self._times, -(-len(answers.every) // n))
+        shown = sum(written.bytes() for written in answers.every)
+        if completion is not None and self._streams(request) and completion > shown + _PER_ANSWER * n:
+            self._hidden = True
+        seen = sum(written.tokens for written in answers.every)
+        disputes = []
+        thoughts = 0 if answers.usage is None else min(answers.usage.reasoning, _BELIEVED)
+        if completion is not None and completion - thoughts > max(bound.completion * n, shown + _SLACK * n):
+            disputes.append(f"{completion:,} tokens written, of which {seen:,} were seen")
+        if prompt is not None and prompt > _UNLIKELY * bound.prompt + _TEMPLATE:
+            disputes.append(f"{prompt:,} tokens read, where at most {bound.prompt:,} were expected")
+        if disputes:
+            progress.disputed = f"{self._facts.model} reports {' and '.join(disputes)}; it is charged all the same."
 
     def _completion(self, request: Request, written: Writing, tokens: int) -> Completion:
-        if written.finish not in _ENDED | _CUT:  # such as content_filter and abort
-            raise (Withheld if written.finish == "content_filter" else EngineError)(
-                f"{self._endpoint.url} did not finish an answer ({self._endpoint.clean(written.finish)})."
+        if written.end not in ("ended", "cut"):
+            why = self._endpoint.clean(written.complaint or written.finish)
+            raise (Withheld if written.end == "withheld" else EngineError)(
+                f"{self._endpoint.url} did not finish an answer ({why})."
             )
         if request.labels:
             return Completion(
                 text=written.text(), tokens=tokens, finish="length", labels=_labels(request.labels, written.top)
             )
         text, ids, logprobs = written.text(), tuple(written.ids) or None, tuple(written.logprobs) or None
-        finish: Literal["eos", "stop", "length"] = "length" if written.finish in _CUT else "eos"
+        finish: Literal["eos", "stop", "length"] = "length" if written.end == "cut" else "eos"
         kept = self._facts.stop == "kept"
         stopped = next((s for s in request.stop if s == written.stopped or (kept and text.endswith(s))), None)
         if finish == "eos" and stopped is not None:
@@ -335,10 +445,10 @@ class OpenAIEngine:
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
-        found = await self._endpoint.post("../tokenize", asked)
+        reply = await self._endpoint.post("../tokenize", asked)
         try:
-            ids = tuple(map(index, found.get("tokens") or ()))
-            known: tuple[int, ...] | int = ids or index(found["count"])
+            ids = tuple(map(index, reply.get("tokens") or ()))
+            known: tuple[int, ...] | int = ids or index(reply["count"])
         except (AttributeError, TypeError, KeyError):
             raise self._forgotten("tokenize") from None
         self._prompts[key] = known
@@ -349,12 +459,6 @@ class OpenAIEngine:
 
     def _forgotten(self, what: str) -> Refused:
         return Refused(f"{self._endpoint.url} does not {what} any more; probe it again.")
-
-
-def _reasoning(usage: Mapping[str, Any]) -> int:
-    """Tokens of thoughts among those of the completion; 0 where the server does not tell."""
-    details = usage.get("completion_tokens_details")
-    return (token_count(details.get("reasoning_tokens")) or 0) if isinstance(details, Mapping) else 0
 
 
 def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -394,6 +498,11 @@ def _media(message: Mapping[str, Any]) -> int:
 
 def _ids(prompt: tuple[int, ...] | int) -> int:
     return 0 if isinstance(prompt, int) else len(prompt)
+
+
+def _part(total: int, place: int, n: int) -> int:
+    """The whole share of `total` that is that of one of n; the first ones take one more each."""
+    return total // n + (place < total % n)
 
 
 def _shared(total: int, seen: Sequence[int]) -> list[int]:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any
 
+from outthink.models.complaints import complaint
 from outthink.models.engine import Progress
+from outthink.models.openai import parts, reasons
+from outthink.models.openai.calls import Calls
+
+_LETTERS = 8  # in a row that one token may have
+_PIECE = 4096  # characters of a piece that say how many tokens it has
+_BYTES = 16  # of text that a token has at most, on the mean of a whole answer
 
 
 @dataclass(slots=True)
@@ -20,8 +28,10 @@ class Writing:
     child: int
     pieces: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
-    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """Calls of tools by their place, as far as they are written."""
+    calls: Calls = field(default_factory=Calls)
+    """Calls of tools, as far as they are written."""
+    function: Calls = field(default_factory=Calls)
+    """The one call of the older form, `function_call`."""
     refusal: list[str] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
     """What else the message has, such as annotations."""
@@ -40,7 +50,12 @@ class Writing:
     reasoning: int = 0
     """Tokens of thoughts, shown or not, as the server counts them."""
     finish: str | None = None
+    """Why it ended, in the server's word."""
     stopped: str | None = None
+    complaint: str = ""
+    """What the server says is wrong with it."""
+    size: int = 0
+    """Characters seen of text, thoughts and refusals; of a piece at most _PIECE, for it may be one odd token."""
 
     @property
     def tokens(self) -> int:
@@ -52,17 +67,46 @@ class Writing:
         """Whether every token was seen on its own."""
         return bool(self.ids or self.logprobs)
 
+    @property
+    def end(self) -> reasons.End | None:
+        """How it ended; None while it has not."""
+        return reasons.end(self.finish)
+
+    def least(self) -> int:
+        """The fewest tokens that it can have; a server that says less does not tell the truth."""
+        return self.tokens if self.counted else max(min(self.events, 1), self.size // _BYTES)
+
+    def most(self) -> int:
+        """The most tokens that what was seen can have.
+
+        A piece is a token or more. One of letters alone is as many as its length suggests; of anything else, digits,
+        marks and other scripts, each byte may be a token.
+        """
+        return self.tokens if self.counted else max(self.tokens, sum(map(_most, self._shown())))
+
+    def bytes(self) -> int:
+        """Bytes of all that was seen; no token is less than one."""
+        return sum(len(text.encode("utf-8", "replace")) for text in self._shown())
+
+    def _shown(self) -> list[str]:
+        calls = [call[kind] for call in self._forms() for kind in ("function", "custom") if kind in call]
+        given = [text for call in calls for text in call.values() if isinstance(text, str)]
+        return [*self.pieces, *self.thoughts, *self.refusal, *given]
+
     def text(self) -> str:
         """What was written, thoughts first, in <think> marks; of calls of tools only the calls, as a list in JSON.
 
         Calls beside each other have no order, so they are sorted; one that is no JSON leaves nothing to be compared.
         """
         said = "".join(self.pieces) or "".join(self.refusal)
-        wanted = [_call_as_json(call) for _, call in sorted(self.calls.items())]
+        wanted = [_call_as_json(call) for call in self._forms()]
         if wanted:
             known = [call for call in wanted if call is not None]
             said = f"[{', '.join(text for _, text in sorted(known))}]" if len(known) == len(wanted) else ""
         return f"<think>{''.join(self.thoughts)}</think>\n{said}" if self.thoughts else said
+
+    def _forms(self) -> list[dict[str, Any]]:
+        return [*self.calls.forms(), *self.function.forms()]
 
     def sent(self, tokens: int, logprobs: bool) -> dict[str, Any] | None:
         """The answer as the API has it, where that is more than text; None where it is not.
@@ -70,7 +114,7 @@ class Writing:
         `visible` is how many of its tokens are no thoughts: by the server's count, or by the pieces of each.
         """
         thoughts = max(self.reasoning, int(tokens * self.thinking / max(self.tokens, 1)))
-        more = self.calls or self.refusal or self.more
+        more = self.calls or self.function or self.refusal or self.more
         if not (thoughts or self.thoughts or more or (logprobs and self.told)):
             return None
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.pieces) or (None if more else "")}
@@ -79,56 +123,101 @@ class Writing:
         if self.refusal:
             message["refusal"] = "".join(self.refusal)
         if self.calls:
-            message["tool_calls"] = [call for _, call in sorted(self.calls.items())]
-        found: dict[str, Any] = {"message": message | self.more, "finish_reason": self.finish}
+            message["tool_calls"] = self.calls.forms()
+        for form in self.function.forms():
+            message["function_call"] = form["function"]
+        whole: dict[str, Any] = {"message": message | self.more, "finish_reason": self.finish}
         if thoughts:
-            found["visible"] = max(tokens - thoughts, 0)
+            whole["visible"] = max(tokens - thoughts, 0)
         if logprobs and self.told:
-            found["logprobs"] = self.told
-        return found
+            whole["logprobs"] = self.told
+        return whole
 
     def add(self, choice: Mapping[str, Any]) -> None:
         """One choice of an answer, or of an event of it; of the chat form or of the plain one."""
-        part = choice.get("message") or choice.get("delta") or {}
-        said = part.get("content") or choice.get("text") or ""
-        if not isinstance(said, str):
-            raise TypeError("a text that is none")
-        if said:
-            self.pieces.append(said)
+        delta, message = choice.get("delta"), choice.get("message")
+        part = delta or message or {}
+        whole = not delta and bool(message)
+        content = part.get("content") or choice.get("text") or ""
         told = choice.get("logprobs")
-        if told or choice.get("token_ids") or part.keys() - _PLAIN:
-            self._add_more(choice, part, said, told or {})
-        else:  # as nearly all of them are
-            self.events += bool(said)
-        if choice.get("finish_reason"):
-            self.finish = str(choice["finish_reason"])
-        reason = choice.get("stop_reason", choice.get("matched_stop"))
-        if isinstance(reason, str):
-            self.stopped = reason
+        heard: Mapping[str, Any] = choice
+        if not isinstance(content, str) or told or whole or choice.get("token_ids") or part.keys() - _PLAIN:
+            heard = self._add_more(choice, part, content, told or {}, whole)
+        elif content:  # as nearly all of them are
+            self.pieces.append(content)
+            self.size += min(len(content), _PIECE)
+            self.events += 1
+        reason = choice.get("finish_reason") or choice.get("finishReason")
+        if reason and reasons.end(reason) is not None:
+            self.finish = str(reason.get("type") or reason.get("reason") if isinstance(reason, Mapping) else reason)
+        stopped = choice.get("stop_reason", choice.get("matched_stop"))
+        if isinstance(stopped, str):
+            self.stopped = stopped
+        wrong = complaint({"error": choice["error"]}) if choice.get("error") else None
+        if wrong is not None:
+            self.complaint, self.finish = wrong.words, "error"
         self.progress.tokens[self.child] = self.tokens
         if self.progress.listen is not None:
-            self.progress.listen(self.child, choice)
+            if self.end == "withheld":
+                heard = {**heard, "finish_reason": "content_filter"}
+            self.progress.listen(self.child, heard)
+            late = self.calls.late() if self.finish is not None else []
+            if late:
+                self.progress.listen(self.child, {"delta": {"tool_calls": late}})
 
-    def _add_more(self, choice: Mapping[str, Any], part: Mapping[str, Any], said: str, told: Mapping[str, Any]) -> None:
-        """What a choice has besides its text."""
+    def _add_more(
+        self, choice: Mapping[str, Any], part: Mapping[str, Any], content: Any, told: Mapping[str, Any], whole: bool
+    ) -> Mapping[str, Any]:
+        """What a choice has besides its text; returns the choice as OpenAI's API would have streamed it."""
         before = self.tokens
-        thoughts_in = "reasoning" if part.get("reasoning") and not part.get("reasoning_content") else self.thoughts_in
-        thought = part.get(thoughts_in) or ""
-        refusal = part.get("refusal") or ""
-        if not (isinstance(thought, str) and isinstance(refusal, str)):
-            raise TypeError("a text that is none")
+        read = parts.read(content)
+        # several names at once hold the same thoughts
+        named = (name for name in _THOUGHTS if isinstance(part.get(name), str | list | Mapping) and part[name])
+        thoughts_in = next(named, self.thoughts_in)
+        thought = parts.joined(part.get(thoughts_in)) + read.thoughts
+        refusal = parts.read(part.get("refusal")).text + read.refusal
+        said = read.text
+        if whole and self.pieces:  # some streams end with the whole message once more
+            said = said.removeprefix("".join(self.pieces))
+            thought = thought.removeprefix("".join(self.thoughts))
+        calls = part.get("tool_calls") or ()
+        again = whole and bool(self.calls)
+        streamed = [] if again else self.calls.add(calls, whole=whole)
+        streamed += [] if again else self.calls.add(read.calls, whole=True)
+        older = part.get("function_call")
+        function: list[dict[str, Any]] = []
+        if isinstance(older, Mapping) and not (whole and self.function):
+            function = self.function.add({"index": 0, "id": "one", "function": older}, whole=False)
+        others = {name: value for name, value in part.items() if value and name not in _READ}
+        if read.others:
+            others["content_parts"] = read.others
+        if said:
+            self.pieces.append(said)
         if thought:
             self.thoughts.append(thought)
             self.thoughts_in = thoughts_in
         if refusal:
             self.refusal.append(refusal)
-        calls = part.get("tool_calls") or ()
-        for place, call in enumerate(calls):
-            self._call(place, call)
-        others = {name: value for name, value in part.items() if value and name not in _READ}
         if others:
             self.more = _grown(self.more, others)
-        self.events += bool(said or thought or refusal or calls or others)
+        given = json.dumps([*streamed, *function]) if streamed or function else ""
+        self.size += min(len(said) + len(thought) + len(refusal), _PIECE)
+        self.events += bool(said or thought or refusal or streamed or function or others)
+        self._add_tokens(choice, told)
+        if thought:
+            shown = len(said) + len(refusal) + len(given)
+            self.thinking += (self.tokens - before) * len(thought) / (len(thought) + shown)
+        if self.progress.listen is None or not part:
+            return choice
+        delta: dict[str, Any] = dict(others)
+        pieces = {"content": said, thoughts_in: thought, "refusal": refusal, "tool_calls": streamed}
+        delta |= {name: value for name, value in pieces.items() if value}
+        if function:
+            delta["function_call"] = function[0].get("function", {})
+        return {"delta": delta, **({"logprobs": choice["logprobs"]} if told else {})}
+
+    def _add_tokens(self, choice: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+        """The tokens that are told one by one."""
         self.ids += map(index, choice.get("token_ids") or ())
         for name in ("content", "refusal"):
             if told.get(name):
@@ -140,35 +229,24 @@ class Writing:
                 self.top = [(str(near["token"]), _number(near["logprob"])) for near in token.get("top_logprobs") or ()]
         self.logprobs += map(_number, told.get("token_logprobs") or ())
         self.last = str((told.get("tokens") or [self.last])[-1])
-        if thought:
-            shown = len(said) + len(refusal) + len(json.dumps(calls) if calls else "")
-            self.thinking += (self.tokens - before) * len(thought) / (len(thought) + shown)
-
-    def _call(self, place: int, piece: Mapping[str, Any]) -> None:
-        """A piece of a call of a tool: the first one names it, and what the tool is given is joined."""
-        place = index(piece.get("index", place))
-        kind = "custom" if piece.get("custom") or "custom" in self.calls.get(place, ()) else "function"
-        argument = _ARGUMENT[kind]
-        given = piece.get(kind) or {}
-        name, written = given.get("name") or "", given.get(argument) or ""
-        if not isinstance(name, str) or not isinstance(written, str):
-            raise TypeError("a call that is none")
-        call = self.calls.setdefault(place, {"id": "", "type": kind, kind: {"name": "", argument: ""}})
-        call[kind]["name"] += name
-        call[kind][argument] += written
-        for field_, value in piece.items():
-            if field_ not in ("index", "function", "custom") and not call.get(field_):
-                call[field_] = value
 
 
 # what `Writing` reads of a message by itself
 _PLAIN = frozenset({"role", "content"})  # of a piece that is only text
 
 
-_READ = frozenset({"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls"})
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
-_ARGUMENT = {"function": "arguments", "custom": "input"}
+_READ = frozenset({"role", "content", *_THOUGHTS, "refusal", "tool_calls", "function_call"})
+
+
+def _most(piece: str) -> int:
+    """The most tokens that a piece of text can have."""
+    words = re.findall(r"[A-Za-z]+", piece)
+    other = len(piece.encode("utf-8", "replace")) - sum(map(len, words))
+    joined = len(words) == 1 and piece.startswith(" ")  # the blank before a word belongs to it
+    return max(1, sum(-(-len(word) // _LETTERS) for word in words) + other - joined)
 
 
 def _call_as_json(call: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -287,9 +287,9 @@ class Stepper:
         self._cache.touch(block_chain((*branch.prompt, *ids)))
         if request.labels:
             group.labels[branch.child, branch.label] = logprobs[0]
-            found = [group.labels.get((branch.child, label)) for label in range(len(request.labels))]
-            values = tuple(value for value in found if value is not None)
-            if len(values) == len(found):
+            known = [group.labels.get((branch.child, label)) for label in range(len(request.labels))]
+            values = tuple(value for value in known if value is not None)
+            if len(values) == len(known):
                 text = request.labels[max(range(len(values)), key=values.__getitem__)]
                 completion = Completion(text=text, tokens=progress.tokens[branch.child], labels=values)
                 progress.finish(branch.child, completion)

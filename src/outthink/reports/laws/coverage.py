@@ -41,13 +41,13 @@ def coverage(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) 
         with naming(name):
             law = coverage_law(n, c, seed=seed)
         ks = powers_of_two(pool.samples)
-        found = [mean_of(pass_at_k(n, c, k)) for k in ks]
+        measured = [mean_of(pass_at_k(n, c, k)) for k in ks]
         a, b = estimates((law.law.a, law.law.b), law.parameters)
         columns[name] = {
             "problems": Cell(len(n)),
             "samples": Cell(pool.samples),
-            "pass@1": found[0],
-            "pass@all": found[-1],
+            "pass@1": measured[0],
+            "pass@all": measured[-1],
             "a": a,
             "b": b,
             **{f"law at {k:g}": estimated(law.at(k), law.at_interval(k), "share") for k in at},
@@ -57,12 +57,12 @@ def coverage(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) 
             told = estimated(half.at(pool.samples), half.at_interval(pool.samples), "share")
             sentences.append(
                 f"{name}: the law of k up to {pool.samples // 2} alone says {told} at {pool.samples}; measured is "
-                f"{found[-1]}."
+                f"{measured[-1]}."
             )
-        sentences += misfit(name, ks, found, law.at(ks))
+        sentences += misfit(name, ks, measured, law.at(ks))
         sentences += [too_far(name, k, pool.samples) for k in at if law.law.far(k)]
         dense = grid(1, max(pool.samples, *at, 1))
-        series += [curve(name, dense, estimates(law.at(dense), law.at_interval(dense))), bars(name, ks, found)]
+        series += [curve(name, dense, estimates(law.at(dense), law.at_interval(dense))), bars(name, ks, measured)]
     return Analysis(
         title="Coverage: P(some sample of k is right) = exp(a k^b)",
         **by_quantity(columns),

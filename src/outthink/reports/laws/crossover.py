@@ -45,7 +45,7 @@ def crossover(
     if len(files) != 2:
         raise UsageError(f"The law crossover compares two pools, not {len(files)}.")
     pools = same_problems([independent(path, answer=answer) for path in files])
-    names, shapes = models_named(files, shape, memory=False)
+    names, shapes = models_named(pools, shape, memory=False)
     costs = [_sample_flops(pool, of) for pool, of in zip(pools, shapes, strict=True)]
     if costs[0] > costs[1]:
         pools, names, costs = pools[::-1], names[::-1], costs[::-1]

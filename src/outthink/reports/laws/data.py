@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink import jsonl
 from outthink.cost.shapes import read_shape
 from outthink.errors import Unidentified, UnknownName, UsageError
 from outthink.models import catalog
@@ -52,20 +51,18 @@ def distinct_parts(names: Sequence[str]) -> list[str]:
     return ["-".join(of) for of in words]
 
 
-def models_named(files: Sequence[Path], given: Sequence[Path], *, memory: bool) -> tuple[list[str], list[Shape]]:
+def models_named(pools: Sequence[PoolData], given: Sequence[Path], *, memory: bool) -> tuple[list[str], list[Shape]]:
     """Names and shapes of the models of pools: as given, as recorded, or from the model's file in the cache.
 
     Args:
         memory: whether the shapes must say how much memory traffic there is.
     """
-    if given and len(given) != len(files):
-        raise UsageError(f"Give --shape once for each pool, in their order: {len(files)} times, not {len(given)}.")
+    if given and len(given) != len(pools):
+        raise UsageError(f"Give --shape once for each pool, in their order: {len(pools)} times, not {len(given)}.")
     names, shapes = [], []
-    for place, (name, path) in enumerate(short_names(files)):
-        _, row = next(jsonl.read(path))
-        meta = row.get("meta") or {}
-        model = meta.get("model")
-        recorded = meta.get("shape") or {}
+    for place, (name, path) in enumerate(short_names([pool.path for pool in pools])):
+        model = pools[place].meta.get("model")
+        recorded = pools[place].meta.get("shape") or {}
         file: Path | None = given[place] if given else None
         if file is None and isinstance(model, str) and model in catalog.entries():
             file = catalog.path(model)

@@ -53,7 +53,7 @@ def kinetics(
     Pools with token counts of the same problems, each by another model, and the shapes of these models.
     """
     pools = same_problems([independent(path, answer=answer) for path in files])
-    names, shapes = models_named(files, shape, memory=True)
+    names, shapes = models_named(pools, shape, memory=True)
     voted = all(problem.keys is not None for pool in pools for problem in pool.problems)
     options = [
         option

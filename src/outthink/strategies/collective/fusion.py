@@ -2,7 +2,8 @@
 
 Source: Making, not Taking, the Best of N (FusioN), abstract and a summary read; the paper's prompt was not seen, ours
 is inferred. Differs: exact duplicates are shown once; candidates that do not fit the context together are fused in
-groups, and then the results; what `objection` objects to does not stand.
+groups, and then the results; what `objection` objects to does not stand, and neither does a program that fails the
+public tests.
 
 Pays: for open answers, with a fusor at least as strong as the model. On sums it was 10 points below the vote at equal
 tokens (docs/results/selection.md).
@@ -10,18 +11,24 @@ tokens (docs/results/selection.md).
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
-from outthink.errors import PromptTooLong
+from outthink.errors import EngineError, PromptTooLong
+from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
+from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rng import Rng
+from outthink.sandbox.host import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
+from outthink.together import away
 from outthink.types import Candidate, Message, Problem
 
 _GROUP = 5  # candidates in a group, at most, where not all of them fit
@@ -96,7 +103,9 @@ class Fusion:
         n: candidates; the paper uses 5.
         temperature: of the fusor.
         new_answers: let the fusor's answer stand where no candidate has it. The paper finds that on short exact
-            answers fusion can lose to selection, so it is off; answers of kind "text" always may be new.
+            answers fusion can lose to selection, so it is off. Answers of kind "text" always may be new. So may
+            programs: a merged one stands where it passes all public tests, and where there are none to pass nothing is
+            fused, unless this is on.
     """
 
     n: int = 5
@@ -109,8 +118,35 @@ class Fusion:
         if self.temperature < 0:
             raise ValueError(f"temperature must be at least 0, not {self.temperature}")
 
-    async def run(self, problem: Problem, report: Report, *, model: Model, models: Models, rng: Rng) -> None:
+    async def run(
+        self,
+        problem: Problem,
+        report: Report,
+        *,
+        model: Model,
+        models: Models,
+        rng: Rng,
+        meter: Meter,
+        sandbox: MeteredSandbox | None = None,
+    ) -> None:
         """The majority of the candidates is reported first and stands where the fusor's answer cannot."""
+        async with contextlib.AsyncExitStack() as own:
+            if sandbox is None and self._tested(problem) and problem.code.tests:
+                runner = Sandbox()  # before anything is spent, since there may be none
+                own.push_async_callback(runner.close)
+                sandbox = MeteredSandbox(runner, meter)
+            await self._run(problem, report, model, models.role("fusor"), rng, meter, sandbox)
+
+    async def _run(
+        self,
+        problem: Problem,
+        report: Report,
+        model: Model,
+        fusor: Model,
+        rng: Rng,
+        meter: Meter,
+        sandbox: MeteredSandbox | None,
+    ) -> None:
         samples = await model.sample(problem, self.n)
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
@@ -118,17 +154,43 @@ class Fusion:
         shown = [first[text] for text in sorted(first)]
         if len(shown) < 2:
             return  # nothing to fuse
+        if self._tested(problem) and not problem.code.tests:
+            meter.notes.append("Nothing was fused: without public tests no merged program could stand.")
+            return
         rng.at("fusion").shuffle(shown)
-        fused = await self._fused(problem, models.role("fusor"), shown)
-        new = self.new_answers or problem.answer in ("text", "chat")
+        fused = await self._fused(problem, fusor, shown, sandbox)
         candidates = [*samples, *([] if fused in samples else [fused])]
-        if objection(fused, samples, new_answers=new):
-            report(candidates, chosen=chosen, confidence=share)
-        else:
+        if await self._stands(problem, fused, samples, sandbox):
             agree = sum(sample.key == fused.key for sample in samples)
             report(candidates, chosen=fused, confidence=agree / len(samples))
+        else:
+            report(candidates, chosen=chosen, confidence=share)
 
-    async def _fused(self, problem: Problem, fusor: Model, shown: list[Candidate]) -> Candidate:
+    def _tested(self, problem: Problem) -> bool:
+        """Whether a fused answer must pass the public tests."""
+        return problem.answer == "code" and not self.new_answers
+
+    async def _stands(
+        self, problem: Problem, fused: Candidate, candidates: Sequence[Candidate], sandbox: MeteredSandbox | None
+    ) -> bool:
+        """Whether nothing speaks against a fused answer."""
+        new = self.new_answers or problem.answer in ("text", "chat", "code")
+        size = sum(len(candidate.text) for candidate in (fused, *candidates))
+        if await away(size, partial(objection, new_answers=new), fused, candidates):
+            return False
+        if not self._tested(problem):
+            return True
+        if sandbox is None:
+            return False
+        try:
+            ran = await sandbox.run(problem.code.program(fused.answer or "", *problem.code.tests), lane=fused.address)
+        except EngineError:  # of the sandbox itself
+            return False
+        return ran is not None and ran.outcome == "ok"
+
+    async def _fused(
+        self, problem: Problem, fusor: Model, shown: list[Candidate], sandbox: MeteredSandbox | None
+    ) -> Candidate:
         """One answer from those shown; where they do not fit the fusor's context, level by level in groups."""
         size = len(shown)
         while len(shown) > 1:
@@ -151,13 +213,21 @@ class Fusion:
                 continue
             if len(groups) == 1:
                 return next(drawn)[0]
-            kept = [group[0] if len(group) == 1 else self._kept(problem, group, next(drawn)) for group in groups]
+            kept = [
+                group[0] if len(group) == 1 else await self._kept(problem, group, next(drawn), sandbox)
+                for group in groups
+            ]
             shown = list({candidate.text: candidate for candidate in kept}.values())
         return shown[0]
 
-    def _kept(self, problem: Problem, group: Sequence[Candidate], fused: Sequence[Candidate]) -> Candidate:
+    async def _kept(
+        self,
+        problem: Problem,
+        group: Sequence[Candidate],
+        fused: Sequence[Candidate],
+        sandbox: MeteredSandbox | None,
+    ) -> Candidate:
         """What stands for a group: the fused answer, else the majority of the group."""
-        new = self.new_answers or problem.answer in ("text", "chat")
-        if fused and not objection(fused[0], group, new_answers=new):
+        if fused and await self._stands(problem, fused[0], group, sandbox):
             return fused[0]
         return by_majority(group)[0] or group[0]

@@ -2,8 +2,8 @@
 
 Source: When Life Gives You Samples: The Benefits of Scaling up Inference Compute for Multilingual LLMs; abstract and a
 summary of each section were read, its prompts were not. Differs: the utility is how far a judge says two answers agree,
-asked once for each pair; the model is asked to answer in the other language; both prompts are ours; nothing is asked
-where all answers are equal.
+asked once for each pair of different texts, which come first and second equally often; the model is asked to answer in
+the other language; both prompts are ours; nothing is asked where all answers are equal.
 
 Pays: for open-ended answers of a model that is better in another language, with a judge that reads both. On sums it
 was 27 points below a vote that cost less (docs/results/selection.md).
@@ -19,13 +19,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.errors import BudgetExhausted, NothingCameBack, PromptTooLong
 from outthink.maths.selection import best_of, codes, numbers
 from outthink.model import Model, Models
 from outthink.rewards.judge import written
 from outthink.strategies import Report
-from outthink.strategies.choosing import pick
+from outthink.strategies.choosing import last_line, pick
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool
 from outthink.strategies.parallel.mbr import expected_utility
+from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
@@ -33,7 +35,9 @@ _PROMPT = (
     "The responses may be in different languages. How far do they agree in what they say? Reply with a short reason, "
     "then end with one line: Score: S, where S is a whole number from 0 (they disagree) to 10 (they say the same)."
 )
-_SCORE = re.compile(r"^\W*score\W*(\d+(?:\.\d+)?)(?:\s*/\s*10)?\W*$", re.IGNORECASE | re.MULTILINE)
+_SCORE = re.compile(r"[^\w\n]*score[^\w\n]*?(\d{1,9}(?:\.\d+)?)(?:[ \t]*/[ \t]*10)?[^\w\n]*", re.IGNORECASE)
+_MOST_PAIRS = 4096  # that a judge is asked about
+_AT_ONCE = 128  # pairs of one batch, so that not all prompts are held at once
 
 
 def evidence_prompt(problem: Problem, language: str) -> tuple[Message, ...]:
@@ -44,8 +48,8 @@ def evidence_prompt(problem: Problem, language: str) -> tuple[Message, ...]:
 
 def agreement(text: str) -> float | None:
     """The score of the last line of the form "Score: 7", in [0, 1]; None without one or out of range."""
-    found = _SCORE.findall(text)
-    score = float(found[-1]) / 10 if found else -1.0
+    line = last_line(_SCORE, text)
+    score = float(line[1]) / 10 if line else -1.0
     return score if 0 <= score <= 1 else None
 
 
@@ -54,7 +58,8 @@ class XMBR:
     """A hedged pool, chosen from by agreement with itself and with evidence in another language.
 
     Args:
-        n: samples drawn, one of them greedy; the paper uses 5.
+        n: samples drawn, one of them greedy; the paper uses 5. A judge is asked about n (n - 1) / 2 + n m pairs, which
+            must not be more than 4,096.
         m: samples of evidence (M); 0 is MBR.
         language: of the evidence; the paper takes English for other languages, and Chinese for English.
         temperature: of all but the greedy sample.
@@ -71,6 +76,12 @@ class XMBR:
         need_pool(self.n, self.temperature)
         if self.m < 0:
             raise ValueError(f"m must be at least 0, not {self.m}")
+        pairs = self.n * (self.n - 1) // 2 + self.n * self.m
+        if pairs > _MOST_PAIRS:
+            raise ValueError(
+                f"n = {self.n} and m = {self.m} make {pairs:,} pairs for the judge, more than {_MOST_PAIRS:,}: "
+                "choose a smaller n or m"
+            )
         if not self.language.strip():
             raise ValueError("language must be the name of a language")
 
@@ -90,8 +101,8 @@ class XMBR:
             )
         columns = [*valid, *(sample for sample in evidence if sample.key is not None)]
         utilities = await _agreements(models.role("judge"), problem, valid, columns)
-        found = dict(zip((sample.id for sample in valid), expected_utility(utilities).tolist(), strict=True))
-        scores = [None if np.isnan(score) else score for score in (found.get(s.id, np.nan) for s in samples)]
+        means = dict(zip((sample.id for sample in valid), expected_utility(utilities).tolist(), strict=True))
+        scores = [None if np.isnan(score) else score for score in (means.get(s.id, np.nan) for s in samples)]
         if any(score is not None for score in scores):
             # without lengths, so that ties go to the first one, which is the greedy one
             chosen, share = pick(samples, best_of(codes([sample.key for sample in samples]), numbers(scores)))
@@ -102,19 +113,39 @@ async def _agreements(
     judge: Model, problem: Problem, rows: Sequence[Candidate], columns: Sequence[Candidate]
 ) -> NDArray[np.float64]:
     """How far each of `rows` agrees with each of `columns`, which begin with `rows`; NaN where it is missing."""
-    pairs = [(a, b) for a in range(len(rows)) for b in range(a + 1, len(columns))]
-    found = np.full((len(columns), len(columns)), np.nan)
-    asked = []
-    for a, b in pairs:
-        if columns[a].text == columns[b].text:
-            found[a, b] = found[b, a] = 1.0
-        else:
-            asked.append((a, b))
-    if asked:
-        prompts = [_PROMPT.format(question=problem.question, a=columns[a].text, b=columns[b].text) for a, b in asked]
-        said = await written(judge, problem, prompts, [(columns[a], columns[b]) for a, b in asked])
-        for (a, b), texts in zip(asked, said, strict=True):
-            score = agreement(texts[0].text) if texts and texts[0].finish == "eos" else None
+    place: dict[str, int] = {}
+    first = [place.setdefault(column.text, len(place)) for column in columns]
+    shown: dict[int, Candidate] = {}
+    for text, column in zip(first, columns, strict=True):
+        shown.setdefault(text, column)
+    candidates = len({*first[: len(rows)]})  # texts that come later are evidence only
+    agree = np.full((len(place), len(place)), np.nan)
+    np.fill_diagonal(agree, 1.0)
+    pairs = judged_pairs(candidates, len(place))
+    for start in range(0, len(pairs), _AT_ONCE):
+        asked = pairs[start : start + _AT_ONCE]
+        prompts = [_PROMPT.format(question=problem.question, a=shown[a].text, b=shown[b].text) for a, b in asked]
+        try:
+            said = await written(judge, problem, prompts, [(shown[a], shown[b]) for a, b in asked])
+        except (BudgetExhausted, NothingCameBack, PromptTooLong):
+            if np.isnan(agree[~np.eye(len(agree), dtype=bool)]).all():
+                raise
+            break  # what was said before stands
+        texts = [drawn[0].text if drawn and drawn[0].finish == "eos" else "" for drawn in said]
+        for (a, b), score in zip(asked, await each(agreement, texts), strict=True):
             if score is not None:
-                found[a, b] = found[b, a] = score
-    return found[: len(rows)]
+                agree[a, b] = agree[b, a] = score
+    return agree[np.ix_(first[: len(rows)], first)]
+
+
+def judged_pairs(candidates: int, texts: int) -> list[tuple[int, int]]:
+    """Each pair of a candidate and another text once, in the order in which the two are shown.
+
+    Every text comes first as often as second, or once more or less.
+
+    Args:
+        candidates: how many of the texts can be chosen: the first ones. Two others are not compared.
+        texts: how many there are.
+    """
+    pairs = [(a, b) for a in range(candidates) for b in range(a + 1, texts)]
+    return [(a, b) if (b - a) % 2 else (b, a) for a, b in pairs]

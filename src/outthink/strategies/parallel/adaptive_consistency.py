@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.selection import Drawn, Replayed, codes, majority
+from outthink.maths.selection import Drawn, Replayed, Tally, majority
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority
+from outthink.strategies.choosing import Majority
 from outthink.strategies.flight import flight
 from outthink.types import Candidate, Problem
 
@@ -33,19 +32,14 @@ _TOP = 5  # answers that the Dirichlet criterion looks at
 def leader_probability(first: ArrayLike, second: ArrayLike) -> Floats:
     """P(Beta(v1 + 1, v2 + 1) > 1/2): that the leader with v1 votes is really ahead of the runner-up with v2.
 
-    In closed form, sum_{j=0}^{v1} C(v1 + v2 + 1, j) / 2^(v1 + v2 + 1); the uniform prior adds one vote to each.
+    It is sum_{j=0}^{v1} C(v1 + v2 + 1, j) / 2^(v1 + v2 + 1), a regularised incomplete beta function; the uniform prior
+    adds one vote to each.
     """
+    from scipy.special import betainc  # here, because scipy is slow to import
+
     v1, v2 = np.broadcast_arrays(np.asarray(first, int), np.asarray(second, int))
-    pairs, place = np.unique(np.stack([v1.ravel(), v2.ravel()]), axis=1, return_inverse=True)
-    values = np.array([_ahead(int(one), int(two)) for one, two in pairs.T], dtype=float)
-    return np.asarray(values[place.ravel()].reshape(v1.shape))
-
-
-@cache
-def _ahead(first: int, second: int) -> float:
-    flips = first + second + 1
-    found: float = sum(math.comb(flips, heads) for heads in range(first + 1)) / 2**flips
-    return found
+    behind = betainc(v1 + 1.0, v2 + 1.0, 0.5)  # the smaller part where the leader leads, so it is the exact one
+    return np.where(v1 == v2, 0.5, 1.0 - behind)
 
 
 def mode_probability(counts: ArrayLike) -> Floats:
@@ -68,33 +62,70 @@ def mode_probability(counts: ArrayLike) -> Floats:
 def top_counts(keys: ArrayLike, top: int = 2) -> NDArray[np.intp]:
     """Votes (..., top) of the most frequent answers, the largest first, 0 where there are fewer; -1 does not vote."""
     keys = np.asarray(keys, np.intp)
-    same = (keys[..., :, None] == keys[..., None, :]) & (keys >= 0)[..., None, :]
-    earlier = np.tril(same, -1).any(-1)
-    counts = -np.sort(-np.where(earlier, 0, same.sum(-1)), axis=-1)[..., :top]
-    missing = [(0, 0)] * (counts.ndim - 1) + [(0, top - counts.shape[-1])]
-    return np.asarray(np.pad(counts, missing), dtype=np.intp)
+    rows = np.sort(_rows(keys), axis=-1)  # equal answers side by side
+    starts = np.ones(rows.shape, dtype=bool)
+    starts[:, 1:] = rows[:, 1:] != rows[:, :-1]
+    row, column = np.divmod(np.flatnonzero(starts & (rows >= 0)), rows.shape[-1])
+    # an answer ends where the next one begins, or with the row
+    ends = np.where(np.append(row[1:], -1) == row, np.append(column[1:], 0), rows.shape[-1])
+    counts = np.zeros((len(rows), max(rows.shape[-1], top)), dtype=np.intp)
+    counts[row, column] = ends - column
+    most: NDArray[np.intp] = -np.sort(-counts, axis=-1)[:, :top]
+    return most.reshape(*keys.shape[:-1], top)
 
 
 def posterior(keys: ArrayLike, criterion: Criterion = "beta") -> Floats:
     """Probability (...) that the leading answer of keys (..., n) is the model's most frequent one; 0 without any."""
-    votes = top_counts(keys, _TOP)
-    found = leader_probability(votes[..., 0], votes[..., 1])
+    return posterior_of_votes(top_counts(keys, _TOP), criterion)
+
+
+def posterior_of_votes(votes: ArrayLike, criterion: Criterion = "beta") -> Floats:
+    """The same from the votes (..., k) of the answers, the largest first; the five first of them are looked at."""
+    votes = np.asarray(votes, np.intp)[..., :_TOP]
+    votes = np.pad(votes, [(0, 0)] * (votes.ndim - 1) + [(0, _TOP - votes.shape[-1])])
+    ahead = leader_probability(votes[..., 0], votes[..., 1])
     many = votes[..., 2] > 0
     if criterion == "dirichlet" and many.any():  # with two answers it is the Beta criterion
-        found = np.where(many, mode_probability(np.where(many[..., None], votes, 1)), found)
-    return np.where(votes[..., 0] > 0, found, 0.0)
+        ahead = np.where(many, mode_probability(np.where(many[..., None], votes, 1)), ahead)
+    return np.where(votes[..., 0] > 0, ahead, 0.0)
 
 
 def stops_at(keys: ArrayLike, threshold: float = 0.95, criterion: Criterion = "beta") -> NDArray[np.intp]:
     """How many of the samples (..., n) are drawn one by one before the criterion reaches the threshold; n if never."""
     keys = np.asarray(keys, np.intp)
-    drawn = np.full(keys.shape[:-1], keys.shape[-1], dtype=np.intp)
-    going = np.ones(keys.shape[:-1], dtype=bool)
-    for m in range(1, keys.shape[-1]):
-        sure = going & (posterior(keys[..., :m], criterion) >= threshold)
-        drawn = np.where(sure, m, drawn)
-        going &= ~sure
-    return drawn
+    n = keys.shape[-1]
+    rows = _rows(keys)
+    drawn = np.full(len(rows), n, dtype=np.intp)
+    going = np.arange(len(rows))
+    counts = np.zeros((len(rows), max(int(rows.max(initial=-1)), 0) + 1), dtype=np.intp)
+    leader, most, second = (np.zeros(len(rows), dtype=np.intp) for _ in range(3))
+    for m in range(1, n):
+        if not len(going):
+            break
+        answer = rows[going, m - 1]
+        voted, answer = going[answer >= 0], answer[answer >= 0]
+        counts[voted, answer] += 1
+        votes = counts[voted, answer]
+        other, ahead = (leader[voted] != answer) & (most[voted] > 0), votes > most[voted]
+        # votes only ever grow, so the runner-up is whoever led before, or the one that has just gained a vote
+        second[voted] = np.where(other, np.maximum(second[voted], np.minimum(votes, most[voted])), second[voted])
+        leader[voted] = np.where(ahead, answer, leader[voted])
+        most[voted] = np.maximum(most[voted], votes)
+        if criterion == "beta":
+            sure = (leader_probability(most[going], second[going]) >= threshold) & (most[going] > 0)
+        else:
+            votes = counts[going]
+            if votes.shape[-1] > _TOP:
+                votes = np.partition(votes, -_TOP, axis=-1)[:, -_TOP:]
+            sure = posterior_of_votes(-np.sort(-votes, axis=-1), criterion) >= threshold
+        drawn[going[sure]] = m
+        going = going[~sure]
+    return drawn.reshape(keys.shape[:-1])
+
+
+def _rows(keys: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The same with one leading dimension."""
+    return keys.reshape(math.prod(keys.shape[:-1]), keys.shape[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +161,18 @@ class AdaptiveConsistency:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """A vote after every sample."""
         seen: list[Candidate] = []
+        majority = Majority()
         async with flight(model.draws(problem), self.n, self.ahead) as flying:
             while (sample := await flying.next()) is not None:
                 seen.append(sample)
-                chosen, share = by_majority(seen)
+                chosen, share = majority.add(sample)
                 report(seen, chosen=chosen, confidence=share)
-                if posterior(codes([one.key for one in seen]), self.criterion) >= self.threshold:
+                if self._sure(majority.tally):
                     return
+
+    def _sure(self, tally: Tally) -> bool:
+        votes = [tally.votes, tally.runner_up] if self.criterion == "beta" else tally.top(_TOP)
+        return bool(posterior_of_votes(votes, self.criterion) >= self.threshold)
 
     def replay(self, drawn: Drawn) -> Replayed:
         """The same stop and vote on recorded answers."""

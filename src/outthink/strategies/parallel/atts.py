@@ -34,7 +34,9 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
-from outthink.types import Candidate, Problem, Sampling
+from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
+from outthink.types import Problem, Sampling
 
 SCHEMA = 1
 """Version of the calibration file; a reader refuses another one."""
@@ -115,12 +117,12 @@ class DraftScores:
         if version != SCHEMA:
             raise UsageError(f"{path} has version {version}; this program reads {SCHEMA}: fit it again.")
         try:
-            found: DraftScores = TypeAdapter(cls).validate_python(raw)
+            read: DraftScores = TypeAdapter(cls).validate_python(raw)
         except ValidationError as cause:
             first = cause.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise UsageError(f"{path} is not a whole calibration ({where}: {first['msg']}).") from None
-        return found
+        return read
 
     def text(self) -> str:
         """The file: JSON with an entry a line, the scores in order of size."""
@@ -198,14 +200,14 @@ class ATTS:
                 scores = await verifier.attempt(problem, samples)
         badness = math.nan
         if len(samples) == self.n:  # fewer are not what was calibrated
-            choice, found = drafted(
+            choice, score = drafted(
                 self.signal,
                 codes([sample.key for sample in samples]),
                 lengths=[sample.tokens for sample in samples],
-                logprobs=[_mean_logprob(sample) for sample in samples],
+                logprobs=numbers(await each(mean_logprob, samples)),
                 scores=None if scores is None else numbers(scores),
             )
-            badness = float(found)
+            badness = float(score)
             if scores is not None and not math.isnan(badness):
                 chosen, share = pick(samples, choice)
                 report(samples, chosen=chosen, scores=scores, confidence=share)
@@ -240,7 +242,3 @@ class ATTS:
                 f"{self.calibration} is for samples drawn with {self.fitted.sampling}, not with {draft.sampling}: "
                 "draw them alike, or fit it again."
             )
-
-
-def _mean_logprob(sample: Candidate) -> float:
-    return float(np.mean(sample.logprobs)) if sample.logprobs else math.nan

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import MissingResource, UsageError
-from outthink.maths.selection import Drawn, Replayed, codes, numbers, weighted_vote
+from outthink.maths.selection import Drawn, Replayed, codes, mean_ranks, numbers, weighted_vote
 from outthink.model import Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, by_weighted_vote
 from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
 from outthink.types import Problem
 
 
@@ -35,17 +36,16 @@ def borda_votes(keys: ArrayLike, scores: ArrayLike, p: float) -> NDArray[np.floa
 
     Args:
         keys: (..., n) integers, -1 is INVALID.
-        scores: (..., n) any real numbers, higher is better; NaN is missing.
+        scores: (..., n) any real numbers, higher is better; NaN is missing, and so is plus infinity.
         p: 0 is one vote each; with a large one only the first place counts.
     """
-    from scipy.stats import rankdata  # here, because importing scipy is slow
-
     valid = np.asarray(keys) >= 0
-    ranked = np.where(valid, np.asarray(scores, float), np.nan)
+    scores = np.asarray(scores, float)
+    ranked = np.where(valid & (scores < np.inf), scores, np.nan)
     ranked = np.where(valid & np.isnan(ranked).all(-1, keepdims=True), 0.0, ranked)
     if ranked.size == 0:
         return ranked
-    places = np.asarray(rankdata(ranked, axis=-1, nan_policy="omit"), float)  # from the lowest score, which has 1
+    places = mean_ranks(ranked)  # from the lowest score, which has 1
     most = np.maximum((~np.isnan(ranked)).sum(-1, keepdims=True), 1)
     votes: NDArray[np.float64] = (places / most) ** p
     return np.where(np.isnan(ranked), np.nan, votes)
@@ -84,9 +84,9 @@ class Borda:
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
         if verifier is None:
-            scores = tuple(mean_logprob(sample) for sample in samples)
+            scores = await each(mean_logprob, samples)
         else:
-            scores = await verifier.score(problem, samples)
+            scores = list(await verifier.score(problem, samples))
         votes = borda_votes(codes([sample.key for sample in samples]), numbers(scores), self.p)
         chosen, share = by_weighted_vote(samples, [None if math.isnan(vote) else float(vote) for vote in votes])
         report(samples, chosen=chosen, scores=scores, confidence=share)

@@ -18,6 +18,7 @@ from typing import ClassVar
 from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.choosing import last_line
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool, share_of
 from outthink.types import Message, Problem
 
@@ -26,7 +27,7 @@ _PROMPT = (
     "First write a short checklist of what a good response to this task must have. Then compare all candidates with "
     "it, point by point. End with one line that names the best candidate by its number: Best: NUMBER"
 )
-_BEST = re.compile(r"^\W*best\W*(?:candidate\W*)?(\d+)\W*$", re.IGNORECASE | re.MULTILINE)
+_BEST = re.compile(r"[^\w\n]*best[^\w\n]*(?:candidate[^\w\n]*)?(\d+)[^\w\n]*", re.IGNORECASE)
 
 
 def chops_prompt(problem: Problem, texts: Sequence[str]) -> tuple[Message, ...]:
@@ -37,8 +38,8 @@ def chops_prompt(problem: Problem, texts: Sequence[str]) -> tuple[Message, ...]:
 
 def best_named(text: str, n: int) -> int | None:
     """The candidate, from 0, that the last line of the form "Best: 3" names; None without one or out of range."""
-    found = _BEST.findall(text)
-    place = int(found[-1][:9]) - 1 if found else -1
+    named = last_line(_BEST, text)
+    place = int(named[1][:9]) - 1 if named else -1
     return place if 0 <= place < n else None
 
 

@@ -32,7 +32,7 @@ from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
-from outthink.together import together
+from outthink.together import away, lazily
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
@@ -40,6 +40,7 @@ _PROMPT = (
     "and of the form\nassert {call} == expected\nwith typical inputs and edge cases, each complete in itself, without "
     "variables or helpers. Reply with one ```python block."
 )
+_AT_ONCE = 32  # programs that wait for the sandbox at once
 _BLOCK = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 # Runs in the sandbox. All it needs are local variables, because the solution and the tests may define any name. The
@@ -187,14 +188,18 @@ class CodeT:
         programs = {sample.key: sample for sample in reversed(samples) if sample.key is not None}  # one of equals
         if problem.answer != "code" or len(programs) < 2:
             return
-        called = {problem.code.entry_point} - {""} or _defined(sample.answer or "" for sample in programs.values())
+        sources = [sample.answer or "" for sample in programs.values()]
+        called = {problem.code.entry_point} - {""} or await away(sum(map(len, sources)), _defined, sources)
         draw = Draw(n=self.test_samples, messages=self._prompt(problem, called), aside=True)
         (texts,) = await models.role("tester").sample_each(problem, [draw])
         known = _defined([problem.code.prelude])
-        tests = written_tests((text.text for text in texts), called, known)[: self.tests]
+        said = [text.text for text in texts]
+        tests = (await away(sum(map(len, said)), written_tests, said, called, known))[: self.tests]
         if not tests and not problem.code.tests:
             return
-        ran = await together(*(self._passed(problem, sample, tests, sandbox, rng) for sample in programs.values()))
+        ran = await lazily(
+            _AT_ONCE, lambda sample: self._passed(problem, sample, tests, sandbox, rng), list(programs.values())
+        )
         passed = dict(zip(programs, ran, strict=True))
         every = np.full((len(samples), len(ran[0])), np.nan)
         for row, sample in zip(every, samples, strict=True):
@@ -207,8 +212,8 @@ class CodeT:
         chosen, share = pick(
             samples, consensus_choice(keys, passes, public=tier, lengths=[sample.tokens for sample in samples])
         )
-        found = consensus_scores(keys, passes, public=tier)
-        scores = [None if math.isnan(score) else float(score) for score in found]
+        agreed = consensus_scores(keys, passes, public=tier)
+        scores = [None if math.isnan(score) else float(score) for score in agreed]
         report(samples, chosen=chosen, scores=scores, confidence=share)
 
     def _prompt(self, problem: Problem, called: Iterable[str]) -> tuple[Message, ...]:
@@ -249,8 +254,8 @@ def _asserts(source: str) -> list[ast.Assert]:
     """All assertions in a piece of source, in its order; where it is not Python, those that are one line."""
     whole = _parsed(textwrap.dedent(source))
     trees = [whole] if whole else [_parsed(line.strip()) for line in source.splitlines() if "assert" in line]
-    found = [node for tree in trees if tree for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    return sorted(found, key=lambda node: node.lineno) if whole else found
+    asserts = [node for tree in trees if tree for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    return sorted(asserts, key=lambda node: node.lineno) if whole else asserts
 
 
 def _defined(sources: Iterable[str]) -> set[str]:

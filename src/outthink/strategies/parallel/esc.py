@@ -20,7 +20,7 @@ from outthink.errors import BudgetExhausted, EngineError
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority
+from outthink.strategies.choosing import Majority, by_majority
 from outthink.types import Candidate, Problem
 
 
@@ -49,19 +49,14 @@ def early_stopping(
     keys = np.asarray(keys, np.intp)
     n = keys.shape[-1]
     everything = majority(keys, lengths=lengths)
-    index, share = everything.index.copy(), everything.share.copy()
-    drawn = np.full(keys.shape[:-1], n, dtype=np.intp)
-    going = np.ones(keys.shape[:-1], dtype=bool)
-    for start in range(0, n - window + 1, window):
-        ours = keys[..., start : start + window]
-        unanimous = going & (ours >= 0).all(-1) & (ours == ours[..., :1]).all(-1)
-        inside = (np.arange(n) >= start) & (np.arange(n) < start + window)
-        winner = majority(np.where(inside, keys, -1), lengths=lengths)
-        index = np.where(unanimous, winner.index, index)
-        share = np.where(unanimous, winner.share, share)
-        drawn = np.where(unanimous, start + window, drawn)
-        going &= ~unanimous
-    return Selected(index, share), drawn
+    whole = n // window
+    if whole == 0:
+        return everything, np.full(keys.shape[:-1], n, dtype=np.intp)
+    windows = keys[..., : whole * window].reshape(*keys.shape[:-1], whole, window)
+    unanimous = (windows[..., 0] >= 0) & (windows == windows[..., :1]).all(-1)
+    stopped, first = unanimous.any(-1), unanimous.argmax(-1)
+    choice = Selected(np.where(stopped, first * window, everything.index), np.where(stopped, 1.0, everything.share))
+    return choice, np.where(stopped, (first + 1) * window, n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +85,7 @@ class EarlyStopping:
         """One batch a window; the majority of all so far is reported in between."""
         draws = model.draws(problem)
         seen: list[Candidate] = []
+        majority = Majority()
         failure: EngineError | None = None
         for start in range(0, self.n, self.w):
             size = min(self.w, self.n - start)
@@ -104,7 +100,9 @@ class EarlyStopping:
                 continue
             seen += ours
             unanimous = len(ours) == self.w and len({one.key for one in ours}) == 1 and ours[0].key is not None
-            chosen, share = by_majority(ours if unanimous else seen)
+            for sample in ours:
+                majority.add(sample)
+            chosen, share = by_majority(ours) if unanimous else majority.chosen
             report(seen, chosen=chosen, confidence=share)
             if unanimous:
                 return

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 from outthink.model import Model, Models
 from outthink.rewards.judge import written
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_best, by_majority
+from outthink.strategies.parallel.dot import Graph, read_dot
+from outthink.together import each
 from outthink.types import Problem
 
 _PROMPT = (
@@ -33,11 +34,7 @@ _PROMPT = (
     "abandoned before it, and ok for all others. Do not judge whether the reasoning is right, only what was abandoned. "
     "Reply with one digraph and nothing else."
 )
-_LABEL = re.compile(r'label\s*=\s*"(?:[^"\\\n]|\\.)*"', re.IGNORECASE)
-_STEP = r'"?[A-Za-z_]*(?:\d{1,6})"?'
-_EDGES = re.compile(rf"{_STEP}(?:\s*->\s*{_STEP})+(?:\s*\[[^\]]*\])?")
-_NODE = re.compile(r'(\d{1,6})"?\s*\[([^\]]*)\]')
-_STATUS = re.compile(r'status\s*=\s*"?(\w+)', re.IGNORECASE)
+_NUMBER = re.compile(r"\D*(\d{1,6})")
 _STATUSES = {"ok", "failed", "final"}
 
 
@@ -46,32 +43,44 @@ def failed_step_fraction(graph: str) -> float | None:
 
     That graph has at least two steps, each with a status; every step but the first continues an earlier one (edges
     back to an earlier step, or to itself, are dropped); exactly one step is final, and steps that did not fail lead
-    from the first one to it.
+    from the first one to it. Steps have the order of the numbers in their names, else that in which they are named.
     """
-    text = _LABEL.sub("", graph.rpartition("</think>")[2])
-    steps = {int(number): _STATUS.findall(inside) for number, inside in _NODE.findall(_EDGES.sub("", text))}
-    status = {number: found[-1].lower() for number, found in steps.items() if found}
+    drawn = read_dot(graph.rpartition("</think>")[2])
+    if drawn is None:
+        return None
+    place = _places(drawn)
+    status: dict[int, str] = {}
+    for name, attributes in drawn.nodes.items():
+        if "status" in attributes:
+            status[place[name]] = attributes["status"].strip().lower()
+    steps = sorted(set(place.values()))
     if len(steps) < 2 or len(status) < len(steps) or not set(status.values()) <= _STATUSES:
         return None
-    before: dict[int, set[int]] = {number: set() for number in steps}
-    for chain in _EDGES.findall(text):
-        numbers = [int(number) for number in re.findall(r"\d+", chain.partition("[")[0])]
-        for start, end in pairwise(numbers):
-            if start not in steps or end not in steps:
-                return None
-            if start < end:
-                before[end].add(start)
-    ends = [number for number in steps if status[number] == "final"]
-    first = min(steps)
-    if len(ends) != 1 or any(not before[number] for number in steps if number != first):
+    before: dict[int, set[int]] = {step: set() for step in steps}
+    for start, end in drawn.edges:
+        if place[start] < place[end]:
+            before[place[end]].add(place[start])
+    ends = [step for step in steps if status[step] == "final"]
+    first = steps[0]
+    if len(ends) != 1 or any(not before[step] for step in steps if step != first):
         return None
     led = {first} if status[first] != "failed" else set()
-    for number in sorted(steps):
-        if status[number] != "failed" and before[number] & led:
-            led.add(number)
+    for step in steps:
+        if status[step] != "failed" and before[step] & led:
+            led.add(step)
     if ends[0] not in led:
         return None
     return list(status.values()).count("failed") / len(steps)
+
+
+def _places(graph: Graph) -> dict[str, int]:
+    """The place of each node among the steps; "S1" and "1" are one step, unless both of them have a status."""
+    numbers = {name: _NUMBER.fullmatch(name) for name in graph.nodes}
+    places = {name: int(number[1]) for name, number in numbers.items() if number is not None}
+    described = [place for name, place in places.items() if "status" in graph.nodes[name]]
+    if len(places) == len(graph.nodes) and len(set(described)) == len(described):
+        return places
+    return {name: place for place, name in enumerate(graph.nodes)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +127,8 @@ class FailedStepFraction:
                 [(sample,) for sample in left],
                 temperature=judge.sampling.temperature if attempt else 0.0,  # 0 would say the same again
             )
-            for sample, (graph, *_) in ((s, drawn) for s, drawn in zip(left, graphs, strict=True) if drawn):
-                fraction = failed_step_fraction(graph.text) if graph.finish == "eos" else None
+            texts = [drawn[0].text if drawn and drawn[0].finish == "eos" else "" for drawn in graphs]
+            for sample, fraction in zip(left, await each(failed_step_fraction, texts), strict=True):
                 if fraction is not None:
                     fractions[sample.text] = fraction
             scores = [1 - fractions[sample.text] if sample.text in fractions else None for sample in samples]

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from outthink.maths.selection import Drawn, Replayed, codes, weighted_vote
 from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_weighted_vote
+from outthink.together import each
 from outthink.types import Problem
 
 HEDGING = ("perhaps", "maybe", "might", "possibly", "i think")
@@ -103,7 +105,8 @@ class FeatureVote:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one vote."""
         samples = await model.sample(problem, self.n)
-        features = [(sample.tokens, *marker_rates(sample.text)) for sample in samples]
+        rates = await each(lambda sample: marker_rates(sample.text), samples)
+        features = [(sample.tokens, *rate) for sample, rate in zip(samples, rates, strict=True)]
         weights = feature_weights(
             codes([sample.key for sample in samples]),
             features,
@@ -115,7 +118,12 @@ class FeatureVote:
     def replay(self, drawn: Drawn) -> Replayed:
         """The same vote on recorded texts."""
         assert drawn.texts is not None
-        rates = np.array([marker_rates(text) for text in drawn.texts])[drawn.order]
+        rates = _rates(drawn.texts)[drawn.order]
         features = np.concatenate([drawn.tokens[..., None], rates], axis=-1)
         weights = feature_weights(drawn.keys, features, (self.length, self.hedging, self.thinking, -self.discourse))
         return Replayed.of_all(weighted_vote(drawn.keys, weights, lengths=drawn.lengths), drawn)
+
+
+@lru_cache(maxsize=2)  # a problem is replayed many times, one after the other
+def _rates(texts: tuple[str, ...]) -> NDArray[np.float64]:
+    return np.array([marker_rates(text) for text in texts])

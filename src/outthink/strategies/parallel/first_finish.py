@@ -13,6 +13,7 @@ points below the vote at equal tokens (docs/results/selection.md).
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority
+from outthink.strategies.choosing import Majority
 from outthink.strategies.flight import flight
 from outthink.types import Candidate, Problem
 
@@ -132,13 +133,13 @@ class FirstFinish:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """A vote at every end. What is still being written after the k-th is cancelled, and charged."""
         ended: list[Candidate] = []
+        majority = Majority()
         async with flight(model.draws(problem), self.n, self.n) as flying:
             while (sample := await flying.first()) is not None:
-                ended = sorted([*ended, sample], key=lambda one: one.address)
-                finished = [one for one in ended if one.key is not None]
-                chosen, share = by_majority(finished)
+                bisect.insort(ended, sample, key=lambda one: one.address)
+                chosen, share = majority.add(sample, place=int(sample.address[-1]))
                 report(ended, chosen=chosen, confidence=share)
-                if len(finished) == self.k:
+                if majority.tally.valid == self.k:
                     return
 
     def replay(self, drawn: Drawn) -> Replayed:

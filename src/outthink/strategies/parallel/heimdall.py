@@ -12,18 +12,20 @@ it was 17 points below a vote that cost less (docs/results/selection.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.selection import Drawn, Replayed, Selected, answer_totals, codes, first_by
+from outthink.maths.selection import Drawn, Replayed, Selected, answer_totals, codes, finite, first_by
 from outthink.model import Model, Models
-from outthink.rewards.judge import verdicts
+from outthink.rewards.judge import verdict, written
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
-from outthink.types import Problem
+from outthink.together import each
+from outthink.types import Candidate, Problem
 
 _PROMPT = (
     "Question:\n{question}\n\nProposed solution:\n{solution}\n\n"
@@ -40,10 +42,10 @@ def pessimistic_scores(keys: ArrayLike, verdicts: ArrayLike, alpha: float) -> ND
 
     Args:
         keys: (..., n) integers, -1 is INVALID.
-        verdicts: (..., n, m) in [0, 1]; NaN is missing.
+        verdicts: (..., n, m) in [0, 1]; NaN is missing, and so is what is not finite.
         alpha: weight of the penalty; 0 is the best mean verdict, a very large one the majority.
     """
-    keys, verdicts = np.asarray(keys, dtype=np.intp), np.asarray(verdicts, float)
+    keys, verdicts = np.asarray(keys, dtype=np.intp), finite(verdicts)
     known = ~np.isnan(verdicts) & (keys >= 0)[..., None]
     count = answer_totals(keys, known.sum(-1))
     total = answer_totals(keys, np.where(known, verdicts, 0.0).sum(-1))
@@ -64,7 +66,7 @@ def pessimistic_choice(
         keys, verdicts, alpha: as for `pessimistic_scores`.
         lengths: (..., n) tokens.
     """
-    keys, verdicts = np.asarray(keys, dtype=np.intp), np.asarray(verdicts, float)
+    keys, verdicts = np.asarray(keys, dtype=np.intp), finite(verdicts)
     known = ~np.isnan(verdicts)
     own = np.divide(
         np.where(known, verdicts, 0.0).sum(-1), known.sum(-1), out=np.full(keys.shape, -np.inf), where=known.any(-1)
@@ -114,15 +116,16 @@ class Heimdall:
             return
         prompts = [_PROMPT.format(question=problem.question, solution=samples[place].text) for place in places]
         judged = [(samples[place],) for place in places]
-        said = await verdicts(models.role("judge"), problem, prompts, judged, ("1", "0"), self.m)
-        found = np.full((len(samples), self.m), np.nan)
-        for place, words in zip(places, said, strict=True):
-            found[place, : len(words)] = [float(word) for word in words]
+        drawn = await written(models.role("judge"), problem, prompts, judged, self.m)
+        said = await each(_verdicts, drawn)
+        verdicts = np.full((len(samples), self.m), np.nan)
+        for place, known in zip(places, said, strict=True):
+            verdicts[place, : len(known)] = known
         keys = codes([sample.key for sample in samples])
         chosen, share = pick(
-            samples, pessimistic_choice(keys, found, self.alpha, lengths=[sample.tokens for sample in samples])
+            samples, pessimistic_choice(keys, verdicts, self.alpha, lengths=[sample.tokens for sample in samples])
         )
-        scores = pessimistic_scores(keys, found, self.alpha)
+        scores = pessimistic_scores(keys, verdicts, self.alpha)
         report(
             samples,
             chosen=chosen,
@@ -135,3 +138,9 @@ class Heimdall:
         assert drawn.verdicts is not None
         choice = pessimistic_choice(drawn.keys, drawn.verdicts, self.alpha, lengths=drawn.lengths)
         return Replayed.of_all(choice, drawn)
+
+
+def _verdicts(texts: Sequence[Candidate]) -> list[float]:
+    """What the texts say that were not cut off and can be read: 1 or 0."""
+    words = (verdict(text.text, ("1", "0")) for text in texts if text.finish == "eos")
+    return [float(word) for word in words if word is not None]

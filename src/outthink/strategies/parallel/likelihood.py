@@ -18,6 +18,7 @@ from outthink.maths.selection import Drawn, Replayed, best_of
 from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_best
+from outthink.together import each
 from outthink.types import Candidate, Problem
 
 
@@ -51,7 +52,7 @@ class Likelihood:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one choice."""
         samples = await model.sample(problem, self.n, logprobs=True)
-        scores = [mean_logprob(sample) for sample in samples]
+        scores = await each(mean_logprob, samples)
         chosen, share = by_best(samples, scores)
         report(samples, chosen=chosen, scores=scores, confidence=share)
 

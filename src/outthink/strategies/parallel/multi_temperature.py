@@ -2,8 +2,8 @@
 
 Source: On the Role of Temperature Sampling in Test-Time Scaling (2025); the abstract, notes by readers of the full
 text, reviews and a third-party scaffold read, not the paper. Differs: the paper leaves hard questions to an oracle,
-here the verifier decides them, else a vote of the temperatures; agreement of so few samples that it means nothing does
-not count (`n_min`); unreadable answers have no part in it.
+here the verifier decides them, else a vote of the temperatures' leaders, each with its own votes; agreement of so few
+samples that it means nothing does not count (`n_min`); unreadable answers have no part in it.
 
 The gains the paper reports are in coverage: how often some sample is right, at a thousand samples per temperature.
 
@@ -65,23 +65,35 @@ def exits_at(keys: ArrayLike, least: ArrayLike, tau_intra: float = 0.8, tau_cros
     return rounds
 
 
-def vote_of_temperatures(keys: ArrayLike, *, lengths: ArrayLike | None = None) -> Selected:
-    """The majority of the temperatures' leaders, weighted by their shares; the index counts along (m * n).
+def vote_of_temperatures(
+    keys: ArrayLike, *, lengths: ArrayLike | None = None, drawn: ArrayLike | None = None
+) -> Selected:
+    """The majority of the temperatures' leaders, each with its own votes; the index counts along (m * n).
 
-    Ties go to the answer with more samples in all, then to the lower temperature, of which keys (..., m, n) and
-    lengths (..., m, n) have the lowest first. `share` is the mean, over the temperatures that have an answer, of the
-    share of the chosen one where it leads.
+    A leader that has few samples behind it weighs little, however sure its temperature is: a single sample at
+    temperature 0 is one vote. Where all temperatures have as many readable samples, leaders weigh as their shares do.
+
+    Ties go to the answer with more samples in all, then to the lower temperature. `share` is the chosen answer's votes
+    where it leads, over all samples of the temperatures that have an answer.
+
+    Args:
+        keys: (..., m, n) answers by temperature, the lowest first; -1 is INVALID or not drawn.
+        lengths: (..., m, n) tokens.
+        drawn: (..., m) samples at each temperature, unreadable ones included; None: n.
     """
     keys = np.asarray(keys, np.intp)
+    m, n = keys.shape[-2:]
     leading = majority(keys, lengths=lengths)
     answers = _answers(keys, leading)
+    votes = np.where(answers >= 0, (keys == answers[..., None]).sum(-1), 0)
     same = (answers[..., :, None] == answers[..., None, :]) & (answers >= 0)[..., None, :]
-    total = (same * leading.share[..., None, :]).sum(-1)
-    pooled = (answers[..., :, None, None] == keys[..., None, :, :]).sum((-1, -2))
+    total = (same * votes[..., None, :]).sum(-1)
+    pooled = np.stack([(answers[..., row, None, None] == keys).sum((-1, -2)) for row in range(m)], axis=-1)
     winner = first_by(answers >= 0, total, pooled)
     place = np.maximum(winner, 0)[..., None]
-    index = winner * keys.shape[-1] + np.take_along_axis(leading.index, place, -1)[..., 0]
-    share = np.take_along_axis(total, place, -1)[..., 0] / np.maximum((answers >= 0).sum(-1), 1)
+    index = winner * n + np.take_along_axis(leading.index, place, -1)[..., 0]
+    size = np.where(answers >= 0, np.broadcast_to(n if drawn is None else np.asarray(drawn), answers.shape), 0)
+    share = np.take_along_axis(total, place, -1)[..., 0] / np.maximum(size.sum(-1), 1)
     return Selected(np.where(winner >= 0, index, -1), np.where(winner >= 0, share, 0.0))
 
 
@@ -104,8 +116,8 @@ def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> 
 
 def _answers(keys: NDArray[np.intp], leading: Selected) -> NDArray[np.intp]:
     """The leading answer (..., m) of each temperature; -1 where there is none."""
-    found = np.take_along_axis(keys, np.maximum(leading.index, 0)[..., None], -1)[..., 0]
-    return np.where(leading.index >= 0, found, -1)
+    leader = np.take_along_axis(keys, np.maximum(leading.index, 0)[..., None], -1)[..., 0]
+    return np.where(leading.index >= 0, leader, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,15 +179,15 @@ class MultiTemperature:
             ]
             for _ in range(self.n):
                 drawn = await together(*(_next(flying) for flying in flights))
-                for pool, found in zip(pools, drawn, strict=True):
-                    if isinstance(found, Candidate):
-                        pool.append(found)
-                    failure = found if isinstance(found, Exception) else failure
-                if not any(isinstance(found, Candidate) for found in drawn):
+                for pool, sample in zip(pools, drawn, strict=True):
+                    if isinstance(sample, Candidate):
+                        pool.append(sample)
+                    failure = sample if isinstance(sample, Exception) else failure
+                if not any(isinstance(sample, Candidate) for sample in drawn):
                     break
                 keys, lengths = _table(pools)
                 samples = [sample for pool in pools for sample in pool]
-                choice = vote_of_temperatures(keys, lengths=lengths)
+                choice = vote_of_temperatures(keys, lengths=lengths, drawn=[len(pool) for pool in pools])
                 report(samples, chosen=_at(pools, choice, keys.shape[-1]), confidence=float(choice.share))
                 if agreement(keys, least, self.tau_intra, self.tau_cross):
                     await together(*(flying.cancel() for flying in flights))

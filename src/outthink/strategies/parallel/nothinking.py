@@ -23,6 +23,7 @@ from outthink.strategies import Report
 from outthink.strategies.choosing import by_weighted_vote
 from outthink.strategies.parallel.borda import borda_votes
 from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
 from outthink.types import Candidate, Message, Part, Problem
 
 THOUGHT = "<think>\nOkay, I think I have finished thinking.\n</think>\n\n"
@@ -86,7 +87,7 @@ class NoThinking:
         await self._check(problem, draw, model, meter)
         (samples,) = await model.sample_each(problem, [draw])
         keys = codes([sample.key for sample in samples])
-        votes = borda_votes(keys, numbers([mean_logprob(sample) for sample in samples]), self.p)
+        votes = borda_votes(keys, numbers(await each(mean_logprob, samples)), self.p)
         chosen, share = by_weighted_vote(samples, [None if math.isnan(vote) else float(vote) for vote in votes])
         report(samples, chosen=chosen, confidence=share)
         if verifier is None or chosen is None:

@@ -17,11 +17,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from outthink.maths.selection import Drawn, Replayed, Selected, codes, numbers, weighted_vote
+from outthink.maths.selection import Drawn, Replayed, Selected, codes, first_of_equals, numbers, weighted_vote
 from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import Chosen, pick
 from outthink.strategies.parallel.likelihood import mean_logprob
+from outthink.together import each
 from outthink.types import Candidate, Problem
 
 
@@ -50,9 +51,7 @@ def perplexity_vote(
     weights = np.where(known, np.exp(values - np.where(np.isneginf(largest), 0.0, largest)), 0.0)
     weights = np.where(known & np.isneginf(largest), 1.0, weights)
     if paths is not None:
-        same = np.asarray(paths)[..., :, None] == np.asarray(paths)[..., None, :]
-        earlier = np.tri(keys.shape[-1], k=-1, dtype=bool)
-        weights = np.where((same & earlier & known[..., None, :]).any(-1), 0.0, weights)
+        weights = np.where(first_of_equals(np.broadcast_to(paths, keys.shape), known), weights, 0.0)
     return weighted_vote(keys, weights, lengths=lengths)
 
 
@@ -78,7 +77,7 @@ class PerplexityConsistency:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one vote."""
         samples = await model.sample(problem, self.n, logprobs=True)
-        scores = [mean_logprob(sample) for sample in samples]
+        scores = await each(mean_logprob, samples)
         chosen, share = by_paths(perplexity_vote, samples, scores)
         report(samples, chosen=chosen, scores=scores, confidence=share)
 

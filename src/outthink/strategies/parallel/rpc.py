@@ -21,6 +21,7 @@ from outthink.model import Model
 from outthink.strategies import Report
 from outthink.strategies.parallel.likelihood import mean_logprob
 from outthink.strategies.parallel.perplexity_consistency import by_paths, perplexity_vote
+from outthink.together import each
 from outthink.types import Problem
 
 _START = (0.5, 1.0, 1.0, 1.5, 2.0)  # weight of the first component, then shape k and scale l of both
@@ -41,9 +42,9 @@ def weibull_mixture(values: ArrayLike) -> NDArray[np.float64] | None:
     from scipy.optimize import minimize  # here, because importing scipy is slow
     from scipy.special import gamma
 
-    found: Any = minimize(_loss, _START, args=(np.log(x),), jac=True, bounds=_BOUNDS, method="L-BFGS-B")
-    weight, *parameters = found.x
-    if not (np.isfinite(found.x).all() and np.isfinite(found.fun)):
+    fit: Any = minimize(_loss, _START, args=(np.log(x),), jac=True, bounds=_BOUNDS, method="L-BFGS-B")
+    weight, *parameters = fit.x
+    if not (np.isfinite(fit.x).all() and np.isfinite(fit.fun)):
         return None
     (shape, scale), (other_shape, other_scale) = parameters[:2], parameters[2:]
     if scale * gamma(1 + 1 / shape) < other_scale * gamma(1 + 1 / other_shape):  # which is which is arbitrary
@@ -131,7 +132,7 @@ class RPC:
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one fit, one vote."""
         samples = await model.sample(problem, self.n, logprobs=True)
-        scores = [mean_logprob(sample) for sample in samples]
+        scores = await each(mean_logprob, samples)
         chosen, share = by_paths(rpc_vote, samples, scores)
         report(samples, chosen=chosen, scores=scores, confidence=share)
 

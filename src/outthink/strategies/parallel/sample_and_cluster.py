@@ -20,6 +20,7 @@ from outthink.maths.clusters import gap_clusters, medoids, radius_clusters
 from outthink.maths.selection import codes, majority
 from outthink.model import Model
 from outthink.strategies import Report
+from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
 Rule = Literal["gap", "radius"]
@@ -45,6 +46,26 @@ def grouped(
     else:
         near = radius_clusters(np.abs(values[:, None] - values), tolerance)
     return np.where(number, near, np.where(by_key >= 0, by_key + near.max() + 1, -1))
+
+
+def largest_first(groups: NDArray[np.intp], lengths: Sequence[float]) -> list[int]:
+    """The groups (n,), -1 being none, in the order in which votes among those that are left would choose them."""
+    members = np.bincount(groups[groups >= 0], minlength=1)
+    length = np.bincount(groups[groups >= 0], weights=np.asarray(lengths, float)[groups >= 0], minlength=1)
+    first = np.full(len(members), len(groups))
+    np.minimum.at(first, groups[groups >= 0], np.flatnonzero(groups >= 0))
+    order = np.lexsort((first, length / np.maximum(members, 1), -members))
+    return [int(group) for group in order if members[group]]
+
+
+def _groups(
+    keys: Sequence[str | None], values: NDArray[np.float64], tolerance: float, rule: Rule
+) -> tuple[NDArray[np.intp], dict[int, int]]:
+    """The group (n,) of each answer, and the place of the middle one of each group."""
+    groups = grouped(keys, values, tolerance, rule)
+    # inside a group that has no numbers all answers are equal
+    middle = medoids(np.nan_to_num(np.abs(values[:, None] - values), nan=0.0), groups)
+    return groups, {int(groups[index]): int(index) for index in middle}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,23 +103,15 @@ class SampleAndCluster:
         """One batch; the groups are ranked as answers are in a vote."""
         samples = await model.sample(problem, self.n)
         numeric = problem.answer in ("math", "text", "chat")  # the labels of a choice are names
-        values = np.array([_number(sample) if numeric else np.nan for sample in samples])
-        groups = grouped([sample.key for sample in samples], values, self.tolerance, self.rule)
+        values = np.array(await each(_number, samples)) if numeric else np.full(len(samples), np.nan)
+        keys = [sample.key for sample in samples]
+        groups, middle = await away(len(samples) ** 2, _groups, keys, values, self.tolerance, self.rule)
         lengths = [sample.tokens for sample in samples]
-        share = float(majority(groups).share)
-        # inside a group that has no numbers all answers are equal
-        middle = medoids(np.nan_to_num(np.abs(values[:, None] - values), nan=0.0), groups)
-        place = {int(groups[index]): int(index) for index in middle}
-        found: list[Candidate] = []
-        shares: list[float] = []
-        left = groups.copy()
-        while len(found) < self.k and (left >= 0).any():
-            largest = left[int(majority(left, lengths=lengths).index)]
-            found.append(samples[place[int(largest)]])
-            shares.append(float((groups == largest).mean()))
-            left[left == largest] = -1
-        if found:
-            report(found, chosen=found[0], scores=shares, confidence=share)
+        leading, share = largest_first(groups, lengths), float(majority(groups).share)
+        representatives = [samples[middle[group]] for group in leading[: self.k]]
+        shares = [float((groups == group).mean()) for group in leading[: self.k]]
+        if representatives:
+            report(representatives, chosen=representatives[0], scores=shares, confidence=share)
         else:
             report(samples, chosen=None, confidence=share)
 

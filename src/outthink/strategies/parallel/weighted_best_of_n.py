@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from outthink.maths.selection import Aggregation, Drawn, Replayed, weighted_vote
 from outthink.model import Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
-from outthink.strategies.choosing import by_majority, by_weighted_vote, need_scorer, sample_scores
+from outthink.strategies.choosing import by_majority, by_weighted_vote, need_scorer, need_weights, sample_scores
 from outthink.types import Problem
 
 
@@ -66,4 +68,5 @@ class WeightedBestOfN:
     def replay(self, drawn: Drawn) -> Replayed:
         """The same choice from recorded scores."""
         assert drawn.scores is not None
+        need_weights(np.where(drawn.keys >= 0, drawn.scores, np.nan))
         return Replayed.of_all(weighted_vote(drawn.keys, drawn.scores, lengths=drawn.lengths), drawn)

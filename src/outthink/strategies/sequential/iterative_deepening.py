@@ -21,7 +21,7 @@ from outthink.maths.selection import codes, numbers, weighted_vote
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
-from outthink.strategies.choosing import pick
+from outthink.strategies.choosing import need_weights, pick
 from outthink.together import together
 from outthink.types import Candidate, Problem
 
@@ -80,7 +80,8 @@ class IterativeDeepening:
 
     Args:
         n: answers, written side by side; at least 1.
-        b0: most tokens of the first piece; at least 1. With `max_tokens` or more it is plain sampling.
+        b0: most tokens of the first piece; at least 1. With `max_tokens` or more it is plain sampling. None is an
+            eighth of `max_tokens`, 512 of 4,096, but not less than 64 or a half of it.
         gamma: growth of the pieces, at least 1 (equal pieces); above 1 for "cumulative".
         trigger: what is put between two pieces, with its line breaks.
         convention: whether b0 gamma^k is the length of a "segment" or that of all pieces so far, "cumulative"; the
@@ -91,15 +92,16 @@ class IterativeDeepening:
     votes: ClassVar[bool] = True  # equal answers are what it goes by, where there is no verifier
 
     n: int = 4
-    b0: int = 512
+    b0: int | None = None
     gamma: float = 2.0
     trigger: str = TRIGGER
     convention: Convention = "segment"
 
     def __post_init__(self) -> None:
         for name in ("n", "b0"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
         if self.convention not in get_args(Convention):
             raise ValueError(f"convention must be one of {', '.join(get_args(Convention))}, not {self.convention}")
         if not 1 <= self.gamma < math.inf:
@@ -109,7 +111,9 @@ class IterativeDeepening:
 
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """One batch a piece, of all answers that have not ended; the vote is reported after each."""
-        first, *later = schedule(self.b0, self.gamma, model.sampling.max_tokens, self.convention)
+        most = model.sampling.max_tokens
+        b0 = max(most // 8, min(64, most // 2), 1) if self.b0 is None else self.b0
+        first, *later = schedule(b0, self.gamma, most, self.convention)
         ends = await model.sample(problem, self.n, max_tokens=first)
         chains = [Chain(end) for end in ends]
         await self._vote(problem, report, chains, verifier)
@@ -145,8 +149,10 @@ class IterativeDeepening:
 
     def _report(self, report: Report, chains: Sequence[Chain]) -> None:
         ends, scores = [chain.end for chain in chains], [chain.score for chain in chains]
-        scored = any(score is not None for score in scores)
-        weights = numbers(scores) if scored else np.ones(len(ends))
-        choice = weighted_vote(codes([end.key for end in ends]), weights, lengths=[chain.tokens for chain in chains])
+        weights = numbers(scores)
+        scored = not np.isnan(weights).all()
+        need_weights(weights)
+        keys, weights = codes([end.key for end in ends]), weights if scored else np.ones(len(ends))
+        choice = weighted_vote(keys, weights, lengths=[chain.tokens for chain in chains])
         chosen, share = pick(ends, choice)
         report(ends, chosen=chosen, scores=scores if scored else None, confidence=share)

@@ -115,7 +115,7 @@ class Revision:
 
 
 def _choose(attempts: Sequence[Candidate], scores: dict[str, float | None], selector: str) -> Chosen:
-    found = [scores.get(attempt.id) for attempt in attempts]
+    known = [scores.get(attempt.id) for attempt in attempts]
     if selector == "best":
-        return by_best(attempts, found)
-    return by_weighted_vote(attempts, found) if selector == "weighted_vote" else by_majority(attempts)
+        return by_best(attempts, known)
+    return by_weighted_vote(attempts, known) if selector == "weighted_vote" else by_majority(attempts)
