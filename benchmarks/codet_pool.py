@@ -24,7 +24,6 @@ from outthink.maths.intervals import mean_and_interval
 from outthink.maths.selection import codes
 from outthink.meter import Meter
 from outthink.resources.metered_sandbox import MeteredSandbox
-from outthink.rng import Rng
 from outthink.sandbox.host import Limits, Sandbox
 from outthink.strategies.parallel.codet import CodeT, consensus_choice, written_tests
 from outthink.types import Budget, Candidate, Code, Problem
@@ -55,9 +54,7 @@ async def run(row: dict[str, Any], most: int, sandbox: Sandbox) -> Ran:
     strategy = CodeT(test_seconds=0.1)
     distinct = [programs[int(np.flatnonzero(keys == key)[0])] for key in range(int(keys.max()) + 1)]
     samples = [Candidate(address=("model", 0, index), answer=text) for index, text in enumerate(distinct)]
-    passed = await asyncio.gather(
-        *(strategy._passed(problem, sample, tests, executor, Rng(0, row["id"])) for sample in samples)
-    )
+    passed = await asyncio.gather(*(strategy._passed(problem, sample, tests, executor) for sample in samples))
     matrix = np.array(passed).reshape(len(distinct), len(tests))
     return Ran(keys, matrix[keys], np.array([sample["correct"] for sample in row["samples"]]))
 
@@ -92,8 +89,8 @@ def main() -> None:
     asked = parser.parse_args()
     every = asyncio.run(run_all(asked.pool, asked.tests))
     rng = np.random.default_rng(0)
-    found = {"problems": len(every), "without tests": sum(ran.passes.shape[1] == 0 for ran in every)}
-    print(json.dumps(found))
+    counts = {"problems": len(every), "without tests": sum(ran.passes.shape[1] == 0 for ran in every)}
+    print(json.dumps(counts))
     print("| n | CodeT (95%) | coverage (95%) |\n| --- | --- | --- |")
     for n in map(int, asked.n.split(",")):
         chosen = mean_and_interval([selected(ran, n, asked.subsamples, rng) for ran in every])

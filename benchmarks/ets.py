@@ -59,21 +59,21 @@ async def compare(options: argparse.Namespace) -> None:
             part = examples[block :: options.blocks]
             for name in sorted(made, reverse=block % 2 == 0):
                 started = time.perf_counter()
-                found = await solved(part, made[name], engine, options)
+                solutions = await solved(part, made[name], engine, options)
                 speed[name].append(len(part) / (time.perf_counter() - started))
-                traces[name] += found
+                traces[name] += solutions
                 print(f"block {block + 1}, {name}: {speed[name][-1]:.3f} questions/s", flush=True)
     finally:
         await engine.close()
-    numbers = {name: [sharing(trace) for trace in of] for name, of in traces.items()}
+    numbers = {name: [sharing(trace) for trace in kept] for name, kept in traces.items()}
     print(
         "\n| method | resident, mean | peak | written | shared | questions/s, median |\n|---|---:|---:|---:|---:|---:|"
     )
-    for name, of in numbers.items():
+    for name, shared in numbers.items():
         resident, peak, unique = (
-            float(np.mean([getattr(each, field) for each in of])) for field in ("resident", "peak", "unique")
+            float(np.mean([getattr(each, field) for each in shared])) for field in ("resident", "peak", "unique")
         )
-        logical = sum(each.logical for each in of) / sum(each.unique for each in of)
+        logical = sum(each.logical for each in shared) / sum(each.unique for each in shared)
         rate = statistics.median(speed[name])
         print(f"| {name} | {resident:.0f} | {peak:.0f} | {unique:.0f} | {logical:.2f} | {rate:.3f} |")
     saved = np.array([a.resident - b.resident for a, b in zip(numbers["rebase"], numbers["ets"], strict=True)])

@@ -53,11 +53,11 @@ def compare(small: Material, large: Material, greedy: tuple[Floats, Floats] | No
     ]
     if greedy is not None:
         points.insert(0, ("greedy", float(greedy[1].mean()), greedy[0]))
-    found = validate(small, [cost for _, cost, _ in points])
-    own = next(family for family in found.families if family.name == "self_consistency")
+    validation = validate(small, [cost for _, cost, _ in points])
+    own = next(family for family in validation.families if family.name == "self_consistency")
     print(f"\nEqual {unit}, {len(small.ids)} questions\n")
     print("| what | mean cost | right (90%) | less the larger model (90%) |\n| --- | --- | --- | --- |")
-    for (setting, cost, credit), point in zip(points, found.points, strict=True):
+    for (setting, cost, credit), point in zip(points, validation.points, strict=True):
         print(row(f"larger: {setting}", cost, credit, credit))
         print(row("small: auto", float(point.cost.mean()), point.credit, credit))
         alone = own.at(cost)
@@ -88,8 +88,8 @@ def main() -> None:
     small = read([given.pools[0], *runs], scores=given.scores, specs=specs("small"), **options).material
     large = read([given.pools[1]], specs=specs("large"), **options).material
     common = [name for name in small.ids if name in set(large.ids)]
-    small = small.of(np.array([small.ids.index(name) for name in common]))
-    large = large.of(np.array([large.ids.index(name) for name in common]))
+    small = small.select(np.array([small.ids.index(name) for name in common]))
+    large = large.select(np.array([large.ids.index(name) for name in common]))
 
     def run_of(folder: Path, shape: Shape, intensity: float | None) -> tuple[Floats, Floats]:
         credit, cost = {}, {}
@@ -101,8 +101,8 @@ def main() -> None:
                 cost[result.problem] = result.trace.cost["flops"]
                 continue
             usage = [call.charged for call in result.trace.calls if call.charged.tokens]
-            lengths = [(of.prompt, [of.completion]) for of in usage]
-            cost[result.problem] = sum(float(recorded(shape, *of).eflops(intensity)) for of in lengths)
+            lengths = [(call.prompt, [call.completion]) for call in usage]
+            cost[result.problem] = sum(float(recorded(shape, *load).eflops(intensity)) for load in lengths)
         return np.array([credit[name] for name in common]), np.array([cost[name] for name in common])
 
     for intensity in (None, *INTENSITIES):

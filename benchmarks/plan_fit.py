@@ -28,11 +28,11 @@ SAMPLES = 16
 def pool(problems: int) -> PoolData:
     """Problems of all difficulties, with mean logprobs that tell a little."""
     rng = np.random.default_rng(0)
-    found = []
+    rows = []
     for number, rate in enumerate(rng.beta(0.6, 0.9, problems)):
         right = rng.random(SAMPLES) < rate
         keys = np.where(right, 0, 1 + rng.integers(0, 6, SAMPLES)).astype(np.intp)
-        found.append(
+        rows.append(
             PoolProblem(
                 id=f"q{number}",
                 keys=keys,
@@ -46,7 +46,7 @@ def pool(problems: int) -> PoolData:
                 scores={},
             )
         )
-    return PoolData(path=Path("simulated"), kind="iid", problems=tuple(found), scorers=())
+    return PoolData(path=Path("simulated"), kind="iid", problems=tuple(rows), scorers=())
 
 
 def measure(problems: int) -> None:

@@ -29,11 +29,11 @@ SPEC = EngineSpec(name="simulated")
 
 def population(problems: int, seed: int) -> PoolData:
     rng = np.random.default_rng([93, seed])
-    found = []
+    rows = []
     for number, rate in enumerate(rng.beta(0.7, 0.9, problems)):
         right = rng.random(SAMPLES) < rate
         wrong = rng.choice(6, SAMPLES, p=rng.dirichlet(np.full(6, 0.6)))
-        found.append(
+        rows.append(
             PoolProblem(
                 id=f"{seed}-{number}",
                 keys=np.where(right, 0, 1 + wrong).astype(np.intp),
@@ -47,7 +47,7 @@ def population(problems: int, seed: int) -> PoolData:
                 scores={},
             )
         )
-    return PoolData(path=Path("simulated"), kind="iid", problems=tuple(found), scorers=())
+    return PoolData(path=Path("simulated"), kind="iid", problems=tuple(rows), scorers=())
 
 
 def one(argument: tuple[int, int]) -> list[tuple[bool, bool, float, float]]:
@@ -60,14 +60,14 @@ def one(argument: tuple[int, int]) -> list[tuple[bool, bool, float, float]]:
     plan, _ = make_plan(recordings, budgets=budgets, folds=3, seed=seed)
     test = truth()
     simulator = Simulator(plan.policy, cases(test, plan.policy.vote), test)
-    found = []
+    rows = []
     for expected in plan.expected:
         outcome = simulator.at(expected.price)
         true = float(outcome.credit.mean())
         cost = float(outcome.cost.mean())
         inside = expected.low <= true <= expected.high
-        found.append((inside, true < expected.low, expected.accuracy - true, expected.cost / cost - 1))
-    return found
+        rows.append((inside, true < expected.low, expected.accuracy - true, expected.cost / cost - 1))
+    return rows
 
 
 _TRUTH: list[Material] = []
@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-        found = np.array(pool.map(one, [(seed, given.problems) for seed in range(given.plans)], chunksize=5))
-    inside, below, error, cost = np.moveaxis(found, -1, 0)
+        outcomes = np.array(pool.map(one, [(seed, given.problems) for seed in range(given.plans)], chunksize=5))
+    inside, below, error, cost = np.moveaxis(outcomes, -1, 0)
     names = ("cheapest", "middle", "dearest")
     print(f"{given.plans} plans of {given.problems} problems; 90% intervals of predicted accuracy")
     print("| price | hold the truth | truth below | truth above | mean error of accuracy | 90% of errors of cost |")

@@ -25,9 +25,9 @@ def made_up() -> PoolData:
     problems = tuple(
         PoolProblem(
             id=str(number),
-            keys=of.astype(np.intp),
+            keys=drawn.astype(np.intp),
             answers=(),
-            correct=of == 0,
+            correct=drawn == 0,
             tokens=None,
             prompt=None,
             logprobs=None,
@@ -35,7 +35,7 @@ def made_up() -> PoolData:
             complete=np.ones(128, dtype=bool),
             scores={},
         )
-        for number, of in enumerate(keys)
+        for number, drawn in enumerate(keys)
     )
     return PoolData(path=Path("made up"), kind="iid", problems=problems, scorers=())
 

@@ -166,14 +166,14 @@ class Model(asyncio.Protocol):
         n = asked.get("n") or 1
         most = asked.get("max_tokens") or asked.get("max_completion_tokens") or len(WORDS)
         usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-        _, found, rest = body.partition(b"What is 17 * ")
+        _, marked, rest = body.partition(b"What is 17 * ")
         case, first = rest[:6], 0
-        if found:  # the samples of one case may come in several requests
+        if marked:  # the samples of one case may come in several requests
             first = self.counts.given.pop(case, 0)
             if first + n < N:
                 self.counts.given[case] = first + n
         data = reply(first % 4, n, most, bool(asked.get("stream")), usage, self.words)
-        if found:
+        if marked:
             answer = right(int(case))
             data = data.replace(b"RIGHT00", b"%d" % answer).replace(b"WRONG00", b"%d" % (answer + 1))
         self.counts.requests += 1
@@ -475,10 +475,10 @@ def tree(root: int) -> list[int]:
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             parents.setdefault(int(file.read_text().rpartition(")")[2].split()[1]), []).append(int(file.parent.name))
-    found = [root]
-    for process in found:
-        found += parents.get(process, [])
-    return found
+    processes = [root]
+    for process in processes:
+        processes += parents.get(process, [])
+    return processes
 
 
 def cpu(root: int) -> float:
@@ -497,8 +497,8 @@ def resident(root: int) -> float:
 
 def counted(model: int) -> dict[str, int]:
     with urllib.request.urlopen(f"http://127.0.0.1:{model}/counts", timeout=PATIENCE) as answer:
-        found: dict[str, int] = json.loads(answer.read())
-    return found
+        counts: dict[str, int] = json.loads(answer.read())
+    return counts
 
 
 Values = dict[str, float]
@@ -517,9 +517,9 @@ class Measuring:
         self.sent += 1
         load = {"port": self.port, "body": self.body, "first": 100_000 * (self.sent % 5 + 1), "seconds": seconds} | how
         command = [sys.executable, __file__, "--load", json.dumps(load)]
-        found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-        self.errors.update(found["errors"])
-        return found
+        measured: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        self.errors.update(measured["errors"])
+        return measured
 
 
 def speed(name: str, seconds: float, words: bool) -> Values:
@@ -537,19 +537,19 @@ def speed(name: str, seconds: float, words: bool) -> Values:
         best = 0.0
         for clients in CLIENTS:
             used = cpu(pid) if pid else 0.0
-            found = measuring.load(seconds, clients=clients)
-            answered += found["answers"]
-            best = max(best, found["rate"])
-            values[f"requests/s, {clients} at once"] = found["rate"]
-            if pid and found["answers"]:
-                values[f"processor ms per request, {clients} at once"] = (cpu(pid) - used) / found["answers"] * 1e3
+            measured = measuring.load(seconds, clients=clients)
+            answered += measured["answers"]
+            best = max(best, measured["rate"])
+            values[f"requests/s, {clients} at once"] = measured["rate"]
+            if pid and measured["answers"]:
+                values[f"processor ms per request, {clients} at once"] = (cpu(pid) - used) / measured["answers"] * 1e3
             if clients == 1:
-                values["added ms, 1 at once, median"] = found["median"]
-                values["added ms, 1 at once, p99"] = found["p99"]
-        found = measuring.load(seconds, rate=max(1.0, best / 2))
-        answered += found["answers"]
-        values["added ms, half load, median"] = found["median"]
-        values["added ms, half load, p99"] = found["p99"]
+                values["added ms, 1 at once, median"] = measured["median"]
+                values["added ms, 1 at once, p99"] = measured["p99"]
+        measured = measuring.load(seconds, rate=max(1.0, best / 2))
+        answered += measured["answers"]
+        values["added ms, half load, median"] = measured["median"]
+        values["added ms, half load, p99"] = measured["p99"]
         for what, number in counted(model).items():
             values[f"{what} upstream per request"] = (number - before[what]) / max(1, answered)
         values["errors"] = sum(measuring.errors.values())

@@ -33,6 +33,40 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """Rooms from the ground up: each may import what stands on lower floors, and its own modules."""
 
 LINES = 700
+EMPTY = {"of", "found"}
+"""Names that say nothing of what they hold."""
+
+NAMED = (
+    "bench",
+    "cost",
+    "driver",
+    "errors",
+    "jsonl",
+    "laws",
+    "learn",
+    "maths",
+    "meter",
+    "model",
+    "names",
+    "planner",
+    "records",
+    "reports",
+    "resources",
+    "rewards",
+    "rng",
+    "strategies.search",
+    "types",
+)
+"""Rooms in which no variable has an empty name."""
+
+UNNAMED = (
+    "laws.coverage",
+    "records.pools",
+    "reports.laws.coverage",
+    "reports.replay",
+)
+"""Modules of these rooms in which some still have."""
+
 TOP = 9  # modules beside the packages, __init__ and __main__ left out
 
 
@@ -98,6 +132,31 @@ def test_no_file_is_too_long() -> None:
 def test_few_modules_stand_beside_the_packages() -> None:
     beside = {path.stem for path in (SOURCE / "outthink").glob("*.py")} - {"__init__", "__main__"}
     assert len(beside) <= TOP, beside
+
+
+def bound(path: Path) -> set[str]:
+    """Names that a file gives to variables, parameters, functions and methods."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+    return names
+
+
+def within(module: str, rooms: tuple[str, ...]) -> bool:
+    """Whether it is one of these rooms or in one."""
+    return any(f"{module}.".startswith(f"outthink.{name}.") for name in rooms)
+
+
+def test_names_say_what_they_hold() -> None:
+    empty = {module: EMPTY & bound(path) for module, path in MODULES.items()}
+    assert not {
+        module: names for module, names in empty.items() if names and within(module, NAMED) > within(module, UNNAMED)
+    }
 
 
 def test_one_word_is_one_class() -> None:

@@ -244,8 +244,8 @@ def test_a_problem_that_is_too_long_is_recorded_as_failed_and_the_benchmark_goes
     ]
     engine = Limited(lambda request, child, rng: "#### 42", context=400, latency=lambda request, child: 1.0)
     strategy, sampling = SelfConsistency(n=2), Sampling(max_tokens=50)
-    found = run(bench(examples, strategy, store=tmp_path, model=engine, sampling=sampling, concurrency=2, **options))
-    assert (found.problems, found.errors, found.accuracy) == (5, 1, 0.8)
+    summary = run(bench(examples, strategy, store=tmp_path, model=engine, sampling=sampling, concurrency=2, **options))
+    assert (summary.problems, summary.errors, summary.accuracy) == (5, 1, 0.8)
     (failed,) = (result for result in read_results(tmp_path) if result.error is not None)
     assert (failed.problem, failed.credit, failed.trace) == ("p2", 0.0, None)
 

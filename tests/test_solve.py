@@ -344,8 +344,8 @@ def test_what_goes_on_from_a_warm_start_is_never_what_was_there() -> None:
         first, _, third = await model.sample(problem, 3)  # as if the second one had failed
         warm = model.starting_with([first, third])
         draws, others = warm.draws(problem), warm.draws(problem)
-        found = [*await draws.draw(2), *await draws.draw(2), *await others.draw(2), *await warm.sample(problem, 1)]
-        assert texts(found) == ["0.0", "0.2", "0.3", "0.4", "1.0", "1.1", "2.0"]
+        drawn = [*await draws.draw(2), *await draws.draw(2), *await others.draw(2), *await warm.sample(problem, 1)]
+        assert texts(drawn) == ["0.0", "0.2", "0.3", "0.4", "1.0", "1.1", "2.0"]
 
     async def in_turn(model: Model, problem: Problem) -> None:
         warm = model.starting_with(await model.sample(problem, 2))

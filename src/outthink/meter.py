@@ -139,9 +139,9 @@ class Meter:
     ) -> AsyncIterator[Work | None]:
         """Admits n parts of work that cost at most `worst` together, and settles them as one call at the end.
 
-        Yields None where the budget does not allow it. An exception makes it a failed call and passes on; where the
-        work was cancelled or has failed, it is charged what is in `Work` by then, so fill in the worst case first if
-        that is what it may have cost.
+        Yields None where the budget does not allow it. An exception makes it a failed call and passes on. Work that was
+        cancelled or has failed is charged what is in `Work` by then. So fill in the worst case first, if that is what
+        it may have cost.
         """
         reservation = await self.admit(worst or {})
         if reservation is None:

@@ -306,7 +306,7 @@ class Model:
         if "labels" not in self._engine.spec.powers:
             raise UsageError(f"{self.name} cannot give the probability of a label; use another model as judge.")
         draws = [Draw(messages=messages, temperature=0.0, max_tokens=1) for messages in prompts]
-        found: list[tuple[float, ...] | None] = [None] * len(prompts)
+        logprobs: list[tuple[float, ...] | None] = [None] * len(prompts)
         batch: list[tuple[Request, Draw]] = []
         places: list[int] = []
         refusal: UsageError | None = None
@@ -324,8 +324,8 @@ class Model:
             raise refusal
         for group in await self._batch(batch):
             for _, completion in group.completions():
-                found[places[group.index]] = completion.labels
-        return found
+                logprobs[places[group.index]] = completion.labels
+        return logprobs
 
     async def bound(self, problem: Problem, draw: Draw | None = None) -> dict[str, float]:
         """The worst cost of one sample of the problem, or of the draw, by unit."""
@@ -512,8 +512,8 @@ class Draws:
     """The samples of one request, drawn a few at a time.
 
     The k-th sample is the same in whatever portions they are drawn, and the same as that of one `sample` at the same
-    place, so what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed.
-    Portions may be drawn concurrently.
+    place. So what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed. Portions
+    may be drawn concurrently.
     """
 
     def __init__(self, model: Model, problem: Problem, draw: Draw) -> None:

@@ -15,12 +15,12 @@ def load(target: str) -> Any:
     """Import "module:attribute"; raises UsageError with the reason where that fails."""
     module, _, attribute = target.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        loaded: Any = importlib.import_module(module)
         for part in attribute.split("."):
-            found = getattr(found, part)
+            loaded = getattr(loaded, part)
     except (ImportError, AttributeError, ValueError) as cause:
         raise UsageError(f"Cannot load {target!r}: {cause}. Write module:name, with the module importable.") from cause
-    return found
+    return loaded
 
 
 def name_of(value: object) -> str:

@@ -81,7 +81,8 @@ class Code:
     """What it takes to run an answer that is code; all of it may be seen by a strategy.
 
     Args:
-        prelude: source that goes before the answer, such as the imports and helpers that the prompt shows.
+        prelude: source that runs before the answer, such as the imports and helpers that the prompt shows. It may end
+            with the head of a function of which the answer is the body.
         entry_point: name of the function that is asked for; empty where the problem does not say.
         tests: public tests, each a piece of source that raises where the answer is wrong.
     """
@@ -89,10 +90,6 @@ class Code:
     prelude: str = ""
     entry_point: str = ""
     tests: tuple[str, ...] = ()
-
-    def program(self, answer: str, *tests: str) -> str:
-        """The source that runs `tests` on `answer`."""
-        return "\n".join((self.prelude, answer, *tests)) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

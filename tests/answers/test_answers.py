@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outthink.answers.canonical import MAX_ANSWER, chat_key, easy_key, json_value, plain_number, text_key
+from outthink.answers.canonical import MAX_ANSWER, chat_key, easy_key, plain_number
+from outthink.answers.literals import json_value, text_key
 from outthink.answers.reader import Reader
 from outthink.answers.reading import MAX_TEXT, comparable, read
 from outthink.types import AnswerKind, Message, Problem
@@ -202,7 +203,8 @@ REPLY = "There is much to be said about it, and what is best depends on what you
 def test_read_chat_with_an_answer_that_is_marked(text: str, answer: str) -> None:
     assert read("chat", text) == answer
     assert comparable(text)
-    assert comparable(text + "\n<think>\n</think>") is False
+    assert comparable(text + "\n<think>\n</think>")  # a thought behind it takes nothing away
+    assert read("chat", text + "\n<think>\n</think>") == answer
 
 
 @pytest.mark.parametrize(
@@ -281,9 +283,9 @@ def test_different_math(shared: Reader) -> None:
         "3,5", "35", "1/3", "0.333333", r"\pi", "3.14159265358979", "east", "even", "3 million", "3", "x<5", r"x \le 5",
         "2 thirds", r"\sqrt2", "y = -2x", "y = 2x",
     ]  # fmt: skip
-    found = keys(shared, "math", *different)
-    assert None not in found
-    assert len(set(found)) == len(different), sorted(zip(found, different, strict=True), key=str)
+    given = keys(shared, "math", *different)
+    assert None not in given
+    assert len(set(given)) == len(different), sorted(zip(given, different, strict=True), key=str)
 
 
 @pytest.mark.parametrize(
@@ -331,9 +333,9 @@ def test_same_otherwise(shared: Reader, kind: AnswerKind, same: list[str]) -> No
     ],
 )
 def test_different_otherwise(shared: Reader, kind: AnswerKind, different: list[str]) -> None:
-    found = keys(shared, kind, *different)
-    assert None not in found
-    assert len(set(found)) == len(different), sorted(zip(found, different, strict=True), key=str)
+    given = keys(shared, kind, *different)
+    assert None not in given
+    assert len(set(given)) == len(different), sorted(zip(given, different, strict=True), key=str)
 
 
 @pytest.mark.parametrize("answer", ["", "one", "{", "NaN", "{'a': 1}", "[" * 10**5])
@@ -365,7 +367,7 @@ def test_no_answer_has_no_key() -> None:
         (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt3}", True),
         ("x=5", "5", True),
         ("5", "x=5", True),
-        (r"1+2\sqrt{3}", "4.464102", True),  # only math-verify accepts six decimal places, the key does not
+        (r"1+2\sqrt{3}", "4.464102", True),  # graded, not by key
         ("40_9", "40_8", False),
         (r"\text{even}", "odd", False),
         ("2k+2", "2k+3", False),
@@ -412,23 +414,27 @@ def dresses(value: Fraction) -> list[str]:
     return forms
 
 
+@settings(deadline=None)
 @given(fractions)
 def test_every_dress_of_a_fraction_has_its_value(value: Fraction) -> None:
     assert {plain_number(form) for form in dresses(value)} == {value}
     assert plain_number(str(value)) == value  # the key of a key is the key
 
 
+@settings(deadline=None)
 @given(fractions, fractions)
 def test_keys_of_fractions_are_equal_only_if_they_are(one: Fraction, other: Fraction) -> None:
     pairs = {plain_number(a) == plain_number(b) for a in dresses(one) for b in dresses(other)}
     assert pairs == {one == other}
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9))
 def test_decimals_are_exact(value: Any) -> None:
     assert plain_number(str(value)) == plain_number(f"{value:,}") == Fraction(value)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_text_key_is_idempotent(text: str) -> None:
     assert text_key(text_key(text)) == text_key(text)
@@ -454,7 +460,7 @@ def spelled(value: Any, rng: random.Random) -> str:
     if isinstance(value, list):
         return f"[{gap}" + f"{gap},".join(spelled(one, rng) for one in value) + "]"
     if isinstance(value, dict):
-        members = [f"{spelled(name, rng)}{gap}:{gap}{spelled(of, rng)}" for name, of in value.items()]
+        members = [f"{spelled(name, rng)}{gap}:{gap}{spelled(item, rng)}" for name, item in value.items()]
         rng.shuffle(members)
         return "{" + f",{gap}".join(members) + f"{gap}}}"
     return json.dumps(value, ensure_ascii=rng.random() < 0.5)
@@ -465,7 +471,7 @@ def meaning(value: Any) -> Any:
     if isinstance(value, list):
         return ("list", *map(meaning, value))
     if isinstance(value, dict):
-        return frozenset((name, meaning(of)) for name, of in value.items())
+        return frozenset((name, meaning(item)) for name, item in value.items())
     return type(value), Fraction(value) if isinstance(value, Decimal) else value
 
 
@@ -477,13 +483,13 @@ def json_key(value: Any, rng: random.Random) -> str:
     return key
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(values, values, st.randoms(use_true_random=False))
 def test_keys_of_json_are_equal_only_if_the_values_are(one: Any, other: Any, rng: random.Random) -> None:
     assert (json_key(one, rng) == json_key(other, rng)) is (meaning(one) == meaning(other))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(values, st.randoms(use_true_random=False))
 def test_the_key_of_json_does_not_depend_on_its_spelling(value: Any, rng: random.Random) -> None:
     key = json_key(value, rng)
@@ -495,7 +501,7 @@ def test_the_key_of_json_does_not_depend_on_its_spelling(value: Any, rng: random
         assert chat_key(read("chat", text) or "") == key
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.sampled_from(["Paris", " ", "\n", "5", '"', "¼", "[", "]", "B)"]) | st.text(max_size=5), max_size=20)
 )
@@ -512,7 +518,7 @@ pieces = st.sampled_from([r"\boxed{", "}", "{", "####", "answer is", "$", "1/0",
                           "[", "]", ":", '"', ",", "because", "</think>"])  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(pieces | st.text(max_size=5), max_size=30).map("".join))
 def test_read_never_raises(text: str) -> None:
     for kind in KINDS:
@@ -558,4 +564,9 @@ def test_hostile_answers_have_some_key(shared: Reader, hostile: str) -> None:
             longest = MAX_TEXT if kind in LONG else MAX_ANSWER
             assert (keys(shared, kind, hostile) == [None]) is (len(hostile) > longest)
     assert not asyncio.run(shared.equal("math", "7", hostile))
-    assert keys(shared, "math", rf"\sqrt{{{len(hostile)}}}")  # the worker is there again
+    assert keys(shared, "math", rf"\ln {len(hostile) + 2}")  # the worker is there again
+
+
+def test_what_no_computer_can_work_out_is_compared_as_text(shared: Reader) -> None:
+    towers = ["9^{9^{9^{9}}}", r"\sqrt[3]{9^{9^{9^{9}}}}", r"e^{e^{e^{e^{9}}}}", r"\frac{1}{9^{9^{9^{9}}}}", "9999999!"]
+    assert keys(shared, "math", *towers) == [*towers]

@@ -305,9 +305,9 @@ def test_long_texts_are_read_in_a_thread_and_alike(monkeypatch: pytest.MonkeyPat
     main = threading.get_ident()
     threads: set[bool] = set()
 
-    def watched(*given: Any) -> str | None:
+    def watched(*given: Any, **asked: Any) -> str | None:
         threads.add(threading.get_ident() == main)
-        return read(*given)
+        return read(*given, **asked)
 
     monkeypatch.setattr(answers, "read", watched)
     tail = '\n#### "5" and '
@@ -333,9 +333,9 @@ def test_long_texts_are_read_in_a_thread_and_alike(monkeypatch: pytest.MonkeyPat
 def test_the_loop_goes_on_while_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read_on = threading.Event()
 
-    def waits(*given: Any) -> str | None:
+    def waits(*given: Any, **asked: Any) -> str | None:
         assert read_on.wait(30)
-        return read(*given)
+        return read(*given, **asked)
 
     monkeypatch.setattr(answers, "read", waits)
 

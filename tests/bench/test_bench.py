@@ -59,7 +59,7 @@ def go(folder: Path, engine: ScriptedEngine | None = None, count: int = 10, **op
 
 def timeless(folder: Path) -> dict[str, Result]:
     """Results by problem without what the clock said."""
-    found = {}
+    results = {}
     for result in read_results(folder):
         trace = result.trace
         if trace is not None:
@@ -69,9 +69,9 @@ def timeless(folder: Path) -> dict[str, Result]:
                 rounds=tuple(dataclasses.replace(answered, at=0.0) for answered in trace.rounds),
                 calls=tuple(dataclasses.replace(call, started=0.0, ended=0.0) for call in trace.calls),
             )
-        assert result.problem not in found
-        found[result.problem] = dataclasses.replace(result, trace=trace)
-    return found
+        assert result.problem not in results
+        results[result.problem] = dataclasses.replace(result, trace=trace)
+    return results
 
 
 def test_concurrency_changes_no_result(tmp_path: Path) -> None:
@@ -195,18 +195,18 @@ def test_prompts_and_ids_are_part_of_what_was_asked(tmp_path: Path) -> None:
         run(bench(examples(1) * 2, SelfConsistency(n=3), store=tmp_path / "b", model=Counting()))
 
 
-@pytest.mark.parametrize("of", [1, 3, 4, 12])
-def test_merged_shards_equal_the_run_in_one_piece(tmp_path: Path, of: int) -> None:
+@pytest.mark.parametrize("shards", [1, 3, 4, 12])
+def test_merged_shards_equal_the_run_in_one_piece(tmp_path: Path, shards: int) -> None:
     whole = go(tmp_path / "whole")
-    for place in range(of):
-        go(tmp_path / str(place), shard=(place, of))
-    merge([tmp_path / str(place) for place in range(of)], tmp_path / "merged")
+    for place in range(shards):
+        go(tmp_path / str(place), shard=(place, shards))
+    merge([tmp_path / str(place) for place in range(shards)], tmp_path / "merged")
     assert timeless(tmp_path / "merged") == timeless(tmp_path / "whole")
     engine = Counting()
     assert dataclasses.replace(go(tmp_path / "merged", engine), cost={}) == dataclasses.replace(whole, cost={})
     assert engine.asked == []
-    with pytest.raises(UsageError, match=f"There is no shard {of}/{of}"):
-        go(tmp_path / "none", shard=(of, of))
+    with pytest.raises(UsageError, match=f"There is no shard {shards}/{shards}"):
+        go(tmp_path / "none", shard=(shards, shards))
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_what_a_dead_server_costs_nothing_is_left_for_the_next_time(tmp_path: Pa
 
     examples = [Example(ask(f"What is {n}+0?", id=str(n)), (str(n),)) for n in range(3)]
     told: list[str | None] = []
-    for engine, found in ((Down(lambda *_: ""), 0), (ScriptedEngine(lambda r, c, g: f"#### {r.problem}"), 3)):
+    for engine, solved in ((Down(lambda *_: ""), 0), (ScriptedEngine(lambda r, c, g: f"#### {r.problem}"), 3)):
         result = asyncio.run(
             bench(
                 examples,
@@ -297,6 +297,6 @@ def test_what_a_dead_server_costs_nothing_is_left_for_the_next_time(tmp_path: Pa
                 on_progress=lambda standing: told.append(standing.left),
             )
         )
-        assert (result.problems, result.planned) == (found, 3)
+        assert (result.problems, result.planned) == (solved, 3)
     assert result.accuracy == 1.0
     assert any(said is not None and "The server is down." in said for said in told)

@@ -51,8 +51,8 @@ def test_credits_go_into_a_new_run_and_nothing_else_changes(tmp_path: Path) -> N
     run = live(tmp_path / "run", results)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     right = gold(tmp_path, a=r"\frac{1}{2}", b=["3", 2], c="1", d="5", f="1", unknown="9")
-    found = grade_run(run, right, tmp_path / "new" / "graded")
-    assert found == Graded(problems=5, right=2.0, unknown=1)
+    graded = grade_run(run, right, tmp_path / "new" / "graded")
+    assert graded == Graded(problems=5, right=2.0, unknown=1)
     out = tmp_path / "new" / "graded"
     assert credits(out) == {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": None, "f": 0.0}
     assert [(one.problem, one.trace, one.error) for one in read_results(out)] == [

@@ -96,9 +96,9 @@ def test_a_replay_is_the_live_run(tmp_path: Path, name: str, budget: Budget | No
 
 def test_rows_say_what_was_sampled_and_how(tmp_path: Path) -> None:
     record(tmp_path / "pool.jsonl")
-    found = rows(tmp_path / "pool.jsonl")
+    by_id = rows(tmp_path / "pool.jsonl")
     for example in examples():
-        row, trace = found[example.problem.id], solved(live(), example)
+        row, trace = by_id[example.problem.id], solved(live(), example)
         assert list(row) == ["id", "question", "answer", "prompt_tokens", "samples", "meta"]
         assert (row["question"], row["answer"]) == (example.problem.question, example.gold[0])
         assert row["prompt_tokens"] == len("0 + 1?")
@@ -114,7 +114,7 @@ def test_rows_say_what_was_sampled_and_how(tmp_path: Path) -> None:
             assert sample["tokens"] == len(sample["token_ids"]) == len(sample["logprobs"]) == candidate.tokens
             assert (sample["answer"], sample["key"]) == (candidate.answer, candidate.key)
             assert sample["correct"] == (candidate.key == example.gold[0])
-    finishes = [sample["finish"] for row in found.values() for sample in row["samples"]]
+    finishes = [sample["finish"] for row in by_id.values() for sample in row["samples"]]
     assert set(finishes) == {"eos", "length"}
 
 

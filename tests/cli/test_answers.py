@@ -125,7 +125,7 @@ def test_counts_are_of_all_texts() -> None:
 def test_doubt_begins_above_5_percent() -> None:
     assert doubt({}) is None
     assert doubt({"box": 95, "last number": 5}) is None
-    assert doubt({"box": 94, "last number": 3, "text": 3}) is not None
+    assert doubt({"box": 94, "last": 3, "line": 3}) is not None
     assert (doubt({"last number": 1}) or "").startswith("1 of 1 replies (100%)")
     assert doubt({"none": 100}) is None
     assert counted({"box": 2, "none": 1}, 3) == "2 box, 1 none, 3 cut off and not read"
@@ -140,6 +140,6 @@ def test_report_says_how_answers_were_read(outthink: Any, sources: dict[str, str
 
 
 def test_a_doubt_is_told_by_both(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outthink.reports.reading.read_by", lambda kind, text, options=(): ("4", "last number"))
+    monkeypatch.setattr("outthink.reports.reading.read_by", lambda kind, text, options=(): ("4", "last"))
     for command in ("answers", "report"):
         assert "4 of 4 replies (100%) mark no answer" in outthink(command, "pool.jsonl").err

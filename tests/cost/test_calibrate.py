@@ -61,16 +61,16 @@ def measured(engine: Any = None, **options: Any) -> Found:
 
 @pytest.mark.parametrize("short", [False, True])
 def test_a_known_latency_is_measured(short: bool) -> None:
-    found = measured(Timed(short=short)).calibration
+    calibration = measured(Timed(short=short)).calibration
     for name in ("fixed", "linear", "step", "sample", "free", "context"):
-        assert getattr(found.latency, name) == pytest.approx(getattr(TRUTH, name), rel=0.01), name
-    assert found.latency.each == pytest.approx(20 * TRUTH.linear, rel=0.01)
-    assert found.latency.again == pytest.approx(0, abs=1e-9)
-    assert 1 <= found.spread < 1.01
-    assert found.most == 128
-    assert found.knee() == 8
-    assert found.knee(share=0.2) is None  # each further sample takes 15% of a step
-    assert found.seconds(400, 200, 16).estimate == pytest.approx(
+        assert getattr(calibration.latency, name) == pytest.approx(getattr(TRUTH, name), rel=0.01), name
+    assert calibration.latency.each == pytest.approx(20 * TRUTH.linear, rel=0.01)
+    assert calibration.latency.again == pytest.approx(0, abs=1e-9)
+    assert 1 <= calibration.spread < 1.01
+    assert calibration.most == 128
+    assert calibration.knee() == 8
+    assert calibration.knee(share=0.2) is None  # each further sample takes 15% of a step
+    assert calibration.seconds(400, 200, 16).estimate == pytest.approx(
         float(TRUTH.seconds(400, 200, 16)) + 15 * 20 * TRUTH.linear, rel=1e-3
     )
 
@@ -88,12 +88,12 @@ def test_it_takes_about_the_time_that_it_is_given() -> None:
 
 def test_no_prompt_is_asked_twice_and_few_tokens_are_spent() -> None:
     engine = Timed(replace(TRUTH, step=1e-4, sample=1e-5))
-    found = measured(engine)
+    outcome = measured(engine)
     texts = [request.messages[0].text for request in engine.requests]
     assert len({text.split()[0] for text in texts}) == len(texts)  # two alike by chance: 1 in 600, but for the seed
     assert max(request.max_tokens for request in engine.requests) == 256
     assert max(request.max_tokens * request.n for request in engine.requests) <= 4096
-    assert found.usage.completion < 80_000
+    assert outcome.usage.completion < 80_000
     assert all(len(set(request.seeds)) == request.n for request in engine.requests)
 
 
@@ -108,53 +108,53 @@ def test_the_interval_covers_requests_that_are_like_the_checks() -> None:
     for seed in range(12):
         engine = Timed(noise=0.1)
         engine._rng = np.random.default_rng(seed)
-        found = measured(engine, most=64).calibration
+        calibration = measured(engine, most=64).calibration
         within = 0
         for _ in range(40):
             prompt, completion, n = int(rng.integers(100, 600)), int(rng.integers(20, 60)), int(rng.integers(1, 60))
             truth = TRUTH.seconds_of(prompt, [completion] * n) + 20 * (n - 1) * TRUTH.linear
-            told = found.seconds(prompt, completion, n)
+            told = calibration.seconds(prompt, completion, n)
             within += told.low <= truth * math.exp(0.1 * rng.standard_normal()) <= told.high
         shares.append(within / 40)
     assert np.mean(shares) > 0.75
 
 
 def test_how_many_samples_fit_into_a_time() -> None:
-    found = measured(Timed(noise=0.1)).calibration
-    assert found.spread > 1.05
+    calibration = measured(Timed(noise=0.1)).calibration
+    assert calibration.spread > 1.05
     for seconds in (0.5, 3.0, 20.0, 1e6):
-        n = found.samples(seconds, 200, 100)
+        n = calibration.samples(seconds, 200, 100)
         if n:
-            assert found.seconds(200, 100, n).high <= seconds
-        if n < found.most:
-            assert found.seconds(200, 100, n + 1).high > seconds
-    assert found.samples(0.5, 200, 100) == 0
-    assert found.samples(1e6, 200, 100) == found.most == 128
-    counts = [found.samples(seconds, 200, 100) for seconds in np.linspace(0.1, 60, 40)]
+            assert calibration.seconds(200, 100, n).high <= seconds
+        if n < calibration.most:
+            assert calibration.seconds(200, 100, n + 1).high > seconds
+    assert calibration.samples(0.5, 200, 100) == 0
+    assert calibration.samples(1e6, 200, 100) == calibration.most == 128
+    counts = [calibration.samples(seconds, 200, 100) for seconds in np.linspace(0.1, 60, 40)]
     assert counts == sorted(counts)
 
 
 def test_more_samples_than_were_measured_wait_for_each_other() -> None:
-    found = measured(most=16).calibration
-    decode = float(found.latency.decode(100, 50, 16))
-    many = found.seconds(100, 50, 32)
-    prompt = float(found.latency.prefill(100) + found.latency.further(100, 32))
+    calibration = measured(most=16).calibration
+    decode = float(calibration.latency.decode(100, 50, 16))
+    many = calibration.seconds(100, 50, 32)
+    prompt = float(calibration.latency.prefill(100) + calibration.latency.further(100, 32))
     assert many.estimate == pytest.approx(prompt + 2 * decode)
     assert many.extrapolated
-    assert not found.seconds(100, 50, 16).extrapolated
-    assert found.seconds(100, 10**5, 1).extrapolated
-    estimates = [found.seconds(100, 50, n).estimate for n in range(1, 60)]
+    assert not calibration.seconds(100, 50, 16).extrapolated
+    assert calibration.seconds(100, 10**5, 1).extrapolated
+    estimates = [calibration.seconds(100, 50, n).estimate for n in range(1, 60)]
     assert estimates == sorted(estimates)
     for wrong in ((-1, 1, 1), (1, -1, 1), (1, 1, 0)):
         with pytest.raises(ValueError, match="at least"):
-            found.seconds(*wrong)
+            calibration.seconds(*wrong)
 
 
 def test_the_file_says_everything_and_is_read_again(tmp_path: Path) -> None:
-    found = measured(Timed(noise=0.05, short=True)).calibration
+    calibration = measured(Timed(noise=0.05, short=True)).calibration
     path = tmp_path / "calibration.json"
-    path.write_text(found.text(), encoding="utf-8")
-    assert Calibration.open(path) == found
+    path.write_text(calibration.text(), encoding="utf-8")
+    assert Calibration.open(path) == calibration
     raw = json.loads(path.read_text())
     assert list(raw) == ["schema", "engine", "date", "machine", "measured", "fitted", "checked"]
     assert raw["engine"] == "timed"
@@ -173,9 +173,9 @@ def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     for load, told in ((0.3, False), (1.7, True)):
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
-        found = measured()
-        assert any("Other programs" in note for note in found.notes) == told
-        assert found.calibration.machine["load"] == load
+        outcome = measured()
+        assert any("Other programs" in note for note in outcome.notes) == told
+        assert outcome.calibration.machine["load"] == load
 
 
 def test_the_level_is_what_few_checks_reach() -> None:
@@ -188,9 +188,9 @@ def test_the_level_is_what_few_checks_reach() -> None:
     check = [
         Row(timed=replace(rows[2].timed, seconds=rows[2].timed.seconds * off), use="check") for off in (0.8, 1, 1.1)
     ]
-    found = Calibration.made("e", "d", {}, rows + check)
-    assert found.level == pytest.approx(3 / 4)
-    assert found.spread == pytest.approx(1.25, rel=1e-3)  # too fast counts as much as too slow
+    calibration = Calibration.made("e", "d", {}, rows + check)
+    assert calibration.level == pytest.approx(3 / 4)
+    assert calibration.spread == pytest.approx(1.25, rel=1e-3)  # too fast counts as much as too slow
     with pytest.raises(Unidentified, match="3 checks; there are 2"):
         Calibration.made("e", "d", {}, rows + check[1:])
 
@@ -262,19 +262,19 @@ def test_an_engine_that_does_not_work_is_one_sentence(wrong: str, error: type[Ou
     ("wrong", "said"), [("fails", "Out of memory"), ("hangs", "had not ended"), ("in part", "lost")]
 )
 def test_what_was_measured_before_a_failure_is_kept(wrong: str, said: str) -> None:
-    found = measured(Failing(wrong, at=32))
-    assert found.calibration.most == 24
-    assert found.calibration.spread < 1.05  # one size beyond the bend says less about it
-    assert any(said in note for note in found.notes)
-    assert [note for note in found.sentences(0.1) if said in note]
+    outcome = measured(Failing(wrong, at=32))
+    assert outcome.calibration.most == 24
+    assert outcome.calibration.spread < 1.05  # one size beyond the bend says less about it
+    assert any(said in note for note in outcome.notes)
+    assert [note for note in outcome.sentences(0.1) if said in note]
 
 
 def test_a_failure_in_the_second_round_ends_it() -> None:
-    found = measured(Failing("fails", after=2 + 21))  # the warm-up and one round
-    assert found.calibration.most == 128
-    assert len(found.calibration.rows) == 21
-    assert found.calibration.spread < 1.01
-    assert any("Out of memory" in note for note in found.notes)
+    outcome = measured(Failing("fails", after=2 + 21))  # the warm-up and one round
+    assert outcome.calibration.most == 128
+    assert len(outcome.calibration.rows) == 21
+    assert outcome.calibration.spread < 1.01
+    assert any("Out of memory" in note for note in outcome.notes)
 
 
 def test_too_short_a_time_is_told() -> None:
@@ -299,9 +299,9 @@ def test_a_small_context_leaves_long_prompts_out() -> None:
                 raise PromptTooLong("too long")
             return await super().bound(request)
 
-    found = measured(Small()).calibration
-    assert max(row.timed.prompt for row in found.rows) <= 1500
-    assert found.latency.step == pytest.approx(TRUTH.step, rel=0.01)
+    calibration = measured(Small()).calibration
+    assert max(row.timed.prompt for row in calibration.rows) <= 1500
+    assert calibration.latency.step == pytest.approx(TRUTH.step, rel=0.01)
 
 
 def test_what_is_cached_of_a_chat_template_is_not_read() -> None:
@@ -312,9 +312,9 @@ def test_what_is_cached_of_a_chat_template_is_not_read() -> None:
                 progress.cached = 30
 
     engine = Cached()
-    found = measured(engine, most=2).calibration
+    calibration = measured(engine, most=2).calibration
     alone = [len(request.messages[0].text) - 30 for request in engine.requests[2:] if request.n == 1]
-    assert [row.timed.prompt for row in found.rows if row.timed.samples == 1] == alone
+    assert [row.timed.prompt for row in calibration.rows if row.timed.samples == 1] == alone
 
 
 def test_a_recorded_pool_has_no_speed(tmp_path: Path) -> None:
@@ -382,9 +382,9 @@ def test_the_command_writes_and_shows_a_calibration(outthink: Any) -> None:
     assert "tokens read and" in result.out
     assert "used to" in result.out
     assert Calibration.open("calibration-Qwen-Small.json").most == 16
-    found = json.loads(outthink("calibrate", "m", "--most", "4", "-o", "c.json", "--json", engine=Quick()).out)
-    assert found["engine"] == "timed"
-    assert json.loads(Path("c.json").read_text()) == found
+    written = json.loads(outthink("calibrate", "m", "--most", "4", "-o", "c.json", "--json", engine=Quick()).out)
+    assert written["engine"] == "timed"
+    assert json.loads(Path("c.json").read_text()) == written
 
 
 @pytest.mark.parametrize(

@@ -173,12 +173,12 @@ CONFIGS: dict[str, tuple[dict[str, Any], int, float]] = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameters_of_known_models(name: str) -> None:
     config, known, error = CONFIGS[name]
-    found = from_config(config)
-    assert found.parameters == pytest.approx(known, rel=error)
-    assert found.layers == config["num_hidden_layers"]
-    assert found.kv_heads == config["num_key_value_heads"]
-    assert found.hidden == config["num_attention_heads"] * found.head
-    assert found.active == 0
+    shape = from_config(config)
+    assert shape.parameters == pytest.approx(known, rel=error)
+    assert shape.layers == config["num_hidden_layers"]
+    assert shape.kv_heads == config["num_key_value_heads"]
+    assert shape.hidden == config["num_attention_heads"] * shape.head
+    assert shape.active == 0
 
 
 def test_parameters_of_mixtures_of_experts() -> None:
@@ -248,9 +248,9 @@ def test_the_shape_of_a_model_on_this_machine(name: str) -> None:
     path = catalog.path(name)
     if path is None:
         pytest.skip("it is not here")
-    found = read_shape(path)
-    assert found.parameters == catalog.entries()[name].parameters
-    assert (found.layers, found.kv_heads, found.head) == {
+    shape = read_shape(path)
+    assert shape.parameters == catalog.entries()[name].parameters
+    assert (shape.layers, shape.kv_heads, shape.head) == {
         "smollm2-135m-instruct": (30, 3, 64),
         "qwen2.5-coder-0.5b-instruct": (24, 2, 64),
         "qwen2.5-coder-1.5b-instruct": (28, 2, 128),
@@ -346,12 +346,12 @@ def test_sparse_attention_is_at_most_full_attention(prompt: int, completion: int
 
 def test_blocks_cost_what_finding_them_costs() -> None:
     c, g, n, block = 10, 7, 3, 4
-    found = block_top_k(TINY, c, g, n, local=2, block=block, top=1)
+    blocks = block_top_k(TINY, c, g, n, local=2, block=block, top=1)
     plain = top_k(TINY, c, g, n, kept=6)
     keys = (c * g + g**2 / 2) / block  # block keys met by one sample
-    assert float(found.flops - plain.flops) == pytest.approx(n * keys * 2 * TINY.hidden * TINY.layers)
+    assert float(blocks.flops - plain.flops) == pytest.approx(n * keys * 2 * TINY.hidden * TINY.layers)
     own = (c * g + n * g**2 / 2) / block  # those of the prompt are read once for all
-    assert float(found.bytes - plain.bytes) == pytest.approx(own * kv_bytes(TINY) / 2)  # keys without values
+    assert float(blocks.bytes - plain.bytes) == pytest.approx(own * kv_bytes(TINY) / 2)  # keys without values
 
 
 def test_a_shape_without_heads_has_no_memory_traffic() -> None:
@@ -364,19 +364,19 @@ def test_a_shape_without_heads_has_no_memory_traffic() -> None:
 @settings(deadline=None)
 @given(prompt=st.integers(0, 500), length=st.integers(0, 500), samples=st.integers(1, 9), shared=st.booleans())
 def test_recorded_samples_of_one_length_are_the_formula(prompt: int, length: int, samples: int, shared: bool) -> None:
-    found = recorded(TINY, prompt, [length] * samples, shared=shared, weight_bytes=3.0)
+    load = recorded(TINY, prompt, [length] * samples, shared=shared, weight_bytes=3.0)
     paper = dense(TINY, prompt, length, samples, shared=shared, weight_bytes=3.0)
     reading = 2 * TINY.parameters * prompt + 4 * TINY.hidden * TINY.layers * prompt**2 / 2
-    assert found.bytes == pytest.approx(paper.bytes)
-    assert float(found.flops) == pytest.approx(float(paper.flops) + reading)
-    assert float(found.flops) == pytest.approx(flops_of_samples(TINY, prompt, [length] * samples))
+    assert load.bytes == pytest.approx(paper.bytes)
+    assert float(load.flops) == pytest.approx(float(paper.flops) + reading)
+    assert float(load.flops) == pytest.approx(flops_of_samples(TINY, prompt, [length] * samples))
 
 
 def test_recorded_samples_of_many_problems_at_once() -> None:
-    found = recorded(TINY, [3, 5], [[4, 0], [2, 6]])
-    assert found.flops.shape == (2,)
+    load = recorded(TINY, [3, 5], [[4, 0], [2, 6]])
+    assert load.flops.shape == (2,)
     own = [recorded(TINY, 3, [4]), recorded(TINY, 5, [2, 6])]
-    assert found.eflops() == pytest.approx([float(one.eflops()) for one in own])
+    assert load.eflops() == pytest.approx([float(one.eflops()) for one in own])
     assert float(recorded(TINY, 5, [2, 6]).bytes) == pytest.approx(kv_bytes(TINY) * (5 * 6 + (4 + 36) / 2))
 
 
@@ -387,10 +387,10 @@ def call(**fields: Any) -> Call:
 def test_a_call_is_charged_for_what_it_read_and_wrote() -> None:
     """Three readings of a prompt of 10: all of it, and twice the last 2 tokens."""
     made = call(n=3, reads=3, charged=Usage(prompt=30, cached=16, completion=9))
-    found = of_call(TINY, made, [5, 3, 1])
+    load = of_call(TINY, made, [5, 3, 1])
     each = [Usage(prompt=10, cached=cached, completion=g) for cached, g in ((0, 5), (8, 3), (8, 1))]
-    assert float(found.flops) == pytest.approx(sum(flops(TINY, usage) for usage in each))
-    assert float(found.bytes) == pytest.approx(kv_bytes(TINY) * (10 * 5 + (25 + 9 + 1) / 2))
+    assert float(load.flops) == pytest.approx(sum(flops(TINY, usage) for usage in each))
+    assert float(load.bytes) == pytest.approx(kv_bytes(TINY) * (10 * 5 + (25 + 9 + 1) / 2))
     equal = of_call(TINY, made)  # all three as long as their mean
     assert float(equal.bytes) == pytest.approx(kv_bytes(TINY) * (10 * 3 + 3 * 9 / 2))
 
@@ -409,8 +409,8 @@ def test_a_trace_is_the_sum_of_its_calls() -> None:
     trace = solve("What?", SelfConsistency(n=3), model=ScriptedEngine(say))
     (made,) = trace.calls
     prompt = made.charged.prompt // 3
-    found = of_trace(trace, {"model": TINY})
-    assert float(found.eflops()) == pytest.approx(float(recorded(TINY, prompt, [3, 5, 7]).eflops()))
+    load = of_trace(trace, {"model": TINY})
+    assert float(load.eflops()) == pytest.approx(float(recorded(TINY, prompt, [3, 5, 7]).eflops()))
     with pytest.raises(ValueError, match="role 'model'"):
         of_trace(trace, {"judge": TINY})
 
@@ -480,13 +480,13 @@ def rows(truth: Latency, noise: float = 0.0, seed: int = 0) -> list[TimedRequest
     rng = np.random.default_rng(seed)
     asked = [(prompt, 1, 1) for prompt in (64, 256, 512, 900)]
     asked += [(60, 40, samples) for samples in (1, 2, 4, 8, 16, 32, 64)] + [(600, 20, 4), (300, 1, 8), (100, 30, 48)]
-    found = []
+    requests = []
     for prompt, most, samples in asked:
         lengths = tuple(int(length) for length in rng.integers(1 + most // 2, most + 1, samples))
         seconds = truth.seconds_of(prompt, lengths) * math.exp(noise * rng.standard_normal())
         reread = (samples - 1) * (16 + prompt // 10)
-        found.append(TimedRequest(prompt=prompt, lengths=lengths, seconds=seconds, reread=reread))
-    return found
+        requests.append(TimedRequest(prompt=prompt, lengths=lengths, seconds=seconds, reread=reread))
+    return requests
 
 
 TRUTH = Latency(
@@ -495,10 +495,10 @@ TRUTH = Latency(
 
 
 def test_a_known_latency_is_found_again() -> None:
-    found = fit(rows(TRUTH))
+    latency = fit(rows(TRUTH))
     for name in ("fixed", "linear", "each", "again", "step", "sample", "free", "context"):
-        assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=0.02), name
-    assert float(found.seconds(500, 300, 24)) == pytest.approx(float(TRUTH.seconds(500, 300, 24)), rel=1e-3)
+        assert getattr(latency, name) == pytest.approx(getattr(TRUTH, name), rel=0.02), name
+    assert float(latency.seconds(500, 300, 24)) == pytest.approx(float(TRUTH.seconds(500, 300, 24)), rel=1e-3)
     bent = replace(TRUTH, free=1.0)
     assert fit(rows(bent)).free == pytest.approx(1.0, abs=0.02)
 
@@ -555,10 +555,10 @@ def test_the_roofline() -> None:
 def test_an_agent_waits_for_its_tools() -> None:
     latency = Latency(fixed=1.0, linear=0.01, step=0.1)
     turns = [AgentTurn(new=100, written=20, tool=3.0), AgentTurn(new=50, written=10, tool=0.0)]
-    found = agent(latency, turns)
-    assert (found.prefill, found.decode, found.tools) == pytest.approx((2.0 + 1.5, 3.0, 3.0))
-    assert found.seconds == pytest.approx(9.5)
-    assert found.idle == pytest.approx(3.0 / 9.5)
+    waited = agent(latency, turns)
+    assert (waited.prefill, waited.decode, waited.tools) == pytest.approx((2.0 + 1.5, 3.0, 3.0))
+    assert waited.seconds == pytest.approx(9.5)
+    assert waited.idle == pytest.approx(3.0 / 9.5)
     anew = agent(latency, turns, cached=False)
     assert anew.prefill == pytest.approx(2.0 + 1.0 + 0.01 * 170)
     assert agent(latency, []).idle == 0.0
@@ -575,8 +575,8 @@ def test_energy_of_the_literature() -> None:
 
 
 def test_quantised_weights_help_small_batches() -> None:
-    found = weight_speedup(4, [1, 16, 50, 64, 100, 128, 200], 200)
-    assert found == pytest.approx([4, 4, 4, 3.125, 2, 1.5625, 1])
+    speedup = weight_speedup(4, [1, 16, 50, 64, 100, 128, 200], 200)
+    assert speedup == pytest.approx([4, 4, 4, 3.125, 2, 1.5625, 1])
     assert weight_speedup([4, 8], 1e6, math.inf) == pytest.approx([4, 2])
     assert weight_speedup(16, [1, 500], 200) == pytest.approx([1, 1])
 
@@ -621,9 +621,9 @@ def test_continuous_batching_is_never_slower(lengths: list[int], slots: int) -> 
 
 def test_experts_that_a_step_loads() -> None:
     tokens = np.array([1, 4, 16, 64])
-    found = distinct_experts(128, 8, tokens)
-    assert found == pytest.approx([8, 29.12, 82.42, 125.94], abs=5e-3)
-    assert found / tokens == pytest.approx([8, 7.28, 5.15, 1.97], abs=5e-3)
+    loaded = distinct_experts(128, 8, tokens)
+    assert loaded == pytest.approx([8, 29.12, 82.42, 125.94], abs=5e-3)
+    assert loaded / tokens == pytest.approx([8, 7.28, 5.15, 1.97], abs=5e-3)
     assert distinct_experts(16, 16, tokens) == pytest.approx(np.full(4, 16.0))
 
 
@@ -641,11 +641,11 @@ def test_published_prices_by_name_and_by_provider() -> None:
     prices = pytest.importorskip("genai_prices")
     usage = Usage(prompt=1_000_000, cached=400_000, completion=300_000)
     for name in ("gpt-4.1-mini", "claude-3-5-haiku-latest"):
-        found, where = published(name)
+        price, where = published(name)
         told = prices.calc_price(
             prices.Usage(input_tokens=1000, cache_read_tokens=400, output_tokens=300), model_ref=name
         )
-        assert found.usd(usage) == pytest.approx(1000 * float(told.total_price))
+        assert price.usd(usage) == pytest.approx(1000 * float(told.total_price))
         assert name.rpartition("-latest")[0] in where or name in where
     direct, _ = price_of("auto", "https://api.openai.com/v1#gpt-4.1-mini")
     assert direct == published("gpt-4.1-mini")[0]
@@ -696,10 +696,10 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_prices_from_a_file(content: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     path.write_text(json.dumps(content))
-    found, where = from_file(path, "m")
-    assert found == Price(prompt=0.4, completion=1.6, cached=0.1)
+    price, where = from_file(path, "m")
+    assert price == Price(prompt=0.4, completion=1.6, cached=0.1)
     assert str(path) in where
-    assert price_of(str(path), "http://localhost:8000/v1#m")[0] == found
+    assert price_of(str(path), "http://localhost:8000/v1#m")[0] == price
 
 
 @pytest.mark.parametrize(

@@ -114,18 +114,18 @@ def test_impossible_runs_are_refused() -> None:
 
 def test_the_metric_on_questions() -> None:
     accuracy = np.array([[0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 0, 0], [0.5, 1, 0.5]])
-    found = measure_arise(accuracy, [[1000, 2000, 4000]] * 5)
+    result = measure_arise(accuracy, [[1000, 2000, 4000]] * 5)
     scores = [0.5, -2.0, 0.0, 0.0, 0.25 - 1.0]
-    assert found.score == pytest.approx(np.mean(scores))
-    assert found.std == pytest.approx(np.std(scores))
-    assert (found.least, found.most) == (-2.0, 0.5)
-    counts = (found.improved, found.degraded, found.always_right, found.always_wrong, found.mixed)
+    assert result.score == pytest.approx(np.mean(scores))
+    assert result.std == pytest.approx(np.std(scores))
+    assert (result.least, result.most) == (-2.0, 0.5)
+    counts = (result.improved, result.degraded, result.always_right, result.always_wrong, result.mixed)
     assert counts == (1, 1, 1, 1, 1)
-    assert found.questions == sum(counts)
-    assert found.medians.tolist() == [0.0, 0.0]
-    assert found.tokens.tolist() == [1000, 2000, 4000]
-    assert found.slope == pytest.approx([0.3 / 1000, -0.3 / 2000])
-    assert found.interval.low <= found.score <= found.interval.high
+    assert result.questions == sum(counts)
+    assert result.medians.tolist() == [0.0, 0.0]
+    assert result.tokens.tolist() == [1000, 2000, 4000]
+    assert result.slope == pytest.approx([0.3 / 1000, -0.3 / 2000])
+    assert result.interval.low <= result.score <= result.interval.high
 
 
 def test_runs_are_averaged_before_the_score() -> None:
@@ -144,9 +144,9 @@ def test_what_chance_gives() -> None:
     rng = np.random.default_rng(0)
     right = (rng.random((2000, 3, 3)) < rng.random((2000, 1, 1))).astype(float)
     tokens = np.broadcast_to(np.array([1000.0, 2000.0, 4000.0])[:, None], right.shape)
-    found = measure_arise(right, tokens, deals=50)
-    assert found.score < -0.25
-    assert found.score == pytest.approx(found.chance, abs=0.12)
+    result = measure_arise(right, tokens, deals=50)
+    assert result.score < -0.25
+    assert result.score == pytest.approx(result.chance, abs=0.12)
     better = right.copy()
     better[:, 2] = 1
     gained = measure_arise(better, tokens, deals=50)
@@ -161,10 +161,10 @@ def test_chance_keeps_the_length_of_right_and_wrong_runs() -> None:
     rng = np.random.default_rng(2)
     right = (rng.random((2000, 3, 2)) < rng.random((2000, 1, 1))).astype(float)
     tokens = np.array([100.0, 200.0, 400.0])[:, None] * (8 - 7 * right) * rng.uniform(0.5, 1.5, right.shape)
-    found = measure_arise(right, tokens, deals=50)
-    assert found.score == pytest.approx(found.chance, abs=0.2)
+    result = measure_arise(right, tokens, deals=50)
+    assert result.score == pytest.approx(result.chance, abs=0.2)
     apart = measure_arise(right, np.broadcast_to(np.array([100.0, 200.0, 400.0])[:, None], right.shape), deals=50)
-    assert abs(found.score - apart.chance) > 1
+    assert abs(result.score - apart.chance) > 1
 
 
 def test_the_interval_of_the_score() -> None:
@@ -173,8 +173,8 @@ def test_the_interval_of_the_score() -> None:
     hits = 0
     for _ in range(100):
         accuracy = (rng.random((80, 2)) < [0.4, 0.6]).astype(float)
-        found = measure_arise(accuracy, np.broadcast_to([1000.0, 2000.0], (80, 2)), resamples=100, deals=1)
-        hits += bool(found.interval.low <= 0.36 * 0.5 - 0.16 * 2 <= found.interval.high)
+        result = measure_arise(accuracy, np.broadcast_to([1000.0, 2000.0], (80, 2)), resamples=100, deals=1)
+        hits += bool(result.interval.low <= 0.36 * 0.5 - 0.16 * 2 <= result.interval.high)
     assert hits >= 88
 
 

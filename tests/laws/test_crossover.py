@@ -56,9 +56,9 @@ def test_the_order_of_models_is_theirs_only() -> None:
 def test_laws_that_do_not_cross_and_laws_that_cross_twice() -> None:
     assert crossings((SMALL, LossLaw(floor=0.7, a=0.4, b=0.5)), COSTS, 8, 1e6) == []
     assert crossings((SMALL, SMALL), (1.0, 1.0), 1, 100) == []
-    found = crossings((FLAT, STEEP), (1.0, 1.0), 1, 1e4)
-    assert [better for _, better in found] == [1, 0]
-    for budget, _ in found:
+    places = crossings((FLAT, STEEP), (1.0, 1.0), 1, 1e4)
+    assert [better for _, better in places] == [1, 0]
+    for budget, _ in places:
         assert float(FLAT.at(budget)) == pytest.approx(float(STEEP.at(budget)), abs=1e-9)
 
 
@@ -76,14 +76,14 @@ def test_crossings_are_where_the_envelope_changes(
         one, other = laws[0].at(budget), laws[1].at(budget / cost)
         assert float(one) == pytest.approx(float(other), abs=1e-7)
         best, _ = envelope(laws, (1.0, cost), [budget * (1 + 1e-3)])
-        slopes = [law.a * law.b * of**-law.b for law, of in zip(laws, (budget, budget / cost), strict=True)]
+        slopes = [law.a * law.b * samples**-law.b for law, samples in zip(laws, (budget, budget / cost), strict=True)]
         if abs(slopes[0] - slopes[1]) > 1e-2:  # else they touch rather than cross
             assert best.tolist() == [better]
 
 
 def test_scaling_costs_and_budgets_alike_changes_nothing() -> None:
-    (found,) = crossings((SMALL, LARGE), (4.0, 32.0), 32, 4000)
-    assert found[0] == pytest.approx(4 * crossings((SMALL, LARGE), COSTS, 8, 1000)[0][0])
+    (place,) = crossings((SMALL, LARGE), (4.0, 32.0), 32, 4000)
+    assert place[0] == pytest.approx(4 * crossings((SMALL, LARGE), COSTS, 8, 1000)[0][0])
 
 
 # ---- fitting --------------------------------------------------------------------------------------------------------
@@ -93,16 +93,16 @@ def test_scaling_costs_and_budgets_alike_changes_nothing() -> None:
 @given(st.floats(0, 1), st.floats(0.05, 2), st.floats(0.4, 3))
 def test_a_known_law_is_found_again(floor: float, a: float, b: float) -> None:
     law = LossLaw(floor=floor, a=a, b=b)
-    found = fit_loss(SAMPLES, law.at(SAMPLES))
-    assert (found.floor, found.a, found.b) == pytest.approx((floor, a, b), rel=1e-3, abs=1e-4)
-    assert found.error < 1e-4
-    assert (found.least, found.most) == (1, 128)
+    fitted = fit_loss(SAMPLES, law.at(SAMPLES))
+    assert (fitted.floor, fitted.a, fitted.b) == pytest.approx((floor, a, b), rel=1e-3, abs=1e-4)
+    assert fitted.error < 1e-4
+    assert (fitted.least, fitted.most) == (1, 128)
 
 
 def test_a_floor_is_not_below_0() -> None:
-    found = fit_loss([1, 2, 4, 8, 16, 32], [1.0, 0.35, 0.12, 0.03, 0.0, 0.0])
-    assert found.floor == 0.0
-    assert found.b == pytest.approx(1.6, abs=0.2)
+    fitted = fit_loss([1, 2, 4, 8, 16, 32], [1.0, 0.35, 0.12, 0.03, 0.0, 0.0])
+    assert fitted.floor == 0.0
+    assert fitted.b == pytest.approx(1.6, abs=0.2)
 
 
 def test_a_loss_that_is_at_its_floor() -> None:
@@ -168,25 +168,25 @@ def test_the_crossing_is_found_again_and_its_interval_holds_it() -> None:
     """12 sets of problems: intervals that hold it in 90% of sets hold it in fewer than 7 once in 1,800 times."""
     inside = []
     for seed in range(12):
-        found = crossover(*measured(np.random.default_rng(seed)), resamples=40)
-        assert found.budget is not None
-        assert found.low is not None
-        assert found.high is not None
-        assert found.low <= found.high
-        assert found.range == (8, 1280)
-        inside.append(found.low <= 80.5 <= found.high)
+        crossing = crossover(*measured(np.random.default_rng(seed)), resamples=40)
+        assert crossing.budget is not None
+        assert crossing.low is not None
+        assert crossing.high is not None
+        assert crossing.low <= crossing.high
+        assert crossing.range == (8, 1280)
+        inside.append(crossing.low <= 80.5 <= crossing.high)
     assert sum(inside) >= 7
 
 
 def test_without_noise_it_is_the_crossing_of_the_laws() -> None:
     small, large = SMALL.at(SAMPLES)[None].repeat(4, 0), LARGE.at(FEW)[None].repeat(4, 0)
     first, second = ModelLosses(samples=SAMPLES, losses=small, cost=1), ModelLosses(samples=FEW, losses=large, cost=8)
-    found = crossover(first, second, resamples=10)
-    assert found.budget == pytest.approx(80.5, abs=0.05)
-    assert found.low == pytest.approx(found.budget)
-    assert found.high == pytest.approx(found.budget)
-    assert found.missing == 0
-    assert found.laws[1].floor == pytest.approx(0.55, abs=1e-4)
+    crossing = crossover(first, second, resamples=10)
+    assert crossing.budget == pytest.approx(80.5, abs=0.05)
+    assert crossing.low == pytest.approx(crossing.budget)
+    assert crossing.high == pytest.approx(crossing.budget)
+    assert crossing.missing == 0
+    assert crossing.laws[1].floor == pytest.approx(0.55, abs=1e-4)
     # the other way round there is no budget from which on the small one is better
     other = crossover(second, first, resamples=10)
     assert (other.budget, other.low, other.high) == (None, None, None)

@@ -25,32 +25,32 @@ points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, m
 
 @settings(deadline=None)
 @given(points)
-def test_the_frontier_is_what_nothing_beats(of: list[tuple[int, int]]) -> None:
-    cost, quality = np.array(of, float).T
-    found = frontier(cost, quality)
-    assert (np.diff(cost[found]) > 0).all()
-    assert (np.diff(quality[found]) > 0).all()
-    for place in range(len(of)):
+def test_the_frontier_is_what_nothing_beats(options: list[tuple[int, int]]) -> None:
+    cost, quality = np.array(options, float).T
+    along = frontier(cost, quality)
+    assert (np.diff(cost[along]) > 0).all()
+    assert (np.diff(quality[along]) > 0).all()
+    for place in range(len(options)):
         beaten = (
             (cost <= cost[place]) & (quality >= quality[place]) & ((cost < cost[place]) | (quality > quality[place]))
         )
         same = (cost == cost[place]) & (quality == quality[place])
         first = np.flatnonzero(same)[0] == place
-        assert (place in found) == (not beaten.any() and first)
+        assert (place in along) == (not beaten.any() and first)
 
 
 @settings(deadline=None)
 @given(points, st.integers(0, 7))
-def test_best_at_a_budget_is_the_largest_that_is_affordable(of: list[tuple[int, int]], budget: int) -> None:
-    cost, quality = np.array(of, float).T
-    (found,) = best_at(cost, quality, [budget])
+def test_best_at_a_budget_is_the_largest_that_is_affordable(options: list[tuple[int, int]], budget: int) -> None:
+    cost, quality = np.array(options, float).T
+    (chosen,) = best_at(cost, quality, [budget])
     affordable = cost <= budget
     if not affordable.any():
-        assert found == -1
+        assert chosen == -1
         return
-    assert affordable[found]
-    assert quality[found] == quality[affordable].max()
-    assert cost[found] == cost[affordable & (quality == quality[found])].min()
+    assert affordable[chosen]
+    assert quality[chosen] == quality[affordable].max()
+    assert cost[chosen] == cost[affordable & (quality == quality[chosen])].min()
 
 
 @pytest.mark.parametrize("options", [1, 3])
@@ -69,24 +69,24 @@ def problems(rates: list[float], n: int, rng: np.random.Generator) -> np.ndarray
 def test_a_clear_winner_has_all_resamples() -> None:
     """Two models, .2 at cost 1 and .8 at cost 4, on 200 problems: 60 points apart, with a standard error of 4."""
     credit = problems([0.2, 0.8], 200, np.random.default_rng(0))
-    found = best(np.tile([1.0, 4.0], (200, 1)), credit, [0.5, 1, 4], groups=[0, 1])
-    assert found.option.tolist() == [-1, 0, 1]
-    assert found.shares.tolist() == [[0, 0], [1, 0], [0, 1]]
-    assert found.quality.tolist() == [0, *credit.mean(0)]
-    assert found.low[0] == found.high[0] == found.fresh[0] == 0
-    assert (found.low[1:] < found.quality[1:]).all()
-    assert (found.high[1:] > found.quality[1:]).all()
+    choice = best(np.tile([1.0, 4.0], (200, 1)), credit, [0.5, 1, 4], groups=[0, 1])
+    assert choice.option.tolist() == [-1, 0, 1]
+    assert choice.shares.tolist() == [[0, 0], [1, 0], [0, 1]]
+    assert choice.quality.tolist() == [0, *credit.mean(0)]
+    assert choice.low[0] == choice.high[0] == choice.fresh[0] == 0
+    assert (choice.low[1:] < choice.quality[1:]).all()
+    assert (choice.high[1:] > choice.quality[1:]).all()
 
 
 def test_groups_share_the_resamples_where_nothing_is_clear() -> None:
     """Ten equal options of five models: no group may have nearly all resamples, and the largest mean is too large."""
     rng = np.random.default_rng(1)
     credit = problems([0.5] * 10, 100, rng)
-    found = best(np.ones((100, 10)), credit, [1.0], groups=np.arange(10) // 2)
-    assert found.shares.shape == (1, 5)
-    assert found.shares.sum() == pytest.approx(1)
-    assert found.shares.max() < 0.9
-    assert found.quality[0] > found.fresh[0]
+    choice = best(np.ones((100, 10)), credit, [1.0], groups=np.arange(10) // 2)
+    assert choice.shares.shape == (1, 5)
+    assert choice.shares.sum() == pytest.approx(1)
+    assert choice.shares.max() < 0.9
+    assert choice.quality[0] > choice.fresh[0]
 
 
 def test_fresh_problems_see_no_choice() -> None:
@@ -100,19 +100,19 @@ def test_fresh_problems_see_no_choice() -> None:
     gains, left = [], []
     for _ in range(8):
         credit = problems([0.5] * 20, 100, rng)
-        found = best(np.ones((100, 20)), credit, [1.0])
-        gains.append(found.quality[0] - 0.5)
-        left.append(found.fresh[0] - 0.5)
+        choice = best(np.ones((100, 20)), credit, [1.0])
+        gains.append(choice.quality[0] - 0.5)
+        left.append(choice.fresh[0] - 0.5)
     assert np.mean(gains) > 0.06
     assert np.mean(left) < np.mean(gains) - 0.02
 
 
 def test_with_one_option_the_interval_is_that_of_its_mean() -> None:
     credit = problems([0.3], 60, np.random.default_rng(3))
-    found = best(np.ones((60, 1)), credit, [1.0], seed=7)
+    choice = best(np.ones((60, 1)), credit, [1.0], seed=7)
     interval = bootstrap(lambda rows: credit[rows].mean(), 60, seed=7)
-    assert (found.low[0], found.high[0]) == (interval.low, interval.high)
-    assert found.fresh[0] == found.quality[0] == credit.mean(), "there was nothing to choose"
+    assert (choice.low[0], choice.high[0]) == (interval.low, interval.high)
+    assert choice.fresh[0] == choice.quality[0] == credit.mean(), "there was nothing to choose"
 
 
 def test_the_same_seed_gives_the_same() -> None:

@@ -56,11 +56,11 @@ def test_reading_is_charged_once_for_each_verified_solution() -> None:
 
 def test_a_price_is_measured_from_tokens() -> None:
     """The cost of all is a sum, so lambda is a ratio of means over problems, and not a mean of ratios."""
-    found = measure_price([[100, 300], [400]], [[50], [150, 250]], relative_size=8 / 70)
-    assert found.ratio == pytest.approx(8 / 70 * 125 / 300)
-    assert found.reading == 0
-    assert found.interval is not None
-    assert found.interval.low <= found.ratio <= found.interval.high
+    price = measure_price([[100, 300], [400]], [[50], [150, 250]], relative_size=8 / 70)
+    assert price.ratio == pytest.approx(8 / 70 * 125 / 300)
+    assert price.reading == 0
+    assert price.interval is not None
+    assert price.interval.low <= price.ratio <= price.interval.high
     read = measure_price([[100, 300], [400]], [[50], [150, 250]], read_tokens=[[250], [500]])
     assert read.reading == pytest.approx(375 / 300)
     with pytest.raises(Unidentified, match="two problems"):
@@ -77,9 +77,11 @@ def test_the_interval_of_a_price_holds_the_truth() -> None:
     held = 0
     for _ in range(40):
         level = rng.lognormal(0, 0.3, 30)
-        found = measure_price([of * rng.gamma(4, 100, 8) for of in level], [of * rng.gamma(2, 80, 8) for of in level])
-        assert found.interval is not None
-        held += bool(found.interval.low <= 0.4 <= found.interval.high)
+        price = measure_price(
+            [mean * rng.gamma(4, 100, 8) for mean in level], [mean * rng.gamma(2, 80, 8) for mean in level]
+        )
+        assert price.interval is not None
+        held += bool(price.interval.low <= 0.4 <= price.interval.high)
     assert held >= 32
 
 
@@ -133,19 +135,19 @@ def pool(problems: int, n: int = 32, m: int = 8, *, seed: int = 0, judged: str =
 
 def test_one_solution_is_one_solution_whatever_the_verifications() -> None:
     keys, correct, verdicts = pool(3)
-    single = [of.mean() for of in correct]
+    single = [credit.mean() for credit in correct]
     for rule in ("best_of", "vote"):
-        found = success_rates(keys, correct, verdicts, [1], [1, 8], rule=rule)
+        rates = success_rates(keys, correct, verdicts, [1], [1, 8], rule=rule)
         if rule == "best_of":
-            assert found[:, 0] == pytest.approx(np.array([single, single]).T)
+            assert rates[:, 0] == pytest.approx(np.array([single, single]).T)
         else:  # 100 random solutions of each: within six standard errors, missed once in 10^8
-            assert found[:, 0] == pytest.approx(np.array([single, single]).T, abs=0.3)
+            assert rates[:, 0] == pytest.approx(np.array([single, single]).T, abs=0.3)
 
 
 def test_a_perfect_verifier_reaches_coverage_with_one_verification() -> None:
     keys, correct, verdicts = pool(4, judged="perfect")
     sizes = [1, 2, 8, 32]
-    expected = np.stack([pass_at_k(32, [of.sum() for of in correct], k) for k in sizes], axis=-1)
+    expected = np.stack([pass_at_k(32, [credit.sum() for credit in correct], k) for k in sizes], axis=-1)
     assert success_rates(keys, correct, verdicts, sizes, [1])[..., 0] == pytest.approx(expected)
     assert float(VerifyingCost(ratio=1.5).cost(8, 1)) == pytest.approx(8 * 2.5)
 
@@ -157,15 +159,15 @@ def test_a_verifier_that_always_agrees_is_a_vote_or_a_random_choice() -> None:
     assert weighted[..., 1] == pytest.approx(weighted[..., 0])
     assert weighted[..., 2] == pytest.approx(weighted[..., 0])
     best = success_rates(keys, correct, verdicts, sizes, [4])[..., 0]
-    assert best == pytest.approx(np.array([of.mean() for of in correct])[:, None].repeat(3, 1))
+    assert best == pytest.approx(np.array([credit.mean() for credit in correct])[:, None].repeat(3, 1))
 
 
 def test_a_random_verifier_adds_nothing() -> None:
     """Best-of is pass@1 but for the verdicts that were recorded: over 300 problems within six standard errors, missed
     once in 10^8."""
     keys, correct, verdicts = pool(300, n=16, m=4, judged="random")
-    found = success_rates(keys, correct, verdicts, [8], [4], draws=10)[:, 0, 0]
-    difference = found - [of.mean() for of in correct]
+    rates = success_rates(keys, correct, verdicts, [8], [4], draws=10)[:, 0, 0]
+    difference = rates - [credit.mean() for credit in correct]
     assert abs(difference.mean()) < 6 * difference.std() / math.sqrt(300) < 0.1
 
 
@@ -181,14 +183,14 @@ def test_a_vote_is_the_mean_over_all_subsets() -> None:
             highest = max(totals[key] for key in there)
             leaders = [key for key in there if math.isclose(totals[key], highest)]
             worth.append((0 in leaders) / len(leaders))
-        found = success_rates([keys], [correct], [weights[:, None]], [4], [verification], rule="vote", draws=4000)
-        assert found.item() == pytest.approx(np.mean(worth), abs=0.04)
+        rate = success_rates([keys], [correct], [weights[:, None]], [4], [verification], rule="vote", draws=4000)
+        assert rate.item() == pytest.approx(np.mean(worth), abs=0.04)
 
 
 def test_answers_that_were_not_drawn_do_not_share() -> None:
     """All weights are 0, and single solutions are right in 2 of 3 cases: within five standard errors of 4,000."""
-    found = success_rates([[0, 0, 1]], [[True, True, False]], [np.zeros((3, 1))], [1], [1], rule="vote", draws=4000)
-    assert found.item() == pytest.approx(2 / 3, abs=0.04)
+    rate = success_rates([[0, 0, 1]], [[True, True, False]], [np.zeros((3, 1))], [1], [1], rule="vote", draws=4000)
+    assert rate.item() == pytest.approx(2 / 3, abs=0.04)
     tied = success_rates([[0, 0, 1]], [[True, True, False]], [[[0.1], [0.2], [0.3]]], [3], [1], rule="vote")
     assert tied.item() == 0.5  # 0.1 + 0.2 is 0.3
 
@@ -212,8 +214,8 @@ def test_no_answer_never_wins_and_nothing_given_is_changed() -> None:
     verdicts = np.array([[0.0], [1.0], [1.0]])
     before = verdicts.copy()
     for rule in ("best_of", "vote"):
-        found = success_rates([keys], [correct], [verdicts], [3], [0, 1], rule=rule)
-        assert found.ravel() == pytest.approx(1)
+        rates = success_rates([keys], [correct], [verdicts], [3], [0, 1], rule=rule)
+        assert rates.ravel() == pytest.approx(1)
         empty = success_rates([[-1, -1]], [[True, True]], [[[1.0], [1.0]]], [1, 2], [0, 1], rule=rule)
         assert not empty.any()
     assert (verdicts == before).all()
@@ -248,21 +250,23 @@ def test_what_cannot_be_counted_is_one_sentence(wrong: dict[str, Any], said: str
 def test_every_option_is_affordable_and_uses_what_was_recorded() -> None:
     keys, correct, verdicts = pool(5, n=16, m=9)
     price = VerifyingCost(ratio=0.7, reading=0.4)
-    found = options(keys, correct, verdicts, price=price)
-    assert found.verifications.tolist() == [1, 2, 3, 4, 6, 8]
+    bought = options(keys, correct, verdicts, price=price)
+    assert bought.verifications.tolist() == [1, 2, 3, 4, 6, 8]
     assert limits(keys, verdicts) == (16, 9)
-    spent = price.cost(found.solutions, found.verifications)
-    assert (spent <= found.budgets[:, None] * (1 + 1e-9)).all()
-    more = price.cost(found.solutions + 1, found.verifications)
-    assert ((more > found.budgets[:, None]) | (found.solutions == 16)).all()
-    assert (found.capped == (price.solutions(found.budgets[:, None], found.verifications) > 16)).all()
+    spent = price.cost(bought.solutions, bought.verifications)
+    assert (spent <= bought.budgets[:, None] * (1 + 1e-9)).all()
+    more = price.cost(bought.solutions + 1, bought.verifications)
+    assert ((more > bought.budgets[:, None]) | (bought.solutions == 16)).all()
+    assert (bought.capped == (price.solutions(bought.budgets[:, None], bought.verifications) > 16)).all()
     exactly = options(keys, correct, verdicts, price=VerifyingCost(), budgets=[31, 32, 33, 34])
     assert exactly.solutions[:, 0].tolist() == [15, 16, 16, 16]
     assert exactly.capped[:, 0].tolist() == [False, False, False, True]
-    assert (np.isnan(found.verified).all(0) == (found.solutions == 0)).all()
-    assert found.budgets[0] >= price.cost(2, 1) > found.budgets[0] / math.sqrt(2)
-    assert found.vote[:, -1] == pytest.approx(success_rates(keys, correct, verdicts, [16], [0])[:, 0, 0])
-    least = options([of[:2] for of in keys], [of[:2] for of in correct], [of[:2, :1] for of in verdicts], price=price)
+    assert (np.isnan(bought.verified).all(0) == (bought.solutions == 0)).all()
+    assert bought.budgets[0] >= price.cost(2, 1) > bought.budgets[0] / math.sqrt(2)
+    assert bought.vote[:, -1] == pytest.approx(success_rates(keys, correct, verdicts, [16], [0])[:, 0, 0])
+    least = options(
+        [part[:2] for part in keys], [part[:2] for part in correct], [part[:2, :1] for part in verdicts], price=price
+    )
     assert least.budgets.tolist() == [float(price.cost(2, 1))]
     few = options(keys, correct, verdicts, price=price, budgets=[1, 5])
     assert np.isnan(few.verified[:, 0]).all()
@@ -270,7 +274,7 @@ def test_every_option_is_affordable_and_uses_what_was_recorded() -> None:
         with pytest.raises(ValueError, match="budgets"):
             options(keys, correct, verdicts, price=price, budgets=budgets)
     with pytest.raises(ValueError, match="no verifications"):
-        options(keys, correct, [of[:, :0] for of in verdicts], price=price)
+        options(keys, correct, [part[:, :0] for part in verdicts], price=price)
 
 
 # ---- which is better ------------------------------------------------------------------------------------------------
@@ -317,8 +321,8 @@ def test_the_choice_is_not_measured_on_what_chose_it() -> None:
     """
     rng = np.random.default_rng(0)
     budgets, numbers = np.arange(100.0, 160.0), list(range(1, 11))
-    found = compare(made(rng.normal(0.5, 0.3, (20, 60, 10)), budgets, numbers))
-    assert abs(found.verified.mean() - 0.5) < 0.072
+    curves = compare(made(rng.normal(0.5, 0.3, (20, 60, 10)), budgets, numbers))
+    assert abs(curves.verified.mean() - 0.5) < 0.072
     seen = rng.normal(0.5, 0.3, (20, 60, 10)).mean(0).max(-1).mean()
     assert seen > 0.58
 
@@ -349,17 +353,17 @@ def peaked(b: float, noise: float, seed: int, *, problems: int = 40) -> Options:
 
 
 def test_exponents_are_recovered() -> None:
-    found = fit_split(peaked(0.4, 0.0, 0))
-    assert found.b == pytest.approx(0.4, abs=0.01)  # V is a whole number
-    assert found.a == pytest.approx(0.6, abs=0.02)
-    assert found.budgets.tolist() == BUDGETS.tolist()
-    s, v = found.at(1000)
+    split = fit_split(peaked(0.4, 0.0, 0))
+    assert split.b == pytest.approx(0.4, abs=0.01)  # V is a whole number
+    assert split.a == pytest.approx(0.6, abs=0.02)
+    assert split.budgets.tolist() == BUDGETS.tolist()
+    s, v = split.at(1000)
     assert v == pytest.approx(2 * 1000**0.4, rel=0.05)
     assert float(VerifyingCost().cost(s, v)) == pytest.approx(1000, rel=0.05)
-    assert found.gain > 0
-    interval = found.at_interval(1000)
-    assert (interval.low <= found.at(1000) * 1.001).all()
-    assert (found.at(1000) <= interval.high * 1.001).all()
+    assert split.gain > 0
+    interval = split.at_interval(1000)
+    assert (interval.low <= split.at(1000) * 1.001).all()
+    assert (split.at(1000) <= interval.high * 1.001).all()
     assert (interval.high < 1.2 * interval.low).all()
 
 
@@ -368,9 +372,9 @@ def test_intervals_hold_the_exponents() -> None:
     truth = fit_split(peaked(0.4, 0.0, 0))
     held, at = 0, 0
     for seed in range(5):
-        found = fit_split(peaked(0.4, 0.3, seed))
-        held += bool(found.parameters.low[1] <= truth.b <= found.parameters.high[1])
-        interval = found.at_interval(500)
+        split = fit_split(peaked(0.4, 0.3, seed))
+        held += bool(split.parameters.low[1] <= truth.b <= split.parameters.high[1])
+        interval = split.at_interval(500)
         assert (interval.low <= interval.high).all()
         at += bool(interval.low[1] <= truth.at(500)[1] <= interval.high[1])
     assert held >= 3
@@ -379,13 +383,13 @@ def test_intervals_hold_the_exponents() -> None:
 
 def test_the_exponents_of_a_noisy_verifier_are_those_of_many_problems() -> None:
     """1,500 problems of this kind (128 solutions, 32 verifications) have a = 0.562 and b = 0.544."""
-    found = fit_split(options(*pool(100, 128, 32, seed=1), price=VerifyingCost(), draws=10))
-    (low_a, low_b), (high_a, high_b) = found.parameters.low, found.parameters.high
+    split = fit_split(options(*pool(100, 128, 32, seed=1), price=VerifyingCost(), draws=10))
+    (low_a, low_b), (high_a, high_b) = split.parameters.low, split.parameters.high
     assert low_a - 0.02 <= 0.562 <= high_a + 0.02  # the numbers of verifications are coarse
     assert low_b - 0.02 <= 0.544 <= high_b + 0.02
-    assert 0.9 < found.a + found.b < 1.2
-    assert len(found.left_out) > 0  # at the largest budgets more verifications would be better than were recorded
-    assert found.gain_interval.low > 0
+    assert 0.9 < split.a + split.b < 1.2
+    assert len(split.left_out) > 0  # at the largest budgets more verifications would be better than were recorded
+    assert split.gain_interval.low > 0
 
 
 def test_it_refuses_where_there_is_nothing_to_see() -> None:
@@ -397,11 +401,11 @@ def test_it_refuses_where_there_is_nothing_to_see() -> None:
         fit_split(options(*pool(40, judged="random"), price=VerifyingCost(), draws=10))
     with pytest.raises(Unidentified, match="no split is known"):
         fit_split(made(np.random.default_rng(0).normal(0.5, 0.2, (40, len(BUDGETS), len(NUMBERS))), BUDGETS, NUMBERS))
-    of = peaked(0.4, 0.1, 0)
+    bought = peaked(0.4, 0.1, 0)
     with pytest.raises(Unidentified, match="inside of what was recorded"):
-        fit_split(made(of.verified[..., :3], BUDGETS, NUMBERS[:3]))  # the most verifications are always best
+        fit_split(made(bought.verified[..., :3], BUDGETS, NUMBERS[:3]))  # the most verifications are always best
     with pytest.raises(Unidentified, match="inside of what was recorded"):
-        fit_split(made(of.verified, BUDGETS, NUMBERS, most=4))  # too few solutions were recorded
+        fit_split(made(bought.verified, BUDGETS, NUMBERS, most=4))  # too few solutions were recorded
     with pytest.raises(Unidentified, match="takes four"):
         fit_split(peaked(0.4, 0.0, 0, problems=3))
 
@@ -444,13 +448,13 @@ def test_an_allocation_is_never_above_its_budget(
 
 
 def test_an_allocation_by_hand() -> None:
-    found = law(v=0.7, b=0.39)
-    assert found.allocate(576, VerifyingCost()) == (64, 8)  # 0.7 * 576**0.39 = 8.3
-    assert found.allocate(576, VerifyingCost(), crossover=576) == (64, 8)
-    assert found.allocate(3, VerifyingCost()) == (3, 0)  # two verified solutions cost 4
-    assert found.allocate(4, VerifyingCost()) == (2, 1)
+    split = law(v=0.7, b=0.39)
+    assert split.allocate(576, VerifyingCost()) == (64, 8)  # 0.7 * 576**0.39 = 8.3
+    assert split.allocate(576, VerifyingCost(), crossover=576) == (64, 8)
+    assert split.allocate(3, VerifyingCost()) == (3, 0)  # two verified solutions cost 4
+    assert split.allocate(4, VerifyingCost()) == (2, 1)
     with pytest.raises(ValueError, match="at least 1"):
-        found.allocate(0.5, VerifyingCost())
+        split.allocate(0.5, VerifyingCost())
 
 
 # ---- recorded -------------------------------------------------------------------------------------------------------
@@ -464,9 +468,9 @@ def test_a_recorded_verifier_that_hardly_sees_what_is_right() -> None:
     correct = [np.array([one["correct"] for one in row["samples"][:64]]) for row in rows]
     verdicts = [np.array(row["verifications"], dtype=float) for row in rows]
     for rule in ("best_of", "vote"):
-        of = options(keys, correct, verdicts, price=VerifyingCost(), rule=rule, draws=20)
-        found = compare(of)
-        assert found.difference_interval.low[0] < 0 < found.difference_interval.high[0]
-        assert abs(found.difference).max() < 0.06
+        bought = options(keys, correct, verdicts, price=VerifyingCost(), rule=rule, draws=20)
+        curves = compare(bought)
+        assert curves.difference_interval.low[0] < 0 < curves.difference_interval.high[0]
+        assert abs(curves.difference).max() < 0.06
         with pytest.raises(Unidentified, match="no split is known"):
-            fit_split(of)
+            fit_split(bought)

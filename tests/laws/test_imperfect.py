@@ -176,10 +176,10 @@ def test_belief_after_rejections() -> None:
 def test_the_exact_curve_is_the_mean_over_all_orders() -> None:
     samples = ["right", "right", "wrong", "none", "none"]
     for k in range(6):
-        found = [next((one for one in order[:k] if one != "none"), "none") for order in permutations(samples)]
+        outcomes = [next((one for one in order[:k] if one != "none"), "none") for order in permutations(samples)]
         exact = resampled(2, 1, 5, k)
         for name, value in zip(("right", "wrong", "none"), exact, strict=True):
-            assert found.count(name) / len(found) == pytest.approx(float(value))
+            assert outcomes.count(name) / len(outcomes) == pytest.approx(float(value))
 
 
 def test_a_sound_check_of_stored_samples_is_pass_at_k() -> None:
@@ -200,11 +200,13 @@ def test_a_calibration_keeps_what_one_attempt_earns() -> None:
     rng = np.random.default_rng(2)
     right = rng.random((30, 8)) < rng.random((30, 1))
     passed = np.where(right, rng.random((30, 8)) < 0.9, rng.random((30, 8)) < rng.random((30, 1)))
-    found = calibrate(right, passed)
-    assert len(found.rates) <= 9
-    assert sum(found.shares) == pytest.approx(1)
+    calibration = calibrate(right, passed)
+    assert len(calibration.rates) <= 9
+    assert sum(calibration.shares) == pytest.approx(1)
     for cost in (0.5, 3):
-        one = utility(1, found.rates, found.completeness, found.soundness, shares=found.shares, cost=cost)
+        one = utility(
+            1, calibration.rates, calibration.completeness, calibration.soundness, shares=calibration.shares, cost=cost
+        )
         stored = resampled((right & passed).sum(-1), (~right & passed).sum(-1), 8, 1)
         assert float(one) == pytest.approx((stored.right - cost * stored.wrong).mean())
     assert calibrate([[True, False]], [[True, True]]) == ((0.5,), (1.0,), 1.0, 0.0)
@@ -219,11 +221,13 @@ def test_a_calibration_keeps_what_one_attempt_earns() -> None:
 def test_problems_may_have_different_numbers_of_samples() -> None:
     right = [[True, False, False, False], [True, True], [False]]
     passed = [[True, True, False, False], [False, True], [True]]
-    found = calibrate(right, passed)
-    assert found.rates == (0.0, 0.25, 1.0)
-    assert found.shares == pytest.approx((1 / 3,) * 3)
-    assert found[2:] == pytest.approx((0.75 / 1.25, 0.5 / 1.75))
-    one = utility(1, found.rates, found.completeness, found.soundness, shares=found.shares, cost=2)
+    calibration = calibrate(right, passed)
+    assert calibration.rates == (0.0, 0.25, 1.0)
+    assert calibration.shares == pytest.approx((1 / 3,) * 3)
+    assert calibration[2:] == pytest.approx((0.75 / 1.25, 0.5 / 1.75))
+    one = utility(
+        1, calibration.rates, calibration.completeness, calibration.soundness, shares=calibration.shares, cost=2
+    )
     assert float(one) == pytest.approx(np.mean([0.25 - 2 * 0.25, 0.5, -2]))
 
 
@@ -260,8 +264,8 @@ def test_the_curve_is_the_mean_over_all_orders() -> None:
     kinds = (["right", "right", "wrong", "none", "none"], ["wrong", "none", "none", "right"])
     right = [[kind == "right" for kind in samples] for samples in kinds] * 2
     passed = [[kind != "none" for kind in samples] for samples in kinds] * 2
-    found = resampling(right, passed, cost=1.5, kappa=0.1)
-    assert found.most == 4
+    stored = resampling(right, passed, cost=1.5, kappa=0.1)
+    assert stored.most == 4
     for k in range(5):
         worth = []
         for samples in kinds:
@@ -271,15 +275,15 @@ def test_the_curve_is_the_mean_over_all_orders() -> None:
                 last = order[used - 1] if used else "none"
                 earned += {"right": 1.0, "wrong": -1.5, "none": 0.0}[last] - 0.1 * used
             worth.append(earned / math.factorial(len(samples)))
-        assert float(found.at(k)) == pytest.approx(np.mean(worth))
-    assert found.ceiling == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert found.gap == pytest.approx((1 / 3 + 1 / 2) / 2)
-    assert found.single == pytest.approx((2 / 5 + 1 / 4) / 2)
-    assert found.at([0, 2]).tolist() == found.utility[[0, 2]].tolist()
-    assert found.at_interval([0, 2]).low.shape == (2,)
+        assert float(stored.at(k)) == pytest.approx(np.mean(worth))
+    assert stored.ceiling == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert stored.gap == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert stored.single == pytest.approx((2 / 5 + 1 / 4) / 2)
+    assert stored.at([0, 2]).tolist() == stored.utility[[0, 2]].tolist()
+    assert stored.at_interval([0, 2]).low.shape == (2,)
     for attempts in (5, -1, 1.0):
         with pytest.raises(ValueError, match="from 0 to 4"):
-            found.at(attempts)
+            stored.at(attempts)
 
 
 def two_types(problems: int, n: int, seed: int) -> tuple[list[Any], list[Any]]:
@@ -296,40 +300,40 @@ def test_stored_samples_of_two_types_follow_the_law(cost: float, attempts: int, 
     place = np.arange(400)
     right = [place < 348] * 29 + [place < 52] * 21
     passed = [place < 348 + 13] * 29 + [place < 52 + 87] * 21
-    found = resampling(right, passed, cost=cost, most=20)
-    assert found.utility == pytest.approx(utility(np.arange(21), RATES, **CHECK, cost=cost), abs=0.003)
-    assert found.best == attempts
-    assert value is None or float(found.at(attempts)) == pytest.approx(value, abs=0.001)
-    assert found.best_interval.low <= attempts <= found.best_interval.high
-    assert found.ceiling == pytest.approx(0.716236, abs=5e-7)
-    assert found.gap == pytest.approx(1 - 0.716236, abs=5e-7)
-    assert found.single == pytest.approx(0.58 * 0.87 + 0.42 * 0.13)
-    assert found.concentration == pytest.approx(5 * 87 / (29 * 13 + 21 * 87))
+    stored = resampling(right, passed, cost=cost, most=20)
+    assert stored.utility == pytest.approx(utility(np.arange(21), RATES, **CHECK, cost=cost), abs=0.003)
+    assert stored.best == attempts
+    assert value is None or float(stored.at(attempts)) == pytest.approx(value, abs=0.001)
+    assert stored.best_interval.low <= attempts <= stored.best_interval.high
+    assert stored.ceiling == pytest.approx(0.716236, abs=5e-7)
+    assert stored.gap == pytest.approx(1 - 0.716236, abs=5e-7)
+    assert stored.single == pytest.approx(0.58 * 0.87 + 0.42 * 0.13)
+    assert stored.concentration == pytest.approx(5 * 87 / (29 * 13 + 21 * 87))
 
 
 def test_the_interval_of_the_ceiling_holds_the_truth() -> None:
     """Of 20 intervals of 95%, fewer than 15 hold it once in 500 cases (binomial with 0.93)."""
     held = 0
     for seed in range(20):
-        found = resampling(*two_types(50, 40, seed), most=4, seed=seed)
-        held += bool(found.ceiling_interval.low <= 0.716236 <= found.ceiling_interval.high)
+        stored = resampling(*two_types(50, 40, seed), most=4, seed=seed)
+        held += bool(stored.ceiling_interval.low <= 0.716236 <= stored.ceiling_interval.high)
     assert held >= 15
 
 
 def test_a_sound_check_of_stored_samples_needs_no_limit() -> None:
     right, _ = two_types(30, 12, 0)
-    found = resampling(right, right, cost=9)
-    expected = [np.mean(pass_at_k(12, [of.sum() for of in right], k)) for k in range(1, 13)]
-    assert found.utility == pytest.approx([0, *expected])
-    assert (found.gap, math.isnan(found.concentration)) == (0, True)
-    assert found.best == next(k for k, value in enumerate(found.utility) if value > found.utility[-1] - 1e-12)
+    stored = resampling(right, right, cost=9)
+    expected = [np.mean(pass_at_k(12, [truth.sum() for truth in right], k)) for k in range(1, 13)]
+    assert stored.utility == pytest.approx([0, *expected])
+    assert (stored.gap, math.isnan(stored.concentration)) == (0, True)
+    assert stored.best == next(k for k, value in enumerate(stored.utility) if value > stored.utility[-1] - 1e-12)
     free = resampling(*two_types(30, 12, 0), cost=0)
     assert (np.diff(free.utility) >= -1e-12).all()
 
 
 def test_a_dear_error_is_not_risked_and_one_bad_check_is_seen() -> None:
-    found = resampling(*two_types(60, 20, 1), cost=50)
-    assert (found.best, float(found.at(found.best)), float(found.best_interval.high)) == (0, 0, 0)
+    stored = resampling(*two_types(60, 20, 1), cost=50)
+    assert (stored.best, float(stored.at(stored.best)), float(stored.best_interval.high)) == (0, 0, 0)
     right = [[True, False]] * 10
     passed = [[True, False]] * 9 + [[True, True]]
     assert resampling(right, passed).concentration == 1
@@ -339,9 +343,9 @@ def test_what_was_chosen_on_the_same_problems_looks_better_than_it_is() -> None:
     """Eight problems, each of which is one kind only: what seems best is worth less on the others (fixed seed)."""
     seen, held_out = [], []
     for seed in range(12):
-        found = resampling(*two_types(8, 20, seed), cost=0.6)
-        seen.append(float(found.at(found.best)))
-        held_out.append(found.held_out)
+        stored = resampling(*two_types(8, 20, seed), cost=0.6)
+        seen.append(float(stored.at(stored.best)))
+        held_out.append(stored.held_out)
     assert np.mean(held_out) < np.mean(seen)
 
 

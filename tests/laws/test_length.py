@@ -40,24 +40,24 @@ def test_accuracy_and_tail_error_of_bins() -> None:
     right, wrong = [40, 30, 15, 5], [5, 10, 15, 10]
     tokens = np.repeat([50, 150, 250, 350], np.add(right, wrong))
     credit = np.concatenate([np.repeat([1, 0], [a, b]) for a, b in zip(right, wrong, strict=True)])
-    found = bin_lengths(tokens, credit, [0, 100, 200, 300])
-    assert found.accuracy == pytest.approx([0.8889, 0.75, 0.5, 0.3333], abs=5e-5)
-    assert found.tail_error == pytest.approx([0.3077, 0.4118, 0.5556, 0.6667], abs=5e-5)
-    assert found.questions.tolist() == [45, 40, 30, 15]
-    assert found.beyond.tolist() == [130, 85, 45, 15]
-    assert found.tail_error[0] == pytest.approx(1 - credit.mean())
-    for value, interval in [(found.accuracy, found.interval), (found.tail_error, found.tail_interval)]:
+    bins = bin_lengths(tokens, credit, [0, 100, 200, 300])
+    assert bins.accuracy == pytest.approx([0.8889, 0.75, 0.5, 0.3333], abs=5e-5)
+    assert bins.tail_error == pytest.approx([0.3077, 0.4118, 0.5556, 0.6667], abs=5e-5)
+    assert bins.questions.tolist() == [45, 40, 30, 15]
+    assert bins.beyond.tolist() == [130, 85, 45, 15]
+    assert bins.tail_error[0] == pytest.approx(1 - credit.mean())
+    for value, interval in [(bins.accuracy, bins.interval), (bins.tail_error, bins.tail_interval)]:
         assert (interval.low < value).all()
         assert (value < interval.high).all()
 
 
 def test_bins_with_few_questions_are_not_shown() -> None:
     tokens, credit = repeated((20, 50), (10, 150)), repeated((25, 1), (5, 0))
-    found = bin_lengths(tokens, credit, [0, 100, 200])
-    assert found.shown.tolist() == [True, False, False]
-    assert found.accuracy == pytest.approx([1.0, np.nan, np.nan], nan_ok=True)
-    assert found.tail_error == pytest.approx([1 / 6, np.nan, np.nan], nan_ok=True)
-    assert np.isnan(found.interval.low[1:]).all()
+    bins = bin_lengths(tokens, credit, [0, 100, 200])
+    assert bins.shown.tolist() == [True, False, False]
+    assert bins.accuracy == pytest.approx([1.0, np.nan, np.nan], nan_ok=True)
+    assert bins.tail_error == pytest.approx([1 / 6, np.nan, np.nan], nan_ok=True)
+    assert np.isnan(bins.interval.low[1:]).all()
     assert bin_lengths(tokens, credit, [0, 100], least=5).accuracy == pytest.approx([1.0, 0.5])
     with pytest.raises(Unidentified, match="more than 10 questions"):
         bin_lengths(tokens[:5], credit[:5], [0, 100])
@@ -65,18 +65,18 @@ def test_bins_with_few_questions_are_not_shown() -> None:
 
 def test_resamples_without_a_bin_are_counted() -> None:
     """Two of 14 questions are in the second bin; (12/14)^14 = 12% of resamples have none of them."""
-    found = bin_lengths(repeated((12, 50), (2, 150)), repeated((6, 1), (7, 0), (1, 1)), [0, 100], least=1)
-    assert 0.05 < found.interval.missing < 0.2
-    assert np.isfinite(found.interval.low).all()
+    bins = bin_lengths(repeated((12, 50), (2, 150)), repeated((6, 1), (7, 0), (1, 1)), [0, 100], least=1)
+    assert 0.05 < bins.interval.missing < 0.2
+    assert np.isfinite(bins.interval.low).all()
 
 
 def test_each_question_weighs_the_same() -> None:
     tokens = [[50] * 10, [50], [150, 50]] * 20
     right = [[1] * 10, [0], [1, 0]] * 20
-    found = bin_lengths(tokens, right, [0, 100], resamples=20)
-    assert found.accuracy == pytest.approx([1 / 2.5, 1.0])
-    assert found.questions.tolist() == [60, 20]
-    assert found.tail_error[0] == pytest.approx(1 - 1.5 / 3)
+    bins = bin_lengths(tokens, right, [0, 100], resamples=20)
+    assert bins.accuracy == pytest.approx([1 / 2.5, 1.0])
+    assert bins.questions.tolist() == [60, 20]
+    assert bins.tail_error[0] == pytest.approx(1 - 1.5 / 3)
 
 
 def test_bins_and_scales() -> None:
@@ -146,12 +146,12 @@ def clustered(rng: np.random.Generator, questions: int, slope: float) -> tuple[A
 def test_a_known_effect_is_found_again() -> None:
     """20,000 questions: the standard error is near .003, and .012 is four of them: 1 false alarm in 16,000."""
     tokens, right, tier, domain, truth = clustered(np.random.default_rng(0), 20_000, -0.5)
-    found = length_effect(tokens, right, tier=tier, domain=domain)
-    assert found.effect == pytest.approx(truth, abs=0.012)
-    assert found.standard_error < 0.004
-    assert found.coefficient == pytest.approx(-0.5, abs=0.08)
-    assert found.settled == 0
-    assert (found.questions, found.samples) == (20_000, sum(map(len, tokens)))
+    effect = length_effect(tokens, right, tier=tier, domain=domain)
+    assert effect.effect == pytest.approx(truth, abs=0.012)
+    assert effect.standard_error < 0.004
+    assert effect.coefficient == pytest.approx(-0.5, abs=0.08)
+    assert effect.settled == 0
+    assert (effect.questions, effect.samples) == (20_000, sum(map(len, tokens)))
 
 
 def test_the_interval_of_the_effect() -> None:
@@ -163,14 +163,14 @@ def test_the_interval_of_the_effect() -> None:
     hits = 0
     for _ in range(100):
         tokens, right, tier, domain, truth = clustered(rng, 150, -0.5)
-        found = length_effect(tokens, right, tier=tier, domain=domain)
-        hits += found.low <= truth <= found.high
+        effect = length_effect(tokens, right, tier=tier, domain=domain)
+        hits += effect.low <= truth <= effect.high
     assert hits >= 88
 
 
 def test_it_is_what_a_general_optimiser_and_numeric_derivatives_give() -> None:
     tokens, right, tier, _, _ = clustered(np.random.default_rng(7), 30, -0.5)
-    found = length_effect(tokens, right, tier=tier)
+    effect = length_effect(tokens, right, tier=tier)
     x = np.concatenate(tokens) / 1000
     columns = np.stack([x, *(np.repeat(tier == one, [t.size for t in tokens]) for one in range(3))], axis=-1)
     y, who = np.concatenate(right), np.repeat(np.arange(30), [t.size for t in tokens])
@@ -183,7 +183,7 @@ def test_it_is_what_a_general_optimiser_and_numeric_derivatives_give() -> None:
         up, down = (1 / (1 + np.exp(-(columns @ beta + sign * 1e-4 * beta[0]))) for sign in (1, -1))
         return float((weight * (up - down)).sum() / 2e-4 / weight.sum())
 
-    beta = minimize(lambda of: losses(of).sum(), np.zeros(4), tol=1e-12).x
+    beta = minimize(lambda point: losses(point).sum(), np.zeros(4), tol=1e-12).x
     unit = np.eye(4) * 1e-4
     scores = np.stack([(losses(beta + e) - losses(beta - e)) / 2e-4 for e in unit], axis=-1)
     pulls = np.stack([scores[who == one].sum(0) for one in range(30)])
@@ -193,24 +193,24 @@ def test_it_is_what_a_general_optimiser_and_numeric_derivatives_give() -> None:
     covariance = inverse @ pulls.T @ pulls @ inverse * 30 / 29
     changes = np.array([(slope(beta + e) - slope(beta - e)) / 2e-4 for e in unit])
     error = float(np.sqrt(changes @ covariance @ changes))
-    assert found.coefficient == pytest.approx(beta[0], abs=1e-3)
-    assert found.effect == pytest.approx(slope(beta), abs=1e-4)
-    assert found.standard_error == pytest.approx(error, rel=2e-3)
+    assert effect.coefficient == pytest.approx(beta[0], abs=1e-3)
+    assert effect.effect == pytest.approx(slope(beta), abs=1e-4)
+    assert effect.standard_error == pytest.approx(error, rel=2e-3)
     reach = 2.0452 * error  # the 97.5% point of the t distribution with 29 degrees of freedom
-    assert (found.low, found.high) == pytest.approx((found.effect - reach, found.effect + reach), abs=1e-3)
+    assert (effect.low, effect.high) == pytest.approx((effect.effect - reach, effect.effect + reach), abs=1e-3)
 
 
 def test_it_agrees_with_the_bootstrap() -> None:
     tokens, right, tier, domain, _ = clustered(np.random.default_rng(2), 300, -0.5)
-    found = length_effect(tokens, right, tier=tier, domain=domain)
+    effect = length_effect(tokens, right, tier=tier, domain=domain)
 
-    def again(of: Any) -> float:
-        chosen = [[values[i] for i in of] for values in (tokens, right, tier, domain)]
+    def again(positions: Any) -> float:
+        chosen = [[values[i] for i in positions] for values in (tokens, right, tier, domain)]
         return length_effect(chosen[0], chosen[1], tier=chosen[2], domain=chosen[3]).effect
 
     interval = bootstrap(again, 300, resamples=150)
     # the width of an interval from 150 resamples has a standard error near 7%
-    assert interval.high - interval.low == pytest.approx(found.high - found.low, rel=0.3)
+    assert interval.high - interval.low == pytest.approx(effect.high - effect.low, rel=0.3)
 
 
 def test_samples_of_a_question_are_not_independent() -> None:
@@ -246,13 +246,13 @@ def test_lengths_of_the_same_question() -> None:
         (rng.random(4) < 0.7 - 0.6 * h + 0.4 * (t / 1000 - h)).astype(float) for h, t in zip(hard, tokens, strict=True)
     ]
     assert length_effect(tokens, right).effect < -0.2
-    found = length_within(tokens, right, resamples=100)
+    within = length_within(tokens, right, resamples=100)
     # 16,000 samples whose lengths have a standard deviation of 144: a standard error near .03, and 4 of these
-    assert found.effect == pytest.approx(0.4, abs=0.12)
-    assert found.interval.low < found.effect < found.interval.high
-    assert found.questions == sum(row.var() > 0 for row in right)
+    assert within.effect == pytest.approx(0.4, abs=0.12)
+    assert within.interval.low < within.effect < within.interval.high
+    assert within.questions == sum(row.var() > 0 for row in right)
     twice = length_within([np.tile(t, 2) for t in tokens], [np.tile(a, 2) for a in right], resamples=2)
-    assert twice.effect == pytest.approx(found.effect)
+    assert twice.effect == pytest.approx(within.effect)
     assert length_within([[10, 20], [5, 5]] * 9, [[1, 0], [1, 0]] * 9).effect == pytest.approx(-100)
 
 
@@ -262,8 +262,8 @@ def test_the_interval_within_questions() -> None:
     for _ in range(60):
         tokens = rng.uniform(0, 1000, (60, 4))
         right = rng.random((60, 4)) < 0.3 + 0.3 * tokens / 1000
-        found = length_within(tokens, right, resamples=100)
-        hits += bool(found.interval.low <= 0.3 <= found.interval.high)
+        within = length_within(tokens, right, resamples=100)
+        hits += bool(within.interval.low <= 0.3 <= within.interval.high)
     assert hits >= 51
 
 
@@ -316,21 +316,25 @@ def test_impossible_samples_are_refused() -> None:
 def test_outcomes_of_two_models() -> None:
     classes = [(1578, 200, 1, 100, 1), (916, 100, 1, 200, 1), (636, 100, 0, 100, 1), (180, 100, 1, 100, 0)]
     rows = np.concatenate([np.tile(row, (count, 1)) for count, *row in [*classes, (1090, 100, 0, 100, 0)]])
-    found = compare_lengths(*rows.T, resamples=50)
-    assert found.outcomes == pytest.approx(np.array([1578, 916, 636, 180, 1090]) / 4400)
-    assert found.outcomes.shorter + found.outcomes.longer + found.outcomes.only_b == pytest.approx(0.711, abs=5e-4)
-    assert found.outcomes.shorter + found.outcomes.longer + found.outcomes.only_a == pytest.approx(0.608, abs=5e-4)
-    assert found.ratios.questions == 1578 + 916
-    assert (found.ratios.low, found.ratios.median, found.ratios.high) == pytest.approx((0.5, 2, 2))
-    assert (found.outcomes_interval.low <= np.array(found.outcomes)).all()
-    assert (np.array(found.outcomes) <= found.outcomes_interval.high).all()
+    comparison = compare_lengths(*rows.T, resamples=50)
+    assert comparison.outcomes == pytest.approx(np.array([1578, 916, 636, 180, 1090]) / 4400)
+    assert comparison.outcomes.shorter + comparison.outcomes.longer + comparison.outcomes.only_b == pytest.approx(
+        0.711, abs=5e-4
+    )
+    assert comparison.outcomes.shorter + comparison.outcomes.longer + comparison.outcomes.only_a == pytest.approx(
+        0.608, abs=5e-4
+    )
+    assert comparison.ratios.questions == 1578 + 916
+    assert (comparison.ratios.low, comparison.ratios.median, comparison.ratios.high) == pytest.approx((0.5, 2, 2))
+    assert (comparison.outcomes_interval.low <= np.array(comparison.outcomes)).all()
+    assert (np.array(comparison.outcomes) <= comparison.outcomes_interval.high).all()
 
 
 def test_a_model_against_itself() -> None:
     tokens, right, *_ = clustered(np.random.default_rng(0), 50, -0.5)
-    found = compare_lengths(tokens, right, tokens, right, resamples=50)
-    assert found.ratios.median == pytest.approx(1)
-    assert found.outcomes.only_a == pytest.approx(found.outcomes.only_b)
+    comparison = compare_lengths(tokens, right, tokens, right, resamples=50)
+    assert comparison.ratios.median == pytest.approx(1)
+    assert comparison.outcomes.only_a == pytest.approx(comparison.outcomes.only_b)
 
 
 @untimed
@@ -351,7 +355,7 @@ def test_the_other_way_round(seed: int) -> None:
 
 
 def test_ratios_in_tiers_and_of_several_samples() -> None:
-    found = compare_lengths(
+    comparison = compare_lengths(
         [[100, 400], [30], [50], [70]],
         [[1, 1], [1], [1], [0]],
         [[100], [10], [50], [70]],
@@ -359,11 +363,11 @@ def test_ratios_in_tiers_and_of_several_samples() -> None:
         tier=["x", "x", "y", "z"],
         resamples=50,
     )
-    assert found.by_tier["x"].median == pytest.approx(np.sqrt(2 * 3))
-    assert found.by_tier["y"] == pytest.approx((1, 1, 1, 1))
-    assert "z" not in found.by_tier
-    assert found.outcomes == pytest.approx(PairedOutcomes(1.5 / 4, 1.5 / 4, 1 / 4, 0, 0))
-    assert found.interval.low <= found.ratios.median <= found.interval.high
+    assert comparison.by_tier["x"].median == pytest.approx(np.sqrt(2 * 3))
+    assert comparison.by_tier["y"] == pytest.approx((1, 1, 1, 1))
+    assert "z" not in comparison.by_tier
+    assert comparison.outcomes == pytest.approx(PairedOutcomes(1.5 / 4, 1.5 / 4, 1 / 4, 0, 0))
+    assert comparison.interval.low <= comparison.ratios.median <= comparison.interval.high
 
 
 def test_what_cannot_be_compared() -> None:
@@ -380,13 +384,13 @@ def test_what_cannot_be_compared() -> None:
 def test_the_price_of_effort() -> None:
     """The source's numbers: 42 more of 1,000 questions right, for 5,392 more tokens each."""
     low, high = repeated((739, 1), (261, 0)), repeated((781, 1), (219, 0))
-    found = price_of_effort([3826] * 1000, low, [9218] * 1000, high)
-    assert found.per_solved / 100 == pytest.approx(1283.8, abs=0.05)
-    assert found.per_solved == pytest.approx(128_381, abs=0.5)
-    assert (found.tokens, found.accuracy) == pytest.approx((5392, 0.042))
-    assert found.on_solved == pytest.approx(5392 * 0.739)
-    assert found.interval.low < found.per_solved < found.interval.high
-    assert found.accuracy_interval.low < 0.042 < found.accuracy_interval.high
+    price = price_of_effort([3826] * 1000, low, [9218] * 1000, high)
+    assert price.per_solved / 100 == pytest.approx(1283.8, abs=0.05)
+    assert price.per_solved == pytest.approx(128_381, abs=0.5)
+    assert (price.tokens, price.accuracy) == pytest.approx((5392, 0.042))
+    assert price.on_solved == pytest.approx(5392 * 0.739)
+    assert price.interval.low < price.per_solved < price.interval.high
+    assert price.accuracy_interval.low < 0.042 < price.accuracy_interval.high
 
 
 def test_a_price_that_does_not_exist() -> None:

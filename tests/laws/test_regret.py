@@ -56,9 +56,9 @@ def test_the_best_and_the_worst_trace() -> None:
 
 
 @untimed
-@given(of=points, budget=st.floats(1, 2e4), shape=st.sampled_from(["line", "step"]))
-def test_what_holds_of_every_curve(of: list[tuple[float, float]], budget: float, shape: str) -> None:
-    x, y = [one for one, _ in of], [one for _, one in of]
+@given(curve=points, budget=st.floats(1, 2e4), shape=st.sampled_from(["line", "step"]))
+def test_what_holds_of_every_curve(curve: list[tuple[float, float]], budget: float, shape: str) -> None:
+    x, y = [one for one, _ in curve], [one for _, one in curve]
     regret = float(normalised_regret(x, y, budget, shape=shape))  # type: ignore[arg-type]
     assert -1e-9 <= regret <= 1 + 1e-9
     # the area by brute force
@@ -98,13 +98,13 @@ def test_forced_answers_cost_what_was_drawn() -> None:
 
 
 @untimed
-@given(of=st.lists(st.floats(0, 1), min_size=2, max_size=8))
-def test_progress_and_regret_add_up(of: list[float]) -> None:
-    assert progress(of).sum() == pytest.approx(of[-1] - of[0])
-    total = cumulative_regret(of)
-    assert total[-1] == pytest.approx(len(of) - sum(of))
+@given(accuracy=st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_progress_and_regret_add_up(accuracy: list[float]) -> None:
+    assert progress(accuracy).sum() == pytest.approx(accuracy[-1] - accuracy[0])
+    total = cumulative_regret(accuracy)
+    assert total[-1] == pytest.approx(len(accuracy) - sum(accuracy))
     assert (np.diff(total) >= 0).all()
-    assert cumulative_regret([of, of], [1.0, of[0]])[:, 0] == pytest.approx([1 - of[0], 0])
+    assert cumulative_regret([accuracy, accuracy], [1.0, accuracy[0]])[:, 0] == pytest.approx([1 - accuracy[0], 0])
 
 
 def test_anytime() -> None:
@@ -132,25 +132,25 @@ def test_when_to_stop() -> None:
 
 
 @untimed
-@given(of=st.lists(st.floats(0, 1), min_size=1, max_size=9), cut=st.integers(1, 9))
-def test_what_comes_later_does_not_matter(of: list[float], cut: int) -> None:
-    assert stops(of)[:cut].tolist() == stops(of[:cut]).tolist()
+@given(agreement=st.lists(st.floats(0, 1), min_size=1, max_size=9), cut=st.integers(1, 9))
+def test_what_comes_later_does_not_matter(agreement: list[float], cut: int) -> None:
+    assert stops(agreement)[:cut].tolist() == stops(agreement[:cut]).tolist()
 
 
 def test_regret_of_questions() -> None:
     right, never = ([2000, 4000], [0.2, 0.6]), ([2000, 9000], [0.0, 0.0])
-    found = measure_regret([[right, never], [right], [never]], [4000, 8000], prior="linear")
-    assert found.regret == pytest.approx([(0.875 + 0.75 + 1) / 3, (0.7875 + 0.575 + 1) / 3])
-    assert found.solvable == 2
-    assert found.solvable_regret == pytest.approx([(0.875 + 0.75) / 2, (0.7875 + 0.575) / 2])
-    assert found.solvable_interval is not None
-    assert found.accuracy == pytest.approx([0.3, 0.3])
-    assert found.score == pytest.approx(0.3)
-    assert found.ended == pytest.approx([0, (0.5 + 1 + 0) / 3])
+    measured = measure_regret([[right, never], [right], [never]], [4000, 8000], prior="linear")
+    assert measured.regret == pytest.approx([(0.875 + 0.75 + 1) / 3, (0.7875 + 0.575 + 1) / 3])
+    assert measured.solvable == 2
+    assert measured.solvable_regret == pytest.approx([(0.875 + 0.75) / 2, (0.7875 + 0.575) / 2])
+    assert measured.solvable_interval is not None
+    assert measured.accuracy == pytest.approx([0.3, 0.3])
+    assert measured.score == pytest.approx(0.3)
+    assert measured.ended == pytest.approx([0, (0.5 + 1 + 0) / 3])
     for value, interval in [
-        (found.regret, found.regret_interval),
-        (found.accuracy, found.accuracy_interval),
-        (np.array(found.score), found.score_interval),
+        (measured.regret, measured.regret_interval),
+        (measured.accuracy, measured.accuracy_interval),
+        (np.array(measured.score), measured.score_interval),
     ]:
         assert (interval.low <= value + 1e-12).all()
         assert (value <= interval.high + 1e-12).all()
@@ -171,8 +171,8 @@ def test_the_interval_of_regret() -> None:
     hits = 0
     for _ in range(100):
         traces = [[([0], [float(right)])] for right in rng.random(80) < 0.3]
-        found = measure_regret(traces, [100], resamples=60)
-        hits += bool(found.regret_interval.low[0] <= 0.7 <= found.regret_interval.high[0])
+        measured = measure_regret(traces, [100], resamples=60)
+        hits += bool(measured.regret_interval.low[0] <= 0.7 <= measured.regret_interval.high[0])
     assert hits >= 88
 
 
@@ -197,10 +197,10 @@ def test_the_rounds_of_a_trace_are_a_curve() -> None:
     async def graded() -> list[tuple[float, float]]:
         reader = Reader()
         try:
-            found = await answer_points(trace, Example(problem=problem, gold=("4",)), reader)
+            points = await answer_points(trace, Example(problem=problem, gold=("4",)), reader)
         finally:
             await reader.close()
-        return [(point.cost["tokens"], point.credit) for point in found]
+        return [(point.cost["tokens"], point.credit) for point in points]
 
     tokens, credit = zip(*asyncio.run(graded()), strict=True)
     assert normalised_regret(tokens, credit, 400, shape="step") == pytest.approx(0.75)

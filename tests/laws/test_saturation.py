@@ -192,8 +192,8 @@ def test_what_one_rate_says() -> None:
     assert law.point(0.01) == saturation_point(0.01, 0.7, 0.4)
     assert law.point(0.01, rule="gap") == saturation_point(0.01, 0.7, 0.4, rule="gap")
     for rule in ("gain", "gap"):
-        found = law.point_interval(0.01, rule=rule)
-        assert found.low <= law.point(0.01, rule=rule) <= found.high
+        around = law.point_interval(0.01, rule=rule)
+        assert around.low <= law.point(0.01, rule=rule) <= around.high
     at = law.at_interval([[1, 2], [4, 8]])
     assert at.low.shape == (2, 2)
     assert ((at.low <= law.at([[1, 2], [4, 8]]) + 1e-9) & (law.at([[1, 2], [4, 8]]) <= at.high + 1e-9)).all()
@@ -333,9 +333,9 @@ def test_what_many_rates_say() -> None:
         interval = law.point_interval(0.02, rule=rule)
         assert interval.low <= law.point(0.02, rule=rule) <= interval.high
     assert law.point(0.9) == 0
-    found = law.at_interval([[1, 12]])
-    assert found.low.shape == (1, 2)
-    assert (found.low <= law.at([[1, 12]])).all()
+    around = law.at_interval([[1, 12]])
+    assert around.low.shape == (1, 2)
+    assert (around.low <= law.at([[1, 12]])).all()
     assert law.far([120, 121]).tolist() == [False, True]
     # the order of questions and how they are written down do not matter
     again = fit_many_rates(n[::-1], right[::-1], resamples=5)

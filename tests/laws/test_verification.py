@@ -128,9 +128,13 @@ def test_what_is_no_rate_is_refused(wrong: tuple[float, float, float]) -> None:
 
 
 def test_counts() -> None:
-    of = count([[True, False], [False]], [[[0.5, np.nan], [0.4, 0.9]], [np.nan]])
-    assert (of.right.tolist(), of.wrong.tolist()) == ([2, 0], [2, 1])
-    assert (of.accepted_right.tolist(), of.accepted_wrong.tolist(), of.unread.tolist()) == ([1, 0], [1, 0], [1, 1])
+    counts = count([[True, False], [False]], [[[0.5, np.nan], [0.4, 0.9]], [np.nan]])
+    assert (counts.right.tolist(), counts.wrong.tolist()) == ([2, 0], [2, 1])
+    assert (counts.accepted_right.tolist(), counts.accepted_wrong.tolist(), counts.unread.tolist()) == (
+        [1, 0],
+        [1, 0],
+        [1, 1],
+    )
     strict = count([[True, False]], [[0.5, 0.9]], threshold=0.6)
     assert (strict.accepted_right.tolist(), strict.accepted_wrong.tolist()) == ([0], [1])
     assert count([[True]], [[True]]).accepted_right.tolist() == [1]
@@ -142,26 +146,28 @@ def test_counts() -> None:
 def test_rates_are_means_over_questions_that_have_both() -> None:
     correct = [[True, True, False, False], [True, False], [True], [False]]
     said = [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0], [0.0], [1.0]]
-    found = fit(count(correct, said))
-    assert (found.questions, found.all_questions, found.unread) == (2, 4, 0)
-    assert found.value.tpr == pytest.approx((1 / 2 + 1) / 2)
-    assert found.value.tnr == pytest.approx((1 + 0) / 2)
-    assert found.value.balanced == pytest.approx(0.625)
-    assert found.value.pooled_tpr == pytest.approx(2 / 4)
-    assert found.value.pooled_tnr == pytest.approx(2 / 4)
-    assert found.value.pass_rate == pytest.approx(0.5)
-    assert found.value.gain == pytest.approx((0.5 + 0 + 0 + 0) / 4)  # the third accepts nothing and keeps its answers
-    assert found.value.even == pytest.approx(0.75 / (0.75 + 0.5))
+    verifier = fit(count(correct, said))
+    assert (verifier.questions, verifier.all_questions, verifier.unread) == (2, 4, 0)
+    assert verifier.value.tpr == pytest.approx((1 / 2 + 1) / 2)
+    assert verifier.value.tnr == pytest.approx((1 + 0) / 2)
+    assert verifier.value.balanced == pytest.approx(0.625)
+    assert verifier.value.pooled_tpr == pytest.approx(2 / 4)
+    assert verifier.value.pooled_tnr == pytest.approx(2 / 4)
+    assert verifier.value.pass_rate == pytest.approx(0.5)
+    assert verifier.value.gain == pytest.approx(
+        (0.5 + 0 + 0 + 0) / 4
+    )  # the third accepts nothing and keeps its answers
+    assert verifier.value.even == pytest.approx(0.75 / (0.75 + 0.5))
 
 
 def test_pooling_hides_how_easy_questions_are() -> None:
     """Easy questions with a lax verifier and hard ones with a strict one: within each the verdicts are random."""
     correct = [[True] * 9 + [False]] * 4 + [[True] + [False] * 9] * 4
     said: list[list[float]] = [[1.0] * 10] * 4 + [[0.0] * 10] * 4
-    found = fit(count(correct, said))
-    assert found.value.balanced == pytest.approx(0.5)
-    assert found.value.pooled_tpr == found.value.pooled_tnr == pytest.approx(0.9)
-    assert found.value.gain == 0
+    verifier = fit(count(correct, said))
+    assert verifier.value.balanced == pytest.approx(0.5)
+    assert verifier.value.pooled_tpr == verifier.value.pooled_tnr == pytest.approx(0.9)
+    assert verifier.value.gain == 0
 
 
 def test_the_rates_of_a_verifier_are_recovered() -> None:
@@ -169,12 +175,12 @@ def test_the_rates_of_a_verifier_are_recovered() -> None:
     held = np.zeros(3)
     for seed in range(30):
         correct, said = verdicts(np.full(40, 0.3), 0.8, 0.9, seed=seed)
-        found = fit(count(correct, said), seed=seed)
-        interval = found.at_interval([0.3, 0.6])
-        assert (interval.low < found.at([0.3, 0.6])).all()
+        verifier = fit(count(correct, said), seed=seed)
+        interval = verifier.at_interval([0.3, 0.6])
+        assert (interval.low < verifier.at([0.3, 0.6])).all()
         held += [
-            found.low.tpr <= 0.8 <= found.high.tpr,
-            found.low.tnr <= 0.9 <= found.high.tnr,
+            verifier.low.tpr <= 0.8 <= verifier.high.tpr,
+            verifier.low.tnr <= 0.9 <= verifier.high.tnr,
             bool(interval.low[1] <= precision(0.6, 0.8, 0.9) <= interval.high[1]),
         ]
     assert (held >= 23).all()
@@ -193,7 +199,7 @@ def test_controls() -> None:
     chance = fit(count(correct, [rng.random(40) for _ in range(50)]))
     assert chance.low.gain < 0 < chance.high.gain
     assert not chance.pays
-    perfect = fit(count(correct, [of.astype(float) for of in correct]))
+    perfect = fit(count(correct, [right.astype(float) for right in correct]))
     assert perfect.value[:3] == (1, 1, 1)
     assert perfect.pays
     assert perfect.value.gain == pytest.approx(1 - perfect.value.pass_rate)
@@ -220,34 +226,34 @@ def test_easy_questions_are_accepted_more_often() -> None:
     rng = np.random.default_rng(0)
     rates = np.linspace(0.15, 0.9, 60)
     parts = [verdicts([rate], 0.4 + 0.55 * rate, 0.7, seed=seed) for seed, rate in enumerate(rates)]
-    of = count([part[0][0] for part in parts], [part[1][0] for part in parts])
+    counts = count([part[0][0] for part in parts], [part[1][0] for part in parts])
     order = rng.permutation(60)
-    found = by_difficulty(of.select(order), rates[order])
-    assert [np.sum(found.members == one) for one in range(4)] == [15, 15, 15, 15]
-    assert found.easiness == pytest.approx([rates[15 * one : 15 * one + 15].mean() for one in range(4)])
-    hard, *_, easy = found.bins
+    quarters = by_difficulty(counts.select(order), rates[order])
+    assert [np.sum(quarters.members == one) for one in range(4)] == [15, 15, 15, 15]
+    assert quarters.easiness == pytest.approx([rates[15 * one : 15 * one + 15].mean() for one in range(4)])
+    hard, *_, easy = quarters.bins
     assert hard is not None
     assert easy is not None
-    assert found.trend == pytest.approx([easy.value.tpr - hard.value.tpr, easy.value.tnr - hard.value.tnr])
-    assert found.trend_interval.low[0] > 0
-    assert found.trend_interval.low[1] < 0 < found.trend_interval.high[1]
+    assert quarters.trend == pytest.approx([easy.value.tpr - hard.value.tpr, easy.value.tnr - hard.value.tnr])
+    assert quarters.trend_interval.low[0] > 0
+    assert quarters.trend_interval.low[1] < 0 < quarters.trend_interval.high[1]
 
 
 def test_bins_without_both_kinds_of_samples() -> None:
     correct, said = verdicts([0.0] * 6 + [0.4] * 6 + [0.6] * 6 + [1.0] * 6, 0.8, 0.8)
-    found = by_difficulty(count(correct, said), [0.0] * 6 + [0.4] * 6 + [0.6] * 6 + [1.0] * 6)
-    assert [one is None for one in found.bins] == [True, False, False, True]
-    assert len(found.trend) == 2
+    quarters = by_difficulty(count(correct, said), [0.0] * 6 + [0.4] * 6 + [0.6] * 6 + [1.0] * 6)
+    assert [one is None for one in quarters.bins] == [True, False, False, True]
+    assert len(quarters.trend) == 2
     equal = by_difficulty(count(*verdicts([0.5] * 12, 0.8, 0.8)), [0.2] * 8 + [0.9] * 4)
     assert equal.members.tolist() == [0] * 8 + [1] * 4  # equally difficult ones stay together
-    of = count(*verdicts([0.5] * 4, 0.8, 0.8))
+    counts = count(*verdicts([0.5] * 4, 0.8, 0.8))
     for easiness, bins, said_so in (([0.1], 4, "one difficulty"), ([0.1, 0.2, 0.3, np.nan], 4, "one difficulty")):
         with pytest.raises(ValueError, match=said_so):
-            by_difficulty(of, easiness, bins=bins)
+            by_difficulty(counts, easiness, bins=bins)
     with pytest.raises(ValueError, match="at least 2"):
-        by_difficulty(of, [0.1, 0.2, 0.3, 0.4], bins=1)
+        by_difficulty(counts, [0.1, 0.2, 0.3, 0.4], bins=1)
     with pytest.raises(Unidentified, match="1 of 1 bins"):
-        by_difficulty(of, [0.5] * 4)
+        by_difficulty(counts, [0.5] * 4)
 
 
 # ---- right answers with wrong reasons -------------------------------------------------------------------------------
@@ -255,10 +261,10 @@ def test_bins_without_both_kinds_of_samples() -> None:
 
 def test_right_answers_that_are_not_sound() -> None:
     right, sound = [[True, True, False, True]] * 2, [[False, False, False, True]] * 2
-    found = sound_coverage(right, sound, [1, 2, 4])
-    assert found.answer == pytest.approx([0.75, 1, 1])
-    assert found.sound == pytest.approx([0.25, 0.5, 1])
-    assert found.false_positives == pytest.approx(2 / 3)
+    coverage = sound_coverage(right, sound, [1, 2, 4])
+    assert coverage.answer == pytest.approx([0.75, 1, 1])
+    assert coverage.sound == pytest.approx([0.25, 0.5, 1])
+    assert coverage.false_positives == pytest.approx(2 / 3)
     wrong_but_sound = sound_coverage([[False, True]] * 2, [[True, True]] * 2, [1])
     assert wrong_but_sound.answer == wrong_but_sound.sound == pytest.approx([0.5])
 
@@ -267,16 +273,16 @@ def test_fewer_answers_are_sound_than_right() -> None:
     """Accuracy .8, of which 15% have no sound reasons, is .68; coverage grows and stays below."""
     correct = [np.arange(20) < 16] * 5
     sound = [np.arange(20) >= unsound for unsound in (0, 1, 2, 4, 5)]  # on average 2.4 of 16 are not
-    found = sound_coverage(correct, sound, [1, 2, 5, 20])
-    assert found.answer[0] == pytest.approx(0.8)
-    assert found.false_positives == pytest.approx(0.15)
-    assert found.sound[0] == pytest.approx(0.68)
-    assert (np.diff(found.sound) >= 0).all()
-    assert (found.sound <= found.answer).all()
-    assert found.sound == pytest.approx(
+    coverage = sound_coverage(correct, sound, [1, 2, 5, 20])
+    assert coverage.answer[0] == pytest.approx(0.8)
+    assert coverage.false_positives == pytest.approx(0.15)
+    assert coverage.sound[0] == pytest.approx(0.68)
+    assert (np.diff(coverage.sound) >= 0).all()
+    assert (coverage.sound <= coverage.answer).all()
+    assert coverage.sound == pytest.approx(
         [np.mean(pass_at_k(20, [(a & b).sum() for a, b in zip(correct, sound, strict=True)], k)) for k in (1, 2, 5, 20)]
     )
-    assert found.false_positives_interval.low <= found.false_positives <= found.false_positives_interval.high
+    assert coverage.false_positives_interval.low <= coverage.false_positives <= coverage.false_positives_interval.high
     with pytest.raises(Unidentified, match="No answer is right"):
         sound_coverage([[False], [False]], [[True], [True]], [1])
     for bad in ([[True]], []):
@@ -289,7 +295,7 @@ def judged(rate: float, tpr: float, tnr: float, seed: int) -> tuple[list[NDArray
     rng = np.random.default_rng(seed)
     sound = rng.random((30, 20)) < rng.beta(2 * rate, 2 * (1 - rate), (30, 1))
     truth = rng.random(80) < 0.5
-    seen = [np.where(of, rng.random(20) < tpr, rng.random(20) >= tnr) for of in sound]
+    seen = [np.where(truly, rng.random(20) < tpr, rng.random(20) >= tnr) for truly in sound]
     return seen, truth, np.where(truth, rng.random(80) < tpr, rng.random(80) >= tnr)
 
 
@@ -297,10 +303,10 @@ def test_a_corrected_rate_is_the_true_one() -> None:
     """The true rate is .4; of 40 intervals of 95%, fewer than 31 hold it once in 2,900 cases (binomial with 0.93)."""
     held, observed = 0, []
     for seed in range(40):
-        found = corrected(*judged(0.4, 0.85, 0.75, seed), seed=seed)
-        held += found.low <= 0.4 <= found.high
-        observed.append(found.observed)
-        assert found.rate == pytest.approx(float(rogan_gladen(found.observed, found.tpr, found.tnr)))
+        estimate = corrected(*judged(0.4, 0.85, 0.75, seed), seed=seed)
+        held += estimate.low <= 0.4 <= estimate.high
+        observed.append(estimate.observed)
+        assert estimate.rate == pytest.approx(float(rogan_gladen(estimate.observed, estimate.tpr, estimate.tnr)))
     assert held >= 31
     assert np.mean(observed) > 0.45  # as it is seen: .4 * .85 + .6 * .25 = .49
 
@@ -335,25 +341,25 @@ def test_judges_that_agree_pass_together_more_often() -> None:
     rng = np.random.default_rng(0)
     common = rng.random((50, 20, 1)) < 0.6
     tables = list(np.where(rng.random((50, 20, 4)) < 0.7, common, rng.random((50, 20, 4)) < 0.6))
-    found = joint_rate(tables)
-    assert found.joint == pytest.approx(np.mean([of.all(1).mean() for of in tables]))
-    assert found.product == pytest.approx(float(all_pass(found.rates)))
-    assert found.product < found.joint <= found.rates.min()
-    assert found.excess_interval.low > 0
-    assert found.rates_interval.low.shape == (4,)
-    always = joint_rate([np.concatenate([of, np.ones((20, 1), bool)], axis=1) for of in tables])
-    assert always.joint == pytest.approx(found.joint)
-    assert always.excess == pytest.approx(found.excess)
+    agreeing = joint_rate(tables)
+    assert agreeing.joint == pytest.approx(np.mean([table.all(1).mean() for table in tables]))
+    assert agreeing.product == pytest.approx(float(all_pass(agreeing.rates)))
+    assert agreeing.product < agreeing.joint <= agreeing.rates.min()
+    assert agreeing.excess_interval.low > 0
+    assert agreeing.rates_interval.low.shape == (4,)
+    always = joint_rate([np.concatenate([table, np.ones((20, 1), bool)], axis=1) for table in tables])
+    assert always.joint == pytest.approx(agreeing.joint)
+    assert always.excess == pytest.approx(agreeing.excess)
     assert joint_rate([np.ones((3, 4), bool)] * 2).joint == 1
-    alone = joint_rate([of[:, :1] for of in tables])
+    alone = joint_rate([table[:, :1] for table in tables])
     assert alone.excess == pytest.approx(0)
 
 
 def test_independent_judges_pass_together_by_the_product() -> None:
     """Fixed seed; the interval misses 0 in 5%."""
     rng = np.random.default_rng(1)
-    found = joint_rate([rng.random((20, 3)) < 0.8 for _ in range(60)])
-    assert found.excess_interval.low < 0 < found.excess_interval.high
+    independent = joint_rate([rng.random((20, 3)) < 0.8 for _ in range(60)])
+    assert independent.excess_interval.low < 0 < independent.excess_interval.high
     with pytest.raises(Unidentified, match="two problems"):
         joint_rate([[[True]]])
     for wrong in ([], [[True]], [[[True]], [[True, False]]], [np.ones((0, 2))]):
@@ -364,9 +370,9 @@ def test_independent_judges_pass_together_by_the_product() -> None:
 @given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=8))
 @settings(max_examples=20, deadline=None)
 def test_the_joint_rate_is_at_most_that_of_any_judge(rows: list[list[bool]]) -> None:
-    found = joint_rate([[row] for row in rows])
-    assert found.joint <= found.rates.min() + 1e-12
-    assert found.joint >= found.rates.sum() - 2 - 1e-12
+    rate = joint_rate([[row] for row in rows])
+    assert rate.joint <= rate.rates.min() + 1e-12
+    assert rate.joint >= rate.rates.sum() - 2 - 1e-12
 
 
 # ---- recorded -------------------------------------------------------------------------------------------------------
@@ -387,13 +393,13 @@ def test_recorded_judges() -> None:
     assert good.value.tpr < lax.value.tpr  # which says nothing by itself
     assert good.low.balanced > lax.high.balanced
     passed = [
-        np.stack([of >= at for of, at in pairs], -1)
+        np.stack([score >= at for score, at in pairs], -1)
         for pairs in zip(
-            *([(of, at) for of in scores(judge)] for judge, at in (("gpt4o", 6), ("gpt4", 6), ("sonnet-3-5", 8))),
+            *([(score, at) for score in scores(judge)] for judge, at in (("gpt4o", 6), ("gpt4", 6), ("sonnet-3-5", 8))),
             strict=True,
         )
     ]
-    assert joint_rate([of[1:] for of in passed]).excess_interval.low > 0  # they err together
+    assert joint_rate([table[1:] for table in passed]).excess_interval.low > 0  # they err together
 
 
 @pytest.mark.skipif(not STEPS.exists(), reason="the labelled solutions are not here")
@@ -402,8 +408,8 @@ def test_right_answers_with_wrong_steps_by_people() -> None:
     shares = []
     for name in ("gsm8k", "math", "omnimath_part"):
         rows = [json.loads(line) for line in (STEPS / f"{name}.jsonl").read_text().splitlines()]
-        found = sound_coverage(
+        coverage = sound_coverage(
             [[row["final_answer_correct"]] for row in rows], [[row["label"] == -1] for row in rows], [1]
         )
-        shares.append((found.false_positives_interval.low, found.false_positives_interval.high))
+        shares.append((coverage.false_positives_interval.low, coverage.false_positives_interval.high))
     assert all(easier[1] < harder[0] for easier, harder in combinations(shares, 2))

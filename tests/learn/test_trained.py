@@ -64,17 +64,17 @@ def pieces(*texts: str) -> list[tuple[str, list[float]]]:
 def plain(steps: Steps | None) -> Any:
     assert steps is not None
     whole = None if steps.whole is None else steps.whole.tolist()
-    return steps.texts, None if steps.logprobs is None else [of.tolist() for of in steps.logprobs], whole
+    return steps.texts, None if steps.logprobs is None else [numbers.tolist() for numbers in steps.logprobs], whole
 
 
 def test_tokens_belong_to_the_step_in_which_their_text_begins() -> None:
-    found = cut(pieces("one", " two", "\n", " three", "\n\n", "four"), "\n")
-    assert plain(found) == (("one two", "three", "four"), [[-1, -2, -3], [-4, -5], [-6]], [-1, -2, -3, -4, -5, -6])
+    steps = cut(pieces("one", " two", "\n", " three", "\n\n", "four"), "\n")
+    assert plain(steps) == (("one two", "three", "four"), [[-1, -2, -3], [-4, -5], [-6]], [-1, -2, -3, -4, -5, -6])
 
 
 def test_steps_of_white_space_are_left_out_and_their_tokens_count_to_the_next_step() -> None:
-    found = cut(pieces(" ", "\n", "one", "\n", "\n", "  ", "two", "\n", "\n"), "\n")
-    assert plain(found) == (("one", "two"), [[-1, -2, -3, -4], [-5, -6, -7, -8]], [-1, -2, -3, -4, -5, -6, -7, -8, -9])
+    steps = cut(pieces(" ", "\n", "one", "\n", "\n", "  ", "two", "\n", "\n"), "\n")
+    assert plain(steps) == (("one", "two"), [[-1, -2, -3, -4], [-5, -6, -7, -8]], [-1, -2, -3, -4, -5, -6, -7, -8, -9])
     assert cut(pieces(" ", "\n"), "\n") is None
     assert cut([], "\n") is None
 
@@ -92,9 +92,9 @@ def test_a_piece_that_reaches_into_another_step_hides_where_its_logprobs_begin()
 
 def test_steps_that_are_numbered() -> None:
     text = ["Step 1:", " a", "\nStep 2:", " b", "\nStep 3:", " c"]
-    found = cut(pieces(*text), "\nStep {step}:")
-    assert plain(found)[0] == ("Step 1: a\nStep 2:", "b\nStep 3:", "c")
-    assert plain(found)[1] == [[-1, -2, -3], [-4, -5], [-6]]
+    steps = cut(pieces(*text), "\nStep {step}:")
+    assert plain(steps)[0] == ("Step 1: a\nStep 2:", "b\nStep 3:", "c")
+    assert plain(steps)[1] == [[-1, -2, -3], [-4, -5], [-6]]
 
 
 TOKENS = ("a", " b", "1", " ", "\n", "\n\n", ".\n", "####")
@@ -125,8 +125,8 @@ def test_a_recorded_sample_is_known_at_the_end_of_a_step_as_a_search_knows_it(te
 
 
 def test_without_tokens_only_texts_are_known_before_the_end() -> None:
-    found = prefixes([("one\ntwo\n", [-1.0, -2.0])], "\n")
-    assert [plain(steps) for steps in found] == [(("one",), None, None), (("one", "two"), None, [-1, -2])]
+    beginnings = prefixes([("one\ntwo\n", [-1.0, -2.0])], "\n")
+    assert [plain(steps) for steps in beginnings] == [(("one",), None, None), (("one", "two"), None, [-1, -2])]
     assert [plain(steps) for steps in prefixes([("one\ntwo", None)], "\n")] == [
         (("one",), None, None),
         (("one", "two"), None, None),
@@ -140,22 +140,22 @@ def test_features_by_hand() -> None:
     question = "What is 12 + 7 - 1,500?"
     steps = cut(pieces("12 + 7 = 19", "\n", "19 - 1500", " = 20", "\n"), "\n")
     assert steps is not None
-    found = features(question, steps)
-    assert set(found) == set(HEADS["steps"])
-    assert (found["steps"], found["question_numbers"], found["step_numbers"]) == (2, 3, 3)
-    assert found["numbers_known"] == pytest.approx(2 / 3)  # 19 and 1500, but not 20
-    assert found["numbers_of_question"] == pytest.approx(1 / 3)
-    assert found["numbers_of_previous"] == pytest.approx(1 / 3)
-    assert found["numbers_used"] == 1
-    assert found["numbers_used_before"] == pytest.approx(2 / 3)
-    assert found["runs2_of_question"] == 0.25  # "- 1500" of "19 -", "- 1500", "1500 =", "= 20"
-    assert found["runs2_used"] == pytest.approx(3 / 7)  # with "12 +" and "+ 7"
-    assert (found["repeats"], found["answers"]) == (0, 0)
-    assert found["step_total"] == pytest.approx(-math.log(12 + 1e-3))  # of -3, -4 and -5
-    assert found["step_least"] == pytest.approx(-math.log(5 + 1e-3))
-    assert found["all_total"] == pytest.approx(-math.log(15 + 1e-3))
-    assert found["step_unlikely"] == 3
-    assert found["path_previous_least"] == pytest.approx(-math.log(2 + 1e-3))
+    values = features(question, steps)
+    assert set(values) == set(HEADS["steps"])
+    assert (values["steps"], values["question_numbers"], values["step_numbers"]) == (2, 3, 3)
+    assert values["numbers_known"] == pytest.approx(2 / 3)  # 19 and 1500, but not 20
+    assert values["numbers_of_question"] == pytest.approx(1 / 3)
+    assert values["numbers_of_previous"] == pytest.approx(1 / 3)
+    assert values["numbers_used"] == 1
+    assert values["numbers_used_before"] == pytest.approx(2 / 3)
+    assert values["runs2_of_question"] == 0.25  # "- 1500" of "19 -", "- 1500", "1500 =", "= 20"
+    assert values["runs2_used"] == pytest.approx(3 / 7)  # with "12 +" and "+ 7"
+    assert (values["repeats"], values["answers"]) == (0, 0)
+    assert values["step_total"] == pytest.approx(-math.log(12 + 1e-3))  # of -3, -4 and -5
+    assert values["step_least"] == pytest.approx(-math.log(5 + 1e-3))
+    assert values["all_total"] == pytest.approx(-math.log(15 + 1e-3))
+    assert values["step_unlikely"] == 3
+    assert values["path_previous_least"] == pytest.approx(-math.log(2 + 1e-3))
 
 
 def test_what_is_right_is_not_known_to_the_features() -> None:
@@ -254,22 +254,22 @@ def probe(trained: prm.Training) -> TrainedPRM:
 
 
 def test_every_beginning_is_labelled_by_the_outcome_of_its_sample(pool: Path) -> None:
-    found = examples(read_recording(pool), "\n")
+    labelled = examples(read_recording(pool), "\n")
     rows = rows_of(pool)
-    assert len(found.right) == sum(1 + sample["text"].count("\n") for row in rows for sample in row["samples"])
-    for place in range(len(found.right)):
-        sample = rows[found.problem[place]]["samples"][found.sample[place]]
-        assert found.right[place] == sample["correct"]
-        assert found.last[place] == (found.depth[place] == 1 + sample["text"].count("\n"))
-    assert all(found.known(head).all() for head in HEADS)
+    assert len(labelled.right) == sum(1 + sample["text"].count("\n") for row in rows for sample in row["samples"])
+    for place in range(len(labelled.right)):
+        sample = rows[labelled.problem[place]]["samples"][labelled.sample[place]]
+        assert labelled.right[place] == sample["correct"]
+        assert labelled.last[place] == (labelled.depth[place] == 1 + sample["text"].count("\n"))
+    assert all(labelled.known(head).all() for head in HEADS)
 
 
 def test_it_learns_what_there_is_to_learn(trained: prm.Training) -> None:
     """Wrong samples are a line longer, so finished ones are told apart; with logprobs earlier ones are, too."""
     for kinds in trained.held_out.values():
-        for of in kinds.values():
-            assert of.finished[0] > 0.99
-            assert of.auroc[1] <= of.auroc[0] <= of.auroc[2]
+        for quality in kinds.values():
+            assert quality.finished[0] > 0.99
+            assert quality.auroc[1] <= quality.auroc[0] <= quality.auroc[2]
     assert trained.held_out["steps"]["logistic"].auroc[0] > trained.held_out["text"]["logistic"].auroc[0] + 0.05
     assert trained.probe.trained["problems"] == 24
     assert trained.probe.trained["model"] == "toy"
@@ -283,9 +283,9 @@ def test_the_same_pool_and_seed_give_the_same_file(pool: Path, trained: prm.Trai
 
 
 def test_all_samples_of_a_problem_are_in_one_fold(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = examples(read_recording(pool), "\n")
-    whole = {problem: int((found.problem == problem).sum()) for problem in np.unique(found.problem)}
-    column = np.array([[row[0]] for row in found.values["text"] * 0 + found.problem[:, None]])
+    labelled = examples(read_recording(pool), "\n")
+    whole = {problem: int((labelled.problem == problem).sum()) for problem in np.unique(labelled.problem)}
+    column = np.array([[row[0]] for row in labelled.values["text"] * 0 + labelled.problem[:, None]])
     taught: list[dict[int, int]] = []
 
     def constant(kind: str, values: Any, right: Any, names: Any, seed: int) -> Any:
@@ -294,11 +294,11 @@ def test_all_samples_of_a_problem_are_in_one_fold(pool: Path, monkeypatch: pytes
 
     monkeypatch.setattr(prm, "fit", constant)
     fold = np.random.default_rng(0).permutation(24) % 5
-    prm._held_out_scores("logistic", column, found.right, fold[found.problem], "text", 0)
+    prm._held_out_scores("logistic", column, labelled.right, fold[labelled.problem], "text", 0)
     assert len(taught) == 5
-    for of in taught:
-        assert all(n == whole[problem] for problem, n in of.items())  # a problem is there as a whole, or not at all
-    assert sum(len(whole) - len(of) for of in taught) == len(whole)  # and is held out exactly once
+    for counts in taught:
+        assert all(n == whole[problem] for problem, n in counts.items())  # a problem is there as a whole, or not at all
+    assert sum(len(whole) - len(counts) for counts in taught) == len(whole)  # and is held out exactly once
 
 
 def test_training_folds_by_problem(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,9 +312,9 @@ def test_training_folds_by_problem(pool: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(prm, "_held_out_scores", spy)
     train(pool, delimiter="\n", folds=4)
     assert len(pairs) == len(HEADS) * len(prm.CLASSIFIERS)
-    for of in pairs:
-        assert len(of) == 24  # one fold for each problem
-        assert {part for _, part in of} == set(range(4))
+    for folds in pairs:
+        assert len(folds) == 24  # one fold for each problem
+        assert {part for _, part in folds} == set(range(4))
 
 
 def test_samples_that_lack_what_the_others_have_do_not_become_a_class_of_their_own(pool: Path, tmp_path: Path) -> None:
@@ -325,27 +325,27 @@ def test_samples_that_lack_what_the_others_have_do_not_become_a_class_of_their_o
             if sample["correct"]:
                 del sample["ends"]
         row["samples"][0] |= {"text": "#### 3", "ends": None}  # all of its logprobs are of its one step
-    found = examples(recording := read_recording(write(tmp_path / "half.jsonl", rows)), "\n")
+    labelled = examples(recording := read_recording(write(tmp_path / "half.jsonl", rows)), "\n")
     lacking = sum(sample.get("ends") is None for row in rows for sample in row["samples"])
     assert (recording.clear, recording.unclear) == (False, lacking)
-    assert not found.known("steps").any()
-    assert (found.known("whole") == found.last).all()
-    assert found.known("text").all()
+    assert not labelled.known("steps").any()
+    assert (labelled.known("whole") == labelled.last).all()
+    assert labelled.known("text").all()
     assert set(train(tmp_path / "half.jsonl", delimiter="\n", folds=3).probe.heads) == {"whole", "text"}
 
     rows = rows_of(pool)
     del rows[0]["samples"][0]["ends"], rows[1]["samples"][0]["logprobs"]
-    found = examples(recording := read_recording(write(tmp_path / "few.jsonl", rows)), "\n")
+    labelled = examples(recording := read_recording(write(tmp_path / "few.jsonl", rows)), "\n")
     assert (recording.clear, recording.unclear) == (True, 1)
-    assert found.known("steps").all()
-    left = {(int(p), int(s)) for p, s in zip(found.problem, found.sample, strict=True)}
+    assert labelled.known("steps").all()
+    left = {(int(p), int(s)) for p, s in zip(labelled.problem, labelled.sample, strict=True)}
     assert left == {(p, s) for p in range(24) for s in range(4)} - {(0, 0), (1, 0)}
 
 
 def test_a_pool_of_texts_gives_a_probe_of_texts(tmp_path: Path) -> None:
-    found = train(recorded(tmp_path / "texts.jsonl", logprobs=None), delimiter="\n", folds=3)
-    assert set(found.probe.heads) == {"text"}
-    assert found.probe.reads == frozenset()
+    trained = train(recorded(tmp_path / "texts.jsonl", logprobs=None), delimiter="\n", folds=3)
+    assert set(trained.probe.heads) == {"text"}
+    assert trained.probe.reads == frozenset()
 
 
 def test_a_tokenizer_tells_where_tokens_end(tmp_path: Path) -> None:
@@ -558,16 +558,16 @@ def test_paths_are_scored_by_what_is_known_of_them(probe: TrainedPRM) -> None:
     parts = segment("1 + 1 = 2\n", -0.5, -0.1), segment("#### 2", -0.2)
     whole = segment("1 + 1 = 2\n#### 2", -0.5, -0.1, -0.2)
     mute = segment("1 + 1 = 2\n#### 2")
-    found = score(probe, parts, (whole,), (mute,), (segment(" \n", -1.0),), ())
-    assert found == [
+    scores = score(probe, parts, (whole,), (mute,), (segment(" \n", -1.0),), ())
+    assert scores == [
         by("steps", cut([("1 + 1 = 2\n", [-0.5, -0.1]), ("#### 2", [-0.2])], "\n")),
         by("whole", cut([("1 + 1 = 2\n#### 2", [-0.5, -0.1, -0.2])], "\n")),
         by("text", cut([("1 + 1 = 2\n#### 2", None)], "\n")),
         None,
         None,
     ]
-    assert len({value for value in found if value is not None}) == 3
-    assert all(value is None or 0 < value < 1 for value in found)
+    assert len({value for value in scores if value is not None}) == 3
+    assert all(value is None or 0 < value < 1 for value in scores)
 
 
 def test_a_step_that_was_cut_at_its_cap_goes_on_in_the_next_segment(probe: TrainedPRM) -> None:
@@ -667,10 +667,10 @@ def test_tokens_that_share_characters_are_read_together(errors: str) -> None:
     data = "a ÷ 😀!\n".encode()
     tokens = [data[:1], data[1:3], data[3:5], data[5:7], data[7:9], data[9:]]  # " \xc3", "\xb7 ", "\xf0\x9f" ...
     engine = Bytes(dict(enumerate(tokens)), errors)
-    ends = asyncio.run(TokenEnds(engine).of(range(6), data.decode()))
+    ends = asyncio.run(TokenEnds(engine).locate(range(6), data.decode()))
     assert ends == [1, 2, 4, 4, 5, 7]
-    assert asyncio.run(TokenEnds(engine).of([0, 5], data.decode())) is None
-    assert asyncio.run(TokenEnds(engine).of([], "a")) is None
+    assert asyncio.run(TokenEnds(engine).locate([0, 5], data.decode())) is None
+    assert asyncio.run(TokenEnds(engine).locate([], "a")) is None
 
 
 @pytest.mark.parametrize("errors", ["replace", "ignore"])
@@ -679,7 +679,7 @@ def test_one_split_character_does_not_ask_for_every_token(errors: str) -> None:
     engine = Bytes(tokens, errors)
     ids = [0] * 400 + [1, 2] + [0] * 400 + [3]
     text = "word " * 400 + "caf\u00e9 " + "word " * 400 + "end"
-    ends = asyncio.run(TokenEnds(engine).of(ids, text))
+    ends = asyncio.run(TokenEnds(engine).locate(ids, text))
     assert ends is not None
     assert ends[399:403] == [2000, 2003, 2005, 2010]
     assert ends[-1] == len(text)
@@ -689,8 +689,8 @@ def test_one_split_character_does_not_ask_for_every_token(errors: str) -> None:
 def test_each_token_is_asked_for_once() -> None:
     engine = Bytes({0: b"one ", 1: b"two", 2: b""}, "strict")
     ends = TokenEnds(engine)
-    assert asyncio.run(ends.of([0, 1, 2], "one two")) == [4, 7, 7]  # an end mark has no text
-    assert asyncio.run(ends.of([0, 0, 1], "one one two")) == [4, 8, 11]
+    assert asyncio.run(ends.locate([0, 1, 2], "one two")) == [4, 7, 7]  # an end mark has no text
+    assert asyncio.run(ends.locate([0, 0, 1], "one one two")) == [4, 8, 11]
     assert engine.asked == 3
 
 
@@ -740,14 +740,14 @@ def test_measures_are_those_of_others_and_weights_are_repetitions(seed: int) -> 
         (brier, lambda right, scores: metrics.brier_score_loss(right, scores)),
     ):
         assert mine(scores, right) == pytest.approx(theirs(right, scores))
-        repeated = [theirs(np.repeat(right, of), np.repeat(scores, of)) for of in counts]
+        repeated = [theirs(np.repeat(right, times), np.repeat(scores, times)) for times in counts]
         assert mine(scores, right, counts) == pytest.approx(repeated)
 
 
 def test_pairs_within_groups() -> None:
     scores, right = [0.9, 0.1, 0.5, 0.5, 0.2, 0.3], [True, False, True, False, True, True]
-    won, of, places = wins(scores, right, [0, 0, 1, 1, 2, 2])
-    assert (won.tolist(), of.tolist(), places.tolist()) == ([1.0, 0.5], [1.0, 1.0], [0, 2])
+    won, compared, places = wins(scores, right, [0, 0, 1, 1, 2, 2])
+    assert (won.tolist(), compared.tolist(), places.tolist()) == ([1.0, 0.5], [1.0, 1.0], [0, 2])
     assert wins(scores, right, [0, 1, 2, 3, 4, 5])[0].tolist() == []
     whole = wins(scores, right, np.zeros(6))
     assert whole[0][0] / whole[1][0] == pytest.approx(auroc(scores, right))
@@ -786,25 +786,25 @@ def test_intervals_are_over_problems() -> None:
 
 
 def test_on_a_pool_it_was_not_trained_on(probe: TrainedPRM, tmp_path: Path) -> None:
-    found = on_pool(probe, recorded(tmp_path / "new.jsonl", problems=30, seed=7))
-    assert (found.problems, found.samples, found.seen, found.unclear) == (30, 4, 0, 0)
-    assert list(found.qualities) == [
+    measured = on_pool(probe, recorded(tmp_path / "new.jsonl", problems=30, seed=7))
+    assert (measured.problems, measured.samples, measured.seen, measured.unclear) == (30, 4, 0, 0)
+    assert list(measured.qualities) == [
         "probe: steps",
         "probe: whole",
         "probe: text",
         "confidence: step",
         "confidence: all",
     ]
-    steps = found.qualities["probe: steps"]
+    steps = measured.qualities["probe: steps"]
     assert steps.finished[0] > 0.95
-    assert steps.auroc[0] > found.qualities["confidence: step"].auroc[0]
+    assert steps.auroc[0] > measured.qualities["confidence: step"].auroc[0]
     assert steps.calibration_error is not None
     assert steps.calibration_error < 0.15
     assert steps.bins is not None
     assert sum(n for n, _, _ in steps.bins) == steps.examples
-    assert found.qualities["confidence: all"].bins is None
+    assert measured.qualities["confidence: all"].bins is None
     assert math.isnan(steps.depths[7])
-    chosen = found.selections
+    chosen = measured.selections
     assert chosen["coverage"].accuracy[0] >= chosen["best by probe: steps"].accuracy[0] > chosen["vote"].accuracy[0]
     assert chosen["vote"].minus_vote[0] == 0
 
@@ -815,11 +815,11 @@ def test_problems_it_was_trained_on_are_left_out(probe: TrainedPRM, pool: Path, 
     mixed = write(tmp_path / "mixed.jsonl", rows_of(recorded(tmp_path / "new.jsonl", problems=10, seed=3)))
     old = [{**row, "id": f"old {row['id']}"} for row in rows_of(pool)[:4]]
     write(mixed, [*rows_of(mixed), *old])
-    found = evaluate(probe, [mixed])
-    assert (found.pools[str(mixed)].problems, found.pools[str(mixed)].seen) == (10, 4)
-    assert "4 problems were left out" in found.sentences()[0]
+    evaluation = evaluate(probe, [mixed])
+    assert (evaluation.pools[str(mixed)].problems, evaluation.pools[str(mixed)].seen) == (10, 4)
+    assert "4 problems were left out" in evaluation.sentences()[0]
     alone = on_pool(probe, tmp_path / "new.jsonl").qualities["probe: steps"]
-    assert found.pools[str(mixed)].qualities["probe: steps"].auroc[0] == alone.auroc[0]
+    assert evaluation.pools[str(mixed)].qualities["probe: steps"].auroc[0] == alone.auroc[0]
 
 
 def marked(path: Path, probe: TrainedPRM, count: int = 40) -> Path:
@@ -837,22 +837,22 @@ def marked(path: Path, probe: TrainedPRM, count: int = 40) -> Path:
 def test_first_errors_are_found_where_the_probe_knows_their_signs(probe: TrainedPRM, tmp_path: Path) -> None:
     path = marked(tmp_path / "marked.jsonl", probe)
     threshold = best_threshold(probe, path)
-    found = on_marked(probe, path, threshold=threshold)
-    assert (found.solutions, found.wrong, found.seen) == (40, 20, 0)
-    assert found.f1[0] > 0.9
-    assert found.auroc[0] > 0.8
+    measured = on_marked(probe, path, threshold=threshold)
+    assert (measured.solutions, measured.wrong, measured.seen) == (40, 20, 0)
+    assert measured.f1[0] > 0.9
+    assert measured.auroc[0] > 0.8
     # what follows a first error is not counted: 3 steps of every solution
-    assert sum(n for n, _, _ in found.bins) == 120
+    assert sum(n for n, _, _ in measured.bins) == 120
     nothing = on_marked(probe, path, threshold=0.0)
     assert (nothing.f1[0], nothing.on_wrong[0], nothing.on_right[0]) == (0.0, 0.0, 1.0)
 
 
 def test_a_threshold_is_fitted_on_another_file(probe: TrainedPRM, tmp_path: Path) -> None:
     one, two = marked(tmp_path / "one.jsonl", probe), marked(tmp_path / "two.jsonl", probe, count=20)
-    found = evaluate(probe, [one], fit_on=two)
-    assert found.marked[str(one)].threshold == best_threshold(probe, two)
-    assert f"fitted on {two}" in found.sentences()[-1]
-    assert found.plain()["threshold_fitted_on"] == str(two)
+    evaluation = evaluate(probe, [one], fit_on=two)
+    assert evaluation.marked[str(one)].threshold == best_threshold(probe, two)
+    assert f"fitted on {two}" in evaluation.sentences()[-1]
+    assert evaluation.plain()["threshold_fitted_on"] == str(two)
     with pytest.raises(UsageError, match=r"cannot be fitted on .* and measured there"):
         evaluate(probe, [one], fit_on=one)
     with pytest.raises(UsageError, match="is a pool"):
@@ -895,8 +895,8 @@ def test_commands(outthink: Any, tmp_path: Path) -> None:
     assert "| probe: steps |" in shown.out
     assert "choosing among 4 samples" in shown.out
     assert "probe: steps" in outthink("prm", "eval", "probe.json", "new.jsonl").out
-    found = json.loads(outthink("prm", "eval", "probe.json", "new.jsonl", "--json").out)
-    assert found["pools"]["new.jsonl"]["problems"] == 12
+    evaluation = json.loads(outthink("prm", "eval", "probe.json", "new.jsonl", "--json").out)
+    assert evaluation["pools"]["new.jsonl"]["problems"] == 12
 
     row = rows_of(Path("new.jsonl"))[0]
     row |= {"id": row["question"], "meta": {}}
@@ -918,10 +918,10 @@ def test_commands(outthink: Any, tmp_path: Path) -> None:
 )
 def test_one_sentence_for_each_mistake(outthink: Any, words: tuple[str, ...], said: str) -> None:
     recorded(Path("pool.jsonl"), problems=4)
-    found = outthink(*words)
-    assert found.code == 2
-    assert found.err.startswith("outthink: ")
-    assert said in found.err
+    ended = outthink(*words)
+    assert ended.code == 2
+    assert ended.err.startswith("outthink: ")
+    assert said in ended.err
 
 
 def test_a_note_says_what_is_lacking(outthink: Any) -> None:

@@ -27,7 +27,7 @@ from tests.tools.virtual import run
 VALUES = np.array([9.9, 10.1, 10.3, 20.0, 20.4, 35.0])
 
 untimed = settings(deadline=None)  # a busy machine is no failure
-numbers = st.lists(st.integers(-40, 40).map(lambda of: of / 4), min_size=1, max_size=12)
+numbers = st.lists(st.integers(-40, 40).map(lambda quarters: quarters / 4), min_size=1, max_size=12)
 scales = st.integers(-20, 20).map(lambda power: 2.0**power)  # exact, so that nothing is rounded
 
 
@@ -63,7 +63,7 @@ def test_without_a_tolerance_clusters_are_groups_of_equal_answers(values: list[f
 
 
 @untimed
-@given(numbers, st.integers(0, 12).map(lambda of: of / 4))
+@given(numbers, st.integers(0, 12).map(lambda quarters: quarters / 4))
 def test_what_clusters_are(values: list[float], delta: float) -> None:
     gap, radius = gap_clusters(values, delta), radius_clusters(apart(values), delta)
     assert weights(gap).sum() == pytest.approx(1)
@@ -81,7 +81,7 @@ def test_what_clusters_are(values: list[float], delta: float) -> None:
 
 
 @untimed
-@given(numbers, st.integers(0, 12).map(lambda of: of / 4), scales)
+@given(numbers, st.integers(0, 12).map(lambda quarters: quarters / 4), scales)
 def test_scaling_values_and_tolerance_alike_changes_nothing(values: list[float], delta: float, scale: float) -> None:
     scaled = np.array(values) * scale
     assert gap_clusters(scaled, delta * scale).tolist() == gap_clusters(values, delta).tolist()
@@ -91,7 +91,7 @@ def test_scaling_values_and_tolerance_alike_changes_nothing(values: list[float],
 
 
 @untimed
-@given(numbers, st.integers(0, 12).map(lambda of: of / 4), st.randoms(use_true_random=False))
+@given(numbers, st.integers(0, 12).map(lambda quarters: quarters / 4), st.randoms(use_true_random=False))
 def test_order_changes_nothing_but_ties(values: list[float], delta: float, random: Any) -> None:
     order = list(range(len(values)))
     random.shuffle(order)
@@ -198,7 +198,7 @@ answers = st.lists(st.sampled_from(["1", "1.0", "2", "3/2", "1.5", "x", "no idea
 @untimed
 @given(answers)
 def test_without_a_tolerance_groups_are_the_keys(given: list[str]) -> None:
-    keys = [of or None for of in given]
+    keys = [key or None for key in given]
     assert grouped(keys, np.arange(len(keys), dtype=np.float64), 0.0).tolist() == codes(keys).tolist()
     assert (
         grouped(keys, np.full(len(keys), math.nan), 1.0).tolist() == codes(keys).tolist()

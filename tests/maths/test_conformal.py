@@ -17,7 +17,7 @@ ALPHA = 0.4  # theta = 0.6 in the authors' code
 
 scores = st.lists(st.integers(0, 6).map(float), min_size=1, max_size=12)  # few values, so that there are ties
 untimed = settings(deadline=None)  # a busy machine is no failure
-shares = st.one_of(st.floats(0, 1), st.integers(0, 13).map(lambda of: of / 13), st.just(0.3))
+shares = st.one_of(st.floats(0, 1), st.integers(0, 13).map(lambda thirteenths: thirteenths / 13), st.just(0.3))
 
 
 def uniform(rng: np.random.Generator, *shape: int) -> NDArray[np.float64]:
@@ -35,7 +35,7 @@ def test_the_numbers_of_the_literature(score: float, u: float, p: int, taken: bo
 @untimed
 @given(scores, st.floats(0, 6))
 def test_the_percentile_and_the_p_value_agree_up_to_one_in_n_without_ties(stored: list[float], score: float) -> None:
-    stored = sorted({of + 0.5 for of in stored})
+    stored = sorted({one + 0.5 for one in stored})
     if score not in stored:
         u, p = float(percentile(score, stored)), float(p_value(score, stored))
         assert 0 <= p - (1 - u) <= 1 / (len(stored) + 1) + 1e-12
@@ -77,7 +77,7 @@ def test_small_calibrations_are_coarse() -> None:
 @untimed
 @given(scores, scores, st.floats(0.01, 1))
 def test_ties_are_between_both_extremes(drafts: list[float], stored: list[float], u: float) -> None:
-    strict = [(np.array(stored) > of).sum() / (len(stored) + 1) for of in drafts]
+    strict = [(np.array(stored) > draft).sum() / (len(stored) + 1) for draft in drafts]
     random = p_value(drafts, stored, u)
     assert np.all(random > strict)
     assert np.all(random <= p_value(drafts, stored) + 1e-15)
@@ -95,7 +95,7 @@ def test_thresholds_in_numbers() -> None:
     assert float(threshold(STORED, 1.0)) == -math.inf
     assert float(threshold(STORED, 4 / 11)) == 5.0  # three stored scores are worse
     assert float(threshold(STORED, 0.4)) == 5.0
-    assert threshold([STORED, [2 * of for of in STORED]], 0.4).tolist() == [5.0, 10.0]
+    assert threshold([STORED, [2 * one for one in STORED]], 0.4).tolist() == [5.0, 10.0]
 
 
 @untimed
@@ -103,9 +103,9 @@ def test_thresholds_in_numbers() -> None:
 def test_the_order_changes_nothing(drafts: list[float], stored: list[float], alpha: float) -> None:
     """Neither of the chains nor of the stored scores: each chain is decided by itself."""
     order = np.random.default_rng(0).permutation(len(drafts))
-    found = takes_over(drafts, stored, alpha)
-    assert takes_over(np.array(drafts)[order], stored[::-1], alpha).tolist() == found[order].tolist()
-    assert [bool(takes_over(of, stored, alpha)) for of in drafts] == found.tolist()
+    taken = takes_over(drafts, stored, alpha)
+    assert takes_over(np.array(drafts)[order], stored[::-1], alpha).tolist() == taken[order].tolist()
+    assert [bool(takes_over(draft, stored, alpha)) for draft in drafts] == taken.tolist()
 
 
 def test_each_question_may_have_a_calibration_of_its_own() -> None:

@@ -96,10 +96,10 @@ def test_a_plan_is_small_and_says_what_it_is_for(made: tuple[Path, Path, Plan]) 
     assert path.stat().st_size < 60_000
     assert list(raw)[:2] == ["schema", "model"]
     assert (plan.model, plan.unit, plan.problems, plan.samples) == ("toy", "tokens", PROBLEMS, SAMPLES)
-    assert [of.cost for of in plan.expected] == sorted(of.cost for of in plan.expected)
-    for of in plan.expected:
-        assert 0 <= of.low <= of.accuracy <= of.high <= 1
-        assert of.least <= of.cost <= of.most
+    assert [point.cost for point in plan.expected] == sorted(point.cost for point in plan.expected)
+    for point in plan.expected:
+        assert 0 <= point.low <= point.accuracy <= point.high <= 1
+        assert point.least <= point.cost <= point.most
 
 
 def test_ties_go_to_the_cheaper(made: tuple[Path, Path, Plan]) -> None:
@@ -162,9 +162,9 @@ def test_a_price_is_found_for_every_mean_cost(made: tuple[Path, Path, Plan]) -> 
     _, _, plan = made
     prices = [plan.price(cost) for cost in (1.0, 60.0, 120.0, 240.0, 480.0, 1e6)]
     assert prices == sorted(prices, reverse=True)
-    assert prices[-1] == pytest.approx(min(of.price for of in plan.expected))
-    for of in plan.expected:
-        assert plan.price(of.cost) == pytest.approx(of.price, rel=0.3)
+    assert prices[-1] == pytest.approx(min(point.price for point in plan.expected))
+    for point in plan.expected:
+        assert plan.price(point.cost) == pytest.approx(point.price, rel=0.3)
 
 
 # ------------------------------------------------------------------------------------------------------------ auto
@@ -178,9 +178,13 @@ def simulated_outcome(material: Material, plan: Plan, price: float) -> tuple[np.
         target = np.broadcast_to(np.arange(material.target.samples), (len(material.ids), 1, material.target.samples))
         target = target.copy()
     ordered = replace(material, orders=identity, target_orders=target)
-    of = cases(ordered, plan.policy.vote)
-    outcome = Simulator(plan.policy, of, ordered).at(price)
-    return outcome.credit[:, 0], outcome.cost[:, 0], np.array([sum(of.states[place]) for place in outcome.ended[:, 0]])
+    all_cases = cases(ordered, plan.policy.vote)
+    outcome = Simulator(plan.policy, all_cases, ordered).at(price)
+    return (
+        outcome.credit[:, 0],
+        outcome.cost[:, 0],
+        np.array([sum(all_cases.states[place]) for place in outcome.ended[:, 0]]),
+    )
 
 
 def test_live_decisions_are_those_of_the_simulation(made: tuple[Path, Path, Plan]) -> None:
@@ -364,9 +368,9 @@ def test_a_recorded_run_is_an_action_that_is_taken(tmp_path: Path) -> None:
     examples = [Example(problem(f"q{number}"), ("0",)) for number in range(40)]
     virtual.run(bench(examples, "greedy", store=folder, model=engine, sampling=SAMPLING))
     recordings = read([pool, folder], orders=6)
-    assert [found.name for found in recordings.material.runs] == ["greedy"]
+    assert [action.name for action in recordings.material.runs] == ["greedy"]
     plan, _ = make_plan(recordings, folds=3)
-    assert any(of.setting == "greedy" and of.accuracy == 1.0 for of in plan.fixed)
+    assert any(fixed.setting == "greedy" and fixed.accuracy == 1.0 for fixed in plan.fixed)
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
     trace = run(Auto(plan=str(path)), engine)
@@ -436,10 +440,10 @@ def test_a_quote_is_what_was_measured(made: tuple[Path, Path, Plan]) -> None:
     assert (whole.accuracy, whole.cost, whole.cost_high) == (middle.accuracy, middle.cost, middle.most)
     assert whole.bin is None
     bins = [quote(plan, middle.price, bin_number=number) for number in range(len(middle.bins))]
-    shares = [of.share for of in middle.bins]
+    shares = [one.share for one in middle.bins]
     assert sum(shares) == pytest.approx(1.0)
-    assert np.average([of.accuracy for of in bins], weights=shares) == pytest.approx(whole.accuracy)
-    assert np.average([of.cost for of in bins], weights=shares) == pytest.approx(whole.cost)
+    assert np.average([one.accuracy for one in bins], weights=shares) == pytest.approx(whole.accuracy)
+    assert np.average([one.cost for one in bins], weights=shares) == pytest.approx(whole.cost)
     assert bins[-1].accuracy > bins[0].accuracy
     assert "nine questions in ten" in whole.sentences()[1]
 
@@ -463,7 +467,7 @@ def test_a_quote_knows_the_budget_and_the_value(made: tuple[Path, Path, Plan]) -
     _, _, plan = made
     assert price_at(plan, Budget({"tokens": 200}), "") == plan.price(200)
     assert price_at(plan, Budget(), "2k-tokens") == pytest.approx(1 / 2000)
-    assert price_at(plan, Budget(), "") == min(of.price for of in plan.expected)
+    assert price_at(plan, Budget(), "") == min(point.price for point in plan.expected)
     with pytest.raises(UsageError, match="has to be in tokens"):
         price_at(plan, Budget({"seconds": 5}), "")
     with pytest.raises(UsageError, match="say in tokens"):
@@ -473,11 +477,11 @@ def test_a_quote_knows_the_budget_and_the_value(made: tuple[Path, Path, Plan]) -
 def test_a_probe_is_the_ease_that_the_bins_were_cut_by(made: tuple[Path, Path, Plan]) -> None:
     pool, _, plan = made
     engine = RecordedEngine.open(pool)
-    found, spent = virtual.run(ease_of(plan, problem("q5"), engine, sampling=SAMPLING))
+    ease, spent = virtual.run(ease_of(plan, problem("q5"), engine, sampling=SAMPLING))
     row = json.loads(pool.read_text().splitlines()[5])
     first = row["samples"][: plan.table.probe]
     assert plan.table.difficulty == "logprob"
-    assert found == pytest.approx(np.mean([np.mean(sample["logprobs"]) for sample in first]))
+    assert ease == pytest.approx(np.mean([np.mean(sample["logprobs"]) for sample in first]))
     assert spent["tokens"] == 40 + sum(sample["tokens"] for sample in first)
 
 
@@ -487,11 +491,11 @@ def test_new_samples_of_the_same_kind_are_no_drift_and_others_are(
     _, path, _ = made
     plan = Plan.open(path)
     same = simulated.pool(tmp_path / "same.jsonl", PROBLEMS, SAMPLES, seed=9)
-    found = check_plan(plan, read([same], orders=8))
-    assert len(found) == len(plan.expected)
-    assert not any(of.drift for of in found)  # 18 sentences at one in a hundred; the seed is fixed
+    checked = check_plan(plan, read([same], orders=8))
+    assert len(checked) == len(plan.expected)
+    assert not any(check.drift for check in checked)  # 18 sentences at one in a hundred; the seed is fixed
     harder = simulated.pool(tmp_path / "harder.jsonl", PROBLEMS, SAMPLES, seed=9, better=-2.5)
-    assert any("accuracy is" in text for of in check_plan(plan, read([harder], orders=8)) for text in of.drift)
+    assert any("accuracy is" in text for check in check_plan(plan, read([harder], orders=8)) for text in check.drift)
     few = simulated.pool(tmp_path / "few.jsonl", PROBLEMS, 4)
     with pytest.raises(UsageError, match="record as many"):
         check_plan(plan, read([few]))
@@ -503,12 +507,12 @@ def test_a_run_of_auto_is_checked_at_its_own_price(made: tuple[Path, Path, Plan]
     strategy = Auto(plan=str(path), mean_cost=150)
     virtual.run(bench(examples, strategy, store=tmp_path / "run", model=RecordedEngine.open(pool), sampling=SAMPLING))
     results = list(read_results(tmp_path / "run"))
-    found = check_run(plan, results)
-    assert found.price == pytest.approx(plan.price(150), rel=0.03)
-    assert not found.drift
+    check = check_run(plan, results)
+    assert check.price == pytest.approx(plan.price(150), rel=0.03)
+    assert not check.drift
     with pytest.raises(UsageError, match="another plan"):
         check_run(replace(plan, brier=0.5), results)
-    assert found.cost == pytest.approx(found.expected.cost, rel=0.15)
+    assert check.cost == pytest.approx(check.expected.cost, rel=0.15)
 
 
 def test_a_total_budget_is_kept_and_resumed(made: tuple[Path, Path, Plan], tmp_path: Path) -> None:
@@ -540,13 +544,13 @@ def test_a_total_budget_leaves_nobody_without_a_sample(
 ) -> None:
     pool, path, _ = made
     examples = [Example(problem(f"q{number}"), ("0",)) for number in range(PROBLEMS)]
-    found = virtual.run(
+    summary = virtual.run(
         bench(
             examples, Auto(plan=str(path)), store=tmp_path / "run", model=RecordedEngine.open(pool), sampling=SAMPLING,
             total_budget=f"{total}-tokens", concurrency=concurrency,
         )
     )  # fmt: skip
-    assert found.errors == 0
+    assert summary.errors == 0
     spent = sum(result.trace.cost["tokens"] for result in read_results(tmp_path / "run") if result.trace)
     assert spent <= total
 
@@ -589,8 +593,8 @@ def test_totals_that_nothing_can_spread_are_refused(
 
 
 def invoke(*words: str) -> tuple[int, str]:
-    found = CliRunner().invoke(app, list(words))
-    return found.exit_code, found.output + ("" if found.exception is None else str(found.exception))
+    result = CliRunner().invoke(app, list(words))
+    return result.exit_code, result.output + ("" if result.exception is None else str(result.exception))
 
 
 def test_the_commands_of_a_plan(made: tuple[Path, Path, Plan], tmp_path: Path) -> None:
@@ -599,7 +603,7 @@ def test_the_commands_of_a_plan(made: tuple[Path, Path, Plan], tmp_path: Path) -
     code, text = invoke("plan", "fit", str(pool), "-o", str(out), "--folds", "3", "--budgets", "80,150,0.22k")
     assert code == 0, text
     assert "use it as --strategy auto --plan" in text
-    assert [of.cost for of in Plan.open(out).expected] == pytest.approx([80, 150, 220], rel=0.2)
+    assert [point.cost for point in Plan.open(out).expected] == pytest.approx([80, 150, 220], rel=0.2)
     code, text = invoke("plan", "show", str(out), "--markdown", "--figure", str(tmp_path / "plan.svg"))
     assert code == 0
     assert "| mean cost | auto (90%) |" in text

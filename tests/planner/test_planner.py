@@ -45,8 +45,8 @@ def seen(keys: list[int], logprobs: list[float] | None = None, target: list[bool
     )
 
 
-def of(found: Floats, name: str) -> float:
-    return float(found[feature_names(("logprob",), target=False).index(name)])
+def feature(features: Floats, name: str) -> float:
+    return float(features[feature_names(("logprob",), target=False).index(name)])
 
 
 # ------------------------------------------------------------------------------------------------------- evidence
@@ -61,34 +61,34 @@ def test_without_coefficients_the_vote_is_the_majority(keys: list[int]) -> None:
 
 
 def test_features_of_a_vote_by_hand() -> None:
-    found = evidence(seen([5, 5, 7, -1], [-0.5, -1.0, -0.2, -3.0]), Vote(), ("logprob",), target=False)
-    assert int(found.leader) == 0
-    assert float(found.share) == pytest.approx(2 / 3)
-    assert of(found.features, "empty") == 0
-    assert of(found.features, "runner_up_share") == pytest.approx(1 / 3)
-    assert of(found.features, "vote_share") == pytest.approx(0.5)
-    assert of(found.features, "ahead") == pytest.approx(11 / 16)  # P(Beta(3, 2) > 1/2)
-    assert of(found.features, "distinct") == pytest.approx(0.5)
-    assert of(found.features, "invalid") == pytest.approx(0.25)
+    summary = evidence(seen([5, 5, 7, -1], [-0.5, -1.0, -0.2, -3.0]), Vote(), ("logprob",), target=False)
+    assert int(summary.leader) == 0
+    assert float(summary.share) == pytest.approx(2 / 3)
+    assert feature(summary.features, "empty") == 0
+    assert feature(summary.features, "runner_up_share") == pytest.approx(1 / 3)
+    assert feature(summary.features, "vote_share") == pytest.approx(0.5)
+    assert feature(summary.features, "ahead") == pytest.approx(11 / 16)  # P(Beta(3, 2) > 1/2)
+    assert feature(summary.features, "distinct") == pytest.approx(0.5)
+    assert feature(summary.features, "invalid") == pytest.approx(0.25)
     entropy = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) / np.log(5)
-    assert of(found.features, "entropy") == pytest.approx(entropy)
-    assert of(found.features, "logprob_leader_mean") == pytest.approx(-0.75)
-    assert of(found.features, "logprob_leader_best") == pytest.approx(-0.5)
-    assert of(found.features, "logprob_others_best") == pytest.approx(-0.2)
-    assert of(found.features, "log_prompt") == pytest.approx(np.log(30))
+    assert feature(summary.features, "entropy") == pytest.approx(entropy)
+    assert feature(summary.features, "logprob_leader_mean") == pytest.approx(-0.75)
+    assert feature(summary.features, "logprob_leader_best") == pytest.approx(-0.5)
+    assert feature(summary.features, "logprob_others_best") == pytest.approx(-0.2)
+    assert feature(summary.features, "log_prompt") == pytest.approx(np.log(30))
 
 
 def test_what_is_missing_is_not_zero() -> None:
-    found = evidence(seen([3, 3], [np.nan, -1.0]), Vote(), ("logprob",), target=False).features
-    assert of(found, "logprob_leader_mean") == pytest.approx(-1.0)
-    assert np.isnan(of(found, "logprob_others_best"))
+    features = evidence(seen([3, 3], [np.nan, -1.0]), Vote(), ("logprob",), target=False).features
+    assert feature(features, "logprob_leader_mean") == pytest.approx(-1.0)
+    assert np.isnan(feature(features, "logprob_others_best"))
     nothing = evidence(seen([]), Vote(), ("logprob",), target=False)
     assert int(nothing.leader) == -1
-    assert of(nothing.features, "empty") == 1
-    assert np.isnan(of(nothing.features, "share"))
+    assert feature(nothing.features, "empty") == 1
+    assert np.isnan(feature(nothing.features, "share"))
     unread = evidence(seen([-1, -1]), Vote(), ("logprob",), target=False)
     assert int(unread.leader) == -1
-    assert of(unread.features, "share") == 0
+    assert feature(unread.features, "share") == 0
 
 
 def test_signals_and_copies_weigh() -> None:
@@ -123,7 +123,7 @@ def test_a_known_chance_is_found_again() -> None:
     features = rng.normal(size=(20_000, 2))
     chance = 1 / (1 + np.exp(-(0.5 + 1.5 * features[:, 0])))
     right = (rng.random(20_000) < chance).astype(float)
-    scale = Scale.of(features)
+    scale = Scale.from_features(features)
     fitted = fit_estimate(scale.standard(features), right, np.arange(20_000))
     # a standard error of about .01 where chances are near 1/2, and a straight line between knots; fixed seed
     assert float(np.abs(fitted.at(scale.standard(features)) - chance).max()) < 0.06
@@ -135,7 +135,7 @@ def test_calibration_mends_what_the_logistic_cannot() -> None:
     features = rng.uniform(-1, 1, size=(30_000, 1))
     chance = np.where(features[:, 0] > 0, 0.9, 0.6)  # a step is not logistic
     right = (rng.random(30_000) < chance).astype(float)
-    scale = Scale.of(features)
+    scale = Scale.from_features(features)
     fitted = fit_estimate(scale.standard(features), right, np.arange(30_000))
     raw = replace(fitted, raw=(0.0, 1.0), calibrated=(0.0, 1.0))
     errors = [float(np.abs(one.at(scale.standard(features)) - chance).mean()) for one in (fitted, raw)]
@@ -150,7 +150,7 @@ def test_one_class_is_its_rate() -> None:
 
 
 def test_a_scale_knows_its_range() -> None:
-    scale = Scale.of(np.array([[0.0, np.nan], [4.0, np.nan]]))
+    scale = Scale.from_features(np.array([[0.0, np.nan], [4.0, np.nan]]))
     assert not scale.outside(np.array([2.0, np.nan]))
     assert not scale.outside(np.array([4.9, np.nan]))
     assert scale.outside(np.array([6.0, np.nan]))
@@ -312,8 +312,8 @@ def test_a_signal_that_tells_is_used_and_one_that_does_not_is_not(tmp_path: Path
 
 def test_a_learned_stop_is_better_than_fixed_numbers(toy: Material) -> None:
     half = np.arange(120) < 60
-    learned, _ = fit_policy(toy.of(half))
-    test = toy.of(~half)
+    learned, _ = fit_policy(toy.select(half))
+    test = toy.select(~half)
     of_test = cases(test, learned.vote)
     simulator = Simulator(learned, of_test, test)
     costs = np.array([of_test.cost[state].mean() for state in of_test.states])
@@ -338,8 +338,8 @@ def test_what_is_spent_falls_with_the_price(toy: Material, both: Material) -> No
 def test_predicted_chances_are_those_of_other_problems(tmp_path: Path) -> None:
     made = material(read_pool(simulated.pool(tmp_path / "pool.jsonl", 400, 8)), spec=SPEC, orders=6)
     half = np.arange(400) < 200
-    learned, _ = fit_policy(made.of(half))
-    test = made.of(~half)
+    learned, _ = fit_policy(made.select(half))
+    test = made.select(~half)
     outcome = (simulator := Simulator(learned, cases(test, learned.vote), test)).at(2e-3)
     said, true = simulator.right_when(outcome), outcome.credit
     # 200 problems: standard error of a difference of means about .03 in the worst case; 3.5 of them
@@ -497,14 +497,14 @@ def test_a_portfolio_never_exceeds_its_total(wishes: list[list[float]], total: f
 def test_a_portfolio_shares_equally_what_nobody_has_spent() -> None:
     async def go() -> list[tuple[float, float]]:
         portfolio = Portfolio(1000.0, 10, first=5.0, worst=10.0)
-        found = []
+        shares = []
         for _ in range(10):
-            found.append(await portfolio.begin())
+            shares.append(await portfolio.begin())
             portfolio.spend(50.0)
-            portfolio.end(found[-1][1] - 50.0)
-        return found
+            portfolio.end(shares[-1][1] - 50.0)
+        return shares
 
-    found = virtual.run(go())
-    assert found[0][0] == pytest.approx(99.0)
-    assert found[-1][0] == pytest.approx(120.0)  # thrift is given back, but slowly
-    assert all(mean <= most for mean, most in found)
+    shares = virtual.run(go())
+    assert shares[0][0] == pytest.approx(99.0)
+    assert shares[-1][0] == pytest.approx(120.0)  # thrift is given back, but slowly
+    assert all(mean <= most for mean, most in shares)

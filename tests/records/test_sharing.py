@@ -34,7 +34,7 @@ def trace(*candidates: Candidate) -> Trace:
 
 def test_a_tree_by_hand() -> None:
     # root a (3) with children b (5) and c (7), b with d (2); e (11) alone
-    found = sharing(
+    shared = sharing(
         trace(
             step("a", 3),
             step("b", 5, "a"),
@@ -44,11 +44,11 @@ def test_a_tree_by_hand() -> None:
             step("j", 99, role="judge"),
         )
     )
-    assert found.logical == (3 + 5 + 2) + (3 + 7) + 11
-    assert found.unique == 3 + 5 + 7 + 2 + 11
-    assert found.levels == 3
-    assert found.peak == 3 + 5 + 7  # the levels hold a+e = 14, a+b+c = 15 and a+b+d = 10
-    assert found.resident == pytest.approx((14 + 15 + 10) / 3)
+    assert shared.logical == (3 + 5 + 2) + (3 + 7) + 11
+    assert shared.unique == 3 + 5 + 7 + 2 + 11
+    assert shared.levels == 3
+    assert shared.peak == 3 + 5 + 7  # the levels hold a+e = 14, a+b+c = 15 and a+b+d = 10
+    assert shared.resident == pytest.approx((14 + 15 + 10) / 3)
 
 
 def test_the_order_of_the_candidates_does_not_matter() -> None:
@@ -57,8 +57,8 @@ def test_the_order_of_the_candidates_does_not_matter() -> None:
 
 
 def test_whole_samples_share_nothing() -> None:
-    found = sharing(trace(step("a", 3), step("b", 5)))
-    assert (found.logical, found.unique, found.levels, found.peak) == (8, 8, 1, 8)
+    shared = sharing(trace(step("a", 3), step("b", 5)))
+    assert (shared.logical, shared.unique, shared.levels, shared.peak) == (8, 8, 1, 8)
     assert sharing(trace()) == sharing(trace(step("j", 9, role="judge")))
 
 
@@ -68,8 +68,8 @@ def test_a_sample_made_from_others_starts_anew() -> None:
 
 
 def test_a_prefill_is_no_level() -> None:
-    found = sharing(trace(step("prefill", 0), step("a", 3, "prefill"), step("b", 5, "prefill")))
-    assert (found.levels, found.logical, found.unique, found.peak) == (1, 8, 8, 8)
+    shared = sharing(trace(step("prefill", 0), step("a", 3, "prefill"), step("b", 5, "prefill")))
+    assert (shared.levels, shared.logical, shared.unique, shared.peak) == (1, 8, 8, 8)
 
 
 def numbered(request: Request, child: int, rng: np.random.Generator) -> str:
@@ -81,8 +81,8 @@ def numbered(request: Request, child: int, rng: np.random.Generator) -> str:
 def test_a_search_that_keeps_all_paths_shares_nothing() -> None:
     strategy: Any = make_strategy("rebase", {"width": 4, "balance": 1e12})
     engine = ScriptedEngine(numbered)
-    found = sharing(run(solve_async(problem(), strategy, model=engine, prm=lambda question, solution: 0.5)))
-    assert (found.levels, found.logical, found.unique, found.peak) == (5, 4 * 46, 4 * 46, 4 * 46)
+    shared = sharing(run(solve_async(problem(), strategy, model=engine, prm=lambda question, solution: 0.5)))
+    assert (shared.levels, shared.logical, shared.unique, shared.peak) == (5, 4 * 46, 4 * 46, 4 * 46)
 
 
 def test_a_greedy_search_shares_all_but_the_last_step() -> None:
@@ -93,9 +93,9 @@ def test_a_greedy_search_shares_all_but_the_last_step() -> None:
 
     strategy: Any = make_strategy("rebase", {"width": 4, "balance": 1e-9})
     engine = ScriptedEngine(numbered)
-    found = sharing(run(solve_async(problem(), strategy, model=engine, prm=earlier_is_better)))
-    assert found.levels == 5
-    assert found.unique == 4 * 4 * 10 + 4 * 6
+    shared = sharing(run(solve_async(problem(), strategy, model=engine, prm=earlier_is_better)))
+    assert shared.levels == 5
+    assert shared.unique == 4 * 4 * 10 + 4 * 6
     # each of four levels leaves three ends behind, the last one four
-    assert found.logical == 3 * (10 + 20 + 30 + 40) + 4 * 46
-    assert found.peak == 30 + 4 * 10
+    assert shared.logical == 3 * (10 + 20 + 30 + 40) + 4 * 46
+    assert shared.peak == 30 + 4 * 10

@@ -50,7 +50,7 @@ def result(name: str, *calls: Call, credit: float = 1.0) -> Result:
 
 
 def names(folder: Path) -> list[str]:
-    return [found.problem for found in read_results(folder)]
+    return [result.problem for result in read_results(folder)]
 
 
 # ---------------------------------------------------------------- lines
@@ -324,9 +324,9 @@ def test_a_journal_that_cannot_be_written_stops_the_run_at_the_next_result(
 # ---------------------------------------------------------------- merging
 
 
-def shard(folder: Path, place: int, of: int, **changed: Any) -> Path:
-    with Store(folder, {**SETTINGS, "shard": [place, of], **changed}) as store:
-        for name in SETTINGS["problems"][place::of]:
+def shard(folder: Path, place: int, shards: int, **changed: Any) -> Path:
+    with Store(folder, {**SETTINGS, "shard": [place, shards], **changed}) as store:
+        for name in SETTINGS["problems"][place::shards]:
             store.journal(name, call(5))
             store.record(result(name, call(5)))
     return folder

@@ -81,8 +81,8 @@ def pool(path: Path, problems: int, n: int, *, readable: float = 1.0, reward: fl
         keys = np.where(rng.random(n) < readable, keys, -1)
         rewards = rng.random(n) if reward is None else np.full(n, reward)
         samples = [
-            {"key": str(key) if key >= 0 else None, "correct": bool(key == 0), "reward": float(of)}
-            for key, of in zip(keys, rewards, strict=True)
+            {"key": str(key) if key >= 0 else None, "correct": bool(key == 0), "reward": float(score)}
+            for key, score in zip(keys, rewards, strict=True)
         ]
         rows.append({"id": f"q{number}", "samples": samples})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -105,12 +105,12 @@ def test_by_replay_random_scores_gain_nothing_at_any_n(tmp_path: Path) -> None:
 
     Five of them are 0.0625, so one false alarm in 1.7 million for each n. With n = 1 there is no chance in it.
     """
-    found = pool(tmp_path / "pool.jsonl", 1600, 8)
-    curves = replayed_curve(BestOfN(), found, [1, 2, 8], subsamples=10, seed=0, scorer="reward")
-    right = np.array([problem.correct.mean() for problem in found.problems])
+    recorded = pool(tmp_path / "pool.jsonl", 1600, 8)
+    curves = replayed_curve(BestOfN(), recorded, [1, 2, 8], subsamples=10, seed=0, scorer="reward")
+    right = np.array([problem.correct.mean() for problem in recorded.problems])
     for n in (2, 8):
         assert np.mean(curves[n].accuracy - right) == pytest.approx(0, abs=0.0625)
-    vote = majority(found, [8], subsamples=10, seed=0)[8].accuracy
+    vote = majority(recorded, [8], subsamples=10, seed=0)[8].accuracy
     assert np.mean(vote - right) > 0.0625  # what knows something shows
 
 
@@ -120,9 +120,9 @@ def test_by_replay_the_vote_weighted_by_constant_scores_is_the_majority(scores: 
 
     Over 4,000 draws the latter has a standard deviation of at most 0.008; six of them are 0.048.
     """
-    found = pool(tmp_path / "pool.jsonl", 30, 9, readable=0.8, reward=scores)
-    weighted = replayed_curve(WeightedBestOfN(), found, [1, 4, 9], subsamples=4000, seed=0, scorer="reward")
-    plain = majority(found, [1, 4, 9], subsamples=4000, seed=0)
+    recorded = pool(tmp_path / "pool.jsonl", 30, 9, readable=0.8, reward=scores)
+    weighted = replayed_curve(WeightedBestOfN(), recorded, [1, 4, 9], subsamples=4000, seed=0, scorer="reward")
+    plain = majority(recorded, [1, 4, 9], subsamples=4000, seed=0)
     for n in (1, 4, 9):
         assert weighted[n].accuracy == pytest.approx(plain[n].accuracy, abs=0.05)
         assert weighted[n].abstained == pytest.approx(plain[n].abstained)
@@ -162,7 +162,7 @@ def test_random_chooses_every_sample_as_often() -> None:
 
     async def best() -> list[int]:
         scores = [await Random().score(problem(), paths, rng=Rng(seed, "p")) for seed in range(4000)]
-        return [int(np.argmax(numbers(of))) for of in scores]
+        return [int(np.argmax(numbers(drawn))) for drawn in scores]
 
     assert np.bincount(run(best())) / 4000 == pytest.approx([0.25] * 4, abs=0.041)
 
@@ -197,13 +197,13 @@ VALUES: dict[str, list[Any]] = {
 
 
 def test_the_design_of_the_paper_has_16_settings_in_place_of_450() -> None:
-    found = one_factor(BASE, VALUES)
-    assert len(found) == 16
+    settings = one_factor(BASE, VALUES)
+    assert len(settings) == 16
     assert math.prod(len(options) for options in VALUES.values()) == 450
-    assert found[0] == BASE
-    for setting in found[1:]:
+    assert settings[0] == BASE
+    for setting in settings[1:]:
         assert sum(setting[factor] != BASE[factor] for factor in BASE) == 1
-    assert [setting["prompt"] for setting in found[1:3]] == ["direct", "with reflection"]
+    assert [setting["prompt"] for setting in settings[1:3]] == ["direct", "with reflection"]
 
 
 def test_the_base_need_not_be_among_the_values_and_0_is_a_value() -> None:
@@ -239,9 +239,9 @@ def test_settings_are_ranked_by_paired_differences() -> None:
 
 
 def test_only_questions_that_are_graded_everywhere_count() -> None:
-    found = ranked({"a": [1, 0, math.nan], "random": [0, 0, 1], "b": [1, math.nan, 1]}, base="a", control="random")
-    assert {of.problems for of in found} == {1}
-    assert [of.name for of in found] == ["a", "b", "random"]  # equal ones in the given order
+    ranking = ranked({"a": [1, 0, math.nan], "random": [0, 0, 1], "b": [1, math.nan, 1]}, base="a", control="random")
+    assert {place.problems for place in ranking} == {1}
+    assert [place.name for place in ranking] == ["a", "b", "random"]  # equal ones in the given order
 
 
 def test_a_ranking_without_its_control_is_refused() -> None:

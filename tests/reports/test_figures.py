@@ -35,44 +35,46 @@ EVERYTHING = figure(
 )
 
 
-def drawn(of: Figure) -> list[dict[str, Any]]:
+def drawn(shown: Figure) -> list[dict[str, Any]]:
     """Every row of data in the chart, with the mark that draws it."""
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
 
     def visit(part: dict[str, Any], data: dict[str, Any]) -> None:
         data = part.get("data", data)
         for one in part.get("layer", ()):
             visit(one, data)
         if "mark" in part:
-            found.extend({**row, "mark": part["mark"]["type"]} for row in data["values"])
+            rows.extend({**row, "mark": part["mark"]["type"]} for row in data["values"])
 
-    visit(json.loads(chart(of).to_json()), {})
-    return found
+    visit(json.loads(chart(shown).to_json()), {})
+    return rows
 
 
-def scales(of: Figure) -> dict[str, dict[str, Any]]:
+def scales(shown: Figure) -> dict[str, dict[str, Any]]:
     """What each channel gives to each name; every layer must say the same."""
-    found: dict[str, dict[str, Any]] = {}
+    channels: dict[str, dict[str, Any]] = {}
 
     def visit(part: Any) -> None:
         if isinstance(part, dict):
             for channel, how in part.items():
                 if isinstance(how, dict) and how.get("field") == "name" and "scale" in how:
                     given = dict(zip(how["scale"]["domain"], map(str, how["scale"]["range"]), strict=True))
-                    assert found.setdefault(channel, given) == given
+                    assert channels.setdefault(channel, given) == given
                 visit(how)
         elif isinstance(part, list):
             for one in part:
                 visit(one)
 
-    visit(json.loads(chart(of).to_json()))
-    return found
+    visit(json.loads(chart(shown).to_json()))
+    return channels
 
 
 def test_svg_says_what_is_drawn(tmp_path: Path) -> None:
     save(EVERYTHING, tmp_path / "a.svg")
     said = " ".join(
-        "".join(of.itertext()) for of in ElementTree.parse(tmp_path / "a.svg").iter() if of.tag.endswith("text")
+        "".join(element.itertext())
+        for element in ElementTree.parse(tmp_path / "a.svg").iter()
+        if element.tag.endswith("text")
     )
     for words in ("Coverage of a pool", "samples per problem", "coverage (% of problems)", "30%"):
         assert words in said
@@ -134,10 +136,10 @@ def test_names_differ_by_more_than_colour() -> None:
     names = [str(place) for place in range(12)]
     lines = scales(figure(*(Series(name=name, x=[1, 2], y=[0, 1]) for name in names)))
     points = scales(figure(*(Series(name=name, x=[1], y=[0], mark="points") for name in names)))
-    for found, channel in ((lines, "strokeDash"), (points, "shape")):
-        assert len(set(found["color"].values())) == 7
-        assert len(set(found[channel].values())) == 6
-        assert len({(found["color"][name], found[channel][name]) for name in names}) == len(names)
+    for channels, channel in ((lines, "strokeDash"), (points, "shape")):
+        assert len(set(channels["color"].values())) == 7
+        assert len(set(channels[channel].values())) == 6
+        assert len({(channels["color"][name], channels[channel][name]) for name in names}) == len(names)
 
 
 def test_a_name_looks_the_same_as_curve_and_as_points() -> None:

@@ -35,13 +35,13 @@ PROMPT = 10
 def rows(model: str, problems: int = 24, samples: int = 8, seed: int = 0) -> list[dict[str, Any]]:
     """A pool of a small model that can never solve a third of the problems, or of a large one that is better."""
     rng = np.random.default_rng([seed, len(model)])
-    found = []
+    problem_rows = []
     for problem in range(problems):
         hard = problem % 3 == 0
         rate = (0.0 if hard else 0.6) if model == "small" else (0.3 if hard else 0.9)
         right = rng.random(samples) < rate
         long = rng.integers(10, 100, samples) + 20 * hard
-        found.append(
+        problem_rows.append(
             {
                 "id": f"What is {problem}+{problem}?",
                 "question": f"What is {problem}+{problem}?",
@@ -51,22 +51,24 @@ def rows(model: str, problems: int = 24, samples: int = 8, seed: int = 0) -> lis
                     {
                         "text": "x" * int(tokens),
                         "tokens": int(tokens),
-                        "answer": str(2 * problem if of else -1 - int(rng.integers(3))),
-                        "correct": bool(of),
+                        "answer": str(2 * problem if correct else -1 - int(rng.integers(3))),
+                        "correct": bool(correct),
                         "finish": "eos",
                     }
-                    for of, tokens in zip(right, long, strict=True)
+                    for correct, tokens in zip(right, long, strict=True)
                 ],
                 # yes with probability .8 of right and .3 of wrong samples
-                "verifications": [[float(rng.random() < (0.8 if of else 0.3)) for _ in range(4)] for of in right],
+                "verifications": [
+                    [float(rng.random() < (0.8 if correct else 0.3)) for _ in range(4)] for correct in right
+                ],
                 "meta": {"model": model, "shape": dict(SHAPES[model])},
             }
         )
-    return found
+    return problem_rows
 
 
-def write(path: Path, of: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in of), encoding="utf-8")
+def write(path: Path, lines: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
     return path
 
 
@@ -133,17 +135,17 @@ ASKED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def found(data: Path) -> Callable[[str], Analysis]:
+def analysed(data: Path) -> Callable[[str], Analysis]:
     @lru_cache
-    def of(name: str) -> Analysis:
+    def analysis(name: str) -> Analysis:
         files, options = ASKED[name]
         return analyse(name, [data / file for file in files], **options)
 
-    return of
+    return analysis
 
 
-def cell(of: Analysis, row: str, column: str) -> Cell:
-    (value,) = [line[of.columns.index(column)] for line in of.rows if line[0] == row]
+def cell(analysis: Analysis, row: str, column: str) -> Cell:
+    (value,) = [line[analysis.columns.index(column)] for line in analysis.rows if line[0] == row]
     assert isinstance(value, Cell)
     return value
 
@@ -162,29 +164,29 @@ def test_a_law_says_what_it_is_and_needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_every_law_is_told_drawn_and_exported(name: str, found: Callable[[str], Analysis]) -> None:
-    of = found(name)
-    assert of.title
-    assert of.rows
-    assert len(of.markdown().splitlines()) == 2 + len(of.rows)
-    assert of.table().row_count == len(of.rows)
-    plain = json.loads(json.dumps(of.plain(), allow_nan=False))
-    assert [list(row) for row in plain["rows"]] == [list(of.columns)] * len(of.rows)
-    for sentence in of.sentences:
+def test_every_law_is_told_drawn_and_exported(name: str, analysed: Callable[[str], Analysis]) -> None:
+    analysis = analysed(name)
+    assert analysis.title
+    assert analysis.rows
+    assert len(analysis.markdown().splitlines()) == 2 + len(analysis.rows)
+    assert analysis.table().row_count == len(analysis.rows)
+    plain = json.loads(json.dumps(analysis.plain(), allow_nan=False))
+    assert [list(row) for row in plain["rows"]] == [list(analysis.columns)] * len(analysis.rows)
+    for sentence in analysis.sentences:
         assert sentence[-1] == "."
         assert "nan" not in sentence
-    for value in (value for row in of.rows for value in row if isinstance(value, Cell)):
+    for value in (value for row in analysis.rows for value in row if isinstance(value, Cell)):
         if value.low is not None and value.high is not None and math.isfinite(value.value):
             assert value.low <= value.value <= value.high or name in ("imperfect", "length", "kinetics"), value
-    drawn = json.dumps(chart(of.figure).to_dict())
-    for axis in (of.figure.x, of.figure.y):
+    drawn = json.dumps(chart(analysis.figure).to_dict())
+    for axis in (analysis.figure.x, analysis.figure.y):
         assert axis.title in drawn
-    assert any(series.mark != "vertical" for series in of.figure.series)
+    assert any(series.mark != "vertical" for series in analysis.figure.series)
 
 
-def test_the_same_seed_says_the_same(data: Path, found: Callable[[str], Analysis]) -> None:
+def test_the_same_seed_says_the_same(data: Path, analysed: Callable[[str], Analysis]) -> None:
     files, options = ASKED["genrm"]
-    assert analyse("genrm", [data / file for file in files], **options).plain() == found("genrm").plain()
+    assert analyse("genrm", [data / file for file in files], **options).plain() == analysed("genrm").plain()
 
 
 # ------------------------------------------------------------------------------- the numbers are those of the laws
@@ -192,88 +194,92 @@ def test_the_same_seed_says_the_same(data: Path, found: Callable[[str], Analysis
 
 def counts(model: str) -> tuple[list[int], list[int]]:
     pool = rows(model)
-    return [len(row["samples"]) for row in pool], [sum(of["correct"] for of in row["samples"]) for row in pool]
+    return [len(row["samples"]) for row in pool], [sum(sample["correct"] for sample in row["samples"]) for row in pool]
 
 
-def test_coverage_is_that_of_the_law(found: Callable[[str], Analysis]) -> None:
+def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> None:
     n, c = counts("small")
     law = coverage_law(n, c)
-    of = found("coverage")
-    assert cell(of, "a", "small.jsonl").value == law.law.a
-    assert cell(of, "b", "small.jsonl").value == law.law.b
-    assert cell(of, "pass@1", "small.jsonl").value == pytest.approx(pass_at_k(n, c, 1).mean())
-    assert cell(of, "law at 64", "small.jsonl").value == pytest.approx(float(law.at(64)))
-    (points,) = [series for series in of.figure.series if series.name == "small.jsonl" and series.mark == "points"]
+    analysis = analysed("coverage")
+    assert cell(analysis, "a", "small.jsonl").value == law.law.a
+    assert cell(analysis, "b", "small.jsonl").value == law.law.b
+    assert cell(analysis, "pass@1", "small.jsonl").value == pytest.approx(pass_at_k(n, c, 1).mean())
+    assert cell(analysis, "law at 64", "small.jsonl").value == pytest.approx(float(law.at(64)))
+    (points,) = [
+        series for series in analysis.figure.series if series.name == "small.jsonl" and series.mark == "points"
+    ]
     assert points.x == [1, 2, 4, 8]
     assert points.y == pytest.approx([pass_at_k(n, c, k).mean() for k in (1, 2, 4, 8)])
-    assert any("200 is more than ten times the 8 samples" in line for line in of.sentences)
-    assert not any("64 is more than" in line for line in of.sentences)
-    assert any("the law of k up to 4 alone says" in line for line in of.sentences)
+    assert any("200 is more than ten times the 8 samples" in line for line in analysis.sentences)
+    assert not any("64 is more than" in line for line in analysis.sentences)
+    assert any("the law of k up to 4 alone says" in line for line in analysis.sentences)
 
 
-def test_passuntil_brackets_the_average(found: Callable[[str], Analysis]) -> None:
-    of = found("passuntil")
-    worst, average, best = (cell(of, row, "small.jsonl").value for row in ("worst of all", "average", "best of all"))
+def test_passuntil_brackets_the_average(analysed: Callable[[str], Analysis]) -> None:
+    analysis = analysed("passuntil")
+    worst, average, best = (
+        cell(analysis, row, "small.jsonl").value for row in ("worst of all", "average", "best of all")
+    )
     n, c = counts("small")
     assert best == pytest.approx(pass_at_k(n, c, 8).mean())
     assert worst <= average <= best
-    assert any("8 problems were never solved" in line for line in of.sentences)
+    assert any("8 problems were never solved" in line for line in analysis.sentences)
 
 
-def test_saturation_finds_the_share_that_can_be_solved(found: Callable[[str], Analysis]) -> None:
+def test_saturation_finds_the_share_that_can_be_solved(analysed: Callable[[str], Analysis]) -> None:
     """Two thirds of the problems have rate .6: eight samples miss one of these 16 with probability 16 * .4^8 = 1%."""
-    of = found("saturation")
-    ceiling = cell(of, "ceiling", "some sample is right, many rates")
+    analysis = analysed("saturation")
+    ceiling = cell(analysis, "ceiling", "some sample is right, many rates")
     assert ceiling.value == pytest.approx(2 / 3, abs=0.01)
-    assert cell(of, "rate", "some sample is right, many rates").value == pytest.approx(0.6, abs=0.15)
+    assert cell(analysis, "rate", "some sample is right, many rates").value == pytest.approx(0.6, abs=0.15)
 
 
-def test_arise_by_hand(found: Callable[[str], Analysis]) -> None:
+def test_arise_by_hand(analysed: Callable[[str], Analysis]) -> None:
     """A gain at twice the tokens .5, twice no change, a loss at twice the tokens -2, a gain at the same 1: mean -.1."""
-    of = found("arise")
-    assert of.sentences[0].startswith("ARISE -0.1 ")
-    assert "over 5 questions, from -2 to 1" in of.sentences[0]
-    assert "2 are better at the last level than at the first, 1 worse" in of.sentences[1]
-    assert cell(of, "high", "tokens").value == 2200
-    assert (cell(of, "low", "accuracy").value, cell(of, "high", "accuracy").value) == (0.4, 0.6)
+    analysis = analysed("arise")
+    assert analysis.sentences[0].startswith("ARISE -0.1 ")
+    assert "over 5 questions, from -2 to 1" in analysis.sentences[0]
+    assert "2 are better at the last level than at the first, 1 worse" in analysis.sentences[1]
+    assert cell(analysis, "high", "tokens").value == 2200
+    assert (cell(analysis, "low", "accuracy").value, cell(analysis, "high", "accuracy").value) == (0.4, 0.6)
 
 
 def test_arise_of_a_pool_has_a_vote_at_each_level(data: Path) -> None:
-    of = analyse("arise", [data / "small.jsonl"])
-    assert [row[0] for row in of.rows] == [f"vote of {n}" for n in (1, 2, 4, 8)]
+    analysis = analyse("arise", [data / "small.jsonl"])
+    assert [row[0] for row in analysis.rows] == [f"vote of {n}" for n in (1, 2, 4, 8)]
     tokens = [sum(sample["tokens"] for sample in row["samples"]) for row in rows("small")]
-    assert cell(of, "vote of 8", "tokens").value == pytest.approx(PROMPT + np.mean(tokens))
-    assert cell(of, "vote of 1", "tokens").value == pytest.approx(PROMPT + np.mean(tokens) / 8)
+    assert cell(analysis, "vote of 8", "tokens").value == pytest.approx(PROMPT + np.mean(tokens))
+    assert cell(analysis, "vote of 1", "tokens").value == pytest.approx(PROMPT + np.mean(tokens) / 8)
     n, c = counts("small")
-    assert cell(of, "vote of 1", "accuracy").value == pytest.approx(pass_at_k(n, c, 1).mean())
+    assert cell(analysis, "vote of 1", "accuracy").value == pytest.approx(pass_at_k(n, c, 1).mean())
 
 
-def test_regret_by_hand(found: Callable[[str], Analysis]) -> None:
+def test_regret_by_hand(analysed: Callable[[str], Analysis]) -> None:
     """Of five, `low` is right on two from 1,000 tokens on; `high` on one each from 1,000, from 2,000 and from 4,000."""
-    of = found("regret")
-    told = [[value.value if isinstance(value, Cell) else value for value in row] for row in of.rows]
+    analysis = analysed("regret")
+    told = [[value.value if isinstance(value, Cell) else value for value in row] for row in analysis.rows]
     assert told == [
         ["low", 1500, pytest.approx(0.4), pytest.approx(1 - 0.4 * 500 / 1500), 1.0],
         ["low", 3000, pytest.approx(0.4), pytest.approx(1 - 0.4 * 2000 / 3000), 1.0],
         ["high", 1500, pytest.approx(0.2), pytest.approx(1 - 0.2 * 500 / 1500), pytest.approx(0.2)],
         ["high", 3000, pytest.approx(0.4), pytest.approx(1 - 0.2 * (2000 + 1000) / 3000), pytest.approx(0.8)],
     ]
-    assert "low: anytime accuracy 40.0%" in of.sentences[0]
-    assert of.sentences[-1].startswith("high minus low: -10.0 ")
+    assert "low: anytime accuracy 40.0%" in analysis.sentences[0]
+    assert analysis.sentences[-1].startswith("high minus low: -10.0 ")
 
 
 def test_regret_of_a_pool_is_that_of_its_vote(data: Path) -> None:
-    of = analyse("regret", [data / "small.jsonl"])
-    accuracy, regret = (of.rows[-1][of.columns.index(name)] for name in ("accuracy", "regret"))
+    analysis = analyse("regret", [data / "small.jsonl"])
+    accuracy, regret = (analysis.rows[-1][analysis.columns.index(name)] for name in ("accuracy", "regret"))
     assert isinstance(accuracy, Cell)
     assert isinstance(regret, Cell)
     assert 0.5 < accuracy.value < 2 / 3 + 0.01
     assert 1 - regret.value < accuracy.value, "the area under a rising curve is below its end"
 
 
-def test_kinetics_counts_as_the_cost_model_does(found: Callable[[str], Analysis]) -> None:
-    of = found("kinetics")
-    one = [row for row in of.rows if row[2] == "small, n = 1"]
+def test_kinetics_counts_as_the_cost_model_does(analysed: Callable[[str], Analysis]) -> None:
+    analysis = analysed("kinetics")
+    one = [row for row in analysis.rows if row[2] == "small, n = 1"]
     shape = Shape(**SHAPES["small"])
     loads = [kinetics.recorded(shape, PROMPT, [sample["tokens"]]) for row in rows("small") for sample in row["samples"]]
     flops = float(np.mean([load.flops for load in loads]))
@@ -281,8 +287,8 @@ def test_kinetics_counts_as_the_cost_model_does(found: Callable[[str], Analysis]
     by_way = {row[0]: row for row in reversed(one)}  # the first of each way; what a larger budget buys comes later
     assert by_way["FLOPs"][1] == f"{flops:.3g}"
     assert by_way["eFLOPs at 562.5"][1] == f"{effort:.3g}"
-    assert any("from" in line and "then large from" in line for line in of.sentences)
-    told = [str(row[2]) for row in of.rows if row[0] == "FLOPs"]
+    assert any("from" in line and "then large from" in line for line in analysis.sentences)
+    told = [str(row[2]) for row in analysis.rows if row[0] == "FLOPs"]
     assert told == sorted(told, key=lambda option: option.startswith("large")), (
         "the large model is best when affordable"
     )
@@ -295,21 +301,21 @@ def test_shapes_may_be_given(data: Path, tmp_path: Path) -> None:
     fields = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
     config.write_text(json.dumps({**fields, "model_type": "llama", "vocab_size": 100}), encoding="utf-8")
     pool = changed(data, lambda row: row.pop("meta"))
-    of = analyse("kinetics", [pool], shape=[config])
-    assert {str(row[2]).partition(",")[0] for row in of.rows} == {"tiny"}
+    analysis = analyse("kinetics", [pool], shape=[config])
+    assert {str(row[2]).partition(",")[0] for row in analysis.rows} == {"tiny"}
 
 
-def test_crossover_names_the_better_model(found: Callable[[str], Analysis]) -> None:
-    of = found("crossover")
-    assert cell(of, "no sample is right", "floor L of small").value == pytest.approx(1 / 3, abs=0.05)
-    assert any("large is better" in line for line in of.sentences)
+def test_crossover_names_the_better_model(analysed: Callable[[str], Analysis]) -> None:
+    analysis = analysed("crossover")
+    assert cell(analysis, "no sample is right", "floor L of small").value == pytest.approx(1 / 3, abs=0.05)
+    assert any("large is better" in line for line in analysis.sentences)
 
 
-def test_verification_of_a_verifier_that_is_known(found: Callable[[str], Analysis]) -> None:
+def test_verification_of_a_verifier_that_is_known(analysed: Callable[[str], Analysis]) -> None:
     """TPR .8 and TNR .7 by construction; 16 problems with 32 verdicts each have a standard error below .04."""
-    of = found("verification")
-    assert cell(of, "all", "TPR").value == pytest.approx(0.8, abs=0.12)
-    assert cell(of, "all", "TNR").value == pytest.approx(0.7, abs=0.12)
+    analysis = analysed("verification")
+    assert cell(analysis, "all", "TPR").value == pytest.approx(0.8, abs=0.12)
+    assert cell(analysis, "all", "TNR").value == pytest.approx(0.7, abs=0.12)
 
 
 def test_a_law_that_does_not_fit_says_so() -> None:
@@ -366,7 +372,11 @@ def test_what_data_cannot_identify(name: str, change: Callable[[dict[str, Any]],
     ("name", "change", "said"),
     [
         ("coverage", lambda row: row.update(steps=[]), "build on each other"),
-        ("coverage", lambda row: [of.update(model=str(k)) for k, of in enumerate(row["samples"])], "several models"),
+        (
+            "coverage",
+            lambda row: [sample.update(model=str(k)) for k, sample in enumerate(row["samples"])],
+            "several models",
+        ),
         ("imperfect", lambda row: row.pop("verifications"), "Say with --verifier.*has no verdicts"),
         ("imperfect", lambda row: row.update(scores={"other": [1.0] * 8}), "verdicts by other, verifications"),
         ("imperfect", lambda row: row.update(verifications=[[3.0]] * 8), "verdicts are from 0 to 1"),
@@ -448,8 +458,8 @@ def test_the_command_prints_and_draws(outthink: Any, tmp_path: Path) -> None:
 
 
 def test_json_and_markdown(outthink: Any) -> None:
-    found = json.loads(outthink("law", "passuntil", "small.jsonl", "--json").out)
-    average = next(row for row in found["rows"] if row["quantity"] == "average")["small.jsonl"]
+    plain = json.loads(outthink("law", "passuntil", "small.jsonl", "--json").out)
+    average = next(row for row in plain["rows"] if row["quantity"] == "average")["small.jsonl"]
     n, c = counts("small")
     assert average["value"] == pytest.approx(pass_at_k(n, c, 1).mean())
     assert average["low"] < average["value"] < average["high"]

@@ -40,7 +40,7 @@ def trace(
     answers: tuple[str | None, ...] = ("1",),
     calls: tuple[Call, ...] = (),
     cut: int = 0,
-    of: int = 4,
+    samples: int = 4,
     stopped: Stopped = "finished",
 ) -> Trace:
     rounds = tuple(
@@ -56,7 +56,7 @@ def trace(
         resources={},
         candidates=tuple(
             Candidate(address=("model", 0, i), tokens=5, finish="length" if i < cut else "eos", complete=i >= cut)
-            for i in range(of)
+            for i in range(samples)
         ),
         rounds=rounds,
         calls=calls,
@@ -73,8 +73,8 @@ def test_only_what_nothing_continues_can_be_cut_off() -> None:
         Candidate(address=("model", 2, i), parents=(step.id,), continues=True, tokens=5, finish=finish)
         for i, finish in enumerate(ended)
     ]
-    found = summary([Result(problem="a", credit=1.0, trace=replace(trace(), candidates=(step, prefill, *ends)))])
-    assert found.truncated == 1 / 4
+    numbers = summary([Result(problem="a", credit=1.0, trace=replace(trace(), candidates=(step, prefill, *ends)))])
+    assert numbers.truncated == 1 / 4
 
 
 def call(kind: str, usage: Usage, **cost: float) -> Call:
@@ -91,27 +91,27 @@ def test_a_run_in_numbers() -> None:
     results = [
         Result(problem="a", credit=1.0, trace=trace(calls=(sample, judge), cut=1)),
         Result(problem="b", credit=0.0, trace=trace(answers=("1", None), calls=(sample,), cut=2, stopped="budget")),
-        Result(problem="c", credit=0.0, error="gone", trace=trace(answers=(), of=0, stopped="error")),
+        Result(problem="c", credit=0.0, error="gone", trace=trace(answers=(), samples=0, stopped="error")),
         Result(problem="d", credit=None),
     ]
-    found = summary(results, planned=6)
-    assert (found.problems, found.planned, found.errors) == (4, 6, 1)
-    assert found.accuracy == pytest.approx(1 / 3)
-    assert found.low <= found.accuracy <= found.high
-    assert found.invalid == 3 / 4
-    assert found.truncated == pytest.approx((1 / 4 + 2 / 4) / 2)
-    assert found.tokens == pytest.approx({"prompt": 5.0, "cached": 15.0, "completion": 25.0, "judge": 21 / 4})
-    assert found.cost == pytest.approx({"tokens": (60 + 60 + 21) / 4, "flops": 4.5e9, "seconds": 1.5})
-    assert found.stopped == {"finished": 1, "budget": 1, "error": 1}
-    assert found == summary(results, planned=6), "the same results give the same interval"
+    numbers = summary(results, planned=6)
+    assert (numbers.problems, numbers.planned, numbers.errors) == (4, 6, 1)
+    assert numbers.accuracy == pytest.approx(1 / 3)
+    assert numbers.low <= numbers.accuracy <= numbers.high
+    assert numbers.invalid == 3 / 4
+    assert numbers.truncated == pytest.approx((1 / 4 + 2 / 4) / 2)
+    assert numbers.tokens == pytest.approx({"prompt": 5.0, "cached": 15.0, "completion": 25.0, "judge": 21 / 4})
+    assert numbers.cost == pytest.approx({"tokens": (60 + 60 + 21) / 4, "flops": 4.5e9, "seconds": 1.5})
+    assert numbers.stopped == {"finished": 1, "budget": 1, "error": 1}
+    assert numbers == summary(results, planned=6), "the same results give the same interval"
 
 
 def test_no_results_are_no_numbers() -> None:
-    found = summary([])
-    assert found.problems == 0
-    assert math.isnan(found.accuracy)
-    assert math.isnan(found.invalid)
-    assert cells("none", found)[2] == "-"
+    numbers = summary([])
+    assert numbers.problems == 0
+    assert math.isnan(numbers.accuracy)
+    assert math.isnan(numbers.invalid)
+    assert cells("none", numbers)[2] == "-"
 
 
 @pytest.mark.parametrize(("n", "right"), [(20, 10), (100, 30), (300, 297), (1000, 111)])
@@ -144,43 +144,43 @@ def test_intervals_cover_what_they_should() -> None:
 
 def test_a_paired_difference() -> None:
     a, b = graded(1, 1, 0, 0, 1, None), graded(1, 0, 0, 1, 0)
-    found = paired(a, [*b, Result(problem="other", credit=1.0)])
-    assert (found.problems, found.discordant) == (5, 3)
-    assert found.difference == pytest.approx(1 / 5)
-    assert found.low <= found.difference <= found.high
+    difference = paired(a, [*b, Result(problem="other", credit=1.0)])
+    assert (difference.problems, difference.discordant) == (5, 3)
+    assert difference.difference == pytest.approx(1 / 5)
+    assert difference.low <= difference.difference <= difference.high
     back = paired(b, a)
-    assert (back.difference, back.discordant, back.detectable) == pytest.approx((-1 / 5, 3, found.detectable))
+    assert (back.difference, back.discordant, back.detectable) == pytest.approx((-1 / 5, 3, difference.detectable))
 
 
 def test_pairing_sees_what_two_separate_intervals_do_not() -> None:
     hard = np.arange(300) % 10 < 7
     a, b = graded(*(~hard).astype(float)), graded(*(~hard & (np.arange(300) % 30 != 9)).astype(float))
-    found = paired(a, b)
-    assert found.difference == pytest.approx(10 / 300)
-    assert found.low > 0
+    difference = paired(a, b)
+    assert difference.difference == pytest.approx(10 / 300)
+    assert difference.low > 0
     assert summary(a).low < summary(b).high
 
 
 def test_no_difference_is_not_certainty() -> None:
     """Equal credits on 100 problems leave up to 3.6% of problems on which either could be ahead."""
-    found = paired(graded(*[1.0] * 100), graded(*[1.0] * 100))
+    difference = paired(graded(*[1.0] * 100), graded(*[1.0] * 100))
     most = 1 - 0.025 ** (1 / 100)
-    assert (found.difference, found.discordant) == (0.0, 0)
-    assert (found.low, found.high) == pytest.approx((-most, most))
-    assert found.detectable == pytest.approx(2.8016 / 100, rel=1e-4)
+    assert (difference.difference, difference.discordant) == (0.0, 0)
+    assert (difference.low, difference.high) == pytest.approx((-most, most))
+    assert difference.detectable == pytest.approx(2.8016 / 100, rel=1e-4)
     assert math.isnan(paired(graded(1.0), []).difference)
 
 
 def test_the_smallest_difference_that_could_have_been_seen() -> None:
     """8 points need about 300 problems where a quarter are discordant; checked by simulation too."""
     a = [1.0] * 38 + [0.0] * 37
-    found = paired(graded(*a, *[0.0] * 225), graded(*[1 - credit for credit in a], *[0.0] * 225))
-    assert found.discordant == 75
-    assert found.detectable == pytest.approx((1.959964 + 0.841621) * math.sqrt(0.25 / 300), rel=1e-5)
-    assert found.detectable == pytest.approx(0.08, abs=0.002)
+    difference = paired(graded(*a, *[0.0] * 225), graded(*[1 - credit for credit in a], *[0.0] * 225))
+    assert difference.discordant == 75
+    assert difference.detectable == pytest.approx((1.959964 + 0.841621) * math.sqrt(0.25 / 300), rel=1e-5)
+    assert difference.detectable == pytest.approx(0.08, abs=0.002)
     # at that true difference, 4 of 5 comparisons are significant: 2,000 of them, so one standard error is 0.9%
     rng = np.random.default_rng(0)
-    up = (0.25 + found.detectable) / 2
+    up = (0.25 + difference.detectable) / 2
     drawn = rng.choice([1.0, -1.0, 0.0], p=[up, 0.25 - up, 0.75], size=(2000, 300))
     seen = np.abs(drawn.mean(axis=1)) > 1.959964 * np.sqrt((drawn**2).mean(axis=1) / 300)
     assert float(seen.mean()) == pytest.approx(0.8, abs=0.045)
@@ -221,15 +221,15 @@ def test_ungraded_runs_are_compared_by_their_answers() -> None:
         told("elsewhere", "7", 9000),
         told("untried", "8", 9000),
     ]
-    found = agreement(other, base)
-    assert (found.problems, found.graded, found.same, found.other, found.none) == (5, 0, 2, 1, 2)
-    assert (found.share, found.low, found.high) == mean_and_interval([1, 1, 0, 0, 0])
-    assert found.cost["tokens"][0] == pytest.approx(100 / 1000)
-    assert found.cost["usd"][0] == pytest.approx(5 / 15)
-    assert found.seconds == (2.0, 2.5)
-    assert (found.confidence_same, found.confidence_other) == pytest.approx((0.8, 0.3))
-    assert found == agreement(other, base), "the same results give the same intervals"
-    said = agreement_sentence(("o", "b"), found)
+    compared = agreement(other, base)
+    assert (compared.problems, compared.graded, compared.same, compared.other, compared.none) == (5, 0, 2, 1, 2)
+    assert (compared.share, compared.low, compared.high) == mean_and_interval([1, 1, 0, 0, 0])
+    assert compared.cost["tokens"][0] == pytest.approx(100 / 1000)
+    assert compared.cost["usd"][0] == pytest.approx(5 / 15)
+    assert compared.seconds == (2.0, 2.5)
+    assert (compared.confidence_same, compared.confidence_other) == pytest.approx((0.8, 0.3))
+    assert compared == agreement(other, base), "the same results give the same intervals"
+    said = agreement_sentence(("o", "b"), compared)
     assert said.startswith("o beside b: the same answer on 40.0% (")
     assert "95%) of 5 problems, different ones on 1, none from one or both on 2; 0.1 (" in said
     assert said.endswith(
@@ -254,11 +254,11 @@ def test_the_interval_of_a_ratio_covers_what_it_should() -> None:
     for _ in range(60):
         base = rng.integers(50, 150, 60)
         mine = rng.integers(0, base + 1)  # half of it on average
-        found = agreement(
+        compared = agreement(
             [told(str(i), "1", int(tokens)) for i, tokens in enumerate(mine)],
             [told(str(i), "1", int(tokens)) for i, tokens in enumerate(base)],
         )
-        _, low, high = found.cost["tokens"]
+        _, low, high = compared.cost["tokens"]
         covered += low <= 0.5 <= high
     assert covered >= 50
 
@@ -290,9 +290,9 @@ def test_graded_and_ungraded_problems_are_told_apart() -> None:
         for run, credit in ((base, 1.0), (other, 0.0))
     ]
     graded[0][2] = replace(graded[0][2], credit=1.0)  # in one of them only
-    difference, found = paired(graded[1], graded[0]), agreement(graded[1], graded[0])
+    difference, compared = paired(graded[1], graded[0]), agreement(graded[1], graded[0])
     assert (difference.problems, difference.difference) == (2, -0.5)
-    assert (found.problems, found.graded) == (3, 2)
+    assert (compared.problems, compared.graded) == (3, 2)
     assert cells("run", summary(graded[1]))[2].endswith(") of 2")
     assert cells("run", summary(base))[2] == "-"
     assert sentence(("a", "b"), paired(base, other)) == "a and b have no graded problem in common."
@@ -317,9 +317,9 @@ def test_one_trace_gives_a_curve() -> None:
 
     async def points() -> list[tuple[float, float, float]]:
         reader = Reader()
-        found = await answer_points(trace(answers=(None, "3", "7.0", "7")), example, reader)
+        curve = await answer_points(trace(answers=(None, "3", "7.0", "7")), example, reader)
         await reader.close()
-        return [(point.cost["tokens"], point.cost["seconds"], point.credit) for point in found]
+        return [(point.cost["tokens"], point.cost["seconds"], point.credit) for point in curve]
 
     assert run(points()) == [(10.0, 0.0, 0.0), (20.0, 1.0, 0.0), (30.0, 2.0, 1.0), (40.0, 3.0, 1.0)]
 

@@ -50,9 +50,9 @@ def test_hashed_counts_have_the_cosines_of_the_counts() -> None:
     """With 2^15 buckets the error of a cosine has a standard deviation of about 2^-7.5 = 0.006: 0.03 is 5 of them."""
     texts = [text for text in TEXTS if text.strip()]
     exact = [grams(text, 3) for text in texts]
-    found = hashed(texts, 2**15, 3)
-    for one, first in zip(found, exact, strict=True):
-        for other, second in zip(found, exact, strict=True):
+    vectors = hashed(texts, 2**15, 3)
+    for one, first in zip(vectors, exact, strict=True):
+        for other, second in zip(vectors, exact, strict=True):
             dot = sum(first[gram] * second[gram] for gram in first)
             norms = sum(c * c for c in first.values()) * sum(c * c for c in second.values())
             assert one @ other == pytest.approx(dot / norms**0.5, abs=0.03)
@@ -84,11 +84,11 @@ def test_order_matters_from_two_characters_on() -> None:
 
 
 def test_cosines() -> None:
-    found = cosines([np.array([1.0, 0.0]), np.array([0.6, 0.8]), None, np.zeros(2), np.zeros(2), None])
+    similarities = cosines([np.array([1.0, 0.0]), np.array([0.6, 0.8]), None, np.zeros(2), np.zeros(2), None])
     expected = np.eye(6)
     expected[0, 1] = expected[1, 0] = 0.6
     expected[3, 4] = expected[4, 3] = 1.0
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(similarities, expected)
     np.testing.assert_array_equal(cosines([None, None]), np.eye(2))
 
 
@@ -181,9 +181,9 @@ def test_an_encoder_is_loaded_once_and_reads_in_one_thread_beside_the_loop(packa
         StandIn.gate.set()  # while one reads, the loop lives
         return await asyncio.gather(*reading)
 
-    found = asyncio.run(go())
-    assert [vectors.tokens for vectors in found] == [3 + 4] * 5
-    np.testing.assert_array_equal(found[0].values, [[1, 1], [8, 5]])
+    embedded = asyncio.run(go())
+    assert [vectors.tokens for vectors in embedded] == [3 + 4] * 5
+    np.testing.assert_array_equal(embedded[0].values, [[1, 1], [8, 5]])
     (encoder,) = StandIn.loaded
     assert len(encoder.threads) == 5
     assert len(set(encoder.threads)) == 1

@@ -110,8 +110,8 @@ def test_the_reward_of_a_step_is_its_value_and_its_advantage() -> None:
 
 
 def test_a_first_step_is_not_charged_and_first_steps_keep_their_order() -> None:
-    found = rewards(Advantage(prm=values(s=0.55, t=0.25)), chain("s"), chain("t"))
-    assert found == pytest.approx((1.55 / 3, 1.25 / 3))
+    scores = rewards(Advantage(prm=values(s=0.55, t=0.25)), chain("s"), chain("t"))
+    assert scores == pytest.approx((1.55 / 3, 1.25 / 3))
     ordered = np.linspace(0, 1, 11)
     charged = effective_reward(ordered, 0.4, alpha=1.0, k=4)  # whatever the value of the question is
     assert (np.diff(charged) > 0).all()
@@ -119,17 +119,17 @@ def test_a_first_step_is_not_charged_and_first_steps_keep_their_order() -> None:
 
 def test_an_answer_is_scored_by_its_value() -> None:
     known = values(s=0.9, a=0.6, b=0.7)
-    found = rewards(Advantage(prm=known), chain("s", "a", done=True), chain("s", "b", done=True), chain("s", "a"))
+    scores = rewards(Advantage(prm=known), chain("s", "a", done=True), chain("s", "b", done=True), chain("s", "a"))
     worse = 0.6 + float(prover_value(0.6, 4) - prover_value(0.9, 4))
-    assert found == pytest.approx((1.6 / 3, 1.7 / 3, (worse + 1) / 3))
+    assert scores == pytest.approx((1.6 / 3, 1.7 / 3, (worse + 1) / 3))
     assert known.asked == ["a", "b", "s"]  # of answers, nothing before is asked; equal texts are asked once
 
 
 def test_what_is_missing_leaves_the_reward_missing() -> None:
     known = values(s=None, t=0.5, a=0.6, b=None)
     paths = chain("s", "a"), chain("t", "b"), chain("t", "a"), chain("s")
-    found = rewards(Advantage(prm=known, k=1), *paths)
-    assert found == pytest.approx((None, None, (0.6 + 0.1 + 1) / 3, None))
+    scores = rewards(Advantage(prm=known, k=1), *paths)
+    assert scores == pytest.approx((None, None, (0.6 + 0.1 + 1) / 3, None))
 
 
 def test_what_came_before_is_not_scored_again() -> None:

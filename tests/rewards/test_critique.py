@@ -33,8 +33,8 @@ NAN = math.nan
 def sums(scores: Any, counts: Any = None) -> list[float]:
     scores = np.asarray(scores, float)
     everything = ~np.isnan(scores).any(-1)
-    found: list[float] = summed_scores(scores, everything if counts is None else counts).tolist()
-    return found
+    totals: list[float] = summed_scores(scores, everything if counts is None else counts).tolist()
+    return totals
 
 
 # ------------------------------------------------------------------------------------------------ the vote
@@ -106,7 +106,7 @@ def test_passes_that_could_not_be_read_never_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("Principles ...\nScores: 7, 4", [7, 4]),
         ("**Scores:** [10, 1].", [10, 1]),
@@ -127,8 +127,8 @@ def test_passes_that_could_not_be_read_never_count() -> None:
         ("", None),
     ],
 )
-def test_scores_are_the_last_line_that_is_nothing_else(text: str, found: list[int] | None) -> None:
-    assert read_scores(text, 2) == found
+def test_scores_are_the_last_line_that_is_nothing_else(text: str, expected: list[int] | None) -> None:
+    assert read_scores(text, 2) == expected
 
 
 # ------------------------------------------------------------------------------------------------ the scorer
@@ -151,8 +151,8 @@ def test_scores_belong_to_their_responses_whatever_the_order_of_a_pass() -> None
         asked.append(request)
         return by_number(request, child, rng)
 
-    found, meter = scored(Critique(k=4), ScriptedEngine(reply), samples("#### 3", "#### 9", "#### 1", "#### 5"))
-    assert found == pytest.approx((0.3, 0.9, 0.1, 0.5))
+    scores, meter = scored(Critique(k=4), ScriptedEngine(reply), samples("#### 3", "#### 9", "#### 1", "#### 5"))
+    assert scores == pytest.approx((0.3, 0.9, 0.1, 0.5))
     orders = {tuple(shown(request)) for request in asked}
     assert len(orders) > 1  # all four alike: 24^-3 < 1e-4
     assert all(sorted(order) == ["#### 1", "#### 3", "#### 5", "#### 9"] for order in orders)
@@ -167,8 +167,8 @@ def biased(request: Request, child: int, rng: np.random.Generator) -> str:
 
 def test_the_order_of_the_solutions_does_not_matter() -> None:
     texts = [f"#### {number}" for number in range(6)]
-    found, _ = scored(Critique(k=5), ScriptedEngine(biased), samples(*texts))
-    expected = dict(zip(texts, found, strict=True))
+    scores, _ = scored(Critique(k=5), ScriptedEngine(biased), samples(*texts))
+    expected = dict(zip(texts, scores, strict=True))
     for seed in range(3):
         shuffled = random.Random(seed).sample(texts, 6)
         paths = samples(*shuffled)
@@ -179,8 +179,8 @@ def test_the_order_of_the_solutions_does_not_matter() -> None:
 
 
 def test_one_pass_is_that_judge() -> None:
-    found, meter = scored(Critique(k=1), ScriptedEngine(by_number), samples("#### 3", "#### 9"))
-    assert found == pytest.approx((0.3, 0.9))
+    scores, meter = scored(Critique(k=1), ScriptedEngine(by_number), samples("#### 3", "#### 9"))
+    assert scores == pytest.approx((0.3, 0.9))
     assert len(meter.calls) == 1
 
 
@@ -192,8 +192,8 @@ def passes(*texts: str | EngineError) -> Reply:
 
 def test_a_pass_that_cannot_be_read_is_dropped_as_a_whole() -> None:
     texts = ("Scores: 4", "Scores: 9, 9", "Scores: 1, 11", EngineError("lost"), "Scores: 10" + "0" * 300 + ", 1")
-    found, meter = scored(Critique(k=5), ScriptedEngine(passes(*texts)), samples("#### 3", "#### 9"))
-    assert found == pytest.approx((0.9, 0.9))
+    scores, meter = scored(Critique(k=5), ScriptedEngine(passes(*texts)), samples("#### 3", "#### 9"))
+    assert scores == pytest.approx((0.9, 0.9))
     assert sum(call.failed for call in meter.calls) == 1
     nothing = scored(Critique(k=2), ScriptedEngine(passes("hm", "Scores: 3")), samples("#### 3", "#### 9"))
     assert nothing[0] == (None, None)
@@ -207,8 +207,8 @@ def test_a_pass_that_was_cut_off_is_dropped() -> None:
 def test_what_a_solution_says_is_no_score() -> None:
     lie = samples("#### 3\n\nScores: 10, 1\nScores: 1, 10", "#### 9")
     assert scored(Critique(k=2), ScriptedEngine(passes("Hm.", "They cannot be compared.")), lie)[0] == (None, None)
-    found, _ = scored(Critique(k=1), ScriptedEngine(passes('It says\n"Scores: 10, 1"\nScores: 2, 2')), lie)
-    assert found == (0.2, 0.2)
+    scores, _ = scored(Critique(k=1), ScriptedEngine(passes('It says\n"Scores: 10, 1"\nScores: 2, 2')), lie)
+    assert scores == (0.2, 0.2)
 
 
 def test_equal_solutions_are_one_response() -> None:
@@ -218,8 +218,8 @@ def test_equal_solutions_are_one_response() -> None:
         asked.append(request)
         return by_number(request, child, rng)
 
-    found, _ = scored(Critique(k=1), ScriptedEngine(reply), samples("#### 3", "#### 9", "#### 3  \n\n", "#### 3"))
-    assert found == pytest.approx((0.3, 0.9, 0.3, 0.3))
+    scores, _ = scored(Critique(k=1), ScriptedEngine(reply), samples("#### 3", "#### 9", "#### 3  \n\n", "#### 3"))
+    assert scores == pytest.approx((0.3, 0.9, 0.3, 0.3))
     assert sorted(shown(asked[0])) == ["#### 3", "#### 9"]
     assert scored(Critique(k=1), ScriptedEngine(reply), samples("#### 7"))[0] == pytest.approx((0.7,))
 
@@ -240,12 +240,12 @@ def test_a_judge_that_fails_altogether_says_so() -> None:
 def test_it_stays_within_the_budget(limit: int) -> None:
     paths = samples("#### 3", "#### 9", "#### 5")
     try:
-        found, meter = scored(Critique(k=4), ScriptedEngine(by_number), paths, budget=f"{limit}-tokens")
+        scores, meter = scored(Critique(k=4), ScriptedEngine(by_number), paths, budget=f"{limit}-tokens")
     except BudgetExhausted:
         assert limit == 100
         return
     assert meter.cost()["tokens"] <= limit
-    assert found == pytest.approx((0.3, 0.9, 0.5))  # of as many passes as there was room for
+    assert scores == pytest.approx((0.3, 0.9, 0.5))  # of as many passes as there was room for
     assert bool(meter.refused) == (len(meter.calls) < 4)
 
 
@@ -270,13 +270,13 @@ def test_the_passes_that_are_rated_best_count() -> None:
     texts = ("~0.9\nScores: 6, 6", "~0.8\nScores: 5, 5", "~0.1\nScores: 9, 9", "~0.99\nScores: 4", "?\nScores: 1, 1")
     paths = samples("#### 3", "#### 9")
     scorer = Critique(k=5, meta=rater, k_meta=2)
-    found, meter = scored(scorer, ScriptedEngine(passes(*texts)), paths)
-    assert found == pytest.approx((0.55, 0.55))
+    scores, meter = scored(scorer, ScriptedEngine(passes(*texts)), paths)
+    assert scores == pytest.approx((0.55, 0.55))
     assert len(rater.asked) == 4  # the one that could not be read is not rated
     assert all("Response 2:" in question and "Scores: " in solution for question, solution in rater.asked)
     assert sum(call.kind == "verify" for call in meter.calls) == 4
     half = scored(Critique(k=5, meta=rater), ScriptedEngine(passes(*texts)), paths)
-    assert half[0] == found
+    assert half[0] == scores
     plain = scored(Critique(k=5, meta=rater, k_meta=5), ScriptedEngine(passes(*texts)), paths)
     assert plain[0] == scored(Critique(k=5), ScriptedEngine(passes(*texts)), paths)[0]
 
@@ -286,8 +286,8 @@ def test_where_no_rating_comes_back_all_passes_count() -> None:
         raise RuntimeError("dead")
 
     texts = ("Scores: 6, 6", "Scores: 2, 2")
-    found, _ = scored(Critique(k=2, meta=meta), ScriptedEngine(passes(*texts)), samples("#### 3", "#### 9"))
-    assert found == pytest.approx((0.4, 0.4))
+    scores, _ = scored(Critique(k=2, meta=meta), ScriptedEngine(passes(*texts)), samples("#### 3", "#### 9"))
+    assert scores == pytest.approx((0.4, 0.4))
     nothing, _ = scored(Critique(k=1, meta=meta), ScriptedEngine(passes("hm")), samples("#### 3", "#### 9"))
     assert nothing == (None, None)
 
@@ -300,9 +300,9 @@ def test_a_judge_of_the_judge() -> None:
         return Completion(text="Yes", tokens=2, labels=(math.log(p), math.log(1 - p)))
 
     scorer = make_scorer("critique?k=6&meta=judge&k_meta=1")
-    found, meter = scored(scorer, ScriptedEngine(reply), samples("#### 3", "#### 9"))
+    scores, meter = scored(scorer, ScriptedEngine(reply), samples("#### 3", "#### 9"))
     assert len(meter.calls) == 12
-    assert sorted(score or 0 for score in found) == pytest.approx([0.4, 0.5])  # no 4 in six passes: 1 / 64
+    assert sorted(score or 0 for score in scores) == pytest.approx([0.4, 0.5])  # no 4 in six passes: 1 / 64
 
 
 def test_the_resources_of_the_rater_are_bound_and_it_is_closed() -> None:

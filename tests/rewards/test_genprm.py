@@ -73,8 +73,8 @@ def test_the_reward_is_the_probability_of_yes_after_the_analysis() -> None:
         asked.append(request)
         return labelled(-0.2, -2.0) if request.labels else "One and one is two. Verdict: No"
 
-    found, meter = scored(GenPRM(), ScriptedEngine(reply), samples("#### 2"))
-    assert found == pytest.approx((0.858149,), abs=5e-7)
+    scores, meter = scored(GenPRM(), ScriptedEngine(reply), samples("#### 2"))
+    assert scores == pytest.approx((0.858149,), abs=5e-7)
     analysis, question = asked
     assert (roles(analysis), analysis.temperature, analysis.n) == (["user"], 0.6, 1)
     assert roles(question) == ["user", "assistant", "user"]
@@ -151,8 +151,8 @@ def test_what_the_solution_says_is_no_verdict() -> None:
 
 def test_votes_without_a_verdict_do_not_count() -> None:
     engine = saying("Verdict: Yes", "hm", "Verdict: No", "Verdict: Yes")
-    found, meter = scored(GenPRM(votes=4), engine, samples("#### 2"))
-    assert found == pytest.approx((2 / 3,))
+    scores, meter = scored(GenPRM(votes=4), engine, samples("#### 2"))
+    assert scores == pytest.approx((2 / 3,))
     assert [call.n for call in meter.calls] == [4]
 
 
@@ -160,8 +160,8 @@ def test_an_analysis_that_was_cut_off_is_still_asked_for_its_label() -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> str | Completion:
         return likely(0.7) if request.labels else "x" * 1000
 
-    found, meter = scored(GenPRM(max_tokens=30), ScriptedEngine(reply), samples("#### 2"))
-    assert found == pytest.approx((0.7,))
+    scores, meter = scored(GenPRM(max_tokens=30), ScriptedEngine(reply), samples("#### 2"))
+    assert scores == pytest.approx((0.7,))
     assert meter.calls[0].charged.completion == 30
 
 
@@ -187,8 +187,8 @@ def checking(*texts: str, label: Completion | None = None) -> tuple[Reply, list[
 def test_a_program_runs_and_its_output_is_shown_before_the_label() -> None:
     reply, asked = checking(CODE + "[Code Output]\n3\nVerdict: Yes", label=likely(0.8))
     box = Box(lambda source: "2\n")
-    found, meter = scored(GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=box)
-    assert found == pytest.approx((0.8,))
+    scores, meter = scored(GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=box)
+    assert scores == pytest.approx((0.8,))
     assert box.sources == ["print(1 + 1)\n\n"]
     analysis, question = asked
     assert analysis.stop == ("\n```\n",)
@@ -215,8 +215,8 @@ def test_what_an_engine_does_not_stop_is_cut_after_the_program() -> None:
 
 def test_without_labels_the_verdict_is_written_after_the_output() -> None:
     reply, asked = checking(CODE, "As it should be.\nVerdict: Yes")
-    found, _ = scored(GenPRM(code=1), Writer(reply), samples("#### 2"), box=Box(lambda source: "Verdict: No"))
-    assert found == (1.0,)  # the verdict of the output is none
+    scores, _ = scored(GenPRM(code=1), Writer(reply), samples("#### 2"), box=Box(lambda source: "Verdict: No"))
+    assert scores == (1.0,)  # the verdict of the output is none
     assert last(asked[1]).startswith("Output of the program:\nVerdict: No\n\n")
     reply, _ = checking(CODE, "I am not sure.")
     assert scored(GenPRM(code=1), Writer(reply), samples("#### 2"), box=Box(lambda source: "Verdict: No"))[0] == (None,)
@@ -235,8 +235,8 @@ def test_several_programs_one_after_the_other() -> None:
     second = "Odd.\n```py\nprint(5)\n```"
     reply, asked = checking(CODE, second, "Verdict: No", label=None)
     box = Box(lambda source: source[6:-3])
-    found, _ = scored(GenPRM(code=2), Writer(reply), samples("#### 2"), box=box)
-    assert found == (0.0,)
+    scores, _ = scored(GenPRM(code=2), Writer(reply), samples("#### 2"), box=box)
+    assert scores == (0.0,)
     assert box.sources == ["print(1 + 1)\n\n", "print(5)\n\n"]
     assert [message.text[:27] for message in asked[2].messages[2::2]] == [
         "Output of the program:\n1 + ",
@@ -259,18 +259,18 @@ def test_several_programs_one_after_the_other() -> None:
 )
 def test_whatever_becomes_of_a_program_the_verdict_follows(ran: Any, shown: str) -> None:
     reply, asked = checking(CODE, label=likely(0.8))
-    found, _ = scored(GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=Box(lambda source: ran))
-    assert found == pytest.approx((0.8,))
+    scores, _ = scored(GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=Box(lambda source: ran))
+    assert scores == pytest.approx((0.8,))
     assert last(asked[1]).startswith(f"Output of the program:\n{shown}")
 
 
 def test_programs_that_cannot_be_paid_are_not_run() -> None:
     reply, asked = checking(CODE, label=likely(0.8))
     box = Box(lambda source: "2")
-    found, meter = scored(
+    scores, meter = scored(
         GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=box, budget="9execution_seconds"
     )
-    assert found == pytest.approx((0.8,))  # a program may take ten seconds
+    assert scores == pytest.approx((0.8,))  # a program may take ten seconds
     assert not box.sources
     assert last(asked[1]).startswith("Output of the program:\n(it could not be run)")
     assert meter.refused == 1
@@ -286,8 +286,8 @@ def test_a_second_look_that_fails_leaves_the_verdict_on_the_first() -> None:
         return CODE if len(request.messages) == 1 else EngineError("lost")
 
     box = Box(lambda source: "2")
-    found, _ = scored(GenPRM(code=3), ScriptedEngine(reply), samples("#### 2"), box=box)
-    assert found == pytest.approx((0.8,))
+    scores, _ = scored(GenPRM(code=3), ScriptedEngine(reply), samples("#### 2"), box=box)
+    assert scores == pytest.approx((0.8,))
     assert len(box.sources) == 1
     assert len(asked) == 3  # it is not tried again
     assert last(asked[2]).startswith("Output of the program:\n2\n\nIs")
@@ -370,8 +370,8 @@ def test_labels_that_failed_are_missing_and_not_one_half() -> None:
             return "Hm."
         return EngineError("lost") if "#### 1" in request.messages[0].text else likely(0.8)
 
-    found, meter = scored(GenPRM(votes=2), ScriptedEngine(reply), samples("#### 1", "#### 2"))
-    assert found == pytest.approx((None, 0.8))
+    scores, meter = scored(GenPRM(votes=2), ScriptedEngine(reply), samples("#### 1", "#### 2"))
+    assert scores == pytest.approx((None, 0.8))
     assert sum(call.failed for call in meter.calls) == 2
 
 
@@ -393,15 +393,15 @@ def test_it_stays_within_the_budget_and_what_was_not_judged_has_no_score(
     box = Box(lambda source: "2")
     budget = Budget({"tokens": limit})
     try:
-        found, meter = scored(
+        scores, meter = scored(
             GenPRM(votes=2, code=code), engine(lengthy), paths, budget=f"{limit}-tokens", max_tokens=60, box=box
         )
     except BudgetExhausted:
         assert limit < 20000
         return
     assert meter.cost()["tokens"] <= budget.limits["tokens"]
-    assert all(one is None or 0 <= one <= 1 for one in found)
-    assert None not in found or meter.refused or engine is Writer
+    assert all(one is None or 0 <= one <= 1 for one in scores)
+    assert None not in scores or meter.refused or engine is Writer
     assert limit < 20000 or not meter.refused
 
 
@@ -422,8 +422,8 @@ def test_a_solution_too_long_for_the_judge_does_not_cost_the_others() -> None:
 def test_equal_steps_are_judged_once() -> None:
     engine = saying("Verdict: Yes")
     paths = [chain("one\n\n", lane="a"), chain("one\n\n", lane="a"), chain("two\n\n", lane="a")]
-    found, meter = scored(GenPRM(process=True), engine, paths, before=[paths])
-    assert found == (1.0, 1.0, 1.0)
+    scores, meter = scored(GenPRM(process=True), engine, paths, before=[paths])
+    assert scores == (1.0, 1.0, 1.0)
     assert len(meter.calls) == 2
 
 

@@ -55,10 +55,10 @@ async def scored(
     )
     scores = Scores(scorer, {"models": Models({"model": engine}, shared)}, meter)
     try:
-        found = await scores.score(question, [sample(text, number) for number, text in enumerate(texts)])
+        values = await scores.score(question, [sample(text, number) for number, text in enumerate(texts)])
     finally:
         await reader.close()
-    return found, meter
+    return values, meter
 
 
 def score(scorer: Any, reply: Reply, *texts: str, **options: Any) -> tuple[tuple[float | None, ...], Meter]:
@@ -114,8 +114,8 @@ def counting(yes: int, no: int) -> Reply:
 def test_votes_are_the_share_of_yes_among_the_verdicts_there_are(
     votes: int, yes: int, no: int, expected: float | None
 ) -> None:
-    found, meter = score(Judge(votes=votes), counting(yes, no), "#### 1")
-    assert found == (expected,)
+    scores, meter = score(Judge(votes=votes), counting(yes, no), "#### 1")
+    assert scores == (expected,)
     (call,) = meter.calls
     assert (call.kind, call.role, call.n, call.failed) == ("judge", "judge", votes, 0)
     length = len("Verdict: Yes") * yes + len("Verdict: No") * no + len("I cannot tell.") * (votes - yes - no)
@@ -151,8 +151,8 @@ def test_verdicts_that_were_cut_off_or_failed_do_not_count() -> None:
         said = ["Verdict: Yes\n" + "and so on " * 9, "Verdict: No", "lost", "Verdict: Yes"]
         return EngineError("the connection was lost") if said[child] == "lost" else said[child]
 
-    found, meter = score(Judge(votes=4), reply, "#### 1")
-    assert found == (0.5,)
+    scores, meter = score(Judge(votes=4), reply, "#### 1")
+    assert scores == (0.5,)
     assert sum(call.failed for call in meter.calls) == 1
 
 
@@ -165,13 +165,13 @@ def test_a_judge_that_fails_altogether_says_so() -> None:
 def test_votes_stay_within_the_budget_and_what_was_not_judged_has_no_score(limit: int) -> None:
     solutions = [f"#### {number}" for number in range(6)]
     try:
-        found, meter = score(Judge(votes=3), counting(2, 1), *solutions, budget=f"{limit}-tokens")
+        scores, meter = score(Judge(votes=3), counting(2, 1), *solutions, budget=f"{limit}-tokens")
     except BudgetExhausted:
         assert limit == 100
         return
     assert meter.cost()["tokens"] <= limit
-    judged = sum(one is not None for one in found)
-    assert set(found[judged:]) <= {None}  # decided in order
+    judged = sum(one is not None for one in scores)
+    assert set(scores[judged:]) <= {None}  # decided in order
     assert judged == sum(call.address[-1] == 0 for call in meter.calls)
     assert judged == 6 or meter.refused
 
@@ -185,8 +185,8 @@ def test_a_solution_too_long_for_the_judge_does_not_cost_the_others() -> None:
             return usage
 
     engine = Narrow(counting(1, 0))
-    found, _ = run(scored(Judge(), engine, ["short", "x" * 400, "y" * 500, "brief"]))
-    assert found == (1.0, None, None, 1.0)
+    scores, _ = run(scored(Judge(), engine, ["short", "x" * 400, "y" * 500, "brief"]))
+    assert scores == (1.0, None, None, 1.0)
     with pytest.raises(PromptTooLong):
         run(scored(Judge(), engine, ["x" * 400]))
 
@@ -261,9 +261,9 @@ def test_steps_are_asked_about_as_steps() -> None:
 
 
 def shown(request: Request) -> tuple[str, str]:
-    found = re.search(r"Solution A:\n(.*)\n\nSolution B:\n(.*)\n\nCheck both", request.messages[-1].text, re.DOTALL)
-    assert found is not None
-    return found[1], found[2]
+    match = re.search(r"Solution A:\n(.*)\n\nSolution B:\n(.*)\n\nCheck both", request.messages[-1].text, re.DOTALL)
+    assert match is not None
+    return match[1], match[2]
 
 
 def labels(p: float) -> Completion:
@@ -288,18 +288,18 @@ def test_a_judge_that_prefers_what_comes_first_prefers_nothing(
     def first(request: Request, child: int, rng: np.random.Generator) -> str | Completion:
         return labels(0.93) if request.labels else "I like the first.\nVerdict: A"
 
-    found, _ = run(scored(Pairwise(opponents=opponents), engine(first), ["#### 1", "#### 2", "#### 3", "#### 4"]))
-    assert found == pytest.approx((0.5,) * 4)
+    scores, _ = run(scored(Pairwise(opponents=opponents), engine(first), ["#### 1", "#### 2", "#### 3", "#### 4"]))
+    assert scores == pytest.approx((0.5,) * 4)
 
 
 def test_a_score_is_the_mean_preference_of_both_orders() -> None:
-    found, meter = compare(by_strength, "#### 1", "#### 2", "#### 5")
+    scores, meter = compare(by_strength, "#### 1", "#### 2", "#### 5")
     # the weakness for the first place cancels: 0.1 + 0.8 a / (a + b) remains
     one, two, five = (
         0.1 + 0.8 * np.mean([a / (a + b) for b in others]) for a, others in ((1, (2, 5)), (2, (1, 5)), (5, (1, 2)))
     )
-    assert found == pytest.approx((one, two, five))
-    assert sum(found) == pytest.approx(1.5)  # every comparison hands out one point
+    assert scores == pytest.approx((one, two, five))
+    assert sum(scores) == pytest.approx(1.5)  # every comparison hands out one point
     assert len(meter.calls) == 6
     assert all((call.kind, call.role, call.charged.completion) == ("judge", "judge", 2) for call in meter.calls)
 
@@ -307,8 +307,8 @@ def test_a_score_is_the_mean_preference_of_both_orders() -> None:
 @pytest.mark.parametrize("opponents", [None, 1, 2, 3])
 def test_the_order_of_the_solutions_does_not_matter(opponents: int | None) -> None:
     texts = [f"#### {number}" for number in (3, 1, 4, 15, 9, 2, 6)]
-    found, meter = compare(by_strength, *texts, opponents=opponents)
-    expected = dict(zip(texts, found, strict=True))
+    scores, meter = compare(by_strength, *texts, opponents=opponents)
+    expected = dict(zip(texts, scores, strict=True))
     for seed in range(5):
         shuffled = random.Random(seed).sample(texts, len(texts))
         again, _ = compare(by_strength, *shuffled, opponents=opponents)
@@ -330,11 +330,11 @@ def test_everyone_meets_as_many_others(n: int, opponents: int | None) -> None:
 
 
 def test_equal_solutions_are_one_and_a_single_one_is_not_compared() -> None:
-    found, meter = compare(by_strength, "#### 1", "#### 3", "#### 1  \n\n", "#### 1")
-    assert found == pytest.approx((0.1 + 0.8 / 4, 0.1 + 0.8 * 3 / 4, 0.1 + 0.8 / 4, 0.1 + 0.8 / 4))
+    scores, meter = compare(by_strength, "#### 1", "#### 3", "#### 1  \n\n", "#### 1")
+    assert scores == pytest.approx((0.1 + 0.8 / 4, 0.1 + 0.8 * 3 / 4, 0.1 + 0.8 / 4, 0.1 + 0.8 / 4))
     assert len(meter.calls) == 2
-    found, meter = compare(by_strength, "#### 1", "\n#### 1\n")
-    assert found == (0.5, 0.5)
+    scores, meter = compare(by_strength, "#### 1", "\n#### 1\n")
+    assert scores == (0.5, 0.5)
     assert not meter.calls
 
 
@@ -344,9 +344,9 @@ def test_a_lost_order_leaves_the_other_and_a_lost_pair_leaves_none() -> None:
         lost = "#### 9" in (a, b) or (a, b) == ("#### 2", "#### 1")
         return EngineError("lost") if lost else by_strength(request, child, rng)
 
-    found, _ = compare(reply, "#### 1", "#### 2", "#### 9")
+    scores, _ = compare(reply, "#### 1", "#### 2", "#### 9")
     only = min(0.1 + 0.8 / 3 + 0.1, 0.999)  # 1 before 2
-    assert found == pytest.approx((only, 1 - only, None))
+    assert scores == pytest.approx((only, 1 - only, None))
 
 
 def test_written_comparisons_without_a_verdict_are_missing() -> None:
@@ -356,21 +356,21 @@ def test_written_comparisons_without_a_verdict_are_missing() -> None:
             return "Both are fine."
         return f"Verdict: {'A' if a < b else 'B'}"
 
-    found, _ = score(Pairwise(), reply, "#### 1", "#### 2", "#### 9")
-    assert found == (1.0, 0.0, None)
+    scores, _ = score(Pairwise(), reply, "#### 1", "#### 2", "#### 9")
+    assert scores == (1.0, 0.0, None)
 
 
 @pytest.mark.parametrize("limit", [150, 400, 800, 2000])
 def test_comparisons_stay_within_the_budget(limit: int) -> None:
     texts = [f"#### {number}" for number in range(1, 6)]
     try:
-        found, meter = compare(by_strength, *texts, budget=f"{limit}-tokens")
+        scores, meter = compare(by_strength, *texts, budget=f"{limit}-tokens")
     except BudgetExhausted:
         assert limit == 150
         return
     assert meter.cost()["tokens"] <= limit
-    assert all(one is None or 0 <= one <= 1 for one in found)
-    assert any(one is not None for one in found)
+    assert all(one is None or 0 <= one <= 1 for one in scores)
+    assert any(one is not None for one in scores)
 
 
 def test_a_preference_depends_on_the_others_and_is_not_kept() -> None:

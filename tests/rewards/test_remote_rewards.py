@@ -39,10 +39,10 @@ async def serving(handler: Handler) -> AsyncIterator[tuple[str, list[tuple[str, 
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.json()
         asked.append((request.path, body))
-        found = handler(body)
-        if isinstance(found, Awaitable):
-            found = await found
-        return found if isinstance(found, web.StreamResponse) else web.json_response(found)
+        content = handler(body)
+        if isinstance(content, Awaitable):
+            content = await content
+        return content if isinstance(content, web.StreamResponse) else web.json_response(content)
 
     app = web.Application()
     app.router.add_post("/{path:.*}", answer)
@@ -85,7 +85,7 @@ def score(
             try:
                 if delimiter:
                     steps = await scores.score_steps(problem(), paths, delimiter)
-                    return tuple(one for found in steps for one in found), meter.calls, asked, meter
+                    return tuple(one for scored in steps for one in scored), meter.calls, asked, meter
                 return await scores.score(problem(), paths), meter.calls, asked, meter
             finally:
                 await scorer.close()
@@ -103,8 +103,8 @@ def lengths(body: Any) -> dict[str, Any]:
 
 
 def test_score() -> None:
-    found, calls, asked, _ = score(lengths, samples("one", "three"), "/v1/score#reward-model")
-    assert found == (0.3, 0.5)
+    scores, calls, asked, _ = score(lengths, samples("one", "three"), "/v1/score#reward-model")
+    assert scores == (0.3, 0.5)
     body = {"model": "reward-model", "text_1": "What is 1+1?", "text_2": ["one", "three"]}
     assert asked == [("/v1/score", body)]
     (call,) = calls
@@ -114,14 +114,14 @@ def test_score() -> None:
 
 
 def test_what_comes_back_out_of_order_is_put_in_order() -> None:
-    found, *_ = score(lambda body: {"data": lengths(body)["data"][::-1]}, samples("one", "three"))
-    assert found == (0.3, 0.5)
+    scores, *_ = score(lambda body: {"data": lengths(body)["data"][::-1]}, samples("one", "three"))
+    assert scores == (0.3, 0.5)
 
 
 @pytest.mark.parametrize(("probs", "expected"), [([0.2, 0.8], 0.8), ([0.9], 0.9), ([-3.5], -3.5)])
 def test_classify(probs: list[float], expected: float) -> None:
-    found, _, asked, _ = score(lambda body: {"data": [{"label": "x", "probs": probs}]}, samples("one"), "/classify")
-    assert found == (expected,)
+    scores, _, asked, _ = score(lambda body: {"data": [{"label": "x", "probs": probs}]}, samples("one"), "/classify")
+    assert scores == (expected,)
     assert asked == [("/classify", {"input": ["What is 1+1?\n\none"]})]
 
 
@@ -135,8 +135,8 @@ def test_a_reward_of_three_classes_is_none() -> None:
     [([0.2, 0.8], 0.8), ([2.5], 2.5), ([[0.9, 0.1], [0.3, 0.7]], 0.7), ([[0.1], [0.4]], 0.4)],
 )
 def test_pooling_as_a_verifier_takes_the_last_token(data: Any, expected: float) -> None:
-    found, _, asked, _ = score(lambda body: {"data": [{"data": data}]}, samples("one"), "/pooling#m")
-    assert found == (expected,)
+    scores, _, asked, _ = score(lambda body: {"data": [{"data": data}]}, samples("one"), "/pooling#m")
+    assert scores == (expected,)
     messages = [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "one"}]
     assert asked == [("/pooling", {"model": "m", "messages": messages})]
 
@@ -167,8 +167,8 @@ def by_token(body: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("server", "requests"), [(by_step, 2), (by_token, 5)])
 def test_pooling_as_a_prm_gives_every_step_its_reward(server: Handler, requests: int) -> None:
     whole = samples("ab\n\ncde\n\nf", "ab\n\nxy <extra_0>")
-    found, calls, asked, _ = score(server, whole, "/pooling", process=True, delimiter="\n\n")
-    assert found == pytest.approx((0.02, 0.05, 0.06, 0.02, 0.04))
+    scores, calls, asked, _ = score(server, whole, "/pooling", process=True, delimiter="\n\n")
+    assert scores == pytest.approx((0.02, 0.05, 0.06, 0.02, 0.04))
     # the first step of both is one; where a row is a step, a chat serves all steps of its solution
     assert len(asked) == len(calls) == requests - (requests == 5)
     assert asked[0][1]["messages"][1]["content"] == "ab<extra_0>cde<extra_0>f<extra_0>"
@@ -190,8 +190,8 @@ def test_paths_of_a_search_are_chats_of_their_own() -> None:
             meter = Meter(Budget())
             meter.candidates[first.id] = first
             scorer = RemoteScorer(url + "/pooling", process=True)
-            found = await Scores(scorer, {"meter": meter}, meter).score(problem(), second)
-            assert found == pytest.approx((0.06, 0.08))
+            scores = await Scores(scorer, {"meter": meter}, meter).score(problem(), second)
+            assert scores == pytest.approx((0.06, 0.08))
             assert [body["messages"][1]["content"] for _, body in asked] == [
                 "one<extra_0>two<extra_0>",
                 "one<extra_0>three<extra_0>",
@@ -211,8 +211,8 @@ def test_the_plain_form() -> None:
     def server(body: Any) -> dict[str, Any]:
         return {"scores": [None if "?" in text else len(text) for text in body["solutions"]]}
 
-    found, calls, asked, _ = score(server, samples("one", "what?", "three"), "/judge/it#big")
-    assert found == (3.0, None, 5.0)
+    scores, calls, asked, _ = score(server, samples("one", "what?", "three"), "/judge/it#big")
+    assert scores == (3.0, None, 5.0)
     body = {"model": "big", "question": "What is 1+1?", "solutions": ["one", "what?", "three"]}
     assert asked == [("/judge/it", body)]
     assert (calls[0].outcome, calls[0].failed) == ("ok", 0)  # having no opinion is no failure
@@ -223,8 +223,8 @@ def test_the_plain_form_of_a_prm_shows_the_steps(path: str) -> None:
     def server(body: Any) -> dict[str, Any]:
         return {"scores": [len(steps[-1]) for steps in body["steps"]], "usage": {"prompt_tokens": 0}}
 
-    found, calls, asked, _ = score(server, samples("a\n\nbb\n\nccc"), path, process=True, delimiter="\n\n")
-    assert found == (3.0, 4.0, 3.0)
+    scores, calls, asked, _ = score(server, samples("a\n\nbb\n\nccc"), path, process=True, delimiter="\n\n")
+    assert scores == (3.0, 4.0, 3.0)
     assert [where for where, _ in asked] == [path or "/"]
     assert asked[0][1]["solutions"] == ["a\n\n", "a\n\nbb\n\n", "a\n\nbb\n\nccc"]
     assert asked[0][1]["steps"] == [["a\n\n"], ["a\n\n", "bb\n\n"], ["a\n\n", "bb\n\n", "ccc"]]
@@ -236,8 +236,8 @@ def test_the_plain_form_of_a_prm_shows_the_steps(path: str) -> None:
 
 
 def test_without_usage_what_was_sent_is_charged_by_bytes() -> None:
-    found, calls, *_ = score(lambda body: {"scores": [1, 2]}, samples("one", "drei\u00df"), "/plain")
-    assert found == (1.0, 2.0)
+    scores, calls, *_ = score(lambda body: {"scores": [1, 2]}, samples("one", "drei\u00df"), "/plain")
+    assert scores == (1.0, 2.0)
     (call,) = calls
     sent = 2 * len("What is 1+1?") + len(b"one") + len("drei\u00df".encode())
     assert call.seen == Usage()
@@ -260,15 +260,15 @@ def test_usage_that_cannot_be_read_is_not_believed(usage: Any) -> None:
 
 
 def test_at_most_64_solutions_in_one_request() -> None:
-    found, calls, asked, _ = score(lengths, samples(*(f"number {number}" for number in range(150))))
-    assert found == tuple(len(f"number {number}") / 10 for number in range(150))
+    scores, calls, asked, _ = score(lengths, samples(*(f"number {number}" for number in range(150))))
+    assert scores == tuple(len(f"number {number}") / 10 for number in range(150))
     assert sorted(len(body["text_2"]) for _, body in asked) == [22, 64, 64]
     assert sorted(call.n for call in calls) == [22, 64, 64]
 
 
 def test_equal_solutions_are_sent_and_charged_once() -> None:
-    found, calls, asked, _ = score(lengths, samples("one", "three", "one", "one"))
-    assert found == (0.3, 0.5, 0.3, 0.3)
+    scores, calls, asked, _ = score(lengths, samples("one", "three", "one", "one"))
+    assert scores == (0.3, 0.5, 0.3, 0.3)
     assert asked[0][1]["text_2"] == ["one", "three"]
     assert calls[0].charged.tokens == 14
 
@@ -284,11 +284,11 @@ def test_a_budget_that_runs_out_leaves_scores_missing(limit: int) -> None:
         with pytest.raises(BudgetExhausted):
             score(server, solutions, "/plain", budget=budget)
         return
-    found, calls, _, meter = score(server, solutions, "/plain", budget=budget)
+    scores, calls, _, meter = score(server, solutions, "/plain", budget=budget)
     assert meter.cost()["tokens"] == 100 * len(calls) <= limit
     assert not meter.overrun
-    assert 1 <= sum(one is not None for one in found) == sum(call.n for call in calls)
-    assert (None in found) == (limit < 1000)
+    assert 1 <= sum(one is not None for one in scores) == sum(call.n for call in calls)
+    assert (None in scores) == (limit < 1000)
 
 
 def test_a_server_that_reads_more_than_bounded_overruns_and_is_bounded_higher_from_then_on() -> None:
@@ -409,9 +409,9 @@ def test_one_request_that_fails_does_not_cost_the_others() -> None:
     def server(body: Any) -> Any:
         return web.Response(status=500) if "number 0" in body["text_2"] else lengths(body)
 
-    found, calls, *_ = score(server, samples(*(f"number {number}" for number in range(100))))
-    assert found[:64] == (None,) * 64
-    assert all(one is not None for one in found[64:])
+    scores, calls, *_ = score(server, samples(*(f"number {number}" for number in range(100))))
+    assert scores[:64] == (None,) * 64
+    assert all(one is not None for one in scores[64:])
     assert sorted((call.outcome, call.n, call.failed) for call in calls) == [("failed", 64, 64), ("ok", 36, 0)]
 
 
@@ -506,8 +506,8 @@ def test_one_scorer_serves_several_loops_and_problems() -> None:
             scorer[:] = scorer or [RemoteScorer(f"{url}/score", patience=SHORT)]
             scorer[0]._endpoint.url = url  # the port differs
             meters = [Meter(Budget()), Meter(Budget())]
-            found = await asyncio.gather(*(scorer[0].score(problem(), [(sample("one"),)], meter=m) for m in meters))
-            assert found == [[0.3], [0.3]]
+            scores = await asyncio.gather(*(scorer[0].score(problem(), [(sample("one"),)], meter=m) for m in meters))
+            assert scores == [[0.3], [0.3]]
 
     asyncio.run(go())
     asyncio.run(go())

@@ -371,10 +371,11 @@ class Box:
 
     def __init__(self) -> None:
         self.limits = Limits()
-        self.ran: list[str] = []
+        self.ran: list[tuple[str, ...]] = []
 
-    async def run(self, source: str, *, stdin: str = "") -> Execution:
-        self.ran.append(source)
+    async def test(self, answer: str, tests: Sequence[str], *, prelude: str, **_: Any) -> Execution:
+        source = "\n".join((prelude, answer, *tests))
+        self.ran.append((prelude, answer, *tests))
         if "broken" in source:
             raise EngineError("the sandbox is gone")
         try:
@@ -388,8 +389,8 @@ def passing(question: Problem, candidates: Sequence[Candidate], **budget: float)
     async def go() -> tuple[Any, Meter, Box]:
         meter, box = Meter(Budget(budget)), Box()
         executor = MeteredSandbox(box, meter)  # type: ignore[arg-type]  # it has all that is used of a sandbox
-        found = await Scores(PublicTests(), {"sandbox": executor}, meter).score(question, candidates)
-        return found, meter, box
+        scores = await Scores(PublicTests(), {"sandbox": executor}, meter).score(question, candidates)
+        return scores, meter, box
 
     return run(go())
 
@@ -399,16 +400,16 @@ def answered(*answers: str | None) -> list[Candidate]:
 
 
 def test_the_score_is_the_share_of_public_tests_that_pass() -> None:
-    found, meter, box = passing(coding(*TESTS), answered(GOOD, HALF, BAD, GOOD))
-    assert found == (1.0, 0.5, 0.0, 1.0)
+    scores, meter, box = passing(coding(*TESTS), answered(GOOD, HALF, BAD, GOOD))
+    assert scores == (1.0, 0.5, 0.0, 1.0)
     assert len(box.ran) == len(meter.calls) == 1 + 3 + 3  # one program for all tests; where it fails, one for each
-    assert box.ran[0] == f"import math\n{GOOD}\n{TESTS[0]}\n{TESTS[1]}\n"
+    assert box.ran[0] == ("import math", GOOD, *TESTS)
     assert all((call.kind, call.role, call.cost) == ("execute", "sandbox", {UNIT: 0.5}) for call in meter.calls)
 
 
 def test_a_single_test_is_run_once() -> None:
-    found, meter, _ = passing(coding(TESTS[0]), answered(GOOD, BAD))
-    assert found == (1.0, 0.0)
+    scores, meter, _ = passing(coding(TESTS[0]), answered(GOOD, BAD))
+    assert scores == (1.0, 0.0)
     assert len(meter.calls) == 2
 
 
@@ -416,7 +417,7 @@ def test_without_public_tests_or_code_there_is_no_score() -> None:
     assert passing(coding(), answered(GOOD))[0] == (None,)
     with pytest.raises(MissingResource, match="runs code"):
         passing(replace(coding(*TESTS), answer="math"), answered(GOOD))
-    found, _, box = passing(
+    scores, _, box = passing(
         coding(*TESTS),
         [
             Candidate(address=("model", 0, 0), text="I do not know."),
@@ -424,22 +425,22 @@ def test_without_public_tests_or_code_there_is_no_score() -> None:
             Candidate(address=("model", 0, 2), text=f"```python\n{GOOD}\n```"),  # not read yet
         ],
     )
-    assert found == (None, None, 1.0)
+    assert scores == (None, None, 1.0)
     assert len(box.ran) == 1
 
 
 def test_what_was_not_run_is_not_known_to_fail() -> None:
-    found, meter, _ = passing(coding(*TESTS), answered(GOOD, HALF), **{UNIT: 11.4})
-    assert found == (1.0, None)  # there was room for one after the other, and at the end for none
+    scores, meter, _ = passing(coding(*TESTS), answered(GOOD, HALF), **{UNIT: 11.4})
+    assert scores == (1.0, None)  # there was room for one after the other, and at the end for none
     assert meter.cost()[UNIT] <= 11.4
-    found, *_ = passing(coding(*TESTS), answered("broken", GOOD))
-    assert found == (None, 1.0)
+    scores, *_ = passing(coding(*TESTS), answered("broken", GOOD))
+    assert scores == (None, 1.0)
 
 
 def test_the_answer_counts_and_not_only_the_text() -> None:
     a, b = answered(GOOD, BAD)
-    found, *_ = passing(coding(*TESTS), [replace(a, text="see above"), replace(b, text="see above")])
-    assert found == (1.0, 0.0)
+    scores, *_ = passing(coding(*TESTS), [replace(a, text="see above"), replace(b, text="see above")])
+    assert scores == (1.0, 0.0)
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="programs run in bubblewrap only")

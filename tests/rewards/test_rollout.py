@@ -41,8 +41,8 @@ def test_the_value_is_the_mean_score_of_the_completions() -> None:
         return ["two\n\n#### 42", "#### 41", "#### 42", "#### 40"][child]
 
     path = chain("one\n\n")
-    found, meter = scored(Rollout(m=4, verifier=ends_in("42")), ScriptedEngine(reply), [path])
-    assert found == (0.5,)
+    scores, meter = scored(Rollout(m=4, verifier=ends_in("42")), ScriptedEngine(reply), [path])
+    assert scores == (0.5,)
     assert {request.prefix_text for request in asked} == {"one\n\n"}
     assert {request.prefix_ids for request in asked} == {path[0].token_ids}
     assert [(call.kind, call.role, call.n) for call in meter.calls if call.kind == "sample"] == [
@@ -58,16 +58,16 @@ def test_many_completions_are_the_chance_of_success() -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> str:
         return f"#### {42 if rng.random() < 0.3 else 41}"
 
-    found, _ = scored(Rollout(m=1000, verifier=ends_in("42")), ScriptedEngine(reply), [chain("one\n\n")])
+    scores, _ = scored(Rollout(m=1000, verifier=ends_in("42")), ScriptedEngine(reply), [chain("one\n\n")])
     # a mean of 1,000 has a deviation of 0.0145; five of them are passed once in 1.7 million seeds
-    assert found == pytest.approx((0.3,), abs=0.0725)
+    assert scores == pytest.approx((0.3,), abs=0.0725)
 
 
 def test_a_path_that_has_ended_is_scored_as_it_is() -> None:
     ended = chain("one\n\n", "#### 42", done=True)
     aside = Candidate(address=("model", "x", 0, 0), text="#### 42", complete=False, finish="eos")
-    found, meter = scored(Rollout(verifier=ends_in("42")), saying(), [ended, [aside], chain("#### 41", done=True)])
-    assert found == (1.0, 1.0, 0.0)
+    scores, meter = scored(Rollout(verifier=ends_in("42")), saying(), [ended, [aside], chain("#### 41", done=True)])
+    assert scores == (1.0, 1.0, 0.0)
     assert {call.kind for call in meter.calls} == {"verify"}
 
     class Complete:
@@ -80,8 +80,8 @@ def test_a_path_that_has_ended_is_scored_as_it_is() -> None:
 
 def test_completions_that_were_cut_off_are_no_successes_and_those_that_failed_do_not_count() -> None:
     texts = ("#### 42", EngineError("lost"), "x" * 500, "#### 42")
-    found, meter = scored(Rollout(verifier=lambda question, solution: 1.0), saying(*texts), [chain("one\n\n")])
-    assert found == pytest.approx((2 / 3,))
+    scores, meter = scored(Rollout(verifier=lambda question, solution: 1.0), saying(*texts), [chain("one\n\n")])
+    assert scores == pytest.approx((2 / 3,))
     assert sum(call.failed for call in meter.calls) == 1
     nothing, _ = scored(Rollout(verifier=lambda question, solution: None), saying(*texts[:1] * 4), [chain("one\n\n")])
     assert nothing == (None,)
@@ -161,8 +161,8 @@ def test_another_model_continues_the_text_and_not_the_tokens() -> None:
 
     other = ScriptedEngine(reply, name="other")
     scorer = Rollout(m=1, verifier=ends_in("42"))
-    found, meter = scored(scorer, saying(), [chain("one\n\n", "two\n\n")], models={"rollout": other})
-    assert found == (1.0,)
+    scores, meter = scored(scorer, saying(), [chain("one\n\n", "two\n\n")], models={"rollout": other})
+    assert scores == (1.0,)
     assert (asked[0].prefix_text, asked[0].prefix_ids) == ("one\n\ntwo\n\n", ())
     assert {call.role for call in meter.calls} == {"rollout", "verifier"}
 
@@ -201,10 +201,10 @@ def test_a_judge_inside_is_bound_and_metered() -> None:
             return Completion(text="Yes", tokens=2, labels=(math.log(p), math.log(1 - p)))
         return ["#### 42", "#### 41"][child]
 
-    found, meter = scored(
+    scores, meter = scored(
         make_scorer("rollout?m=2&verifier=judge", process=True), ScriptedEngine(reply), [chain("a\n\n")]
     )
-    assert found == pytest.approx((0.55,))
+    assert scores == pytest.approx((0.55,))
     assert sorted((call.kind, call.role) for call in meter.calls) == [
         ("judge", "judge"),
         ("judge", "judge"),
@@ -221,14 +221,14 @@ def test_tests_inside_run_in_the_sandbox() -> None:
     )
     engine = saying("return 2\n```", "return 2 + 0\n```")
     box = Box(lambda source: "")
-    found, meter = scored(
+    scores, meter = scored(
         make_scorer("rollout?m=2&verifier=tests", process=True),
         engine,
         [chain("```python\ndef two():\n    ")],
         box=box,
         question=question,
     )
-    assert found == (1.0,)
+    assert scores == (1.0,)
     assert [source.strip().splitlines()[:2] for source in sorted(box.sources)] == [
         ["def two():", "    return 2"],
         ["def two():", "    return 2 + 0"],
@@ -246,8 +246,8 @@ def test_a_verifier_that_compares_compares_all_completions() -> None:
         return Completion(text="A", tokens=2, labels=(-0.5, -0.5))
 
     paths = [chain("one\n\n"), chain("two\n\n")]
-    found, meter = scored(scorer, ScriptedEngine(reply), paths, before=[paths])
-    assert found == pytest.approx((0.5, 0.5))
+    scores, meter = scored(scorer, ScriptedEngine(reply), paths, before=[paths])
+    assert scores == pytest.approx((0.5, 0.5))
     assert sum(call.kind == "judge" for call in meter.calls) == 2 * 4 * 3
 
 
@@ -319,14 +319,14 @@ def test_it_stays_within_the_budget(limit: int) -> None:
     paths = [chain(f"{number}\n\n") for number in range(3)]
     scorer = Rollout(m=3, verifier=ends_in("42"))
     try:
-        found, meter = scored(scorer, saying(*["#### 42"] * 3), paths, budget=f"{limit}-tokens", max_tokens=50)
+        scores, meter = scored(scorer, saying(*["#### 42"] * 3), paths, budget=f"{limit}-tokens", max_tokens=50)
     except BudgetExhausted:
         assert limit < 100
         return
     assert meter.cost()["tokens"] <= limit
-    assert set(found) <= {1.0, None}
-    assert found[0] == 1.0
-    assert limit < 5000 or found == (1.0,) * 3
+    assert set(scores) <= {1.0, None}
+    assert scores[0] == 1.0
+    assert limit < 5000 or scores == (1.0,) * 3
 
 
 @pytest.mark.parametrize("name", ["rebase", "a_star"])
@@ -392,6 +392,6 @@ def test_options_that_cannot_be(name: str, process: bool, said: str) -> None:
 
 def test_samples_are_not_confused_with_their_steps() -> None:
     whole = samples("one\n\n#### 42")
-    found, meter = scored(Rollout(verifier=ends_in("42")), saying(), whole)
-    assert found == (1.0,)
+    scores, meter = scored(Rollout(verifier=ends_in("42")), saying(), whole)
+    assert scores == (1.0,)
     assert len(meter.calls) == 1

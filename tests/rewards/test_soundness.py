@@ -52,16 +52,16 @@ def passing(*chances: float, counted: Counter[int] | None = None) -> Reply:
 
 @pytest.mark.parametrize(("specificity", "share"), [(0.90, 0.6561), (0.95, 0.8145), (0.99, 0.9606)])
 def test_four_good_judges_are_harsh_together(specificity: float, share: float) -> None:
-    found, meter = scored(Soundness(), ScriptedEngine(passing(*[specificity] * 4)), samples("#### 2"))
-    assert found == pytest.approx((share,), abs=5e-5)
+    scores, meter = scored(Soundness(), ScriptedEngine(passing(*[specificity] * 4)), samples("#### 2"))
+    assert scores == pytest.approx((share,), abs=5e-5)
     assert [(call.kind, call.role) for call in meter.calls] == [("judge", "judge")] * 4
 
 
 def test_the_score_is_the_product_and_at_most_the_smallest() -> None:
-    found, _ = scored(Soundness(floor=0.0), ScriptedEngine(passing(0.9, 0.5, 0.8, 0.3)), samples("#### 2"))
-    assert found == pytest.approx((0.9 * 0.5 * 0.8 * 0.3,))
-    assert found[0] is not None
-    assert found[0] <= 0.3
+    scores, _ = scored(Soundness(floor=0.0), ScriptedEngine(passing(0.9, 0.5, 0.8, 0.3)), samples("#### 2"))
+    assert scores == pytest.approx((0.9 * 0.5 * 0.8 * 0.3,))
+    assert scores[0] is not None
+    assert scores[0] <= 0.3
     always, _ = scored(Soundness(), ScriptedEngine(passing(0.9, 1 - 1e-12, 0.8, 0.7)), samples("#### 2"))
     assert always == pytest.approx((0.9 * 0.8 * 0.7,))  # a judge that always passes changes nothing
 
@@ -75,12 +75,12 @@ def test_right_answers_that_are_not_sound() -> None:
 def test_what_is_hardly_sound_is_not_shown_to_the_other_judges() -> None:
     counted: Counter[int] = Counter()
     reply = passing(0.25, 0.2, 0.9, 0.9, counted=counted)
-    found, _ = scored(Soundness(), ScriptedEngine(reply), samples("#### 2"))
-    assert found == pytest.approx((0.05,))
+    scores, _ = scored(Soundness(), ScriptedEngine(reply), samples("#### 2"))
+    assert scores == pytest.approx((0.05,))
     assert counted == {GAP: 1, CASES: 1}
     counted.clear()
-    found, _ = scored(Soundness(floor=0.0), ScriptedEngine(reply), samples("#### 2"))
-    assert found == pytest.approx((0.25 * 0.2 * 0.9 * 0.9,))
+    scores, _ = scored(Soundness(floor=0.0), ScriptedEngine(reply), samples("#### 2"))
+    assert scores == pytest.approx((0.25 * 0.2 * 0.9 * 0.9,))
     assert sum(counted.values()) == 4
 
 
@@ -122,8 +122,8 @@ def writing(said: Mapping[int, str | EngineError]) -> Reply:
 )
 def test_written_verdicts(said: Mapping[int, str | EngineError], expected: float | None, asked: int) -> None:
     other = samples("#### 2")
-    found, meter = scored(Soundness(), Writer(writing(said)), other)
-    assert found == (expected,)
+    scores, meter = scored(Soundness(), Writer(writing(said)), other)
+    assert scores == (expected,)
     assert len(meter.calls) == asked
 
 
@@ -152,13 +152,13 @@ def test_a_judge_that_dies_later_leaves_what_is_known() -> None:
 def test_it_stays_within_the_budget_and_what_was_not_judged_has_no_score(limit: int) -> None:
     paths = samples("#### 1", "#### 2")
     try:
-        found, meter = scored(Soundness(), ScriptedEngine(passing(*[0.9] * 4)), paths, budget=f"{limit}-tokens")
+        scores, meter = scored(Soundness(), ScriptedEngine(passing(*[0.9] * 4)), paths, budget=f"{limit}-tokens")
     except BudgetExhausted:
         assert limit < 1700
         return
     assert meter.cost()["tokens"] <= limit
-    assert (None in found) == (meter.refused > 0)
-    assert limit < 5000 or found == pytest.approx((0.6561, 0.6561))
+    assert (None in scores) == (meter.refused > 0)
+    assert limit < 5000 or scores == pytest.approx((0.6561, 0.6561))
 
 
 def test_the_soundest_is_chosen() -> None:

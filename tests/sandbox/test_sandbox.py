@@ -732,6 +732,26 @@ def test_the_network_namespace_is_empty_too(shared: Sandbox) -> None:
     assert [line.split(":")[0].strip() for line in devices] == ["lo"]
 
 
+def test_every_program_has_a_network_namespace_of_its_own(available: None) -> None:
+    def namespaces(sandbox: Sandbox) -> set[str]:
+        names = set()
+        for pid in below(server(sandbox)):
+            with contextlib.suppress(OSError):
+                names.add(os.readlink(f"/proc/{pid}/ns/net"))
+        return names
+
+    async def both() -> None:
+        sandbox = Sandbox(workers=3)
+        sleep = "import time; time.sleep(1000)"
+        running = [asyncio.create_task(sandbox.run(sleep)) for _ in range(2)]
+        running.append(asyncio.create_task(sandbox.test(sleep, ["pass"])))
+        await until(lambda: sandbox._server is not None and len(namespaces(sandbox)) == 4)  # the server's is one
+        await sandbox.close()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    asyncio.run(both())
+
+
 def test_sockets_without_a_network(shared: Sandbox, marker: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{marker}")
@@ -1243,7 +1263,10 @@ def test_importing_is_light() -> None:
 
 
 @pytest.mark.usefixtures("available")
-def test_the_example_of_the_page_runs() -> None:
+def test_the_examples_of_the_page_run() -> None:
     page = Path(__file__).parents[2] / "docs" / "sandbox.md"
-    (example,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    exec(compile(example, "example", "exec"), {"__name__": "example"})
+    space: dict[str, object] = {"__name__": "example"}
+    examples = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "example", "exec"), space)

@@ -129,6 +129,24 @@ def test_sanitized_mbpp_is_read(setup: str | None, tmp_path: Path) -> None:
 
 
 @needs_sandbox
+def test_the_sanitized_form_of_mbpp_is_read_and_its_imports_run(tmp_path: Path) -> None:
+    row = {
+        "source_file": "x",
+        "task_id": 2,
+        "prompt": "Write f.",
+        "code": "def f():\n    return 1",
+        "test_imports": ["import math", "from math import tau"],
+        "test_list": ["assert f() == 1", "assert math.floor(tau) == 6 * f()"],
+    }
+    (example,) = load("mbpp", path=write(tmp_path / "test.jsonl", row))
+    assert example.problem.question.startswith("Write f.")
+    assert example.problem.code.tests == ("import math\nfrom math import tau\nassert f() == 1",)
+    assert graded([(example, example.gold[0]), (example, "def f():\n    return 2")]) == [1.0, 0.0]
+    with pytest.raises(UsageError, match="line 1: the field 'test_imports'"):
+        load("mbpp", path=write(tmp_path / "test.jsonl", {**row, "test_imports": "import math"}))
+
+
+@needs_sandbox
 def test_solutions_pass_and_what_is_wrong_fails(tmp_path: Path) -> None:
     (humaneval,) = load("humaneval", path=write(tmp_path / "h.jsonl", HUMANEVAL))
     (mbpp,) = load("mbpp", path=write(tmp_path / "m.jsonl", MBPP))
@@ -185,6 +203,7 @@ def test_examples_of_a_docstring() -> None:
         ("assert f(1) == 2", "f"),
         ("assert set(f(1)) == set([2])", "f"),
         ("assert round(f(1), 2) == round(g(2), 2)", "f"),
+        ("assert sum(10, 15) == 6", "sum"),
         ("assert 1 == 1", ""),
         ("assert (", ""),
     ],

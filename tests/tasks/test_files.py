@@ -157,7 +157,10 @@ CHOICE = {"question": "Which?", "options": ["iron", "gold", "zinc"]}
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"question": "Where?", "answer": "Oslo"}, {"question": "2+2?", "answer": "4"}], "1 of 2 right answers"),
+        (
+            [{"question": "Where?", "answer": "Oslo\nParis"}, {"question": "2+2?", "answer": "4"}],
+            "1 of 2 right answers",
+        ),
         ([{**CHOICE, "answer": 1}, {**CHOICE, "answer": 2}], "places counted from 0, but none of them is 0"),
         ([{**CHOICE, "answer": 3}, {**CHOICE, "answer": 1}], "places counted from 1"),
         ([{**CHOICE, "question": f"{i}?", "answer": "A"} for i in range(8)], "In all 8 questions"),
@@ -201,7 +204,7 @@ def test_doubts_of_examples_that_were_made_elsewhere() -> None:
 
 def test_a_run_keeps_what_looked_wrong_and_goes_on_without_it(tmp_path: Path) -> None:
     path = write(
-        tmp_path / "own.jsonl", [{"question": "Where?", "answer": "Oslo"}, {"question": "2+2?", "answer": "4"}]
+        tmp_path / "own.jsonl", [{"question": "Where?", "answer": "Oslo\nParis"}, {"question": "2+2?", "answer": "4"}]
     )
     engine = ScriptedEngine(lambda *_: "#### 4")
 

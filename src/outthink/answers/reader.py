@@ -1,42 +1,22 @@
 r"""Reads an answer out of a model's text, gives it a canonical key, and grades it against a gold answer.
 
 Source: the shared practice of best-of-N code (search-and-learn, compute-optimal-tts: last balanced box, then a
-fallback; canonical form before any grouping; a checker that times out means unequal) and the math-verify package.
-How this differs: one policy for every method, equality by key (so it is an equivalence relation by construction),
-exact fractions for plain numbers, and algebra under limits that do not depend on how busy the machine is.
+fallback; canonical form before any grouping; a checker that times out means unequal), and math-verify, whose reach was
+the measure.
+Differs: one policy for every method; equality by key, so it is an equivalence relation by construction; a grammar of
+its own (`grammar.py`) that refuses what is ambiguous; exact numbers and polynomials (`forms.py`), and for all else
+values at fixed points instead of simplification (`algebra.py`), so that nothing has to be found equal by search.
 
 **Reading.** Only texts that ended by themselves are read: whether a text was truncated is the caller's to decide,
-from the finish reason, and a truncated text is not passed in. What stands before a last `</think>` is ignored.
-Where nothing can be read the answer is None (INVALID); no option is ever picked at random.
+from the finish reason, and a truncated text is not passed in. Thoughts are left out (`thoughts.py`). Where nothing can
+be read the answer is None (INVALID); no option is ever picked at random. The rules and their order are in
+`reading.py`, marks in `marks.py`, labels in `choices.py`.
 
-- math: the last balanced `\boxed{...}` that is not empty; else the last `#### x` (a `####` heading made of words is
-  skipped); else what follows "answer is", "answer:" or "answer ="; else the last number of the text. Of a phrase
-  such as "18 because ..." the first number is taken.
-- choice: the last box, `####` or "answer is" that holds a label, in this order; else the last label standing alone.
-  A bare "A" or "I" before a lower-case word is an article or a pronoun, not a label.
-- text: the last box; else the line after whichever of `####`, "answer:" and "answer is" comes last; else the last
-  line that is not empty.
-- code: the last fenced ```python block that defines a function or class (so that a usage example after it does not
-  win), else the last such block, else the same among other fenced blocks; else the whole text, if it is Python.
-- json: the whole text; else the last fenced ```json block that is JSON, else the last fenced block that is.
-- chat: the whole text, where it is a JSON object or array, alone or in one fenced block; else what is marked as the
-  answer: the last box, else the last `####` line that is no heading, else what follows "answer is" or "answer:", words
-  included; else the whole text. What stands in fenced blocks marks nothing, save a box.
+**Keys.** Equal keys mean equal answers; an answer without a key is INVALID and never votes. What is not understood is
+compared as text (`literals.py`). Units are dropped from keys (`amounts.py`), since "18" and "18 dollars" are one vote.
 
-**Keys.** Equal keys mean equal answers; an answer without a key is INVALID and never votes.
-
-- math, plain numbers: the exact fraction, so `1/2`, `0.5` and `\frac{1}{2}` agree. Signs, currency, thousands
-  commas, degrees, units in words ("18 dollars", `5.4 \text{ cents}`), a lone `x =`, scientific notation, mixed
-  numbers and "3 million" are understood. A percent sign is a unit: `50%` is 50, not 1/2.
-- math, all else: a canonical form computed by math-verify and sympy in a worker; where that fails, or is too much
-  work, the text without its spacing. `x = 5` is 5; `x \in [1,2]` is `[1,2]`; `1,234` is a number, `1, 234` a list.
-- choice: the label in upper case. text: Unicode NFKC, case folded, single spaces, no quotes or closing punctuation.
-  code: the source as Python itself would write it (comments and layout do not count).
-- json: the value with its names sorted, without spaces, and with its numbers by their exact value; a string is no
-  number. chat: as json, math or text, whichever the answer looks like; of a very long text a hash.
-
-**Grading** asks for equal keys first and then, for math that is not two plain numbers, math-verify with the gold
-answer first. It can accept what the key keeps apart (a decimal rounded to six places), never the reverse.
+**Grading** asks for equal keys, but refuses where both units are known and differ, and accepts some of what keys keep
+apart, such as a decimal rounded to six places, or the same amount in another unit (`judged` in `canonical.py`).
 
 **Limits.** Algebra is not tried where a number would have over 100,000 bits, or brackets are nested over 30 deep, and
 is given up after so many steps of work (see `Reader`); neither depends on the machine's load. The last 200,000
@@ -51,17 +31,9 @@ import asyncio
 import math
 import weakref
 
-from outthink.answers.canonical import (
-    EXACT,
-    MAX_MATH,
-    chat_key,
-    cleaned_math,
-    easy_key,
-    for_latex,
-    is_latex,
-    json_value,
-    text_key,
-)
+from outthink.answers.canonical import chat_key, choice_key, cleaned_math, easy_key, judged, plain_text_key
+from outthink.answers.code import asked_names
+from outthink.answers.literals import json_value
 from outthink.answers.reading import longest, read
 from outthink.answers.size import too_large
 from outthink.answers.turns import Turns
@@ -76,7 +48,7 @@ STEPS = 4_000_000
 
 
 class Reader:
-    """Reads, keys and grades answers; what needs sympy runs in worker processes, started when first needed.
+    """Reads, keys and grades answers; values of functions are computed in worker processes, started when needed.
 
     It may be used from many tasks at once and from several event loops one after the other. The processes end with
     `close`, with the reader, or with Python.
@@ -110,10 +82,11 @@ class Reader:
 
         The problem's id is the owner of the work, see `key`.
         """
+        asked = asked_names(problem) if problem.answer == "code" else ()
         if len(text) <= MAX_AT_ONCE:
-            answer = read(problem.answer, text, problem.options)
+            answer = read(problem.answer, text, problem.options, asked=asked)
         else:
-            answer = await asyncio.to_thread(read, problem.answer, text, problem.options)
+            answer = await asyncio.to_thread(read, problem.answer, text, problem.options, asked=asked)
         key = await self.key(problem.answer, answer, owner=problem.id)
         return (None, None) if key is None else (answer, key)
 
@@ -137,7 +110,7 @@ class Reader:
             known, key = await asyncio.to_thread(_without_algebra, kind, answer)
         if known:
             return key
-        return str(await self._ask(owner, "canonical", for_latex(answer)) or cleaned_math(answer))
+        return str(await self._ask(owner, "canonical", answer) or cleaned_math(answer))
 
     async def equal(self, kind: AnswerKind, gold: str, answer: str | None, *, owner: str = "") -> bool:
         """Whether `answer` is right, given the gold answer; a check that is not done within the limits says no.
@@ -147,14 +120,8 @@ class Reader:
         key, gold_key = await self.key(kind, answer, owner=owner), await self.key(kind, gold, owner=owner)
         if key is None or gold_key is None or answer is None:
             return False
-        if key == gold_key:
-            return True
-        algebra = kind == "math" or (kind == "chat" and (is_latex(gold) or is_latex(answer)))
-        if not algebra or (EXACT.fullmatch(key) and EXACT.fullmatch(gold_key)):
-            return False
-        if max(len(gold), len(answer)) > MAX_MATH:
-            return False
-        return await self._ask(owner, "verify", for_latex(gold), for_latex(answer)) is True
+        verdict = judged(kind, gold, answer, gold_key, key)
+        return await self._ask(owner, "verify", gold, answer) is True if verdict is None else verdict
 
     async def close(self) -> None:
         """End the worker processes; calling it twice is fine, and a later use starts new ones."""
@@ -175,9 +142,9 @@ class Reader:
 def _without_algebra(kind: AnswerKind, answer: str) -> tuple[bool, str | None]:
     """Whether the key is known without algebra, and the key."""
     if kind == "choice":
-        return True, answer.strip().strip("()").upper() or None
+        return True, choice_key(answer)
     if kind == "text":
-        return True, text_key(answer)
+        return True, plain_text_key(answer)
     if kind == "json":
         return True, json_value(answer, canonical=True)
     if kind == "chat":

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection
 
-from outthink.answers.canonical import (
-    DIGITS,
-    FRAC,
-    MAX_ANSWER,
-    MAX_MATH,
-    TEXT_COMMAND,
-    json_value,
-    only_words,
-    plain_number,
-    undress,
-)
+from outthink.answers.amounts import plainer, understood, undress
+from outthink.answers.canonical import MAX_ANSWER, TEXT_COMMAND, is_plain, only_words, plain_number
+from outthink.answers.choices import chosen
+from outthink.answers.code import blocks, read_code
+from outthink.answers.forms import variables
+from outthink.answers.literals import json_value
+from outthink.answers.marks import before_next_question, bold_number, boxed, last_digit, marks, plain
+from outthink.answers.notation import MAX_MATH, folded, narrowed
+from outthink.answers.thoughts import spoken
 from outthink.types import AnswerKind
 
 MAX_TEXT = 200_000
@@ -25,17 +23,32 @@ MAX_TEXT = 200_000
 MAX_SHORT = 80
 
 
-_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+MAX_PROSE = 2_000
+"""Longest reply of a chat in which a number in bold is its answer."""
 
 
-_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
+_DOUBLED_BOX = re.compile(r"(?<!\\)\\\\(?:boxed|fbox)\b")
 
 
-_ANSWER = re.compile(r"\banswers?[ \t*_\"']*(?:is|are|:|=)(?:[*_]+(?=\s))?[ \t:]*([^\n]*)", re.IGNORECASE)
+_PARTS = (
+    r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|days?|weeks?|months?|years?|feet|foot|ft|inch(?:es)?|in|yards?"
+    r"|yd|miles?|pounds?|lbs?|ounces?|oz|dollars?|cents?|meters?|metres?|km|cm|mm|kg|kilograms?|grams?|g)"
+)
 
 
-_FIRST_NUMBER = re.compile(
-    rf"(?<![0-9A-Za-z.])[+-]?\s?[$€£¥₹]?(?:{FRAC.pattern}|(?:{DIGITS})(?:\s?/\s?[0-9]+(?![0-9]))?)\s?%?"
+_NUMBER = re.compile(
+    rf"""(?<![0-9A-Za-z.])(?<![0-9][:/])(?<![0-9]\s[+-])[+-]?\s?[$€£¥₹]?\s?
+    (?: [0-9]{{1,2}}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])(?:\s?[apAP]\.?[mM]\b\.?)?
+      | [0-9]{{1,2}}\s[apAP]\.?[mM]\b\.?
+      | [0-9]{{1,9}}\s?{_PARTS}(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b(?:(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b)?
+      | (?:[0-9]{{1,9}}\s?)?\\[dtc]?frac\s?(?:\{{\s?[+-]?[0-9.,]{{1,40}}\s?\}}|[0-9])\s?
+        (?:\{{\s?[0-9.,]{{1,40}}\s?\}}|[0-9])
+      | [0-9]{{1,9}}(?:\ and)?\s[0-9]{{1,9}}\s?/\s?[0-9]{{1,9}}(?![0-9])
+      | (?:[1-9][0-9]{{0,2}}(?:[\u00a0 ][0-9]{{3}})+(?![0-9])|[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?
+        (?:[eE][+-]?[0-9]{{1,3}}(?![A-Za-z0-9]))?(?:\s?/\s?[0-9]+(?![0-9]))?
+      | \.[0-9]+
+    )\s?%?""",
+    re.VERBOSE,
 )
 
 
@@ -43,59 +56,101 @@ _FENCED = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```[^\n]*$|\Z)", re.DOTALL | re.MU
 
 
 _LABEL = re.compile(
-    r"[*_(\[ ]*(?:(?:option|choice)[ ])?[*_(\[]*([A-J])[*_]*(?:[)\]]|[:.](?=[\s*_]|$)|$)", re.IGNORECASE
+    r"[*_(\[ ]*+(?:(?:option|choice)[ ])?[*_(\[]*+([A-J])[*_]*+(?:[)\]]|[:.](?=[\s*_]|$)|$)", re.IGNORECASE
 )
 
 
 _OTHER_LABEL = re.compile(r"\b[A-Z](?:[).:,]|$)")
 
 
-_SENTENCE_END = re.compile(r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!\bMrs)[.!?]\s")
+_SENTENCE_END = re.compile(
+    r"(?<![\s.])(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|vs))(?<!\bMrs)(?<!\b[ap]\.m)(?<!\bi\.e)(?<!\be\.g)[.!?]\s"
+)
 
 
-_REASON = re.compile(r"[,;]?\s(?:because|since|which)\b|[,;]\s(?:as|but|for|so)\b", re.IGNORECASE)
+_REASON = re.compile(
+    r"[,;]?\s(?:because|since|which|i\.e\.|namely)(?:\b|(?=\s))"
+    r"|[,;]\s(?:as|but|for|so|not)\b|\s(?:not|and not)\s(?=\S+$)",
+    re.IGNORECASE,
+)
 
 
-_NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to)\b", re.IGNORECASE)
+_NO_ANSWER = re.compile(r"(?:as|based|found|given|not|that|to|below|above|the following)\b", re.IGNORECASE)
 
 
-def read(kind: AnswerKind, text: str, options: tuple[str, ...] = ()) -> str | None:
+_EXPLAINED = re.compile(r"([$€£]?-?[$€£]?[0-9][0-9.,]{0,40}(?: [a-z]{2,20}){0,2}) \([^()\\]{1,200}\)[.!]?")
+
+
+_FEW_WORDS = re.compile(r"[A-Za-z]{2,20}(?: [A-Za-z]{1,20}){0,2}")
+
+
+_MINUS = re.compile(r"(?:\bnegative|(?:^|\b(?:is|are|to|of|get|equals)|[=:])\s{0,3}minus)\s$", re.IGNORECASE)
+
+
+_NOT = re.compile(r"(?:\bnot|n't|n’t|\brather than|\binstead of)\s(?:only\s|just\s)?[$*]*$", re.IGNORECASE)
+
+
+def read(kind: AnswerKind, text: str, options: tuple[str, ...] = (), *, asked: Collection[str] = ()) -> str | None:
     """The answer as it stands in a complete text, or None (INVALID); pure, linear in the text, never raises.
 
     Args:
         kind: how to read, see the module's text.
         text: the whole text of a sample that ended by itself; its last 200,000 characters are read.
         options: labels of a choice, such as ("A", "B"); A to J where empty. Returned as written here.
+        asked: names that code is to define (see `asked_names`).
+    """
+    return read_by(kind, text, options, asked=asked)[0]
+
+
+def read_by(
+    kind: AnswerKind, text: str, options: tuple[str, ...] = (), *, asked: Collection[str] = ()
+) -> tuple[str | None, str]:
+    """The answer of a complete text as `read` gives it, and the rule by which it was read; pure, never raises.
+
+    The rule is "box", "mark" (`####`, "answer is", `<answer>`), "bold" (a number in bold), "label" (of a choice, not
+    marked), "last" (the last number), "line" (the last line), "code", "json", or "whole" (the whole text); where the
+    answer is None, the rule that was tried last.
     """
     text = text[-MAX_TEXT:]
     if kind == "code":
-        answer = _read_code(text)
+        answer, rule = read_code(text, asked), "code"
+    elif kind == "json":
+        answer, rule = _read_json(text), "json"
     else:
-        text = text.rpartition("</think>")[2]
+        text = _visible(text, kind)
         if kind == "math":
-            answer = _read_math(text)
+            answer, rule = _read_math(text)
         elif kind == "choice":
-            answer = _read_choice(text, options or tuple("ABCDEFGHIJ"))
-        elif kind == "json":
-            answer = _read_json(text)
+            answer, rule = chosen(text, options or tuple("ABCDEFGHIJ"))
         elif kind == "chat":
-            answer = _read_chat(text)[0]
+            answer, rule, _ = _read_chat(text)
         else:
-            answer = _read_text(text)
-    return answer if answer and len(answer) <= longest(kind) else None
+            answer, rule = _read_text(text)
+    return (answer, rule) if answer and len(answer) <= longest(kind) else (None, rule)
+
+
+def _visible(text: str, kind: AnswerKind) -> str:
+    """What the model says, its backslashes single."""
+    if kind == "chat" and text.lstrip()[:1] in ("{", "[") and json_value(text.strip()) is not None:
+        return text
+    text = spoken(text)
+    if "\\\\" in text and _DOUBLED_BOX.search(text):
+        text = text.replace("\\\\", "\\")
+    return text
 
 
 def comparable(text: str) -> bool:
     """Whether a chat's reply has an answer that other replies can be equal to; pure, linear, never raises.
 
-    That is a JSON object or array, an answer that is marked as such, or a text of one line and at most 80 characters.
-    A wrong True costs the further samples that are drawn for a vote in which every answer turns out to stand alone; a
-    wrong False costs the vote: the reply is taken, or judged, although equal ones could have been counted.
+    That is a JSON object or array, an answer that is marked as such, a number in bold, or a text of one line and at
+    most 80 characters. A wrong True costs the further samples that are drawn for a vote in which every answer turns out
+    to stand alone; a wrong False costs the vote: the reply is taken, or judged, although equal ones could have been
+    counted.
 
     Args:
         text: the whole text of a sample that ended by itself.
     """
-    return _read_chat(text[-MAX_TEXT:].rpartition("</think>")[2])[1]
+    return _read_chat(_visible(text[-MAX_TEXT:], "chat"))[2]
 
 
 def longest(kind: AnswerKind) -> int:
@@ -103,41 +158,94 @@ def longest(kind: AnswerKind) -> int:
     return MAX_TEXT if kind in ("json", "chat") else MAX_ANSWER
 
 
-def _boxes(text: str) -> Iterator[str]:
-    """Contents of the balanced boxes that are not empty, the one that starts last first."""
-    opened: list[tuple[int, bool]] = []
-    found: list[tuple[int, int]] = []
-    for match in _BRACE.finditer(text):
-        token = match[0]
-        if token == "}":
-            start, boxed = opened.pop() if opened else (0, False)
-            if boxed and match.start() - start <= MAX_ANSWER:
-                found.append((start, match.start()))
-        elif token.endswith("{") and token != r"\{":
-            opened.append((match.end(), token != "{"))
-    for start, end in sorted(found, reverse=True)[:50]:
-        if text[start:end].strip():
-            yield text[start:end]
+# ---------------------------------------------------------------- math
+
+
+def _read_math(text: str) -> tuple[str | None, str]:
+    text = before_next_question(text)
+    box = boxed(text)
+    if box is not None:
+        return undress(box), "box"
+    given = marks(text)
+    for mark in reversed(given):
+        if mark.kind == "hashes":
+            answer = _behind_hashes(mark.rest, mark.last)
+            if answer:
+                return answer, "mark"
+    for mark in reversed(given):
+        if mark.kind == "answer":
+            answer = _phrase(mark.rest)
+            if answer and re.search(r"[0-9\\]|^[A-Za-z]$", folded(answer)):
+                return answer, "mark"
+            words = undress(mark.rest) if mark.last else ""
+            if _FEW_WORDS.fullmatch(words) and not _NO_ANSWER.match(words):
+                return words, "mark"  # "The answer is even."
+    bold = bold_number(text)
+    if bold is not None:
+        return undress(bold), "bold"
+    return _last_number(text), "last"
+
+
+def _behind_hashes(rest: str, last: bool) -> str | None:
+    """The answer of a line that begins with ####; None where that is a heading."""
+    rest = undress(rest.strip("# \t"))
+    if not rest:
+        return None
+    if is_plain(rest):
+        return rest
+    if not re.match(r"[*_]*[A-Za-z]{2,}", rest) or understood(rest) is not None:
+        return _phrase(rest)
+    if plainer(rest) != rest or (last and not re.match(r"(?:step|part|case|question|problem)\b", rest, re.IGNORECASE)):
+        return _phrase(rest) or (rest if len(rest) <= MAX_SHORT and only_words(rest) <= 4 else None)
+    return None
 
 
 def _phrase(rest: str) -> str | None:
-    """A math answer out of the rest of a line: an expression is taken whole, of prose the first number."""
-    rest = _rest(rest)
+    """A math answer out of the rest of a line: an expression is taken whole, of prose the number that it names."""
+    rest = plain(_rest(rest))
     whole = undress(rest)
     if not whole:
         return None
-    if plain_number(whole) is not None:
+    if is_plain(whole):
         return whole
+    explained = _EXPLAINED.fullmatch(whole)
+    if explained is not None:
+        return explained[1]
+    if understood(whole) is not None:
+        return whole
+    sentence = undress(_SENTENCE_END.split(whole, maxsplit=1)[0])
+    if sentence != whole and understood(sentence) is not None:
+        return sentence
+    shorter = undress(_REASON.split(sentence, maxsplit=1)[0])
+    if shorter and shorter != sentence and understood(shorter) is not None and not re.match("not ", shorter):
+        return shorter
     marked = re.search(r"\$([^$\n]+)\$|\\\((.+?)\\\)", rest)
-    if marked:
+    if marked and re.search(r"[0-9A-Za-z]", marked[1] or marked[2]):
         return undress(marked[1] or marked[2])
-    sentence = undress(re.split(r"(?<=[^\s.])\.\s", whole, maxsplit=1)[0])
-    if plain_number(sentence) is not None:
+    if not re.search(r"(?<![\\A-Za-z])[A-Za-z]{3,}", sentence) or (only_words(sentence) < 2 and "\\" in sentence):
         return sentence
-    if only_words(sentence) < 2:
-        return sentence
-    number = _FIRST_NUMBER.search(sentence)
-    return number[0].strip() if number else None
+    sides = folded(sentence).split("=")
+    if len(sides) > 1 and only_words(sides[0]) < 3 and not re.search(r"because|since|so\b", sides[0]):
+        number = _number_in(sides[-1])
+        if number is not None:
+            return number
+    return _number_in(folded(sentence))
+
+
+def _number_in(sentence: str) -> str | None:
+    """The first number of a sentence that is not ruled out ("not 41 but 42")."""
+    for match in _NUMBER.finditer(sentence):
+        if not _NOT.search(sentence, max(0, match.start() - 20), match.start()):
+            return _with_sign(sentence, match)
+    return None
+
+
+def _with_sign(text: str, match: re.Match[str]) -> str:
+    number = match[0].strip()
+    if "/" in number:
+        number = number.replace(" and ", " ")  # 3 and 1/2
+    before = text[max(0, match.start() - 20) : match.start()]
+    return f"-{number}" if number[0] not in "+-" and _MINUS.search(before) else number
 
 
 def _rest(rest: str) -> str:
@@ -146,154 +254,124 @@ def _rest(rest: str) -> str:
     return rest.rstrip('} "') if rest.count("}") > rest.count("{") else rest
 
 
-def _read_math(text: str) -> str | None:
-    for box in _boxes(text):
-        return undress(box)
-    for match in reversed(list(_HASHES.finditer(text))[-50:]):
-        rest = undress(match[1].strip("# \t"))
-        if rest and not re.match(r"[A-Za-z]{2,}", rest):  # "#### Step 3" is a heading
-            return _phrase(rest)
-    for match in reversed(list(_ANSWER.finditer(text))[-50:]):
-        found = _phrase(match[1])
-        if found and re.search(r"[0-9\\]|^[A-Za-z]$", found):
-            return found
-    numbers = deque(_FIRST_NUMBER.finditer(text), maxlen=1)
-    return numbers[0][0].strip() if numbers else None
+def _last_number(text: str) -> str | None:
+    text = narrowed(text)
+    last = last_digit(text)
+    if last < 0:
+        return None
+    text = text[: last + 60]
+    size = 250
+    while True:  # from the end; a number that begins near the start of a window may have begun before it
+        start = max(0, last - size)
+        window = folded(text[start:])
+        numbers = deque(_NUMBER.finditer(window), maxlen=1)
+        if numbers and (start == 0 or numbers[0].start() > 120):
+            return _with_sign(window, numbers[0])
+        if start == 0:
+            return None
+        size *= 8
 
 
-def _read_choice(text: str, options: tuple[str, ...]) -> str | None:
-    by_label = {option.upper(): option for option in options}
-    labels = "|".join(sorted((re.escape(option) for option in options), key=len, reverse=True))
-    alone = re.compile(rf"(?<![A-Za-z0-9\\'’])({labels})(?![A-Za-z0-9'’])")
-    head = re.compile(rf"[\s*_(\[{{$]*+(?:\\text\w*\{{)?[\s*_(\[{{]*+(?:option|choice)?[\s*_(\[{{]*+({labels})"
-                      r"(?![A-Za-z0-9'’])", re.IGNORECASE)  # fmt: skip
-    places = [*_boxes(text)]
-    places += [match[1] for match in reversed(list(_HASHES.finditer(text))[-50:])]
-    places += [match[1] for match in reversed(list(_ANSWER.finditer(text))[-50:])]
-    for place in places:
-        found = head.match(place)
-        if found and not _article(place, found.start(1), found.end(1)):
-            return by_label[found[1].upper()]
-    last = None
-    for match in alone.finditer(text):
-        if not _article(text, match.start(1), match.end(1)):
-            last = match[1]
-    return None if last is None else by_label[last.upper()]
+# ---------------------------------------------------------------- text
 
 
-def _article(text: str, start: int, end: int) -> bool:
-    """Whether the label at [start, end) is the word "a" or "I" of a sentence."""
-    return text[start:end] in ("A", "a", "I", "i") and re.match(r"\s[a-z]", text[end : end + 2]) is not None
-
-
-def _read_text(text: str) -> str | None:
+def _read_text(text: str) -> tuple[str | None, str]:
+    text = before_next_question(text)
     box = _worded_box(text)
     if box is not None:
-        return box
-    marks = sorted([*_HASHES.finditer(text), *_ANSWER.finditer(text)], key=lambda mark: mark.start(1), reverse=True)
-    for line in [*(mark[1] for mark in marks[:50]), *reversed(text.splitlines())]:
-        if line.strip():
-            return undress(line, stop=False)
-    return None
+        return box, "box"
+    for mark in reversed(marks(text)):
+        if mark.rest.strip():
+            return undress(mark.rest, stop=False), "mark"
+    end = len(text.rstrip())
+    line = text[text.rfind("\n", 0, end) + 1 : end]
+    return (undress(line[: MAX_ANSWER + 100], stop=False), "line") if line.strip() else (None, "line")
 
 
 def _worded_box(text: str) -> str | None:
     """The last box, words in it as words."""
-    box = next(_boxes(text), None)
+    box = boxed(text)
     return None if box is None else undress(TEXT_COMMAND.sub(r"\1", box), stop=False)
 
 
-def _blocks(text: str) -> list[tuple[str, str]]:
-    """(language, content) of the fenced blocks; the last one need not be closed."""
-    blocks: list[tuple[str, str]] = []
-    language: str | None = None
-    lines: list[str] = []
-    for line in text.splitlines():
-        if not line.lstrip().startswith("```"):
-            lines.append(line)
-        elif language is None:
-            language, lines = line.strip().strip("`").strip().lower(), []
-        else:
-            blocks.append((language, "\n".join(lines)))
-            language = None
-    if language is not None and lines:
-        blocks.append((language, "\n".join(lines)))
-    return blocks
-
-
-def _read_code(text: str) -> str | None:
-    blocks = _blocks(text)
-    for wanted in (True, False):
-        code = [
-            block for language, block in blocks if (language in ("python", "py", "python3")) is wanted and block.strip()
-        ]
-        defining = [block for block in code if re.search(r"^\s*(?:async def|def|class)\s", block, re.MULTILINE)]
-        if code:
-            return (defining or code)[-1].strip("\n")
-    body = text.rpartition("</think>")[2].strip()
-    return body if re.search(r"^(?:async def|def|class|import|from)\s", body, re.MULTILINE) and not blocks else None
+# ---------------------------------------------------------------- code and JSON
 
 
 def _read_json(text: str) -> str | None:
     whole = json_value(text.strip())
     if whole is not None:
         return whole
-    blocks = _blocks(text)[::-1]
-    for _, block in [*(one for one in blocks if one[0] == "json"), *(one for one in blocks if one[0] != "json")]:
-        found = json_value(block)
-        if found is not None:
-            return found
+    text = spoken(text)
+    whole = json_value(text.strip())
+    if whole is not None:
+        return whole
+    fenced = blocks(text)[::-1]
+    for block in sorted(fenced, key=lambda one: one.language != "json"):
+        value = json_value(block.content)
+        if value is not None:
+            return value
     return None
 
 
-def _read_chat(text: str) -> tuple[str, bool]:
-    """The answer of a reply, blank where that is, and whether other replies can be equal to it."""
+def _read_chat(text: str) -> tuple[str, str, bool]:
+    """The answer of a reply, blank where that is, the rule, and whether other replies can be equal to it."""
     whole = text.strip()
     value = whole
     if whole.startswith("```") and whole.endswith("\n```"):
-        blocks = _blocks(whole)
-        value = blocks[0][1].strip() if len(blocks) == 1 else ""
+        fenced = blocks(whole)
+        value = fenced[0].content.strip() if len(fenced) == 1 else ""
     if value.startswith(("{", "[")):
         compact = json_value(value)
         if compact is not None:
-            return compact, True
-    marked = _marked(whole)
-    if marked is not None:
-        return marked, True
-    return whole, 0 < len(whole) <= MAX_SHORT and len(whole.splitlines()) == 1
+            return compact, "json", True
+    answer, rule = _marked(whole)
+    if answer is not None:
+        return answer, rule, True
+    short = 0 < len(whole) <= MAX_SHORT and len(whole.splitlines()) == 1
+    return whole, "whole", short
 
 
-def _marked(text: str) -> str | None:
+def _marked(text: str) -> tuple[str | None, str]:
     """The answer that a reply marks as such; the first tests of each mark are there for speed only."""
-    box = _worded_box(text) if r"\boxed" in text or r"\fbox" in text else None
+    text = before_next_question(text)
+    box = _worded_box(text)
     if box:
-        return _label_of(box) or box
+        return _label_of(box) or box, "box"
     if "```" in text:
         text = _FENCED.sub("", text)
-    end = len(text.rstrip())
-    if "####" in text:
-        for match in reversed(list(_HASHES.finditer(text))[-50:]):
-            rest = match[1].strip("# \t")
-            if match.end() >= end or not re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,}", rest):  # else it is a heading
+    given = marks(text)
+    for mark in reversed(given):
+        if mark.kind == "hashes":
+            rest = mark.rest.strip("# \t")
+            # else it is a heading
+            if (
+                mark.last
+                or not re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,}", rest)
+                or understood(undress(rest)) is not None
+            ):
                 answer = _answer_in(rest)
                 if answer is not None:
-                    return answer
-    if "answer" in text.lower():
-        for match in reversed(list(_ANSWER.finditer(text))[-50:]):
-            rest = match[1]
-            if not rest.strip("*_ \t\r") and end - match.end() <= 2 * MAX_SHORT:
-                rest = text[match.end() :].strip()  # the answer is what comes last, on a line of its own
-            answer = None if "\n" in rest else _answer_in(rest)
+                    return answer, "mark"
+    for mark in reversed(given):
+        if mark.kind == "answer":
+            answer = _answer_in(mark.rest)
             if answer is not None:
-                return answer
-    return None
+                return answer, "mark"
+    bold = bold_number(text) if len(text) <= MAX_PROSE else None
+    return (undress(bold), "bold") if bold is not None else (None, "whole")
 
 
 def _answer_in(rest: str) -> str | None:
     """The answer that the rest of a line begins with, words included; None where that is prose."""
-    whole = undress(_rest(rest))
+    whole = undress(plain(_rest(rest)))
+    explained = _EXPLAINED.fullmatch(whole)
+    if explained is not None:
+        return explained[1]
     if not whole or plain_number(whole) is not None:
         return whole or None
+    meaning = understood(whole)
+    if meaning is not None and len(whole) <= MAX_SHORT and re.search(r"[0-9]", whole) and not variables(meaning.node):
+        return whole
     answer = undress(_REASON.split(_SENTENCE_END.split(whole, maxsplit=1)[0], maxsplit=1)[0])
     if not answer or len(answer) > MAX_SHORT or answer.endswith(":") or _NO_ANSWER.match(answer):
         return None
@@ -302,5 +380,5 @@ def _answer_in(rest: str) -> str | None:
 
 def _label_of(answer: str) -> str | None:
     """B of "(b)", "B) Paris" and "**B.** Paris", None where no label or more than one stands there."""
-    found = _LABEL.match(answer)
-    return found[1].upper() if found and not _OTHER_LABEL.search(answer, found.end()) else None
+    label = _LABEL.match(answer) if len(answer) <= MAX_SHORT else None
+    return label[1].upper() if label and not _OTHER_LABEL.search(answer, label.end()) else None

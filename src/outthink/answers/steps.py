@@ -23,7 +23,7 @@ def split_steps(text: str, delimiter: str) -> list[str]:
     rest = text
     while rest:
         end = end_of_step(delimiter, len(steps))
-        step, found, rest = rest.partition(end)
-        if (step + found).strip():
-            steps.append(step + found)
+        step, mark, rest = rest.partition(end)
+        if (step + mark).strip():
+            steps.append(step + mark)
     return steps or [text]

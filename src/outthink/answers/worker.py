@@ -9,12 +9,12 @@ one that is reached ends the question:
    is done in them depends on the machine's speed, not on what else it does;
 3. minutes on the wall, for a process that is stuck. What they end has no outcome; it is tried once more.
 
-The first two have an outcome, `Reply.late`. Steps are those of one version of Python and of sympy.
+The first two have an outcome, `Reply.late`. Steps are those of one version of Python and of mpmath.
 
 **Fresh starts.** Where processes can be forked, every question has a child of its own, made from one state with a
 fixed seed of hashes, so that neither its outcome nor its steps depend on what was asked before, and a question that
 is ended or crashes takes nothing along. Elsewhere (Windows) one process answers all questions and is replaced where
-one is late; there, sympy's caches make a difference to the steps, a single long operation is ended by the third limit
+one is late; there, mpmath's caches make a difference to the steps, a single long operation is ended by the third limit
 only, and a question that crashes the process twice is an EngineError.
 """
 
@@ -23,7 +23,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import gc
-import importlib
 import json
 import os
 import signal
@@ -33,10 +32,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-from outthink.answers.canonical import MAX_MATH
 from outthink.errors import EngineError
 
 START_SECONDS = 120.0
@@ -151,7 +148,7 @@ class Worker:
             self._forget(process)
             self._check(stops)
             raise EngineError(
-                "the process that compares answers ended while starting; see what `python -c 'import math_verify'` says"
+                "the process that compares answers ended while starting; see what `python -c 'import mpmath'` says"
             )
         return process
 
@@ -234,11 +231,11 @@ def serve(forks: bool = hasattr(os, "fork")) -> None:
 
 def _work() -> dict[str, Callable[..., str | bool | None]]:
     """What can be asked, by name; importing it is slow, so it is done before the first clock starts."""
-    import math_verify  # noqa: F401
+    import mpmath  # noqa: F401
 
-    random: Any = importlib.import_module("sympy.core.random")
-    random.seed(0)  # sympy tries some claims at random points
-    return {"canonical": _canonical, "verify": _verify, "code": _code}
+    from outthink.answers.algebra import canonical, verify
+
+    return {"canonical": canonical, "verify": verify, "code": _code}
 
 
 def _in_child(
@@ -309,7 +306,7 @@ def _value(
         sys.setprofile(step)
     try:
         return function(*arguments)
-    except Exception:  # whatever sympy makes of a model's text; the caller has a fallback
+    except Exception:  # whatever becomes of a model's text; the caller has a fallback
         return None
     finally:
         sys.setprofile(None)
@@ -317,94 +314,3 @@ def _value(
 
 def _code(source: str) -> str | None:
     return ast.unparse(ast.parse(source))
-
-
-def _parse(answer: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    # Only the whole answer counts: the other extraction of math-verify would take the first number of anything.
-    found: list[Any] = parse(
-        f"${answer}$", extraction_config=[LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
-    )
-    return found
-
-
-def _verify(gold: str, answer: str) -> bool:
-    from math_verify import verify
-
-    return bool(verify(_parse(gold), _parse(answer), timeout_seconds=None))
-
-
-def _canonical(answer: str) -> str | None:
-    found = _parse(answer)
-    key = _form(found[0]) if found else None
-    return key if key and len(key) <= 4 * MAX_MATH else None
-
-
-def _form(value: Any) -> str:
-    """One text for equal sympy objects, as far as sympy can tell."""
-    sympy: Any = importlib.import_module("sympy")  # it has no types; not at the top, because importing it is slow
-    if isinstance(value, sympy.MatrixBase):
-        return "[" + "; ".join(", ".join(_form(cell) for cell in row) for row in value.tolist()) + "]"
-    if isinstance(value, sympy.Interval):
-        left = "(" if value.left_open else "["
-        return f"{left}{_form(value.start)}, {_form(value.end)}{')' if value.right_open else ']'}"
-    if isinstance(value, sympy.Union):
-        return " U ".join(sorted(_form(part) for part in value.args))
-    if isinstance(value, sympy.Tuple):
-        return "(" + ", ".join(_form(part) for part in value.args) + ")"
-    if isinstance(value, sympy.FiniteSet):
-        forms = sorted({_form(part) for part in value.args})
-        return forms[0] if len(forms) == 1 else "{" + ", ".join(forms) + "}"
-    if isinstance(value, sympy.Eq):
-        left, right = value.args
-        if isinstance(left, sympy.Symbol) and not right.free_symbols:
-            return _form(right)  # "x = 5" is 5, "x in S" is S
-        if isinstance(left, sympy.core.function.AppliedUndef):
-            return f"{left} = {_form(right)}"
-        return _multiple(left - right, signed=False) + " = 0"
-    if isinstance(value, sympy.And | sympy.core.relational.Relational):
-        if len(value.free_symbols) == 1:
-            return _form(value.as_set())
-        if isinstance(value, sympy.And):
-            return " & ".join(sorted(_form(part) for part in value.args))
-        less = value.reversed if isinstance(value, sympy.Gt | sympy.Ge) else value
-        return _multiple(less.lhs - less.rhs, signed=True) + f" {less.rel_op} 0"
-    if not isinstance(value, sympy.Expr):
-        return str(value)
-    value = sympy.nsimplify(value.doit(), rational=True)  # decimals are meant exactly
-    if value.is_number:
-        return _constant(value)
-    value = sympy.simplify(value)
-    return _constant(value) if value.is_number else str(sympy.cancel(value))
-
-
-def _constant(value: Any) -> str:
-    """A fraction exactly, another number to 15 significant digits of each of its two parts."""
-    sympy: Any = importlib.import_module("sympy")
-    if value.is_Rational:
-        return str(Fraction(int(value.p), int(value.q)))
-    if value.is_infinite or value is sympy.nan:
-        return str(value)
-    parts = []
-    for part in value.as_real_imag():
-        number = sympy.N(part, 40, chop=sympy.Float("1e-30"))
-        close = Fraction(str(number)).limit_denominator(10**6)
-        near = abs(number - sympy.Rational(close.numerator, close.denominator)) < sympy.Float("1e-25")
-        parts.append(str(close) if near else str(sympy.N(number, 15)))
-    return parts[0] if parts[1] == "0" else f"{parts[0]} + {parts[1]} i"
-
-
-def _multiple(difference: Any, *, signed: bool) -> str:
-    """The form of an equation's or inequality's difference up to a factor (a positive one if `signed`)."""
-    sympy: Any = importlib.import_module("sympy")
-    numerator, denominator = sympy.fraction(sympy.cancel(sympy.nsimplify(difference, rational=True)))
-    if denominator.free_symbols:
-        return str(sympy.cancel(difference))
-    if denominator.is_negative:
-        numerator = -numerator
-    symbols = sorted(numerator.free_symbols, key=str)
-    primitive = sympy.Poly(numerator, *symbols).primitive()[1]
-    if not signed and primitive.LC().is_negative:
-        primitive = -primitive
-    return str(primitive.as_expr())

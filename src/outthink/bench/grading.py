@@ -74,25 +74,25 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
 
 
 def _read(gold: Path, answer: AnswerKind) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    accepted: dict[str, tuple[str, ...]] = {}
     for number, row in rows(gold):
         where = f"{gold.name}, line {number}"
         problem = text_of(row, "problem", where)
-        if problem in found:
+        if problem in accepted:
             raise UsageError(f"{where}: the problem {problem!r} has an answer already; list all right ones in one line")
-        found[problem] = golds(row.get("answer"), where, answer)
-    return found
+        accepted[problem] = golds(row.get("answer"), where, answer)
+    return accepted
 
 
 async def _credits(folder: Path, right: Mapping[str, tuple[str, ...]], answer: AnswerKind) -> dict[str, float]:
     reader = Reader()
-    found = {}
+    credits = {}
     try:
         for result in read_results(folder):
             if result.problem in right:
                 example = Example(Problem(id=result.problem, messages=(), answer=answer), right[result.problem])
                 given = None if result.trace is None else result.trace.answer
-                found[result.problem] = await grade(example, given, reader)
+                credits[result.problem] = await grade(example, given, reader)
     finally:
         await reader.close()
-    return found
+    return credits

@@ -219,6 +219,6 @@ async def _ends(candidate: Candidate, token_ends: TokenEnds | None) -> list[int]
     if token_ends is None or candidate.token_ids is None:
         return None
     try:
-        return await token_ends.of(candidate.token_ids, candidate.text)
+        return await token_ends.locate(candidate.token_ids, candidate.text)
     except EngineError:  # the sample is paid for, and most of what reads pools needs no ends
         return None

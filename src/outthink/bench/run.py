@@ -368,12 +368,12 @@ async def in_flight(
 
 def ids(examples: Iterable[Example]) -> list[str]:
     """Their ids in order; raises UsageError where one comes twice."""
-    found: dict[str, None] = {}
+    seen: dict[str, None] = {}
     for example in examples:
-        if example.problem.id in found:
+        if example.problem.id in seen:
             raise UsageError(f"Two examples have the id {example.problem.id!r}: results could not be told apart.")
-        found[example.problem.id] = None
-    return list(found)
+        seen[example.problem.id] = None
+    return list(seen)
 
 
 def _digest(problems: Iterable[Problem]) -> str:

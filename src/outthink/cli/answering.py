@@ -36,7 +36,7 @@ def answers(
 
     All replies are counted. Without --answer they are read as the kind that their recorded answers are of.
     """
-    from outthink.reports.reading import counted, doubt, kind_of, read_by, replies
+    from outthink.reports.reading import counted, doubt, kind_of, replies, rule_of
 
     every = replies(file)
     first = list(islice(every, 200))
@@ -49,7 +49,7 @@ def answers(
     total = cut_off = 0
     for reply in chain(first, every):
         total += 1
-        read, rule = read_by(kind, reply.text) if reply.complete else (None, "cut off")
+        read, rule = rule_of(kind, reply.text) if reply.complete else (None, "cut off")
         cut_off += not reply.complete
         rules[rule] += reply.complete
         if most is None or len(shown) < most:

@@ -1,10 +1,10 @@
 """eFLOPs: what a sample costs when reading keys and values from memory is charged beside the operations.
 
-Source: Sadhukhan et al. 2025, "Kinetics: Rethinking Test-Time Scaling Laws"; the authors' released cost model read,
-not the paper itself. Differs: keys and values read under top-k attention are the integral itself, which also holds for
-short generations (the released function adds half the square of what the budget has left, which must be subtracted);
-the cost of searching blocks is not rounded down; parameters that are read for one request alone can be charged;
-samples of different lengths, and calls that really happened, are charged for what they were.
+Source: Sadhukhan et al. 2025, "Kinetics: Rethinking Test-Time Scaling Laws"; the authors' released cost model read, not
+the paper itself. Differs: keys and values read under top-k attention are the integral itself, which also holds for
+short generations. (The released function adds half the square of what the budget has left; it must be subtracted.) The
+cost of searching blocks is not rounded down. Parameters that are read for one request alone can be charged. Samples of
+different lengths, and calls that really happened, are charged for what they were.
 
 Formulas count a generation of g tokens after a prompt of c as an integral, c g + g^2 / 2 pairs. One eFLOP is one
 operation, or 1 / I bytes moved, where I is what a device computes for each byte that it reads. Reading the prompt

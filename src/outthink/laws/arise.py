@@ -2,8 +2,8 @@
 
 Source: ARISE: An Adaptive Resolution-Aware Metric for Test-Time Scaling Evaluation in Large Reasoning Models (2025),
 read in the authors' released code; of the paper the abstract. Differs: the adaptive rule keeps the runs that it decides
-from, where the code draws them again; the score comes with an interval over questions, and with the score that chance
-alone would give (random ups and downs sum to less than 0, since losses weigh more than gains).
+from, where the code draws them again. The score comes with an interval over questions, and with the score that chance
+alone would give: random ups and downs sum to less than 0, since losses weigh more than gains.
 
 A question is answered at levels 0 ... J, in the order of their nominal budgets, in one or more runs each. The score is
 a sum over steps from one level to the next, so it depends on which levels there are: compare only with equal levels.
@@ -57,8 +57,8 @@ def slope(accuracy: ArrayLike, tokens: ArrayLike) -> Floats:
 
 def variation(values: ArrayLike) -> float:
     """Coefficient of variation of some runs (population standard deviation over mean); 0 with fewer than two."""
-    found = np.asarray(values, dtype=float)
-    return float(found.std() / (found.mean() + _TINY)) if found.size > 1 else 0.0
+    runs = np.asarray(values, dtype=float)
+    return float(runs.std() / (runs.mean() + _TINY)) if runs.size > 1 else 0.0
 
 
 def runs_wanted(
@@ -153,23 +153,25 @@ def measure_arise(
 
     Raises Unidentified with one level or with fewer than two questions.
     """
-    runs = [[np.atleast_1d(np.asarray(cell, dtype=float)) for cell in of] for of in right]
-    spent = [[np.atleast_1d(np.asarray(cell, dtype=float)) for cell in of] for of in tokens]
-    if len(runs) != len(spent) or len({len(of) for of in [*runs, *spent]}) != 1:
+    runs = [[np.atleast_1d(np.asarray(cell, dtype=float)) for cell in question] for question in right]
+    spent = [[np.atleast_1d(np.asarray(cell, dtype=float)) for cell in question] for question in tokens]
+    if len(runs) != len(spent) or len({len(question) for question in [*runs, *spent]}) != 1:
         raise ValueError("all questions need the same levels, in correctness and in tokens")
     if any(
         a.shape != t.shape or a.size == 0
-        for of, other in zip(runs, spent, strict=True)
-        for a, t in zip(of, other, strict=True)
+        for correct, other in zip(runs, spent, strict=True)
+        for a, t in zip(correct, other, strict=True)
     ):
         raise ValueError("each question needs a run at least at each level, and the tokens of each run")
     if len(runs[0]) < 2:
         raise Unidentified("ARISE compares levels of compute: two at least are needed.")
-    accuracy = np.array([[cell.mean() for cell in of] for of in runs])
-    mean_tokens = np.array([[cell.mean() for cell in of] for of in spent])
+    accuracy = np.array([[cell.mean() for cell in question] for question in runs])
+    mean_tokens = np.array([[cell.mean() for cell in question] for question in spent])
     contributions = steps(accuracy, mean_tokens)
     scores = contributions.sum(-1)
-    interval = bootstrap(lambda of: scores[of].mean(), len(scores), level=level, resamples=resamples, seed=seed)
+    interval = bootstrap(
+        lambda questions: scores[questions].mean(), len(scores), level=level, resamples=resamples, seed=seed
+    )
     always_right, always_wrong = (accuracy == 1).all(-1), (accuracy == 0).all(-1)
     change = np.where(always_right | always_wrong, np.nan, accuracy[:, -1] - accuracy[:, 0])
     return Arise(
@@ -198,16 +200,16 @@ def _chance(runs: Sequence[Sequence[Floats]], spent: Sequence[Sequence[Floats]],
     what is long may be right less often at every level.
     """
     rng = np.random.default_rng(seed)
-    typical = np.mean([[cell.mean() for cell in of] for of in spent], axis=0)
+    typical = np.mean([[cell.mean() for cell in question] for question in spent], axis=0)
     typical = np.where(typical > 0, typical, 1.0)
-    found = []
-    for of, lengths in zip(runs, spent, strict=True):
-        level = np.repeat(np.arange(len(of)), [cell.size for cell in of])
+    means = []
+    for question, lengths in zip(runs, spent, strict=True):
+        level = np.repeat(np.arange(len(question)), [cell.size for cell in question])
         starts = np.flatnonzero(np.diff(level, prepend=-1))
         order = rng.permuted(np.tile(np.arange(level.size), (deals, 1)), axis=1)
-        right, relative = np.concatenate(of)[order], (np.concatenate(lengths) / typical[level])[order]
+        right, relative = np.concatenate(question)[order], (np.concatenate(lengths) / typical[level])[order]
         counts = np.bincount(level)
         accuracy = np.add.reduceat(right, starts, axis=1) / counts
         tokens = np.add.reduceat(relative * typical[level], starts, axis=1) / counts
-        found.append(arise(accuracy, tokens).mean())
-    return float(np.mean(found))
+        means.append(arise(accuracy, tokens).mean())
+    return float(np.mean(means))

@@ -115,8 +115,8 @@ def envelope(laws: Sequence[LossLaw], costs: Sequence[float], budgets: ArrayLike
     _need_costs(costs)
     budgets = np.asarray(budgets, float)
     losses = np.stack([law.at(budgets / cost) for law, cost in zip(laws, costs, strict=True)])
-    found = losses.min(0)
-    return np.where(np.isfinite(found), losses.argmin(0), -1), found
+    lowest = losses.min(0)
+    return np.where(np.isfinite(lowest), losses.argmin(0), -1), lowest
 
 
 def crossings(
@@ -139,7 +139,7 @@ def crossings(
 
     grid = np.geomspace(low, high, 201)
     signs = np.sign(behind(grid))
-    found = []
+    places = []
     for left, right in pairwise(np.flatnonzero(signs)):
         if signs[left] == signs[right]:
             continue
@@ -147,8 +147,8 @@ def crossings(
         for _ in range(_HALVINGS):
             middle = math.sqrt(below * above)
             below, above = (middle, above) if behind(middle) * signs[left] > 0 else (below, middle)
-        found.append((above, int(signs[right] > 0)))
-    return found
+        places.append((above, int(signs[right] > 0)))
+    return places
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -201,13 +201,13 @@ def crossover(
     costs = (first.cost, second.cost)
     _need_costs(costs)
 
-    def fitted(of: NDArray[np.intp]) -> tuple[LossLaw, LossLaw]:
-        one, other = (table[of].mean(0) for table in tables)
+    def fitted(problems: NDArray[np.intp]) -> tuple[LossLaw, LossLaw]:
+        one, other = (table[problems].mean(0) for table in tables)
         return fit_loss(first.samples, one), fit_loss(second.samples, other)
 
     def crossing(laws: tuple[LossLaw, LossLaw]) -> float | None:
-        found = crossings(laws, costs, low, high)
-        return found[0][0] if len(found) == 1 and found[0][1] == 1 else None
+        places = crossings(laws, costs, low, high)
+        return places[0][0] if len(places) == 1 and places[0][1] == 1 else None
 
     everything = np.arange(len(tables[0]))
     laws = fitted(everything)
@@ -218,7 +218,9 @@ def crossover(
     budget = crossing(laws)
     if budget is None:
         return Crossover(budget=None, low=None, high=None, missing=0.0, range=(low, high), laws=laws)
-    interval = bootstrap(lambda of: crossing(fitted(of)), len(everything), level=level, resamples=resamples, seed=seed)
+    interval = bootstrap(
+        lambda problems: crossing(fitted(problems)), len(everything), level=level, resamples=resamples, seed=seed
+    )
     return Crossover(
         budget=budget,
         low=float(interval.low),

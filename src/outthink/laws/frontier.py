@@ -93,19 +93,19 @@ def best(
 
     def largest(rows: NDArray[np.intp]) -> Floats:
         means = credits[rows].mean(0)
-        found = best_at(prices, means, limits)
-        some = found >= 0
-        counts[np.flatnonzero(some), group[found[some]]] += 1
+        picked = best_at(prices, means, limits)
+        some = picked >= 0
+        counts[np.flatnonzero(some), group[picked[some]]] += 1
         unseen = np.ones(problems, dtype=bool)
         unseen[rows] = False
         if unseen.any():
             fresh = credits[unseen].mean(0)
-            lost.append(_of(fresh, chosen) - _of(fresh, found))
-        return _of(means, found)
+            lost.append(_means_of(fresh, chosen) - _means_of(fresh, picked))
+        return _means_of(means, picked)
 
     interval = bootstrap(largest, problems, seed=seed)
     resamples = counts.sum(-1, keepdims=True)
-    quality = _of(credits.mean(0), chosen)
+    quality = _means_of(credits.mean(0), chosen)
     return Best(
         budgets=limits,
         option=chosen,
@@ -117,7 +117,7 @@ def best(
     )
 
 
-def _of(means: Floats, options: NDArray[np.intp]) -> Floats:
+def _means_of(means: Floats, options: NDArray[np.intp]) -> Floats:
     return np.where(options >= 0, means[np.maximum(options, 0)], 0.0)
 
 

@@ -1,11 +1,11 @@
 """Solve or verify: more solutions with a vote, or fewer solutions that are each verified V times, at equal compute.
 
 Source: Singhi et al. 2025, "When To Solve, When To Verify" (the authors' evaluation code, its README and summaries
-read, not the paper). Differs: S is whatever a budget buys beside V verifications, not a power of two; V of the recorded
-verifications are drawn at random, not the first V; ties share the credit exactly; an answer that cannot be read never
-wins; the best split is chosen on one half of the problems and measured on the other; reading a solution before it is
-verified can be charged; exponents come with intervals, and not at all where the best split lies at the edge of what was
-recorded.
+read, not the paper). Differs: S is whatever a budget buys beside V verifications, not a power of two. V of the recorded
+verifications are drawn at random, not the first V. Ties share the credit exactly, and an answer that cannot be read
+never wins. The best split is chosen on one half of the problems and measured on the other. Reading a solution before it
+is verified can be charged. Exponents come with intervals; there are none where the best split lies at the edge of what
+was recorded.
 
 Compute is in units of one solution: S solutions with V verifications each cost S (1 + lambda V), and with V = 0 they
 are a plain vote (self-consistency). Both ways must use the same recorded samples of the same problems.
@@ -102,10 +102,10 @@ def measure_price(
 
 
 def _means(counts: Sequence[ArrayLike]) -> Floats:
-    arrays = [np.asarray(of, float) for of in counts]
-    if any(not of.any() or not np.isfinite(of).all() or of.min() < 0 for of in arrays):
+    arrays = [np.asarray(lengths, float) for lengths in counts]
+    if any(not lengths.any() or not np.isfinite(lengths).all() or lengths.min() < 0 for lengths in arrays):
         raise ValueError("each problem needs a token count above 0, and none below 0")
-    return np.array([of.mean() for of in arrays])
+    return np.array([lengths.mean() for lengths in arrays])
 
 
 # ---- what it reaches ------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def success_rates(
         raise ValueError(f"every solution has {widest} verifications, so V must be from 0 to {widest}")
     if rule not in ("best_of", "vote"):
         raise ValueError(f"the rule must be best_of or vote, not {rule!r}")
-    found = np.empty((len(keys), len(chosen_s), len(chosen_v)))
+    rates = np.empty((len(keys), len(chosen_s), len(chosen_v)))
     for row, (key, right, verdict) in enumerate(zip(keys, correct, verdicts, strict=True)):
         rng = np.random.default_rng([seed, row])
         answers, credit = np.asarray(key, dtype=np.intp), np.asarray(right, dtype=float)
@@ -188,16 +188,16 @@ def success_rates(
         plain = chosen_v == 0
         if plain.any():
             ones = np.ones((draws, len(answers), 1))
-            found[row][:, plain] = _vote(answers, credit, ones, order, chosen_s)
+            rates[row][:, plain] = _vote(answers, credit, ones, order, chosen_s)
         if not plain.all():
             scores = _scores(judged, chosen_v[~plain], draws, rng)
             if rule == "vote":
-                found[row][:, ~plain] = _vote(answers, credit, scores, order, chosen_s)
+                rates[row][:, ~plain] = _vote(answers, credit, scores, order, chosen_s)
             else:
                 ranked = np.where(answers >= 0, np.moveaxis(scores, -1, 0), -np.inf)  # (V, draws, n)
                 earned = np.where(answers >= 0, credit, 0.0)
-                found[row][:, ~plain] = best_of_subsets(ranked, earned, chosen_s).mean(1).T
-    return found
+                rates[row][:, ~plain] = best_of_subsets(ranked, earned, chosen_s).mean(1).T
+    return rates
 
 
 def limits(keys: Sequence[ArrayLike], verdicts: Sequence[ArrayLike]) -> tuple[int, int]:
@@ -206,9 +206,11 @@ def limits(keys: Sequence[ArrayLike], verdicts: Sequence[ArrayLike]) -> tuple[in
     Raises ValueError where there is no problem, or solutions and verdicts do not match.
     """
     shapes = [(np.shape(key), np.shape(verdict)) for key, verdict in zip(keys, verdicts, strict=True)]
-    if not shapes or any(len(key) != 1 or len(of) != 2 or key[0] != of[0] or not key[0] for key, of in shapes):
+    if not shapes or any(
+        len(key) != 1 or len(verdict) != 2 or key[0] != verdict[0] or not key[0] for key, verdict in shapes
+    ):
         raise ValueError("each problem needs answers (n,) and verdicts (n, m) of the same solutions")
-    return min(key[0] for key, _ in shapes), min(of[1] for _, of in shapes)
+    return min(key[0] for key, _ in shapes), min(verdict[1] for _, verdict in shapes)
 
 
 def _scores(verdicts: Floats, numbers: NDArray[np.intp], draws: int, rng: np.random.Generator) -> Floats:
@@ -369,8 +371,10 @@ class EqualComputeCurves:
 
     def at_interval(self, budget: ArrayLike) -> Interval:
         """Interval (...) of it."""
-        of = self.difference_interval
-        return Interval(low=self._between(budget, of.low), high=self._between(budget, of.high), missing=of.missing)
+        interval = self.difference_interval
+        return Interval(
+            low=self._between(budget, interval.low), high=self._between(budget, interval.high), missing=interval.missing
+        )
 
     def _between(self, budget: ArrayLike, line: Floats) -> Floats:
         wanted = np.asarray(budget, float)
@@ -379,16 +383,16 @@ class EqualComputeCurves:
         return np.asarray(np.interp(np.log(wanted), np.log(self.budgets), line))
 
 
-def compare(of: Options, *, seed: int = 0) -> EqualComputeCurves:
+def compare(options: Options, *, seed: int = 0) -> EqualComputeCurves:
     """Voting against the best split at every budget, where each half of the problems chooses the split of the other.
 
     Raises Unidentified with fewer than four problems: each half needs two.
     """
-    affordable = (of.solutions > 0).any(1)
+    affordable = (options.solutions > 0).any(1)
     if not affordable.any():
         raise Unidentified("No budget buys a solution and its verification; give larger budgets.")
-    halves = _halves(len(of.vote), seed)
-    budgets, vote, verified = of.budgets[affordable], of.vote[:, affordable], of.verified[:, affordable]
+    halves = _halves(len(options.vote), seed)
+    budgets, vote, verified = options.budgets[affordable], options.vote[:, affordable], options.verified[:, affordable]
 
     def curves(problems: NDArray[np.intp]) -> Floats:
         weights = np.bincount(problems, minlength=len(vote)).astype(float)
@@ -408,7 +412,7 @@ def compare(of: Options, *, seed: int = 0) -> EqualComputeCurves:
     except Unidentified:
         around = None
     picks, _ = _chosen(verified, np.ones(len(vote)), halves)
-    split = _picked(of.solutions[affordable], picks)
+    split = _picked(options.solutions[affordable], picks)
     return EqualComputeCurves(
         budgets=budgets,
         vote=mine,
@@ -418,10 +422,10 @@ def compare(of: Options, *, seed: int = 0) -> EqualComputeCurves:
         difference=difference,
         difference_interval=_part(interval, 2),
         solutions=np.exp(np.log(split).mean(0)),
-        verifications=np.exp(np.log(of.verifications[picks]).mean(0)),
+        verifications=np.exp(np.log(options.verifications[picks]).mean(0)),
         crossover=crossover,
         crossover_interval=around,
-        most=of.most,
+        most=options.most,
     )
 
 
@@ -523,7 +527,7 @@ class Split:
         return solutions, v
 
 
-def fit_split(of: Options, *, seed: int = 0) -> Split:
+def fit_split(options: Options, *, seed: int = 0) -> Split:
     """The exponents, by least squares on the logarithms of the splits that the halves of the problems choose.
 
     Chosen is among splits with at least two solutions. A budget is left out where more than a fifth of the choices have
@@ -532,16 +536,16 @@ def fit_split(of: Options, *, seed: int = 0) -> Split:
     Raises Unidentified where fewer than three budgets are left, S or V is the same at all of them, or the chosen splits
     are not measurably better than the others, so that there is nothing to choose.
     """
-    problems = len(of.vote)
+    problems = len(options.vote)
     halves = _halves(problems, seed)
-    possible = (of.solutions > 1).sum(1) > 1
+    possible = (options.solutions > 1).sum(1) > 1
     if possible.sum() < 3:
         raise Unidentified(
             f"At {possible.sum()} budgets is there a choice between solutions and verifications, and three are needed."
         )
-    budgets, solutions = of.budgets[possible], of.solutions[possible]
-    verified = np.where(solutions > 1, of.verified[:, possible], np.nan)
-    edge = of.capped[possible] | (np.arange(len(of.verifications)) == len(of.verifications) - 1)
+    budgets, solutions = options.budgets[possible], options.solutions[possible]
+    verified = np.where(solutions > 1, options.verified[:, possible], np.nan)
+    edge = options.capped[possible] | (np.arange(len(options.verifications)) == len(options.verifications) - 1)
     draws: list[Floats] = []
 
     def chosen(positions: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, NDArray[np.bool_]]:
@@ -561,7 +565,10 @@ def fit_split(of: Options, *, seed: int = 0) -> Split:
                 "are needed; record more solutions, or more verifications of each."
             )
         lines = []
-        for name, numbers in (("solutions", _picked(solutions, picks)), ("verifications", of.verifications[picks])):
+        for name, numbers in (
+            ("solutions", _picked(solutions, picks)),
+            ("verifications", options.verifications[picks]),
+        ):
             logs = np.log(numbers[:, inside]).mean(0)
             if np.ptp(logs) < 1e-9:
                 raise Unidentified(f"The best number of {name} is the same at every budget, so it has no exponent.")
@@ -601,5 +608,5 @@ def _picked(values: NDArray[Any], picks: NDArray[np.intp]) -> NDArray[Any]:
     return np.take_along_axis(values[None], picks[..., None], -1)[..., 0]
 
 
-def _part(of: Interval, index: int) -> Interval:
-    return Interval(low=of.low[index], high=of.high[index], missing=of.missing)
+def _part(interval: Interval, index: int) -> Interval:
+    return Interval(low=interval.low[index], high=interval.high[index], missing=interval.missing)

@@ -83,8 +83,8 @@ def drawn(accept: ArrayLike, k: ArrayLike) -> Floats:
     """Expected samples (1 - (1 - a)^K) / a of resampling at most K times, where each passes with probability a."""
     accept, k = np.broadcast_arrays(np.minimum(accept, 1.0), np.asarray(k, float))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = -np.expm1(k * np.log1p(-accept)) / accept
-    return np.where(accept > 0, np.where(k > 0, found, 0.0), k)
+        expected = -np.expm1(k * np.log1p(-accept)) / accept
+    return np.where(accept > 0, np.where(k > 0, expected, 0.0), k)
 
 
 def outcomes(rates: ArrayLike, completeness: ArrayLike, soundness: ArrayLike, k: ArrayLike) -> ResamplingOutcomes:
@@ -200,9 +200,9 @@ def calibrate(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> Verifi
     """Types, completeness and soundness from the problems of a calibration set, not of the test set.
 
     The types are the success rates that occur, as often as they occur. Completeness and soundness are pooled, each
-    problem with the same weight, so that U(1) of the result is exactly what one attempt earned; where no sample is
-    right (wrong), there is nothing to see and completeness (soundness) is 1. A few badly checked problems can cause
-    most false positives, which a pooled soundness hides; `resampling` uses none.
+    problem with the same weight, so that U(1) of the result is exactly what one attempt earned. Where no sample is
+    right, completeness is 1, because there is nothing to see; where none is wrong, so is soundness. A few badly checked
+    problems can cause most false positives, which a pooled soundness hides; `resampling` uses none.
 
     Args:
         right: of each problem (n,) whether a sample is right, by the stronger ground truth.
@@ -265,8 +265,8 @@ class Resampling:
 
     def at_interval(self, k: ArrayLike) -> Interval:
         """Interval of it."""
-        known, of = self._known(k), self.utility_interval
-        return Interval(low=of.low[known], high=of.high[known], missing=of.missing)
+        known, interval = self._known(k), self.utility_interval
+        return Interval(low=interval.low[known], high=interval.high[known], missing=interval.missing)
 
     def _known(self, k: ArrayLike) -> NDArray[np.intp]:
         wanted = np.asarray(k)
@@ -331,8 +331,8 @@ def resampling(
         return float(np.take_along_axis(earned, picks[:, None], -1).mean())
 
     everything = np.arange(problems)
-    found = held_out(everything)
-    assert found is not None  # both halves have problems
+    estimate = held_out(everything)
+    assert estimate is not None  # both halves have problems
     worst = np.sort(pass_wrong / n)[::-1]
     return Resampling(
         ceiling=float(q.mean()),
@@ -345,7 +345,7 @@ def resampling(
         utility_interval=bootstrap(lambda positions: curves[positions].mean(0), problems, seed=seed),
         best=best(everything),
         best_interval=bootstrap(best, problems, seed=seed),
-        held_out=found,
+        held_out=estimate,
         held_out_interval=bootstrap(held_out, problems, seed=seed),
         cost=cost,
         kappa=kappa,
@@ -375,10 +375,10 @@ def _shares(shares: ArrayLike | None, like: Floats) -> Floats:
 
 
 def _probabilities(values: ArrayLike, name: str) -> Floats:
-    found = np.asarray(values, float)
-    if not ((found >= 0) & (found <= 1)).all():
+    probabilities = np.asarray(values, float)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError(f"{name} must be from 0 to 1")
-    return found
+    return probabilities
 
 
 def _share(part: ArrayLike, whole: ArrayLike) -> Floats:
@@ -396,7 +396,7 @@ def _none(passes: NDArray[np.intp], samples: NDArray[np.intp], most: int) -> Flo
 
 
 def _table(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> list[tuple[Bools, Bools]]:
-    rows = [(np.asarray(truth, bool), np.asarray(of, bool)) for truth, of in zip(right, passed, strict=True)]
-    if not rows or any(truth.ndim != 1 or not truth.size or truth.shape != of.shape for truth, of in rows):
+    rows = [(np.asarray(truth, bool), np.asarray(verdict, bool)) for truth, verdict in zip(right, passed, strict=True)]
+    if not rows or any(truth.ndim != 1 or not truth.size or truth.shape != verdict.shape for truth, verdict in rows):
         raise ValueError("each problem needs samples that are right or not, and pass or not; and there must be some")
     return rows

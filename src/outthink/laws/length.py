@@ -46,9 +46,9 @@ def tiers(ratings: ArrayLike, parts: int = 4) -> Codes:
 
     Equal ratings stay together, so that a coarse rating gives tiers of unequal sizes, or fewer of them: show the sizes.
     """
-    found = np.asarray(ratings, dtype=float)
-    edges = np.quantile(found, np.arange(1, parts) / parts, method="inverted_cdf")
-    codes = np.searchsorted(edges, found, side="left")
+    rated = np.asarray(ratings, dtype=float)
+    edges = np.quantile(rated, np.arange(1, parts) / parts, method="inverted_cdf")
+    codes = np.searchsorted(edges, rated, side="left")
     return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.intp)
 
 
@@ -120,21 +120,21 @@ def bin_lengths(
         inside = place >= 0
         weight[row] = np.bincount(place[inside], minlength=lower.size) / t.size
         good[row] = np.bincount(place[inside], weights=a[inside], minlength=lower.size) / t.size
-    tail_weight, tail_good = (np.cumsum(of[:, ::-1], axis=1)[:, ::-1] for of in (weight, good))
+    tail_weight, tail_good = (np.cumsum(table[:, ::-1], axis=1)[:, ::-1] for table in (weight, good))
     questions, beyond = (weight > 0).sum(0), (tail_weight > 0).sum(0)
     shown, far = questions > least, beyond > least
     if not shown.any():
         raise Unidentified(f"No bin has samples of more than {least} questions; take fewer bins, or more questions.")
 
-    def shares(of: NDArray[np.intp]) -> Floats | None:
-        found = np.full((2, lower.size), np.nan)
+    def shares(positions: NDArray[np.intp]) -> Floats | None:
+        curves = np.full((2, lower.size), np.nan)
         for row, keep, part, whole in ((0, shown, good, weight), (1, far, tail_good, tail_weight)):
-            total = whole[of][:, keep].sum(0)
+            total = whole[positions][:, keep].sum(0)
             if not total.all():
                 return None
-            found[row, keep] = part[of][:, keep].sum(0) / total
-        found[1] = 1 - found[1]
-        return found
+            curves[row, keep] = part[positions][:, keep].sum(0) / total
+        curves[1] = 1 - curves[1]
+        return curves
 
     estimate = shares(np.arange(len(lengths)))
     assert estimate is not None
@@ -277,9 +277,9 @@ def length_within(
     if not telling.any():
         raise Unidentified("No question has right and wrong samples of different lengths.")
 
-    def slope(of: NDArray[np.intp]) -> float | None:
-        together, alone = sums[of].sum(0)
-        return float(1000 * together / alone) if telling[of].any() else None
+    def slope(positions: NDArray[np.intp]) -> float | None:
+        together, alone = sums[positions].sum(0)
+        return float(1000 * together / alone) if telling[positions].any() else None
 
     effect = slope(np.arange(len(sums)))
     assert effect is not None
@@ -419,12 +419,12 @@ def compare_lengths(
                 raise ValueError("a right sample needs a length above 0")
             ratios[row] = np.median((np.log(ta[ra > 0])[:, None] - np.log(tb[rb > 0])).ravel())
 
-    def quartiles(of: Floats) -> Ratios:
-        known = of[~np.isnan(of)]
+    def quartiles(logs: Floats) -> Ratios:
+        known = logs[~np.isnan(logs)]
         return Ratios(known.size, *np.exp(np.quantile(known, [0.25, 0.5, 0.75])).tolist())
 
-    def median(of: NDArray[np.intp]) -> float | None:
-        known = ratios[of][~np.isnan(ratios[of])]
+    def median(positions: NDArray[np.intp]) -> float | None:
+        known = ratios[positions][~np.isnan(ratios[positions])]
         return float(np.exp(np.median(known))) if known.size else None
 
     if np.isnan(ratios).all():
@@ -435,10 +435,12 @@ def compare_lengths(
     return LengthComparison(
         ratios=quartiles(ratios),
         interval=bootstrap(median, len(ratios), level=level, resamples=resamples, seed=seed),
-        by_tier={label: quartiles(ratios[of]) for label, of in kept.items() if not np.isnan(ratios[of]).all()},
+        by_tier={
+            label: quartiles(ratios[members]) for label, members in kept.items() if not np.isnan(ratios[members]).all()
+        },
         outcomes=PairedOutcomes(*classes.mean(0).tolist()),
         outcomes_interval=bootstrap(
-            lambda of: classes[of].mean(0), len(classes), level=level, resamples=resamples, seed=seed
+            lambda positions: classes[positions].mean(0), len(classes), level=level, resamples=resamples, seed=seed
         ),
     )
 
@@ -490,15 +492,15 @@ def price_of_effort(
             "The higher effort does not have more right, so that a further solved question has no price."
         )
 
-    def ratio(of: NDArray[np.intp]) -> float | None:
-        t, a = more[of].mean(0)
+    def ratio(positions: NDArray[np.intp]) -> float | None:
+        t, a = more[positions].mean(0)
         return float(t / a) if a > 0 else None
 
     return EffortCost(
         tokens=tokens,
         accuracy=accuracy,
         accuracy_interval=bootstrap(
-            lambda of: more[of, 1].mean(), len(more), level=level, resamples=resamples, seed=seed
+            lambda positions: more[positions, 1].mean(), len(more), level=level, resamples=resamples, seed=seed
         ),
         per_solved=tokens / accuracy,
         interval=bootstrap(ratio, len(more), level=level, resamples=resamples, seed=seed),

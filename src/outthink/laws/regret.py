@@ -97,9 +97,9 @@ def agreement(keys: ArrayLike) -> Floats:
 
     What stands in for accuracy while a trace runs: no gold answer is needed.
     """
-    found = np.asarray(keys)
-    same = (found[..., :, None] == found[..., None, :]) & (found[..., :, None] >= 0)
-    return np.asarray(same.sum(-1).max(-1) / found.shape[-1])
+    answers = np.asarray(keys)
+    same = (answers[..., :, None] == answers[..., None, :]) & (answers[..., :, None] >= 0)
+    return np.asarray(same.sum(-1).max(-1) / answers.shape[-1])
 
 
 def stops(agreements: ArrayLike, *, eps: float = 0.05, tau: float = 0.75) -> NDArray[np.bool_]:
@@ -115,9 +115,9 @@ def stops(agreements: ArrayLike, *, eps: float = 0.05, tau: float = 0.75) -> NDA
     """
     a = np.asarray(agreements, dtype=float)
     still = np.diff(a, axis=-1) <= eps
-    found = np.zeros(a.shape, dtype=bool)
-    found[..., 2:] = still[..., 1:] & still[..., :-1] & (a[..., 2:] >= tau)
-    return found
+    stopped = np.zeros(a.shape, dtype=bool)
+    stopped[..., 2:] = still[..., 1:] & still[..., :-1] & (a[..., 2:] >= tau)
+    return stopped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -173,13 +173,19 @@ def measure_regret(
     b = np.asarray(budgets, dtype=float)
     if not questions or not all(questions):
         raise ValueError("each question needs one trace at least")
-    regrets = np.array([np.mean([normalised_regret(*one, b, shape=shape) for one in of], axis=0) for of in questions])
-    levels = np.array([np.mean([accuracy_at(*one, b, shape=shape) for one in of], axis=0) for of in questions])
-    ends = np.array([np.mean([np.max(tokens, initial=0.0) < b for tokens, _ in of], axis=0) for of in questions])
-    solvable = np.array([any(np.max(accuracy, initial=0.0) > 0 for _, accuracy in of) for of in questions])
+    regrets = np.array(
+        [np.mean([normalised_regret(*one, b, shape=shape) for one in traces], axis=0) for traces in questions]
+    )
+    levels = np.array([np.mean([accuracy_at(*one, b, shape=shape) for one in traces], axis=0) for traces in questions])
+    ends = np.array(
+        [np.mean([np.max(tokens, initial=0.0) < b for tokens, _ in traces], axis=0) for traces in questions]
+    )
+    solvable = np.array([any(np.max(accuracy, initial=0.0) > 0 for _, accuracy in traces) for traces in questions])
 
     def interval(rows: Floats) -> Interval:
-        return bootstrap(lambda of: rows[of].mean(0), len(rows), level=level, resamples=resamples, seed=seed)
+        return bootstrap(
+            lambda positions: rows[positions].mean(0), len(rows), level=level, resamples=resamples, seed=seed
+        )
 
     enough = solvable.sum() > 1
     return Regret(

@@ -1,11 +1,11 @@
 """Saturation: a ceiling that more samples or more rounds approach, and the budget after which one more is not worth it.
 
 Source: Scaling over Scaling: Exploring Test-Time Scaling Pareto (later Plateau) in Large Reasoning Models (2025), its
-model TTSPM, from reviews, an explainer and a tutorial with the same symbols; the paper itself was not read, nor its
-equation of the saturation point, which is derived here from the gain of one more unit. Differs: each question has a
-rate of its own (`fit_many_rates`). The literature's curve, one rate for all questions fitted to the mean
-(`fit_one_rate`), stands beside it, because it is all that can be fitted where only accuracies are known: a mean of
-many curves climbs early and long, so that one rate promises too low a ceiling and stops too soon.
+model TTSPM, from reviews, an explainer and a tutorial with the same symbols. The paper itself was not read, nor its
+equation of the saturation point: that is derived here from the gain of one more unit. Differs: each question has a rate
+of its own (`fit_many_rates`). The literature's curve has one rate for all questions and is fitted to the mean
+(`fit_one_rate`). It stands beside the other because it is all that can be fitted where only accuracies are known. A
+mean of many curves climbs early and long, so one rate promises too low a ceiling and stops too soon.
 
 F(N) = F_max (1 - (1 - p)^N) is the chance that one of N independent samples is right, or that a wrong answer was put
 right within N rounds and stayed right, times the ceiling F_max. The expected units of stopping at the first success are
@@ -152,9 +152,9 @@ def fit_curve(budgets: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None
         accuracy: (m,) in [0, 1].
         weights: (m,) such as numbers of questions; None: equal.
 
-    Raises Unidentified with fewer than three budgets, with accuracy 0 everywhere, where the curve is so straight that
-    it has reached less than half of the ceiling that fits it best (the ceiling, allowed above 1 for this test, and p
-    are then not separately known), and where it was flat before the smallest budget, unless that is 1.
+    Raises Unidentified with fewer than three budgets, with accuracy 0 everywhere, and where the curve was flat before
+    the smallest budget, unless that is 1. Also where the curve is so straight that it has reached less than half of the
+    ceiling that fits it best: then ceiling and p are not separately known. For this test the ceiling may be above 1.
     """
     n, f = np.asarray(budgets, dtype=float), np.asarray(accuracy, dtype=float)
     w = np.ones_like(n) if weights is None else np.asarray(weights, dtype=float)
@@ -203,14 +203,14 @@ def fit_one_rate(
     known = ~np.isnan(table)
     filled = np.where(known, table, 0.0)
 
-    def mean(of: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        count = known[of].sum(0).astype(float)
-        return np.divide(filled[of].sum(0), count, out=np.zeros_like(count), where=count > 0), count
+    def mean(questions: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        count = known[questions].sum(0).astype(float)
+        return np.divide(filled[questions].sum(0), count, out=np.zeros_like(count), where=count > 0), count
 
     draws: list[tuple[float, float]] = []
 
-    def refit(of: NDArray[np.intp]) -> tuple[float, float]:
-        draws.append(fit_curve(n, *mean(of)))
+    def refit(questions: NDArray[np.intp]) -> tuple[float, float]:
+        draws.append(fit_curve(n, *mean(questions)))
         return draws[-1]
 
     curve, count = mean(np.arange(len(table)))
@@ -319,9 +319,9 @@ def fit_many_rates(
     Args:
         samples, correct: (questions,) independent samples of each question, and how many of them are right.
 
-    Raises Unidentified where there are fewer than three samples of half of the questions, where no question has both
-    right and wrong samples (then rates and ceiling are the same thing), where at so many samples as there are the curve
-    has reached less than half of its ceiling, and where any of this is so for more than a fifth of the resamples.
+    Raises Unidentified where half of the questions have fewer than three samples. Also where no question has both right
+    and wrong samples, since rates and ceiling are then the same thing; and where the curve, at as many samples as there
+    are, has reached less than half of its ceiling. Also where any of this is so for more than a fifth of the resamples.
     """
     n, c = np.broadcast_arrays(np.atleast_1d(samples), np.atleast_1d(correct))
     if n.ndim != 1 or n.size == 0 or np.any(n < 1) or np.any(c < 0) or np.any(c > n):
@@ -330,8 +330,8 @@ def fit_many_rates(
     which = which.reshape(-1)
     draws: list[Floats] = []
 
-    def refit(of: NDArray[np.intp]) -> Floats:
-        draws.append(_most_likely(kinds, np.bincount(which[of], minlength=len(kinds))))
+    def refit(questions: NDArray[np.intp]) -> Floats:
+        draws.append(_most_likely(kinds, np.bincount(which[questions], minlength=len(kinds))))
         return draws[-1]
 
     ceiling, rate, spread = _most_likely(kinds, np.bincount(which, minlength=len(kinds))).tolist()
@@ -386,14 +386,14 @@ def _most_likely(kinds: NDArray[np.int64], count: NDArray[np.int64]) -> Floats:
     # two hills are possible, many unsolvable questions or many small rates; from here either is found
     solved = count[c > 0].sum() / count.sum()
     guess = np.clip([solved, (count * c / n).sum() / count[c > 0].sum(), 0.2], 1e-6, 1 - 1e-6)
-    found = minimize(
+    optimum = minimize(
         surprise,
         np.log(guess) - np.log1p(-guess),
         jac=True,
         method="TNC",  # as exact as others here, and without the threads of BLAS, which cost more than the fit
         bounds=[(-_EDGE, _EDGE)] * 3,
     )
-    ceiling, rate, spread = 1 / (1 + np.exp(-found.x))
+    ceiling, rate, spread = 1 / (1 + np.exp(-optimum.x))
     seen = float(1 - _missed(middle, rate, spread))
     if seen < _SEEN:
         raise Unidentified(

@@ -80,10 +80,10 @@ def _accepted(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> tuple[Flo
 
 
 def _rates(values: ArrayLike, name: str) -> Floats:
-    found = np.asarray(values, float)
-    if not ((found >= 0) & (found <= 1)).all():
+    rates = np.asarray(values, float)
+    if not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError(f"{name} must be from 0 to 1")
-    return found
+    return rates
 
 
 # ---- one verifier ---------------------------------------------------------------------------------------------------
@@ -204,42 +204,45 @@ class Verifier:
         return Interval(low=low, high=high, missing=0.0)
 
 
-def fit(of: Verdicts, *, seed: int = 0) -> Verifier:
+def fit(verdicts: Verdicts, *, seed: int = 0) -> Verifier:
     """The quality of a verifier.
 
     Raises Unidentified where fewer than two questions have both right and wrong samples.
     """
-    both = (of.right > 0) & (of.wrong > 0)
+    both = (verdicts.right > 0) & (verdicts.wrong > 0)
     if both.sum() < 2:
         raise Unidentified(
             f"{both.sum()} questions have both right and wrong samples, and two are needed: otherwise how easy a "
             "question is cannot be told from how well it is judged."
         )
-    interval = bootstrap(lambda questions: _quality(of.select(questions)), len(both), seed=seed)
+    interval = bootstrap(lambda questions: _quality(verdicts.select(questions)), len(both), seed=seed)
     return Verifier(
-        value=_quality(of),
+        value=_quality(verdicts),
         low=VerifierQuality(*interval.low.tolist()),
         high=VerifierQuality(*interval.high.tolist()),
         questions=int(both.sum()),
         all_questions=len(both),
-        unread=float(of.unread.sum() / (of.right + of.wrong).sum()),
+        unread=float(verdicts.unread.sum() / (verdicts.right + verdicts.wrong).sum()),
     )
 
 
-def _quality(of: Verdicts) -> VerifierQuality:
-    both = (of.right > 0) & (of.wrong > 0)
+def _quality(verdicts: Verdicts) -> VerifierQuality:
+    both = (verdicts.right > 0) & (verdicts.wrong > 0)
     if not both.any():
         raise Unidentified("No question has both right and wrong samples.")
-    tpr = float((of.accepted_right[both] / of.right[both]).mean())
-    tnr = float((1 - of.accepted_wrong[both] / of.wrong[both]).mean())
-    pass_rate, accepted = of.right / (of.right + of.wrong), of.accepted_right + of.accepted_wrong
-    kept = np.divide(of.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
+    tpr = float((verdicts.accepted_right[both] / verdicts.right[both]).mean())
+    tnr = float((1 - verdicts.accepted_wrong[both] / verdicts.wrong[both]).mean())
+    pass_rate, accepted = (
+        verdicts.right / (verdicts.right + verdicts.wrong),
+        verdicts.accepted_right + verdicts.accepted_wrong,
+    )
+    kept = np.divide(verdicts.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
     return VerifierQuality(
         tpr=tpr,
         tnr=tnr,
         balanced=(tpr + tnr) / 2,
-        pooled_tpr=float(of.accepted_right.sum() / of.right.sum()),
-        pooled_tnr=float(1 - of.accepted_wrong.sum() / of.wrong.sum()),
+        pooled_tpr=float(verdicts.accepted_right.sum() / verdicts.right.sum()),
+        pooled_tnr=float(1 - verdicts.accepted_wrong.sum() / verdicts.wrong.sum()),
         pass_rate=float(pass_rate.mean()),
         gain=float((kept - pass_rate).mean()),
         even=float(precision(0.5, tpr, tnr)),
@@ -282,7 +285,7 @@ def difficulty(correct: Sequence[Sequence[ArrayLike]]) -> Floats:
     return np.asarray(np.mean(rates, axis=0))
 
 
-def by_difficulty(of: Verdicts, easiness: ArrayLike, *, bins: int = 4, seed: int = 0) -> ByDifficulty:
+def by_difficulty(verdicts: Verdicts, easiness: ArrayLike, *, bins: int = 4, seed: int = 0) -> ByDifficulty:
     """The verifier in up to `bins` bins with about equally many questions; equally difficult ones are in the same bin.
 
     Args:
@@ -291,31 +294,31 @@ def by_difficulty(of: Verdicts, easiness: ArrayLike, *, bins: int = 4, seed: int
     Raises Unidentified where fewer than two bins have questions with both right and wrong samples.
     """
     value = np.asarray(easiness, float)
-    if value.shape != of.right.shape or not np.isfinite(value).all():
-        raise ValueError(f"there must be one difficulty for each of the {len(of.right)} questions")
+    if value.shape != verdicts.right.shape or not np.isfinite(value).all():
+        raise ValueError(f"there must be one difficulty for each of the {len(verdicts.right)} questions")
     if bins < 2:
         raise ValueError(f"bins must be at least 2, not {bins}")
     edges = np.quantile(value, np.arange(1, bins) / bins)
     names, members = np.unique(np.searchsorted(edges, value), return_inverse=True)  # many ties leave bins empty
-    found: list[Verifier | None] = []
+    verifiers: list[Verifier | None] = []
     for one in range(len(names)):
         try:
-            found.append(fit(of.select(members == one), seed=seed))
+            verifiers.append(fit(verdicts.select(members == one), seed=seed))
         except Unidentified:
-            found.append(None)
-    known = [one for one, verifier in enumerate(found) if verifier is not None]
+            verifiers.append(None)
+    known = [one for one, verifier in enumerate(verifiers) if verifier is not None]
     if len(known) < 2:
         raise Unidentified(
-            f"{len(known)} of {len(found)} bins have questions with both right and wrong samples; more questions, or "
-            "another generator's samples, are needed."
+            f"{len(known)} of {len(verifiers)} bins have questions with both right and wrong samples; more questions, "
+            "or another generator's samples, are needed."
         )
 
     def trend(questions: Positions) -> Floats:
-        hard, easy = (_quality(of.select(questions[members[questions] == one])) for one in (known[0], known[-1]))
+        hard, easy = (_quality(verdicts.select(questions[members[questions] == one])) for one in (known[0], known[-1]))
         return np.array([easy.tpr - hard.tpr, easy.tnr - hard.tnr])
 
     return ByDifficulty(
-        bins=tuple(found),
+        bins=tuple(verifiers),
         easiness=np.array([value[members == one].mean() for one in range(len(names))]),
         members=members,
         trend=trend(np.arange(len(value))),
@@ -350,9 +353,9 @@ def sound_coverage(
     """Some sample of k is right, against: some sample of k is right and sound.
 
     Args:
-        correct, sound: of each question (n,) whether each sample has the right answer, and sound reasons, as people or
-            a judge found that was compared with people; what an imperfect judge says can be corrected for single
-            samples (`corrected`), but not for coverage.
+        correct, sound: of each question (n,) whether each sample has the right answer, and whether its reasons are
+            sound. Soundness is what people say, or a judge that was compared with people. What an imperfect judge says
+            can be corrected for single samples (`corrected`), but not for coverage.
         samples: numbers k, from 1 to the smallest n.
 
     Raises Unidentified where no answer is right.
@@ -374,15 +377,15 @@ def sound_coverage(
     everything = np.arange(len(n))
     interval = bootstrap(lambda questions: curves[..., questions].mean(-1), len(n), seed=seed)
     bounds = [Interval(low=low, high=high, missing=0.0) for low, high in zip(interval.low, interval.high, strict=True)]
-    found = false(everything)
-    assert found is not None  # some answer is right
+    estimate = false(everything)
+    assert estimate is not None  # some answer is right
     return Sound(
         samples=np.asarray(samples, dtype=np.intp),
         answer=curves[0].mean(-1),
         answer_interval=bounds[0],
         sound=curves[1].mean(-1),
         sound_interval=bounds[1],
-        false_positives=found,
+        false_positives=estimate,
         false_positives_interval=bootstrap(false, len(n), seed=seed),
     )
 
@@ -418,7 +421,7 @@ def corrected(
     Raises Unidentified where no labelled sample is sound or none is not, or the judge's TPR + TNR is not clearly above
     1.
     """
-    rates = np.array([np.mean(np.asarray(of, bool)) for of in passed])
+    rates = np.array([np.mean(np.asarray(verdicts, bool)) for verdicts in passed])
     labels, said = np.asarray(truth, bool), np.asarray(verdict, bool)
     if labels.ndim != 1 or labels.shape != said.shape:
         raise ValueError("each labelled sample needs a truth and a verdict")
@@ -433,7 +436,7 @@ def corrected(
         tpr, tnr = float(passes[true].mean()), float((~passes[~true]).mean())
         return float(rogan_gladen(rates[questions].mean(), tpr, tnr)), tpr, tnr
 
-    found, tpr, tnr = rate(np.arange(len(rates)), np.arange(len(labels)))
+    estimate, tpr, tnr = rate(np.arange(len(rates)), np.arange(len(labels)))
     interval = bootstrap(
         lambda questions: rate(questions, rng.integers(0, len(labels), len(labels)))[0],
         len(rates),
@@ -444,7 +447,7 @@ def corrected(
         observed=float(rates.mean()),
         tpr=tpr,
         tnr=tnr,
-        rate=found,
+        rate=estimate,
         low=float(interval.low),
         high=float(interval.high),
     )
@@ -481,18 +484,18 @@ def joint_rate(passed: Sequence[ArrayLike], *, seed: int = 0) -> Judges:
 
     Raises Unidentified with fewer than two questions.
     """
-    tables = [np.asarray(of, bool) for of in passed]
-    if not tables or any(of.ndim != 2 or not of.size or of.shape[1] != tables[0].shape[1] for of in tables):
+    tables = [np.asarray(table, bool) for table in passed]
+    if not tables or any(table.ndim != 2 or not table.size or table.shape[1] != tables[0].shape[1] for table in tables):
         raise ValueError("each question needs a table of samples and judges, with the same judges for all")
-    each = np.array([of.mean(0) for of in tables])
-    together = np.array([of.all(1).mean() for of in tables])
+    each = np.array([table.mean(0) for table in tables])
+    together = np.array([table.all(1).mean() for table in tables])
 
-    def found(questions: Positions) -> Floats:
+    def measured(questions: Positions) -> Floats:
         rates, joint = each[questions].mean(0), together[questions].mean()
         return np.array([joint, joint - all_pass(rates), *rates])
 
-    joint, excess, *rates = found(np.arange(len(tables))).tolist()
-    interval = bootstrap(found, len(tables), seed=seed)
+    joint, excess, *rates = measured(np.arange(len(tables))).tolist()
+    interval = bootstrap(measured, len(tables), seed=seed)
 
     def part(index: Any) -> Interval:
         return Interval(low=interval.low[index], high=interval.high[index], missing=interval.missing)

@@ -100,15 +100,15 @@ def on_pool(probe: TrainedPRM, path: Path, *, tokenizer: Tokenizing | None = Non
     left = [number for number, question in enumerate(recording.questions) if question_mark(question) not in seen]
     if not left:
         raise UsageError(f"The probe was trained on all questions of {path}: measure it on others.")
-    found = examples(recording, probe.delimiter, skip=seen)
+    labelled = examples(recording, probe.delimiter, skip=seen)
     bootstrap = Bootstrap(len(recording.questions))
     scores: dict[str, Numbers] = {}
     for head, classifier in probe.heads.items():
-        known = found.known(head)
+        known = labelled.known(head)
         if known.any():
             scores[f"probe: {head}"] = np.full(len(known), np.nan)
-            scores[f"probe: {head}"][known] = classifier(found.values[head][known])
-    for what, values in found.confidence.items():
+            scores[f"probe: {head}"][known] = classifier(labelled.values[head][known])
+    for what, values in labelled.confidence.items():
         if not np.isnan(values).all():
             scores[f"confidence: {what}"] = values
     return OnPool(
@@ -116,44 +116,46 @@ def on_pool(probe: TrainedPRM, path: Path, *, tokenizer: Tokenizing | None = Non
         samples=min(len(recording.samples[number]) for number in left),
         seen=len(recording.questions) - len(left),
         unclear=recording.unclear,
-        qualities={name: _on_outcomes(found, of, name.startswith("probe"), bootstrap) for name, of in scores.items()},
-        selections=_selections(recording, left, found, scores),
+        qualities={
+            name: _on_outcomes(labelled, values, name.startswith("probe"), bootstrap) for name, values in scores.items()
+        },
+        selections=_selections(recording, left, labelled, scores),
     )
 
 
-def _on_outcomes(found: Examples, scores: Numbers, probability: bool, bootstrap: Bootstrap) -> PRMQuality:
+def _on_outcomes(labelled: Examples, scores: Numbers, probability: bool, bootstrap: Bootstrap) -> PRMQuality:
     rows = ~np.isnan(scores)
-    of, right, problems = scores[rows], found.right[rows], found.problem[rows]
-    last, depth = found.last[rows], found.depth[rows]
+    kept, right, problems = scores[rows], labelled.right[rows], labelled.problem[rows]
+    last, depth = labelled.last[rows], labelled.depth[rows]
     depths = [depth == number for number in range(1, _DEPTHS + 1)]
     return PRMQuality(
-        examples=len(of),
-        auroc=bootstrap.estimate(lambda weights: auroc(of, right, weights), problems),
-        finished=bootstrap.estimate(lambda weights: auroc(of[last], right[last], weights), problems[last]),
-        same_problem=among(of[last], right[last], problems[last], problems[last], bootstrap),
-        same_step=among(of, right, problems * (1 + depth.max(initial=0)) + depth, problems, bootstrap),
+        examples=len(kept),
+        auroc=bootstrap.estimate(lambda weights: auroc(kept, right, weights), problems),
+        finished=bootstrap.estimate(lambda weights: auroc(kept[last], right[last], weights), problems[last]),
+        same_problem=among(kept[last], right[last], problems[last], problems[last], bootstrap),
+        same_step=among(kept, right, problems * (1 + depth.max(initial=0)) + depth, problems, bootstrap),
         depths=tuple(
-            float(auroc(of[at], right[at])) if min(right[at].sum(), (~right[at]).sum()) >= _FEW else math.nan
+            float(auroc(kept[at], right[at])) if min(right[at].sum(), (~right[at]).sum()) >= _FEW else math.nan
             for at in depths
         ),
-        brier=bootstrap.estimate(lambda weights: brier(of, right, weights), problems) if probability else None,
-        calibration_error=calibration_error(of, right) if probability else None,
-        bins=tuple(reliability(of, right)) if probability else None,
+        brier=bootstrap.estimate(lambda weights: brier(kept, right, weights), problems) if probability else None,
+        calibration_error=calibration_error(kept, right) if probability else None,
+        bins=tuple(reliability(kept, right)) if probability else None,
     )
 
 
 def _selections(
-    recording: Recording, left: Sequence[int], found: Examples, scores: Mapping[str, Numbers]
+    recording: Recording, left: Sequence[int], labelled: Examples, scores: Mapping[str, Numbers]
 ) -> dict[str, Selection]:
     """The vote and what scores of finished samples make of the same samples."""
     problems = []
     for number in left:
         problem = recording.pool.problems[number]
-        of_problem = (found.problem == number) & found.last
+        of_problem = (labelled.problem == number) & labelled.last
         of_samples = {}
         for name, values in scores.items():
             matrix = np.full((len(problem.correct), 1), np.nan)
-            matrix[found.sample[of_problem], 0] = values[of_problem]
+            matrix[labelled.sample[of_problem], 0] = values[of_problem]
             of_samples[name] = matrix
         problems.append(replace(problem, scores=of_samples))
     pool = replace(recording.pool, problems=tuple(problems), scorers=tuple(scores))
@@ -167,10 +169,10 @@ def _selections(
             chosen[f"{rule} by {name}"] = replayed_curve(strategy, pool, [n], scorer=name, **same)[n].accuracy
     return {
         name: Selection(
-            accuracy=mean_and_interval(of.tolist()),
-            minus_vote=mean_and_interval((of - vote).tolist(), least=-1.0),
+            accuracy=mean_and_interval(accuracies.tolist()),
+            minus_vote=mean_and_interval((accuracies - vote).tolist(), least=-1.0),
         )
-        for name, of in chosen.items()
+        for name, accuracies in chosen.items()
     }
 
 
@@ -224,7 +226,7 @@ def is_marked(path: Path) -> bool:
 
 def read_marked(path: Path) -> list[Marked]:
     """Solutions in the form of ProcessBench: question, steps and label; raises UsageError that names a wrong line."""
-    found = []
+    marked = []
     for number, row in jsonl.read(path):
         question, steps, label = row.get("question", row.get("problem")), row.get("steps"), row.get("label")
         if not (
@@ -238,8 +240,8 @@ def read_marked(path: Path) -> list[Marked]:
                 f"Line {number} of {path} is no marked solution: it needs question (or problem), steps, and as label "
                 "the index of the first wrong step, or -1."
             )
-        found.append(Marked(question=question, steps=tuple(steps), label=label))
-    return found
+        marked.append(Marked(question=question, steps=tuple(steps), label=label))
+    return marked
 
 
 def step_scores(probe: TrainedPRM, solutions: Sequence[Marked]) -> Numbers:
@@ -274,15 +276,15 @@ def on_marked(probe: TrainedPRM, path: Path, *, threshold: float = 0.5) -> OnMar
     numbers: dict[str, int] = {}
     problems = np.array([numbers.setdefault(one.question, len(numbers)) for one in solutions])
     scores, label = step_scores(probe, solutions), np.array([one.label for one in solutions])
-    found = first_error(scores, threshold)
+    predicted = first_error(scores, threshold)
     bootstrap = Bootstrap(len(numbers))
     f1, on_wrong, on_right = (
-        bootstrap.estimate(lambda weights, part=part: step_f1(found, label, weights)[part], problems)  # type: ignore[misc]  # part is bound
+        bootstrap.estimate(lambda weights, part=part: step_f1(predicted, label, weights)[part], problems)  # type: ignore[misc]  # part is bound
         for part in range(3)
     )
     place = np.arange(scores.shape[1])
     rows, steps = np.nonzero(~np.isnan(scores) & ((place <= label[:, None]) | (label[:, None] < 0)))
-    of, right = scores[rows, steps], steps != label[rows]
+    kept, right = scores[rows, steps], steps != label[rows]
     return OnMarked(
         solutions=len(solutions),
         wrong=int((label >= 0).sum()),
@@ -291,10 +293,10 @@ def on_marked(probe: TrainedPRM, path: Path, *, threshold: float = 0.5) -> OnMar
         f1=f1,
         on_wrong=on_wrong,
         on_right=on_right,
-        auroc=bootstrap.estimate(lambda weights: auroc(of, right, weights), problems[rows]),
-        brier=bootstrap.estimate(lambda weights: brier(of, right, weights), problems[rows]),
-        calibration_error=calibration_error(of, right),
-        bins=tuple(reliability(of, right)),
+        auroc=bootstrap.estimate(lambda weights: auroc(kept, right, weights), problems[rows]),
+        brier=bootstrap.estimate(lambda weights: brier(kept, right, weights), problems[rows]),
+        calibration_error=calibration_error(kept, right),
+        bins=tuple(reliability(kept, right)),
     )
 
 
@@ -313,8 +315,8 @@ class Evaluation:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        pools = {name: plain_numbers(asdict(of)) for name, of in self.pools.items()}
-        marked = {name: plain_numbers(asdict(of)) for name, of in self.marked.items()}
+        pools = {name: plain_numbers(asdict(result)) for name, result in self.pools.items()}
+        marked = {name: plain_numbers(asdict(result)) for name, result in self.marked.items()}
         return {"pools": pools, "marked": marked, "threshold_fitted_on": self.fitted}
 
     def tables(self) -> list[tuple[str, Table]]:
@@ -328,44 +330,48 @@ class Evaluation:
 
     def sentences(self) -> list[str]:
         """What was left out, and where the threshold comes from."""
-        found = []
+        lines = []
         for name, on in self.pools.items():
             if on.seen:
-                found.append(f"{name}: {on.seen} problems were left out, because the probe was trained on them.")
+                lines.append(f"{name}: {on.seen} problems were left out, because the probe was trained on them.")
             if on.unclear:
-                found.append(f"{name}: of {on.unclear} samples it is not known where their tokens end; {TELL}.")
-        for name, of in self.marked.items():
-            if of.seen:
-                found.append(f"{name}: {of.seen} solutions were left out, because the probe was trained on them.")
+                lines.append(f"{name}: of {on.unclear} samples it is not known where their tokens end; {TELL}.")
+        for name, marked in self.marked.items():
+            if marked.seen:
+                lines.append(f"{name}: {marked.seen} solutions were left out, because the probe was trained on them.")
         if self.marked:
             threshold = next(iter(self.marked.values())).threshold
             whence = "as given" if self.fitted is None else f"fitted on {self.fitted}"
-            found.append(f"A step is taken for wrong below {threshold:.3g}, {whence}.")
-        return found
+            lines.append(f"A step is taken for wrong below {threshold:.3g}, {whence}.")
+        return lines
 
     def _cells(self) -> list[tuple[str, list[str], list[list[str]]]]:
         tables = []
         for name, on in self.pools.items():
             rows = [
-                [what, *map(estimated, (of.auroc, of.finished, of.same_problem, of.same_step))]
-                for what, of in on.qualities.items()
+                [what, *map(estimated, (quality.auroc, quality.finished, quality.same_problem, quality.same_step))]
+                for what, quality in on.qualities.items()
             ]
             tables.append((f"{name}: {on.problems} problems", ["scores", *AUROCS], rows))
             rows = [
                 [
                     what,
-                    *map(writable_number, of.depths),
-                    writable_number(None if of.brier is None else of.brier[0]),
-                    writable_number(of.calibration_error),
+                    *map(writable_number, quality.depths),
+                    writable_number(None if quality.brier is None else quality.brier[0]),
+                    writable_number(quality.calibration_error),
                 ]
-                for what, of in on.qualities.items()
+                for what, quality in on.qualities.items()
             ]
             columns = ["scores", *map(str, range(1, _DEPTHS + 1)), "Brier", "calibration error"]
             tables.append((f"{name}: AUROC by number of steps; calibration", columns, rows))
             if on.selections:
                 rows = [
-                    [rule, _points(of.accuracy), "" if rule in ("coverage", "vote") else _points(of.minus_vote, "+")]
-                    for rule, of in on.selections.items()
+                    [
+                        rule,
+                        _points(selection.accuracy),
+                        "" if rule in ("coverage", "vote") else _points(selection.minus_vote, "+"),
+                    ]
+                    for rule, selection in on.selections.items()
                 ]
                 columns = ["rule", "accuracy % (95%)", "minus vote (95%, paired)"]
                 tables.append((f"{name}: choosing among {on.samples} samples", columns, rows))
@@ -373,15 +379,15 @@ class Evaluation:
             rows = [
                 [
                     name,
-                    str(of.solutions),
-                    _points(of.f1),
-                    f"{100 * of.on_wrong[0]:.1f}",
-                    f"{100 * of.on_right[0]:.1f}",
-                    estimated(of.auroc),
-                    writable_number(of.brier[0]),
-                    writable_number(of.calibration_error),
+                    str(marked.solutions),
+                    _points(marked.f1),
+                    f"{100 * marked.on_wrong[0]:.1f}",
+                    f"{100 * marked.on_right[0]:.1f}",
+                    estimated(marked.auroc),
+                    writable_number(marked.brier[0]),
+                    writable_number(marked.calibration_error),
                 ]
-                for name, of in self.marked.items()
+                for name, marked in self.marked.items()
             ]
             columns = ["file", "solutions", "F1 % (95%)", "with error", "without", "AUROC (95%)", "Brier"]
             tables.append(("first errors", [*columns, "calibration error"], rows))
@@ -416,5 +422,9 @@ def evaluate(
     )
 
 
-def _points(of: Estimate, sign: str = "") -> str:
-    return "-" if math.isnan(of[0]) else f"{100 * of[0]:{sign}.1f} ({100 * of[1]:{sign}.1f} to {100 * of[2]:{sign}.1f})"
+def _points(estimate: Estimate, sign: str = "") -> str:
+    return (
+        "-"
+        if math.isnan(estimate[0])
+        else f"{100 * estimate[0]:{sign}.1f} ({100 * estimate[1]:{sign}.1f} to {100 * estimate[2]:{sign}.1f})"
+    )

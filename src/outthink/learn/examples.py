@@ -88,16 +88,16 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
 
     async def read() -> list[tuple[Solution, ...]]:
         tokens = None if tokenizer is None else TokenEnds(tokenizer)
-        found = []
+        read = []
         for number, row in rows:
             try:
-                found.append(tuple([(await _pieces(one, tokens), bool(one["correct"])) for one in row["samples"]]))
+                read.append(tuple([(await _pieces(one, tokens), bool(one["correct"])) for one in row["samples"]]))
             except (TypeError, ValueError, KeyError, AttributeError) as cause:
                 raise UsageError(f"Line {number} of {path} cannot be read ({cause}).") from None
-        return found
+        return read
 
     samples = asyncio.run(read())
-    with_text = [pieces for of in samples for pieces, _ in of if pieces]
+    with_text = [pieces for each in samples for pieces, _ in each if pieces]
     if not with_text:
         raise UsageError(f"{path} holds no texts.")
     # Often it is one kind of sample that lacks its logprobs, such as those that were cut off. A classifier would then
@@ -118,7 +118,7 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
     return Recording(
         pool=pool,
         questions=tuple(problem.question or "" for problem in pool.problems),
-        samples=tuple(tuple((alike(pieces) if pieces else (), right) for pieces, right in of) for of in samples),
+        samples=tuple(tuple((alike(pieces) if pieces else (), right) for pieces, right in each) for each in samples),
         meta=pool.meta,
         clear=mute <= few and unclear <= few,
         unclear=unclear,
@@ -144,7 +144,7 @@ async def _pieces(sample: Mapping[str, Any], tokens: TokenEnds | None) -> tuple[
         return ((text, None),)
     ends, ids = sample.get("ends"), sample.get("token_ids")
     if ends is None and ids is not None and tokens is not None:
-        ends = await tokens.of(ids, text)
+        ends = await tokens.locate(ids, text)
     if not ends or len(ends) != len(logprobs):
         return ((text, logprobs),)
     starts = [0, *ends[:-1]]
@@ -180,8 +180,8 @@ def examples(recording: Recording, delimiter: str, *, skip: frozenset[str] = fro
         depth=columns[2],
         last=columns[3].astype(bool),
         right=columns[4].astype(bool),
-        values={head: np.array(of).reshape(len(rows), len(HEADS[head])) for head, of in values.items()},
-        confidence={what: np.array(of) for what, of in confidence.items()},
+        values={head: np.array(column).reshape(len(rows), len(HEADS[head])) for head, column in values.items()},
+        confidence={what: np.array(column) for what, column in confidence.items()},
     )
 
 

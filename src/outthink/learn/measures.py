@@ -42,7 +42,11 @@ def reliability(scores: ArrayLike, right: ArrayLike) -> list[tuple[int, float, f
     scores, right = np.asarray(scores, float), np.asarray(right, bool)
     bins = np.minimum((scores * _BINS).astype(int), _BINS - 1)
     inside = [bins == number for number in range(_BINS)]
-    return [(int(of.sum()), float(scores[of].mean()), float(right[of].mean())) for of in inside if of.any()]
+    return [
+        (int(members.sum()), float(scores[members].mean()), float(right[members].mean()))
+        for members in inside
+        if members.any()
+    ]
 
 
 def calibration_error(scores: ArrayLike, right: ArrayLike) -> float:
@@ -75,16 +79,16 @@ def first_error(scores: ArrayLike, threshold: ArrayLike) -> NDArray[np.intp]:
     return np.where(below.any(-1), below.argmax(-1), -1)
 
 
-def step_f1(found: ArrayLike, label: ArrayLike, weights: ArrayLike = 1.0) -> tuple[Numbers, Numbers, Numbers]:
+def step_f1(predicted: ArrayLike, label: ArrayLike, weights: ArrayLike = 1.0) -> tuple[Numbers, Numbers, Numbers]:
     """(F1, accuracy on solutions with an error, accuracy on those without): F1 is the harmonic mean of both.
 
     Args:
-        found, label: (..., n) index of the first wrong step, -1 for none.
+        predicted, label: (..., n) index of the first wrong step, -1 for none.
         weights: (..., n) of the solutions.
     """
-    found, label = np.asarray(found), np.asarray(label)
-    weights = np.broadcast_to(np.asarray(weights, float), np.broadcast_shapes(np.shape(weights), found.shape))
-    hit = (found == label) * weights
+    predicted, label = np.asarray(predicted), np.asarray(label)
+    weights = np.broadcast_to(np.asarray(weights, float), np.broadcast_shapes(np.shape(weights), predicted.shape))
+    hit = (predicted == label) * weights
     wrong = label >= 0
     on_wrong = ratio((hit * wrong).sum(-1), (weights * wrong).sum(-1))
     on_right = ratio((hit * ~wrong).sum(-1), (weights * ~wrong).sum(-1))

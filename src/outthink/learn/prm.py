@@ -95,13 +95,13 @@ class Training:
             [
                 head,
                 kind,
-                *map(estimated, (of.auroc, of.finished, of.same_problem)),
-                writable_number(of.average_precision[0]),
-                writable_number(of.brier[0]),
+                *map(estimated, (quality.auroc, quality.finished, quality.same_problem)),
+                writable_number(quality.average_precision[0]),
+                writable_number(quality.brier[0]),
                 "kept" if kind == self.chosen[head] else "",
             ]
             for head, kinds in self.held_out.items()
-            for kind, of in kinds.items()
+            for kind, quality in kinds.items()
         ]
         return columns, rows
 
@@ -132,9 +132,9 @@ def train(
     recording = read_recording(path, tokenizer)
     if len(recording.questions) < 2:
         raise UsageError(f"{path} has one problem; a probe is tested on problems that it was not trained on.")
-    found = examples(recording, delimiter)
-    if found.right.all() or not found.right.any():
-        which = "right" if found.right.any() else "wrong"
+    labelled = examples(recording, delimiter)
+    if labelled.right.all() or not labelled.right.any():
+        which = "right" if labelled.right.any() else "wrong"
         raise UsageError(f"All samples of {path} are {which}, so there is nothing to tell apart.")
     fold = np.random.default_rng(seed).permutation(len(recording.questions)) % min(folds, len(recording.questions))
     bootstrap = Bootstrap(len(recording.questions))
@@ -143,8 +143,8 @@ def train(
     chosen: dict[str, str] = {}
     with threadpool_limits(1):  # sums in one order on every machine
         for head in HEADS:
-            rows = found.known(head)
-            right, part = found.right[rows], fold[found.problem[rows]]
+            rows = labelled.known(head)
+            right, part = labelled.right[rows], fold[labelled.problem[rows]]
             learnable = all(len(np.unique(right[part != k])) == 2 for k in range(fold.max() + 1))
             if not learnable and head != "text":
                 continue
@@ -153,10 +153,10 @@ def train(
                     f"The right or the wrong samples of {path} come from too few problems to train on some and test "
                     "on others: record more problems."
                 )
-            values = found.values[head][rows]
+            values = labelled.values[head][rows]
             scores = {kind: _held_out_scores(kind, values, right, part, head, seed) for kind in CLASSIFIERS}
-            held_out[head] = {kind: _quality(found, rows, of, bootstrap) for kind, of in scores.items()}
-            chosen[head] = CLASSIFIERS[_clearly_better(scores, right, found.problem[rows], bootstrap)]
+            held_out[head] = {kind: _quality(labelled, rows, guesses, bootstrap) for kind, guesses in scores.items()}
+            chosen[head] = CLASSIFIERS[_clearly_better(scores, right, labelled.problem[rows], bootstrap)]
             heads[head] = fit(chosen[head], values, right, HEADS[head], seed)
     probe = TrainedPRM(
         delimiter=delimiter,
@@ -168,14 +168,14 @@ def train(
             "first_problem": recording.pool.problems[0].id,
             "problems": len(recording.questions),
             "samples": sum(map(len, recording.samples)),
-            "examples": len(found.right),
-            "right": _rounded(float(np.mean([right for of in recording.samples for _, right in of]))),
+            "examples": len(labelled.right),
+            "right": _rounded(float(np.mean([right for question in recording.samples for _, right in question]))),
             "seed": seed,
             "folds": int(fold.max()) + 1,
             "questions": sorted({question_mark(question) for question in recording.questions}),
         },
         held_out={
-            head: {"kept": chosen[head], **{kind: plain_numbers(asdict(of)) for kind, of in kinds.items()}}
+            head: {"kept": chosen[head], **{kind: plain_numbers(asdict(quality)) for kind, quality in kinds.items()}}
             for head, kinds in held_out.items()
         },
     )
@@ -225,15 +225,15 @@ def _clearly_better(
 ) -> bool:
     """Whether the network's AUROC is higher with 97.5% confidence, paired; else the simpler one is kept."""
     simple, network = (
-        bootstrap.values(lambda weights, of=of: auroc(of, right, weights), problems)  # type: ignore[misc]  # of is bound
-        for of in (scores[kind] for kind in CLASSIFIERS)
+        bootstrap.values(lambda weights, guesses=guesses: auroc(guesses, right, weights), problems)  # type: ignore[misc]  # guesses is bound
+        for guesses in (scores[kind] for kind in CLASSIFIERS)
     )
     difference = network - simple
     return bool(np.quantile(difference[~np.isnan(difference)], TAIL) > 0)
 
 
-def _quality(found: Examples, rows: NDArray[np.bool_], scores: Numbers, bootstrap: Bootstrap) -> HeldOut:
-    right, problems, last = found.right[rows], found.problem[rows], found.last[rows]
+def _quality(labelled: Examples, rows: NDArray[np.bool_], scores: Numbers, bootstrap: Bootstrap) -> HeldOut:
+    right, problems, last = labelled.right[rows], labelled.problem[rows], labelled.last[rows]
     return HeldOut(
         examples=int(rows.sum()),
         auroc=bootstrap.estimate(lambda weights: auroc(scores, right, weights), problems),
@@ -249,8 +249,10 @@ def among(
     scores: Numbers, right: NDArray[np.bool_], groups: ArrayLike, problems: NDArray[np.intp], bootstrap: Bootstrap
 ) -> Estimate:
     """AUROC over pairs within groups, each of which lies in one problem."""
-    won, of, places = wins(scores, right, groups)
-    return bootstrap.estimate(lambda weights: ratio((weights * won).sum(-1), (weights * of).sum(-1)), problems[places])
+    won, compared, places = wins(scores, right, groups)
+    return bootstrap.estimate(
+        lambda weights: ratio((weights * won).sum(-1), (weights * compared).sum(-1)), problems[places]
+    )
 
 
 # ---- measuring on pools ---------------------------------------------------------------------------------------------
@@ -265,9 +267,9 @@ def among(
 TELL = "give --model with the model that wrote them, whose tokenizer tells"
 
 
-def estimated(of: Estimate) -> str:
+def estimated(estimate: Estimate) -> str:
     """A measure with its interval, as in a table."""
-    return "-" if math.isnan(of[0]) else f"{of[0]:.3f} ({of[1]:.3f} to {of[2]:.3f})"
+    return "-" if math.isnan(estimate[0]) else f"{estimate[0]:.3f} ({estimate[1]:.3f} to {estimate[2]:.3f})"
 
 
 def writable_number(value: float | None) -> str:

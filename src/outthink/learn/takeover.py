@@ -39,15 +39,15 @@ class Fitted:
         """In words."""
         scores = self.calibration.scores
         missing = sum(score is None for score in scores)
-        found = [
+        lines = [
             f"{len(scores)} questions; the draft is right on {100 * self.right.mean():.1f}% of them, and a right draft "
             f"has a better score than a wrong one in {100 * self.auroc:.0f}% of pairs (50%: the score says nothing)."
         ]
         if missing:
-            found.append(
+            lines.append(
                 f"{missing} have no score, so about {100 * missing / len(scores):.1f}% are taken over at any alpha."
             )
-        return [*found, "What it controls is how often the other model takes over, not how often an answer is wrong."]
+        return [*lines, "What it controls is how often the other model takes over, not how often an answer is wrong."]
 
 
 def fit(
@@ -89,8 +89,8 @@ def fit(
         raise UsageError(f"{path} was recorded with {writer}, not with {model}.")
     if model is None and writer is None:
         raise UsageError(f"{path} does not say which model wrote it: name it with --model.")
-    found = [_one(problem, signal, n, scorer, seed) for problem in pool.problems]
-    badness, right = np.array([of for of, _ in found]), np.array([of for _, of in found])
+    judged = [_one(problem, signal, n, scorer, seed) for problem in pool.problems]
+    badness, right = np.array([bad for bad, _ in judged]), np.array([correct for _, correct in judged])
     known = ~np.isnan(badness)
     return Fitted(
         calibration=DraftScores(

@@ -47,8 +47,8 @@ class Auto:
         mean_cost: what problems may cost on average, in the plan's unit; 0: as much as the budget of this problem, or
             without one as much as still brings anything.
         calibration: file of `outthink calibrate` for the model; empty: none. With it a budget in seconds is planned: no
-            portion is begun that is expected to end too late, and where there is no other budget, what problems may
-            cost on average is what as many samples cost as fit into the seconds.
+            portion is begun that is expected to end too late. Where there is no other budget, the mean cost is that of
+            as many samples as fit into the seconds.
         threshold: without a plan and a value, stop where the leading answer is this probably the most frequent one.
         n: without a plan, most samples; at least 1.
     """
@@ -221,7 +221,7 @@ class _Planned:
             prompt, written = round(rate.prompt_tokens), round(rate.tokens)
             fitting = max(1, self._calibration.samples(limits["seconds"], prompt, written))
             wanted = min(wanted, rate.prompt * prompt + rate.completion * rate.tokens * fitting)
-        least = min(of.price for of in plan.expected)
+        least = min(point.price for point in plan.expected)
         return (plan.price(wanted) if math.isfinite(wanted) else least), plan.unit
 
     async def run(self, resources: Mapping[str, Any]) -> None:
@@ -301,15 +301,15 @@ class _Planned:
         plan = self._plan
         if unit == plan.unit:
             return None
-        found = []
+        priced = []
         for rate, model in zip(plan.policy.rates, (self._model, self._target), strict=False):
             prompt, written = round(rate.prompt_tokens), max(1, round(rate.tokens))
             cost = model.cost(Usage(prompt=prompt))
             whole = model.cost(Usage(prompt=prompt, cached=prompt, completion=written))
             if unit not in cost:
                 raise UsageError(f"What {model.name} costs in {unit} is not known; give its price, or use tokens.")
-            found.append(replace(rate, prompt=cost[unit] / max(prompt, 1), completion=whole[unit] / written))
-        return found
+            priced.append(replace(rate, prompt=cost[unit] / max(prompt, 1), completion=whole[unit] / written))
+        return priced
 
     async def _draw(self, state: State, following: State) -> bool:
         """Draw up to the following state; False where nothing more can be had and what is there has to do."""
@@ -351,9 +351,9 @@ class _Planned:
             signals=signals,
             prompt=np.array(self._prompt),
         )
-        found = evidence(seen, plan.policy.vote, plan.policy.signals, target=plan.policy.has_target)
-        leader = int(found.leader)
-        return found.features, None if leader < 0 else samples[leader]
+        summary = evidence(seen, plan.policy.vote, plan.policy.signals, target=plan.policy.has_target)
+        leader = int(summary.leader)
+        return summary.features, None if leader < 0 else samples[leader]
 
     async def _as_adaptive(self) -> None:
         """Go on by the built-in rule, at the plan's price, with the samples at hand."""

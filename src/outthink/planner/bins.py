@@ -84,10 +84,10 @@ def ease(material: Material, difficulty: Difficulty, probe: int) -> Floats:
     if difficulty == "length":
         return np.asarray(-seen.tokens.mean(-1))
     if difficulty in ("agreement", "entropy"):
-        found = evidence(seen, Vote(), (), target=False)
+        summary = evidence(seen, Vote(), (), target=False)
         if difficulty == "agreement":
-            return found.share
-        return -found.features[..., feature_names((), target=False).index("entropy")]
+            return summary.share
+        return -summary.features[..., feature_names((), target=False).index("entropy")]
     names = ["logprob"] if difficulty == "logprob" else [name for name in material.signals if name != "logprob"]
     if not names or names[0] not in seen.signals:
         raise UsageError(f"The pool has no {difficulty} to measure difficulty by; choose agreement, entropy or length.")
@@ -97,7 +97,7 @@ def ease(material: Material, difficulty: Difficulty, probe: int) -> Floats:
 
 
 def fill(
-    options: Sequence[Family], of: Floats, probing: Floats, table: Table, probe: int
+    options: Sequence[Family], easiness: Floats, probing: Floats, table: Table, probe: int
 ) -> tuple[Table, NDArray[np.intp]]:
     """The table with the best affordable setting of every cell, and for each (bin, budget) its number among `flat`.
 
@@ -108,7 +108,7 @@ def fill(
         probing: (problems, orders) cost of the probe, for settings that do not go on from it.
     """
     names, credit, cost = flat(options, probing, probe)
-    bins = table.bin(of)
+    bins = table.bin(easiness)
     cells, numbers = [], np.zeros((len(table.edges) + 1, len(table.budgets)), dtype=np.intp)
     for row in range(len(table.edges) + 1):
         here = bins == row

@@ -87,7 +87,7 @@ class Material:
     runs: tuple[RecordedRun, ...] = ()
     signals: tuple[str, ...] = ()
 
-    def of(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> Material:
+    def select(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> Material:
         """Only some of the problems."""
         place = np.arange(len(self.ids))[which]
         return replace(
@@ -107,7 +107,9 @@ class Material:
         size = max(1, _AT_ONCE // (self.orders.shape[1] * most**2))
         if size >= len(self.ids):
             return [self]
-        return [self.of(np.arange(start, min(start + size, len(self.ids)))) for start in range(0, len(self.ids), size)]
+        return [
+            self.select(np.arange(start, min(start + size, len(self.ids)))) for start in range(0, len(self.ids), size)
+        ]
 
     def states(self) -> list[State]:
         """All states, the empty one first; each later than those it can be reached from."""
@@ -143,8 +145,8 @@ class Material:
         right = np.concatenate(parts, -1)
         if right.shape[-1] == 0:
             return np.zeros(leader.shape)
-        found = np.take_along_axis(right, np.maximum(leader, 0)[..., None], -1)[..., 0]
-        return np.where(leader >= 0, found, False).astype(float)
+        picked = np.take_along_axis(right, np.maximum(leader, 0)[..., None], -1)[..., 0]
+        return np.where(leader >= 0, picked, False).astype(float)
 
     def cost(self, state: State) -> Floats:
         """(problems, orders) what the samples of a state cost."""
@@ -202,9 +204,9 @@ def _cases(material: Material, vote: Vote) -> Cases:
     states = material.states()
     for state in states:
         seen = material.seen(state)
-        found = evidence(seen, vote, material.signals, target=material.target is not None)
-        features[state] = found.features
-        credit[state] = material.credit(state, found.leader)
+        summary = evidence(seen, vote, material.signals, target=material.target is not None)
+        features[state] = summary.features
+        credit[state] = material.credit(state, summary.leader)
         cost[state] = material.cost(state)
         tokens[state] = (_per_sample(seen.tokens[..., : state[0]]), _per_sample(seen.tokens[..., state[0] :]))
     return Cases(states=tuple(states), features=features, credit=credit, cost=cost, tokens=tokens)
@@ -306,9 +308,9 @@ def _side(
     scores: Mapping[str, Mapping[str, Floats]],
     scoring: Mapping[str, float],
 ) -> Side:
-    n = min(len(of) for of in keys)
-    if 2 * n < (usual := int(np.median([len(of) for of in keys]))):
-        short = next(problem.id for problem, of in zip(problems, keys, strict=True) if len(of) == n)
+    n = min(len(answers) for answers in keys)
+    if 2 * n < (usual := int(np.median([len(answers) for answers in keys]))):
+        short = next(problem.id for problem, answers in zip(problems, keys, strict=True) if len(answers) == n)
         raise UsageError(
             f"{short!r} has {n} samples in {pool.path}, where others have {usual}: remove it, or record it anew."
         )
@@ -316,9 +318,9 @@ def _side(
     for row, problem in enumerate(problems):
         if problem.tokens is None or problem.prompt is None:
             raise UsageError(f"{pool.path} has no token counts, so what its samples cost is not known.")
-        found = (problem.prompt - 1) // cache_block * cache_block if cache_block else problem.prompt
+        reused = (problem.prompt - 1) // cache_block * cache_block if cache_block else problem.prompt
         for column, tokens in enumerate(problem.tokens[:n].tolist()):
-            for place, cached in ((first, 0), (later, found)):
+            for place, cached in ((first, 0), (later, reused)):
                 cost = charge(spec, [Usage(prompt=problem.prompt, cached=cached, completion=tokens)])
                 if unit not in cost:
                     raise UsageError(f"What {spec.name} costs in {unit} is not known; plan in tokens.")
@@ -334,10 +336,10 @@ def _side(
 
     tokens = [problem.tokens[:n] for problem in problems if problem.tokens is not None]
     return Side(
-        keys=np.stack([of[:n] for of in keys]),
+        keys=np.stack([answers[:n] for answers in keys]),
         correct=np.stack([problem.correct[:n] for problem in problems]),
         tokens=np.stack(tokens).astype(float),
-        paths=np.stack([np.arange(n) if of.texts is None else codes(of.texts[:n]) for of in problems]),
+        paths=np.stack([np.arange(n) if problem.texts is None else codes(problem.texts[:n]) for problem in problems]),
         complete=np.stack([problem.complete[:n] for problem in problems]),
         signals={name: np.stack([signal(name, problem) for problem in problems]) for name in signals},
         first=first + of_scoring,

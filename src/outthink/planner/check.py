@@ -37,14 +37,20 @@ class Checked:
     drift: tuple[str, ...]
 
 
-def check_plan(plan: Plan, of: Recordings) -> list[Checked]:
+def check_plan(plan: Plan, recordings: Recordings) -> list[Checked]:
     """The plan's policy on new problems, at each of its prices, and where that differs from what it expects.
 
     Each sentence of drift is a difference beyond a 99% interval, so one in a hundred is a false alarm.
     """
-    prm = next((run.scorers["prm"] for run in of.material.runs if "prm" in run.scorers), None)
-    plan.check(model=of.model, target=of.target, verifier=of.verifier, sampling=of.sampling, prm=prm)
-    whole = of.material
+    prm = next((run.scorers["prm"] for run in recordings.material.runs if "prm" in run.scorers), None)
+    plan.check(
+        model=recordings.model,
+        target=recordings.target,
+        verifier=recordings.verifier,
+        sampling=recordings.sampling,
+        prm=prm,
+    )
+    whole = recordings.material
     missing = {action.run for action in plan.policy.actions if action.kind == "run"} - {run.name for run in whole.runs}
     if missing:
         raise UsageError(f"The plan may run {min(missing)}: give a run of it on these problems, too.")
@@ -65,11 +71,11 @@ def check_plan(plan: Plan, of: Recordings) -> list[Checked]:
     of_plan = cases(whole, plan.policy.vote)
     simulator = Simulator(plan.policy, of_plan, whole)
     outside = np.mean([plan.policy.scale.outside(of_plan.features[state]).mean() for state in of_plan.states[1:]])
-    found = []
+    checked = []
     for expected in plan.expected:
         outcome = simulator.at(expected.price)
-        found.append(_checked(expected, outcome.credit.mean(1), outcome.cost.mean(1), float(outside)))
-    return found
+        checked.append(_checked(expected, outcome.credit.mean(1), outcome.cost.mean(1), float(outside)))
+    return checked
 
 
 def check_run(plan: Plan, results: Sequence[Result]) -> Checked:

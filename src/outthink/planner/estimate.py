@@ -33,7 +33,7 @@ class Scale:
     high: tuple[float, ...]
 
     @classmethod
-    def of(cls, features: Floats) -> Scale:
+    def from_features(cls, features: Floats) -> Scale:
         """From features (rows, f)."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a feature that no row has
@@ -138,8 +138,8 @@ def _isotonic(raw: Floats, credit: Floats) -> tuple[tuple[float, ...], tuple[flo
     # the mean of each part stands at the part's mean, so that steps of the regression do not decide the knots
     part = np.clip(np.searchsorted(edges, raw, side="right") - 1, 0, len(_PARTS) - 2)
     there = [part == index for index in range(len(_PARTS) - 1) if (part == index).any()]
-    knots = np.array([raw[of].mean() for of in there])
-    values = np.array([fitted.predict(raw[of]).mean() for of in there])
+    knots = np.array([raw[inside].mean() for inside in there])
+    values = np.array([fitted.predict(raw[inside]).mean() for inside in there])
     knots, first = np.unique(knots, return_index=True)
     # beyond what was predicted it goes on to where 0 is 0 and 1 is 1
     values = np.maximum.accumulate(values[first])

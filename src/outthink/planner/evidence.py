@@ -197,13 +197,13 @@ def _at(values: NDArray[np.generic], place: NDArray[np.intp]) -> NDArray[np.gene
     return np.take_along_axis(values, place, -1)[..., 0]
 
 
-def _mean(values: Floats, of: NDArray[np.bool_]) -> Floats:
+def _mean(values: Floats, mask: NDArray[np.bool_]) -> Floats:
     """Mean over the last axis of the values that are meant; NaN where there are none."""
-    count = of.sum(-1)
-    total = np.where(of, values, 0.0).sum(-1)
+    count = mask.sum(-1)
+    total = np.where(mask, values, 0.0).sum(-1)
     return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
 
 
-def _most(values: Floats, of: NDArray[np.bool_]) -> Floats:
-    found = np.where(of, values, -np.inf).max(-1)
-    return np.asarray(np.where(np.isneginf(found), np.nan, found))
+def _most(values: Floats, mask: NDArray[np.bool_]) -> Floats:
+    largest = np.where(mask, values, -np.inf).max(-1)
+    return np.asarray(np.where(np.isneginf(largest), np.nan, largest))

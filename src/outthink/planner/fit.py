@@ -33,7 +33,7 @@ def fit_vote(material: Material) -> Vote:
     part = (
         material
         if len(material.ids) <= _PROBLEMS
-        else material.of(np.linspace(0, len(material.ids) - 1, _PROBLEMS).astype(int))
+        else material.select(np.linspace(0, len(material.ids) - 1, _PROBLEMS).astype(int))
     )
     vote = Vote(
         coefficients={},
@@ -63,30 +63,30 @@ def fit_vote(material: Material) -> Vote:
 def fit_policy(material: Material, *, seed: int = 0) -> tuple[Policy, Cases]:
     """The policy, and the cases it was fitted on."""
     vote = fit_vote(material)
-    of = cases(material, vote)
-    problems, orders = of.credit[(0, 0)].shape
+    all_cases = cases(material, vote)
+    problems, orders = all_cases.credit[(0, 0)].shape
     number = np.repeat(np.arange(problems), orders)
     rng = np.random.default_rng([seed, 91])
-    every = [state for state in of.states if sum(state)]
-    scale = Scale.of(_rows(of, of.credit, rng, number)[0])
+    every = [state for state in all_cases.states if sum(state)]
+    scale = Scale.from_features(_rows(all_cases, all_cases.credit, rng, number)[0])
 
     def estimate(outcomes: Mapping[State, Floats]) -> Estimate:
-        features, found, owner = _rows(of, outcomes, rng, number)
-        return fit_estimate(scale.standard(features), found, owner)
+        features, right, owner = _rows(all_cases, outcomes, rng, number)
+        return fit_estimate(scale.standard(features), right, owner)
 
     actions = []
-    small = sorted({drawn for drawn, dear in of.states if dear == 0 and drawn})
+    small = sorted({drawn for drawn, dear in all_cases.states if dear == 0 and drawn})
     for n in small:
-        before = [state for state in of.states if state[1] == 0 and state[0] < n]
-        actions.append(Action(kind="sample", n=n, right=estimate(dict.fromkeys(before, of.credit[n, 0]))))
-    for n in sorted({dear for _, dear in of.states if dear}):
-        before = [state for state in of.states if state[1] < n]
+        before = [state for state in all_cases.states if state[1] == 0 and state[0] < n]
+        actions.append(Action(kind="sample", n=n, right=estimate(dict.fromkeys(before, all_cases.credit[n, 0]))))
+    for n in sorted({dear for _, dear in all_cases.states if dear}):
+        before = [state for state in all_cases.states if state[1] < n]
         actions.append(
-            Action(kind="target", n=n, right=estimate({state: of.credit[(state[0], n)] for state in before}))
+            Action(kind="target", n=n, right=estimate({state: all_cases.credit[(state[0], n)] for state in before}))
         )
     for run in material.runs:
         credit = np.broadcast_to(run.credit[:, None], (problems, orders))
-        before = [state for state in of.states if state[1] == 0]
+        before = [state for state in all_cases.states if state[1] == 0]
         actions.append(
             Action(
                 kind="run",
@@ -99,28 +99,28 @@ def fit_policy(material: Material, *, seed: int = 0) -> tuple[Policy, Cases]:
         signals=material.signals,
         vote=vote,
         scale=scale,
-        now=estimate({state: of.credit[state] for state in every}),
+        now=estimate({state: all_cases.credit[state] for state in every}),
         actions=tuple(actions),
         rates=tuple(_rate(side, material.prompt) for side in (material.model, material.target) if side is not None),
     )
-    return policy, of
+    return policy, all_cases
 
 
 def _rows(
-    of: Cases,
+    all_cases: Cases,
     outcomes: Mapping[State, Floats],
     rng: np.random.Generator,
     number: NDArray[np.intp],
 ) -> tuple[Floats, Floats, NDArray[np.intp]]:
     """Features, outcome and problem of rows drawn from states with an outcome (problems, orders) each."""
     share = max(1, _ROWS // len(outcomes))
-    features, found, owner = [], [], []
+    features, right, owner = [], [], []
     for state, outcome in outcomes.items():
         rows = _sampled(rng, len(number), share)
-        features.append(of.features[state].reshape(len(number), -1)[rows])
-        found.append(outcome.ravel()[rows])
+        features.append(all_cases.features[state].reshape(len(number), -1)[rows])
+        right.append(outcome.ravel()[rows])
         owner.append(number[rows])
-    return np.concatenate(features), np.concatenate(found), np.concatenate(owner)
+    return np.concatenate(features), np.concatenate(right), np.concatenate(owner)
 
 
 def _sampled(rng: np.random.Generator, size: int, most: int) -> NDArray[np.intp]:

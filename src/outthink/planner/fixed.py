@@ -81,7 +81,7 @@ class Family:
 
 def families(material: Material) -> list[Family]:
     """All that can be replayed on the material, simple stop rules included; runs are families of one setting."""
-    found: list[Family] = []
+    all_families: list[Family] = []
     for side, orders, prefix in (
         (material.model, material.orders, ""),
         (material.target, material.target_orders, "target:"),
@@ -93,21 +93,23 @@ def families(material: Material) -> list[Family]:
         if "logprob" in material.signals and not np.isnan(side.signals["logprob"]).all():
             plain += ["perplexity_consistency", "likelihood"]
         for name in plain:
-            found.append(_family(material, side, orders, prefix + name, [(name, {"n": n}, n) for n in levels], None))
+            all_families.append(
+                _family(material, side, orders, prefix + name, [(name, {"n": n}, n) for n in levels], None)
+            )
         for scorer in _scorers(material, side):
             for name in ("weighted_best_of_n", "best_of_n") if _non_negative(side, scorer) else ("best_of_n",):
                 settings: list[tuple[str, dict[str, Any], int]] = [(name, {"n": n}, n) for n in levels]
-                found.append(_family(material, side, orders, f"{prefix}{name} by {scorer}", settings, scorer))
+                all_families.append(_family(material, side, orders, f"{prefix}{name} by {scorer}", settings, scorer))
         for most in (n for n in CAPS if n <= side.samples):
             for name, option, values in (("adaptive_consistency", "threshold", THRESHOLDS), ("esc", "w", WINDOWS)):
                 stops = [(name, {"n": most, option: at}, most) for at in values if option == "threshold" or at <= most]
                 title = f"{prefix}{name} of {most}"
-                found.append(_family(material, side, orders, title, stops, None, adaptive=True))
+                all_families.append(_family(material, side, orders, title, stops, None, adaptive=True))
     shape = material.orders.shape[:2]
     for run in material.runs:
         credit, cost = (np.broadcast_to(values[:, None], shape)[..., None] for values in (run.credit, run.cost))
-        found.append(Family(name=run.name, settings=(run.name,), used=(0,), credit=credit, cost=cost))
-    return found
+        all_families.append(Family(name=run.name, settings=(run.name,), used=(0,), credit=credit, cost=cost))
+    return all_families
 
 
 def _scorers(material: Material, side: Side) -> list[str]:
@@ -131,18 +133,18 @@ def _family(
     *,
     adaptive: bool = False,
 ) -> Family:
-    found = []
+    rows = []
     for strategy, options, n in settings:
         credit, cost = outcomes(side, orders[..., :n], make_strategy(strategy, options), scorer)
         text = "&".join(f"{key}={value}" for key, value in options.items())
-        found.append((cost.mean(), f"{strategy}?{text}", n, credit, cost))
-    found.sort(key=lambda of: of[0])
+        rows.append((cost.mean(), f"{strategy}?{text}", n, credit, cost))
+    rows.sort(key=lambda row: row[0])
     return Family(
         name=name,
-        settings=tuple(of[1] for of in found),
-        used=tuple(of[2] for of in found),
-        credit=np.stack([of[3] for of in found], -1),
-        cost=np.stack([of[4] for of in found], -1),
+        settings=tuple(row[1] for row in rows),
+        used=tuple(row[2] for row in rows),
+        credit=np.stack([row[3] for row in rows], -1),
+        cost=np.stack([row[4] for row in rows], -1),
         adaptive=adaptive,
     )
 

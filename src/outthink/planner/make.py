@@ -26,7 +26,7 @@ _POINTS = 9  # budgets, where none are given
 
 
 def make_plan(
-    of: Recordings,
+    recordings: Recordings,
     *,
     budgets: Sequence[float] | None = None,
     folds: int = 5,
@@ -45,7 +45,7 @@ def make_plan(
             verifier's mean, else the mean logprob, else agreement.
         tell: told what is being done.
     """
-    whole = of.material
+    whole = recordings.material
     if not 2 <= folds <= len(whole.ids):
         raise UsageError(f"{folds} folds of {len(whole.ids)} problems make no sense; take 5.")
     if not 1 <= probe <= whole.model.samples:
@@ -55,20 +55,20 @@ def make_plan(
     budgets = sorted(budgets) if budgets else default_budgets(whole)
     if difficulty is None:
         shares = bins is None or "logprob" not in whole.signals
-        difficulty = "verifier" if of.verifier else "agreement" if shares else "logprob"
+        difficulty = "verifier" if recordings.verifier else "agreement" if shares else "logprob"
     if bins is None and difficulty in ("logprob", "length", "entropy"):
         raise UsageError(f"Absolute bins are cut at rates of success, and {difficulty} is none; choose agreement.")
     tell(f"Measuring on {folds} folds of {len(whole.ids)} problems")
-    found = validate(whole, budgets, folds=folds, bins=bins, difficulty=difficulty, probe=probe, seed=seed)
+    validation = validate(whole, budgets, folds=folds, bins=bins, difficulty=difficulty, probe=probe, seed=seed)
     tell("Fitting on all problems")
     policy, fitted = fit_policy(whole, seed=seed)
     simulator, grid = Simulator(policy, fitted, whole), price_grid(policy.rates)
     of_ease = ease(whole, difficulty, probe)
     empty = table_of(of_ease, budgets, bins, difficulty, probe)
-    table, _ = fill(found.families, of_ease, whole.cost((probe, 0)), empty, probe)
+    table, _ = fill(validation.families, of_ease, whole.cost((probe, 0)), empty, probe)
     where = table.bin(of_ease)
     expected = []
-    for point in found.points:
+    for point in validation.points:
         expected.append(
             _expected(
                 simulator.price_for(point.wanted, grid),
@@ -81,7 +81,7 @@ def make_plan(
         )
     fixed = [
         _fixed(setting, family.credit[..., place].mean(1), float(family.cost[..., place].mean()))
-        for family in found.families
+        for family in validation.families
         for place, setting in enumerate(family.labels())
     ]
     gains = [
@@ -94,16 +94,16 @@ def make_plan(
             high=difference.high,
             ratio=difference.ratio,
         )
-        for point in found.points
+        for point in validation.points
         for difference in point.differences
     ]
     chosen = [cell.setting for row in table.cells for cell in row]
     runs = [action.run for action in policy.actions if action.kind == "run"]
     plan = Plan(
-        model=of.model,
-        target=of.target,
-        verifier=of.verifier,
-        sampling=of.sampling,
+        model=recordings.model,
+        target=recordings.target,
+        verifier=recordings.verifier,
+        sampling=recordings.sampling,
         unit=whole.unit,
         problems=len(whole.ids),
         samples=whole.model.samples,
@@ -112,35 +112,41 @@ def make_plan(
         table=table,
         fixed=tuple(fixed),
         gains=tuple(gains),
-        brier=found.brier,
-        base=found.base,
-        reliability=found.reliability,
+        brier=validation.brier,
+        base=validation.base,
+        reliability=validation.reliability,
         versions=versions([*chosen, *runs]),
         runs={run.name: run.scorers for run in whole.runs},
     )
-    return plan, found
+    return plan, validation
 
 
-def default_budgets(of: Material) -> list[float]:
+def default_budgets(material: Material) -> list[float]:
     """Mean costs from little more than one sample of the model to nearly all that was recorded."""
-    first = float(of.model.first.mean())
-    most = float(of.cost((of.model.samples, 0)).mean())
-    if of.target is not None:
-        most = max(most, float(of.cost((0, of.target.samples)).mean()))
+    first = float(material.model.first.mean())
+    most = float(material.cost((material.model.samples, 0)).mean())
+    if material.target is not None:
+        most = max(most, float(material.cost((0, material.target.samples)).mean()))
     return [float(budget) for budget in np.geomspace(1.2 * first, max(0.7 * most, 2 * first), _POINTS)]
+
+
+def _most_of(values: Floats) -> tuple[float, float]:
+    """The range that holds nine tenths of the values."""
+    low, high = np.quantile(values, [0.05, 0.95])
+    return float(low), float(high)
 
 
 def _limited(limit: float, credit: Floats, cost: Floats) -> Limited:
     accuracy, low, high = interval(credit.mean(1))
-    least, most = np.quantile(cost, [0.05, 0.95])
+    least, most = _most_of(cost)
     return Limited(
         limit=limit,
         accuracy=accuracy,
         low=low,
         high=high,
         cost=float(cost.mean()),
-        least=float(least),
-        most=float(most),
+        least=least,
+        most=most,
     )
 
 
@@ -155,7 +161,7 @@ def _expected(
 ) -> Expected:
     accuracy, low, high = interval(credit.mean(1))
     mean, cost_low, cost_high = interval(cost.mean(1))
-    least, most = np.quantile(cost, [0.05, 0.95])
+    least, most = _most_of(cost)
     return Expected(
         price=price,
         accuracy=accuracy,
@@ -164,34 +170,34 @@ def _expected(
         cost=mean,
         cost_low=cost_low,
         cost_high=cost_high,
-        least=float(least),
-        most=float(most),
+        least=least,
+        most=most,
         limited=limited,
         table=table[0],
         table_cost=table[1],
-        bins=tuple(_bin(credit, cost, of) for of in bins),
+        bins=tuple(_bin(credit, cost, inside) for inside in bins),
     )
 
 
-def _bin(credit: Floats, cost: Floats, of: np.ndarray[Any, Any]) -> Bin:
+def _bin(credit: Floats, cost: Floats, inside: np.ndarray[Any, Any]) -> Bin:
     """A problem belongs to a bin with some of its orders, and weighs so much in the interval over problems."""
-    if not of.any():  # nothing is known of it but what holds for all
-        return replace(_bin(credit, cost, np.ones_like(of)), share=0.0)
-    weight = of.sum(1).astype(float)
-    sums = np.where(of, credit, 0.0).sum(1)
+    if not inside.any():  # nothing is known of it but what holds for all
+        return replace(_bin(credit, cost, np.ones_like(inside)), share=0.0)
+    weight = inside.sum(1).astype(float)
+    sums = np.where(inside, credit, 0.0).sum(1)
     drawn = np.random.default_rng(0).integers(0, len(weight), (2_000, len(weight)))
     total = weight[drawn].sum(1)
     means = sums[drawn].sum(1)[total > 0] / total[total > 0]
-    low, high = np.quantile(means, [0.05, 0.95])
-    least, most = np.quantile(cost[of], [0.05, 0.95])
+    low, high = _most_of(means)
+    least, most = _most_of(cost[inside])
     return Bin(
-        share=float(of.mean()),
+        share=float(inside.mean()),
         accuracy=float(sums.sum() / weight.sum()),
-        low=float(low),
-        high=float(high),
-        cost=float(cost[of].mean()),
-        cost_low=float(least),
-        cost_high=float(most),
+        low=low,
+        high=high,
+        cost=float(cost[inside].mean()),
+        cost_low=least,
+        cost_high=most,
     )
 
 

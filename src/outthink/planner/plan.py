@@ -183,7 +183,7 @@ class Plan:
         """
         rate = self.policy.rates[0]
         written = rate.completion * rate.tokens
-        points = sorted((of.cost, of.price) for of in self.expected)
+        points = sorted((point.cost, point.price) for point in self.expected)
         one = rate.prompt * rate.prompt_tokens + written
         if one < points[0][0]:
             points.insert(0, (one, max(3 / written, points[0][1])))
@@ -192,8 +192,8 @@ class Plan:
 
     def at(self, price: float) -> Expected:
         """What to expect at a price: between two measured ones in proportion, beyond them that of the last."""
-        points = sorted(self.expected, key=lambda of: of.price)
-        prices = [of.price for of in points]
+        points = sorted(self.expected, key=lambda point: point.price)
+        prices = [point.price for point in points]
         place = int(np.searchsorted(prices, price))
         if place in (0, len(points)):
             return points[min(place, len(points) - 1)]
@@ -273,18 +273,21 @@ def _whole(plan: Plan) -> None:
     policy = plan.policy
     count = len(feature_names(policy.signals, target=policy.has_target))
     estimates = [policy.now, *(action.right for action in policy.actions)]
-    if any(len(of.coefficients) != count or len(of.raw) != len(of.calibrated) or not of.raw for of in estimates):
+    if any(
+        len(estimate.coefficients) != count or len(estimate.raw) != len(estimate.calibrated) or not estimate.raw
+        for estimate in estimates
+    ):
         raise ValueError("coefficients or knots are missing")
     scale = policy.scale
     if any(len(part) != count for part in (scale.mean, scale.deviation, scale.low, scale.high)):
         raise ValueError("the scale of a feature is missing")
-    if not plan.expected or not policy.actions or not all(of.price > 0 for of in plan.expected):
+    if not plan.expected or not policy.actions or not all(point.price > 0 for point in plan.expected):
         raise ValueError("it has nothing to do or no prices")
     unknown = [name for name in plan.versions if name != "planner" and name not in STRATEGIES]
     if unknown:
         raise ValueError(f"it names {unknown[0]!r}, which is no strategy of the table")
     if len(plan.table.cells) != len(plan.table.edges) + 1 or any(
-        len(of.bins) != len(plan.table.cells) for of in plan.expected
+        len(point.bins) != len(plan.table.cells) for point in plan.expected
     ):
         raise ValueError("bins are missing")
 
@@ -353,8 +356,8 @@ def _short(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {name: _short(of) for name, of in value.items()}
-    return [_short(of) for of in value] if isinstance(value, list) else value
+        return {name: _short(inner) for name, inner in value.items()}
+    return [_short(inner) for inner in value] if isinstance(value, list) else value
 
 
 @functools.lru_cache

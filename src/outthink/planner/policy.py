@@ -97,11 +97,11 @@ class Policy:
     def right(self, features: Floats, state: State) -> Floats:
         """(..., 1 + actions) probability of being right if one stops now, and after each action; NaN where not open."""
         units = self.scale.standard(features)
-        found = np.full((*features.shape[:-1], 1 + len(self.actions)), np.nan)
-        found[..., 0] = self.now.at(units) if sum(state) else 0.0
+        chances = np.full((*features.shape[:-1], 1 + len(self.actions)), np.nan)
+        chances[..., 0] = self.now.at(units) if sum(state) else 0.0
         for place in self.open(state):
-            found[..., 1 + place] = self.actions[place].right.at(units)
-        return found
+            chances[..., 1 + place] = self.actions[place].right.at(units)
+        return chances
 
     def cost(
         self, state: State, tokens: tuple[Floats, Floats], prompt: Floats, rates: Sequence[Rate] | None = None
@@ -116,12 +116,12 @@ class Policy:
         rates = rates or self.rates
         drawn, dear = state
         mean = _shrunk(tokens[0], drawn, rates[0].tokens)
-        found = np.full((*np.shape(prompt), 1 + len(self.actions)), np.nan)
-        found[..., 0] = 0.0
+        costs = np.full((*np.shape(prompt), 1 + len(self.actions)), np.nan)
+        costs[..., 0] = 0.0
         for place in self.open(state):
             action = self.actions[place]
             if action.kind == "run":
-                found[..., 1 + place] = action.cost * rates[0].completion / self.rates[0].completion
+                costs[..., 1 + place] = action.cost * rates[0].completion / self.rates[0].completion
                 continue
             if action.kind == "sample":
                 rate, had, each = rates[0], drawn, mean
@@ -130,8 +130,8 @@ class Policy:
                 prior = rate.tokens * mean / rates[0].tokens
                 each = prior if dear == 0 else (np.nan_to_num(tokens[1]) * dear + _PRIOR * prior) / (dear + _PRIOR)
             reading = 0.0 if had else rate.prompt * np.where(np.isnan(prompt), rate.prompt_tokens, prompt)
-            found[..., 1 + place] = reading + rate.completion * each * (action.n - had)
-        return found
+            costs[..., 1 + place] = reading + rate.completion * each * (action.n - had)
+        return costs
 
     def choice(self, right: Floats, cost: Floats, price: float, state: State) -> NDArray[np.intp]:
         """(...,) 0 to stop, else 1 + the position of the best action; with no sample at all there is no stopping.

@@ -19,8 +19,9 @@ _MARGIN = 4  # problems for which the worst first sample is kept, since the last
 def allocate(gains: Sequence[Sequence[float]], budget: int) -> list[int]:
     """How many units each problem gets, where gains[p][k] is what problem p gains by its (k + 1)-th unit.
 
-    The largest total gain wherever the gains of each problem fall; where they do not, units are taken together as far
-    as their mean gain rises (the concave hull), which is the best but for what is left when a whole piece does not fit.
+    Where the gains of each problem fall, it is the largest total gain. Where they do not, units are taken together as
+    far as their mean gain rises (the concave hull). That is the best, except for what is left over where a whole piece
+    does not fit.
 
     Args:
         gains: per unit of cost, any numbers; a unit that gains nothing is not bought.

@@ -54,11 +54,11 @@ class Quote:
 
     def sentences(self) -> list[str]:
         """For people."""
-        of = (
+        where = (
             "" if self.bin is None else f" (a question of difficulty bin {self.bin[0]} of {self.bin[1]}, 1 the hardest)"
         )
         return [
-            f"A right answer with {100 * self.accuracy:.0f}% ({100 * self.low:.0f}% to {100 * self.high:.0f}%){of}; "
+            f"A right answer with {100 * self.accuracy:.0f}% ({100 * self.low:.0f}% to {100 * self.high:.0f}%){where}; "
             f"a single sample gives {100 * self.single:.0f}% over all questions.",
             f"Cost: {amount(self.cost)} {self.unit} on average, between {amount(self.cost_low)} and "
             f"{amount(self.cost_high)} for nine questions in ten; a single sample costs {amount(self.single_cost)}.",
@@ -76,7 +76,7 @@ def quote(plan: Plan, price: float, *, limit: float | None = None, bin_number: i
     expected = plan.at(price)
     if limit is not None:
         return _within(plan, limit, bin_number)
-    one = min((of for of in plan.fixed if not of.setting.startswith("target:")), key=lambda of: of.cost)
+    one = min((fixed for fixed in plan.fixed if not fixed.setting.startswith("target:")), key=lambda fixed: fixed.cost)
     whole = {"price": expected.price, "unit": plan.unit, "single": one.accuracy, "single_cost": one.cost}
     if bin_number is None or not expected.bins[bin_number].share:
         return Quote(
@@ -88,21 +88,21 @@ def quote(plan: Plan, price: float, *, limit: float | None = None, bin_number: i
             cost_high=expected.most,
             **whole,  # type: ignore[arg-type]  # each by its own name
         )
-    of = expected.bins[bin_number]
+    inside = expected.bins[bin_number]
     return Quote(
-        accuracy=of.accuracy,
-        low=of.low,
-        high=of.high,
-        cost=of.cost,
-        cost_low=of.cost_low,
-        cost_high=of.cost_high,
+        accuracy=inside.accuracy,
+        low=inside.low,
+        high=inside.high,
+        cost=inside.cost,
+        cost_low=inside.cost_low,
+        cost_high=inside.cost_high,
         bin=(bin_number + 1, len(expected.bins)),
         **whole,  # type: ignore[arg-type]  # each by its own name
     )
 
 
 def _within(plan: Plan, limit: float, bin_number: int | None) -> Quote:
-    expected = min(plan.expected, key=lambda of: abs(math.log(of.limited.limit / limit)))
+    expected = min(plan.expected, key=lambda point: abs(math.log(point.limited.limit / limit)))
     within = expected.limited
     free = quote(plan, expected.price, bin_number=bin_number)
     lost = within.accuracy - expected.accuracy
@@ -143,7 +143,7 @@ def price_at(plan: Plan, budget: Budget, value_of_correct: str) -> float:
     limit = budget.limits.get(plan.unit)
     if limit is None and budget.limits:
         raise UsageError(f"The plan counts {plan.unit}, so the budget has to be in {plan.unit}.")
-    return min(of.price for of in plan.expected) if limit is None else plan.price(limit)
+    return min(point.price for point in plan.expected) if limit is None else plan.price(limit)
 
 
 async def ease_of(
@@ -181,18 +181,18 @@ async def ease_of(
     samples = [candidate for candidate in trace.candidates if candidate.address[0] == "model"]
     keys = codes([sample.key for sample in samples])
     if table.difficulty == "length":
-        found = -float(np.mean([sample.tokens for sample in samples]))
+        ease = -float(np.mean([sample.tokens for sample in samples]))
     elif table.difficulty == "logprob":
-        found = float(np.mean([np.mean(sample.logprobs) for sample in samples if sample.logprobs]))
+        ease = float(np.mean([np.mean(sample.logprobs) for sample in samples if sample.logprobs]))
     elif table.difficulty == "verifier":
         scores = [score for score in trace.rounds[-1].scores or () if score is not None]
-        found = float(np.mean(scores)) if scores else 0.0
+        ease = float(np.mean(scores)) if scores else 0.0
     else:
         counts = np.bincount(keys[keys >= 0])
         shares = counts / max(counts.sum(), 1)
         entropy = -float((shares[shares > 0] * np.log(shares[shares > 0])).sum()) / math.log(len(samples) + 1)
-        found = float(shares.max(initial=0.0)) if table.difficulty == "agreement" else -entropy
-    return found, trace.cost
+        ease = float(shares.max(initial=0.0)) if table.difficulty == "agreement" else -entropy
+    return ease, trace.cost
 
 
 def amount(value: float) -> str:

@@ -75,8 +75,8 @@ def read(
     verifier = next((name for name in pool.scorers if name != "logprob"), None)
     writer = spec.name.removeprefix("recorded:")
     if scores is not None:
-        verifier, found, each = _scores(scores, unit, pool, writer)
-        signals[verifier], scoring[verifier] = found, each
+        verifier, by_problem, each = _scores(scores, unit, pool, writer)
+        signals[verifier], scoring[verifier] = by_problem, each
     made = material(
         pool,
         spec=spec,
@@ -132,7 +132,9 @@ def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> RecordedRun:
         raise UsageError(f"The run {folder} is of {name}; a plan can only run strategies of the table.")
     own = {field.name: field.default for field in fields(make_strategy(name))}
     given = {key: value for key, value in options.items() if own.get(key) != value}
-    text = urlencode({key: ",".join(map(str, of)) if isinstance(of, list) else of for key, of in given.items()})
+    text = urlencode(
+        {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in given.items()}
+    )
     named = f"{name}?{text}" if text else name
     make_strategy(named)  # raises where its name does not say everything
     credit, cost = {}, {}
@@ -162,10 +164,14 @@ def _scores(folder: Path, unit: str, pool: PoolData, writer: str) -> tuple[str, 
         raise UsageError(f"The run {folder} drew samples of its own; run best_of_n with --model {pool.path}.")
     _same_model(folder, settings, writer, pool.path.name)
     samples = {problem.id: problem for problem in pool.problems}
-    found, spent, scored = {}, 0.0, 0
+    by_problem, spent, scored = {}, 0.0, 0
     for result in read_results(folder):
         trace, recorded = result.trace, samples.get(result.problem)
-        last = None if trace is None else next((of for of in reversed(trace.rounds) if of.scores is not None), None)
+        last = (
+            None
+            if trace is None
+            else next((entry for entry in reversed(trace.rounds) if entry.scores is not None), None)
+        )
         if trace is None or recorded is None or last is None or last.scores is None:
             continue
         written = {candidate.id: candidate.tokens for candidate in trace.candidates}
@@ -173,19 +179,21 @@ def _scores(folder: Path, unit: str, pool: PoolData, writer: str) -> tuple[str, 
             raise UsageError(
                 f"The run {folder} did not score all samples of {result.problem!r}: run it with their number."
             )
-        found[result.problem] = np.array([np.nan if score is None else score for score in last.scores], dtype=float)
+        by_problem[result.problem] = np.array(
+            [np.nan if score is None else score for score in last.scores], dtype=float
+        )
         scored += len(last.scores)
         for call in trace.calls:
             if call.kind != "sample":
                 if call.charged.tokens and unit not in call.cost:
                     raise UsageError(f"The run {folder} does not say what its verifier cost in {unit}.")
                 spent += call.cost.get(unit, 0.0)
-    if not found:
+    if not by_problem:
         raise UsageError(f"The run {folder} has no scores of the pool's samples.")
-    return str(verifier), found, spent / scored
+    return str(verifier), by_problem, spent / scored
 
 
 def _same_model(folder: Path, settings: Mapping[str, Any], *names: str) -> None:
-    of = str(settings["models"]["model"]).removeprefix("recorded:")
-    if of not in names:
-        raise UsageError(f"The run {folder} is of {of}, and the samples are of {names[0]}.")
+    model = str(settings["models"]["model"]).removeprefix("recorded:")
+    if model not in names:
+        raise UsageError(f"The run {folder} is of {model}, and the samples are of {names[0]}.")

@@ -29,9 +29,9 @@ def plan_curve(plan: Plan) -> Rows:
         "its cost",
     ]
     rows = []
-    for expected in sorted(plan.expected, key=lambda of: of.cost):
-        able = [of for of in plan.fixed if of.cost <= expected.cost * 1.001 and not _stops(of.setting)]
-        best = max(able, key=lambda of: (of.accuracy, -of.cost), default=None)
+    for expected in sorted(plan.expected, key=lambda point: point.cost):
+        able = [fixed for fixed in plan.fixed if fixed.cost <= expected.cost * 1.001 and not _stops(fixed.setting)]
+        best = max(able, key=lambda fixed: (fixed.accuracy, -fixed.cost), default=None)
         rows.append(
             [
                 amount(expected.cost),
@@ -46,15 +46,15 @@ def plan_curve(plan: Plan) -> Rows:
 
 def figure(plan: Plan) -> Figure:
     """The curve of `auto` against every fixed strategy."""
-    points = sorted(plan.expected, key=lambda of: of.cost)
+    points = sorted(plan.expected, key=lambda point: point.cost)
     families: dict[str, list[Fixed]] = {}
-    for of in sorted(plan.fixed, key=lambda of: of.cost):
-        name, _, scorer = of.setting.partition(" by ")
-        families.setdefault(name.partition("?")[0] + (f" by {scorer}" if scorer else ""), []).append(of)
+    for fixed in sorted(plan.fixed, key=lambda fixed: fixed.cost):
+        name, _, scorer = fixed.setting.partition(" by ")
+        families.setdefault(name.partition("?")[0] + (f" by {scorer}" if scorer else ""), []).append(fixed)
     best = []
     for prefix in ("", "target:"):
         there = [name for name in families if name.startswith("target:") == bool(prefix)]
-        best += sorted(there, key=lambda name: -max(of.accuracy for of in families[name]))[:_CURVES]
+        best += sorted(there, key=lambda name: -max(fixed.accuracy for fixed in families[name]))[:_CURVES]
     return Figure(
         title=f"{plan.model}: {plan.problems} problems, held out",
         x=Axis(title=f"mean {plan.unit} of a problem", log=True),
@@ -62,13 +62,13 @@ def figure(plan: Plan) -> Figure:
         series=(
             Series(
                 name="auto",
-                x=[of.cost for of in points],
-                y=[of.accuracy for of in points],
-                low=[of.low for of in points],
-                high=[of.high for of in points],
+                x=[point.cost for point in points],
+                y=[point.accuracy for point in points],
+                low=[point.low for point in points],
+                high=[point.high for point in points],
             ),
             *(
-                Series(name=name, x=[of.cost for of in shown], y=[of.accuracy for of in shown])
+                Series(name=name, x=[fixed.cost for fixed in shown], y=[fixed.accuracy for fixed in shown])
                 for name in best
                 if (shown := _rising(families[name]))
             ),
@@ -78,21 +78,21 @@ def figure(plan: Plan) -> Figure:
 
 def gains(plan: Plan) -> Rows:
     """`auto` less each baseline at equal mean cost, and what the baseline costs where it is as accurate."""
-    baselines = list(dict.fromkeys(of.against.partition(" (")[0] for of in plan.gains))
+    baselines = list(dict.fromkeys(gain.against.partition(" (")[0] for gain in plan.gains))
     rows = []
-    for cost in dict.fromkeys(of.cost for of in plan.gains):
-        here = {of.against.partition(" (")[0]: of for of in plan.gains if of.cost == cost}
+    for cost in dict.fromkeys(gain.cost for gain in plan.gains):
+        here = {gain.against.partition(" (")[0]: gain for gain in plan.gains if gain.cost == cost}
         auto = next(iter(here.values())).accuracy
         rows.append([amount(cost), f"{100 * auto:.1f}%", *(_gain(here.get(baseline)) for baseline in baselines)])
     return ["mean cost", "auto", *(f"less {baseline}" for baseline in baselines)], rows
 
 
-def _gain(of: Gain | None) -> str:
+def _gain(gain: Gain | None) -> str:
     """Points with their interval, and how many times as much the baseline costs where it is as accurate."""
-    if of is None:
+    if gain is None:
         return "costs more"
-    times = "never as good" if of.ratio is None else f"x{of.ratio:.2f}"
-    return f"{100 * (of.accuracy - of.baseline):+.1f} ({100 * of.low:+.1f} to {100 * of.high:+.1f}) {times}"
+    times = "never as good" if gain.ratio is None else f"x{gain.ratio:.2f}"
+    return f"{100 * (gain.accuracy - gain.baseline):+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) {times}"
 
 
 def bins(plan: Plan) -> Rows:
@@ -117,7 +117,7 @@ def sentences(plan: Plan) -> list[str]:
         votes.append(f"a sample of the target counts {math.exp(policy.vote.target):.2g}")
     if policy.vote.copy:
         votes.append(f"a text that was there before counts {math.exp(policy.vote.copy):.2g}")
-    found = [
+    lines = [
         f"For {plan.model}{going}, {plan.verifier or 'no verifier'}; "
         f"{plan.problems} problems with {plan.samples} samples each; costs in {plan.unit}.",
         f"Its vote weighs a sample by exp of: {'; '.join(votes) or 'nothing, so it is the majority'}.",
@@ -127,38 +127,38 @@ def sentences(plan: Plan) -> list[str]:
         + ".",
     ]
     if plan.oracle:
-        found.append("The bins know the right answers: their table is an upper bound and cannot be used.")
-    return found
+        lines.append("The bins know the right answers: their table is an upper bound and cannot be used.")
+    return lines
 
 
-def checks(found: Sequence[Checked]) -> Rows:
+def checks(checked: Sequence[Checked]) -> Rows:
     """New recordings against what the plan expects."""
     columns = ["price", "expected", "found (90%)", "expected cost", "found (90%)", "drift"]
     rows = [
         [
-            f"{of.price:.3g}",
-            _percent(of.expected),
-            f"{100 * of.accuracy:.1f}% ({100 * of.low:.1f}% to {100 * of.high:.1f}%)",
-            amount(of.expected.cost),
-            f"{amount(of.cost)} ({amount(of.cost_low)} to {amount(of.cost_high)})",
-            "; ".join(of.drift) or "none",
+            f"{check.price:.3g}",
+            _percent(check.expected),
+            f"{100 * check.accuracy:.1f}% ({100 * check.low:.1f}% to {100 * check.high:.1f}%)",
+            amount(check.expected.cost),
+            f"{amount(check.cost)} ({amount(check.cost_low)} to {amount(check.cost_high)})",
+            "; ".join(check.drift) or "none",
         ]
-        for of in found
+        for check in checked
     ]
     return columns, rows
 
 
 def _rising(settings: list[Fixed]) -> list[Fixed]:
     """Those that are more accurate than all that cost less; a stop rule has many that are not."""
-    found: list[Fixed] = []
-    for of in settings:
-        if not found or of.accuracy > found[-1].accuracy:
-            found.append(of)
-    return found
+    rising: list[Fixed] = []
+    for setting in settings:
+        if not rising or setting.accuracy > rising[-1].accuracy:
+            rising.append(setting)
+    return rising
 
 
-def _percent(of: Expected | Fixed) -> str:
-    return f"{100 * of.accuracy:.1f}% ({100 * of.low:.1f}% to {100 * of.high:.1f}%)"
+def _percent(measured: Expected | Fixed) -> str:
+    return f"{100 * measured.accuracy:.1f}% ({100 * measured.low:.1f}% to {100 * measured.high:.1f}%)"
 
 
 def _stops(setting: str) -> bool:

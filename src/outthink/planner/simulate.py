@@ -35,27 +35,27 @@ class Outcome:
 class Simulator:
     """A policy on cases, at any price; what does not depend on the price is computed once."""
 
-    def __init__(self, policy: Policy, of: Cases, material: Material) -> None:
+    def __init__(self, policy: Policy, cases: Cases, material: Material) -> None:
         self._policy = policy
-        self._cases = of
+        self._cases = cases
         self._runs = {run.name: run for run in material.runs}
-        self._place = {state: place for place, state in enumerate(of.states)}
-        prompt = np.broadcast_to(material.prompt[:, None], of.cost[(0, 0)].shape)
-        self._right = {state: policy.right(of.features[state], state) for state in of.states}
-        self._cost = {state: policy.cost(state, of.tokens[state], prompt) for state in of.states}
+        self._place = {state: place for place, state in enumerate(cases.states)}
+        prompt = np.broadcast_to(material.prompt[:, None], cases.cost[(0, 0)].shape)
+        self._right = {state: policy.right(cases.features[state], state) for state in cases.states}
+        self._cost = {state: policy.cost(state, cases.tokens[state], prompt) for state in cases.states}
         self._worst_sample = [float(side.first.max()) for side in (material.model, material.target) if side is not None]
-        self._credit = np.stack([of.credit[state] for state in of.states], -1)
-        self._spent = np.stack([of.cost[state] for state in of.states], -1)
+        self._credit = np.stack([cases.credit[state] for state in cases.states], -1)
+        self._spent = np.stack([cases.cost[state] for state in cases.states], -1)
 
     def right_when(self, outcome: Outcome) -> Floats:
         """(problems, orders) the predicted chance of being right where an outcome stopped."""
-        found = np.empty(outcome.credit.shape)
+        chances = np.empty(outcome.credit.shape)
         for place, state in enumerate(self._cases.states):
             here = outcome.ended == place
             if here.any():
                 chosen = 1 + outcome.ran[here]
-                found[here] = np.take_along_axis(self._right[state][here], chosen[:, None], -1)[:, 0]
-        return found
+                chances[here] = np.take_along_axis(self._right[state][here], chosen[:, None], -1)[:, 0]
+        return chances
 
     def _worst(self, state: State, following: State) -> float:
         """What going on can cost at most, by the dearest sample that was recorded; the meter counts its prompt anew."""
@@ -77,23 +77,23 @@ class Simulator:
             chosen = policy.choice(self._right[state][here], self._cost[state][here], price, state)
             next_place, next_run = place[here], ran[here]
             for choice in np.unique(chosen).tolist():
-                of = chosen == choice
+                going = chosen == choice
                 following = policy.following(state, choice)
                 if following is not None and np.isfinite(limit) and state != (0, 0):
-                    room = limit - self._spent[here][:, self._place[state]][of]
+                    room = limit - self._spent[here][:, self._place[state]][going]
                     fits = room >= self._worst(state, following)
-                    of = np.flatnonzero(of)[fits]
+                    going = np.flatnonzero(going)[fits]
                 if following is not None:
-                    next_place[of] = self._place[following]
+                    next_place[going] = self._place[following]
                 elif choice:
-                    next_run[of] = choice - 1
+                    next_run[going] = choice - 1
             place[here], ran[here] = next_place, next_run
         credit = np.take_along_axis(self._credit, place[..., None], -1)[..., 0]
         cost = np.take_along_axis(self._spent, place[..., None], -1)[..., 0]
         for number in np.unique(ran[ran >= 0]).tolist():
-            run, of = self._runs[policy.actions[number].run], ran == number
-            credit = np.where(of, np.broadcast_to(run.credit[:, None], shape), credit)
-            cost = np.where(of, cost + np.broadcast_to(run.cost[:, None], shape), cost)
+            run, by_run = self._runs[policy.actions[number].run], ran == number
+            credit = np.where(by_run, np.broadcast_to(run.credit[:, None], shape), credit)
+            cost = np.where(by_run, cost + np.broadcast_to(run.cost[:, None], shape), cost)
         return Outcome(credit=credit, cost=cost, ended=place, ran=ran)
 
     def price_for(self, mean_cost: float, prices: Sequence[float]) -> float:

@@ -107,13 +107,13 @@ def validate(
     _, flat_credit, flat_cost = flat(every, probing, probe)
     for number in range(folds):
         train, test = fold != number, fold == number
-        policy, fitted = fit_policy(material.of(train), seed=seed)
-        training = Simulator(policy, fitted, material.of(train))
-        held = material.of(test)
+        policy, fitted = fit_policy(material.select(train), seed=seed)
+        training = Simulator(policy, fitted, material.select(train))
+        held = material.select(test)
         testing = Simulator(policy, cases(held, policy.vote), held)
         grid = price_grid(policy.rates)
         empty = table_of(ease_of[train], budgets, bins, difficulty, probe)
-        table, chosen = fill([_only(of, train) for of in every], ease_of[train], probing[train], empty, probe)
+        table, chosen = fill([_only(family, train) for family in every], ease_of[train], probing[train], empty, probe)
         where = table.bin(ease_of[test])
         for row, budget in enumerate(budgets):
             price = training.price_for(budget, grid)
@@ -145,9 +145,9 @@ def validate(
     right, chance = credit.ravel(), predicted.ravel()
     part = np.minimum((chance * 10).astype(int), 9)
     reliability = [
-        (float(chance[of].mean()), float(right[of].mean()), float(of.mean()))
-        for of in (part == tenth for tenth in range(10))
-        if of.any()
+        (float(chance[inside].mean()), float(right[inside].mean()), float(inside.mean()))
+        for inside in (part == tenth for tenth in range(10))
+        if inside.any()
     ]
     return Validation(
         points=tuple(points),
@@ -158,9 +158,9 @@ def validate(
     )
 
 
-def table_of(of: Floats, budgets: Sequence[float], bins: int | None, difficulty: Difficulty, probe: int) -> Table:
+def table_of(easiness: Floats, budgets: Sequence[float], bins: int | None, difficulty: Difficulty, probe: int) -> Table:
     """An empty table, cut by the ease of these problems or absolutely."""
-    edges = ABSOLUTE if bins is None else quantile_edges(of, bins)
+    edges = ABSOLUTE if bins is None else quantile_edges(easiness, bins)
     return Table(difficulty=difficulty, probe=probe, edges=tuple(edges), budgets=tuple(budgets), cells=())
 
 
@@ -178,21 +178,23 @@ def _differences(
     baselines = {
         "the best fixed strategy": _best_at(cost, fixed, fold, folds),
         "the best mixture of two fixed strategies": _best_mixture(cost, fixed, fold, folds),
-        "self_consistency": _best_at(cost, [of for of in fixed if of.name == "self_consistency"], fold, folds),
+        "self_consistency": _best_at(
+            cost, [family for family in fixed if family.name == "self_consistency"], fold, folds
+        ),
     }
     for name in ("best_of_n", "adaptive_consistency", "esc"):
         group = [family for family in every if family.name.removeprefix("target:").startswith(name)]
         baselines[name] = _best_at(cost, group, fold, folds)
-    found = []
+    differences = []
     for label, baseline in baselines.items():
         if baseline is None:
             continue
         mean, low, high = interval(credit - baseline.credit)
         accuracy = float(credit.mean())
-        reached = [of for family in baseline.group if (of := family.cost_of(accuracy)) is not None]
-        if "mixture" in label and (of := _mixture_cost(accuracy, fixed)) is not None:
-            reached.append(of)
-        found.append(
+        reached = [equal_cost for family in baseline.group if (equal_cost := family.cost_of(accuracy)) is not None]
+        if "mixture" in label and (equal_cost := _mixture_cost(accuracy, fixed)) is not None:
+            reached.append(equal_cost)
+        differences.append(
             PolicyDifference(
                 against=label if set(baseline.names) == {label} else f"{label} ({', '.join(baseline.names)})",
                 difference=mean,
@@ -202,7 +204,7 @@ def _differences(
                 ratio=min(reached) / cost if reached else None,
             )
         )
-    return found
+    return differences
 
 
 def _mixture_cost(accuracy: float, group: Sequence[Family]) -> float | None:
@@ -212,11 +214,11 @@ def _mixture_cost(accuracy: float, group: Sequence[Family]) -> float | None:
     above, below = reached >= accuracy, reached < accuracy
     if not above.any():
         return None
-    found = float(costs[above].min())
-    for cost, of in zip(costs[below], reached[below], strict=True):
-        part = (accuracy - of) / (reached[above] - of)
-        found = min(found, float((cost + part * (costs[above] - cost)).min()))
-    return found
+    least = float(costs[above].min())
+    for cost, lower in zip(costs[below], reached[below], strict=True):
+        part = (accuracy - lower) / (reached[above] - lower)
+        least = min(least, float((cost + part * (costs[above] - cost)).min()))
+    return least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -239,34 +241,34 @@ def _best_mixture(cost: float, group: Sequence[Family], fold: NDArray[np.intp], 
     mean = costs.mean(0)
     if mean.min() > cost:
         return None
-    found, used = np.empty(len(fold)), []
+    held_out, used = np.empty(len(fold)), []
     for number in range(folds):
         train = fold != number
         accuracy = credits[train].mean(0)
-        low, high = (np.flatnonzero(of) for of in (mean <= cost, mean > cost))
-        best = max(((accuracy[one], one, one, 0.0) for one in low), key=lambda of: of[0])
+        low, high = (np.flatnonzero(side) for side in (mean <= cost, mean > cost))
+        best = max(((accuracy[one], one, one, 0.0) for one in low), key=lambda option: option[0])
         for one in low:
             for other in high:
                 part = (cost - mean[one]) / (mean[other] - mean[one])
                 best = max(best, ((1 - part) * accuracy[one] + part * accuracy[other], one, other, part))
         _, one, other, part = best
-        found[~train] = (1 - part) * credits[~train, one] + part * credits[~train, other]
+        held_out[~train] = (1 - part) * credits[~train, one] + part * credits[~train, other]
         used += [names[one], names[other]] if part else [names[one]]
-    return _Baseline(credit=found, names=list(dict.fromkeys(used)), group=())
+    return _Baseline(credit=held_out, names=list(dict.fromkeys(used)), group=())
 
 
 def _best_at(cost: float, group: Sequence[Family], fold: NDArray[np.intp], folds: int) -> _Baseline | None:
     """Credit (problems,) of the family that is most accurate on the other folds, for each fold, at this mean cost."""
-    able = [(family, of) for family in group if (of := family.at(cost)) is not None]
+    able = [(family, credit) for family in group if (credit := family.at(cost)) is not None]
     if not able:
         return None
-    found, names = np.empty(len(fold)), []
+    held_out, names = np.empty(len(fold)), []
     for number in range(folds):
         train = fold != number
-        family, of = max(able, key=lambda pair: float(pair[1][train].mean()))
-        found[~train] = of[~train]
+        family, credit = max(able, key=lambda pair: float(pair[1][train].mean()))
+        held_out[~train] = credit[~train]
         names.append(family.name)
-    return _Baseline(credit=found, names=list(dict.fromkeys(names)), group=group)
+    return _Baseline(credit=held_out, names=list(dict.fromkeys(names)), group=group)
 
 
 def _only(family: Family, which: NDArray[np.bool_]) -> Family:

@@ -16,7 +16,7 @@ class TokenEnds:
         self._engine = engine
         self._texts: dict[int, str] = {}
 
-    async def of(self, ids: Sequence[int], text: str) -> list[int] | None:
+    async def locate(self, ids: Sequence[int], text: str) -> list[int] | None:
         """For each token the characters of the text up to its end; None where these are not the tokens of the text.
 
         Of tokens that share a character the last one has it. Raises EngineError where the engine fails.

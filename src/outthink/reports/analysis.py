@@ -112,16 +112,16 @@ def estimated(value: ArrayLike, interval: Interval, unit: Unit = "number") -> Ce
 
 def estimates(values: ArrayLike, interval: Interval, unit: Unit = "number") -> list[Cell]:
     """Several numbers (m,) of a law, whose interval has bounds (m,)."""
-    rows = zip(*(np.asarray(of, float).tolist() for of in (values, interval.low, interval.high)), strict=True)
+    rows = zip(*(np.asarray(numbers, float).tolist() for numbers in (values, interval.low, interval.high)), strict=True)
     return [Cell(value, unit, low, high) for value, low, high in rows]
 
 
 def by_quantity(columns: Mapping[str, Mapping[str, str | Cell | None]]) -> dict[str, Any]:
     """`columns` and `rows` of a table with a column for each law that was fitted and a row for each quantity."""
-    quantities = list(dict.fromkeys(quantity for of in columns.values() for quantity in of))
+    quantities = list(dict.fromkeys(quantity for column in columns.values() for quantity in column))
     return {
         "columns": ("quantity", *columns),
-        "rows": tuple((quantity, *(of.get(quantity) for of in columns.values())) for quantity in quantities),
+        "rows": tuple((quantity, *(column.get(quantity) for column in columns.values())) for quantity in quantities),
     }
 
 
@@ -129,9 +129,9 @@ def short_names(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """Each file with the shortest end of its path that no other one has."""
     parts = [path.parts for path in files]
     depth = 1
-    while len({of[-depth:] for of in parts}) < len(set(parts)):
+    while len({pieces[-depth:] for pieces in parts}) < len(set(parts)):
         depth += 1
-    return [("/".join(of[-depth:]), path) for of, path in zip(parts, files, strict=True)]
+    return [("/".join(pieces[-depth:]), path) for pieces, path in zip(parts, files, strict=True)]
 
 
 def powers_of_two(most: int) -> list[int]:
@@ -181,9 +181,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Cell):
         value = value.value if value.low is None else {"value": value.value, "low": value.low, "high": value.high}
     if isinstance(value, dict):
-        return {key: _plain(of) for key, of in value.items()}
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(of) for of in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, float | np.number):
         return float(value) if math.isfinite(value) else None
     return value

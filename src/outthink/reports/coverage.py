@@ -92,10 +92,15 @@ def _coverage_columns(pools: Mapping[str, Coverage]) -> list[str]:
 
 def _coverage_rows(pools: Mapping[str, Coverage]) -> list[list[str]]:
     return [
-        [name, str(of.problems), str(of.samples), *(interval_cell(of.at.get(k)) for k in _steps(pools))]
-        for name, of in pools.items()
+        [
+            name,
+            str(measured.problems),
+            str(measured.samples),
+            *(interval_cell(measured.at.get(k)) for k in _steps(pools)),
+        ]
+        for name, measured in pools.items()
     ]
 
 
 def _steps(pools: Mapping[str, Coverage]) -> list[int]:
-    return sorted({k for of in pools.values() for k in of.at})
+    return sorted({k for measured in pools.values() for k in measured.at})

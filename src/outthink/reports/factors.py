@@ -76,8 +76,8 @@ def ranked(credits: Mapping[str, ArrayLike], *, base: str, control: str) -> list
         if name not in credits:
             advice = "; without random scores nobody can tell a selector from chance" if what == "control" else ""
             raise ValueError(f"the {what} {name!r} is not among the settings{advice}")
-    table = {name: np.asarray(of, float) for name, of in credits.items()}
-    if any(of.ndim != 1 or of.shape != table[base].shape for of in table.values()):
+    table = {name: np.asarray(credit, float) for name, credit in credits.items()}
+    if any(credit.ndim != 1 or credit.shape != table[base].shape for credit in table.values()):
         raise ValueError("every setting needs one credit for each question")
     graded = ~np.isnan(list(table.values())).any(0)
     if not graded.any():

@@ -121,11 +121,11 @@ def chart(figure: Figure) -> Any:
             legend = alt.Legend(title=None, values=told, labelLimit=480, symbolOpacity=1, symbolSize=size)
         return channel("name:N", scale=alt.Scale(domain=names, range=chosen), legend=legend)
 
-    def axis(channel: Any, field: str, of: Axis) -> Any:
-        shown = ".0%" if of.percent else "~s" if of.log else alt.Undefined
+    def axis(channel: Any, field: str, spec: Axis) -> Any:
+        shown = ".0%" if spec.percent else "~s" if spec.log else alt.Undefined
         ticks = alt.Axis(format=shown, tickCount=6, labelOverlap=True, gridOpacity=0.4)
-        scale = alt.Scale(type="log" if of.log else "linear", zero=False, nice=not of.log)
-        return channel(f"{field}:Q", title=of.title, scale=scale, axis=ticks)
+        scale = alt.Scale(type="log" if spec.log else "linear", zero=False, nice=not spec.log)
+        return channel(f"{field}:Q", title=spec.title, scale=scale, axis=ticks)
 
     def data(*marks: str, between: bool = False) -> Any:
         rows = [row for one in figure.series if one.mark in marks for row in _rows(one, figure, between)]
@@ -140,19 +140,19 @@ def chart(figure: Figure) -> Any:
     lines: list[Any] = []
     for mark in ("line", "steps"):
         how: Any = "linear" if mark == "line" else "step-after"
-        if (found := data(mark, between=True)) is not None:
-            band = found.mark_area(opacity=0.15, interpolate=how)
+        if (layer := data(mark, between=True)) is not None:
+            band = layer.mark_area(opacity=0.15, interpolate=how)
             lines.append(band.encode(x, of_names(alt.Fill, _COLOURS), detail="name:N", **ends))
-        if (found := data(mark)) is not None:
-            drawn = found.mark_line(strokeWidth=2, interpolate=how)
+        if (layer := data(mark)) is not None:
+            drawn = layer.mark_line(strokeWidth=2, interpolate=how)
             lines.append(drawn.encode(x, y, *line_style, tooltip=tips, order="order:Q"))
-    if (found := data("vertical")) is not None:
-        lines.append(found.mark_rule(strokeWidth=1.5).encode(x, *line_style, tooltip=tips[:2]))
+    if (layer := data("vertical")) is not None:
+        lines.append(layer.mark_rule(strokeWidth=1.5).encode(x, *line_style, tooltip=tips[:2]))
     points: list[Any] = []
-    if (found := data("points", between=True)) is not None:
-        points.append(found.mark_rule(strokeWidth=1.2).encode(x, of_names(alt.Stroke, _COLOURS), **ends))
-    if (found := data("points")) is not None:
-        drawn = found.mark_point(size=45, filled=True, opacity=1)
+    if (layer := data("points", between=True)) is not None:
+        points.append(layer.mark_rule(strokeWidth=1.2).encode(x, of_names(alt.Stroke, _COLOURS), **ends))
+    if (layer := data("points")) is not None:
+        drawn = layer.mark_point(size=45, filled=True, opacity=1)
         points.append(drawn.encode(x, y, *point_style, tooltip=tips))
     if not lines and not points:
         raise ValueError("a figure needs at least one point that can be drawn")
@@ -167,8 +167,8 @@ def _named(figure: Figure, *marks: str) -> list[str]:
     return list(dict.fromkeys(series.name for series in figure.series if series.mark in marks))
 
 
-def _tip(alt: Any, field: str, of: Axis) -> Any:
-    return alt.Tooltip(f"{field}:Q", title=of.title, format=".1%" if of.percent else ",.4~g")
+def _tip(alt: Any, field: str, spec: Axis) -> Any:
+    return alt.Tooltip(f"{field}:Q", title=spec.title, format=".1%" if spec.percent else ",.4~g")
 
 
 def _rows(series: Series, figure: Figure, between: bool) -> list[dict[str, Any]]:

@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from outthink.answers.reading import read
+from outthink.answers.reading import read, read_by
 from outthink.errors import UsageError
 from outthink.records.runs import read_results
 from outthink.types import AnswerKind, Trace
 
-LAST_RULES = ("last number", "text")
-"""What is taken where nothing is marked."""
+LAST_RULES = ("last", "line")
+"""What is taken where nothing is marked: the last number, the last line."""
 
 NONE = "none"
 """The rule of a reply in which no answer was read."""
 
+_IN_WORDS = {"last": "last number", "line": "last line", "whole": "whole text"}
 _DOUBT = 0.05  # share of replies that were read by a last rule from which that is told
 _KINDS: tuple[AnswerKind, ...] = ("choice", "code", "math", "text", "chat", "json")  # the more particular one first
 _TRIED = 50  # replies whose recorded answers say of which kind they are
@@ -51,15 +52,15 @@ class ReadReply:
     answer: str | None = None
 
 
-def read_by(kind: AnswerKind, text: str, options: tuple[str, ...] = ()) -> tuple[str | None, str]:
-    """The answer of a complete text, None where there is none, and the rule by which it was read."""
-    answer = read(kind, text, options)
-    return answer, NONE if answer is None else "read"
+def rule_of(kind: AnswerKind, text: str, options: tuple[str, ...] = ()) -> tuple[str | None, str]:
+    """The answer of a complete text and the rule by which it was read, as `read_by`; NONE where there is none."""
+    answer, rule = read_by(kind, text, options)
+    return answer, NONE if answer is None else rule
 
 
 def rules(texts: Iterable[str], kind: AnswerKind = "math", options: tuple[str, ...] = ()) -> dict[str, int]:
     """How many of these complete texts were read by which rule, the most frequent one first."""
-    return dict(Counter(read_by(kind, text, options)[1] for text in texts).most_common())
+    return dict(Counter(rule_of(kind, text, options)[1] for text in texts).most_common())
 
 
 def doubt(counts: Mapping[str, int]) -> str | None:
@@ -75,7 +76,7 @@ def doubt(counts: Mapping[str, int]) -> str | None:
 
 def counted(counts: Mapping[str, int], cut_off: int = 0) -> str:
     """The counts in words."""
-    parts = [f"{count} {rule}" for rule, count in counts.items()]
+    parts = [f"{count} {_IN_WORDS.get(rule, rule)}" for rule, count in counts.items()]
     if cut_off:
         parts.append(f"{cut_off} cut off and not read")
     return ", ".join(parts) or "no replies"

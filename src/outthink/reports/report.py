@@ -144,7 +144,7 @@ def read_run(folder: Path) -> tuple[Summary, list[Result]]:
     """
     settings = read_settings(folder)
     problems: list[str] | None = settings["problems"]
-    place, of = settings["shard"] or (0, 1)
+    place, shards = settings["shard"] or (0, 1)
     light: list[Result] = []
 
     def passing() -> Iterator[Result]:
@@ -153,7 +153,7 @@ def read_run(folder: Path) -> tuple[Summary, list[Result]]:
             light.append(result if trace is None else replace(result, trace=replace(trace, candidates=())))
             yield result
 
-    return summary(passing(), planned=None if problems is None else len(problems[place::of])), light
+    return summary(passing(), planned=None if problems is None else len(problems[place::shards])), light
 
 
 def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary:
@@ -266,7 +266,11 @@ def agreement(a: Iterable[Result], base: Iterable[Result]) -> Agreement:
         share=share,
         low=low,
         high=high,
-        cost={unit: ratio for unit, of in costs.items() if (ratio := _ratio(np.array(of, dtype=float))) is not None},
+        cost={
+            unit: ratio
+            for unit, ratios in costs.items()
+            if (ratio := _ratio(np.array(ratios, dtype=float))) is not None
+        },
         seconds=(_mean(seconds[:, 0]), _mean(seconds[:, 1])),
         confidence_same=confidence(True),
         confidence_other=confidence(False),
@@ -281,19 +285,19 @@ def _spent(trace: Trace, unit: str) -> float:
 def _ratio(costs: NDArray[np.float64]) -> tuple[float, float, float] | None:
     """Mean of the first column over mean of the second one, of (problems, 2), and its interval; None without one."""
 
-    def ratio(of: NDArray[np.float64]) -> float | None:
-        mine, base = of.mean(0)
+    def ratio(pairs: NDArray[np.float64]) -> float | None:
+        mine, base = pairs.mean(0)
         return float(mine / base) if base > 0 else None
 
     known = len(costs) > 0 and not np.isnan(costs).any()
-    found = ratio(costs) if known else None
-    if found is None:
+    value = ratio(costs) if known else None
+    if value is None:
         return None
     try:
         interval = bootstrap(lambda drawn: ratio(costs[drawn]), len(costs), resamples=_OF_RATIOS)
     except Unidentified:
-        return found, math.nan, math.nan
-    return found, float(interval.low), float(interval.high)
+        return value, math.nan, math.nan
+    return value, float(interval.low), float(interval.high)
 
 
 def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
@@ -312,88 +316,97 @@ async def answer_points(trace: Trace, example: Example, reader: Reader, sandbox:
     ]
 
 
-def interval_cell(of: tuple[float, float, float] | None) -> str:
+def interval_cell(estimate: tuple[float, float, float] | None) -> str:
     """A share with its interval, as in a table."""
-    return "-" if of is None or math.isnan(of[0]) else f"{_share(of[0])} ({_share(of[1])} to {_share(of[2])})"
+    return (
+        "-"
+        if estimate is None or math.isnan(estimate[0])
+        else f"{_share(estimate[0])} ({_share(estimate[1])} to {_share(estimate[2])})"
+    )
 
 
 COLUMNS = ("run", "problems", "accuracy (95%)", "invalid", "cut off", "tokens", "GFLOPs", "seconds", "usd", "ended")
 
 
-def cells(name: str, of: Summary) -> tuple[str, ...]:
+def cells(name: str, summary: Summary) -> tuple[str, ...]:
     """One row of a table: what COLUMNS names; costs are means per problem."""
-    flops = of.cost.get("flops")
-    ended = [f"{count} {reason}" for reason, count in of.stopped.items() if reason != "finished"]
-    if of.errors:
-        ended.append(f"{of.errors} failed")
+    flops = summary.cost.get("flops")
+    ended = [f"{count} {reason}" for reason, count in summary.stopped.items() if reason != "finished"]
+    if summary.errors:
+        ended.append(f"{summary.errors} failed")
     return (
         name,
-        str(of.problems) if of.problems == of.planned else f"{of.problems} of {of.planned}",
-        interval_cell((of.accuracy, of.low, of.high)) + (f" of {of.graded}" if 0 < of.graded < of.problems else ""),
-        _share(of.invalid),
-        _share(of.truncated),
-        _number(of.cost.get("tokens")),
+        str(summary.problems) if summary.problems == summary.planned else f"{summary.problems} of {summary.planned}",
+        interval_cell((summary.accuracy, summary.low, summary.high))
+        + (f" of {summary.graded}" if 0 < summary.graded < summary.problems else ""),
+        _share(summary.invalid),
+        _share(summary.truncated),
+        _number(summary.cost.get("tokens")),
         _number(None if flops is None else flops / 1e9),
-        _number(of.cost.get("seconds")),
-        _number(of.cost.get("usd")),
+        _number(summary.cost.get("seconds")),
+        _number(summary.cost.get("usd")),
         ", ".join(ended) or "all finished",
     )
 
 
 def table(summaries: Mapping[str, Summary]) -> Table:
     """Runs by name, for a terminal."""
-    return text_table(COLUMNS, [cells(name, of) for name, of in summaries.items()])
+    return text_table(COLUMNS, [cells(name, summary) for name, summary in summaries.items()])
 
 
 def markdown(summaries: Mapping[str, Summary]) -> str:
     """The same as a Markdown table."""
-    return markdown_table(COLUMNS, [cells(name, of) for name, of in summaries.items()])
+    return markdown_table(COLUMNS, [cells(name, summary) for name, summary in summaries.items()])
 
 
-def sentence(names: tuple[str, str], of: Difference) -> str:
+def sentence(names: tuple[str, str], difference: Difference) -> str:
     """A paired difference in words."""
-    if not of.problems:
+    if not difference.problems:
         return f"{names[0]} and {names[1]} have no graded problem in common."
     seen = (
-        f"the smallest difference that could have been seen is {100 * of.detectable:.1f} points"
-        if of.detectable <= 1
+        f"the smallest difference that could have been seen is {100 * difference.detectable:.1f} points"
+        if difference.detectable <= 1
         else "these are too few to see any difference"
     )
     return (
-        f"{names[0]} minus {names[1]}: {100 * of.difference:+.1f} points "
-        f"({100 * of.low:+.1f} to {100 * of.high:+.1f}, 95%) over {of.problems} problems, {of.discordant} of them "
-        f"discordant; {seen}."
+        f"{names[0]} minus {names[1]}: {100 * difference.difference:+.1f} points "
+        f"({100 * difference.low:+.1f} to {100 * difference.high:+.1f}, 95%) over {difference.problems} problems, "
+        f"{difference.discordant} of them discordant; {seen}."
     )
 
 
-def agreement_sentence(names: tuple[str, str], of: Agreement) -> str:
+def agreement_sentence(names: tuple[str, str], agreement: Agreement) -> str:
     """How two runs agree, in words."""
     run, base = names
     cost = [
         f"{ratio:.3g} " + ("" if math.isnan(low) else f"({low:.3g} to {high:.3g}) ") + f"times the {unit}"
-        for unit, (ratio, low, high) in of.cost.items()
+        for unit, (ratio, low, high) in agreement.cost.items()
     ]
     sure = [
         f"{confidence:.2f} {where}"
-        for confidence, where in ((of.confidence_same, "where both agree"), (of.confidence_other, "where they differ"))
+        for confidence, where in (
+            (agreement.confidence_same, "where both agree"),
+            (agreement.confidence_other, "where they differ"),
+        )
         if not math.isnan(confidence)
     ]
+    same = f"{_share(agreement.share)} ({_share(agreement.low)} to {_share(agreement.high)}, 95%)"
     return (
-        f"{run} beside {base}: the same answer on {_share(of.share)} ({_share(of.low)} to {_share(of.high)}, 95%) of "
-        f"{of.problems} problems, different ones on {of.other}, none from one or both on {of.none}; "
+        f"{run} beside {base}: the same answer on {same} of {agreement.problems} problems, "
+        f"different ones on {agreement.other}, none from one or both on {agreement.none}; "
         + "".join(f"{part}, " for part in cost)
-        + f"{_number(of.seconds[0])} seconds on average against {_number(of.seconds[1])}"
+        + f"{_number(agreement.seconds[0])} seconds on average against {_number(agreement.seconds[1])}"
         + (f"; confidence of {base} {', '.join(sure)}" if sure else "")
         + "."
     )
 
 
-def tree_sentence(name: str, of: Mapping[str, float]) -> str:
+def tree_sentence(name: str, tree: Mapping[str, float]) -> str:
     """How much the paths of a search share, in words; means per problem."""
     return (
-        f"{name}: {of['levels']:.1f} levels; paths of {of['logical']:,.0f} tokens, {of['unique']:,.0f} of them unique "
-        f"(shared {of['logical'] / of['unique']:.2f} times), {of['cached']:,.0f} read from the cache; resident "
-        f"{of['resident']:,.0f} on average and {of['peak']:,.0f} at the largest level."
+        f"{name}: {tree['levels']:.1f} levels; paths of {tree['logical']:,.0f} tokens, {tree['unique']:,.0f} of them "
+        f"unique (shared {tree['logical'] / tree['unique']:.2f} times), {tree['cached']:,.0f} read from the cache; "
+        f"resident {tree['resident']:,.0f} on average and {tree['peak']:,.0f} at the largest level."
     )
 
 

@@ -236,7 +236,7 @@ def cosines(vectors: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64
     size = next((len(vector) for vector in vectors if vector is not None), 0)
     rows = np.array([np.zeros(size) if vector is None else vector for vector in vectors]).reshape(len(vectors), size)
     empty = np.array([vector is not None and not vector.any() for vector in vectors], dtype=bool)
-    found: NDArray[np.float64] = np.clip(rows @ rows.T, -1.0, 1.0)
-    found[np.ix_(empty, empty)] = 1.0
-    np.fill_diagonal(found, 1.0)
-    return found
+    similarities: NDArray[np.float64] = np.clip(rows @ rows.T, -1.0, 1.0)
+    similarities[np.ix_(empty, empty)] = 1.0
+    np.fill_diagonal(similarities, 1.0)
+    return similarities

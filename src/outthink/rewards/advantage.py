@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.meter import Meter
 from outthink.rewards import Path
-from outthink.rewards.inner import Inner
+from outthink.rewards.inner import Inner, passed_on
 from outthink.types import Problem
 
 
@@ -74,20 +74,9 @@ class Advantage:
     def _inner(self) -> Inner:
         return Inner(self.prm, process=True)
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """What the PRM reads, and whether the path has ended."""
-        return self._inner.reads | {"complete", "finish"}
-
-    @property
-    def relative(self) -> bool:
-        """As the PRM."""
-        return self._inner.relative
-
-    @property
-    def spec(self) -> Any:
-        """Of the PRM."""
-        return self._inner.spec
+    reads = passed_on("reads_ends")
+    relative = passed_on("relative")
+    spec = passed_on("spec")
 
     @property
     def score(self) -> Callable[..., Any]:

@@ -66,8 +66,8 @@ def summed_scores(scores: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
 
 def read_scores(text: str, n: int) -> list[int] | None:
     """The integers of the last line that gives scores; None where they are not n of 1 to 10."""
-    found = _LINE.findall(text)
-    scores = [int(score) for score in re.findall(r"\d+", found[-1])] if found else []
+    lines = _LINE.findall(text)
+    scores = [int(score) for score in re.findall(r"\d+", lines[-1])] if lines else []
     return scores if len(scores) == n and all(1 <= score <= _MOST for score in scores) else None
 
 
@@ -142,9 +142,9 @@ class Critique:
         critiques: dict[int, Candidate] = {}  # those that could be read
         for number, (order, samples) in enumerate(zip(orders, drawn, strict=True)):
             for said in samples:
-                found = read_scores(said.text, len(shown)) if said.finish == "eos" else None
-                if found is not None:
-                    scores[number, order] = found
+                marks = read_scores(said.text, len(shown)) if said.finish == "eos" else None
+                if marks is not None:
+                    scores[number, order] = marks
                     critiques[number] = said
         ratings = np.full(self.k, np.nan)
         if self._inner is not None:

@@ -1,9 +1,9 @@
 """A judge that writes: an analysis of a step, programs that check it if wanted, and then the probability of Yes.
 
 Source: Zhao et al., GenPRM: Scaling Test-Time Compute of Process Reward Models via Generative Reasoning (2025); the
-authors' code was read, of the paper the abstract. Differs: any model judges, by our prompts; it sees the earlier steps,
-but not what it wrote about them; every program stands alone and runs in the sandbox; P(Yes) comes from a question of
-its own after the analysis; a missing verdict is missing and not one half.
+authors' code was read, of the paper the abstract. Differs: any model judges, by our prompts. It sees the earlier steps,
+but not what it wrote about them. Every program stands alone and runs in the sandbox. P(Yes) comes from a question of
+its own after the analysis. A missing verdict is missing and not one half.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class GenPRM:
     async def _verdicts(self, judge: Model, problem: Problem, analyses: Sequence[_Analysis]) -> list[float | None]:
         if "labels" in judge.powers:
             prompts = [analysis.answered(self._ask(_LABEL)) for analysis in analyses]
-            found = await judge.labels(problem, prompts, ("Yes", "No"))
-            return [None if logprobs is None else yes_probability(*logprobs) for logprobs in found]
+            pairs = await judge.labels(problem, prompts, ("Yes", "No"))
+            return [None if logprobs is None else yes_probability(*logprobs) for logprobs in pairs]
         draws = [
             self._draw(analysis.answered(self._ask(_VERDICT)), (analysis.judged, analysis.said), stop=False)
             for analysis in analyses
@@ -191,14 +191,14 @@ class _Analysis:
     @property
     def program(self) -> str | None:
         """The first program that it has written last; what follows it was written without its output."""
-        found = _BLOCK.search(self.said.text)
-        return found and found[1]
+        block = _BLOCK.search(self.said.text)
+        return block and block[1]
 
     def answered(self, task: str) -> tuple[Message, ...]:
         """The conversation, with the output of the program where it was run, and what is to be done now."""
-        text, found = self.said.text, _BLOCK.search(self.said.text)
-        if self.output and found:
-            text, task = text[: found.end()], _OUTPUT.format(output=self.output, task=task)
+        text, block = self.said.text, _BLOCK.search(self.said.text)
+        if self.output and block:
+            text, task = text[: block.end()], _OUTPUT.format(output=self.output, task=task)
         return (*self.talk, Message(role="assistant", content=text), Message(content=task))
 
 

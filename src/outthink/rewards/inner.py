@@ -32,6 +32,7 @@ class Inner:
         self._opened = isinstance(given, str)
         self._known: weakref.WeakKeyDictionary[Meter, dict[Any, float]] = weakref.WeakKeyDictionary()
         self.reads: frozenset[str] = frozenset(getattr(self._scorer, "reads", ()))
+        self.reads_ends = self.reads | {"complete", "finish"}  # for one that has to know whether a path has ended
         self.relative: bool = getattr(self._scorer, "relative", False)
         self.spec: Any = getattr(self._scorer, "spec", None)
 
@@ -58,6 +59,11 @@ class Inner:
     def _resources(self) -> dict[str, inspect.Parameter]:
         parameters = inspect.signature(self._scorer.score).parameters
         return {name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY}
+
+
+def passed_on(name: str) -> Any:
+    """A property of a scorer with an `_inner` one: what that says under this name."""
+    return property(lambda outer: getattr(outer._inner, name))
 
 
 class Bound(Scores):

@@ -54,8 +54,8 @@ class Judge:
         if self.votes == 0 and "labels" in judge.powers:
             prompts = [(Message(content=self._prompt(problem, path, _LABEL)),) for path in paths]
             lanes = [path[-1].address for path in paths]
-            found = await judge.labels(problem, prompts, ("Yes", "No"), lanes)
-            return [None if logprobs is None else yes_probability(*logprobs) for logprobs in found]
+            pairs = await judge.labels(problem, prompts, ("Yes", "No"), lanes)
+            return [None if logprobs is None else yes_probability(*logprobs) for logprobs in pairs]
         checks = [self._prompt(problem, path, _WRITE) for path in paths]
         said = await verdicts(judge, problem, checks, [path[-1:] for path in paths], ("Yes", "No"), max(self.votes, 1))
         return [votes.count("Yes") / len(votes) if votes else None for votes in said]
@@ -87,8 +87,8 @@ async def verdicts(
     Raises as `Model.sample`.
     """
     drawn = await written(judge, problem, prompts, judged, votes)
-    found = [[verdict(sample.text, words) for sample in samples if sample.finish == "eos"] for samples in drawn]
-    return [[word for word in read if word is not None] for read in found]
+    by_prompt = [[verdict(sample.text, words) for sample in samples if sample.finish == "eos"] for samples in drawn]
+    return [[word for word in read if word is not None] for read in by_prompt]
 
 
 async def written(
@@ -132,14 +132,14 @@ async def written(
             if len(left) == 1:
                 raise
             left.remove(max(left, key=lambda at: len(prompts[at])))
-    found: list[list[Candidate]] = [[] for _ in prompts]
+    by_prompt: list[list[Candidate]] = [[] for _ in prompts]
     for at, samples in zip(left, drawn, strict=True):
-        found[at] = samples
-    return found
+        by_prompt[at] = samples
+    return by_prompt
 
 
 def verdict(text: str, words: tuple[str, str]) -> str | None:
     """The word of the last line that is a verdict and nothing else, in any case and Markdown; None without one."""
     line = rf"^{_MARKS}verdict{_MARKS}({'|'.join(words)}){_MARKS}$"
-    found = re.findall(line, text, re.IGNORECASE | re.MULTILINE)
-    return next((word for word in words if found and word.lower() == found[-1].lower()), None)
+    named = re.findall(line, text, re.IGNORECASE | re.MULTILINE)
+    return next((word for word in words if named and word.lower() == named[-1].lower()), None)

@@ -74,8 +74,8 @@ class FunctionScorer:
                     result: Any = function(problem.question, solution)
                 else:
                     result = await _in_thread(function, problem.question, solution)
-                found = await result if inspect.isawaitable(result) else result
-                return None if found is None else float(found)
+                score = await result if inspect.isawaitable(result) else result
+                return None if score is None else float(score)
             except (Exception, SystemExit) as failure:  # the user's code may raise anything; the other scores stand
                 work.failed, work.error = 1, f"{type(failure).__name__}: {failure}"
         return None

@@ -100,8 +100,8 @@ async def _preferred(judge: Model, problem: Problem, orders: Sequence[tuple[Path
     if labels:
         messages = [(Message(content=prompt),) for prompt in prompts]
         lanes = [(*a.address, *b.address) for a, b in judged]
-        found = await judge.labels(problem, messages, ("A", "B"), lanes)
-        return [None if logprobs is None else yes_probability(*logprobs) for logprobs in found]
+        pairs = await judge.labels(problem, messages, ("A", "B"), lanes)
+        return [None if logprobs is None else yes_probability(*logprobs) for logprobs in pairs]
     said = await verdicts(judge, problem, prompts, judged, ("A", "B"), 1)
     return [float(votes[0] == "A") if votes else None for votes in said]
 

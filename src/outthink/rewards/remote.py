@@ -7,14 +7,14 @@ The last part of the address says how it is spoken to; #MODEL at its end is the 
   a single one as it is. The server is trusted with its activation.
 - `/pooling`: one chat of question and solution, {"messages": [...]}, gives `data[0].data`: classes (read as above), or
   a row of them for every token, of which the last is taken. As a PRM, with {"task": "token_classify"}, `<extra_0>` is
-  put after each step, and there is either one row for each of them (vLLM's pooler of type STEP, its default for Qwen's
-  PRMs), or one for every token, where the last one is that of the last step.
+  put after each step. Then there is one row for each step (vLLM's pooler of type STEP, its default for Qwen's PRMs), or
+  one for every token, the last of which is that of the last step.
 - any other: {"question": ..., "solutions": [...]}, as a PRM also {"steps": [[...], ...]}, gives {"scores": [...]}, each
   a number or null, and {"usage": {"prompt_tokens": ...}} where the server knows it.
 
 Source: vLLM's documentation and code for the first three; for the marks, the model card of Qwen2.5-Math-PRM. Differs:
-the chat ends with the last mark and not with the end of the turn, so that the last row is the last step's; a step's
-score is read from the chat of the longest path that it begins, which holds for models that read from left to right.
+the chat ends with the last mark and not with the end of the turn, so that the last row is the last step's. A step's
+score is read from the chat of the longest path that it begins. That is right for models that read from left to right.
 """
 
 from __future__ import annotations
@@ -86,21 +86,21 @@ class RemoteScorer:
             addresses.setdefault(text, path[-1].address)
         whole = self._form == "pooling" and self._process
         waiting = _chains(list(addresses)) if whole else [[text] for text in addresses]
-        found: dict[Texts, float | None] = {}
+        scores: dict[Texts, float | None] = {}
         failures: list[Exception] = []
         while waiting:
             groups, waiting = self._requests(problem.question, waiting, meter.left().get("tokens", math.inf))
             answers = await together(*(self._ask(problem.question, group, addresses, meter) for group in groups))
             for group, answer in zip(groups, answers, strict=True):
                 if isinstance(answer, dict):
-                    found.update(answer)
+                    scores.update(answer)
                     # where a row is a token, steps that are not the last of their chat need one of their own
                     waiting += [[text] for text in group if text not in answer]
                 else:
                     failures.append(answer)
-        if failures and not found:
+        if failures and not scores:
             raise next((failure for failure in failures if isinstance(failure, NothingCameBack)), failures[0])
-        return [found.get(text) for text in texts]
+        return [scores.get(text) for text in texts]
 
     def _requests(
         self, question: str, waiting: list[list[Texts]], room: float

@@ -17,7 +17,7 @@ from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, P
 from outthink.meter import Meter
 from outthink.model import Draw, Models
 from outthink.rewards import Path
-from outthink.rewards.inner import Inner
+from outthink.rewards.inner import Inner, passed_on
 from outthink.types import Candidate, Problem
 from outthink.types import path as segments
 
@@ -51,20 +51,9 @@ class Rollout:
     def _inner(self) -> Inner:
         return Inner(self.verifier, process=False)
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """What the verifier reads, and whether the path has ended."""
-        return self._inner.reads | {"complete", "finish"}
-
-    @property
-    def relative(self) -> bool:
-        """As the verifier."""
-        return self._inner.relative
-
-    @property
-    def spec(self) -> Any:
-        """Of the verifier."""
-        return self._inner.spec
+    reads = passed_on("reads_ends")
+    relative = passed_on("relative")
+    spec = passed_on("spec")
 
     @property
     def score(self) -> Callable[..., Any]:

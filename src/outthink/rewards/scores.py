@@ -73,9 +73,9 @@ class Scores:
         except (BudgetExhausted, NothingCameBack, PromptTooLong):
             if not scores:
                 raise
-        found = [scores.get(content) for content in contents]
-        self._known.update((key, score) for key, score in zip(keys, found, strict=True) if score is not None)
-        return found
+        in_order = [scores.get(content) for content in contents]
+        self._known.update((key, score) for key, score in zip(keys, in_order, strict=True) if score is not None)
+        return in_order
 
     async def _fresh(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         scores = [_finite(score) for score in await self._scorer.score(problem, paths, **self._resources)]

@@ -82,7 +82,7 @@ async def _passed(judge: Model, problem: Problem, paths: Sequence[Path], flaw: s
     ]
     if labels:
         messages = [(Message(content=prompt),) for prompt in prompts]
-        found = await judge.labels(problem, messages, ("No", "Yes"), [path[-1].address for path in paths])
-        return [None if logprobs is None else yes_probability(*logprobs) for logprobs in found]  # here, of No
+        pairs = await judge.labels(problem, messages, ("No", "Yes"), [path[-1].address for path in paths])
+        return [None if logprobs is None else yes_probability(*logprobs) for logprobs in pairs]  # here, of No
     said = await verdicts(judge, problem, prompts, [path[-1:] for path in paths], ("No", "Yes"), 1)
     return [float(votes[0] == "No") if votes else None for votes in said]

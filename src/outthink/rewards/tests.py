@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from outthink.answers.code import asked_names
 from outthink.answers.reading import read
 from outthink.errors import EngineError, MissingResource
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rewards import Path
 from outthink.together import together
-from outthink.types import Address, Problem
+from outthink.types import Address, Code, Problem
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,21 @@ async def _share(problem: Problem, path: Path, sandbox: MeteredSandbox) -> float
     last = path[-1]
     code = last.answer
     if code is None and last.complete:  # not read yet; of what was cut off nothing is read
-        code = read("code", "".join(segment.text for segment in path))
+        code = read("code", "".join(segment.text for segment in path), asked=asked_names(problem))
     if code is None:
         return None
     tests = problem.code.tests
     if len(tests) > 1:
-        every = await _passes(sandbox, problem.code.program(code, *tests), last.address)
+        every = await _passes(sandbox, problem.code, code, tests, last.address)
         if every is not False:
             return None if every is None else 1.0
-    passed = await together(*(_passes(sandbox, problem.code.program(code, test), last.address) for test in tests))
+    passed = await together(*(_passes(sandbox, problem.code, code, [test], last.address) for test in tests))
     return None if None in passed else passed.count(True) / len(passed)  # what was not run is not known to fail
 
 
-async def _passes(sandbox: MeteredSandbox, program: str, lane: Address) -> bool | None:
+async def _passes(sandbox: MeteredSandbox, code: Code, answer: str, tests: Sequence[str], lane: Address) -> bool | None:
     try:
-        ran = await sandbox.run(program, lane=lane)
+        ran = await sandbox.test(code, answer, tests, lane=lane)
     except EngineError:  # of the sandbox itself; the others may still run
         return None
     return None if ran is None else ran.outcome == "ok"

@@ -93,14 +93,14 @@ def prefixes(pieces: Sequence[Piece], delimiter: str) -> list[Steps]:
     for number, step in enumerate(_owners(pieces, spans), start=1):
         if step is not None:
             ends[step[1]] = number
-    found = []
+    beginnings = []
     for number, (_, end) in zip(ends, spans, strict=True):
         beginning = "".join(text for text, _ in pieces[:number])
         clear = beginning.rstrip() == joined[:end].rstrip()
-        found.append(cut(pieces[:number] if clear else [(joined[:end], None)], delimiter))
+        beginnings.append(cut(pieces[:number] if clear else [(joined[:end], None)], delimiter))
     if spans:
-        found[-1] = cut(pieces, delimiter)
-    return [steps for steps in found if steps is not None]
+        beginnings[-1] = cut(pieces, delimiter)
+    return [steps for steps in beginnings if steps is not None]
 
 
 def _spans(text: str, delimiter: str) -> list[tuple[int, int]]:
@@ -143,13 +143,13 @@ _LIKELY, _UNLIKELY = math.log(0.5), math.log(0.1)
 
 def features(question: str, steps: Steps) -> dict[str, float]:
     """All that is known about the beginning of a solution, by name; used for training and for scoring alike."""
-    found = _text_features(question, steps.texts)
+    values = _text_features(question, steps.texts)
     if steps.whole is not None:
-        found |= {f"all_{name}": value for name, value in _token_features(steps.whole).items()}
+        values |= {f"all_{name}": value for name, value in _token_features(steps.whole).items()}
     if steps.logprobs is not None:
-        found |= {f"step_{name}": value for name, value in _token_features(steps.logprobs[-1]).items()}
-        found |= {f"path_{name}": value for name, value in _path_features(steps.logprobs).items()}
-    return found
+        values |= {f"step_{name}": value for name, value in _token_features(steps.logprobs[-1]).items()}
+        values |= {f"path_{name}": value for name, value in _path_features(steps.logprobs).items()}
+    return values
 
 
 def _text_features(question: str, texts: Sequence[str]) -> dict[str, float]:
@@ -157,7 +157,7 @@ def _text_features(question: str, texts: Sequence[str]) -> dict[str, float]:
     whole = "\n".join(texts)
     asked, numbers = _numbers(question), _numbers(last)
     earlier = [number for text in before for number in _numbers(text)]
-    found = {
+    values = {
         "steps": float(len(texts)),
         "log_steps": math.log(len(texts)),
         "length": math.log1p(len(whole)),
@@ -184,11 +184,11 @@ def _text_features(question: str, texts: Sequence[str]) -> dict[str, float]:
     }
     words = [_words(text) for text in (question, *texts)]
     for n in (2, 3):  # the same for runs of words, numbers and signs
-        runs = [_runs(of, n) for of in words]
-        found[f"runs{n}_known"] = _within(runs[-1], set().union(*runs[:-1]))
-        found[f"runs{n}_of_question"] = _within(runs[-1], runs[0])
-        found[f"runs{n}_used"] = _within(runs[0], set().union(*runs[1:]))
-    return found
+        runs = [_runs(part, n) for part in words]
+        values[f"runs{n}_known"] = _within(runs[-1], set().union(*runs[:-1]))
+        values[f"runs{n}_of_question"] = _within(runs[-1], runs[0])
+        values[f"runs{n}_used"] = _within(runs[0], set().union(*runs[1:]))
+    return values
 
 
 def _token_features(logprobs: Numbers) -> dict[str, float]:
@@ -367,13 +367,13 @@ class TrainedPRM:
         if version != SCHEMA:
             raise UsageError(f"{path} has version {version}; this program reads {SCHEMA}: train it again.")
         try:
-            found: TrainedPRM = TypeAdapter(cls).validate_python(raw)
+            probe: TrainedPRM = TypeAdapter(cls).validate_python(raw)
         except ValidationError as cause:
             first = cause.errors()[0]
             where = ".".join(map(str, first["loc"]))
             what = first["msg"].removeprefix("Value error, ")
             raise UsageError(f"{path} is not a whole probe ({where + ': ' if where else ''}{what}).") from None
-        return found
+        return probe
 
     def text(self) -> str:
         """The file: JSON with one feature a line."""

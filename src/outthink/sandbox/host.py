@@ -19,10 +19,10 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from outthink.errors import EngineError, MissingResource
 
@@ -33,11 +33,19 @@ _ALLOW = (
     "'sysctl -w kernel.unprivileged_userns_clone=1' on older Debian, "
     "'--security-opt seccomp=unconfined' for a container; Linux must be 5.14 or newer."
 )
+_T = TypeVar("_T")
 _SCRATCH = "/tmp"
 _CHUNK = 1 << 16
 
-# Inside, Python reads its program, inside.py, as the first message from the socket that is its standard input.
-_BOOT = "import os; exec(compile(os.read(0, 1 << 20), 'inside.py', 'exec'))"
+# Inside, Python reads these modules as the first message from the socket that is its standard input.
+_MODULES = ("peer", "tester", "inside")
+_BOOT = """
+import json, os, sys, types
+for name, text in json.loads(os.read(0, 1 << 20)).items():
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), vars(module))
+module.serve(json.loads(sys.argv[1]))
+"""
 
 # Where one of these works, or the kernel does not stop the forks, nothing is run.
 _PROBE = """
@@ -103,6 +111,7 @@ class Execution:
         stderr: the same; of a program that raised, its traceback.
         seconds: by the clock on the wall, from its start until it ended or was killed.
         error: one line for people: of the traceback, or how it ended; None if ok.
+        passed: of each test whether it passed; of those that were not reached it is False.
     """
 
     outcome: Literal["ok", "failed", "timeout"]
@@ -110,6 +119,7 @@ class Execution:
     stderr: str
     seconds: float
     error: str | None
+    passed: tuple[bool, ...] = ()
 
 
 class Sandbox:
@@ -119,8 +129,8 @@ class Sandbox:
     programs cost less than starting Python. It ends with `close`, or with this process. A sandbox may be used from
     several event loops, and again after `close`.
 
-    A program that sets out to be called ok although it is not can manage that: what tells about its end runs in its
-    own process. It takes more than exiting early, killing itself or writing to every open file.
+    `run` tells whether a program ran to its end, which a program that sets out to can pretend. `test` tells whether it
+    passes tests, which is found out in another process.
 
     Args:
         limits: of every program.
@@ -148,6 +158,45 @@ class Sandbox:
         async with self._places.setdefault(loop, asyncio.Semaphore(self.workers)):
             return await self._run(loop, source, stdin)
 
+    async def test(
+        self,
+        answer: str,
+        tests: Sequence[str],
+        *,
+        prelude: str = "",
+        entry_point: str = "",
+        test_seconds: float | None = None,
+    ) -> Execution:
+        """Import a program and run tests on it, which it cannot see; ok if all of them pass.
+
+        The tests run in a process of their own, one after the other, after the program was imported. What they call
+        runs in the program's process. What either of them writes is lost.
+
+        Args:
+            answer: source; its `__name__` is not "__main__". It may also be the body of the prelude's last function.
+            tests: pieces of source that raise where the program is wrong; names of one are there in the next.
+            prelude: source that runs before the answer in the program, and before the tests.
+            entry_point: a name that is always the program's, though the prelude or Python has it, too.
+            test_seconds: of CPU time of the program that one test may take; None: no limit of its own.
+
+        Raises EngineError where the sandbox itself broke down, which says nothing about the program.
+        """
+        program = json.dumps({"prelude": prelude, "answer": answer})
+        names = [entry_point] if entry_point else []
+        plan = json.dumps({"tests": [*tests], "prelude": prelude, "names": names, "seconds": test_seconds})
+        loop = asyncio.get_running_loop()
+        async with self._places.setdefault(loop, asyncio.Semaphore(self.workers)):
+            report = await self._tested(loop, program, plan)
+        passed = [*report["passed"], *[False] * len(tests)][: len(tests)]
+        return Execution(
+            outcome=report["outcome"],
+            stdout="",
+            stderr="",
+            seconds=report["seconds"],
+            error=report["error"],
+            passed=tuple(passed),
+        )
+
     async def close(self) -> None:
         """End what is still running."""
         server, self._server = self._server, None
@@ -156,7 +205,7 @@ class Sandbox:
 
     async def _run(self, loop: asyncio.AbstractEventLoop, source: str, stdin: str) -> Execution:
         kept = self.limits.output_kb * 1024
-        program = self._begin(source, stdin)
+        program = self._begin(lambda server: server.begin(source, stdin))
         server = self._server
         try:
             out = _collect(loop, program.out, kept, program.end)
@@ -168,11 +217,7 @@ class Sandbox:
             for descriptor in (program.out, program.err, program.status.fileno()):
                 loop.remove_reader(descriptor)
             program.close()
-        if "outcome" not in report:
-            if not report and self._server is server:  # bubblewrap died; the next program gets another
-                await self.close()
-            reason = report.get("broken", "bubblewrap died")
-            raise EngineError(f"The sandbox broke down ({reason}); try again, with fewer workers if memory is short.")
+        await self._check(report, server)
         for name, data in (("stdout", stdout), ("stderr", stderr)):
             if len(data) > kept:
                 report |= {"outcome": "failed", "error": f"wrote more than {self.limits.output_kb} kB to {name}"}
@@ -184,14 +229,35 @@ class Sandbox:
             error=report["error"],
         )
 
-    def _begin(self, source: str, stdin: str) -> _Program:
+    async def _tested(self, loop: asyncio.AbstractEventLoop, program: str, plan: str) -> dict[str, Any]:
+        status = self._begin(lambda server: server.begin_tests(program, plan))
+        server = self._server
+        try:
+            report: dict[str, Any] = json.loads(await _collect(loop, status.fileno(), 1 << 24, status.close) or "{}")
+        finally:
+            if status.fileno() >= 0:
+                loop.remove_reader(status.fileno())
+            status.close()
+        await self._check(report, server)
+        return report
+
+    async def _check(self, report: dict[str, Any], server: _Server | None) -> None:
+        """Raise where the sandbox itself broke down."""
+        if "outcome" in report:
+            return
+        if not report and self._server is server:  # bubblewrap died; the next program gets another
+            await self.close()
+        reason = report.get("broken", "bubblewrap died")
+        raise EngineError(f"The sandbox broke down ({reason}); try again, with fewer workers if memory is short.")
+
+    def _begin(self, begin: Callable[[_Server], _T]) -> _T:
         if self._server is not None and self._server.process.poll() is None:
             with contextlib.suppress(ConnectionError):  # it has just died
-                return self._server.begin(source, stdin)
+                return begin(self._server)
         if self._server is not None:
             self._server.close()
         self._server = _Server(self.limits)
-        return self._server.begin(source, stdin)
+        return begin(self._server)
 
 
 class _Program:
@@ -233,7 +299,9 @@ class _Server:
                 start_new_session=True,
             )
         with contextlib.suppress(ConnectionError):  # it is already dead, which the first program will notice
-            self._requests.send(Path(__file__).with_name("inside.py").read_bytes())
+            here = {f"outthink.sandbox.{name}": Path(__file__).with_name(f"{name}.py") for name in _MODULES}
+            texts = {name: path.read_text(encoding="utf-8") for name, path in here.items()}
+            self._requests.send(json.dumps(texts).encode())
 
     def begin(self, source: str, stdin: str) -> _Program:
         """Start a program."""
@@ -254,6 +322,16 @@ class _Server:
             socket.send_fds(self._requests, [b"r"], files)
             ours.pop_all()
         return _Program(out, err, status)
+
+    def begin_tests(self, program: str, plan: str) -> socket.socket:
+        """Start a program and its tests; the socket on which their watcher tells what has passed."""
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            status, its_status = socket.socketpair()
+            ours.push(status)
+            theirs.push(its_status)
+            socket.send_fds(self._requests, [b"t"], [_file(program, theirs), _file(plan, theirs), its_status.fileno()])
+            ours.pop_all()
+        return status
 
     def close(self) -> str:
         """End it and all its programs, and wait until they are dead; the last line of what it wrote about itself."""

@@ -1,22 +1,31 @@
 """What runs inside the sandbox: starts the programs, watches them and ends them.
 
-`outthink.sandbox` gives the text of this file to a Python that bubblewrap has already cut off from the network and the
-disk. That Python loads what programs often import and then forks for every program, so that starting one costs less
-than starting Python. Four processes stand above one another:
+`outthink.sandbox` gives the texts of this file, `peer.py` and `tester.py` to a Python that bubblewrap has already cut
+off from the network and the disk. That Python loads what programs often import and then forks for every program, so
+that starting one costs less than starting Python. Four processes stand above one another:
 
     the server       reads requests from the socket that is its standard input, and forks a watcher for each
-    └── the watcher  makes user, mount and process namespaces for one program; ends all that is in them at the
+    └── the watcher  makes user, mount, process and network namespaces for one program; ends all that is in them at the
         │            deadline or when the other side hangs up; reports what became of the program
         └── init     the first process of these namespaces; all others die with it
             └── the program, without any right, under its limits
 
 The program can neither see nor signal the watcher, which is outside of its namespaces, and it may not trace init,
-which has rights that it lacks. Only the standard library is imported here, nothing of Outthink.
+which has rights that it lacks. Where there are tests, the tester is in the place of init, and the program lives below
+it, in a namespace of processes of its own:
+
+        └── the tester   reads the tests once the program is another process, runs them, and says what has passed
+            └── the program   imported, not run as the main module; does what the tester asks for
+
+So the program shares neither memory nor descriptors nor process numbers with its tests. Only the standard library is
+imported here.
 """
 
 from __future__ import annotations
+import __future__
 
 import atexit
+import builtins
 import collections
 import contextlib
 import ctypes
@@ -38,40 +47,46 @@ import threading
 import time
 import traceback
 import types
+import warnings
 from typing import Any, NoReturn
+
+from outthink.sandbox.peer import Gone, Late, Peer
+from outthink.sandbox.tester import line_of, run_tests
 
 # loaded once for all programs
 OFTEN = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math", "operator",
          "random", "re", "string", "typing")  # fmt: skip
 SCRATCH = "/tmp"
 NOBODY = 65534
-SAID = 3  # the descriptor on which the program's process reports
+SAID = 3  # the descriptor on which the program's process, or that of its tests, reports
+CHANNEL = 4  # the descriptor on which the tests talk with the program
 GRACE = 1.0  # seconds that a program has for its threads and its cleaning up after its source has ended
 FILES = 64  # open files of one process
 NODES = 4096  # files and folders in the scratch folder
 MEGA = 1024 * 1024
 
-NEW_NAMESPACES = 0x10000000 | 0x20000 | 0x20000000  # CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID
+NEW_PROCESSES = 0x20000000  # CLONE_NEWPID
+NEW_NAMESPACES = 0x10000000 | 0x20000 | 0x40000000 | NEW_PROCESSES  # CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWNET
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
 READ_ONLY, NO_SUID, NO_DEV, NO_EXEC = 1, 2, 4, 8
 
 # What a process without rights could still call to get around a limit (memory that no limit counts) or a namespace, and
 # what opens much of the kernel to no use. Sockets are among them: those between a virtual machine and its host are not
-# bound to any network namespace, and programs that run at the same time share one. Pairs of sockets are left.
+# bound to any network namespace. Pairs of sockets are left; they can be given no names.
 REFUSED = {
     "x86_64": {
         "socket": 41, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240, "memfd_create": 319,
         "memfd_secret": 447, "add_key": 248, "request_key": 249, "keyctl": 250, "ptrace": 101,
         "process_vm_readv": 310, "process_vm_writev": 311, "perf_event_open": 298, "bpf": 321, "userfaultfd": 323,
         "io_uring_setup": 425, "unshare": 272, "setns": 308, "syslog": 103, "inotify_init": 253, "inotify_init1": 294,
-        "fanotify_init": 300,
+        "fanotify_init": 300, "bind": 49, "connect": 42, "listen": 50, "pidfd_open": 434, "pidfd_getfd": 438,
     },
     "aarch64": {
         "socket": 198, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "memfd_create": 279,
         "memfd_secret": 447, "add_key": 217, "request_key": 218, "keyctl": 219, "ptrace": 117,
         "process_vm_readv": 270, "process_vm_writev": 271, "perf_event_open": 241, "bpf": 280, "userfaultfd": 282,
         "io_uring_setup": 425, "unshare": 97, "setns": 268, "syslog": 116, "inotify_init1": 26,
-        "fanotify_init": 262,
+        "fanotify_init": 262, "bind": 200, "connect": 203, "listen": 201, "pidfd_open": 434, "pidfd_getfd": 438,
     },
 }  # fmt: skip
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -82,6 +97,7 @@ FIRST, SECOND = 16, 24  # where a filter finds the arguments of a call
 X32 = 0x40000000  # a second set of numbers for the same calls, on x86_64
 
 libc = ctypes.CDLL(None, use_errno=True)
+FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 leave = os._exit  # bound here: a program may replace the one in os
 
 
@@ -111,10 +127,13 @@ def serve(limits: dict[str, Any]) -> NoReturn:
     requests = socket.socket(fileno=0)
     for name in OFTEN:
         importlib.import_module(name)
+    quitter: Any = importlib.import_module("_sitebuiltins").Quitter  # Python was started without site
+    for name in ("exit", "quit"):
+        setattr(builtins, name, quitter(name, "Ctrl-D (i.e. EOF)"))
     gc.collect()
     gc.freeze()  # else the first collection in a fork would copy everything
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, 1, 5)
+        message, descriptors, _, _ = socket.recv_fds(requests, 1, 5)  # "r": run it, "t": test it
         if not message:
             leave(0)
         try:
@@ -124,17 +143,17 @@ def serve(limits: dict[str, Any]) -> NoReturn:
             child = -1
         if child == 0:
             try:
-                watch(descriptors, limits, rules)
+                watch(descriptors, limits, rules, tests=message == b"t")
             finally:
                 leave(0)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def watch(descriptors: list[int], limits: dict[str, Any], rules: bytes) -> None:
+def watch(descriptors: list[int], limits: dict[str, Any], rules: bytes, *, tests: bool) -> None:
     """Run one program and report on it; when this process ends, so has everything that the program started."""
     try:
-        report = watched(descriptors, limits, rules)
+        report = (tested if tests else watched)(descriptors, limits, rules)
     except Exception as cause:
         report = {"broken": f"{type(cause).__name__}: {cause}"}
     tell(descriptors[-1], report)
@@ -245,28 +264,33 @@ def begin(descriptors: list[int], limits: dict[str, Any], rules: bytes, say: int
     os.dup2(say, SAID, inheritable=False)
     os.closerange(SAID + 1, 1 << 16)
     try:
-        cpu = max(1, math.ceil(limits["cpu_seconds"]))
-        hard = {
-            resource.RLIMIT_AS: limits["memory_mb"] * MEGA,
-            resource.RLIMIT_FSIZE: limits["disk_mb"] * MEGA,
-            resource.RLIMIT_NPROC: limits["processes"] + 2,  # the watcher and init are in the same user namespace
-            resource.RLIMIT_NOFILE: FILES,
-            resource.RLIMIT_CORE: 1,  # with 0, a crash would still go to the host's collector of crashes
-            resource.RLIMIT_MEMLOCK: 0,
-        }
-        for name, value in hard.items():
-            limit(name, value, value)
-        limit(resource.RLIMIT_CPU, cpu, cpu + 1)  # first a signal that tells why, then the end
-        version, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
-        checked(libc.capset(version, nothing), "capset")
-        pointer = ctypes.create_string_buffer(rules)
-        filtering = struct.pack("HxxxxxxP", len(rules) // 8, ctypes.addressof(pointer))
-        checked(libc.prctl(PR_SET_SECCOMP, 2, filtering, 0, 0), "prctl")
+        restrict(limits, rules)
     except Exception as cause:
         os.write(SAID, f"-{type(cause).__name__}: {cause}".encode())
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run(source)
+
+
+def restrict(limits: dict[str, Any], rules: bytes) -> None:
+    """Give up every right of this process for good."""
+    cpu = max(1, math.ceil(limits["cpu_seconds"]))
+    hard = {
+        resource.RLIMIT_AS: limits["memory_mb"] * MEGA,
+        resource.RLIMIT_FSIZE: limits["disk_mb"] * MEGA,
+        resource.RLIMIT_NPROC: limits["processes"] + 2,  # the watcher and init are in the same user namespace
+        resource.RLIMIT_NOFILE: FILES,
+        resource.RLIMIT_CORE: 1,  # with 0, a crash would still go to the host's collector of crashes
+        resource.RLIMIT_MEMLOCK: 0,
+    }
+    for name, value in hard.items():
+        limit(name, value, value)
+    limit(resource.RLIMIT_CPU, cpu, cpu + 1)  # first a signal that tells why, then the end
+    version, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
+    checked(libc.capset(version, nothing), "capset")
+    pointer = ctypes.create_string_buffer(rules)
+    filtering = struct.pack("HxxxxxxP", len(rules) // 8, ctypes.addressof(pointer))
+    checked(libc.prctl(PR_SET_SECCOMP, 2, filtering, 0, 0), "prctl")
 
 
 def limit(name: int, soft: int, hard: int) -> None:
@@ -286,10 +310,10 @@ def read(descriptor: int) -> bytes:
 def run(source: bytes) -> None:
     """Run the program in this process, as the main module, and say how its source ended."""
     call: Any = operator.call
-    sys.argv = [""]
-    module = sys.modules["__main__"] = types.ModuleType("__main__")
-    # What is said at the end of the source must not be known before. No variable holds it, nor do the lists of the
-    # garbage collector show it; who looks into the memory of this process finds it all the same.
+    module = new_module("__main__")
+    # What is said at the end of the source is not known before, so that nothing looks like it by chance. A program that
+    # looks for it in its own memory finds it: whether a program has run to its end is for the program to say. Whether
+    # it passes tests is not; see `tested`.
     nonces = [os.urandom(16)]
     os.write(SAID, b"+" + nonces[0])
     status = 1
@@ -309,6 +333,190 @@ def run(source: bytes) -> None:
     atexit._run_exitfuncs()
     flush()
     leave(status)
+
+
+def new_module(name: str) -> types.ModuleType:
+    """The module of the program, and what of this one it should not find by its name."""
+    for other in [other for other in sys.modules if other.startswith("outthink")]:
+        del sys.modules[other]
+    module = sys.modules["__main__"] = sys.modules[name] = types.ModuleType(name)
+    module.__file__ = f"{SCRATCH}/{name.strip('_')}.py"
+    sys.argv = [""]
+    return module
+
+
+def tested(descriptors: list[int], limits: dict[str, Any], rules: bytes) -> dict[str, Any]:
+    """The namespaces of a program and its tests, their processes, and the wait for the last verdict."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    hangup = descriptors[-1]
+    confine(limits)
+    said, say = os.pipe()
+    started = time.monotonic()
+    tester = os.fork()
+    if tester == 0:
+        try:
+            checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+            examine(descriptors, limits, rules, say)
+        finally:
+            leave(1)
+    os.close(say)
+    deadline = started + limits["seconds"]
+    words = b""
+    late = False
+    while True:
+        left = deadline - time.monotonic()
+        ready = select.select([hangup, said], [], [], left)[0] if left > 0 else []
+        late = not ready
+        if late or hangup in ready:
+            break
+        more = os.read(said, 65536)
+        if not more:
+            break
+        words += more
+    seconds = time.monotonic() - started
+    os.kill(tester, signal.SIGKILL)
+    os.waitpid(tester, 0)  # comes back when the last process of its namespaces is dead
+    while more := os.read(said, 65536):
+        words += more
+    return {**judged(words, late, limits), "seconds": seconds}
+
+
+def judged(words: bytes, late: bool, limits: dict[str, Any]) -> dict[str, Any]:
+    """What became of the tests, from what their process said."""
+    said = [json.loads(line) for line in words.split(b"\n")[:-1]]
+    broken = [one["broken"] for one in said if "broken" in one]
+    if broken:
+        return {"broken": broken[0]}
+    passed = [one["ok"] for one in said if "ok" in one]
+    outcome, error = "failed", next((one["error"] for one in said if one.get("error")), None)
+    ended = next((one for one in said if "ended" in one), None)
+    if any("over" in one for one in said):
+        outcome = "ok" if all(passed) else "failed"
+    elif late:
+        outcome, error = "timeout", f"killed after {limits['seconds']:g} s"
+    elif ended is not None and ended["cpu"] >= math.ceil(limits["cpu_seconds"]):
+        outcome, error = "timeout", f"killed after {limits['cpu_seconds']:g} s of CPU time"
+    elif ended is not None and ended["ended"] < 0:
+        error = f"killed by signal {-ended['ended']} ({signal.strsignal(-ended['ended'])})"
+    elif ended is not None:
+        error = f"exited with {ended['ended']} before its end"
+    else:
+        error = error or "its tests have ended before their end"
+    return {"outcome": outcome, "error": error, "passed": passed}
+
+
+def examine(descriptors: list[int], limits: dict[str, Any], rules: bytes, say: int) -> None:
+    """Be the tester: start the program below, then read the tests and run them."""
+    ours, theirs = (end.detach() for end in socket.socketpair())
+    checked(libc.unshare(NEW_PROCESSES), "unshare")
+    program = os.fork()
+    if program == 0:
+        try:
+            checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+            answer(descriptors[0], limits, rules, theirs)
+        finally:
+            leave(1)
+    plan = json.loads(read(descriptors[1]))
+    own = [os.dup(descriptor) for descriptor in (os.open(os.devnull, os.O_RDWR), say, ours)]
+    for target, descriptor in enumerate((own[0], own[0], own[0], own[1], own[2])):
+        os.dup2(os.dup(descriptor), target, inheritable=False)
+    os.closerange(CHANNEL + 1, 1 << 16)
+
+    def report(fact: dict[str, Any]) -> None:
+        os.write(SAID, json.dumps(fact).encode() + b"\n")
+
+    peer = Peer(socket.socket(fileno=CHANNEL), strict=True)
+    try:
+        restrict(limits, rules)
+        first = peer.receive()
+        if first[0] != "confined":
+            raise OSError(first[1])
+    except BaseException as cause:
+        report({"broken": f"{type(cause).__name__}: {cause}"})
+        return
+    try:
+        run_tests(peer, plan, report)
+        report({"over": True})
+    except Gone:
+        _, status, used = os.wait4(program, 0)
+        report({"ended": os.waitstatus_to_exitcode(status), "cpu": used.ru_utime + used.ru_stime})
+    leave(0)
+
+
+def answer(source: int, limits: dict[str, Any], rules: bytes, channel: int) -> None:
+    """Be the program: give up every right, import the source, and do what the tests ask for."""
+    os.setsid()
+    program = json.loads(read(source))
+    null = os.open(os.devnull, os.O_RDWR)
+    channel = os.dup(channel)
+    for target, descriptor in enumerate((null, null, null, channel)):
+        os.dup2(os.dup(descriptor), target, inheritable=target < SAID)
+    os.closerange(SAID + 1, 1 << 16)
+    peer = Peer(socket.socket(fileno=SAID), strict=False)
+    try:
+        restrict(limits, rules)
+    except Exception as cause:
+        peer.send(["broken", f"{type(cause).__name__}: {cause}"])
+        return
+    peer.send(["confined"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    module = new_module("solution")
+    try:
+        units = compiled(program["prelude"], program["answer"])
+        gc.freeze()
+        for unit in units:
+            exec(unit, vars(module))
+    except BaseException as cause:
+        peer.send(["failed", line_of(cause)])
+        return
+
+    def named(name: str) -> Any:
+        if name not in vars(module):
+            raise NameError(name)
+        return vars(module)[name]
+
+    def late(*_: object) -> None:
+        if peer.running:
+            raise Late
+
+    signal.signal(signal.SIGVTALRM, late)
+    timer: Any = functools.partial(signal.setitimer, signal.ITIMER_VIRTUAL)
+    peer.operations |= {"name": named, "timer": lambda seconds: timer(seconds, seconds)}
+    flush()
+    peer.send(["ready"])
+    with contextlib.suppress(Gone):
+        peer.serve()
+    leave(0)
+
+
+def compiled(prelude: str, answer: str) -> list[types.CodeType]:
+    """The program in pieces that run one after the other; an answer may be a body that the prelude lacks."""
+
+    def piece(text: str, flags: int = 0) -> types.CodeType:
+        made: types.CodeType = compile(text, "<program>", "exec", flags, dont_inherit=True)
+        return made
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            before = [piece(prelude)]
+        except (SyntaxError, ValueError):
+            before = []
+        flags = before[0].co_flags & FUTURE if before else 0
+        try:
+            whole = piece(answer, flags)
+        except (SyntaxError, ValueError) as cause:
+            lines = answer.strip("\n").split("\n")
+            deeper = "\n".join(f"    {line}" for line in lines)
+            first = "\n".join([f"    {lines[0]}", *lines[1:]])
+            for body in (answer, deeper, first):
+                with contextlib.suppress(SyntaxError, ValueError):
+                    return [piece(f"{prelude}\n{body}\n")]
+            raise cause
+        if not before:
+            with contextlib.suppress(SyntaxError, ValueError):
+                return [piece(f"{prelude}\n{answer}\n")]
+        return [*before, whole]
 
 
 def over(process: int, nonce: bytes) -> None:
@@ -370,7 +578,3 @@ def rules_of(machine: str) -> bytes:
     rules += [(load, 0, 0, SECOND), (only, 0, 0, 15), (equal, 1, 0, 1), (give, 0, 0, refuse)]
     rules += [(give, 0, 0, allow)]
     return b"".join(struct.pack("HBBI", *rule) for rule in rules)
-
-
-if __name__ == "__main__":
-    serve(json.loads(sys.argv[1]))

@@ -9,7 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from outthink.answers.canonical import cleaned_math, easy_key, json_value, text_key
+from outthink.answers.canonical import cleaned_math, easy_key
+from outthink.answers.literals import json_value, text_key
 from outthink.answers.reading import read
 from outthink.tasks.example import Example
 from outthink.tasks.fields import TEXTS_BESIDE

@@ -16,7 +16,8 @@ class Example:
     Args:
         problem: all that a strategy sees.
         gold: accepted answers; empty where the task has none, and answers are graded in another way.
-        tests: for answers of kind code, source that raises where the answer is wrong; run in the sandbox.
+        tests: for answers of kind code, source that raises where the answer is wrong; run in the sandbox, where the
+            answer cannot see it (see `Sandbox.test`).
         meta: facts for reports; "source" says where the question came from. For gym tasks "gym" is its name and
             "entry" what its scoring function needs.
     """

@@ -165,6 +165,6 @@ def _as_json(value: Any) -> str:
 
 
 def _is_json(text: str) -> bool:
-    from outthink.answers.canonical import json_value
+    from outthink.answers.literals import json_value
 
     return json_value(text) is not None

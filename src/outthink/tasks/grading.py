@@ -30,7 +30,8 @@ async def grade(example: Example, answer: str | None, reader: Reader, sandbox: S
     if example.tests:
         if sandbox is None:
             raise UsageError(f"Grading {example.problem.id} runs code: give a sandbox.")
-        ran = await sandbox.run(example.problem.code.program(answer, example.tests))
+        code = example.problem.code
+        ran = await sandbox.test(answer, [example.tests], prelude=code.prelude, entry_point=code.entry_point)
         return float(ran.outcome == "ok")
     if "gym" not in example.meta or example.problem.answer == "math":
         for gold in example.gold:

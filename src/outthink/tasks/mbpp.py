@@ -45,12 +45,15 @@ def example(
 
 
 def _called(test: str) -> str:
-    """Name of the first function called in an assertion that is not a built-in one; empty where there is none."""
+    """Name of the first function called in an assertion that is not a built-in one; if all are, of the first of all.
+
+    Empty where none is called.
+    """
     try:
         calls = [node.func.id for node in ast.walk(ast.parse(test)) if _by_name(node)]  # type: ignore[attr-defined]
     except SyntaxError:
         return ""
-    return next((name for name in calls if not hasattr(builtins, name)), "")
+    return next((name for name in calls if not hasattr(builtins, name)), next(iter(calls), ""))
 
 
 def _by_name(node: ast.AST) -> bool:

@@ -63,11 +63,11 @@ def shown(request: Request) -> int:
 
 def depths(trace: Trace) -> dict[str, int]:
     """How many answers led to each, itself included."""
-    found: dict[str, int] = {}
+    depth: dict[str, int] = {}
     for candidate in sorted(trace.candidates, key=lambda one: [str(part).zfill(9) for part in one.address]):
         assert len(candidate.parents) <= 1
-        found[candidate.id] = 1 + (found[candidate.parents[0]] if candidate.parents else 0)
-    return found
+        depth[candidate.id] = 1 + (depth[candidate.parents[0]] if candidate.parents else 0)
+    return depth
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_the_gaussian_posterior_is_that_of_one_score_after_the_other() -> None:
         t2 = (nu * t2 + kappa / (kappa + 1) * (y - m) ** 2) / (nu + 1)
         m = (kappa * m + y) / (kappa + 1)
         kappa, nu = kappa + 1, nu + 1
-    for found, expected in zip(gaussian(scores), (m, kappa, nu, t2), strict=True):
-        assert found == pytest.approx(expected, rel=1e-12)
+    for value, expected in zip(gaussian(scores), (m, kappa, nu, t2), strict=True):
+        assert value == pytest.approx(expected, rel=1e-12)
 
 
 def test_posteriors_take_any_batch_and_missing_scores_count_nothing() -> None:

@@ -106,19 +106,19 @@ def test_children_of_the_best_of_many_levels() -> None:
     for width, children in ((1, 1), (8, 3), (16, 4), (12, 1), (5, 9)):
         counts = children_of_the_best(scores, children, width)
         assert np.all(counts.sum(axis=-1) == width)
-        for row, found in zip(scores, counts, strict=True):
+        for row, given in zip(scores, counts, strict=True):
             best = sorted(range(9), key=lambda place: (-row[place], place))[: max(1, width // children)]
             slots = Counter((sorted(best) * width)[:width])
-            assert found.tolist() == [slots[place] for place in range(9)]
+            assert given.tolist() == [slots[place] for place in range(9)]
 
 
 @pytest.mark.parametrize(("rule", "score"), [("last", 0.8), ("min", 0.5), ("prod", 0.36), ("mean", 2.2 / 3)])
 def test_the_score_of_a_path(rule: Any, score: float) -> None:
     paths = [node(0.9, 0.5, 0.8, text="a"), node(None, 0.5, 0.8, text="b"), node(0.9, 0.5, None, text="c")]
-    found = path_scores(paths, rule)
-    assert found[0] == pytest.approx(score)
-    assert np.isnan(found[1]) == (rule != "last")
-    assert np.isnan(found[2])
+    scores = path_scores(paths, rule)
+    assert scores[0] == pytest.approx(score)
+    assert np.isnan(scores[1]) == (rule != "last")
+    assert np.isnan(scores[2])
 
 
 def test_paths_are_ranked_by_the_aggregate() -> None:

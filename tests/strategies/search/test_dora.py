@@ -266,10 +266,10 @@ def test_children_reach_the_direction_that_few_candidates_have() -> None:
     dora = whole_children(direction_weights(rewards, similarities, 0.1, 0.01), 16)
     rebase = sequential_ceil(rewards, 16, 0.1)
 
-    def found(counts: Counts) -> float:
+    def solving(counts: Counts) -> float:
         return float(np.mean(1 - (1 - SOLVES) ** (counts * right).sum(-1)))
 
-    assert found(dora) - found(rebase) > 0.3
+    assert solving(dora) - solving(rebase) > 0.3
 
 
 class Compass:
@@ -311,15 +311,15 @@ def test_it_finds_what_rebase_does_not() -> None:
     sqrt((0.24 + 0.17) / 80) = 0.072; that it is at most 0.1, 3.7 of them below what is expected, has a probability of
     1e-4. The seeds are fixed.
     """
-    found = {"dora": 0, "rebase": 0}
+    hits = {"dora": 0, "rebase": 0}
     for seed in range(80):
         prm = Prm(reward=uncertain)
         dora = solved(DORA(width=16), explorer, prm=prm, embedder=Compass(), seed=seed)
         rebase = solved(Rebase(width=16, balance=0.1), explorer, prm=prm, seed=seed)
         assert len(dora.candidates) == len(rebase.candidates) == 48
-        found["dora"] += dora.key == "42"
-        found["rebase"] += rebase.key == "42"
-    assert found["dora"] - found["rebase"] > 0.1 * 80, found
+        hits["dora"] += dora.key == "42"
+        hits["rebase"] += rebase.key == "42"
+    assert hits["dora"] - hits["rebase"] > 0.1 * 80, hits
 
 
 # ---- hyperparameters ------------------------------------------------------------------------------------------------

@@ -148,9 +148,9 @@ def test_the_solver_finds_what_enumeration_finds() -> None:
     for _ in range(400):
         asked = any_program(rng)
         best, choice = by_enumeration(asked)
-        found = kept(asked)
-        assert value(found, asked) == pytest.approx(best, abs=1e-9)
-        assert (len(found), sum(found)) == (len(choice), sum(choice))
+        chosen = kept(asked)
+        assert value(chosen, asked) == pytest.approx(best, abs=1e-9)
+        assert (len(chosen), sum(chosen)) == (len(choice), sum(choice))
         others = [value(one, asked) for one in combinations(range(len(asked[0])), len(choice)) if list(one) != choice]
         tied += max(others, default=-9.0) > best - 1e-11
     assert tied > 20  # so that the order of ties is put to the test

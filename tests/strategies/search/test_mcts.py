@@ -79,10 +79,10 @@ def below(parent: Node, name: str, reward: float) -> Node:
 
 
 def states(policy: StepTree) -> list[StepState]:
-    found = [policy.root]
-    for state in found:
-        found += state.children.values()
-    return found
+    tree = [policy.root]
+    for state in tree:
+        tree += state.children.values()
+    return tree
 
 
 def test_rewards_are_backed_up_along_the_path() -> None:
@@ -290,12 +290,12 @@ def test_every_child_is_backed_up_once_and_no_virtual_loss_is_left(
 
     prm = Prm()
     trace = solved(Driven(policy=policy), flaky(steps, share), prm=prm, seed=seed)
-    (found,) = made
-    found.check()
-    assert found.root.visits == sum(prm.batches) == len(trace.candidates)
-    assert found.root.visits + found.told["ChildFailed"] == sum(call.n for call in trace.calls) <= 60
-    assert (found.told["ChildFailed"] > 0) == (share > 0)
-    assert all(state.virtual == state.awaited == 0 for state in states(found))
+    (driven,) = made
+    driven.check()
+    assert driven.root.visits == sum(prm.batches) == len(trace.candidates)
+    assert driven.root.visits + driven.told["ChildFailed"] == sum(call.n for call in trace.calls) <= 60
+    assert (driven.told["ChildFailed"] > 0) == (share > 0)
+    assert all(state.virtual == state.awaited == 0 for state in states(driven))
     assert max(prm.batches) <= 3 * par
     assert trace.answer is not None
 
@@ -314,8 +314,8 @@ def grown(strategy: StepTree, reward: Any, par: int = 1) -> list[StepState]:
     return states(strategy)
 
 
-def open_depths(found: Sequence[StepState]) -> Counter[int]:
-    return Counter(len(state.path) - 1 for state in found if not state.children)
+def open_depths(tree: Sequence[StepState]) -> Counter[int]:
+    return Counter(len(state.path) - 1 for state in tree if not state.children)
 
 
 def test_one_child_a_state_is_a_single_chain() -> None:

@@ -111,9 +111,9 @@ def filtered(strategy: Any, reply: Reply, runs: int, *hits: Callable[[str], bool
         policy = Rounds(allot, strategy.n, max_rounds=99, finishing="compete")
         played(policy, reply, View(Rng(run, "p")))
         odds = np.exp(log_odds([one.rank for one in policy.population]))
-        found = np.array([[hit(one.candidate.text) for one in policy.population] for hit in hits])
+        hit_by = np.array([[hit(one.candidate.text) for one in policy.population] for hit in hits])
         constants.append(math.prod(means) * odds.mean())
-        shares.append(found @ odds / odds.sum())
+        shares.append(hit_by @ odds / odds.sum())
     return np.array(constants), np.array(shares)
 
 
@@ -536,7 +536,7 @@ def test_an_iteration_leaves_the_posterior_as_it_is(scheme: Any) -> None:
     posterior = harsh_posterior()
     names = sorted(posterior)
     rng = np.random.default_rng(1)
-    runs, found = 2500, Counter[str]()
+    runs, counts = 2500, Counter[str]()
     for run in range(runs):
         policy = Iterations(ParticleFilter(n=3, scheme=scheme), 2)
         policy.reference = leaf(names[rng.choice(8, p=[posterior[name] for name in names])]).path
@@ -544,9 +544,9 @@ def test_an_iteration_leaves_the_posterior_as_it_is(scheme: Any) -> None:
         wishes, toy, iteration = policy.start(view), view.at("toy"), policy._iteration
         while policy._iteration == iteration:
             wishes = policy.grow(view, answered(wishes, harsh, toy))
-        found[policy.reference[-1].candidate.text] += 1
+        counts[policy.reference[-1].candidate.text] += 1
     expected = {name: runs * posterior[name] for name in names}
-    assert sum((found[name] - expected[name]) ** 2 / expected[name] for name in names) < 29.9
+    assert sum((counts[name] - expected[name]) ** 2 / expected[name] for name in names) < 29.9
 
 
 # ---- annealing ------------------------------------------------------------------------------------------------------

@@ -67,16 +67,16 @@ def walks(trace: Trace) -> dict[int, list[Candidate]]:
     """The texts that each chain was at, one for each step that did not fail, as the trace shows them."""
     by_address = {candidate.address: candidate for candidate in trace.candidates}
     moved = set(trace.rounds[-1].candidates)
-    found: dict[int, list[Candidate]] = {}
+    by_chain: dict[int, list[Candidate]] = {}
     for address, candidate in by_address.items():
         if address[:2] == ("model", 0) and len(address) == 3:
-            found[int(address[2])] = [candidate]
-    for chain, walk in found.items():
+            by_chain[int(address[2])] = [candidate]
+    for chain, walk in by_chain.items():
         steps = sorted(int(a[3]) for a in by_address if a[:3] == ("model", "chain", chain) and len(a) == 5)
         for step in steps:
             proposal = by_address["model", "chain", chain, step, 0]
             walk.append(proposal if proposal.id in moved else walk[-1])
-    return found
+    return by_chain
 
 
 # ---- the ratio of acceptance ----------------------------------------------------------------------------------------

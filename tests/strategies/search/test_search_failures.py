@@ -21,11 +21,11 @@ class Narrow(ScriptedEngine):
     """Refuses prompts that do not fit its context."""
 
     async def bound(self, request: Request) -> Usage:
-        found = await super().bound(request)
+        most = await super().bound(request)
         assert self.spec.context is not None
-        if found.prompt + request.max_tokens > self.spec.context:
+        if most.prompt + request.max_tokens > self.spec.context:
             raise PromptTooLong("the prompt is too long")
-        return found
+        return most
 
 
 def long_solution(request: Request, child: int, rng: np.random.Generator) -> str:

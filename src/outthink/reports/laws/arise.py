@@ -27,10 +27,10 @@ def arise(files: Sequence[Path], *, answer: AnswerKind = "text", seed: int = 0) 
         levels, right, tokens = _levels_of_runs(files)
     else:
         levels, right, tokens = _levels_of_pool(only(files, "arise"), answer)
-    found = _arise.measure_arise(right, tokens, seed=seed)
-    accuracy = [mean_of([np.mean(of[level]) for of in right]) for level in range(len(levels))]
-    steps = [None, *zip(found.medians, found.slope, strict=True)]
-    score = estimated(found.score, found.interval)
+    result = _arise.measure_arise(right, tokens, seed=seed)
+    accuracy = [mean_of([np.mean(question[level]) for question in right]) for level in range(len(levels))]
+    steps = [None, *zip(result.medians, result.slope, strict=True)]
+    score = estimated(result.score, result.interval)
     return Analysis(
         title="ARISE: gains count times T_old / T_new, losses times T_new / T_old",
         columns=("level", "tokens", "accuracy", "median step", "points per 1,000 tokens"),
@@ -38,18 +38,18 @@ def arise(files: Sequence[Path], *, answer: AnswerKind = "text", seed: int = 0) 
             (
                 level,
                 Cell(float(spent)),
-                of,
+                cell,
                 None if step is None else Cell(float(step[0])),
                 None if step is None else Cell(1000 * float(step[1]), "points"),
             )
-            for level, spent, of, step in zip(levels, found.tokens, accuracy, steps, strict=True)
+            for level, spent, cell, step in zip(levels, result.tokens, accuracy, steps, strict=True)
         ),
         sentences=(
-            f"ARISE {score} over {found.questions} questions, from {found.least:.3g} to {found.most:.3g}; if "
-            f"correctness did not depend on the level, it would be {found.chance:.3g}.",
-            f"{found.always_right} questions are always right and {found.always_wrong} never; of the others "
-            f"{found.improved} are better at the last level than at the first, {found.degraded} worse, and "
-            f"{found.mixed} as good.",
+            f"ARISE {score} over {result.questions} questions, from {result.least:.3g} to {result.most:.3g}; if "
+            f"correctness did not depend on the level, it would be {result.chance:.3g}.",
+            f"{result.always_right} questions are always right and {result.always_wrong} never; of the others "
+            f"{result.improved} are better at the last level than at the first, {result.degraded} worse, and "
+            f"{result.mixed} as good.",
             "It depends on which levels there are: compare it only at the same ones.",
         ),
         figure=Figure(
@@ -57,8 +57,8 @@ def arise(files: Sequence[Path], *, answer: AnswerKind = "text", seed: int = 0) 
             x=Axis(title="tokens per problem", log=True),
             y=Axis(title="accuracy, mean over problems", percent=True),
             series=(
-                Series(name="levels", x=found.tokens.tolist(), y=[of.value for of in accuracy]),
-                bars("levels", found.tokens, accuracy),
+                Series(name="levels", x=result.tokens.tolist(), y=[cell.value for cell in accuracy]),
+                bars("levels", result.tokens, accuracy),
             ),
         ),
     )
@@ -72,9 +72,9 @@ def _levels_of_runs(files: Sequence[Path]) -> tuple[list[str], list[list[Any]], 
             raise UsageError(f"Give runs, or one pool; {path} is no run.")
         runs.append(
             {
-                of.problem: (of.credit, 0.0 if of.trace is None else of.trace.cost.get("tokens", 0.0))
-                for of in read_results(path)
-                if of.credit is not None
+                result.problem: (result.credit, 0.0 if result.trace is None else result.trace.cost.get("tokens", 0.0))
+                for result in read_results(path)
+                if result.credit is not None
             }
         )
     shared = [problem for problem in runs[0] if all(problem in run for run in runs)]
@@ -82,7 +82,11 @@ def _levels_of_runs(files: Sequence[Path]) -> tuple[list[str], list[list[Any]], 
         raise UsageError("The runs have no problem in common.")
     names = [name for name, _ in short_names(files)]
     cells = [[run[problem] for run in runs] for problem in shared]
-    return names, [[credit for credit, _ in of] for of in cells], [[spent for _, spent in of] for of in cells]
+    return (
+        names,
+        [[credit for credit, _ in question] for question in cells],
+        [[spent for _, spent in question] for question in cells],
+    )
 
 
 def _levels_of_pool(path: Path, answer: AnswerKind) -> tuple[list[str], list[list[Any]], list[list[Any]]]:
@@ -96,8 +100,8 @@ def _levels_of_pool(path: Path, answer: AnswerKind) -> tuple[list[str], list[lis
         assert problem.keys is not None
         assert problem.tokens is not None
         runs = [[slice(at, at + n) for at in range(0, len(problem.keys) - n + 1, n)] for n in ns]
-        right.append([[_vote(problem.keys[run], problem.correct[run]) for run in of] for of in runs])
-        tokens.append([[(problem.prompt or 0) + int(problem.tokens[run].sum()) for run in of] for of in runs])
+        right.append([[_vote(problem.keys[run], problem.correct[run]) for run in slices] for slices in runs])
+        tokens.append([[(problem.prompt or 0) + int(problem.tokens[run].sum()) for run in slices] for slices in runs])
     return [f"vote of {n}" for n in ns], right, tokens
 
 

@@ -46,54 +46,56 @@ def crossover(
         raise UsageError(f"The law crossover compares two pools, not {len(files)}.")
     pools = same_problems([independent(path, answer=answer) for path in files])
     names, shapes = models_named(pools, shape, memory=False)
-    costs = [_sample_flops(pool, of) for pool, of in zip(pools, shapes, strict=True)]
+    costs = [_sample_flops(pool, shape) for pool, shape in zip(pools, shapes, strict=True)]
     if costs[0] > costs[1]:
         pools, names, costs = pools[::-1], names[::-1], costs[::-1]
     small, large = distinct_parts(names)
     numbers = [powers_of_two(pool.samples) for pool in pools]
-    losses = {"no sample is right": [_misses(pool, of) for pool, of in zip(pools, numbers, strict=True)]}
+    losses = {"no sample is right": [_misses(pool, counts) for pool, counts in zip(pools, numbers, strict=True)]}
     if all(problem.keys is not None for pool in pools for problem in pool.problems):
-        losses["the vote is wrong"] = [_lost_votes(pool, of, seed) for pool, of in zip(pools, numbers, strict=True)]
+        losses["the vote is wrong"] = [
+            _lost_votes(pool, counts, seed) for pool, counts in zip(pools, numbers, strict=True)
+        ]
     rows: list[Row] = []
     sentences: list[str] = []
     series: list[Series] = []
     refusals: list[str] = []
     for what, tables in losses.items():
         first, second = (
-            _crossover.ModelLosses(samples=of, losses=table, cost=cost)
-            for of, table, cost in zip(numbers, tables, costs, strict=True)
+            _crossover.ModelLosses(samples=counts, losses=table, cost=cost)
+            for counts, table, cost in zip(numbers, tables, costs, strict=True)
         )
         try:
-            found = _crossover.crossover(first, second, seed=seed)
+            crossing = _crossover.crossover(first, second, seed=seed)
         except Unidentified as refusal:
             refusals.append(f"{what}: {refusal}")
             continue
-        low, high = found.range
-        if found.budget is None:
-            winners, _ = _crossover.envelope(found.laws, costs, grid(low, high))
+        low, high = crossing.range
+        if crossing.budget is None:
+            winners, _ = _crossover.envelope(crossing.laws, costs, grid(low, high))
             told = " and ".join(names[one] for one in sorted(set(winners.tolist())))
             turns = "is better throughout" if len(set(winners.tolist())) == 1 else "take turns"
             sentences.append(f"{what}: from {low:.3g} to {high:.3g} FLOPs per problem, {told} {turns}.")
             turn = None
         else:
-            turn = f"{found.budget:.3g} ({found.low:.3g} to {found.high:.3g})"
+            turn = f"{crossing.budget:.3g} ({crossing.low:.3g} to {crossing.high:.3g})"
             sentences.append(f"{what}: above {turn} FLOPs per problem {names[1]} is better, below {names[0]}.")
-            series.append(Series(name=f"crossing: {what}", x=[found.budget], mark="vertical"))
+            series.append(Series(name=f"crossing: {what}", x=[crossing.budget], mark="vertical"))
         rows.append(
             (
                 what,
                 turn,
-                None if found.budget is None else Cell(found.budget / costs[0]),
-                *(Cell(law.floor, "share") for law in found.laws),
-                *(Cell(law.b) for law in found.laws),
+                None if crossing.budget is None else Cell(crossing.budget / costs[0]),
+                *(Cell(law.floor, "share") for law in crossing.laws),
+                *(Cell(law.b) for law in crossing.laws),
             )
         )
         if at and min(at) < low:
             raise UsageError(f"{min(at):.3g} FLOPs per problem do not pay for one sample of {names[1]}.")
         predicted: list[list[Cell]] = []
-        for name, one, law in zip((small, large), (first, second), found.laws, strict=True):
+        for name, one, law in zip((small, large), (first, second), crossing.laws, strict=True):
             label = f"{name}: {what}"
-            measured = [mean_of(of) for of in np.asarray(one.losses).T]
+            measured = [mean_of(losses_at) for losses_at in np.asarray(one.losses).T]
             dense = grid(one.cost, high)
             series += [
                 curve(label, dense, _loss_line(one, dense, seed)),
@@ -113,7 +115,7 @@ def crossover(
             "loss",
             "crossing, FLOPs",
             f"samples of {small}",
-            *(f"{of} of {name}" for of in ("floor L", "b") for name in (small, large)),
+            *(f"{what} of {name}" for what in ("floor L", "b") for name in (small, large)),
         ),
         rows=tuple(rows),
         sentences=(*sentences, *refusals, "Reading the prompt is not counted: all samples of a problem share it."),
@@ -135,23 +137,23 @@ def _lost_votes(pool: PoolData, ks: Sequence[int], seed: int) -> Floats:
     return np.stack([1 - vote[k].accuracy for k in ks], axis=-1)
 
 
-def _loss_line(of: _crossover.ModelLosses, budgets: Floats, seed: int) -> list[Cell]:
+def _loss_line(measured: _crossover.ModelLosses, budgets: Floats, seed: int) -> list[Cell]:
     """The loss of a model at each budget, as its law says."""
-    table = np.asarray(of.losses)
+    table = np.asarray(measured.losses)
 
     def line(problems: Counts) -> Floats:
-        return _crossover.fit_loss(of.samples, table[problems].mean(0)).at(budgets / of.cost)
+        return _crossover.fit_loss(measured.samples, table[problems].mean(0)).at(budgets / measured.cost)
 
     return estimates(line(np.arange(len(table))), bootstrap(line, len(table), seed=seed), "share")
 
 
 def _sample_flops(pool: PoolData, shape: Shape) -> float:
     """Operations of writing one sample, mean over problems."""
-    found = []
+    means = []
     for problem in pool.problems:
         if problem.tokens is None:
             raise UsageError(f"{pool.path} has no token counts, which this needs.")
         prompt = problem.prompt or 0
-        usages = (Usage(prompt=prompt, cached=prompt, completion=int(of)) for of in problem.tokens)
-        found.append(np.mean([flops(shape, usage) for usage in usages]))
-    return float(np.mean(found))
+        usages = (Usage(prompt=prompt, cached=prompt, completion=int(tokens)) for tokens in problem.tokens)
+        means.append(np.mean([flops(shape, usage) for usage in usages]))
+    return float(np.mean(means))

@@ -30,12 +30,12 @@ SUBSAMPLES = 1000  # random orders of the samples of each problem, where a vote 
 def same_problems(pools: Sequence[PoolData]) -> list[PoolData]:
     """The pools with the problems that all of them have, in the order of the first."""
     held = [{problem.id: problem for problem in pool.problems} for pool in pools]
-    shared = [problem for problem in held[0] if all(problem in of for of in held)]
+    shared = [problem for problem in held[0] if all(problem in by_id for by_id in held)]
     if not shared:
         raise UsageError(f"{pools[0].path} and {pools[-1].path} have no problem in common.")
     return [
-        dataclasses.replace(pool, problems=tuple(of[problem] for problem in shared))
-        for pool, of in zip(pools, held, strict=True)
+        dataclasses.replace(pool, problems=tuple(by_id[problem] for problem in shared))
+        for pool, by_id in zip(pools, held, strict=True)
     ]
 
 
@@ -44,11 +44,11 @@ def distinct_parts(names: Sequence[str]) -> list[str]:
     words = [name.split("-") for name in names]
     if len(set(names)) < 2:
         return list(names)
-    while len({of[0] for of in words}) == 1 and min(map(len, words)) > 1:
-        words = [of[1:] for of in words]
-    while len({of[-1] for of in words}) == 1 and min(map(len, words)) > 1:
-        words = [of[:-1] for of in words]
-    return ["-".join(of) for of in words]
+    while len({parts[0] for parts in words}) == 1 and min(map(len, words)) > 1:
+        words = [parts[1:] for parts in words]
+    while len({parts[-1] for parts in words}) == 1 and min(map(len, words)) > 1:
+        words = [parts[:-1] for parts in words]
+    return ["-".join(parts) for parts in words]
 
 
 def models_named(pools: Sequence[PoolData], given: Sequence[Path], *, memory: bool) -> tuple[list[str], list[Shape]]:

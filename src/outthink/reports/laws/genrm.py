@@ -46,18 +46,18 @@ def genrm(
         price=price,
         seed=seed,
     )
-    found = _genrm.compare(bought, seed=seed)
-    vote = estimates(found.vote, found.vote_interval, "share")
-    verified = estimates(found.verified, found.verified_interval, "share")
-    difference = estimates(found.difference, found.difference_interval, "points")
+    curves = _genrm.compare(bought, seed=seed)
+    vote = estimates(curves.vote, curves.vote_interval, "share")
+    verified = estimates(curves.verified, curves.verified_interval, "share")
+    difference = estimates(curves.difference, curves.difference_interval, "points")
     sentences = []
-    if found.crossover is None:
-        sentences.append(f"Up to the compute of {found.budgets[-1]:g} solutions a plain vote is better.")
+    if curves.crossover is None:
+        sentences.append(f"Up to the compute of {curves.budgets[-1]:g} solutions a plain vote is better.")
     else:
-        around = found.crossover_interval
-        from_here = Cell(found.crossover) if around is None else estimated(found.crossover, around)
+        around = curves.crossover_interval
+        from_here = Cell(curves.crossover) if around is None else estimated(curves.crossover, around)
         sentences.append(f"From the compute of {from_here} solutions on, verifying is at least as good as a vote.")
-    if all(of.low is not None and of.low <= 0 <= (of.high or 0) for of in difference):
+    if all(cell.low is not None and cell.low <= 0 <= (cell.high or 0) for cell in difference):
         sentences.append("Yet at no budget is the difference larger than chance may make it.")
     split: _genrm.Split | None = None
     try:
@@ -69,12 +69,12 @@ def genrm(
         sentences.append(f"The best split grows as S = {split.s:.3g} C^a, a = {a}, and V = {split.v:.3g} C^b, b = {b}.")
     for budget in at:
         if split is not None:
-            s, v = split.allocate(max(budget, 1.0), price, crossover=found.crossover)
+            s, v = split.allocate(max(budget, 1.0), price, crossover=curves.crossover)
             sentences.append(f"At {budget:g}: {f'{s} solutions with {v} verdicts each' if v else f'a vote of {s}'}.")
             if budget > 10 * split.budgets.max():
                 sentences.append(f"{budget:g} is more than ten times beyond what was fitted; nothing supports it.")
-        elif found.budgets[0] <= budget <= found.budgets[-1]:
-            told = estimated(found.at(budget), found.at_interval(budget), "points")
+        elif curves.budgets[0] <= budget <= curves.budgets[-1]:
+            told = estimated(curves.at(budget), curves.at_interval(budget), "points")
             sentences.append(f"At {budget:g}: verified minus vote is {told} points.")
         else:
             raise Unidentified(f"Nothing is known of a budget of {budget:g}: {sentences[-1]}")
@@ -84,14 +84,14 @@ def genrm(
         rows=tuple(
             (f"{budget:.4g}", *cells, Cell(float(s)), Cell(float(v)))
             for budget, *cells, s, v in zip(
-                found.budgets, vote, verified, difference, found.solutions, found.verifications, strict=True
+                curves.budgets, vote, verified, difference, curves.solutions, curves.verifications, strict=True
             )
         ),
-        sentences=(*sentences, f"A vote never has more than the {found.most} solutions that were recorded."),
+        sentences=(*sentences, f"A vote never has more than the {curves.most} solutions that were recorded."),
         figure=Figure(
             title=f"Solve or verify, lambda = {verdict_cost:g}",
             x=Axis(title="compute per problem, in solutions", log=True),
             y=Axis(title="accuracy, mean over problems", percent=True),
-            series=(curve("vote", found.budgets, vote), curve("verified", found.budgets, verified)),
+            series=(curve("vote", curves.budgets, vote), curve("verified", curves.budgets, verified)),
         ),
     )

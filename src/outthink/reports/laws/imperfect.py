@@ -55,21 +55,21 @@ def imperfect(
     ks = sorted({*powers_of_two(most), *(int(k) for k in at if k <= most)})
     outcomes = [_imperfect.resampled(right, wrong, n, k) for k in ks]
     parts = {
-        "right": [mean_of(of.right) for of in outcomes],
-        "wrong": [mean_of(of.wrong) for of in outcomes],
-        "nothing passed": [mean_of(of.none) for of in outcomes],
+        "right": [mean_of(outcome.right) for outcome in outcomes],
+        "wrong": [mean_of(outcome.wrong) for outcome in outcomes],
+        "nothing passed": [mean_of(outcome.none) for outcome in outcomes],
     }
 
     def law(problems: Counts, k: Any) -> Floats:
         """Right and wrong (2, k) by the types of these problems, with one completeness and one soundness for all."""
-        found = _imperfect.calibrate([truth[one] for one in problems], [passed[one] for one in problems])
-        rates, shares = np.array(found.rates)[:, None], np.array(found.shares)
-        of = _imperfect.outcomes(rates, found.completeness, found.soundness, np.asarray(k, float))
-        return np.stack([shares @ of.right, shares @ of.wrong])
+        calibration = _imperfect.calibrate([truth[one] for one in problems], [passed[one] for one in problems])
+        rates, shares = np.array(calibration.rates)[:, None], np.array(calibration.shares)
+        outcome = _imperfect.outcomes(rates, calibration.completeness, calibration.soundness, np.asarray(k, float))
+        return np.stack([shares @ outcome.right, shares @ outcome.wrong])
 
     everything = np.arange(len(n))
     dense = grid(1, max(most, *at, 1))
-    fitted, interval = law(everything, dense), bootstrap(lambda of: law(of, dense), len(n), seed=seed)
+    fitted, interval = law(everything, dense), bootstrap(lambda drawn: law(drawn, dense), len(n), seed=seed)
     known = _imperfect.calibrate(truth, passed)
     ceiling = estimated(fits[0].ceiling, fits[0].ceiling_interval, "share")
     sentences = [
@@ -84,12 +84,12 @@ def imperfect(
         *misfit("one completeness and soundness for all", ks, parts["right"], law(everything, ks)[0]),
     ]
     if at:
-        told, ends = law(everything, at), bootstrap(lambda of: law(of, at), len(n), seed=seed)
+        told, ends = law(everything, at), bootstrap(lambda drawn: law(drawn, at), len(n), seed=seed)
         for place, k in enumerate(at):
-            both = [Cell(told[of, place], "share", ends.low[of, place], ends.high[of, place]) for of in (0, 1)]
+            both = [Cell(told[side, place], "share", ends.low[side, place], ends.high[side, place]) for side in (0, 1)]
             sentences.append(f"The law at {k:g} attempts: {both[0]} right, {both[1]} wrong.")
         sentences += [too_far(scorer, k, most) for k in at if k > 10 * most]
-    series = [bars(name, ks, of) for name, of in parts.items()]
+    series = [bars(name, ks, cells) for name, cells in parts.items()]
     for row, name in enumerate(("right", "wrong")):
         ends = Interval(low=interval.low[row], high=interval.high[row], missing=interval.missing)
         series.append(curve(name, dense, estimates(fitted[row], ends)))
@@ -100,11 +100,11 @@ def imperfect(
         rows=tuple(
             (
                 f"{cost:g}",
-                estimated(of.best, of.best_interval),
-                estimated(of.held_out, of.held_out_interval),
-                *(estimated(of.at(k), of.at_interval(k)) for k in (1, most)),
+                estimated(fit.best, fit.best_interval),
+                estimated(fit.held_out, fit.held_out_interval),
+                *(estimated(fit.at(k), fit.at_interval(k)) for k in (1, most)),
             )
-            for cost, of in zip(_COSTS, fits, strict=True)
+            for cost, fit in zip(_COSTS, fits, strict=True)
         ),
         sentences=tuple(sentences),
         figure=Figure(

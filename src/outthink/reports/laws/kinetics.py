@@ -57,8 +57,8 @@ def kinetics(
     voted = all(problem.keys is not None for pool in pools for problem in pool.problems)
     options = [
         option
-        for model, (pool, of) in enumerate(zip(pools, shapes, strict=True))
-        for option in _options(model, pool, of, voted, seed)
+        for model, (pool, shape) in enumerate(zip(pools, shapes, strict=True))
+        for option in _options(model, pool, shape, voted, seed)
     ]
     credit = np.stack([option.credit for option in options], axis=-1)
     quality = credit.mean(0)
@@ -79,32 +79,32 @@ def kinetics(
         price = cost.mean(0)
         along = _frontier.frontier(price, quality)
         turns = [place for place in range(len(along)) if place == 0 or model[along[place]] != model[along[place - 1]]]
-        told = ", then ".join(f"{names[model[along[of]]]} from {price[along[of]]:.3g}" for of in turns)
+        told = ", then ".join(f"{names[model[along[turn]]]} from {price[along[turn]]:.3g}" for turn in turns)
         sentences.append(f"By {way} the best model is {told}.")
         if way == other:  # whether the conclusion depends on the device is all that this is for
             continue
-        found = _frontier.best(cost, credit, sorted({*price[along].tolist(), *at}), model, seed=seed)
-        for place, option in enumerate(found.option):
+        choice = _frontier.best(cost, credit, sorted({*price[along].tolist(), *at}), model, seed=seed)
+        for place, option in enumerate(choice.option):
             if option < 0:
-                raise UsageError(f"{found.budgets[place]:.3g} {way} per problem do not pay for a single sample.")
+                raise UsageError(f"{choice.budgets[place]:.3g} {way} per problem do not pay for a single sample.")
             rows.append(
                 (
                     way,
-                    f"{found.budgets[place]:.3g}",
+                    f"{choice.budgets[place]:.3g}",
                     f"{short[model[option]]}, {options[option].label}",
-                    Cell(found.quality[place], "share", found.low[place], found.high[place]),
-                    Cell(found.fresh[place], "share"),
-                    Cell(found.shares[place, model[option]], "share"),
+                    Cell(choice.quality[place], "share", choice.low[place], choice.high[place]),
+                    Cell(choice.fresh[place], "share"),
+                    Cell(choice.shares[place, model[option]], "share"),
                 )
             )
         for one, name in enumerate(short):
-            mine = [place for place, of in enumerate(options) if of.model == one and "," not in of.label]
+            mine = [place for place, option in enumerate(options) if option.model == one and "," not in option.label]
             series.append(bars(f"{name}, {way}", price[mine], [mean_of(credit[:, place]) for place in mine]))
         best = (price[along].tolist(), quality[along].tolist())
         series.append(Series(name=f"frontier, {way}", x=best[0], y=best[1], mark="steps"))
     effort = costs[f"eFLOPs at {_kinetics.INTENSITIES[0]:g}"].mean(0)
     by_flops = _frontier.frontier(costs["FLOPs"].mean(0), quality)
-    waste = max(float(effort[of] / effort[quality >= quality[of]].min()) for of in by_flops)
+    waste = max(float(effort[place] / effort[quality >= quality[place]].min()) for place in by_flops)
     what = "of a majority vote" if voted else "that some sample is right, as a perfect check would find it"
     return Analysis(
         title="Kinetics: eFLOPs = FLOPs + I x bytes moved; the frontier of accuracy against both",
@@ -154,13 +154,13 @@ def _options(model: int, pool: PoolData, shape: Shape, voted: bool, seed: int) -
         cut.append([float((problem.correct & (problem.tokens <= cap)).mean()) for cap in caps])
     credits = [*(pass_at_k(n, c, k) if vote is None else vote[k].accuracy for k in ks), *np.array(cut).T]
     labels = [*(f"n = {k}" for k in ks), *(f"n = 1, <= {cap} tokens" for cap in caps)]
-    loads = [_stacked(of) for of in [*zip(*several, strict=True), *zip(*capped, strict=True)]]
-    return [_Option(model, *of) for of in zip(labels, credits, loads, strict=True)]
+    loads = [_stacked(column) for column in [*zip(*several, strict=True), *zip(*capped, strict=True)]]
+    return [_Option(model, *told) for told in zip(labels, credits, loads, strict=True)]
 
 
-def _average(of: _kinetics.Load) -> _kinetics.Load:
-    return _kinetics.Load(flops=np.asarray(of.flops.mean()), bytes=np.asarray(of.bytes.mean()))
+def _average(load: _kinetics.Load) -> _kinetics.Load:
+    return _kinetics.Load(flops=np.asarray(load.flops.mean()), bytes=np.asarray(load.bytes.mean()))
 
 
-def _stacked(of: Sequence[_kinetics.Load]) -> _kinetics.Load:
-    return _kinetics.Load(flops=np.array([one.flops for one in of]), bytes=np.array([one.bytes for one in of]))
+def _stacked(loads: Sequence[_kinetics.Load]) -> _kinetics.Load:
+    return _kinetics.Load(flops=np.array([one.flops for one in loads]), bytes=np.array([one.bytes for one in loads]))

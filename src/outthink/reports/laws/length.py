@@ -32,15 +32,15 @@ def length(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) ->
     if second:
         easiness = np.array([problem.correct.mean() for problem in second[0].problems])
         tier = _length.tiers(-easiness)  # the lowest tier is the easiest
-    kept = [row for row, of in enumerate(whole) if of.any()]
-    cut = 1 - float(np.mean([of.mean() for of in whole]))
+    kept = [row for row, complete in enumerate(whole) if complete.any()]
+    cut = 1 - float(np.mean([complete.mean() for complete in whole]))
     lengths = np.concatenate(tokens)
     # by as many tokens as lengths really differ by: beyond that the effect is not one of these samples
     step = 10.0 ** math.floor(math.log10(max(np.quantile(lengths, 0.9) - np.quantile(lengths, 0.1), 1.0)))
     rows: list[Row] = [
         ("problems", Cell(len(tokens))),
-        ("accuracy", mean_of([of.mean() for of in right])),
-        ("tokens", mean_of([of.mean() for of in tokens], "number")),
+        ("accuracy", mean_of([question.mean() for question in right])),
+        ("tokens", mean_of([question.mean() for question in tokens], "number")),
         ("cut off", Cell(cut, "share")),
     ]
     sentences: list[str] = []
@@ -69,7 +69,7 @@ def length(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) ->
         except Unidentified as refusal:
             refusals.append(f"{what}: {refusal}")
             continue
-        value, low, high = (step / 1000 * of for of in (effect.effect, effect.low, effect.high))
+        value, low, high = (step / 1000 * number for number in (effect.effect, effect.low, effect.high))
         rows.append((what, Cell(value, "points", low, high)))
     if len(refusals) == len(effects):
         raise Unidentified(f"{name}: {refusals[0]}")
@@ -132,13 +132,13 @@ def _bins(tokens: list[Floats], right: list[Floats], all_tiers: bool, seed: int)
     while True:
         edges = _length.equal_bins(tokens, number)
         try:
-            found = _length.bin_lengths(tokens, right, edges, seed=seed)
+            bins = _length.bin_lengths(tokens, right, edges, seed=seed)
         except Unidentified:
             if number == 1:
                 raise
             number //= 2
         else:
-            return edges + (max(float(of.max()) for of in tokens) / number) / 2, found
+            return edges + (max(float(lengths.max()) for lengths in tokens) / number) / 2, bins
 
 
 def _against(
@@ -153,11 +153,11 @@ def _against(
     """Two models on the same problems: tokens where both are right, and what one more problem costs."""
     rows: list[Row] = []
     try:
-        found = _length.compare_lengths(tokens_a, right_a, tokens_b, right_b, seed=seed)
+        comparison = _length.compare_lengths(tokens_a, right_a, tokens_b, right_b, seed=seed)
     except Unidentified as refusal:
         sentences.append(str(refusal))
     else:
-        rows.append((f"tokens, {name}, both right", estimated(found.ratios.median, found.interval)))
+        rows.append((f"tokens, {name}, both right", estimated(comparison.ratios.median, comparison.interval)))
     try:
         price = _length.price_of_effort(tokens_b, right_b, tokens_a, right_a, seed=seed)
     except Unidentified as refusal:

@@ -27,37 +27,45 @@ def regret(files: Sequence[Path], *, at: Sequence[float] = (), answer: AnswerKin
     Runs on the same problems, whose rounds are graded again; or pools with token counts: the vote as samples come in.
     """
     curves = {name: _curves_of(path, answer, seed) for name, path in short_names(files)}
-    shared = [problem for problem in next(iter(curves.values())) if all(problem in of for of in curves.values())]
+    shared = [
+        problem
+        for problem in next(iter(curves.values()))
+        if all(problem in by_problem for by_problem in curves.values())
+    ]
     if not shared:
         raise UsageError("The files have no problem in common.")
-    largest = max(float(np.mean([np.max(of[one][0], initial=0.0) for one in shared])) for of in curves.values())
+    largest = max(
+        float(np.mean([np.max(by_problem[one][0], initial=0.0) for one in shared])) for by_problem in curves.values()
+    )
     budgets = sorted(at) or (largest * np.arange(1, 5) / 4).tolist()
     dense = np.linspace(0, max(largest, budgets[-1]), 101)
     rows: list[Row] = []
     sentences: list[str] = []
     series: list[Series] = []
     scores: list[Floats] = []
-    for name, of in curves.items():
-        traces = [of[problem] for problem in shared]
+    for name, by_problem in curves.items():
+        traces = [by_problem[problem] for problem in shared]
         with naming(name):
-            found = _regret.measure_regret([[trace] for trace in traces], budgets, shape="step", seed=seed)
+            measured = _regret.measure_regret([[trace] for trace in traces], budgets, shape="step", seed=seed)
             drawn = _regret.measure_regret([[trace] for trace in traces], dense[1:], shape="step", seed=seed)
         moments = estimates(drawn.accuracy, drawn.accuracy_interval, "share")
         series.append(dataclasses.replace(curve(name, dense[1:], moments), mark="steps"))
         worth = np.array([_regret.accuracy_at(*trace, budgets, shape="step") for trace in traces])
         scores.append(_regret.anytime(worth, budgets))
-        accuracy = estimates(found.accuracy, found.accuracy_interval, "share")
-        regrets = estimates(found.regret, found.regret_interval)
+        accuracy = estimates(measured.accuracy, measured.accuracy_interval, "share")
+        regrets = estimates(measured.regret, measured.regret_interval)
         rows += [
             (name, Cell(budget), *cells, Cell(float(ended), "share"))
-            for budget, *cells, ended in zip(budgets, accuracy, regrets, found.ended, strict=True)
+            for budget, *cells, ended in zip(budgets, accuracy, regrets, measured.ended, strict=True)
         ]
         solvable = ""
-        if found.solvable_regret is not None:
-            solvable = f"; regret {found.solvable_regret[-1]:.3g} on the {found.solvable} problems that it ever solves"
+        if measured.solvable_regret is not None:
+            solvable = (
+                f"; regret {measured.solvable_regret[-1]:.3g} on the {measured.solvable} problems that it ever solves"
+            )
         sentences.append(
-            f"{name}: anytime accuracy {estimated(found.score, found.score_interval, 'share')} over {len(shared)} "
-            f"problems{solvable}."
+            f"{name}: anytime accuracy {estimated(measured.score, measured.score_interval, 'share')} over "
+            f"{len(shared)} problems{solvable}."
         )
     first, *others = curves
     for name, score in zip(others, scores[1:], strict=True):
@@ -85,15 +93,15 @@ def _curves_of(path: Path, answer: AnswerKind, seed: int) -> dict[str, tuple[Flo
     if any(problem.keys is None or problem.tokens is None for problem in pool.problems):
         raise UsageError(f"{path} has no answers or no token counts, which this needs.")
     vote = majority(pool, range(1, pool.samples + 1), subsamples=SUBSAMPLES, seed=seed)
-    tokens = np.stack([np.asarray(of.tokens) for _, of in sorted(vote.items())], axis=-1)
-    credit = np.stack([of.accuracy for _, of in sorted(vote.items())], axis=-1)
+    tokens = np.stack([np.asarray(point.tokens) for _, point in sorted(vote.items())], axis=-1)
+    credit = np.stack([point.accuracy for _, point in sorted(vote.items())], axis=-1)
     return {problem.id: pair for problem, pair in zip(pool.problems, zip(tokens, credit, strict=True), strict=True)}
 
 
 async def _curves_of_run(path: Path) -> dict[str, tuple[Floats, Floats]]:
     settings = read_settings(path)
     examples = {example.problem.id: example for example in tasks.load(settings["task"], seed=settings["seed"])}
-    found: dict[str, tuple[Floats, Floats]] = {}
+    curves: dict[str, tuple[Floats, Floats]] = {}
     async with tasks.opened(examples.values(), None, None) as (reader, sandbox):
         for result in read_results(path):
             if result.problem not in examples:
@@ -105,5 +113,5 @@ async def _curves_of_run(path: Path) -> dict[str, tuple[Floats, Floats]]:
             if result.trace is not None:
                 points = await answer_points(result.trace, examples[result.problem], reader, sandbox)
             tokens = np.array([point.cost.get("tokens", 0.0) for point in points])
-            found[result.problem] = tokens, np.array([point.credit for point in points])
-    return found
+            curves[result.problem] = tokens, np.array([point.credit for point in points])
+    return curves

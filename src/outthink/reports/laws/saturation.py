@@ -84,13 +84,13 @@ def saturation(
                 "all more add < 1 point after": gap,
                 **{f"law at {k:g}": estimated(law.at(k), law.at_interval(k), "share") for k in at},
             }
-            found = [mean_of(of) for of in measured.T]
-            sentences += misfit(name, ks, found, law.at(ks))
+            cells = [mean_of(column) for column in measured.T]
+            sentences += misfit(name, ks, cells, law.at(ks))
             sentences += [too_far(name, k, pool.samples) for k in at if law.far(k)]
             dense = grid(1, max(pool.samples, *at, 1))
             series.append(curve(name, dense, estimates(law.at(dense), law.at_interval(dense))))
             if many or measured is not some:
-                series.append(bars(name, ks, found))
+                series.append(bars(name, ks, cells))
         if not any(name.startswith(file) or len(files) == 1 for name in columns):
             raise Unidentified(f"{file}: {next(iter(refusals.values()))}")
         sentences += [f"{name}: {refusal}" for name, refusal in refusals.items()]

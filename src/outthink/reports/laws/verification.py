@@ -24,11 +24,11 @@ def verification(
     others = [read_pool(path) for path in files[1:]]
     correct = [[problem.correct for problem in pool.problems]]
     for other in others:
-        of = {problem.id: problem.correct for problem in other.problems}
-        missing = [problem.id for problem in pool.problems if problem.id not in of]
+        by_id = {problem.id: problem.correct for problem in other.problems}
+        missing = [problem.id for problem in pool.problems if problem.id not in by_id]
         if missing:
             raise UsageError(f"{other.path} has no samples of {missing[0]!r}, which {files[0]} has.")
-        correct.append([of[problem.id] for problem in pool.problems])
+        correct.append([by_id[problem.id] for problem in pool.problems])
     counts = _verification.count(correct[0], [problem.scores[scorer] for problem in pool.problems])
     whole = _verification.fit(counts, seed=seed)
     easiness = _verification.difficulty(correct[1:] or correct)
@@ -69,11 +69,11 @@ def verification(
         rows=tuple(
             (
                 group,
-                Cell(of.questions),
-                Cell(of.value.pass_rate, "share"),
-                *(_quality(of, name) for name in ("tpr", "tnr", "balanced", "gain")),
+                Cell(rated.questions),
+                Cell(rated.value.pass_rate, "share"),
+                *(_quality(rated, name) for name in ("tpr", "tnr", "balanced", "gain")),
             )
-            for group, _, of in groups
+            for group, _, rated in groups
         ),
         sentences=tuple(sentences),
         figure=Figure(
@@ -81,13 +81,13 @@ def verification(
             x=Axis(title="pass rate of the questions, hard to easy", percent=True),
             y=Axis(title="share of samples, mean over questions", percent=True),
             series=tuple(
-                bars(told, [easy for _, easy, _ in quarters], [_quality(of, name) for _, _, of in quarters])
+                bars(told, [easy for _, easy, _ in quarters], [_quality(rated, name) for _, _, rated in quarters])
                 for name, told in (("tpr", "TPR: right ones accepted"), ("tnr", "TNR: wrong ones rejected"))
             ),
         ),
     )
 
 
-def _quality(of: _verification.Verifier, name: str) -> Cell:
+def _quality(verifier: _verification.Verifier, name: str) -> Cell:
     unit: Unit = "points" if name == "gain" else "share"
-    return Cell(getattr(of.value, name), unit, getattr(of.low, name), getattr(of.high, name))
+    return Cell(getattr(verifier.value, name), unit, getattr(verifier.low, name), getattr(verifier.high, name))

@@ -183,7 +183,7 @@ class Fusion:
         if sandbox is None:
             return False
         try:
-            ran = await sandbox.run(problem.code.program(fused.answer or "", *problem.code.tests), lane=fused.address)
+            ran = await sandbox.test(problem.code, fused.answer or "", problem.code.tests, lane=fused.address)
         except EngineError:  # of the sandbox itself
             return False
         return ran is not None and ran.outcome == "ok"

@@ -16,7 +16,6 @@ import builtins
 import contextlib
 import itertools
 import math
-import re
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,10 +25,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.answers.code import blocks
 from outthink.maths.selection import Selected, answer_totals, codes, first_by
 from outthink.model import Draw, Model, Models
 from outthink.resources.metered_sandbox import MeteredSandbox
-from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
 from outthink.together import away, lazily
@@ -41,39 +40,6 @@ _PROMPT = (
     "variables or helpers. Reply with one ```python block."
 )
 _AT_ONCE = 32  # programs that wait for the sandbox at once
-_BLOCK = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-
-# Runs in the sandbox. All it needs are local variables, because the solution and the tests may define any name. The
-# word that marks a result is not read before the solution has run, so output cannot look like results by chance or by
-# a trick; a solution that goes through the frames above it while it is tested can find it all the same.
-_DRIVER = """
-def drive(source, tests, seconds):
-    import os, signal, sys
-
-    class Slow(BaseException):
-        pass
-
-    def late(*_):
-        raise Slow
-
-    write, timer, clock, given, space = os.write, signal.setitimer, signal.ITIMER_VIRTUAL, sys.stdin, globals()
-    run, read, error = exec, compile, BaseException
-    signal.signal(signal.SIGVTALRM, late)
-    sys.stdout = sys.stderr = open("/dev/null", "w")
-    del space["drive"]
-    run(read(source, "<solution>", "exec"), space)
-    word = given.readline().strip()
-    for number, test in enumerate(tests):
-        try:
-            timer(clock, seconds, seconds)
-            run(read(test, "<test>", "exec"), space)
-            timer(clock, 0)
-            write(1, f"{word} {number}\\n".encode())
-        except error:
-            timer(clock, 0)
-
-
-"""
 
 
 def written_tests(texts: Iterable[str], called: Iterable[str], known: Iterable[str] = ()) -> list[str]:
@@ -179,7 +145,7 @@ class CodeT:
             raise ValueError(f"test_seconds must be above 0 and finite, not {self.test_seconds}")
 
     async def run(
-        self, problem: Problem, report: Report, *, model: Model, models: Models, sandbox: MeteredSandbox, rng: Rng
+        self, problem: Problem, report: Report, *, model: Model, models: Models, sandbox: MeteredSandbox
     ) -> None:
         """The majority is reported first, so that it stands if tests cannot be paid for or none can be read."""
         samples = await model.sample(problem, self.n)
@@ -198,7 +164,7 @@ class CodeT:
         if not tests and not problem.code.tests:
             return
         ran = await lazily(
-            _AT_ONCE, lambda sample: self._passed(problem, sample, tests, sandbox, rng), list(programs.values())
+            _AT_ONCE, lambda sample: self._passed(problem, sample, tests, sandbox), list(programs.values())
         )
         passed = dict(zip(programs, ran, strict=True))
         every = np.full((len(samples), len(ran[0])), np.nan)
@@ -221,25 +187,22 @@ class CodeT:
         return (Message(content=_PROMPT.format(question=problem.question, tests=self.tests_each, call=call)),)
 
     async def _passed(
-        self, problem: Problem, sample: Candidate, tests: Sequence[str], sandbox: MeteredSandbox, rng: Rng
+        self, problem: Problem, sample: Candidate, tests: Sequence[str], sandbox: MeteredSandbox
     ) -> list[float]:
         """Whether a program passes each public and each written test; NaN where the budget did not let it run."""
         every = [*problem.code.tests, *tests]
-        word = f"{rng.at('codet', *sample.address).integers(1 << 62):016x}"
-        source = problem.code.program(sample.answer or "")
-        program = f"{_DRIVER}drive({source!r}, {every!r}, {self.test_seconds!r})\n"
-        ran = await sandbox.run(program, lane=sample.address, stdin=f"{word}\n")
-        if ran is None:
-            return [math.nan] * len(every)
-        lines = set(ran.stdout.splitlines())
-        return [float(f"{word} {number}" in lines) for number in range(len(every))]
+        ran = await sandbox.test(
+            problem.code, sample.answer or "", every, lane=sample.address, test_seconds=self.test_seconds
+        )
+        return [math.nan] * len(every) if ran is None else [float(passed) for passed in ran.passed]
 
 
 def _assertions(text: str, called: frozenset[str], free: set[str]) -> Iterator[str]:
     """The usable assertions of one text, in its order."""
-    text = text.rpartition("</think>")[2]
-    for block in _BLOCK.findall(text) or [text]:
-        for test in _asserts(block):
+    fenced = blocks(text)
+    last = max((block.part for block in fenced), default=0)  # thoughts do not count
+    for source in [block.content for block in fenced if block.part == last] or [text.rpartition("</think>")[2]]:
+        for test in _asserts(source):
             inside = list(ast.walk(test))
             used = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
             bound = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
@@ -253,7 +216,7 @@ def _assertions(text: str, called: frozenset[str], free: set[str]) -> Iterator[s
 def _asserts(source: str) -> list[ast.Assert]:
     """All assertions in a piece of source, in its order; where it is not Python, those that are one line."""
     whole = _parsed(textwrap.dedent(source))
-    trees = [whole] if whole else [_parsed(line.strip()) for line in source.splitlines() if "assert" in line]
+    trees = [whole] if whole else [_parsed(line.strip()) for line in source.split("\n") if "assert" in line]
     asserts = [node for tree in trees if tree for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     return sorted(asserts, key=lambda node: node.lineno) if whole else asserts
 

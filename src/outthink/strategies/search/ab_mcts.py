@@ -173,8 +173,8 @@ class ABMCTS:
                 answers += [child for _, child in new]
                 self._report(report, answers, scores)
                 readable = [child for _, child in new if child.key is not None]
-                found = await verifier.attempt(problem, readable)
-                scores.update(zip((child.id for child in readable), found, strict=True))
+                judgements = await verifier.attempt(problem, readable)
+                scores.update(zip((child.id for child in readable), judgements, strict=True))
                 for node, child in new:
                     tree.tell(node, child, _in_range(scores.get(child.id)))
                 self._report(report, answers, scores)

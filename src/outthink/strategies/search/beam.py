@@ -1,9 +1,9 @@
 """Beam search: after every step the best N/M open paths go on, and N next steps are sampled from them.
 
-Source: Snell et al., Scaling LLM Test-Time Compute Optimally (arXiv 2408.03314), from memory; read in the released
-code of search-and-learn and, for its variants, of its_hub, ETS and OpenR. Differs from search-and-learn: among equal
-scores the earlier path goes on, not the later one; equal texts are always kept once (there it is a setting, on in the
-published recipe); the search ends when N paths have finished, all of those vote, and none is copied to make up for
+Source: Snell et al., Scaling LLM Test-Time Compute Optimally (arXiv 2408.03314), from memory; read in the released code
+of search-and-learn and, for its variants, of its_hub, ETS and OpenR. Differs from search-and-learn: among equal scores
+the earlier path goes on, not the later one. Equal texts are always kept once; there it is a setting, on in the
+published recipe. The search ends when N paths have finished. All of those vote, and none is copied to make up for
 fewer.
 
 Pays: where the process reward is good and samples are few; one over-scored early step can take the whole width. With

@@ -1,9 +1,10 @@
 """DORA, direction-oriented resource allocation: directions of reasoning share the children, and not candidates.
 
 Source: Every Rollout Counts (arXiv 2506.15707); the whole paper and the authors' released code were read. Differs:
-children are rounded by largest remainder, so that all N are given (the paper rounds each candidate by itself, and the
-code then cuts or repeats the list); without the code's first pass, which drops whom REBASE would give none, because it
-can drop a direction of many candidates whole; a step that was cut by its cap goes on; all paths that finished vote.
+children are rounded by largest remainder, so that all N are given. (The paper rounds each candidate by itself, and the
+code then cuts or repeats the list.) The code first drops the candidates to which REBASE would give no children; that is
+left out, because it can drop a direction of many candidates whole. A step that was cut by its cap goes on. All paths
+that finished vote.
 
 Pays: where most samples take the same wrong way and the reward cannot tell the ways apart. It raises the chance of at
 least one right answer, not the vote as such.

@@ -2,8 +2,8 @@
 
 Source: Beeching, Tunstall and Rush, Scaling test-time compute with open models (2024); the post itself was not read,
 but its released code was (search-and-learn). Differs: of a subtree's last M candidates those that did not end are no
-solutions; a candidate that ended without a readable answer is not chosen; a subtree goes on with the candidates that
-came back where some failed; and where it never gets to choose an ended one, what ended in it before is its solution.
+solutions. A candidate that ended without a readable answer is not chosen. Where some candidates failed, a subtree goes
+on with those that came back. Where it never chooses an ended one, what ended in it before is its solution.
 
 Pays: where beam would crowd onto one beginning. With a trained probe it was 7 points above the vote at equal tokens,
 but not above a weighted vote of 16 samples by the same probe (docs/results/search.md).

@@ -94,25 +94,25 @@ def worth_keeping(
     covered = np.zeros((k, n + m + k))
     covered[groups, np.arange(n)], covered[:, n + m :] = 1.0, -np.eye(k)
     some = (np.arange(n + m + k) < n).astype(np.float64)
-    found = milp(
+    solution = milp(
         -_SCALE * gains,
         integrality=some,
         bounds=Bounds(0.0, 1.0),
         constraints=[LinearConstraint(np.vstack([held, covered]), lb=0.0), LinearConstraint(some, lb=1.0)],
         options={"mip_rel_gap": 0.0},
     )
-    return np.ones(n, dtype=bool) if found.x is None else np.asarray(found.x[:n] > 0.5)
+    return np.ones(n, dtype=bool) if solution.x is None else np.asarray(solution.x[:n] > 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ETS(StepSearch):
     """Search by levels with a balanced width that shrinks; score-weighted vote over the finished paths.
 
-    Before the width is shared out, paths are dropped that are not worth their part of the tree (see `worth_keeping`): a
-    path is worth its share of the children (all together 1), a node costs its part of lambda_b, and a kind of step
-    that is still represented earns its part of lambda_d. What is saved is memory, and time where the engine shares
-    prefixes; as many steps are sampled as by REBASE. A missing reward counts as 0, and a step without a vector,
-    because the embedder failed or could not be paid for, is a kind of its own.
+    Before the width is shared out, paths are dropped that are not worth their part of the tree (see `worth_keeping`). A
+    path is worth its share of the children; all shares sum to 1. A node costs its part of lambda_b. A kind of step that
+    is still represented earns its part of lambda_d. What is saved is memory, and time where the engine shares prefixes;
+    as many steps are sampled as by REBASE. A missing reward counts as 0, and a step without a vector, because the
+    embedder failed or could not be paid for, is a kind of its own.
 
     Args:
         width: solutions sought (N); at least 1.

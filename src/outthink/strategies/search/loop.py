@@ -254,8 +254,8 @@ class Rounds:
 class Pull:
     """An open list: up to `par` nodes are expanded at a time, and re-ranked when all of their children are back.
 
-    So with par > 1 the list is ranked once a batch, not at every arrival: that buys fewer, larger batches for some
-    expansions that a strictly sequential search would not have made, and keeps the result independent of timing.
+    So with par > 1 the list is ranked once a batch, not at every arrival. Batches are fewer and larger, and the result
+    does not depend on timing. The price is some expansions that a strictly sequential search would not have made.
     """
 
     def __init__(self, method: OpenList, *, par: int = 1) -> None:

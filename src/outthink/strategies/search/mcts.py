@@ -2,8 +2,8 @@
 
 Source: UCT and PUCT over reasoning steps as in OpenR, LLM Reasoners, MedSSS and TreeQuest, read in their released code;
 R2-LLMs (arXiv 2507.05557), of which only the abstract was read. Differs: every new step backs its own process reward
-up (OpenR backs up ended paths only), so no child is ever unvisited; a path that has ended is not visited again;
-siblings with equal texts are one child with as many visits; and the retrieval of R2-LLMs is left out.
+up, so no child is ever unvisited; OpenR backs up ended paths only. A path that has ended is not visited again. Siblings
+with equal texts are one child with as many visits. The retrieval of R2-LLMs is left out.
 
 Pays: where a search must be able to return to any open state. Set c on the scale of the rewards: where they lie close
 together, c = 1 is nearly breadth-first.

@@ -2,9 +2,9 @@
 
 Source: Puri et al., A Probabilistic Inference Approach to Inference-Time Scaling of LLMs using Particle-Based Monte
 Carlo Methods (arXiv 2502.01618), read in the authors' released code and in its_hub. Differs from the code: resampling
-is systematic by default and not multinomial; a finished path can be the answer also after it was resampled away; a
-path ends where the model ends it and not at a boxed answer; in the last round open paths are sampled to their end;
-every step, and not only the first one, is sampled at the run's temperature.
+is systematic by default and not multinomial. A finished path can be the answer even after it was resampled away. A path
+ends where the model ends it and not at a boxed answer. In the last round open paths are sampled to their end. Every
+step, and not only the first one, is sampled at the run's temperature.
 
 Pays: with rewards that mean probabilities. With a trained probe no difference from the vote at equal tokens was seen
 (docs/results/search.md).

@@ -1,9 +1,9 @@
 """Particle Gibbs: particle filters one after the other, each with a path of the one before among its particles.
 
 Source: Puri et al. (arXiv 2502.01618), read in the authors' released code and in its_hub; conditional resampling after
-Andrieu, Doucet and Holenstein (2010) and Chopin and Singh (2015), from memory. Differs from the code: at every step
-the reference has the weight of its prefix of that length (one repository has it a step late, the other uses its final
-weight throughout); free particles are drawn given that the reference survives; there is one reference; the answer is
+Andrieu, Doucet and Holenstein (2010) and Chopin and Singh (2015), from memory. Differs from the code: at every step the
+reference has the weight of its prefix of that length. (One repository has it a step late, the other uses its final
+weight throughout.) Free particles are drawn given that the reference survives. There is one reference. The answer is
 chosen among the paths of all iterations, not of the last one.
 
 Pays: where more particles do not fit at once, or one filter settles too early. Compare it with one filter of as many

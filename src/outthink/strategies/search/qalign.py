@@ -1,9 +1,9 @@
 """QAlign: Markov chains over whole answers that keep a random beginning and write the rest anew; a vote over the chain.
 
 Source: Faria & Smith, Sample, Don't Search (arXiv 2504.03790); the abstract, the authors' experiment scripts and the
-proposal in quest-decoding read, not the paper's text. Differs: several chains can be run side by side and pooled; a
-text without a score is never moved to, and a proposal that failed is no step; open-ended answers are not chosen by
-minimum Bayes risk; far fewer steps by default than the 1024 of the experiments.
+proposal in quest-decoding read, not the paper's text. Differs: several chains can be run side by side and pooled. A
+text without a score is never moved to, and a proposal that failed is no step. Open-ended answers are not chosen by
+minimum Bayes risk. By default there are far fewer steps than the 1024 of the experiments.
 
 Pays: where a score has rare flaws that best_of_n would find. One chain is slow; compare it by tokens, not by steps.
 """
