@@ -19,7 +19,6 @@ from typing import Any
 
 from aiohttp import web
 
-from outthink.answers.reader import Reader
 from outthink.driver import solve_async
 from outthink.errors import OutthinkError
 from outthink.models.engine import Engine
@@ -47,6 +46,7 @@ from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
 from outthink.server.offers import Offers, entry
 from outthink.server.openapi import document
+from outthink.server.reading import SharedReader
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, split
 from outthink.server.stream import Stream, dumped, patient
@@ -135,7 +135,7 @@ class Service:
         self._resources = dict(resources or {})
         self._keys = keys
         self._recorder = recorder
-        self._reader = Reader(_READING)  # one for all, so nobody's answer may take long
+        self._reader = SharedReader(_READING)  # one for all, so nobody's answer may take long
         self._salt = secrets.token_bytes(32)
         self._gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds)
         self.metrics = Metrics(
