@@ -49,7 +49,8 @@ from outthink.server.openapi import document
 from outthink.server.reading import SharedReader
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, split
-from outthink.server.stream import Stream, dumped, patient
+from outthink.server.stream import Stream, dumped, patient, work
+from outthink.together import away
 from outthink.types import Address, Budget, Call, Trace
 
 logger = logging.getLogger("outthink.server")
@@ -497,10 +498,15 @@ class Service:
         except asyncio.CancelledError:
             self._leave(job, task)
             raise
-        answers = self._answers(job, trace)
-        more = reply.told(trace, answers, job.asked.choices, job.choice.named, job.load)
-        body = reply.completion(job.ident, job.created, job.asked.model, trace, answers, more)
-        return web.json_response(body, headers=reply.headers(trace), dumps=dumped)
+
+        def told() -> tuple[str, dict[str, str]]:
+            answers = self._answers(job, trace)
+            more = reply.told(trace, answers, job.asked.choices, job.choice.named, job.load)
+            body = reply.completion(job.ident, job.created, job.asked.model, trace, answers, more)
+            return dumped(body), reply.headers(trace)
+
+        text, headers = await away(work(trace), told)
+        return web.Response(text=text, headers=headers, content_type="application/json")
 
     def _answers(self, job: Job, trace: Trace) -> list[reply.Answer]:
         """What the caller gets; raises where there is nothing at all."""
@@ -538,7 +544,7 @@ class Service:
                     await stream.progress(event[1])
             try:
                 trace = task.result()
-                answers = self._answers(job, trace)
+                ended = await away(work(trace), lambda: stream.end(trace, self._answers(job, trace)))
             except Exception as failure:
                 if not stream.begun:
                     raise
@@ -546,7 +552,7 @@ class Service:
                     failure.problem if isinstance(failure, reply.RequestFailed) else self._problem(failure)
                 )
                 return stream.response
-            await stream.finish(trace, answers)
+            await stream.finish(ended)
         except BaseException:
             self._leave(job, task)
             raise

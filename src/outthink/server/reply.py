@@ -36,6 +36,7 @@ _ADDRESS = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _USER = re.compile(r"[^\s/@:]{1,200}:[^\s/@]{1,200}@")  # a user and a password before a host
+_MOST_PIECES = 2000  # of a long text
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
 
@@ -259,13 +260,21 @@ def pieces(answer: Answer) -> Iterator[dict[str, Any]]:
         logprobs[len(deltas)] = answer.logprobs
         deltas.append({"content": content or ""})
     else:
-        deltas += ({"content": piece} for piece in _PIECE.findall(content or ""))
+        deltas += ({"content": piece} for piece in _in_pieces(content or ""))
     calls = enumerate(message.get("tool_calls") or ())
     deltas += ({"tool_calls": [{"index": number, **call}]} for number, call in calls)
     for number, delta in enumerate(deltas):
         told = {"logprobs": logprobs[number]} if number in logprobs else {}
         yield {"index": answer.place, "delta": delta, **told, "finish_reason": None}
     yield ended(answer.place, answer.finish)
+
+
+def _in_pieces(text: str) -> list[str]:
+    """The text in pieces of some words; a long one in as many pieces as it takes, but not more."""
+    if len(text) <= _MOST_PIECES * 10:
+        return _PIECE.findall(text)
+    size = -(-len(text) // _MOST_PIECES)
+    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def ended(place: int, finish: str) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class Stream:
         done = {"kind": call.kind, "samples": call.n - call.failed, "tokens": call.charged.tokens, "at": call.ended}
         await self._send(self._event([], outthink={"progress": done}))
 
-    async def finish(self, trace: Trace, answers: Sequence[reply.Answer]) -> None:
-        """What has not been passed on yet, how it ended, and what it cost."""
+    def end(self, trace: Trace, answers: Sequence[reply.Answer]) -> bytes:
+        """The events that tell what has not been passed on yet, how it ended, and what it cost."""
         job, parts = self._job, []
         for answer in answers:
             choices = list(reply.pieces(answer))
@@ -78,7 +78,11 @@ class Stream:
             events.append(self._event([], usage=reply.usage(trace, answers), outthink=more))
         else:
             events.append(self._event(parts[-1:], outthink=more))
-        await self._send(b"".join(events) + b"data: [DONE]\n\n")
+        return b"".join(events) + b"data: [DONE]\n\n"
+
+    async def finish(self, end: bytes) -> None:
+        """Send the end."""
+        await self._send(end)
 
     async def fail(self, problem: reply.APIError) -> None:
         """An error after the head was sent; there is no [DONE] after it."""
@@ -108,6 +112,14 @@ async def patient(request: web.Request) -> AsyncIterator[None]:
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the caller does not read") from None
+
+
+def work(trace: Trace) -> int:
+    """About how many microseconds it takes to tell what is in a trace: its calls are gone through several times."""
+    return (
+        20 * (len(trace.calls) + len(trace.candidates))
+        + max((len(one.text) for one in trace.candidates), default=0) // 1000
+    )
 
 
 def _sse(data: Mapping[str, Any]) -> bytes:
