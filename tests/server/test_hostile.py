@@ -25,6 +25,7 @@ from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Request
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.rewards.making import Opened
+from outthink.server.body import Sizes
 from outthink.server.keys import Keys
 from outthink.server.models import Served
 from outthink.server.openapi import document
@@ -301,7 +302,7 @@ ZIPPED: dict[str, tuple[bytes, str, int, str | None]] = {
 @pytest.mark.parametrize(("body", "encoding", "status", "code"), ZIPPED.values(), ids=ZIPPED.keys())
 def test_a_body_that_is_packed(body: bytes, encoding: str, status: int, code: str | None) -> None:
     async def go() -> Answer:
-        async with Server(says(FOUR)) as up, serving(up, settings={"max_bytes": LARGE}) as (url, _):
+        async with Server(says(FOUR)) as up, serving(up, settings={"sizes": Sizes(text=LARGE)}) as (url, _):
             return await asked(url, body, headers=[("Content-Encoding", encoding)])
 
     answer = run(go())
@@ -313,7 +314,7 @@ def test_a_body_that_is_packed(body: bytes, encoding: str, status: int, code: st
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large(chunked: bool) -> None:
     async def go() -> tuple[Answer, Answer, list[Any]]:
-        async with Server(says(FOUR)) as up, serving(up, settings={"max_bytes": LARGE}) as (url, service):
+        async with Server(says(FOUR)) as up, serving(up, settings={"sizes": Sizes(text=LARGE)}) as (url, service):
             body = raw(f'"user":"{"x" * LARGE}"')
             fits = raw(f'"user":"{"x" * (LARGE - len(raw()) - 10)}"')
             assert len(fits) == LARGE
@@ -329,7 +330,7 @@ def test_a_body_that_is_too_large(chunked: bool) -> None:
             return answers[0], answers[1], up.asked
 
     refused, answered, sent = run(go())
-    assert check(refused, 413, "too_large") == "The request is larger than 1 MB."
+    assert check(refused, 413, "too_large") == "The text of the request is larger than 1 MB; shorten it."
     assert answered.content == FOUR
     assert len({seen.body["user"] for seen in sent}) == 1
 

@@ -22,8 +22,9 @@ from outthink.planner.recordings import read
 from outthink.rewards.making import Opened
 from outthink.sandbox.host import Sandbox
 from outthink.server import asked as asking
-from outthink.server.asked import EFFORTS, Asked, BadRequest, Effort
+from outthink.server.asked import EFFORTS, Asked, Effort
 from outthink.server.comparing import Comparing
+from outthink.server.errors import BadRequest
 from outthink.server.routing import ONE, Choice, ServerRules, choose, split
 from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy
@@ -257,11 +258,11 @@ def test_a_number_where_there_is_none_is_refused() -> None:
     assert "revision has no number of samples" in str(refused(named="revision", outthink={"n": 4}))
     assert "none is one sample" in str(refused(named=ONE, outthink={"n": 4}))
     assert "none is one sample" in str(refused(ServerRules(strategy=None), outthink={"n": 4}))
-    scored = replace(THREE, scorers={"verifier": "judge"})
-    few = refused(scored, named="optscale", outthink={"n": 1})
-    assert (few.param, "peek" in str(few)) == ("outthink.n", True)
-    little = chosen(scored, named="optscale", reasoning_effort="low")
-    assert (size(little), little.samples) == (("optscale", 16), 4), "the budget limits what cannot do with fewer"
+    scored = replace(THREE, scorers={"verifier": "judge", "prm": "confidence"})
+    few = refused(scored, named="dvts", outthink={"n": 2})
+    assert (few.param, "multiple of children" in str(few)) == ("outthink.n", True)
+    little = chosen(scored, named="dvts", reasoning_effort="minimal")
+    assert (size(little), little.samples) == (("dvts", 16), 2), "the budget limits what cannot do with fewer"
 
 
 @pytest.mark.parametrize(("load", "n"), [(1.0, 16), (0.5, 8), (0.125, 2), (0.01, 1)])
