@@ -31,7 +31,7 @@ from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.strategies import STRATEGIES, Strategy, traits
-from outthink.strategies.making import make_strategy, strategy_data, strategy_name
+from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
 
 _logger = logging.getLogger("outthink.server")
@@ -175,6 +175,7 @@ def run(
                 f"The resource {name} learns from problems in order, and callers come in none: bench takes it."
             )
     settings = fitted(settings, descriptors())
+    import_all()
     scorers: dict[str, Scorer] = {role: Opened(given, process=role == "prm") for role, given in policy.scorers.items()}
     embedding = None if embedder is None else make_embedder(embedder)
     sandbox: Sandbox | None = None
