@@ -54,7 +54,7 @@ def strategy_data(strategy: Strategy) -> dict[str, Any]:
 
 
 def import_all() -> None:
-    """Import every strategy of the table and what some of them import when they run, so that no request waits for it."""
+    """Import every strategy of the table, and what some import when they run, so that no request waits for it."""
     for target in STRATEGIES.values():
         load(target)
     for name in (
