@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from outthink.answers.reader import Reader
 from outthink.bench.run import bench
 from outthink.driver import solve_async
+from outthink.errors import MissingResource
 from outthink.planner.auto import Auto
 from outthink.records.runs import read_results
 from outthink.resources.table import taken
@@ -28,7 +28,7 @@ from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy
 from outthink.tasks.example import Example
 from outthink.types import Message, Problem, Sampling
-from tests.tools.every import small
+from tests.tools.every import given, of_any_server, small
 from tests.tools.server import ALL, Ask, Server, engine_on, run
 from tests.tools.serving import asked, chat, serving
 
@@ -36,14 +36,13 @@ QUESTION = "What is 12 + 30?"
 SEED = 5
 SAMPLING = Sampling(temperature=0.75, max_tokens=120)
 SCORERS = {"verifier": "confidence", "prm": "confidence"}
-SANDBOX: Mapping[str, Any] = {"sandbox": None}  # nothing is run, and not every machine has one
 
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, small(name)) for name in sorted(STRATEGIES)},
+    **{name: (name, small(name)) for name in sorted(STRATEGIES) if of_any_server(name)},
     "nothinking by a switch": ("nothinking", {"n": 2, "prefill": "", "switch": "/no_think"}),
 }
-"""Every method, and further settings with which one sends other prompts."""
+"""Every method that servers can do, and further settings with which one sends other prompts."""
 
 every_way = pytest.mark.parametrize("way", WAYS)
 
@@ -105,7 +104,7 @@ async def by_library(way: str) -> Seen:
             model=engine,
             sampling=sampling(strategy),
             seed=SEED,
-            resources=SANDBOX,
+            resources=given(),
             **scorers(strategy),
         )
         await engine.close()
@@ -125,7 +124,7 @@ async def by_bench(way: str, folder: Path) -> Seen:
             model=engine,
             sampling=sampling(strategy),
             seed=SEED,
-            resources=SANDBOX,
+            resources=given(),
             **scorers(strategy),
         )
         await engine.close()
@@ -141,7 +140,7 @@ async def by_server(way: str, stream: bool) -> Seen:
     opened = {role: make_scorer(given, process=role == "prm") for role, given in SCORERS.items()}
     async with (
         Server(thinker) as upstream,
-        serving(upstream, policy=rules, scorers=opened, resources=SANDBOX) as (url, _),
+        serving(upstream, policy=rules, scorers=opened, resources=given()) as (url, _),
     ):
         more = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
         answer = await asked(url, body(strategy, name, **more))
@@ -182,3 +181,17 @@ def test_the_server_asks_answers_and_bills_as_the_library_does(way: str, stream:
     answer, _ = run(key(server.answer))
     assert answer == library.answer
     assert server.tokens == library.tokens
+
+
+@pytest.mark.parametrize("name", sorted(name for name in STRATEGIES if not of_any_server(name)))
+def test_what_no_server_can_do_is_refused_before_anything_is_asked(name: str) -> None:
+    async def go() -> None:
+        strategy = make_strategy(name, small(name))
+        async with Server(thinker) as upstream:
+            engine = engine_on(upstream, ALL)
+            with pytest.raises(MissingResource, match="needs a model that can do"):
+                await solve_async(QUESTION, strategy, model=engine, resources=given(), **scorers(strategy))
+            await engine.close()
+            assert not upstream.asked
+
+    run(go())

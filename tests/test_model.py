@@ -137,6 +137,37 @@ def test_controls_and_what_was_observed_travel_under_the_name_of_their_power() -
     assert {one.artifact for one in trace.candidates} == {"file:picture"}
 
 
+def test_arrays_that_were_observed_are_kept_as_lists_that_a_trace_can_hold() -> None:
+    class Arrays(Seeing):
+        async def generate(self, request: Request, progress: Progress) -> None:
+            await super().generate(request, progress)
+            for child, result in enumerate(progress.results):
+                if isinstance(result, Completion):
+                    seen = {"states": {"layer": np.ones((1, 2)), "mean": np.float32(0.5), "engine": self}}
+                    progress.finish(child, replace(result, observed=seen))
+
+    trace = solved(Looking(n=1), Arrays())
+    assert trace.candidates[0].observed == {"states": {"layer": [[1.0, 1.0]], "mean": 0.5, "engine": "Arrays"}}
+    assert Trace.from_json(trace.to_json()) == trace
+
+
+def test_a_sub_question_keeps_what_all_requests_of_the_caller_are_sent_with() -> None:
+    asked: list[Request] = []
+
+    class Server(ScriptedEngine):
+        def __init__(self) -> None:
+            super().__init__(answering)
+            self._spec = replace(self._spec, fields=None)
+
+        async def generate(self, request: Request, progress: Progress) -> None:
+            asked.append(request)
+            await super().generate(request, progress)
+
+    given = replace(problem(), fields={"user": "me", "top_k": 5})
+    run(solve_async(given, Decomposing(), model=Server(), sampling=Sampling(max_tokens=60)))
+    assert [request.fields for request in asked] == [{"user": "me"}, {"user": "me", "top_k": 5}]
+
+
 def test_a_control_without_its_power_is_refused_before_anything_is_spent() -> None:
     with pytest.raises(UsageError, match="scripted cannot"):
         solved(Looking())

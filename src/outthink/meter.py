@@ -14,6 +14,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from outthink.errors import Refused
 from outthink.models.engine import Progress
@@ -135,9 +136,18 @@ class Meter:
 
     @contextlib.asynccontextmanager
     async def work(
-        self, kind: str, role: str, address: Address, *, n: int = 1, worst: Cost | None = None
+        self,
+        kind: str,
+        role: str,
+        address: Address,
+        *,
+        n: int = 1,
+        worst: Cost | None = None,
+        scope: Literal["problem", "context", "run"] = "problem",
     ) -> AsyncIterator[Work | None]:
         """Admits n parts of work that cost at most `worst` together, and settles them as one call at the end.
+
+        `scope` is as in `Call`.
 
         Yields None where the budget does not allow it. An exception makes it a failed call and passes on. Work that was
         cancelled or has failed is charged what is in `Work` by then. So fill in the worst case first, if that is what
@@ -166,6 +176,7 @@ class Meter:
                     role=role,
                     address=address,
                     n=n,
+                    scope=scope,
                     failed=work.failed,
                     outcome=outcome,  # type: ignore[arg-type]  # mypy widens the literal to str
                     error=work.error,

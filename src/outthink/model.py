@@ -26,6 +26,7 @@ Listen = Callable[[Address, Mapping[str, Any]], None]
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
+_TURN = 16  # answers that are read before others get their turn on the loop
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
@@ -271,7 +272,10 @@ class Model:
                 raise
         for (request, draw), children in zip(batch, drawn, strict=True):
             if draw.after is None:  # one after the other, since a task for each costs more than reading it
-                children[:] = [await self._with_answer(request, draw, child) for child in children]
+                for place, child in enumerate(children):
+                    children[place] = await self._with_answer(request, draw, child)
+                    if place % _TURN == _TURN - 1:
+                        await asyncio.sleep(0)  # reading need not wait for anything, and others want the loop too
             else:
                 children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
@@ -361,16 +365,16 @@ class Model:
 
     def _fields(self, problem: Problem, draw: Draw) -> Mapping[str, Any]:
         """What else is asked of an answer; of anything else that the same model writes, only what all of it is for."""
-        if not problem.fields:
-            return {}
+        asked, main = self._run.problem, self._engine is self._run.main
+        shared = {name: value for name, value in asked.fields.items() if main and name in FOR_ALL}
         own = draw.messages is None and draw.after is None and not (draw.step or draw.stop or draw.aside)
         if self._kind != "sample" or not own:
-            main = self._engine is self._run.main
-            return {name: value for name, value in problem.fields.items() if main and name in FOR_ALL}
+            return shared
         settled = {"temperature"} if draw.temperature is not None else set()
         if draw.max_tokens is not None:
             settled |= {"max_tokens", "max_completion_tokens"}
-        return {name: value for name, value in problem.fields.items() if name not in settled}
+        fields = problem.fields if problem.id == asked.id else {**shared, **problem.fields}
+        return {name: value for name, value in fields.items() if name not in settled}
 
     async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
@@ -633,6 +637,28 @@ def _share(total: int, n: int, child: int) -> int:
     return total // n + (child < total % n)
 
 
+def _writable_logprobs(logprobs: tuple[float, ...]) -> tuple[float, ...] | None:
+    """None where one is no number below infinity; those that JSON cannot hold as the least one."""
+    usual = math.isfinite(sum(logprobs)) and min(logprobs, default=0.0) >= _LEAST_LOGPROB
+    if usual and set(map(type, logprobs)) <= {float}:
+        return logprobs  # as nearly all are: looking at each costs five times as much
+    if not all(value < math.inf for value in logprobs):
+        return None
+    return tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs)
+
+
+def _plain(value: Any) -> Any:
+    """What an engine saw, as data that a trace can hold: arrays as lists, what is no data by its type's name."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return type(value).__name__
+
+
 def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
     draw, logprobs = group.draw, completion.logprobs
     influences = draw.parents if draw.after is None else (draw.after, *draw.parents)
@@ -643,11 +669,9 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         text=writable(completion.text),
         tokens=completion.tokens,
         token_ids=completion.token_ids,
-        logprobs=None
-        if logprobs is None or not all(value < math.inf for value in logprobs)
-        else tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs),
+        logprobs=None if logprobs is None else _writable_logprobs(logprobs),
         finish=completion.finish,
-        observed=completion.observed,
+        observed={power: _plain(seen) for power, seen in completion.observed.items()},
         artifact=completion.artifact,
         complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),
         sent=completion.sent,

@@ -124,9 +124,9 @@ def test_counts_are_of_all_texts() -> None:
 
 def test_doubt_begins_above_5_percent() -> None:
     assert doubt({}) is None
-    assert doubt({"box": 95, "last number": 5}) is None
+    assert doubt({"box": 95, "last": 5}) is None
     assert doubt({"box": 94, "last": 3, "line": 3}) is not None
-    assert (doubt({"last number": 1}) or "").startswith("1 of 1 replies (100%)")
+    assert (doubt({"last": 1}) or "").startswith("1 of 1 replies (100%)")
     assert doubt({"none": 100}) is None
     assert counted({"box": 2, "none": 1}, 3) == "2 box, 1 none, 3 cut off and not read"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from outthink.resources.table import RESOURCES, close_resources, open_resources
 from outthink.strategies import Report
 from outthink.strategies.making import make_strategy
 from outthink.tasks.example import Example
-from outthink.types import Message, Problem, Sampling
+from outthink.types import Message, Problem, Sampling, Trace
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -35,16 +35,14 @@ class Notes:
     version: str = "notes-1"
     closed: int = 0
     kept: list[str] = field(default_factory=list)
-    new: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def metered(self, meter: Meter, problem: Problem) -> MeteredNotes:
         self.problems.append(problem.id)
         return MeteredNotes(self, meter)
 
-    def next_batch(self) -> None:
-        self.kept += sorted(self.new)
-        self.new = []
+    def learn(self, traces: Sequence[Trace]) -> None:
+        self.kept += [trace.problem for trace in traces]
 
     async def close(self) -> None:
         self.closed += 1
@@ -57,13 +55,10 @@ class MeteredNotes:
     units: tuple[str, ...] = ("executions",)
 
     async def read(self) -> list[str]:
-        async with self.meter.work("recall", "memory", ("memory", 0), worst={"executions": 1.0}) as work:
+        async with self.meter.work("recall", "memory", ("memory", 0), worst={"executions": 1.0}, scope="run") as work:
             if work is not None:
                 work.cost = {"executions": 1.0}
         return list(self.notes.kept)
-
-    def write(self, text: str) -> None:
-        self.notes.new.append(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +67,6 @@ class Remembering:
         known = await memory.read()
         message = Message(content=f"{problem.question} Known: {', '.join(known)}")
         samples = await model.sample(problem, messages=(message,))
-        memory.write(problem.id)
         report(samples, chosen=samples[0])
 
 
@@ -93,7 +87,10 @@ def echo(request: Request, child: int, rng: np.random.Generator) -> str:
 def test_a_resource_that_a_caller_gives_is_metered_limited_and_named() -> None:
     notes = Notes(kept=["a"])
     trace = run(solve_async(problem(), Remembering(), model=ScriptedEngine(echo), resources={"memory": notes}))
-    assert [(call.kind, call.role) for call in trace.calls] == [("recall", "memory"), ("sample", "model")]
+    assert [(call.kind, call.role, call.scope) for call in trace.calls] == [
+        ("recall", "memory", "run"),
+        ("sample", "model", "problem"),
+    ]
     assert trace.cost["executions"] == 1.0
     assert trace.resources["memory"] == "notes-1"
     assert notes.problems == ["p"]
@@ -111,8 +108,8 @@ def test_a_strategy_that_runs_others_gets_all_there_is() -> None:
     assert trace.answer == "42"
 
 
-def go(folder: Path, notes: Notes, **options: Any) -> list[str]:
-    """What each problem was asked, in order of the problems."""
+def go(folder: Path, notes: Notes, **options: Any) -> list[str | None]:
+    """What each problem was asked now, in order of the problems."""
     asked: dict[str, str] = {}
 
     def reply(request: Request, child: int, rng: np.random.Generator) -> str:
@@ -133,7 +130,7 @@ def go(folder: Path, notes: Notes, **options: Any) -> list[str]:
             **options,
         )
     )
-    return [asked[f"q{i}"] for i in range(5)]
+    return [asked.get(f"q{i}") for i in range(5)]
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 16])
@@ -150,6 +147,17 @@ def test_what_learns_from_problems_goes_through_them_in_order_in_batches(concurr
     assert notes.kept == [f"q{i}" for i in range(5)]
     assert read_settings(tmp_path / "run")["versions"] == {"memory": "notes-1"}
     assert [result.credit for result in read_results(tmp_path / "run")] == [1.0] * 5
+
+
+def test_a_run_that_is_gone_on_with_learns_what_it_had_learned(tmp_path: Path) -> None:
+    whole = go(tmp_path / "whole", Notes())
+    go(tmp_path / "run", Notes())
+    results = tmp_path / "run" / "results.jsonl"
+    results.write_text("".join(results.read_text().splitlines(keepends=True)[:3]))  # cut off within the second batch
+    notes = Notes()
+    again = go(tmp_path / "run", notes)
+    assert again == [None, None, whole[2], None, whole[4]]  # q3 ended before q2
+    assert notes.kept == [f"q{i}" for i in range(5)]
 
 
 def test_what_needs_order_is_not_cut_into_shards_or_gone_on_with_otherwise(tmp_path: Path) -> None:

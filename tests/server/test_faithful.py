@@ -15,11 +15,13 @@ from outthink.errors import MissingResource
 from outthink.model import FOR_ALL
 from outthink.models.endpoint import Endpoint
 from outthink.models.facts import Facts
+from outthink.models.openai import prompts
 from outthink.rewards.making import Opened
 from outthink.sandbox.host import Sandbox
 from outthink.server.routing import ONE, ServerRules
 from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy
+from tests.tools.every import of_any_server
 from tests.tools.sandboxed import needs_sandbox
 from tests.tools.server import ALL, BARE, Ask, Said, Seen, Server, run, says
 from tests.tools.serving import Answer, asked, serving
@@ -79,7 +81,7 @@ FAITHFUL = [
     *(
         pytest.param(name, marks=needs_sandbox if name == "codet" else ())
         for name in STRATEGIES
-        if getattr(make_strategy(name), "as_asked", False)
+        if getattr(make_strategy(name), "as_asked", False) and of_any_server(name)
     ),
 ]
 JUDGED = ("best_of_n", "weighted_best_of_n", "optscale", "resample")
@@ -304,3 +306,30 @@ def test_a_call_that_is_forced_is_compared_at_once() -> None:
     assert choice["finish_reason"] == "tool_calls"
     (call,) = choice["message"]["tool_calls"]
     assert call == {"id": "call_1_0", "type": "function", "function": {"name": "f", "arguments": '{"x": 2}'}}
+
+
+@pytest.mark.parametrize("facts", [ALL, BARE], ids=["counted", "by bytes"])
+@pytest.mark.parametrize("name", ["none", "self_consistency", "best_of_n"])
+def test_a_prompt_is_measured_once_a_request(name: str, facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is bounded: by the server, by the driver, by the model and by the engine."""
+    measured: list[Any] = []
+    size = prompts._size
+
+    def counted(message: Mapping[str, Any]) -> int:
+        measured.append(message)
+        return size(message)
+
+    monkeypatch.setattr(prompts, "_size", counted)
+
+    async def go() -> tuple[list[Seen], Answer]:
+        async with Server(says("#### 4")) as up:
+            rules = ServerRules(strategy=make_strategy("self_consistency"), scorers={"verifier": "confidence"})
+            scorers = {"verifier": Opened("confidence", process=False)}
+            async with serving(up, policy=rules, facts=facts, scorers=scorers) as (url, _):
+                body = {"model": f"m+{name}", "messages": TURNS, "max_tokens": 50}
+                return up.seen, await asked(url, body)
+
+    seen, answer = run(go())
+    assert answer.status in (200, 400)  # what has no logprobs has no confidence
+    assert len(measured) == len(TURNS)
+    assert [one.path for one in seen].count("tokenize") == int(facts.tokenize)

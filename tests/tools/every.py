@@ -10,6 +10,7 @@ import pytest
 from outthink.models.engine import Request
 from outthink.names import load
 from outthink.strategies import STRATEGIES, traits
+from outthink.strategies.making import make_strategy
 
 every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
 
@@ -65,6 +66,16 @@ def sized(name: str, n: int, others: dict[str, dict[str, Any]]) -> dict[str, Any
 
 def small(name: str) -> dict[str, Any]:
     return sized(name, 4, SMALL)
+
+
+def given() -> dict[str, Any]:
+    """Resources of which a method may need one, anew; no program is run, and not every machine has a sandbox."""
+    return {"sandbox": None}
+
+
+def of_any_server(name: str) -> bool:
+    """Whether it needs no more of a model than what servers of OpenAI's API can do."""
+    return traits.powers(make_strategy(name, small(name))) <= {"logprobs", "prefix", "labels", "seed", "tokens"}
 
 
 def stepper(request: Request, child: int, rng: np.random.Generator) -> str:

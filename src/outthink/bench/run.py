@@ -153,8 +153,8 @@ async def bench(
     place, shards = shard or (0, 1)
     if not 0 <= place < shards:
         raise UsageError(f"There is no shard {place}/{shards}: count from 0/{shards} to {shards - 1}/{shards}.")
-    batches = [resource for resource in (resources or {}).values() if getattr(resource, "ordered", 0)]
-    if batches and shards > 1:
+    learning = [resource for resource in (resources or {}).values() if getattr(resource, "ordered", 0)]
+    if learning and shards > 1:
         raise UsageError("What is learned from problem to problem needs all of them in order; leave the shard out.")
     depends = {**traits.versions(strategy), **versions(resources or {})}
     settings = {
@@ -213,19 +213,30 @@ async def bench(
                 credit = await grade(example, outcome.answer, read, box)
             recording.add(example, outcome, credit)
 
-        at_once = min([concurrency, *(resource.ordered for resource in batches)])
-        for batch in _batches(todo, min((resource.ordered for resource in batches), default=len(todo) or 1)):
-            await in_flight(batch, one, finish, concurrency=at_once, stop=stop)
+        if not learning:
+            await in_flight(todo, one, finish, concurrency=concurrency, stop=stop)
+        for batch in _batches(mine, min((resource.ordered for resource in learning), default=0)):
+            left = [example for example in batch if example in todo]
+            await in_flight(left, one, finish, concurrency=min(concurrency, len(batch)), stop=stop)
             if stop is not None and stop.is_set():
                 break
-            for resource in batches:
-                resource.next_batch()
+            _learn(learning, batch, Path(store))
     return summary(read_results(Path(store)), planned=len(mine))
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
-    for start in range(0, max(len(examples), 1), size):
+    """Of so many examples each; none where the size is 0."""
+    for start in range(0, len(examples) if size else 0, size or 1):
         yield examples[start : start + size]
+
+
+def _learn(learning: Sequence[Any], batch: Sequence[Example], folder: Path) -> None:
+    """Tell resources what has come of a batch, in the order of its problems, whenever it was solved."""
+    names = [example.problem.id for example in batch]
+    traces = {result.problem: result.trace for result in read_results(folder) if result.problem in names}
+    known = [trace for name in names if (trace := traces.get(name)) is not None]
+    for resource in learning:
+        resource.learn(known)
 
 
 class _Recording:

@@ -139,7 +139,7 @@ class Completion:
             the ids can be continued.
         finish: "eos", "stop" (a stop string) or "length".
         labels: logprob of each requested label, same order.
-        observed: what further powers saw, by their name; a trace keeps it where it is plain data.
+        observed: what further powers saw, by their name: plain data, or arrays, which a trace keeps as lists.
         artifact: as `Candidate.artifact`.
         sent: as `Candidate.sent`.
     """

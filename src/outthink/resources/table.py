@@ -5,16 +5,19 @@ A new resource is a row here and a module beside it. What a caller supplies may 
 - `metered(meter, problem)`: what strategies get in its place, for one problem; its calls are then in the ledger.
 - `units`: what it counts beside tokens, which a budget may then limit.
 - `ordered`: how many problems of a run are solved side by side before what was learned from them counts. `bench` then
-  goes through the problems in order, in batches of so many, and calls `next_batch()` after each.
-- `version`: what a result depends on, for traces and run directories.
+  goes through the problems in order, in batches of so many, and after each calls `learn(traces)` with the traces of
+  the batch, in order of its problems; of a run that is gone on with, also those of finished batches. A server does not
+  take it, because its callers come in no order.
+- `version`: what a result depends on besides what was learned in the run, for traces and run directories.
 - `close()`: frees what it holds.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from outthink.meter import Meter
     from outthink.types import Problem
 
+_DOTTED = re.compile(r"\w+(?:\.\w+)*:[A-Za-z_]\w*(?:\.\w+)*")  # module:Name
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resource:
@@ -34,9 +39,10 @@ class Resource:
     Args:
         annotation: its type where a strategy's `run` or a scorer's `score` names it.
         supply: how somebody supplies it, for the sentence that says that it is missing.
-        opener: "module:function" from what a user writes behind `--resource NAME=` to what a caller would pass in
-            `resources`; empty: what is written there is "module:Name", with options behind a "?".
-        scope: what it belongs to: one problem, a context that problems share, or a whole run.
+        opener: "module:Class" that is made of what a user writes behind `--resource NAME=` where that is no
+            "module:Name" itself: of its first field, with others as options behind a "?"; empty: there is none.
+        scope: what its work belongs to: one problem, a context that problems share, or a whole run. Calls of such a
+            resource say so (`Call.scope`).
         given: it has an option or argument of its own, so `--resource` does not take it.
     """
 
@@ -100,7 +106,7 @@ def open_resources(given: Sequence[str]) -> dict[str, Any]:
         name, equals, written = text.partition("=")
         free = [known for known, row in RESOURCES.items() if not row.given]
         if not equals or not written:
-            raise UsageError(f"Cannot read the resource {text!r}; write NAME=GIVEN, such as retriever=documents.jsonl.")
+            raise UsageError(f"Cannot read the resource {text!r}; write NAME=GIVEN, such as memory=module:Name.")
         if name in opened:
             raise UsageError(f"The resource {name} is given twice; give it once.")
         if name not in RESOURCES:
@@ -108,24 +114,24 @@ def open_resources(given: Sequence[str]) -> dict[str, Any]:
         row = RESOURCES[name]
         if row.given:
             raise UsageError(f"The resource {name} has a way of its own: {row.supply}.")
-        opened[name] = load(row.opener)(written) if row.opener else _made(name, written)
+        opened[name] = _made(name, row, written)
     return opened
 
 
-def _made(name: str, written: str) -> Any:
+def _made(name: str, row: Resource, written: str) -> Any:
     from urllib.parse import parse_qsl
 
-    target, _, options = written.partition("?")
-    if ":" not in target:
+    target, _, text = written.partition("?")
+    options = dict(parse_qsl(text, keep_blank_values=True))
+    if row.opener and not _DOTTED.fullmatch(target):
+        opener = load(row.opener)
+        return make(opener, {fields(opener)[0].name: target, **options}, name=name, what="option")
+    if not _DOTTED.fullmatch(target):
         raise UsageError(
             f"Cannot open the resource {name} from {written!r}; write module:Name, or module:Name?OPTION=VALUE."
         )
     thing = load(target)
-    return (
-        make(thing, dict(parse_qsl(options, keep_blank_values=True)), name=target, what="option")
-        if callable(thing)
-        else thing
-    )
+    return make(thing, options, name=target, what="option") if callable(thing) else thing
 
 
 async def close_resources(opened: Mapping[str, Any]) -> None:

@@ -169,6 +169,11 @@ def run(
     told.addFilter(Sparing())
     logging.basicConfig(handlers=[told], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("outthink").setLevel(logging.INFO)
+    for name, resource in resources.items():
+        if getattr(resource, "ordered", 0):
+            raise UsageError(
+                f"The resource {name} learns from problems in order, and callers come in none: bench takes it."
+            )
     settings = fitted(settings, descriptors())
     scorers: dict[str, Scorer] = {role: Opened(given, process=role == "prm") for role, given in policy.scorers.items()}
     embedding = None if embedder is None else make_embedder(embedder)

@@ -46,7 +46,7 @@ def strategy_name(strategy: Strategy) -> str:
 
 def strategy_data(strategy: Strategy) -> dict[str, Any]:
     """Name and hyperparameters as a trace holds them; what is not plain is there by its name, or that of its type."""
-    found: dict[str, Any] = {"name": strategy_name(strategy)}
-    found |= {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
-    plain: dict[str, Any] = json.loads(json.dumps(found, default=name_of))
+    settings: dict[str, Any] = {"name": strategy_name(strategy)}
+    settings |= {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=name_of))
     return plain

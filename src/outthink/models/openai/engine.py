@@ -11,23 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import index
 from typing import Any, Literal
 
-from outthink.errors import EngineError, PromptTooLong, Refused, UsageError, Withheld
+from outthink.errors import EngineError, PromptTooLong, Refused, Withheld
 from outthink.models.endpoint import Endpoint, Patience, Sending
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request
 from outthink.models.facts import Facts
 from outthink.models.openai.answers import Answers, watched
+from outthink.models.openai.prompts import Prompt, Prompts
 from outthink.models.openai.writing import Writing
 from outthink.together import together
-from outthink.types import Message, Usage, writable
+from outthink.types import Usage, writable
 
 _logger = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyon
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
 _BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
-_DESCRIBED = ("tools", "functions", "response_format", "documents", "chat_template", "chat_template_kwargs")
 
 
 class OpenAIEngine:
@@ -63,6 +61,7 @@ class OpenAIEngine:
         self._endpoint = endpoint
         self._facts = facts
         self._overhead = facts.overhead
+        self._asked = Prompts()
         self._prompts: OrderedDict[bytes, tuple[int, ...] | int] = OrderedDict()
         self._prompt_tokens = 0
         # what was learned since the probe: tokens beyond the cap, answers in place of one, thoughts that are not shown
@@ -109,13 +108,13 @@ class OpenAIEngine:
         Raises PromptTooLong where the server's own count shows that it cannot fit.
         """
         by_ids = self._by_ids(request)
-        messages, described = _messages(request.messages), _described(request.fields)
+        asked = self._asked(request.messages, request.fields)
         prefix = len(request.prefix_ids) if by_ids else len(request.prefix_text.encode())
-        media = _MEDIA * sum(_media(message) for message in messages)
+        media = _MEDIA * asked.media
         if not self._facts.tokenize:
-            prompt = self._overhead + _size(messages, described) + media + prefix
+            prompt = self._overhead + asked.size + media + prefix
             return Usage(prompt=prompt, completion=self._most(request.max_tokens))
-        known = await self._prompt(messages, described)
+        known = await self._prompt(asked)
         prompt, context = (known if isinstance(known, int) else len(known)) + media, self._facts.context
         if context is not None and prompt + (prefix if by_ids else 0) + request.max_tokens > context:
             raise PromptTooLong(
@@ -144,7 +143,7 @@ class OpenAIEngine:
         What is disputed is no measure: one false report must not make every later call too dear.
         """
         each = -(-progress.prompt // len(self._groups(request)))
-        size = _size(_messages(request.messages), _described(request.fields)) + len(request.prefix_text.encode())
+        size = self._asked(request.messages, request.fields).size + len(request.prefix_text.encode())
         if each - size <= _BELIEVED:
             self._overhead = max(self._overhead, each - size)
         charged = [most.completion for most in progress.most.values()]
@@ -257,9 +256,9 @@ class OpenAIEngine:
                 body["include_stop_str_in_output"] = True
         if facts.token_ids:
             body["return_token_ids"] = True
-        messages = _messages(request.messages)
+        messages = [*self._asked(request.messages, request.fields).messages]
         if by_ids:
-            prompt = await self._prompt(messages, {})
+            prompt = await self._prompt(self._asked(request.messages, {}))
             if not isinstance(prompt, tuple):
                 raise self._forgotten("tokenize")
             body |= {"prompt": [*prompt, *request.prefix_ids], "add_special_tokens": False}
@@ -434,24 +433,19 @@ class OpenAIEngine:
 
     # ------------------------------------------------------------------------------------------------ prompts
 
-    async def _prompt(self, messages: list[dict[str, Any]], described: Mapping[str, Any]) -> tuple[int, ...] | int:
-        """Token ids of the prompt, or how many they are where the server does not say more.
-
-        Args:
-            described: fields that the chat template writes into the prompt.
-        """
-        asked = {"model": self._facts.model, "messages": messages, **described}
-        key = hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).digest()
-        if key in self._prompts:
-            self._prompts.move_to_end(key)
-            return self._prompts[key]
-        reply = await self._endpoint.post("../tokenize", asked)
+    async def _prompt(self, asked: Prompt) -> tuple[int, ...] | int:
+        """Token ids of the prompt, or how many they are where the server does not say more."""
+        if asked.digest in self._prompts:
+            self._prompts.move_to_end(asked.digest)
+            return self._prompts[asked.digest]
+        body = {"model": self._facts.model, "messages": asked.messages, **asked.described}
+        reply = await self._endpoint.post("../tokenize", body)
         try:
             ids = tuple(map(index, reply.get("tokens") or ()))
             known: tuple[int, ...] | int = ids or index(reply["count"])
         except (AttributeError, TypeError, KeyError):
             raise self._forgotten("tokenize") from None
-        self._prompts[key] = known
+        self._prompts[asked.digest] = known
         self._prompt_tokens += _ids(known)
         while len(self._prompts) > _PROMPTS or (self._prompt_tokens > _PROMPT_TOKENS and len(self._prompts) > 1):
             self._prompt_tokens -= _ids(self._prompts.popitem(last=False)[1])
@@ -459,41 +453,6 @@ class OpenAIEngine:
 
     def _forgotten(self, what: str) -> Refused:
         return Refused(f"{self._endpoint.url} does not {what} any more; probe it again.")
-
-
-def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """As the API wants them; raises UsageError where one is more than text and was not written for this API."""
-    for parts in (message.content for message in messages if message.sent is None):
-        if not isinstance(parts, str) and any(part.kind != "text" for part in parts):
-            raise UsageError("This model reads text only; leave images, audio and files out of the messages.")
-    return [
-        {"role": message.role, "content": writable(message.text)} if message.sent is None else dict(message.sent)
-        for message in messages
-    ]
-
-
-def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the fields that the prompt depends on."""
-    return {name: fields[name] for name in _DESCRIBED if fields.get(name)}
-
-
-def _size(messages: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> int:
-    """Most tokens of what is written into the prompt, without what the chat template adds around it all."""
-    fields = len(json.dumps(described, ensure_ascii=False).encode("utf-8", "surrogatepass")) if described else 0
-    return fields + sum(8 + _bytes(message) for message in messages)
-
-
-def _bytes(message: Mapping[str, Any]) -> int:
-    content = message.get("content")
-    if isinstance(content, str) and len(message) == 2:
-        return len(content.encode("utf-8", "surrogatepass"))
-    return len(json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-
-
-def _media(message: Mapping[str, Any]) -> int:
-    """How many images, sounds and files a message has."""
-    parts = message.get("content")
-    return 0 if not isinstance(parts, list) else sum(part.get("type") != "text" for part in parts)
 
 
 def _ids(prompt: tuple[int, ...] | int) -> int:
