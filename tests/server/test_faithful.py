@@ -119,13 +119,13 @@ def served(name: str, body: Mapping[str, Any], facts: Facts = ALL, **how: Any) -
 
 def samples(seen: list[Seen]) -> list[dict[str, Any]]:
     """The requests for samples; all others, by judges, have none of what the caller has asked of answers."""
-    found = []
+    bodies = []
     for one in seen:
         if one.body.get("messages") == TURNS:
-            found.append(one.body)
+            bodies.append(one.body)
         else:
             assert one.body.keys() <= FOR_JUDGES | ADDED | FOR_ALL | {"top_logprobs"}, one.body
-    return found
+    return bodies
 
 
 @pytest.mark.parametrize("name", FAITHFUL)

@@ -182,9 +182,9 @@ def test_without_a_strategy_several_choices_are_all_samples_as_they_came(facts: 
     texts = ("The answer is 4.", PROSE + "and on " * 30, "", "The answer is 4.")
     answer = replied(*texts, facts=facts, model=f"m+{ONE}", n=4, max_tokens=60)
     assert [choice["index"] for choice in answer.json["choices"]] == [0, 1, 2, 3]
-    found = contents(answer)
-    assert (found[0], found[2], found[3]) == (texts[0], texts[2], texts[3])
-    assert texts[1].startswith(found[1])
+    texts_back = contents(answer)
+    assert (texts_back[0], texts_back[2], texts_back[3]) == (texts[0], texts[2], texts[3])
+    assert texts[1].startswith(texts_back[1])
     assert [choice["finish_reason"] for choice in answer.json["choices"]] == ["stop", "length", "stop", "stop"]
     assert outthink(answer)["notes"] == []
 
@@ -590,9 +590,9 @@ def test_a_stream_adds_up_to_the_whole_reply(name: str, strategy: str, facts: Fa
     bare = replied(*texts, facts=facts, stream=True, **body)
     counted = replied(*texts, facts=facts, stream=True, stream_options={"include_usage": True}, **body)
     for stream in (bare, counted):
-        found = merged(stream)
-        assert found["choices"] == whole.json["choices"]
-        mine, other = found["outthink"], outthink(whole)
+        put_together = merged(stream)
+        assert put_together["choices"] == whole.json["choices"]
+        mine, other = put_together["outthink"], outthink(whole)
         assert {**mine, "trace": 0, "cost": 0, "budget": 0} == {**other, "trace": 0, "cost": 0, "budget": 0}
         assert mine["trace"] == stream.events[0]["id"] == stream.headers["x-outthink-trace"]
         assert stream.events[0]["model"] == body.get("model", "m")
@@ -684,8 +684,8 @@ def test_of_several_samples_one_that_fails_on_its_way_is_cut_off() -> None:
     answer = replied("The answer is 4.", **{**body, "server": {"faults": [Fault(), Fault(after=4)]}})
     places = [choice["index"] for choice in answer.json["choices"]]
     assert len(places) == 2
-    found = merged(replied("The answer is 4.", stream=True, **body))["choices"]
-    ends = [(choice["message"]["content"], choice["finish_reason"]) for choice in found]
+    choices = merged(replied("The answer is 4.", stream=True, **body))["choices"]
+    ends = [(choice["message"]["content"], choice["finish_reason"]) for choice in choices]
     assert sorted(ends) == [("The answer", "length"), *[("The answer is 4.", "stop")] * 2]
     filtered_out = replied("It is 4.", model="m+none", n=3, stream=True, server={"bend": filtered(1)})
     assert [choice["finish_reason"] for choice in merged(filtered_out)["choices"]] == ["stop", "content_filter", "stop"]
@@ -719,8 +719,8 @@ def quoted(policy: ServerRules = FOUR, scorers: Mapping[str, Any] | None = None,
             answer = await asked(url, chat(**body), path="/v1/quote")
             assert answer.status == 200, answer.error
             assert not up.asked, "nothing is spent"
-            found: dict[str, Any] = answer.json
-            return found
+            shown: dict[str, Any] = answer.json
+            return shown
 
     return run(go())
 
@@ -741,11 +741,11 @@ def quoted(policy: ServerRules = FOUR, scorers: Mapping[str, Any] | None = None,
     ],
 )
 def test_a_quote_is_the_most_that_a_request_can_cost(body: dict[str, Any], samples: int | None) -> None:
-    found = quoted(max_tokens=50, **body)
-    assert found["sample"] == {"tokens": 50 + 7}, "the prompt has seven tokens and may be read anew each time"
-    assert found["most"] == ({} if samples is None else {"tokens": samples * 57})
-    assert (found["notes"] == []) == (samples is not None)
-    assert found["expected"] is None
+    shown = quoted(max_tokens=50, **body)
+    assert shown["sample"] == {"tokens": 50 + 7}, "the prompt has seven tokens and may be read anew each time"
+    assert shown["most"] == ({} if samples is None else {"tokens": samples * 57})
+    assert (shown["notes"] == []) == (samples is not None)
+    assert shown["expected"] is None
     limited = quoted(max_tokens=50, **{**body, "outthink": {**body.get("outthink", {}), "budget": {"tokens": 100}}})
     assert limited["most"] == {"tokens": min(100, (samples or 100) * 57)}
 
@@ -766,10 +766,10 @@ def test_a_quote_says_what_limits_a_verifier() -> None:
 
 def test_with_a_plan_a_quote_says_what_to_expect(plan: str) -> None:
     policy = ServerRules(strategy=Auto(plan=plan), plans={"small": plan})
-    found = quoted(policy, max_tokens=64, temperature=0.8)
-    assert found["strategy"]["plan"] == "small"
-    assert found["most"] == {}
-    expected = found["expected"]
+    shown = quoted(policy, max_tokens=64, temperature=0.8)
+    assert shown["strategy"]["plan"] == "small"
+    assert shown["most"] == {}
+    expected = shown["expected"]
     assert 0 < expected["low"] <= expected["accuracy"] <= expected["high"] <= 1
     assert expected["unit"] == "tokens"
     thrifty = quoted(policy, max_tokens=64, temperature=0.8, outthink={"budget": {"tokens": 90, "seconds": 5}})

@@ -118,6 +118,7 @@ class Asked:
         temperature, top_p, max_tokens, seed: None where they were not sent.
         budget: None where none was asked for.
         wish: strategy, n, plan, answer, progress; headers have been put in.
+        size: bytes of the body.
     """
 
     model: str
@@ -133,6 +134,7 @@ class Asked:
     effort: Effort | None
     budget: Budget | None
     wish: Wish
+    size: int = 0
 
     @property
     def media(self) -> bool:
@@ -180,6 +182,7 @@ def read(body: bytes, headers: Mapping[str, str], sizes: Sizes | None = None) ->
         effort=told.reasoning_effort,
         budget=_budget(wish.budget),
         wish=wish,
+        size=len(body),
     )
 
 

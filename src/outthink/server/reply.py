@@ -67,7 +67,7 @@ def answers(trace: Trace, choices: int, partial: Sequence[str] = ()) -> list[Ans
     """
     by_id = {candidate.id: candidate for candidate in trace.candidates}
     order = _ranked(trace, by_id)
-    best = [_answer(trace, candidate, place) for place, candidate in enumerate(order[:choices])]
+    best = [_answer(candidate, by_id, place) for place, candidate in enumerate(order[:choices])]
     if not best and partial:
         message = {"role": "assistant", "content": "".join(partial)}
         best = [Answer(message=message, finish="length", visible=len(partial))]
@@ -76,7 +76,8 @@ def answers(trace: Trace, choices: int, partial: Sequence[str] = ()) -> list[Ans
 
 def each(trace: Trace) -> list[Answer]:
     """Every sample, in its place: what a caller gets who asked for several and for no strategy."""
-    return [_answer(trace, sample, int(sample.address[-1])) for sample in trace.candidates]
+    by_id = {sample.id: sample for sample in trace.candidates}
+    return [_answer(sample, by_id, int(sample.address[-1])) for sample in trace.candidates]
 
 
 def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
@@ -86,7 +87,8 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
     if chosen is None:
         # what nobody wrote, such as the beginning that a strategy gives an answer, has no tokens
         cut = [one for one in trace.candidates if one.address[0] == "model" and (one.complete or one.tokens)]
-        return sorted(cut, key=lambda one: (not one.complete, -len(trace.whole_text(one.id))))[:1]
+        length = _lengths(cut, by_id)
+        return sorted(cut, key=lambda one: (not one.complete, -length[one.id]))[:1]
     assert last is not None
     scores = dict(zip(last.candidates, last.scores or (), strict=False))
     among = [by_id[name] for name in last.candidates if by_id[name].complete and by_id[name].key is not None]
@@ -104,8 +106,21 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
     return [chosen, *(first[key] for key in others)]
 
 
-def _answer(trace: Trace, candidate: Candidate, place: int) -> Answer:
-    segments = path(candidate, {one.id: one for one in trace.candidates})
+def _lengths(candidates: Sequence[Candidate], by_id: Mapping[str, Candidate]) -> dict[str, int]:
+    """Characters of the whole text of each, with what it continues; every segment is counted once."""
+    lengths: dict[str, int] = {}
+    for one in candidates:
+        segments = [one]
+        while segments[-1].id not in lengths and segments[-1].continues:
+            segments.append(by_id[segments[-1].parents[0]])
+        length = 0
+        for segment in reversed(segments):
+            length = lengths[segment.id] = lengths.get(segment.id, length + len(segment.text))
+    return lengths
+
+
+def _answer(candidate: Candidate, by_id: Mapping[str, Candidate], place: int) -> Answer:
+    segments = path(candidate, by_id)
     sent = candidate.sent or {}
     said = [(one.sent or {}).get("message") or {"role": "assistant", "content": one.text} for one in segments]
     message = said[0] if len(said) == 1 else _joined(said)
