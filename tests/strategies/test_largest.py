@@ -115,7 +115,8 @@ class Prepared(ScriptedEngine):
             if request.labels:
                 progress.finish(position, Completion(text="", tokens=1, labels=(-0.5, -1.0)))
                 continue
-            text = self._texts[(request.child + position + zlib.crc32(repr(request.address).encode())) % len(self._texts)]
+            place = request.child + position + zlib.crc32(repr(request.address).encode())
+            text = self._texts[place % len(self._texts)]
             logprobs = LOGPROBS if request.logprobs else None
             if request.stop and request.prefix_text.count(request.stop[0]) < STEPS:
                 step = text[:STEP].replace(request.stop[0], " ") + request.stop[0]
