@@ -442,10 +442,76 @@ def test_what_is_passed_to_a_program_leads_nowhere(shared: Sandbox) -> None:
 
 
 def test_an_object_that_the_tests_name_behaves_as_its_class_says(shared: Sandbox) -> None:
-    """What docs/sandbox.md says remains possible."""
+    """Among themselves; with plain data of the tests they do not say how they compare."""
     answer = ALWAYS.replace("X", "object").replace("Always", "Box") + "def f(x): return Box()"
     assert examined(shared, answer, "assert f(1) == 2").outcome == "failed"
-    assert examined(shared, answer, "Box\nassert f(1) == 2").outcome == "ok"
+    assert examined(shared, answer, "b = Box()\nb.v = 1\nassert f(1) == 2").outcome == "failed"
+    assert examined(shared, answer, "b = Box()\nb.v = 1\nassert not f(b) == 2 and f(b) != 2").outcome == "ok"
+    assert examined(shared, answer, "b = Box()\nb.v = 1\nassert f(1) == b and 3 in b and b - 7 == 0").outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert Always(1) == 3",
+        "assert abs(Always(1) - 1.5) < 1e-6",
+        "assert 5 in Always(1)",
+        "got = Always(1)\nassert got == [1, 2]",
+        "def check(f):\n    assert f(3) == 6\ncheck(Always)",
+        "import unittest\nunittest.TestCase().assertEqual(Always(1), 4)",
+    ],
+)
+def test_a_function_with_a_capital_letter_is_no_class(shared: Sandbox, test: str) -> None:
+    """A program may define a class in its place, and that is still not asked how its objects compare."""
+    answer = ALWAYS.replace("X", "object") + "    def __init__(self, *_): pass\n"
+    assert examined(shared, answer, test).outcome == "failed"
+    right = "def Always(x): return {}[x]"
+    assert examined(shared, "def Always(n): return 3", "assert Always(1) == 3").outcome == "ok"
+    assert examined(shared, right, "assert Always(1) == 3").outcome == "failed"
+
+
+CHANGING = """
+import sys
+class I(int): pass
+class L(list): pass
+def pretend(values):
+    frame = sys._getframe()
+    while type(frame.f_locals.get("self")).__name__ != "Peer":
+        frame = frame.f_back
+    answers = iter(values * 50)
+    frame.f_locals["self"].operations["plain"] = lambda value: next(answers)
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "test"),
+    [
+        ("def f(n): pretend([-10**9, 10**9]); return I(5)", "got = f(50)\nassert got < 8 and got > 6"),
+        ("def f(n): pretend([1, 2, 3, 4]); return I(5)", "got = f(50)\nassert any(got == 3 for _ in range(9))"),
+        ("def f(n): pretend([[1], [2], [3]]); return L()", "assert f(1) in ([9], [8], [3])"),
+    ],
+)
+def test_what_a_value_is_does_not_change_between_comparisons(shared: Sandbox, answer: str, test: str) -> None:
+    assert examined(shared, CHANGING + answer, test).outcome == "failed"
+
+
+def test_what_changes_is_read_again(shared: Sandbox) -> None:
+    answer = "class L(list): pass\ndef f(): return L([1])"
+    assert examined(shared, answer, "x = f()\nassert x == [1]\nx.append(2)\nassert x == [1, 2]").outcome == "ok"
+
+
+def test_helpers_and_modules_are_not_those_of_the_program(shared: Sandbox) -> None:
+    fake = "class math:\n    isclose = staticmethod(lambda *a, **k: True)\ndef f(x): return 5"
+    assert examined(shared, fake, "assert math.isclose(f(1), 2)").outcome == "failed"
+    assert examined(shared, "import math\ndef f(x): return 2", "assert math.isclose(f(1), 2)").outcome == "ok"
+    prelude = "def near(a, b): return abs(a - b) < 1e-6\n"
+    answer = "def near(a, b): return True\ndef f(x): return 5"
+    assert examined(shared, answer, "assert near(f(1), 2)", prelude=prelude).outcome == "failed"
+    assert examined(shared, answer, "assert near(f(1), 5)", prelude=prelude).outcome == "ok"
+    stub = "def f(x):\n    'doubles'\n"
+    assert examined(shared, "def f(x): return 2 * x", "assert f(2) == 4", prelude=stub).outcome == "ok"
+    whole = "def f(x):\n    return x\n"
+    assert examined(shared, "def f(x): return 2 * x", "assert f(2) == 4", prelude=whole).outcome == "ok"
 
 
 def test_the_program_and_its_tests_are_in_different_processes(shared: Sandbox) -> None:

@@ -144,6 +144,15 @@ def test_the_order_of_options_is_fixed_by_the_id_and_tells_nothing(tmp_path: Pat
     ]
 
 
+def test_more_options_than_letters_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    for answer in ("o3", "o29", 2):
+        row = {"question": "Which?", "options": [f"o{number}" for number in range(30)], "answer": answer}
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        with pytest.raises(UsageError, match="line 1: more than 26 options"):
+            load(str(path))
+
+
 def test_options_can_be_answered_by_text(tmp_path: Path) -> None:
     row = {"question": "Which?", "options": ["iron", "gold"], "answer": "B"}
     (example,) = load(str(write(tmp_path / "own.jsonl", [row])), answer="text")

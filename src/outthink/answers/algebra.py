@@ -422,6 +422,9 @@ def _same(one: Expression, other: Expression) -> bool:
     first, second = _stripped(one), _stripped(other)
     pairs = assigned(first), assigned(second)
     for point, named in ((first, second), (second, first)):
+        if _of_several_names(named) and point.op == "list" and not any(part.op == "rel" for part in point.parts):
+            coordinates = _coordinates(named)
+            return coordinates is not None and _all_same(point.parts, coordinates)
         if point.op == "tuple" and point.name == "()" and named.op in ("list", "tuple"):
             coordinates = _coordinates(named)
             if coordinates is not None:
@@ -453,8 +456,17 @@ def _same(one: Expression, other: Expression) -> bool:
     return _equal_functions(first, second)
 
 
+def _of_several_names(node: Expression) -> bool:
+    """Whether it is a list of values of several variables."""
+    if node.op != "list":
+        return False
+    return len({pair[0].partition("_")[0] for pair in map(assigned, node.parts) if pair is not None}) > 1
+
+
 def _coordinates(node: Expression) -> list[Expression] | None:
     """The values of x = 5, y = 6 in the order of their names, which are letters that follow each other."""
+    if node.name == "or":
+        return None
     pairs = [assigned(part) for part in node.parts]
     named = sorted((pair for pair in pairs if pair is not None), key=lambda pair: pair[0])
     names = [name for name, _ in named]

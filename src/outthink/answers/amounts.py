@@ -96,7 +96,8 @@ NOT_UNITS = word_set(
     """pi plus minus times over divided squared cubed factorial and or to of if when more less half halves quarter
     quarters third thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth
     tenths hundredth hundredths thousandth thousandths mod choose base not no yes is be are was were but because since
-    so as for than then remainder through until between versus vs infinity an at by"""
+    so as for than then remainder repeating recurring reciprocal root roots power powers inverse negative positive
+    through until between versus vs infinity an at by"""
 )
 
 
@@ -115,6 +116,9 @@ _BASED = re.compile(
      |(?:\\(?:text|mathrm|textrm)\s*\{)?\s*\(?(?:in\s+)?base[\s~-]+\}?\s*(?P<worded>[0-9]{1,2}|[a-z]{3,11})\)?\s*\}?)""",
     re.VERBOSE,
 )
+
+
+_DATE = re.compile(r"[0-9]{4}([-/])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}/[0-9]{1,2}/(?:[0-9]{4}|[0-9]{2})")
 
 
 _CLOCK = re.compile(
@@ -214,7 +218,7 @@ def _meaning(answer: str) -> Meaning:
         return Meaning(number(0), text=special)
     if text[:1] == "{" and text[-1:] == "}" and "," in text and group(text, 0)[1] == len(text):
         text = rf"\{text[:-1]}\}}"  # a set as in plain text
-    text = _RATE.sub(r"\\text{ \1}", text)
+    text = _RATE.sub(r"\\text{ \1}", text).replace("per cent", "percent")
     pieces = tokens(_dollars(text))
     if not pieces:
         raise NotUnderstoodError("nothing")
@@ -227,6 +231,9 @@ def _meaning(answer: str) -> Meaning:
         return Meaning(_value(pieces[: -len(warm)]), (((warm[-1].text, 1),), Fraction(1)))
     pieces, words = _trailing(pieces)
     if not words:
+        short = _suffix(pieces) if currency else ""
+        if short in _MULTIPLES:  # \$1.5M
+            return Meaning(Expression("mul", (number(_MULTIPLES[short]), _value(pieces[:-1]))), currency)
         node = _value(pieces)
         return Meaning(node, currency or _angle(node), suffix=_suffix(pieces))
     scale = 1
@@ -290,7 +297,10 @@ def _dollars(text: str) -> str:
 
 
 def _special(text: str) -> str:
-    """The key of a clock time or of a number in another base."""
+    """The key of a clock time, of a date or of a number in another base."""
+    date = _DATE.fullmatch(text)
+    if date:
+        return "date " + "-".join(one.lstrip("0") or "0" for one in re.split("[-/]", text))
     prefixed = re.fullmatch(r"(-?)0(?:b([01]+)|o([0-7]+)|x([0-9A-Fa-f]+))", text)
     if prefixed:
         base = 2 if prefixed[2] else 8 if prefixed[3] else 16
@@ -319,7 +329,7 @@ def _special(text: str) -> str:
 def _clock(match: re.Match[str]) -> str:
     """`2:30 pm`; a time of day without "am" or "pm" stays without, and 14:30 is 2:30 pm."""
     hours, minutes, half = int(match["hours"]), match["minutes"] or "00", (match["half"] or "").lower()
-    seconds = f":{match['seconds']}" if match["seconds"] else ""
+    seconds = f":{match['seconds']}" if int(match["seconds"] or 0) else ""
     if int(minutes) > 59 or hours > 24:
         if half:
             raise NotUnderstoodError("no time")
@@ -330,6 +340,9 @@ def _clock(match: re.Match[str]) -> str:
     elif not half and match["hours"] == "00":
         hours, half = 12, "am"
     return f"{hours}:{minutes}{seconds} {half}".strip()
+
+
+_MULTIPLES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
 _MONEY = frozenset(("$", "USD", "EUR", "GBP", "JPY", "rupees"))
@@ -489,8 +502,8 @@ def _amount(pieces: list[Token]) -> Meaning | None:
             return None
         dimension, before = kind, factor
         total += value * factor
-    if dimension == "money":
-        total *= 1
+    if dimension == "money":  # as $3.04 is
+        return Meaning(number(total), (((dimension, 1),), Fraction(1)))
     return Meaning(number(total), (((dimension, 1),), Fraction(1)), text=f"{total} {_BASES.get(dimension, dimension)}")
 
 

@@ -243,8 +243,8 @@ def judged(kind: str, gold: str, answer: str, gold_key: str, answer_key: str) ->
     if verdict is not None:
         return verdict
     if gold_key == answer_key:
-        names = assigned(one.node), assigned(other.node)
-        return names[0] is None or names[1] is None or names[0][0] == names[1][0]
+        names = _about(one.node), _about(other.node)
+        return not names[0] or not names[1] or names[0] == names[1]
     if _EXACT.fullmatch(gold_key) and _EXACT.fullmatch(answer_key):
         return False
     if one.text or other.text:
@@ -253,6 +253,15 @@ def judged(kind: str, gold: str, answer: str, gold_key: str, answer_key: str) ->
     if rounded is not None:
         return rounded
     return None
+
+
+def _about(node: Expression) -> str:
+    """The name of `x = 5`, and the only variable of `x > 5` and `x \\in [1, 2]`; "" where there is none."""
+    pair = assigned(node)
+    if pair is not None:
+        return pair[0]
+    names = variables(node) if node.op == "rel" else set()
+    return names.pop() if len(names) == 1 else ""
 
 
 def _mathy(text: str) -> bool:
@@ -304,6 +313,9 @@ def _by_units(gold: Meaning, answer: Meaning, gold_key: str, answer_key: str) ->
     for one, other, other_key in ((gold, answer, answer_key), (answer, gold, gold_key)):
         if one.suffix and other.unit is not None:
             unit = UNITS.get(one.suffix.strip())
+            if unit is not None and other.text and other.unit[0] == ((unit[0], 1),):  # 2.5 m, and 2 m 50 cm
+                value, total = _coefficient(one), exact(other.node)
+                return value is not None and total is not None and value * unit[1] == total * other.unit[1]
             same = unit is not None and other.unit == (((unit[0], 1),), unit[1])
             return same and _before(one, other_key)
     return None

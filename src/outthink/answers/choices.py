@@ -14,7 +14,7 @@ MAX_UNMARKED = 20_000
 
 
 _REASONS = re.compile(
-    r"\s+(?:because|since|which|as|for|due|and|but|not|is|was|with|given|so|by|when|if|that|where|would|seems)\b"
+    r"\s+(?:because|since|which|as|for|due|and|or|but|not|is|was|with|given|so|by|when|if|that|where|would|seems)\b"
 )
 
 
@@ -31,7 +31,8 @@ _RULED_OUT = (
     r"{0,24}?\s)?(?:(?:is|are|was|were|seems?|looks?|would be|can be|must be)\s+"
     r"(?:clearly |also |just |simply |obviously |both |all )?"
     r"(?:not|wrong|incorrect|false|out|too|tempting|impossible|invalid|excluded|eliminated|ruled|unlikely|irrelevant|close)"
-    r"|(?:does|do|did|can|could|would|is|are|has|have)(?:n't|n’t| not)\b|cannot\b|fails?\b)"
+    r"|(?:does|do|did|can|could|would|is|are|has|have)(?:n't|n’t| not)\b|cannot\b|fails?\b"
+    r"|(?:no|false|wrong|incorrect|too (?:small|large|big|low|high))\b(?=[.,;\n]|$)|[❌✗✘✖])"
 )
 
 
@@ -41,7 +42,10 @@ _NEGATED_BEHIND = re.compile(rf"[\s*_)\]\"':]*{_RULED_OUT}", re.IGNORECASE)
 _NEGATED_LINE = re.compile(rf"[\s*_)\]\"':.]*{_RULED_OUT}", re.IGNORECASE)
 
 
-_AND = re.compile(r"[\s*_)\]}.]*(?:,|/|&|\band\b|\bor\b|\+)[\s*_(\[]*(?:and\b|or\b)?[\s*_(\[]*", re.IGNORECASE)
+_JOINED = r"[\s*_)\]}.]*(?:,|/|&|\band\b|\bor\b|\+)[\s*_(\[]*(?:and\b|or\b)?[\s*_(\[]*"
+
+
+_AND = re.compile(_JOINED, re.IGNORECASE)
 
 
 class _Patterns:
@@ -51,14 +55,16 @@ class _Patterns:
         self.by_label = {option.upper(): option for option in options}
         ordered = sorted((re.escape(option) for option in options), key=len, reverse=True)
         label = "|".join(ordered)
-        dress = r"[\s*_(\[{$`\"'“‘]*+"
+        dress = r"[\s*_(\[{$<`\"'“‘]*+"
         word = r"(?:(?:the\s++)?(?:correct\s++)?(?:option|choice|answer|letter)s?\b[\s:]*+)?"
         self.alone = re.compile(rf"(?<![A-Za-z0-9\\'’])({label})(?![A-Za-z0-9]|['’][A-Za-z])")
+        self.listed = re.compile(rf"(?:{_JOINED}(?:{label})(?![A-Za-z0-9]|['’][A-Za-z])){{1,8}}", re.IGNORECASE)
         self.head = re.compile(
             rf"{dress}(?:\\\w+\s*\{{)?{dress}{word}{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])", re.IGNORECASE
         )
         self.chosen = re.compile(
-            rf"\b(?:answers?|choice|option|selection|pick|letter)[ \t*_\"']*(?:is|:|=|would be|should be|must be)"
+            r"\b(?:answers?|choice|option|selection|pick|letter|correct)"
+            rf"[ \t*_\"']*(?:is|:|=|would be|should be|must be)"
             rf"[ \t:]*+{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])"
             rf"|\b(?:choose|pick|select|chose|selected|go with|going with|opt for|conclude)\s++(?:the\s++)?"
             rf"(?:answer |option |choice |letter )?{dress}"
@@ -70,7 +76,7 @@ class _Patterns:
         )
         self.start = re.compile(
             rf"{dress}(?:option |choice )?{dress}({label})(?![A-Za-z0-9]|['’][A-Za-z])"
-            r"(?=[*_)\]}`\"'”]*(?:[.):](?=[\s*_]|$)|[*_)\]}`\"'”.\s]*$|[)*\]}])"
+            r"(?=[*_)\]}`\"'”$>]*(?:[.):](?=[\s*_]|$)|[*_)\]}`\"'”$>.\s]*$|[)*\]}])"
             r"|\s+(?:because|since|is correct|and not|not)\b)",
             re.IGNORECASE,
         )
@@ -108,7 +114,7 @@ def chosen(text: str, options: tuple[str, ...]) -> tuple[str | None, str]:
         for match in deque(known.chosen.finditer(text, start), maxlen=MARKS):
             index = match.lastindex or 1
             span = match.span(index)
-            if not _is_word(text, *span, marked=True) and not _negated(text, *span):
+            if not _is_word(text, *span, marked=True) and not _negated(text, *span, known):
                 last = match[index]
         if last is not None:
             return known.by_label[last.upper()], "mark"
@@ -117,7 +123,9 @@ def chosen(text: str, options: tuple[str, ...]) -> tuple[str | None, str]:
     for size in (4_000, MAX_UNMARKED):
         start = max(0, len(text) - size)
         for match in reversed(deque(known.alone.finditer(text, start), maxlen=4 * MARKS)):
-            if not _is_word(text, *match.span(1)) and not _negated(text, *match.span(1)):
+            if not _is_word(text, *match.span(1)) and not _negated(text, *match.span(1), known):
+                if _one_of_two(text, match, known):
+                    return None, "label"
                 return known.by_label[match[1].upper()], "label"
     return None, "label"
 
@@ -132,12 +140,12 @@ def _in_place(place: str, known: _Patterns) -> str | None:
             other = known.alone.match(place, joined.end())
             if other and other[1].upper() != match[1].upper() and not _is_word(place, other.start(1), other.end(1)):
                 return ""
-        if not _negated(place, match.start(1), match.end(1)):
+        if not _negated(place, match.start(1), match.end(1), known):
             return match[1]
     labels = [
         one[1]
         for one in known.alone.finditer(place)
-        if not _is_word(place, one.start(1), one.end(1)) and not _negated(place, one.start(1), one.end(1))
+        if not _is_word(place, one.start(1), one.end(1)) and not _negated(place, one.start(1), one.end(1), known)
     ]
     return labels[0] if len({label.upper() for label in labels}) == 1 else None
 
@@ -147,7 +155,7 @@ def _first_line(text: str, known: _Patterns) -> str | None:
     stripped = text.lstrip()
     line = stripped.partition("\n")[0][:200]
     match = known.start.match(line)
-    if match is None or _negated(line, match.start(1), match.end(1)):
+    if match is None or _negated(line, match.start(1), match.end(1), known):
         return None
     others = [known.start.match(other.lstrip()[:60]) for other in stripped[:4_000].splitlines()[1:40]]
     if any(other and other[1].upper() != match[1].upper() and other.start(1) <= 4 for other in others):
@@ -167,10 +175,23 @@ def _is_word(text: str, start: int, end: int, marked: bool = False) -> bool:
     return not ((marked or text[start:end] == "A") and _REASONS.match(text, end, end + 12))
 
 
-def _negated(text: str, start: int, end: int) -> bool:
-    """Whether the label at [start, end) is ruled out right there."""
+def _one_of_two(text: str, match: re.Match[str], known: _Patterns) -> bool:
+    """Whether another label is joined to the one that was matched, as in "A and B"."""
+    start = max(0, match.start(1) - 30)
+    for other in known.alone.finditer(text, start, match.start(1)):
+        joined = _AND.match(text, other.end(1))
+        if joined is not None and joined.end() == match.start(1) and other[1].upper() != match[1].upper():
+            return not _is_word(text, *other.span(1)) and not _negated(text, *other.span(1), known)
+    return False
+
+
+def _negated(text: str, start: int, end: int, known: _Patterns) -> bool:
+    """Whether the label at [start, end) is ruled out right there, alone or with others ("A, C and D are wrong")."""
     if _NEGATED_BEFORE.search(text[max(0, start - 40) : start]):
         return True
     opening = not text[max(text.rfind("\n", 0, start) + 1, start - 8) : start].strip(" \t*_([-")
     pattern = _NEGATED_LINE if opening else _NEGATED_BEHIND
-    return pattern.match(text, end, end + 70) is not None
+    if pattern.match(text, end, end + 70) is not None:
+        return True
+    others = known.listed.match(text, end, end + 60)
+    return others is not None and _NEGATED_BEHIND.match(text, others.end(), others.end() + 70) is not None

@@ -32,8 +32,9 @@ _LANGUAGE = re.compile(r"[ \t]*(?P<name>\{?\.?[A-Za-z][\w.+#-]*)?(?P<rest>[^`]*)
 _PYTHON = re.compile(r"(?:i?python|py|pycon|python-repl|sage)[0-9.]*w?|pyi|gyp")
 _OPENER = re.compile(r"^[ \t>]*+(?:```|~~~)[`~]*[ \t]*[A-Za-z{]", re.MULTILINE)
 _THOUGHT_END = re.compile(
-    r"</(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)>|\[/THINK\]|◁/think▷|"
-    r"<\|channel\|>[ \t]*final[ \t]*(?:<\|message\|>)?|<\|end_of_thought\|>",
+    r"</[a-z_:-]{0,20}?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)>|</cot>|\[/THINK\]|◁/think▷|"
+    r"<\|channel\|>[ \t]*final[ \t]*(?:<\|message\|>)?|<\|end_(?:of_thought|think|thinking)\|>"
+    r"|<\|(?:think|thinking)_end\|>|<\|/think(?:ing)?\|>",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r'#|"""|\'\'\'|"(?:[^"\\]|\\.)*+"?|\'(?:[^\'\\]|\\.)*+\'?|[()\[\]{}]|\\')
@@ -64,6 +65,8 @@ _TESTING = re.compile(r"(?:test|check_)\w*|Test\w*|\w+_tests?|\w+Tests?|main|_?d
 _TEST_TOOLS = re.compile(r"^(?:import|from)[ ]+(?:unittest|pytest|doctest|hypothesis)\b", re.MULTILINE)
 _STUB = re.compile(r"(?:pass|\.\.\.|raise NotImplementedError(?:\(.*\))?|return NotImplemented)[ ]*(?:#.*)?")
 _FOLLOWS = re.compile(r"(?:else|elif|except|finally)\b|[)\]}]")
+_ONE_EXPRESSION = re.compile(r"return |[A-Za-z_]\w*[ ]*=[ ]*lambda\b")
+_UNSEEN = re.compile(r"^\ufeff|[\u200b\ufeff]+(?=[ \t]*$)|^[ \t]*\u00a0[\u00a0 \t]*", re.MULTILINE)
 _BODY = re.compile(r"[ \t]+(?:return|yield|raise)\b")
 MAX_BLOCKS = 200
 """Most blocks of a text that are looked at, the last ones."""
@@ -326,7 +329,7 @@ class _Scanner:
             state = _Quotes()
             state.open = block.quotes.open
             state.feed(before)
-            if "`" not in before and state.open is None and not state.broken:
+            if "`" not in before and before.lstrip()[:1] != "#" and state.open is None and not state.broken:
                 block.lines.append(before)
                 block.inner.append(block.quotes.open is not None)
                 self._close()
@@ -368,8 +371,12 @@ class _Scanner:
         first = next((line for line in lines if line.strip()), "")
         if first.startswith(">>>"):
             lines = _session(lines)
-        content = "\n".join(_without_blank_ends(lines))
-        self.blocks.append(Block(block.language, content, closed, self._part))
+        lines = _without_blank_ends(lines)
+        language = block.language
+        if not language and len(lines) > 1 and _PYTHON.fullmatch(lines[0].strip().lower()):
+            language, lines = "python", _without_blank_ends(lines[1:])  # the word stands below the fence
+        content = _seen("\n".join(lines))
+        self.blocks.append(Block(language, content, closed, self._part))
 
     def _flush(self, closed: bool = False) -> None:
         """Take the code out of the sentences since the last block."""
@@ -382,6 +389,15 @@ class _Scanner:
         first = not self.blocks or self.blocks[-1].part != self._part
         for piece in _bare(lines, first=first):
             self.blocks.append(Block("bare", piece, closed, self._part))
+
+
+def _seen(code: str) -> str:
+    """Without marks of byte order and spaces of no width, and with ordinary spaces at the beginning of lines."""
+    return (
+        code
+        if code.isascii()
+        else _UNSEEN.sub(lambda match: match[0].strip("\u200b\ufeff").replace("\u00a0", " "), code)
+    )
 
 
 def _language(info: str) -> str:
@@ -467,7 +483,7 @@ def _piece(lines: list[str], body: bool) -> Iterator[str]:
     lines = _without_blank_ends(lines)
     if body and not any(map(_BODY.match, lines)):
         return
-    if any(_HEAD.match(line) or _BODY.match(line) or line.startswith("return ") for line in lines):
+    if any(_HEAD.match(line) or _BODY.match(line) or _ONE_EXPRESSION.match(line) for line in lines):
         yield "\n".join(lines)
 
 

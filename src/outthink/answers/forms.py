@@ -439,8 +439,23 @@ def _signed(node: Expression, sign: int) -> Expression:
     return node._replace(parts=parts)
 
 
+def paired(node: Expression) -> Expression:
+    """`(x, y) = (2, 3)` as `x = 2, y = 3`; all else as it is."""
+    if node.op != "rel" or node.name != "=":
+        return node
+    left, right = node.parts
+    if left.op != "tuple" or right.op != "tuple" or left.name != right.name or len(left.parts) != len(right.parts):
+        return node
+    names = [part.name for part in left.parts if part.op == "var"]
+    if len(set(names)) < len(left.parts) or any(variables(part) for part in right.parts):
+        return node
+    pairs = zip(left.parts, right.parts, strict=True)
+    return Expression("list", tuple(Expression("rel", pair, "=") for pair in pairs))
+
+
 def spread(node: Expression) -> Expression:
-    """Without plus-minus signs: an expression with some is a list of the two that are meant."""
+    """Without plus-minus signs, of which two values are a list, and without pairs of names and values."""
+    node = paired(node)
     if not any(_signs(node)):
         return node
     if node.op == "list" or (node.op == "rel" and len(node.parts) == 2 and node.name == "="):
@@ -514,7 +529,7 @@ def _list_key(node: Expression, hard: Hard) -> str:
     if all(pair is not None for pair in pairs):
         known = [pair for pair in pairs if pair is not None]
         names = [name for name, _ in known]
-        if len(set(names)) == len(names):
+        if len(set(names)) == len(names) and (node.name != "or" or len(names) == 1):
             return ", ".join(sorted(f"{name} = {key(value, hard)}" for name, value in known))
         if len(set(names)) > 1:
             raise NotUnderstoodError("several values of several variables")

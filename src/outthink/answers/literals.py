@@ -37,10 +37,17 @@ def text_key(answer: str) -> str:
     return key
 
 
+_RAISED = re.compile("[⁰¹²³⁴-⁹]+")
+
+
 def _compatible(text: str) -> str:
-    """NFKC in pieces, since Python sorts the accents on one letter in quadratic time; a space combines with nothing."""
+    """NFKC in pieces, since Python sorts the accents on one letter in quadratic time; a space combines with nothing.
+
+    Digits that are raised stay so: 10⁵ is not 105.
+    """
     if text.isascii() or len(text) > MAX_FOLDED * 18:
         return text
+    text = _RAISED.sub(lambda match: f"^{match[0]}", text)
     return "".join(unicodedata.normalize("NFKC", piece) for piece in re.findall(r"\S{1,200}|\s+", text))
 
 

@@ -14,12 +14,15 @@ MARKS = 50
 
 
 _BRACE = re.compile(
-    r"\\(?:boxed|fbox)\s*(?:\{|(?P<bare>-?[0-9][0-9.,/]{0,40}|[A-Za-z][A-Za-z0-9]{0,40}|\\[a-z][^$\n]{0,200}))|\\.|[{}]",
+    r"\\(?:boxed|f(?:rame)?box)\s*(?:\{|[(\[]\s*(?P<round>[+-]?[0-9][0-9.,/]{0,40})\s*[)\]]|(?P<bare>-?[0-9][0-9.,/]{0,40}|[A-Za-z][A-Za-z0-9]{0,40}|\\[a-z][^$\n]{0,200}))|\\.|[{}]",
     re.DOTALL,
 )
 
 
-_ANSWER = re.compile(r"answers?[ \t*_\"']*(?:is|are|:|=)(?:[*_]+(?=\s))?[ \t:]*")
+_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box)")
+
+
+_ANSWER = re.compile(r"answers?[ \t*_\"']*(?:(?:is|are)(?!n['’]t)|:|=)(?:[*_]+(?=\s))?[ \t:]*")
 
 
 _HEADING = re.compile(r"answer[*_ \t]*(?=\n|\Z)")
@@ -34,7 +37,10 @@ _NEW_QUESTION = re.compile(
 )
 
 
-_NEW_TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id)\|>")
+_NEW_TURN = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user|end_of_turn)\|>"
+    r"|<(?:start_of_turn|end_of_turn)>|</s>|\[INST\]|<｜(?:User|end▁of▁sentence)｜>"
+)
 
 
 _BOLD = re.compile(r"(?<![*\\])\*\*(?![\s*])([^*\n]{1,48})(?<!\s)\*\*(?!\*)")
@@ -72,8 +78,11 @@ class Box(NamedTuple):
 
 def before_next_question(text: str) -> str:
     """The text up to a new question that the model asks itself, behind a place that is marked as its answer."""
-    if "<|" in text and (turn := _NEW_TURN.search(text)) is not None and text[: turn.start()].strip():
-        text = text[: turn.start()]
+    if "<" in text or "[" in text:
+        turn = _NEW_TURN.search(text)
+        struck = turn is not None and turn[0] == "</s>" and "<s>" in text  # <s>41</s> is struck out
+        if turn is not None and not struck and text[: turn.start()].strip():
+            text = text[: turn.start()]
     if _NEW_QUESTION.search(text) is None:
         return text
     places = [place for place in (text.find("####"), text.find("\\boxed"), _first_answer(text)) if place >= 0]
@@ -154,20 +163,19 @@ _NEXT_LINE = re.compile(r"\s{0,200}([^\n]*)")
 
 def boxes(text: str) -> list[Box]:
     """The balanced boxes that are not empty, at most the 50 that start last, in the order of the text; linear."""
-    first = text.find("\\boxed")
-    other = text.find("\\fbox")
-    if first < 0 or 0 <= other < first:
-        first = other
-    if first < 0:
+    command = _BOX.search(text)
+    if command is None:
         return []
     opened: list[tuple[int, int]] = []  # where the command and the content begin; -1 for a brace
     places: deque[Box] = deque(maxlen=4 * MARKS)
-    for match in _BRACE.finditer(text, first):
+    for match in _BRACE.finditer(text, command.start()):
         token = match[0]
         if token == "}":
             before, start = opened.pop() if opened else (-1, 0)
             if before >= 0 and match.start() - start <= MAX_ANSWER and text[start : match.start()].strip():
                 places.append(Box(before, start, match.start(), match.end()))
+        elif match["round"] is not None:
+            places.append(Box(match.start(), match.start("round"), match.end("round"), match.end()))
         elif match["bare"] is not None:
             end = match.end("bare")
             closed = re.search(r"\\[)\]]", match["bare"])

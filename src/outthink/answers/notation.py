@@ -81,7 +81,7 @@ _SKIPPED = word_set(
 UPRIGHT = word_set("text textbf textit textrm textsf texttt textnormal mathrm mbox operatorname mathsf")
 
 
-_BOLD = word_set("mathbf boldsymbol bm mathit mathnormal boxed fbox")
+_BOLD = word_set("mathbf boldsymbol bm mathit mathnormal boxed fbox framebox")
 
 
 SHORT_WORDS = word_set(
@@ -205,6 +205,21 @@ _SPACED_THOUSANDS = re.compile(
 _LATEX_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\s*\\!|\\,)\s*(?=[0-9]{3}(?![0-9]))")
 
 
+_DECIMAL_COMMA = re.compile(r"(?<![0-9.,}])([0-9]+)\{,\}([0-9]+)(?![0-9]|\{,\}|[.,][0-9])")
+
+
+_LOG_BASE = re.compile(
+    r"\\?\blog(?:arithm)?,? (?:to (?:the )?)?base[ -]?([0-9]{1,4}|[a-z]) of ([0-9]{1,40}|[a-z])(?![0-9A-Za-z.,/^*+!])",
+    re.IGNORECASE,
+)
+
+
+_ORDINAL = re.compile(r"(?<![0-9A-Za-z.,/^_])([0-9]{1,12})(?:\^\{?(?:st|nd|rd|th)\}?|(?:st|nd|rd|th))(?![A-Za-z0-9])")
+
+
+_INDIAN_THOUSANDS = re.compile(r"(?<![0-9A-Za-z.,])[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9]|,[0-9])")
+
+
 _SWISS_THOUSANDS = re.compile(r"(?<![0-9A-Za-z.'])[1-9][0-9]{0,2}(?:'[0-9]{3})+(?![0-9'])")
 
 
@@ -221,9 +236,18 @@ def folded(text: str) -> str:
     return text
 
 
+def _indian(match: re.Match[str]) -> str:
+    """1,00,000 without its commas; 10,20,300 may be a list, and 1,00,000 cannot."""
+    return match[0].replace(",", "") if re.search(r",0[0-9](?=,)", match[0]) else match[0]
+
+
 def ungrouped(text: str) -> str:
     """Without the spaces and LaTeX commas between thousands: `10 000`, `10\\,000` and `10{,}000` are `10000`."""
     text = _LATEX_THOUSANDS.sub("", text)
+    if "{,}" in text:  # 3{,}5 is 3.5; a list has no braces around its commas
+        text = _DECIMAL_COMMA.sub(r"\1.\2", text)
+    if "," in text:
+        text = _INDIAN_THOUSANDS.sub(_indian, text)
     if "'" in text:
         text = _SWISS_THOUSANDS.sub(lambda match: match[0].replace("'", ""), text)
     return _SPACED_THOUSANDS.sub(lambda match: re.sub(_SPACE, "", match[1]), text)
@@ -236,7 +260,7 @@ _TOKEN = re.compile(
          | \\dot\s*\{?(?P<d1>[0-9])\}?(?:(?P<dm>[0-9]*)\\dot\s*\{?(?P<d2>[0-9])\}?)? )
        (?:\\l?dots(?![A-Za-z])|\.\.\.)? )
     |(?P<power>[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}(?![A-Za-z0-9.]))
-    |(?P<grouped>[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])(?:\.[0-9]+)?)
+    |(?P<grouped>(?<![0-9],)[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])(?:\.[0-9]+)?)
     |(?P<num>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
     |(?P<env>\\(?:begin|end)\s*\{[a-zA-Z*]{1,20}\}(?:\{[lcr|]{0,20}\})?)
     |\\(?P<command>[A-Za-z]+\*?|.)
@@ -386,4 +410,7 @@ def _letters(run: str, spaced: bool, upright: bool) -> list[Token]:
 @lru_cache(maxsize=1 << 12)
 def folded_math(text: str) -> str:
     """Folded and without grouped thousands."""
-    return ungrouped(folded(text))
+    if "log" in text and "base" in text:
+        text = _LOG_BASE.sub(r"\\log_{\1}{\2}", text)
+    text = ungrouped(folded(text)).replace("+/-", r"\pm ")
+    return _ORDINAL.sub(r"\1", text)

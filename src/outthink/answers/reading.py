@@ -27,7 +27,7 @@ MAX_PROSE = 2_000
 """Longest reply of a chat in which a number in bold is its answer."""
 
 
-_DOUBLED_BOX = re.compile(r"(?<!\\)\\\\(?:boxed|fbox)\b")
+_DOUBLED_BOX = re.compile(r"(?<!\\)\\\\(?:boxed|fbox|framebox)\b")
 
 
 _PARTS = (
@@ -36,16 +36,25 @@ _PARTS = (
 )
 
 
+_POWER = r"\s?\^\s?(?:\{\s?[+-]?[0-9]{1,9}\s?\}|\([+-]?[0-9]{1,9}\)|[+-]?[0-9]{1,9})"
+
+
 _NUMBER = re.compile(
-    rf"""(?<![0-9A-Za-z.])(?<![0-9][:/])(?<![0-9]\s[+-])[+-]?\s?[$€£¥₹]?\s?
-    (?: [0-9]{{1,2}}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])(?:\s?[apAP]\.?[mM]\b\.?)?
+    rf"""(?<![0-9A-Za-z.^_])(?<![\^_][{{(+-])(?<![\^_][{{(][+-])(?<![0-9][:/])(?<![0-9]\s[+-])(?:(?<![0-9]\s)[+-])?\s?[$€£¥₹]?\s?
+    (?: [0-9]{{4}}([-/])[0-9]{{1,2}}\1[0-9]{{1,2}}(?![0-9]) | [0-9]{{1,2}}/[0-9]{{1,2}}/[0-9]{{2,4}}(?![0-9])
+      | [0-9]{{1,2}}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])(?:\s?[apAP]\.?[mM]\b\.?)?
       | [0-9]{{1,2}}\s[apAP]\.?[mM]\b\.?
+      | [0-9]{{1,9}}(?::[0-9]{{1,9}}){{1,3}}(?![0-9:])
+      | [0-9]{{1,40}}(?:\.[0-9]{{1,40}})?\s?(?:\\(?:times|cdot)|[x*])\s{{0,2}}10{_POWER}
+      | [0-9]{{1,40}}(?:\.[0-9]{{1,40}})?{_POWER}
+      | (?:[0-9]{{1,40}}\s?)?\\?\bsqrt\s{{0,2}}(?:\{{[0-9]{{1,40}}\}}|\([0-9]{{1,40}}\)|[0-9]{{1,40}})
+      | [0-9]{{1,40}}(?:\.[0-9]{{1,40}})?\s?\\pi(?![A-Za-z])
       | [0-9]{{1,9}}\s?{_PARTS}(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b(?:(?:,|,?\ and)?\s[0-9]{{1,9}}\s?{_PARTS}\b)?
       | (?:[0-9]{{1,9}}\s?)?\\[dtc]?frac\s?(?:\{{\s?[+-]?[0-9.,]{{1,40}}\s?\}}|[0-9])\s?
         (?:\{{\s?[0-9.,]{{1,40}}\s?\}}|[0-9])
       | [0-9]{{1,9}}(?:\ and)?\s[0-9]{{1,9}}\s?/\s?[0-9]{{1,9}}(?![0-9])
       | (?:[1-9][0-9]{{0,2}}(?:[\u00a0 ][0-9]{{3}})+(?![0-9])|[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?
-        (?:[eE][+-]?[0-9]{{1,3}}(?![A-Za-z0-9]))?(?:\s?/\s?[0-9]+(?![0-9]))?
+        (?:[eE][+-]?[0-9]{{1,3}}(?![A-Za-z0-9]))?(?:\s?/\s?[0-9]+(?![0-9])|[kM](?![A-Za-z0-9]))?
       | \.[0-9]+
     )\s?%?""",
     re.VERBOSE,
@@ -85,6 +94,37 @@ _FEW_WORDS = re.compile(r"[A-Za-z]{2,20}(?: [A-Za-z]{1,20}){0,2}")
 
 
 _MINUS = re.compile(r"(?:\bnegative|(?:^|\b(?:is|are|to|of|get|equals)|[=:])\s{0,3}minus)\s$", re.IGNORECASE)
+
+
+_MORE = re.compile(
+    r"(?:\s[A-Za-z]{1,20}){0,3}\s?(?:[,;]|,?\s?\b(?:and|or)\b)\s(?:a\s(?:half|quarter)\b|[$€£]?-?(?!0\b)[0-9]"
+    r"(?!\S{0,20}\s(?:of|more|less|fewer|times|from|is|are|was|were)\b))"
+    r"|\s?(?:remainder|rem\.?|[rR]|plus|minus|to|through|±|\+/-|\\pm)\s?[$€£]?[0-9]"
+)
+"""What makes of a number in prose one of several: `3 apples and 4 pears`, `17 or 19`, `2 remainder 3`."""
+
+
+_CHANGES = re.compile(
+    r"\s(?:(?:times|over|to|and)\s(?:pi\b|e\b|\\[a-z]|[0-9])|over\s[a-z]\b|squared\b|cubed\b|factorial\b|mod(?:ulo)?\b|choose\b"
+    r"|(?:less|more|fewer)\sthan\s\S{0,9}[0-9]|(?:divided|multiplied)\b|raised\b|to\sthe\b|root\b"
+    r"|and\s(?:a|an|one|two|three|four|five|six|seven|eight|nine)[\s-](?:hal|third|quarter|fourth|fifth|sixth|seventh|eighth"
+    r"|ninth|tenth))",
+    re.IGNORECASE,
+)
+_CHANGING = re.compile(
+    r"\b(?:roots?|cube|square|half|thirds?|quarters?|fourths?|fifths?|reciprocal|inverse|factorial|log(?:arithm)?|sine|cosine"
+    r"|tangent|power|percent|%)\s(?:of|over)\s(?:the\s)?[$]?$|\b(?:twice|double|triple|half|root)\s[$]?$",
+    re.IGNORECASE,
+)
+"""Words that make another number of the one that they stand behind, or before."""
+
+
+_CHANGED = re.compile(
+    r"(?:[,;]|\.{3}|…|\s[–—-]+)\s?(?:oh,?\s|no[,.]?\s|but\s)*(?:wait|actually|correction|oops|sorry|i mean|scratch that"
+    r"|make that)\b[,:]?\s(?:no,?\s|it'?s\s|it is\s)?",
+    re.IGNORECASE,
+)
+"""Where a sentence takes back what it has just said."""
 
 
 _NOT = re.compile(r"(?:\bnot|n't|n’t|\brather than|\binstead of)\s(?:only\s|just\s)?[$*]*$", re.IGNORECASE)
@@ -136,6 +176,8 @@ def _visible(text: str, kind: AnswerKind) -> str:
     text = spoken(text)
     if "\\\\" in text and _DOUBLED_BOX.search(text):
         text = text.replace("\\\\", "\\")
+    if "\boxed" in text:  # "\\boxed" out of JSON, its backslash taken for the beginning of \\b
+        text = text.replace("\boxed", "\\boxed").replace("\frac", "\\frac")
     return text
 
 
@@ -214,6 +256,9 @@ def _phrase(rest: str) -> str | None:
     if understood(whole) is not None:
         return whole
     sentence = undress(_SENTENCE_END.split(whole, maxsplit=1)[0])
+    changed = _CHANGED.split(sentence)
+    if len(changed) > 1 and re.search("[0-9]", changed[-1]):
+        return _phrase(changed[-1])
     if sentence != whole and understood(sentence) is not None:
         return sentence
     shorter = undress(_REASON.split(sentence, maxsplit=1)[0])
@@ -233,9 +278,13 @@ def _phrase(rest: str) -> str | None:
 
 
 def _number_in(sentence: str) -> str | None:
-    """The first number of a sentence that is not ruled out ("not 41 but 42")."""
+    """The first number of a sentence that is not ruled out ("not 41 but 42"); all of it where it names several."""
     for match in _NUMBER.finditer(sentence):
         if not _NOT.search(sentence, max(0, match.start() - 20), match.start()):
+            end = match.start() + len(match[0].rstrip())
+            before = sentence[max(0, match.start() - 40) : match.start()]
+            if _MORE.match(sentence, end) or _CHANGES.match(sentence, end) or _CHANGING.search(before):
+                return sentence if len(sentence) <= MAX_SHORT else None
             return _with_sign(sentence, match)
     return None
 
@@ -264,9 +313,11 @@ def _last_number(text: str) -> str | None:
     while True:  # from the end; a number that begins near the start of a window may have begun before it
         start = max(0, last - size)
         window = folded(text[start:])
-        numbers = deque(_NUMBER.finditer(window), maxlen=1)
-        if numbers and (start == 0 or numbers[0].start() > 120):
-            return _with_sign(window, numbers[0])
+        for match in reversed(deque(_NUMBER.finditer(window), maxlen=10)):
+            if start and match.start() <= 120:
+                break
+            if not _NOT.search(window, max(0, match.start() - 20), match.start()):
+                return _with_sign(window, match)
         if start == 0:
             return None
         size *= 8

@@ -6,14 +6,19 @@ import re
 
 _TAG = re.compile(
     r"""<(?P<a>/?)[a-z_:-]{0,20}?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|monologue)
-        (?:[_-][a-z]{1,10})?(?:\s[^<>\n]{0,60})?>
+        (?:[_:-][a-z]{1,10})?(?:\s[^<>\n]{0,60})?>
+    |<(?P<g>/?)(?:cot|chain[_-]of[_-]thoughts?)>
     |\[(?P<b>/?)(?:think(?:ing)?|reasoning)\]
     |◁(?P<c>/?)think▷
     |<\|(?P<d>/?)(?:think(?:ing)?|thought|reasoning)\|>
-    |<\|(?:begin_of_thought|start_thinking|start_of_thought)\|>|<\|channel>(?:thought|analysis)\b|<unused94>(?:thought\b)?
-    |<\|(?P<e>end_of_thought|end_thinking)\|>|(?P<f><channel\|>|<unused95>)""",
+    |<\|(?:begin_of_thought|start_of_thought|(?:start|begin)_(?:think(?:ing)?|reasoning)
+        |(?:think(?:ing)?|reasoning)_(?:start|begin))\|>|<\|channel>(?:thought|analysis)\b|<unused94>(?:thought\b)?
+    |<\|(?P<e>end_of_thought|end_(?:think(?:ing)?|reasoning)|(?:think(?:ing)?|reasoning)_end)\|>|(?P<f><channel\|>|<unused95>)""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+_ESCAPED = re.compile(r"&lt;(/?think(?:ing)?)&gt;", re.IGNORECASE)
 
 
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<\n]{0,40}(?:<\|constrain\|>[^<\n]{0,40})?<\|message\|>")
@@ -34,6 +39,8 @@ def spoken(text: str) -> str:
     where it is the first mark of the text; later ones are only taken away. A thought that nothing closes is read where
     there is nothing else.
     """
+    if "&lt;" in text[:400] or "&lt;/" in text:
+        text = _ESCAPED.sub(r"<\1>", text)
     if "<|channel|>" in text:
         return _final_channel(text)
     if text.startswith("analysis") and "assistantfinal" in text:  # the same, its special tokens taken away
@@ -47,7 +54,7 @@ def spoken(text: str) -> str:
     for match in _TAG.finditer(text):
         if match[0][0] == "[" and not match[0].isupper() and not match[0].islower():
             continue
-        closing = any(match[name] for name in "abcdef")
+        closing = any(match[name] for name in "abcdefg")
         if not closing:
             if depth == 0:
                 pieces.append(text[start : match.start()])

@@ -509,7 +509,9 @@ def compiled(prelude: str, answer: str) -> list[types.CodeType]:
             lines = answer.strip("\n").split("\n")
             deeper = "\n".join(f"    {line}" for line in lines)
             first = "\n".join([f"    {lines[0]}", *lines[1:]])
-            for body in (answer, deeper, first):
+            margin = min((len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()), default=0)
+            moved = "\n".join(f"    {line[margin:]}" for line in lines)
+            for body in (answer, deeper, first, moved):
                 with contextlib.suppress(SyntaxError, ValueError):
                     return [piece(f"{prelude}\n{body}\n")]
             raise cause

@@ -47,6 +47,7 @@ NAMES = {kind: name for name, kind in {**TYPES, **EXCEPTIONS}.items()}
 BASES = (str, int, float, complex, tuple, list, dict, set, frozenset, bytes, collections.deque)
 CLOSED = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, types.GeneratorType,
           types.CoroutineType, types.FrameType, types.CodeType, types.TracebackType, BaseException)  # fmt: skip
+UNCHANGING = frozenset((str, bytes, int, float, complex))
 SHOWN = frozenset(["__name__", "__qualname__", "__doc__", "__module__"])
 
 
@@ -118,6 +119,7 @@ class Peer:
         self._places: dict[int, int] = {}
         self._theirs: WeakValueDictionary[int, Remote] = WeakValueDictionary()
         self._classes: dict[int, type] = {}
+        self._contents: dict[int, Any] = {}  # of objects of the other end, as far as they are known
         self._stdout, self._stdin, self._input = sys.stdout, sys.stdin, builtins.input
 
     # ------------------------------------------------------------ messages
@@ -158,6 +160,9 @@ class Peer:
         if os.getpid() != self._process:
             raise RuntimeError("this cannot be used in a process of its own")
         with self._lock:
+            if operation != "plain":  # whatever this does, it cannot change what a number or a text is
+                kept = {place: value for place, value in self._contents.items() if type(value) in UNCHANGING}
+                self._contents = kept
             table = References()
             request = ["?", operation, self._several(arguments, table), self._pairs(named, table), self._streams(table)]
             self.send(request)
@@ -168,6 +173,13 @@ class Peer:
                 if reply[0] != "?":
                     return self._answer(reply, table, operation)
                 self._serve(reply)
+
+    def content(self, remote: Remote) -> Any:
+        """The content of an object whose class was made of a plain type; it cannot change between two comparisons."""
+        place = remote._place
+        if place not in self._contents:
+            self._contents[place] = self.ask("plain", remote)
+        return copy.copy(self._contents[place])
 
     def serve(self) -> None:
         """Do what the other end asks for until it ends."""
@@ -453,12 +465,12 @@ class Remote:
     def __eq__(self, other: object) -> Any:
         if self is other:
             return True
-        if _open(self, other):
+        if _comparable(self, other):
             return self._peer.ask("eq", self, other)
-        return self._peer.ask("plain", self) == other if self._base else False
+        return self._peer.content(self) == other if self._base else False
 
     def __ne__(self, other: object) -> Any:
-        if self is not other and _open(self, other):
+        if self is not other and _comparable(self, other):
             return self._peer.ask("ne", self, other)
         return not self == other
 
@@ -525,13 +537,20 @@ def _open(one: Remote, other: object) -> bool:
     return not peer.strict or one._kind in peer.named or type(other) in (Remote, RemoteFunction)
 
 
+def _comparable(one: Remote, other: object) -> bool:
+    """Whether the other end may say how two values compare: not where one of them is plain data of the tests."""
+    return not one._peer.strict or type(other) in (Remote, RemoteFunction)
+
+
 def _binary(name: str, action: Callable[[Any, Any], Any], *, swapped: bool) -> Callable[[Any, Any], Any]:
+    allowed = _comparable if name in ORDER else _open
+
     def method(self: Remote, other: Any) -> Any:
         pair = (other, self) if swapped else (self, other)
-        if _open(self, other):
+        if allowed(self, other):
             return self._peer.ask(name, *pair)
         if self._base:
-            content = self._peer.ask("plain", self)
+            content = self._peer.content(self)
             return action(other, content) if swapped else action(content, other)
         raise TypeError(f"the answer gave an object of its class {self._name} where plain data is expected")
 

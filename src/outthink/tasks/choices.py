@@ -77,7 +77,9 @@ def options_of(row: Fields, id: str, question: str) -> ChoiceOptions | None:
     """The options of a row, None where it has none; raises UsageError where they cannot be read."""
     asked = row.get("question")
     nested = asked.get("choices") if isinstance(asked, dict) else None
-    name, value = row.named("options", "choices", "endings", "answeroptions", "answerchoices")
+    name, value = row.named(
+        "options", "choices", "endings", "answeroptions", "answerchoices", "alternatives", "candidates", "opts"
+    )
     if value is None and nested is not None:
         name, value = "choices", nested
     if value is not None and value not in ([], {}):
@@ -89,7 +91,7 @@ def options_of(row: Fields, id: str, question: str) -> ChoiceOptions | None:
         made = _columns(row) or _right_and_wrong(row, id)
     if made is None:
         return _in_question(row, question)
-    if len(made.names) > len(LETTERS):
+    if max(len(made.names), len(made.texts)) > len(LETTERS):
         raise row.error(f"more than {len(LETTERS)} options")
     return made
 
