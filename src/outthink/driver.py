@@ -34,7 +34,7 @@ from outthink.sandbox.host import Sandbox
 from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
-from outthink.together import together
+from outthink.together import close_all, together
 from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
@@ -137,8 +137,7 @@ async def _solve_and_close(
             problem, strategy, model=engines["model"], models=engines, price=rest or None, **options
         )
     finally:
-        for engine in opened.values():
-            await engine.close()
+        await close_all(opened.values())
 
 
 async def solve_async(

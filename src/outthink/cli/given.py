@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ def given_shard(text: str | None) -> tuple[int, int] | None:
 
 def writable_json(out: Path) -> None:
     """Raise UsageError, before anything is computed, where no .json file can be written there."""
-    if out.suffix != ".json" or not out.parent.is_dir():
+    if out.suffix != ".json" or not os.path.isdir(out.parent):
         raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
 
 

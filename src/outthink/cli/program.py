@@ -104,8 +104,9 @@ def run() -> int:
     except Exception as error:
         if os.environ.get("OUTTHINK_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.filename is None and error.strerror:
-            return _failed(f"Cannot write or read: {error.strerror}.", 1)
+        if isinstance(error, OSError) and error.strerror:
+            name = "" if error.filename is None else f" {error.filename}"
+            return _failed(f"Cannot write or read{name}: {error.strerror}.", 1)
         return _failed(f"Internal error: {type(error).__name__}: {error}. Set OUTTHINK_DEBUG=1 to see where.", 1)
     finally:
         _close()

@@ -30,7 +30,6 @@ from outthink.planner.quote import price_at, quote
 from outthink.resources.embedding import TextEmbedder
 from outthink.resources.table import RESOURCES
 from outthink.rewards import Scorer
-from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server import reply
 from outthink.server.asked import Asked, BadRequest, Wish, read
@@ -47,6 +46,7 @@ from outthink.server.openapi import document
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, servable, split
 from outthink.server.stream import Stream, dumped, patient
+from outthink.together import close_all
 from outthink.types import Address, Budget, Call, Trace
 
 logger = logging.getLogger("outthink.server")
@@ -170,12 +170,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._reader.close()
-        for scorer in self._scorers.values():
-            await close_scorer(scorer)
-        if self._sandbox is not None:
-            await self._sandbox.close()
-        await self._served.close()
+        await close_all([self._reader, *self._scorers.values(), self._sandbox, self._served])
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
 
