@@ -69,7 +69,8 @@ def given_question(given: str | None) -> str:
         raise UsageError("There is no question: write it in quotes, or pipe it in.")
     try:
         text = stream.read()
-    except UnicodeDecodeError:
+        text.encode()  # where the system's encoding is none, what is no text comes as surrogates
+    except UnicodeError:
         raise UsageError(f"The question on standard input is not {stream.encoding} text.") from None
     except OSError as cause:
         raise UsageError(f"Cannot read the question from standard input: {cause.strerror or cause}.") from None
