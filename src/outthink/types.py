@@ -467,6 +467,7 @@ class Trace:
         units = {unit for call in self.calls for unit in call.cost}
         spent = [call for call in self.calls if call.charged.tokens]
         known = {unit for unit in units if unit not in ("usd", "flops") or all(unit in call.cost for call in spent)}
+        known.add("tokens")  # none where nothing was asked
         total = {unit: sum(call.cost.get(unit, 0.0) for call in self.calls) for unit in sorted(known)}
         return {**total, "seconds": self.seconds}
 
