@@ -65,11 +65,11 @@ class Keys:
         It takes the same time whichever key it is and however much of a key is right.
         """
         digest = _digest(presented)
-        found = None
+        owner = None
         for name, stored in self._digests.items():
             if hmac.compare_digest(digest, stored):
-                found = name  # the others are compared all the same
-        return found
+                owner = name  # the others are compared all the same
+        return owner
 
 
 def make_key(path: Path, name: str | None = None) -> tuple[str, str]:
@@ -120,6 +120,7 @@ def _private(handle: int, path: Path) -> None:
 
 def _parsed(data: bytes, path: Path) -> dict[str, bytes]:
     digests: dict[str, bytes] = {}
+    known: set[bytes] = set()
     for number, line in enumerate(data.split(b"\n"), start=1):
         line = line.strip()
         if not line or line.startswith(b"#"):
@@ -131,9 +132,10 @@ def _parsed(data: bytes, path: Path) -> dict[str, bytes]:
                 f"`outthink key {path}`."
             )
         name, digest = parts[1].decode(), bytes.fromhex(parts[2].decode())
-        if name in digests or digest in digests.values():
+        if name in digests or digest in known:
             raise UsageError(f"Line {number} of {path} has a name or a hash that is there already: remove one of them.")
         digests[name] = digest
+        known.add(digest)
     return digests
 
 
