@@ -123,3 +123,19 @@ def test_a_message_is_sent_as_it_was_written_only_while_it_says_the_same(changed
 )
 def test_a_turn_that_nobody_can_read_is_no_message_s(content: Any) -> None:
     assert Message(content="what", sent={"role": "user", "content": content}).sent is None
+
+
+def test_tokens_are_known_where_nothing_was_asked() -> None:
+    trace = Trace(
+        problem="p",
+        strategy={"name": "none"},
+        seed=0,
+        sampling=Sampling(),
+        budget=Budget(),
+        resources={},
+        candidates=(),
+        rounds=(),
+        calls=(),
+        stopped="cancelled",
+    )
+    assert trace.cost["tokens"] == 0
