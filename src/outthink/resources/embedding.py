@@ -8,7 +8,6 @@ encoder compares meaning, and what it reads is counted.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UnknownName, UsageError
 from outthink.meter import Meter, Work
-from outthink.names import load, make
+from outthink.names import make, make_own
 from outthink.types import Usage
 
 _ENCODER = "sentence-transformers"
@@ -162,8 +161,7 @@ def make_embedder(given: str | TextEmbedder) -> TextEmbedder:
         elif ":" not in given:
             raise UnknownName("embedder", name, ["hashing", f"{_ENCODER}:MODEL", "module:name"])
         else:
-            made = load(given)
-            made = made() if inspect.isclass(made) else made
+            made = make_own(name, dict(parse_qsl(options, keep_blank_values=True)), functions=False)
     if not hasattr(made, "embed"):
         raise UsageError(f"An embedder is a name, or an object with a coroutine function embed(texts), not {given!r}.")
     embedder: TextEmbedder = made

@@ -28,7 +28,6 @@ from outthink.planner.plan import Plan
 from outthink.planner.quote import price_at, quote
 from outthink.resources.embedding import TextEmbedder
 from outthink.rewards import Scorer
-from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server import reply
 from outthink.server.asked import Asked, Wish, read
@@ -50,7 +49,7 @@ from outthink.server.reading import SharedReader
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, split
 from outthink.server.stream import Stream, dumped, patient, work
-from outthink.together import away
+from outthink.together import away, close_all
 from outthink.types import Address, Budget, Call, Trace
 
 logger = logging.getLogger("outthink.server")
@@ -179,12 +178,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._reader.close()
-        for scorer in self._scorers.values():
-            await close_scorer(scorer)
-        if self._sandbox is not None:
-            await self._sandbox.close()
-        await self._served.close()
+        await close_all([self._reader, *self._scorers.values(), self._sandbox, self._served])
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
 

@@ -82,7 +82,7 @@ def make_key(path: Path, name: str | None = None) -> tuple[str, str]:
     if name is not None and not re.fullmatch(_NAME, name):
         raise UsageError(f"The name of a key is 1 to 64 letters, digits, dots, hyphens and underscores, not {name!r}.")
     try:
-        new = not path.exists()
+        new = not os.path.exists(path)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
     except OSError as cause:
         raise UsageError(f"Cannot write {path}: {cause.strerror}; name a file that you can write.") from None

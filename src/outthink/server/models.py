@@ -10,6 +10,7 @@ from outthink.errors import EngineError, UsageError
 from outthink.models import listing
 from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Engine
+from outthink.together import close_all
 
 _FRESH = 60.0  # seconds for which a list of models is believed, and that one of them cannot be opened
 _AT_ONCE = 2  # models that are opened at the same time
@@ -101,10 +102,7 @@ class Served:
         """Close what was opened here, and its connections."""
         for opening in list(self._opening.values()):
             opening.cancel()
-        if self._endpoint is not None:
-            await self._endpoint.close()
-        for engine in self._engines.values():
-            await engine.close()
+        await close_all([self._endpoint, *self._engines.values()])
 
 
 def _upstreams(failure: EngineError | UsageError) -> EngineError:
