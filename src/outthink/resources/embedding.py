@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UnknownName, UsageError
 from outthink.meter import Meter, Work
 from outthink.names import make, make_own
+from outthink.together import away
 from outthink.types import Usage
 
 _ENCODER = "sentence-transformers"
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: spreads what is multiplied by it
+
+_PIECE = 1 << 18  # characters that are hashed at a time
 
 
 class Vectors(NamedTuple):
@@ -69,7 +72,22 @@ class Hashing:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One row per text; a text of white space is a row of zeros."""
-        return Vectors(hashed(texts, self.dimensions, self.n))
+        rows = [np.zeros((0, self.dimensions))]
+        for piece in _pieces(texts):  # one after the other, since each takes some forty bytes a character
+            rows.append(await away(sum(map(len, piece)), hashed, piece, self.dimensions, self.n))
+        return Vectors(np.concatenate(rows))
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in order, in pieces of about so many characters."""
+    start = size = 0
+    for place, text in enumerate(texts):
+        size += len(text)
+        if size >= _PIECE:
+            yield texts[start : place + 1]
+            start, size = place + 1, 0
+    if start < len(texts):
+        yield texts[start:]
 
 
 def hashed(texts: Sequence[str], dimensions: int, n: int) -> NDArray[np.float64]:
