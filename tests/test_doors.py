@@ -32,6 +32,7 @@ from tests.tools.every import given, of_any_server, small
 from tests.tools.server import ALL, Ask, Server, engine_on, run
 from tests.tools.serving import asked, chat, serving
 
+RULE = "Answer in three steps."
 QUESTION = "What is 12 + 30?"
 SEED = 5
 SAMPLING = Sampling(temperature=0.75, max_tokens=120)
@@ -54,6 +55,8 @@ class Seen:
     requests: Counter[str]
     answer: str | None
     tokens: float
+    upstream: int
+    """Tokens that the upstream read and wrote."""
 
 
 def thinker(ask: Ask) -> str:
@@ -72,7 +75,8 @@ def body(strategy: Strategy, name: str, **more: Any) -> dict[str, Any]:
     own = {} if traits.own_temperature(strategy) else {"temperature": SAMPLING.temperature}
     wish = {"answer": "math"}
     fields = {"max_tokens": SAMPLING.max_tokens, "seed": SEED, **own, **more}
-    return chat(QUESTION, **{**fields, "model": f"m+{name}", "outthink": wish})
+    turns = [{"role": "system", "content": RULE}, {"role": "user", "content": QUESTION}]
+    return {**chat(QUESTION, **{**fields, "model": f"m+{name}", "outthink": wish}), "messages": turns}
 
 
 def same_problem(strategy: Strategy, name: str) -> Problem:
@@ -82,7 +86,8 @@ def same_problem(strategy: Strategy, name: str) -> Problem:
     temperature = None if traits.own_temperature(strategy) else SAMPLING.temperature
     fields = {"seed": SEED, "temperature": temperature, "top_p": None}
     name = f"seeded-{request_digest(of_request)}"
-    return Problem(id=name, messages=(Message(content=QUESTION),), question=QUESTION, fields=fields)
+    messages = (Message(role="system", content=RULE), Message(content=QUESTION))
+    return Problem(id=name, messages=messages, question=QUESTION, fields=fields)
 
 
 def scorers(strategy: Strategy) -> dict[str, Any]:
@@ -108,7 +113,7 @@ async def by_library(way: str) -> Seen:
             **scorers(strategy),
         )
         await engine.close()
-    return Seen(requests(upstream), trace.answer, trace.cost["tokens"])
+    return Seen(requests(upstream), trace.answer, trace.cost["tokens"], upstream.prompt + upstream.made)
 
 
 async def by_bench(way: str, folder: Path) -> Seen:
@@ -130,7 +135,7 @@ async def by_bench(way: str, folder: Path) -> Seen:
         await engine.close()
     (result,) = read_results(folder)
     assert result.trace is not None
-    return Seen(requests(upstream), result.trace.answer, result.trace.cost["tokens"])
+    return Seen(requests(upstream), result.trace.answer, result.trace.cost["tokens"], upstream.prompt + upstream.made)
 
 
 async def by_server(way: str, stream: bool) -> Seen:
@@ -150,7 +155,7 @@ async def by_server(way: str, stream: bool) -> Seen:
         told = next(event for event in reversed(answer.events) if event != "[DONE]" and "outthink" in event)
     assert told["outthink"]["strategy"]["name"] == name
     text = answer.streamed if stream else answer.content
-    return Seen(requests(upstream), text, told["outthink"]["cost"]["tokens"])
+    return Seen(requests(upstream), text, told["outthink"]["cost"]["tokens"], upstream.prompt + upstream.made)
 
 
 def sampling(strategy: Strategy) -> Sampling:
@@ -171,6 +176,7 @@ def test_library_and_bench_ask_answer_and_bill_the_same(way: str, tmp_path: Path
     one, other = run(by_library(way)), run(by_bench(way, tmp_path / "run"))
     assert one.requests
     assert other == one
+    assert one.tokens == one.upstream, "the bill is what the upstream did"
 
 
 @every_way
@@ -181,6 +187,7 @@ def test_the_server_asks_answers_and_bills_as_the_library_does(way: str, stream:
     answer, _ = run(key(server.answer))
     assert answer == library.answer
     assert server.tokens == library.tokens
+    assert server.upstream == library.upstream == library.tokens
 
 
 @pytest.mark.parametrize("name", sorted(name for name in STRATEGIES if not of_any_server(name)))

@@ -36,37 +36,6 @@ LINES = 700
 EMPTY = {"of", "found"}
 """Names that say nothing of what they hold."""
 
-NAMED = (
-    "bench",
-    "cost",
-    "driver",
-    "errors",
-    "jsonl",
-    "laws",
-    "learn",
-    "maths",
-    "meter",
-    "model",
-    "names",
-    "planner",
-    "records",
-    "reports",
-    "resources",
-    "rewards",
-    "rng",
-    "strategies.search",
-    "types",
-)
-"""Rooms in which no variable has an empty name."""
-
-UNNAMED = (
-    "laws.coverage",
-    "records.pools",
-    "reports.laws.coverage",
-    "reports.replay",
-)
-"""Modules of these rooms in which some still have."""
-
 TOP = 9  # modules beside the packages, __init__ and __main__ left out
 
 
@@ -147,16 +116,8 @@ def bound(path: Path) -> set[str]:
     return names
 
 
-def within(module: str, rooms: tuple[str, ...]) -> bool:
-    """Whether it is one of these rooms or in one."""
-    return any(f"{module}.".startswith(f"outthink.{name}.") for name in rooms)
-
-
 def test_names_say_what_they_hold() -> None:
-    empty = {module: EMPTY & bound(path) for module, path in MODULES.items()}
-    assert not {
-        module: names for module, names in empty.items() if names and within(module, NAMED) > within(module, UNNAMED)
-    }
+    assert not {module: names for module, path in MODULES.items() if (names := EMPTY & bound(path))}
 
 
 def test_one_word_is_one_class() -> None:

@@ -92,3 +92,25 @@ def test_models_by_name_are_opened_once_with_their_price(monkeypatch: pytest.Mon
     monkeypatch.setattr("outthink.driver.open_engine", opening)
     outthink.solve("q", "fusion", model="m", models={"fusor": "m"}, price="1,10")
     assert opened == [("m", Price(prompt=1, completion=10))]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"problem": None}, "A question is a text or a Problem, not NoneType"),
+        ({"problem": 5}, "not int"),
+        ({"model": None}, "neither a name nor an engine, but None"),
+        ({"models": {"judge": 5}}, "role 'judge' is neither a name nor an engine"),
+        ({"budget": 5}, "A budget is a text such as 20k-tokens,8s, or a Budget, not 5"),
+        ({"answer": "maths"}, "did you mean 'math'"),
+        ({"resources": {"model": object()}}, "resource model has a way of its own: pass model="),
+        ({"resources": {"meter": object()}}, "resource meter has a way of its own: it is always there"),
+        ({"resources": {"verifier": object()}}, "resource verifier has a way of its own: pass verifier="),
+    ],
+)
+def test_what_is_none_of_what_may_be_given_is_refused_in_a_sentence(options: dict[str, Any], says: str) -> None:
+    engine = ScriptedEngine(lambda request, child, rng: "#### 42")
+    given: dict[str, Any] = {"problem": "What is 40 + 2?", "strategy": "self_consistency?n=2", "model": engine}
+    with pytest.raises(UsageError, match=says) as raised:
+        outthink.solve(**{**given, **options})
+    assert raised.value.__context__ is None, "a traceback of it tells nothing else"

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outthink.rng import Rng, child_seed, digest
-from outthink.types import Budget, Call, Candidate, Round, Sampling, Trace, Usage
+from outthink.types import Budget, Call, Candidate, Message, Part, Round, Sampling, Trace, Usage
 
 texts = st.text(max_size=30)
 floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -85,3 +87,55 @@ def test_randomness_is_addressed() -> None:
     seeds = {child_seed(0, "p", ("model", 0), child) for child in range(1000)}
     assert len(seeds) == 1000  # odds of a false alarm: 1000^2 / 2^32 = 0.02%, and the seed is fixed
     assert max(seeds) < 2**31
+
+
+TEXT, IMAGE = Part(text="what"), Part(kind="image")
+SENT = {
+    "role": "user",
+    "name": "ann",
+    "content": [{"type": "text", "text": "what"}, {"type": "image_url", "image_url": {"url": "https://a/b.png"}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({}, True),
+        ({"content": (TEXT, Part(kind="image", reference="https://a/b.png"))}, True),
+        ({"content": "what"}, True),  # the text of the turn, as engines that read text only get it
+        ({"content": "which"}, False),
+        ({"role": "system"}, False),
+        ({"content": (TEXT,)}, False),
+        ({"content": (TEXT, IMAGE, IMAGE)}, False),
+        ({"content": (TEXT, Part(kind="image", reference="https://a/c.png"))}, False),
+        ({"content": (IMAGE,)}, False),
+        ({"sent": None}, False),
+    ],
+)
+def test_a_message_is_sent_as_it_was_written_only_while_it_says_the_same(changed: dict[str, Any], kept: bool) -> None:
+    message = Message(content=(TEXT, IMAGE), sent=SENT)
+    assert message.sent is SENT
+    assert (replace(message, **changed).sent is SENT) == kept
+
+
+@pytest.mark.parametrize(
+    "content", [5, ["x"], [None], {"a": 1}, [{"type": "text"}], [{"type": "text", "text": 5}], [{"type": ["text"]}, 3]]
+)
+def test_a_turn_that_nobody_can_read_is_no_message_s(content: Any) -> None:
+    assert Message(content="what", sent={"role": "user", "content": content}).sent is None
+
+
+def test_tokens_are_known_where_nothing_was_asked() -> None:
+    trace = Trace(
+        problem="p",
+        strategy={"name": "none"},
+        seed=0,
+        sampling=Sampling(),
+        budget=Budget(),
+        resources={},
+        candidates=(),
+        rounds=(),
+        calls=(),
+        stopped="cancelled",
+    )
+    assert trace.cost["tokens"] == 0

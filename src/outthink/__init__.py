@@ -67,9 +67,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'outthink' has no attribute {name!r}")
     import importlib
 
-    found = getattr(importlib.import_module(f"outthink.{_HOME[name]}"), name)
-    globals()[name] = found
-    return found
+    value = getattr(importlib.import_module(f"outthink.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ from outthink.models import open_engine
 from outthink.models.engine import Engine, Price
 from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
 from outthink.resources.metered_sandbox import MeteredSandbox
-from outthink.resources.table import bind, replaced, supplied, taken, versions
+from outthink.resources.table import RESOURCES, bind, replaced, supplied, taken, versions
 from outthink.rewards import Scorer
 from outthink.rewards.making import ScoreFunction, close_scorer, describe, make_scorer
 from outthink.rewards.scores import Scores
@@ -34,7 +34,7 @@ from outthink.sandbox.host import Sandbox
 from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
-from outthink.together import together
+from outthink.together import close_all, together
 from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
@@ -93,28 +93,29 @@ def solve(
     Raises UsageError before anything is spent where the request cannot be carried out, and where an event loop is
     running already; EngineError where nothing at all came back: its attribute `trace` then holds what was paid.
     """
-    try:
+    with contextlib.suppress(RuntimeError):  # of asyncio, where no loop runs, which is as it should be
         asyncio.get_running_loop()
-    except RuntimeError:
-        options: dict[str, Any] = {
-            "verifier": verifier,
-            "prm": prm,
-            "embedder": embedder,
-            "budget": budget,
-            "sampling": sampling,
-            "seed": seed,
-            "answer": answer,
-            "reader": reader,
-            "sandbox": sandbox,
-            "resources": resources,
-            "stop": stop,
-            "on_call": on_call,
-            "watch": watch,
-            "listen": listen,
-        }
-        every = {**(models or {}), "model": model}
-        return asyncio.run(_solve_and_close(problem, strategy, every, read_prices(price), options))
-    raise UsageError("An event loop is running here: await outthink.solve_async(...) instead of outthink.solve(...).")
+        raise UsageError(
+            "An event loop is running here: await outthink.solve_async(...) instead of outthink.solve(...)."
+        )
+    options: dict[str, Any] = {
+        "verifier": verifier,
+        "prm": prm,
+        "embedder": embedder,
+        "budget": budget,
+        "sampling": sampling,
+        "seed": seed,
+        "answer": answer,
+        "reader": reader,
+        "sandbox": sandbox,
+        "resources": resources,
+        "stop": stop,
+        "on_call": on_call,
+        "watch": watch,
+        "listen": listen,
+    }
+    every = {**(models or {}), "model": model}
+    return asyncio.run(_solve_and_close(problem, strategy, every, read_prices(price), options))
 
 
 async def _solve_and_close(
@@ -137,8 +138,7 @@ async def _solve_and_close(
             problem, strategy, model=engines["model"], models=engines, price=rest or None, **options
         )
     finally:
-        for engine in opened.values():
-            await engine.close()
+        await close_all(opened.values())
 
 
 async def solve_async(
@@ -193,6 +193,8 @@ async def solve_async(
     for role, engine in engines.items():
         if isinstance(engine, str):
             raise UsageError(f"The model of role {role!r} is a name; open it first: outthink.open_engine({engine!r}).")
+        if not hasattr(engine, "spec"):
+            raise UsageError(f"The model of role {role!r} is neither a name nor an engine, but {engine!r}.")
         if "/" in role:
             raise UsageError(f"The role {role!r} must not contain '/'.")
     engines = with_prices(engines, read_prices(price))
@@ -227,8 +229,10 @@ async def solve_async(
             "meter": meter,
             "rng": Rng(seed, problem.id),
             "embedder": Embedder(encoder, meter),
-            **{name: supplied(given, meter, problem) for name, given in (resources or {}).items()},
         }
+        for name in (resources or {}).keys() & {*available, "verifier", "prm", "resources"}:  # round the meter
+            raise UsageError(f"The resource {name} has a way of its own: {RESOURCES[name].supply}.")
+        available |= {name: supplied(given, meter, problem) for name, given in (resources or {}).items()}
         if not getattr(encoder, "free", False) and _needs("embedder", strategy, scorers.values()):
             for unit in {"usd", "flops"} & budget.limits.keys():
                 raise UsageError(f"A budget in {unit} cannot be kept: what the embedder costs is not known.")
@@ -421,8 +425,10 @@ def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
 
 def as_budget(given: str | Budget | None) -> Budget:
     """A Budget from its text; raises UsageError with the accepted form."""
-    if not isinstance(given, str):
+    if given is None or isinstance(given, Budget):
         return given or Budget()
+    if not isinstance(given, str):
+        raise UsageError(f"A budget is a text such as 20k-tokens,8s, or a Budget, not {given!r}.")
     try:
         return Budget.parse(given)
     except ValueError as cause:

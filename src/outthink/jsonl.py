@@ -94,7 +94,7 @@ class Appender:
         self._damaged = False
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
-            new = not path.exists()
+            new = not os.path.exists(path)
             self._handle = os.open(path, flags, mode)
         except OSError as cause:
             raise UsageError(f"Cannot write {path}: {_reason(cause)}.") from cause

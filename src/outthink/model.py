@@ -85,8 +85,8 @@ class Attempt:
         """The id that candidates for this problem carry: None for the run's own, else that of the sub-question."""
         if problem.id == self.problem.id:
             return None
-        if (known := self.asides.setdefault(problem.id, problem)) != problem:
-            raise ValueError(f"two sub-questions have the id {problem.id!r}; give each one of its own, not {known!r}")
+        if self.asides.setdefault(problem.id, problem) != problem:
+            raise ValueError(f"two sub-questions have the id {problem.id!r}; give each one of its own")
         return problem.id
 
 

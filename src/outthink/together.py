@@ -1,8 +1,10 @@
-"""Runs coroutines side by side so that none outlives the others, and long work so that it keeps nobody waiting."""
+"""Runs coroutines side by side so that none outlives the others, long work so that it keeps nobody waiting; closes."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
@@ -10,6 +12,7 @@ from typing import Any, TypeVar
 A = TypeVar("A")
 T = TypeVar("T")
 
+_log = logging.getLogger("outthink")
 _SLICE = 0.01  # seconds of work between two looks at what else there is to do
 _SMALL = 20_000
 
@@ -63,3 +66,18 @@ async def each(work: Callable[[A], T], items: Iterable[A]) -> list[T]:
             await asyncio.sleep(0)
             since = time.perf_counter()
     return done
+
+
+async def close_all(things: Iterable[object]) -> None:
+    """Close each that has a `close`, a coroutine function or not.
+
+    One that cannot be closed is logged: it keeps no other open, and what was paid for before is not lost with it.
+    """
+    for thing in things:
+        try:
+            closing = getattr(thing, "close", None)
+            ended = closing() if callable(closing) else None
+            if inspect.isawaitable(ended):
+                await ended
+        except Exception as failure:
+            _log.warning("%s could not be closed: %s: %s", type(thing).__name__, type(failure).__name__, failure)

@@ -47,8 +47,8 @@ class Message:
 
     Args:
         sent: the turn as a caller of OpenAI's API wrote it (media, tool calls, names). Engines that speak this API get
-            it as it is, all others what is in `content`. A turn that says something else than the message cannot be
-            its `sent`: it is dropped, so a message whose content was replaced is sent with its new content.
+            it as it is, all others what is in `content`. A turn that says or shows something else than the message
+            cannot be its `sent`: it is dropped, so a message whose content was replaced is sent with its new content.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"] = "user"
@@ -56,7 +56,7 @@ class Message:
     sent: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.sent is not None and (self.sent.get("role") != self.role or _said(self.sent) != self.text):
+        if self.sent is not None and (self.sent.get("role") != self.role or not _same(self.sent, self.content)):
             object.__setattr__(self, "sent", None)
 
     @property
@@ -67,13 +67,32 @@ class Message:
         return "".join(part.text for part in self.content if part.kind == "text")
 
 
-def _said(turn: Mapping[str, Any]) -> str:
-    """The text of a turn of OpenAI's API, as `Message.text` gives it."""
-    content = turn.get("content")
+def _same(turn: Mapping[str, Any], content: str | tuple[Part, ...]) -> bool:
+    """Whether a turn of OpenAI's API says this: the same text, and of parts also the same media, so far as is known."""
+    parts = turn.get("content") or ()
+    parts = ({"type": "text", "text": parts},) if isinstance(parts, str) else parts
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, Mapping) for part in parts):
+        return False
+    texts = [part.get(part["type"]) for part in parts if part.get("type") in ("text", "refusal")]
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    said = "".join(writable(text) for text in texts)
     if isinstance(content, str):
-        return writable(content)
-    texts = [part.get(part.get("type")) for part in content or () if part.get("type") in ("text", "refusal")]
-    return "".join(writable(text) for text in texts)
+        return said == content
+    media = [part for part in content if part.kind != "text"]
+    shown = [part for part in parts if part.get("type") not in ("text", "refusal")]
+    return (
+        said == "".join(part.text for part in content if part.kind == "text")
+        and len(media) == len(shown)
+        and all(part.reference is None or _has(there, part.reference) for part, there in zip(media, shown, strict=True))
+    )
+
+
+def _has(part: Any, reference: str) -> bool:
+    """Whether the text is anywhere in a part of a turn."""
+    if isinstance(part, Mapping):
+        return any(_has(value, reference) for value in part.values())
+    return bool(part == reference)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -448,6 +467,7 @@ class Trace:
         units = {unit for call in self.calls for unit in call.cost}
         spent = [call for call in self.calls if call.charged.tokens]
         known = {unit for unit in units if unit not in ("usd", "flops") or all(unit in call.cost for call in spent)}
+        known.add("tokens")  # none where nothing was asked
         total = {unit: sum(call.cost.get(unit, 0.0) for call in self.calls) for unit in sorted(known)}
         return {**total, "seconds": self.seconds}
 

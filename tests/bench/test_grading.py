@@ -102,7 +102,7 @@ def test_what_cannot_be_graded_is_refused_and_nothing_is_made(tmp_path: Path) ->
     for folder, file, out, message in (
         (run, right, run, "is there already: give a folder that does not exist"),
         (tmp_path / "nothing", right, tmp_path / "out", "There is no run in"),
-        (run, tmp_path / "nothing", tmp_path / "out", "cannot read"),
+        (run, tmp_path / "nothing", tmp_path / "out", "Cannot read"),
     ):
         with pytest.raises(UsageError, match=message):
             grade_run(folder, file, out)

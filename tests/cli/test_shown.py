@@ -69,6 +69,16 @@ def test_replies_do_not_move_the_cursor(outthink: Any) -> None:
         assert "[red]" in result.out
 
 
+def test_work_that_failed_is_told(outthink: Any) -> None:
+    Path("down.py").write_text(
+        "def check(question, solution):\n    raise RuntimeError('no [power]')\n", encoding="utf-8"
+    )
+    result = outthink(*solve("--strategy", "best_of_n", "--n", "2", "--verifier", "down:check"))
+    assert result.code == 0
+    assert "2 of 2 failed: verify (verifier); the first one: RuntimeError: no [power]\n" in result.out
+    assert "failed" not in outthink(*solve("--n", "2")).out
+
+
 # ---------------------------------------------------------------- in a process of its own
 
 

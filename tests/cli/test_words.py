@@ -46,6 +46,15 @@ def test_h_is_help_everywhere(outthink: Any, command: tuple[str, ...]) -> None:
     assert short.out.startswith("Usage: outthink")
 
 
+@pytest.mark.parametrize("columns", ["1", "2", "3", "11"])
+def test_help_is_there_however_narrow_the_terminal(
+    outthink: Any, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for command in ((), ("solve",), ("plan", "fit")):
+        assert outthink(*command, "-h").code == 0
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=" ".join)
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_no_summary_is_cut_off_or_wrapped(
@@ -150,6 +159,7 @@ def test_the_question_may_be_piped_in(outthink: Any, monkeypatch: pytest.MonkeyP
         (None, "write it in quotes, or pipe it in"),
         (io.StringIO(" \n"), "question is empty"),
         (io.TextIOWrapper(io.BytesIO(b"caf\xe9"), encoding="utf-8"), "is not utf-8 text"),
+        (io.TextIOWrapper(io.BytesIO(b"caf\xe9"), encoding="utf-8", errors="surrogateescape"), "is not utf-8 text"),
     ],
 )
 def test_without_a_question_one_is_asked_for(
@@ -228,3 +238,26 @@ def test_a_shell_completes(outthink: Any, monkeypatch: pytest.MonkeyPatch, words
     result = outthink()
     assert (result.code, result.err) == (0, "")
     assert offered <= set(result.out.split())
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("answers", LONG),
+        ("calibrate", LONG),
+        ("grade", LONG, "--gold", LONG, "--out", LONG),
+        ("law", "coverage", LONG),
+        ("merge", LONG, LONG),
+        ("plan", "fit", LONG),
+        ("report", LONG),
+        ("solve", "q", "--model", LONG),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_path_that_no_folder_can_hold_is_said_to_be_so(outthink: Any, words: tuple[str, ...]) -> None:
+    result = outthink(*words)
+    assert (result.code, result.out) == (2, "")
+    assert "Internal" not in result.err

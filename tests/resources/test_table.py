@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from outthink.meter import Meter
 from outthink.model import Model
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.records.runs import read_results, read_settings
+from outthink.records.runs import Result, read_results, read_settings
 from outthink.resources.table import RESOURCES, close_resources, open_resources
 from outthink.strategies import Report
 from outthink.strategies.making import make_strategy
@@ -166,6 +166,28 @@ def test_what_needs_order_is_not_cut_into_shards_or_gone_on_with_otherwise(tmp_p
     go(tmp_path / "two", Notes())
     with pytest.raises(OutthinkError, match="versions"):
         go(tmp_path / "two", Notes(version="notes-2"))
+    with pytest.raises(OutthinkError, match="ordered is 2 there, 3 now"):
+        go(tmp_path / "two", Notes(ordered=3))
+    for ordered in (-1, 2.5, "2"):
+        with pytest.raises(UsageError, match="must be a number of problems"):
+            go(tmp_path / "three", Notes(ordered=ordered))  # type: ignore[arg-type]
+
+
+def test_learning_reads_what_is_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not anew with each batch, which would take the square of the number of problems."""
+    read = 0
+
+    def counted(folder: Path) -> Iterator[Result]:
+        nonlocal read
+        for result in read_results(folder):
+            read += 1
+            yield result
+
+    monkeypatch.setattr("outthink.bench.run.read_results", counted)
+    go(tmp_path / "run", Notes(ordered=1))
+    assert read == 5  # for the summary
+    go(tmp_path / "run", Notes(ordered=1))
+    assert read == 15
 
 
 # --------------------------------------------------------------------------------------------------------- by name

@@ -119,13 +119,13 @@ def served(name: str, body: Mapping[str, Any], facts: Facts = ALL, **how: Any) -
 
 def samples(seen: list[Seen]) -> list[dict[str, Any]]:
     """The requests for samples; all others, by judges, have none of what the caller has asked of answers."""
-    found = []
+    bodies = []
     for one in seen:
         if one.body.get("messages") == TURNS:
-            found.append(one.body)
+            bodies.append(one.body)
         else:
             assert one.body.keys() <= FOR_JUDGES | ADDED | FOR_ALL | {"top_logprobs"}, one.body
-    return found
+    return bodies
 
 
 @pytest.mark.parametrize("name", FAITHFUL)
@@ -189,7 +189,7 @@ def test_where_nobody_knows_how_much_is_left_the_upstream_decides() -> None:
     by_text = replace(ALL, context=1000, tokenize=False, prefix="text")
     body = {"messages": long, "outthink": {"answer": "text"}}
     _, (seen, *_) = served("iterative_deepening", body, by_text)
-    assert seen.body["max_tokens"] == 125, "a strategy's own cap is always sent"
+    assert seen.body["max_tokens"] == 1000 // 8, "a strategy's own cap is always sent"
 
 
 @every_kind

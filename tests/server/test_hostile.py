@@ -25,6 +25,7 @@ from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Request
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.rewards.making import Opened
+from outthink.server.body import Sizes
 from outthink.server.keys import Keys
 from outthink.server.models import Served
 from outthink.server.openapi import document
@@ -301,7 +302,7 @@ ZIPPED: dict[str, tuple[bytes, str, int, str | None]] = {
 @pytest.mark.parametrize(("body", "encoding", "status", "code"), ZIPPED.values(), ids=ZIPPED.keys())
 def test_a_body_that_is_packed(body: bytes, encoding: str, status: int, code: str | None) -> None:
     async def go() -> Answer:
-        async with Server(says(FOUR)) as up, serving(up, settings={"max_bytes": LARGE}) as (url, _):
+        async with Server(says(FOUR)) as up, serving(up, settings={"sizes": Sizes(text=LARGE)}) as (url, _):
             return await asked(url, body, headers=[("Content-Encoding", encoding)])
 
     answer = run(go())
@@ -313,7 +314,7 @@ def test_a_body_that_is_packed(body: bytes, encoding: str, status: int, code: st
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large(chunked: bool) -> None:
     async def go() -> tuple[Answer, Answer, list[Any]]:
-        async with Server(says(FOUR)) as up, serving(up, settings={"max_bytes": LARGE}) as (url, service):
+        async with Server(says(FOUR)) as up, serving(up, settings={"sizes": Sizes(text=LARGE)}) as (url, service):
             body = raw(f'"user":"{"x" * LARGE}"')
             fits = raw(f'"user":"{"x" * (LARGE - len(raw()) - 10)}"')
             assert len(fits) == LARGE
@@ -329,7 +330,7 @@ def test_a_body_that_is_too_large(chunked: bool) -> None:
             return answers[0], answers[1], up.asked
 
     refused, answered, sent = run(go())
-    assert check(refused, 413, "too_large") == "The request is larger than 1 MB."
+    assert check(refused, 413, "too_large") == "The text of the request is larger than 1 MB; shorten it."
     assert answered.content == FOUR
     assert len({seen.body["user"] for seen in sent}) == 1
 
@@ -399,13 +400,13 @@ def test_without_keys_only_this_machine_s_own_names_are_answered(host: str, with
 
 def test_the_name_that_it_listens_on_is_its_own() -> None:
     async def go() -> list[int]:
-        found = []
+        statuses = []
         async with Server(says(FOUR)) as up, serving(up, settings={"host": "localhost"}) as (url, service):
             service.settings = replace(service.settings, host="Box.example")
             for host in ("box.example:8000", "BOX.example", "other.example"):
                 answer = await asked(url, ask(), headers=[("Host", host)], without=["Host"])
-                found.append(answer.status)
-        return found
+                statuses.append(answer.status)
+        return statuses
 
     assert run(go()) == [200, 200, 421]
 
@@ -504,13 +505,13 @@ def test_a_head_that_is_not_http_says_400_and_ends_the_connection(inside: bytes)
         async with Server(says(FOUR)) as up, serving(up) as (url, _):
             reader, writer = await connected(url)
             writer.write(written(url, ask()).replace(b"\r\n\r\n", b"\r\n" + inside + b"\r\n\r\n", 1))
-            found = await reader.read()
+            told = await reader.read()
             writer.close()
-            return found, up.asked
+            return told, up.asked
 
-    found, sent = run(go())
-    assert re.findall(rb"HTTP/1\.[01] (\d+) ", found) == [b"400"]
-    assert b"X-Other" not in found.split(b"\r\n\r\n")[0]
+    told, sent = run(go())
+    assert re.findall(rb"HTTP/1\.[01] (\d+) ", told) == [b"400"]
+    assert b"X-Other" not in told.split(b"\r\n\r\n")[0]
     assert sent == []
 
 
@@ -520,12 +521,12 @@ def test_a_request_inside_the_body_of_another_is_not_one() -> None:
             reader, writer = await connected(url)
             inner = written(url, ask(), headers=[("X-Outthink-Strategy", "none")])
             writer.write(written(url, inner))
-            found = await reader.read()
+            told = await reader.read()
             writer.close()
-            return found, up.asked
+            return told, up.asked
 
-    found, sent = run(go())
-    assert re.findall(rb"HTTP/1\.[01] (\d+) ", found) == [b"400"]
+    told, sent = run(go())
+    assert re.findall(rb"HTTP/1\.[01] (\d+) ", told) == [b"400"]
     assert sent == []
 
 
@@ -754,8 +755,8 @@ def test_the_command_s_log_tells_nothing(tmp_path: Path) -> None:
 
 def narrowed() -> dict[str, Any]:
     """The document with such names and amounts that requests often get as far as the model."""
-    found = copy.deepcopy(document())
-    schemas = found["components"]["schemas"]
+    narrow = copy.deepcopy(document())
+    schemas = narrow["components"]["schemas"]
     strategies = ["none", "auto", "greedy", "mbr", "self_consistency", "adaptive_consistency", None]
     schemas["ChatRequest"]["properties"]["model"] = {"enum": ["m", "m+none", "m+self_consistency"]}
     schemas["Wish"]["properties"] |= {
@@ -766,13 +767,13 @@ def narrowed() -> dict[str, Any]:
     }
     headers = {"X-Outthink-Answer": ["math", "text"], "X-Outthink-Budget": ["20k-tokens,5s", "9-tokens"]}
     for path in (CHAT, "/v1/quote"):
-        asking = found["paths"][path]["post"]
+        asking = narrow["paths"][path]["post"]
         asking["parameters"] = [
             {**parameter, "schema": {"enum": headers[parameter["name"]]}}
             for parameter in asking["parameters"]
             if parameter["name"] in headers
         ]
-    return found
+    return narrow
 
 
 SCHEMA = schemathesis.openapi.from_dict(narrowed())

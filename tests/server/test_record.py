@@ -28,13 +28,13 @@ HELLO = [{"role": "user", "content": "What is ½ + ½?"}]
 
 
 def trace(name: str) -> Trace:
-    found = result(name, call(5)).trace
-    assert found is not None
-    return found
+    trace = result(name, call(5)).trace
+    assert trace is not None
+    return trace
 
 
 def names(folder: Path) -> list[str]:
-    return [found.problem for found in read_results(folder)]
+    return [one.problem for one in read_results(folder)]
 
 
 def asked(folder: Path) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_the_most_frequent_call_wins_however_it_is_written() -> None:
     assert choice["message"]["content"] is None
     ((name, function, arguments),) = calls_in(answer)
     assert (function, arguments) == ("f", two[0]), "the first of them, as the model wrote it"
-    assert name == "call_0_0", "with its own id"
+    assert name == "call_1_0", "with its own id"
     assert outthink(answer)["confidence"] == 0.75
     assert (outthink(answer)["samples"], outthink(answer)["distinct"]) == (4, 2)
 
@@ -182,9 +182,9 @@ def test_without_a_strategy_several_choices_are_all_samples_as_they_came(facts: 
     texts = ("The answer is 4.", PROSE + "and on " * 30, "", "The answer is 4.")
     answer = replied(*texts, facts=facts, model=f"m+{ONE}", n=4, max_tokens=60)
     assert [choice["index"] for choice in answer.json["choices"]] == [0, 1, 2, 3]
-    found = contents(answer)
-    assert (found[0], found[2], found[3]) == (texts[0], texts[2], texts[3])
-    assert texts[1].startswith(found[1])
+    texts_back = contents(answer)
+    assert (texts_back[0], texts_back[2], texts_back[3]) == (texts[0], texts[2], texts[3])
+    assert texts[1].startswith(texts_back[1])
     assert [choice["finish_reason"] for choice in answer.json["choices"]] == ["stop", "length", "stop", "stop"]
     assert outthink(answer)["notes"] == []
 
@@ -193,7 +193,10 @@ def test_free_text_comes_as_often_as_it_was_asked_for() -> None:
     answer = replied(PROSE + "one", PROSE + "two", PROSE + "three", PROSE + "four", n=3)
     assert contents(answer) == [PROSE + "one", PROSE + "two", PROSE + "three"]
     assert outthink(answer)["notes"] == [f"{FREE} they are as they came"]
-    assert outthink(answer)["samples"] == 3
+    many = [PROSE + word for word in "abcdefgh"]
+    answer, counts = drawn(*many, n=6)
+    assert (contents(answer), counts) == (many[:6], [4, 2])
+    assert outthink(answer)["samples"] == 6
 
 
 # ----------------------------------------------------------------------------------------------------- how it has ended
@@ -414,37 +417,67 @@ def drawn(
 
 
 @every_kind
-def test_what_can_be_compared_is_gone_on_from_and_paid_for_once(facts: Facts) -> None:
-    answer, counts = drawn("It is 5.", "It is 4.", "It is 4.", "It is 4.", facts=facts)
-    assert counts == ([1, 3] if facts.n else [1, 1, 1, 1])
+def test_where_two_are_equal_the_first_ones_are_gone_on_from_and_paid_for_once(facts: Facts) -> None:
+    texts = ["It is 5.", "It is 4.", "It is 3.", "It is 5.", "It is 4.", "It is 4."]
+    answer, counts = drawn(*texts, policy=replace(FOUR, strategy=make_strategy("self_consistency?n=6")), facts=facts)
+    assert counts == ([4, 2] if facts.n else [1] * 6)
     assert contents(answer) == ["It is 4."]
-    assert (outthink(answer)["samples"], outthink(answer)["notes"]) == (4, [])
+    assert (outthink(answer)["samples"], outthink(answer)["notes"]) == (6, [])
 
 
 @every_kind
-def test_free_text_is_one_sample_and_the_reply_says_so(facts: Facts) -> None:
+def test_where_all_differ_nothing_more_is_drawn_and_the_reply_says_so(facts: Facts) -> None:
     for name in ("self_consistency", "auto", "esc", "adaptive_consistency", "sample_and_cluster", "revision"):
-        answer, counts = drawn(PROSE + "one", PROSE + "two", facts=facts, model=f"m+{name}")
-        assert (contents(answer), counts) == ([PROSE + "one"], [1])
-        assert outthink(answer)["notes"] == [f"{FREE} it is one sample"]
+        answer, counts = drawn(*(PROSE + word for word in "abcdefgh"), facts=facts, model=f"m+{name}")
+        assert (contents(answer), counts) == ([PROSE + "a"], [4] if facts.n else [1] * 4)
+        assert outthink(answer)["notes"] == [f"{FREE} the first one stands"]
         assert outthink(answer)["strategy"]["name"] == name
         assert outthink(answer)["stopped"] == "finished"
 
 
+@pytest.mark.parametrize(
+    ("replies", "votes"),
+    [
+        (["Rust.", "Go.", "It depends on what you build.", "Rust, if you have the time."], False),
+        (["391", "The answer is 391.", PROSE, "17 * 23 = 391"], True),
+        (["Paris", "Paris.", "It is Lyon", "Nice"], True),
+        ([PROSE + word for word in ("one", "two", "three", "one")], True),
+        ([f"The answer is {number}." for number in range(4)], False),
+        ([f'{{"a": {number}}}' for number in range(4)], False),
+        (['{"a": 1, "b": 2}', "{}", '{"b": 2.0, "a": 1}', "[]"], True),
+    ],
+)
+def test_what_is_voted_on_is_decided_by_agreement_and_not_by_looks(replies: list[str], votes: bool) -> None:
+    policy = replace(FOUR, strategy=make_strategy("self_consistency?n=8"), otherwise=make_strategy("mbr?n=6"))
+    answer, counts = drawn(*replies, policy=policy)
+    assert counts == [4, 4 if votes else 2]
+    assert outthink(answer)["notes"] == ([] if votes else [f"{FREE} mbr chose it"])
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9])
+def test_the_number_that_was_asked_for_is_that_of_what_stands_in(n: int) -> None:
+    for otherwise in ("mbr", "feature_vote?n=7"):
+        policy = replace(FOUR, otherwise=make_strategy(otherwise))
+        answer, counts = drawn(*(PROSE + word * 5 for word in "abcdefghi"), policy=policy, outthink={"n": n})
+        assert sum(counts) == n
+        assert outthink(answer)["samples"] == n
+        assert outthink(answer)["notes"] == [f"{FREE} {otherwise.partition('?')[0]} chose it"]
+
+
 def test_what_stands_in_goes_on_from_the_first_sample() -> None:
     texts = [PROSE + "of cats and dogs", "Bees!", PROSE + "of cats and birds", PROSE + "of cats and dogs"]
-    by_likeness = replace(FOUR, otherwise=make_strategy("mbr", {"n": 4}))
-    answer, counts = drawn(texts[1] * 30, *texts[::2], texts[3], policy=by_likeness)
-    assert counts == [1, 3]
+    by_likeness = replace(FOUR, otherwise=make_strategy("mbr", {"n": 6}))
+    answer, counts = drawn(texts[1] * 30, texts[0], texts[2], texts[1] * 20, *texts[2:], policy=by_likeness)
+    assert counts == [4, 2]
     assert contents(answer)[0].startswith(PROSE)
     assert outthink(answer)["notes"] == [f"{FREE} mbr chose it"]
-    assert outthink(answer)["samples"] == 4
+    assert outthink(answer)["samples"] == 6
 
     def verdict(ask: Ask) -> str:
         return next(verdicts) if "Yes or No" in json.dumps(ask.body) else next(prose)
 
     verdicts, prose = itertools.cycle(["Yes"]), iter([PROSE + word for word in "abcdef"])
-    judge = replace(FOUR, scorers={"verifier": "judge"}, otherwise=make_strategy("best_of_n", {"n": 3}))
+    judge = replace(FOUR, scorers={"verifier": "judge"}, otherwise=make_strategy("best_of_n", {"n": 5}))
 
     async def go() -> tuple[Answer, Server]:
         parts = {"verifier": Opened("judge")}
@@ -453,28 +486,30 @@ def test_what_stands_in_goes_on_from_the_first_sample() -> None:
 
     answer, up = run(go())
     asked_for = [seen.body for seen in up.asked if "top_logprobs" not in seen.body]
-    assert [body.get("n", 1) for body in asked_for] == [1, 2]
+    assert [body.get("n", 1) for body in asked_for] == [4, 1]
     assert outthink(answer)["notes"] == [f"{FREE} best_of_n chose it"]
     assert outthink(answer)["verifier_tokens"]["prompt"] > 0
 
 
-def test_a_first_sample_that_has_failed_says_nothing_about_the_others() -> None:
+def test_first_samples_that_have_failed_say_nothing_about_the_others() -> None:
     lost = {"faults": [Fault(status=400)]}
     answer, counts = drawn("It is 5.", "It is 4.", "It is 4.", "It is 4.", server=lost)
-    assert (contents(answer), counts) == (["It is 4."], [1, 4])
-    assert [line["failed"] for line in outthink(answer)["ledger"]] == [1]
+    assert (contents(answer), counts) == (["It is 4."], [4, 4])
+    assert [line["failed"] for line in outthink(answer)["ledger"]] == [4]
     gone, counts = drawn("", server={"always": Fault(status=400)})
-    assert (gone.status, counts) == (400, [1, 4])
+    assert (gone.status, counts) == (400, [4, 4])
 
 
-@pytest.mark.parametrize("first", ["so " * 40, "", "  "], ids=["cut off", "empty", "blank"])
-def test_a_first_sample_that_is_no_answer_says_nothing_about_the_others_either(first: str) -> None:
-    answer, counts = drawn(first, "It is 4.", "It is 4.", "It is 5.", max_tokens=30)
-    assert (contents(answer), counts) == (["It is 4."], [1, 3])
-    nothing, counts = drawn(first, max_tokens=30)
+@pytest.mark.parametrize("none", ["so " * 40, "", "  "], ids=["cut off", "empty", "blank"])
+def test_samples_that_are_no_answers_say_nothing_about_the_others_either(none: str) -> None:
+    eight = replace(FOUR, strategy=make_strategy("self_consistency?n=8"))
+    texts = [none, none, "It is 3.", "It is 2.", "It is 4.", "It is 4.", "It is 5.", none]
+    answer, counts = drawn(*texts, policy=eight, max_tokens=30)
+    assert (contents(answer), counts) == (["It is 4."], [4, 4])
+    nothing, counts = drawn(none, policy=eight, max_tokens=30)
     assert nothing.status == 200
-    assert counts == [1, 3]
-    assert nothing.json["choices"][0]["finish_reason"] == ("length" if "so" in first else "stop")
+    assert counts == [4, 4]
+    assert nothing.json["choices"][0]["finish_reason"] == ("length" if "so" in none else "stop")
 
 
 @pytest.mark.parametrize("text", ["It is 4.", PROSE, "so " * 40], ids=["short", "prose", "cut off"])
@@ -485,7 +520,7 @@ def test_a_budget_of_one_sample_is_one_sample(text: str) -> None:
     answer, counts = drawn(text, max_tokens=50, outthink={"budget": {"tokens": least}})
     assert counts == [1]
     assert text.startswith(contents(answer)[0])
-    assert outthink(answer)["stopped"] == ("finished" if text is PROSE else "budget")
+    assert outthink(answer)["stopped"] == "budget"
     assert outthink(answer)["cost"]["tokens"] <= least
 
 
@@ -555,9 +590,9 @@ def test_a_stream_adds_up_to_the_whole_reply(name: str, strategy: str, facts: Fa
     bare = replied(*texts, facts=facts, stream=True, **body)
     counted = replied(*texts, facts=facts, stream=True, stream_options={"include_usage": True}, **body)
     for stream in (bare, counted):
-        found = merged(stream)
-        assert found["choices"] == whole.json["choices"]
-        mine, other = found["outthink"], outthink(whole)
+        put_together = merged(stream)
+        assert put_together["choices"] == whole.json["choices"]
+        mine, other = put_together["outthink"], outthink(whole)
         assert {**mine, "trace": 0, "cost": 0, "budget": 0} == {**other, "trace": 0, "cost": 0, "budget": 0}
         assert mine["trace"] == stream.events[0]["id"] == stream.headers["x-outthink-trace"]
         assert stream.events[0]["model"] == body.get("model", "m")
@@ -625,7 +660,7 @@ def test_a_vote_is_told_when_it_is_over_and_says_until_then_that_it_works() -> N
             comments = [line for line in answer.body.decode().splitlines() if line.startswith(":")]
             assert len(comments) >= 8
             progress = [event["outthink"]["progress"] for event in answer.events[:-2] if "outthink" in event]
-            assert [(done["kind"], done["samples"]) for done in progress] == [("sample", 1), ("sample", 3)]
+            assert [(done["kind"], done["samples"]) for done in progress] == [("sample", 4)]
             assert sum(done["tokens"] for done in progress) == merged(answer)["outthink"]["cost"]["tokens"]
             assert up.made == 4 * 8
 
@@ -649,8 +684,8 @@ def test_of_several_samples_one_that_fails_on_its_way_is_cut_off() -> None:
     answer = replied("The answer is 4.", **{**body, "server": {"faults": [Fault(), Fault(after=4)]}})
     places = [choice["index"] for choice in answer.json["choices"]]
     assert len(places) == 2
-    found = merged(replied("The answer is 4.", stream=True, **body))["choices"]
-    ends = [(choice["message"]["content"], choice["finish_reason"]) for choice in found]
+    choices = merged(replied("The answer is 4.", stream=True, **body))["choices"]
+    ends = [(choice["message"]["content"], choice["finish_reason"]) for choice in choices]
     assert sorted(ends) == [("The answer", "length"), *[("The answer is 4.", "stop")] * 2]
     filtered_out = replied("It is 4.", model="m+none", n=3, stream=True, server={"bend": filtered(1)})
     assert [choice["finish_reason"] for choice in merged(filtered_out)["choices"]] == ["stop", "content_filter", "stop"]
@@ -684,8 +719,8 @@ def quoted(policy: ServerRules = FOUR, scorers: Mapping[str, Any] | None = None,
             answer = await asked(url, chat(**body), path="/v1/quote")
             assert answer.status == 200, answer.error
             assert not up.asked, "nothing is spent"
-            found: dict[str, Any] = answer.json
-            return found
+            shown: dict[str, Any] = answer.json
+            return shown
 
     return run(go())
 
@@ -706,11 +741,11 @@ def quoted(policy: ServerRules = FOUR, scorers: Mapping[str, Any] | None = None,
     ],
 )
 def test_a_quote_is_the_most_that_a_request_can_cost(body: dict[str, Any], samples: int | None) -> None:
-    found = quoted(max_tokens=50, **body)
-    assert found["sample"] == {"tokens": 50 + 7}, "the prompt has seven tokens and may be read anew each time"
-    assert found["most"] == ({} if samples is None else {"tokens": samples * 57})
-    assert (found["notes"] == []) == (samples is not None)
-    assert found["expected"] is None
+    shown = quoted(max_tokens=50, **body)
+    assert shown["sample"] == {"tokens": 50 + 7}, "the prompt has seven tokens and may be read anew each time"
+    assert shown["most"] == ({} if samples is None else {"tokens": samples * 57})
+    assert (shown["notes"] == []) == (samples is not None)
+    assert shown["expected"] is None
     limited = quoted(max_tokens=50, **{**body, "outthink": {**body.get("outthink", {}), "budget": {"tokens": 100}}})
     assert limited["most"] == {"tokens": min(100, (samples or 100) * 57)}
 
@@ -731,10 +766,10 @@ def test_a_quote_says_what_limits_a_verifier() -> None:
 
 def test_with_a_plan_a_quote_says_what_to_expect(plan: str) -> None:
     policy = ServerRules(strategy=Auto(plan=plan), plans={"small": plan})
-    found = quoted(policy, max_tokens=64, temperature=0.8)
-    assert found["strategy"]["plan"] == "small"
-    assert found["most"] == {}
-    expected = found["expected"]
+    shown = quoted(policy, max_tokens=64, temperature=0.8)
+    assert shown["strategy"]["plan"] == "small"
+    assert shown["most"] == {}
+    expected = shown["expected"]
     assert 0 < expected["low"] <= expected["accuracy"] <= expected["high"] <= 1
     assert expected["unit"] == "tokens"
     thrifty = quoted(policy, max_tokens=64, temperature=0.8, outthink={"budget": {"tokens": 90, "seconds": 5}})
@@ -750,7 +785,7 @@ def test_with_a_plan_a_request_is_answered_and_one_that_does_not_fit_it_costs_no
     answer, counts = drawn("It is 4.", policy=policy, max_tokens=64, temperature=0.8)
     assert contents(answer) == ["It is 4."]
     assert any("price" in note for note in outthink(answer)["notes"])
-    assert counts[0] == 1
+    assert counts[0] == 4
     for temperature, most in ((0.5, 64), (0.8, 65)):
         refused, counts = drawn("It is 4.", policy=policy, max_tokens=most, temperature=temperature)
         assert (refused.status, counts) == (400, [])
@@ -807,7 +842,7 @@ def test_nobody_waits_for_a_shadow(tmp_path: Path) -> None:
             if share:
                 await asyncio.wait(service._tasks)
                 bodies = [seen.body for seen in up.asked]
-                assert bodies[2]["priority"] > 0
+                assert bodies[1]["priority"] > 0
                 assert "priority" not in bodies[0]
                 usage = answer.json["usage"]["completion_tokens"]
                 assert usage == up.made - 6, "it is not on the caller's bill"

@@ -22,8 +22,9 @@ from outthink.planner.recordings import read
 from outthink.rewards.making import Opened
 from outthink.sandbox.host import Sandbox
 from outthink.server import asked as asking
-from outthink.server.asked import EFFORTS, Asked, BadRequest, Effort
+from outthink.server.asked import EFFORTS, Asked, Effort
 from outthink.server.comparing import Comparing
+from outthink.server.errors import BadRequest
 from outthink.server.routing import ONE, Choice, ServerRules, choose, split
 from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy
@@ -61,7 +62,7 @@ def refused(policy: ServerRules = THREE, named: str | None = None, **body: Any) 
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "name", "found"),
+    ("headers", "body", "name", "expected"),
     [
         ({}, {}, "m", ("self_consistency", 3)),
         ({}, {}, "m+mbr", ("mbr", 16)),
@@ -79,7 +80,7 @@ def refused(policy: ServerRules = THREE, named: str | None = None, **body: Any) 
     ],
 )
 def test_a_header_goes_before_the_body_before_the_model_s_name_before_the_server_s_own(
-    headers: dict[str, str], body: dict[str, Any], name: str, found: tuple[str, int | None]
+    headers: dict[str, str], body: dict[str, Any], name: str, expected: tuple[str, int | None]
 ) -> None:
     async def go() -> Answer:
         async with Server(says("The answer is 4.")) as up, serving(up, policy=THREE) as (url, _):
@@ -91,7 +92,7 @@ def test_a_header_goes_before_the_body_before_the_model_s_name_before_the_server
     answer = run(go())
     assert answer.status == 200, answer.error
     strategy = answer.json["strategy"]
-    assert (strategy["name"], strategy.get("n")) == found
+    assert (strategy["name"], strategy.get("n")) == expected
 
 
 def test_budget_and_answer_and_plan_come_from_headers_as_well() -> None:
@@ -257,11 +258,11 @@ def test_a_number_where_there_is_none_is_refused() -> None:
     assert "revision has no number of samples" in str(refused(named="revision", outthink={"n": 4}))
     assert "none is one sample" in str(refused(named=ONE, outthink={"n": 4}))
     assert "none is one sample" in str(refused(ServerRules(strategy=None), outthink={"n": 4}))
-    scored = replace(THREE, scorers={"verifier": "judge"})
-    few = refused(scored, named="optscale", outthink={"n": 1})
-    assert (few.param, "peek" in str(few)) == ("outthink.n", True)
-    little = chosen(scored, named="optscale", reasoning_effort="low")
-    assert (size(little), little.samples) == (("optscale", 16), 4), "the budget limits what cannot do with fewer"
+    scored = replace(THREE, scorers={"verifier": "judge", "prm": "confidence"})
+    few = refused(scored, named="dvts", outthink={"n": 2})
+    assert (few.param, "multiple of children" in str(few)) == ("outthink.n", True)
+    little = chosen(scored, named="dvts", reasoning_effort="minimal")
+    assert (size(little), little.samples) == (("dvts", 16), 2), "the budget limits what cannot do with fewer"
 
 
 @pytest.mark.parametrize(("load", "n"), [(1.0, 16), (0.5, 8), (0.125, 2), (0.01, 1)])
@@ -281,13 +282,13 @@ def test_under_load_there_are_fewer_samples_but_one(load: float, n: int) -> None
 def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Two plans by name."""
     folder = tmp_path_factory.mktemp("plans")
-    found = {}
+    plans = {}
     pool = simulated.pool(folder / "pool.jsonl", 20, 4, model="m")
     plan, _ = make_plan(read([pool], orders=3), folds=2)
     for name in ("small", "other"):
         (folder / f"{name}.json").write_text(plan.to_json())
-        found[name] = str(folder / f"{name}.json")
-    return found
+        plans[name] = str(folder / f"{name}.json")
+    return plans
 
 
 def test_plans_are_those_that_the_operator_has_named(plans: dict[str, str]) -> None:

@@ -324,9 +324,9 @@ def test_answers_have_the_form_of_a_schema(plain: str) -> None:
     """Blanks are part of the form, so that now and then a sample has nothing but them to its end."""
     form = {"type": "json_schema", "json_schema": {"name": "digit", "schema": SCHEMA, "strict": True}}
     reply = ask(plain, "self_consistency", outthink={"n": 5}, response_format=form, max_tokens=400)
-    found = json.loads(reply.choices[0].message.content)
-    assert type(found["even"]) is bool
-    assert found["digit"] in range(10)
+    value = json.loads(reply.choices[0].message.content)
+    assert type(value["even"]) is bool
+    assert value["digit"] in range(10)
     assert reply.outthink["ledger"][0]["samples"] == 5
     assert 1 <= reply.outthink["distinct"] <= reply.outthink["samples"] <= 5
     assert 1 / 5 <= reply.outthink["confidence"] <= 1
@@ -343,7 +343,7 @@ def test_calls_of_a_tool_are_voted_on(plain: str) -> None:
     before = metrics()
     fields: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 400}
     reply = ask(plain, "self_consistency", outthink={"n": 4}, **fields)
-    assert all(found.keys() == {"even", "digit"} for found in arguments(reply.choices[0]))
+    assert all(given.keys() == {"even", "digit"} for given in arguments(reply.choices[0]))
     assert reply.outthink["ledger"][0]["samples"] == 4
     assert 1 / 4 <= reply.outthink["confidence"] <= 1
     assert since(before, "vllm:generation_tokens_total") == reply.usage.completion_tokens
@@ -355,7 +355,7 @@ def test_calls_of_a_tool_are_streamed(strategy: str, plain: str) -> None:
     fields: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 400, "messages": ASK}
     with asking(plain) as client, client.chat.completions.stream(model=f"{MODEL}+{strategy}", **fields) as stream:
         choice = stream.get_final_completion().choices[0]
-    assert all(found.keys() == {"even", "digit"} for found in arguments(choice))
+    assert all(given.keys() == {"even", "digit"} for given in arguments(choice))
 
 
 # ----------------------------------------------------------------------------------------------- refusals of vLLM's own

@@ -163,7 +163,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         load("gsm8k", template="no placeholder")
     with pytest.raises(UsageError, match="MATH-500"):
         load("math500")
-    with pytest.raises(UsageError, match="cannot read"):
+    with pytest.raises(UsageError, match="Cannot read"):
         load(str(tmp_path / "none.jsonl"))
     with pytest.raises(UsageError, match="limit"):
         load("gsm8k", limit=0)

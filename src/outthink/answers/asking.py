@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outthink.errors import UsageError
+from outthink.errors import UnknownName, UsageError
 from outthink.types import AnswerKind, Message, Problem
 
 TEMPLATES: dict[AnswerKind, str] = {
@@ -31,10 +31,14 @@ def ask(
         options: labels of a multiple-choice question.
         id: None takes the question itself.
 
-    Raises UsageError on an empty question or a template without {question}.
+    Raises UsageError on an empty question or a template without {question}, UnknownName on a kind that there is not.
     """
+    if not isinstance(question, str):
+        raise UsageError(f"A question is a text or a Problem, not {type(question).__name__}.")
     if not question.strip():
         raise UsageError("The question is empty; write one.")
+    if answer not in TEMPLATES:
+        raise UnknownName("kind of answer", answer, TEMPLATES)
     template = TEMPLATES[answer] if template is None else template
     if "{question}" not in template:
         raise UsageError("The prompt template must contain {question}, where the question goes.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
     Raises UsageError, and makes nothing, where `out` is there already, a line is wrong, or the run has none of the
     problems; OutthinkError where nothing can be written.
     """
-    if out.exists():
+    if os.path.exists(out):
         raise UsageError(f"{out} is there already: give a folder that does not exist.")
     settings = read_settings(folder)
     right = _read(gold, answer)

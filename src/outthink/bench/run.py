@@ -17,6 +17,7 @@ from outthink.cost import charge
 from outthink.driver import as_budget, solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine, Request
+from outthink.names import name_of
 from outthink.planner.plan import Plan
 from outthink.planner.portfolio import Portfolio
 from outthink.records.runs import DOUBTS, Before, Result, Store, read_results
@@ -154,6 +155,7 @@ async def bench(
     if not 0 <= place < shards:
         raise UsageError(f"There is no shard {place}/{shards}: count from 0/{shards} to {shards - 1}/{shards}.")
     learning = [resource for resource in (resources or {}).values() if getattr(resource, "ordered", 0)]
+    size = _size(learning)
     if learning and shards > 1:
         raise UsageError("What is learned from problem to problem needs all of them in order; leave the shard out.")
     depends = {**traits.versions(strategy), **versions(resources or {})}
@@ -161,6 +163,7 @@ async def bench(
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
         **({"versions": depends} if depends else {}),
+        **({"ordered": size} if learning else {}),
         "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
         "verifier": describe(verifier),
         "prm": describe(prm),
@@ -211,32 +214,40 @@ async def bench(
             credit = 0.0
             if isinstance(outcome, Trace):
                 credit = await grade(example, outcome.answer, read, box)
-            recording.add(example, outcome, credit)
+            result = recording.add(example, outcome, credit)
+            if learning and result is not None and result.trace is not None:
+                # as a run that goes on reads it
+                traces[example.problem.id] = Trace.from_json(result.trace.to_json())
 
         if not learning:
             await in_flight(todo, one, finish, concurrency=concurrency, stop=stop)
-        for batch in _batches(mine, min((resource.ordered for resource in learning), default=0)):
-            left = [example for example in batch if example in todo]
+        # read once: what is learned from must not be read again with every batch
+        traces = {result.problem: result.trace for result in read_results(Path(store))} if learning else {}
+        for batch in _batches(mine, size) if learning else ():
+            left = [example for example in batch if example.problem.id not in kept.before.done]
             await in_flight(left, one, finish, concurrency=min(concurrency, len(batch)), stop=stop)
             if stop is not None and stop.is_set():
                 break
-            _learn(learning, batch, Path(store))
+            known = [traces.pop(example.problem.id, None) for example in batch]
+            for resource in learning:  # in the order of its problems, whenever each was solved
+                resource.learn([trace for trace in known if trace is not None])
     return summary(read_results(Path(store)), planned=len(mine))
 
 
-def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
-    """Of so many examples each; none where the size is 0."""
-    for start in range(0, len(examples) if size else 0, size or 1):
-        yield examples[start : start + size]
-
-
-def _learn(learning: Sequence[Any], batch: Sequence[Example], folder: Path) -> None:
-    """Tell resources what has come of a batch, in the order of its problems, whenever it was solved."""
-    names = [example.problem.id for example in batch]
-    traces = {result.problem: result.trace for result in read_results(folder) if result.problem in names}
-    known = [trace for name in names if (trace := traces.get(name)) is not None]
+def _size(learning: Sequence[Any]) -> int:
+    """Problems of a batch, by the resources that are `ordered`; 0 where there is none."""
     for resource in learning:
-        resource.learn(known)
+        if not isinstance(resource.ordered, int) or resource.ordered < 0:
+            raise UsageError(
+                f"`ordered` of {name_of(resource)} must be a number of problems, not {resource.ordered!r}."
+            )
+    return min((resource.ordered for resource in learning), default=0)
+
+
+def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    """Of so many examples each."""
+    for start in range(0, len(examples), size):
+        yield examples[start : start + size]
 
 
 class _Recording:
@@ -252,11 +263,11 @@ class _Recording:
             before = self._kept.before
             self._tell(Standing(done=self._done, total=self._total, before=before, result=result, left=left))
 
-    def add(self, example: Example, outcome: Trace | OutthinkError, credit: float) -> None:
-        """Record an outcome; one for which nothing was charged is left for the next time."""
+    def add(self, example: Example, outcome: Trace | OutthinkError, credit: float) -> Result | None:
+        """Record an outcome; one for which nothing was charged is left for the next time: None."""
         if isinstance(outcome, EngineError) and not (outcome.trace and outcome.trace.usage.tokens):
             self._told(left=str(outcome))
-            return
+            return None
         if isinstance(outcome, Trace):
             result = Result(problem=example.problem.id, credit=credit, trace=outcome)
         else:
@@ -264,6 +275,7 @@ class _Recording:
         self._kept.record(result)
         self._done += 1
         self._told(result)
+        return result
 
 
 async def _within_total(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -68,7 +69,8 @@ def given_question(given: str | None) -> str:
         raise UsageError("There is no question: write it in quotes, or pipe it in.")
     try:
         text = stream.read()
-    except UnicodeDecodeError:
+        text.encode()  # where the system's encoding is none, what is no text comes as surrogates
+    except UnicodeError:
         raise UsageError(f"The question on standard input is not {stream.encoding} text.") from None
     except OSError as cause:
         raise UsageError(f"Cannot read the question from standard input: {cause.strerror or cause}.") from None
@@ -117,7 +119,7 @@ def given_shard(text: str | None) -> tuple[int, int] | None:
 
 def writable_json(out: Path) -> None:
     """Raise UsageError, before anything is computed, where no .json file can be written there."""
-    if out.suffix != ".json" or not out.parent.is_dir():
+    if out.suffix != ".json" or not os.path.isdir(out.parent):
         raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -268,7 +269,7 @@ def calibrate(
     from outthink.cost.measuring import calibrate as measure
     from outthink.jsonl import write_whole
 
-    name = Path(model).stem if Path(model).exists() else model.rpartition("#")[2]
+    name = Path(model).stem if os.path.exists(Path(model)) else model.rpartition("#")[2]
     path = out or Path(file_name(f"calibration-{name}") + ".json")
     writable_json(path)
     with opened_engines(model, None, {}) as engines, Console(stderr=True).status(f"Measuring {model}") as status:

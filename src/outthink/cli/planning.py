@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -133,7 +134,7 @@ def plan_check(
     from outthink.reports.tables import text_table
 
     opened = Plan.open(plan)
-    if all(path.is_dir() for path in files):
+    if all(os.path.isdir(path) for path in files):
         checked = [check_run(opened, list(read_results(path))) for path in files]
     else:
         with working("Reading"):

@@ -30,6 +30,8 @@ from outthink.cli.parsing import (
 from outthink.cli.shown import one_line
 from outthink.errors import OutthinkError, UsageError
 
+_NARROWEST = 10  # columns of text; a terminal that says it has fewer breaks the lines itself
+
 app = typer.Typer(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -86,7 +88,7 @@ def run() -> int:
     if here and not sys.flags.safe_path and not {"", here} & {*sys.path}:
         sys.path.append(here)  # for module:Name; last, so that no file there takes the place of a module
     try:
-        width = shutil.get_terminal_size().columns - 2
+        width = max(shutil.get_terminal_size().columns - 2, _NARROWEST)
         code = app(prog_name="outthink", standalone_mode=False, terminal_width=width if width < 78 else None)
         if sys.stdout is not None:
             sys.stdout.flush()  # while a closed pipe or a full disk can still be told
@@ -104,8 +106,9 @@ def run() -> int:
     except Exception as error:
         if os.environ.get("OUTTHINK_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.filename is None and error.strerror:
-            return _failed(f"Cannot write or read: {error.strerror}.", 1)
+        if isinstance(error, OSError) and error.strerror:
+            name = "" if error.filename is None else f" {error.filename}"
+            return _failed(f"Cannot write or read{name}: {error.strerror}.", 1)
         return _failed(f"Internal error: {type(error).__name__}: {error}. Set OUTTHINK_DEBUG=1 to see where.", 1)
     finally:
         _close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from outthink.cli.given import priced_engine
 from outthink.cli.shown import one_line
 from outthink.errors import UsageError
+from outthink.together import close_all
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -83,8 +84,7 @@ def opened_engines(
                 opened[name] = open_engine(name, price=priced.get(name))
         yield {role: opened[name] for role, name in names.items()}
     finally:
-        for engine in opened.values():
-            asyncio.run(engine.close())
+        asyncio.run(close_all(opened.values()))
 
 
 @contextlib.contextmanager

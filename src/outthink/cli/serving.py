@@ -54,7 +54,7 @@ def serve(
         str | None, typer.Option("--budget", "-b", help="The most that any request may spend, as 20k-tokens,0.01usd.")
     ] = None,
     answer: Annotated[
-        str, typer.Option(help="How replies are compared; chat looks at the first one before it draws more.")
+        str, typer.Option(help="How replies are compared; chat looks whether two of the first four agree.")
     ] = "chat",
     free_form: Annotated[
         str | None, typer.Option(help="For replies that cannot be compared: best_of_n (with --verifier), mbr ...")

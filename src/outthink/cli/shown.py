@@ -142,6 +142,11 @@ def print_trace(trace: Trace) -> None:
             f"{sign}{line.usage.tokens:,}",
         )
     print_table(table)
+    for line in (line for line in trace.ledger() if line.failed):
+        calls = [call for call in trace.calls if (call.kind, call.role) == (line.kind, line.role)]
+        first = next((f"; the first one: {one_line(call.error)}" for call in calls if call.failed and call.error), "")
+        failed = f"{line.failed:,} of {line.children:,} failed: {line.kind} ({line.role}){first}"
+        printed.print(escape(failed), soft_wrap=True)
     if (tree := sharing(trace)).levels > 1:
         printed.print(
             f"{tree.levels} levels; paths of {tree.logical:,} tokens, {tree.unique:,} of them unique; "

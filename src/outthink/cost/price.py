@@ -13,14 +13,13 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from outthink.errors import UsageError
-from outthink.models.engine import Engine, Price
+from outthink.models.engine import Engine, Price, priced_as
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -97,24 +96,8 @@ def with_prices(engines: Mapping[str, Engine], prices: Mapping[str, Price | str]
         if wanted.setdefault(id(engines[role]), price) != price:
             raise UsageError(f"{name} has two prices; a model has the same one in every role.")
     priced = {id(engine): engine for engine in engines.values()}
-    priced |= {key: _priced(priced[key], price) for key, price in wanted.items()}
+    priced |= {key: priced_as(priced[key], price) for key, price in wanted.items()}
     return {role: priced[id(engine)] for role, engine in engines.items()}
-
-
-class _Priced:
-    """An engine with another price; all else is the engine's own."""
-
-    def __init__(self, engine: Engine, price: Price) -> None:
-        self._engine = engine
-        self.spec = replace(engine.spec, price=price)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-
-def _priced(engine: Engine, price: Price) -> Engine:
-    priced: Any = _Priced(engine, price)
-    return cast("Engine", priced)
 
 
 def price_of(given: str, model: str) -> tuple[Price, str]:

@@ -8,6 +8,7 @@ Qwen2.5-0.5B and nothing of Llama 3.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def read_shape(path: str | Path, parameters: int | None = None) -> Shape:
         from outthink.models.gguf import Header
 
         return Header.read(path).shape(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / "config.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

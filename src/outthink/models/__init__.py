@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import parse_qsl
 
-from outthink.errors import UnknownName
-from outthink.models.engine import Engine, Price
-from outthink.names import call, load
+from outthink.errors import UnknownName, UsageError
+from outthink.models.engine import Engine, Price, priced_as
+from outthink.names import call, load, make_own
 
 ENGINES: Mapping[str, str] = {
     "http": "outthink.models.openai.engine:OpenAIEngine.open",
@@ -23,6 +23,7 @@ Where nothing stands there, a pool is known by its ending, and all else is embed
 """
 
 
+_PARTS = ("spec", "bound", "generate", "learn", "close")  # of `Engine`
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -41,16 +42,18 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     if prefix.lower() in ("http", "https"):
         engine: Engine = load(ENGINES[prefix.lower()])(name, price=price)
         return engine
-    given, _, options = name.partition("?") if not Path(name).exists() else (name, "", "")
+    given, _, options = name.partition("?") if not os.path.exists(name) else (name, "", "")
     if prefix in ENGINES:
         given = given.removeprefix(f"{prefix}:")
     elif given.endswith((".jsonl", ".jsonl.gz")):
         prefix = "pool"
-    elif (given and Path(given).exists()) or given in catalog.entries():
+    elif (given and os.path.exists(given)) or given in catalog.entries():
         prefix = "embedded"
     elif _OWN.fullmatch(given):
-        own: Engine = call(load(given), dict(parse_qsl(options, keep_blank_values=True)), name=given)
-        return own
+        own: Engine = make_own(given, dict(parse_qsl(options, keep_blank_values=True)))
+        if lacking := [part for part in _PARTS if not hasattr(own, part)]:
+            raise UsageError(f"{given} is no engine: it has no {', '.join(lacking)} (see outthink.models.engine).")
+        return own if price is None else priced_as(own, price)
     else:
         raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
     written = dict(parse_qsl(options, keep_blank_values=True))

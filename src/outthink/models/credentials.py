@@ -85,7 +85,7 @@ def _file() -> dict[str, Key]:
         from platformdirs import user_config_path  # here, because it is needed only where there is an endpoint
 
         path = user_config_path("outthink") / "keys.toml"
-        if not path.exists():
+        if not os.path.exists(path):
             return {}
     try:
         if sys.platform != "win32" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):

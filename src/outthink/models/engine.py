@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, cast
 
 from outthink.errors import EngineError
 from outthink.types import Address, Message, Usage
@@ -229,6 +229,23 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free what it holds; calling it twice is fine."""
+
+
+class _Priced:
+    """An engine with another price; all else is the engine's own."""
+
+    def __init__(self, engine: Engine, price: Price) -> None:
+        self._engine = engine
+        self.spec = replace(engine.spec, price=price)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+def priced_as(engine: Engine, price: Price) -> Engine:
+    """The engine with another price; the engine itself stays as it is."""
+    priced: Any = _Priced(engine, price)
+    return cast("Engine", priced)
 
 
 class Tokenizing(Protocol):

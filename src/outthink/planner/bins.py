@@ -20,7 +20,6 @@ from outthink.planner.evidence import Floats, Vote, evidence, feature_names
 from outthink.planner.fixed import Family
 
 Difficulty = Literal["agreement", "entropy", "length", "logprob", "verifier", "oracle"]
-DIFFICULTIES: tuple[Difficulty, ...] = ("agreement", "entropy", "length", "logprob", "verifier", "oracle")
 ABSOLUTE = (0.1, 0.5)
 """Pass rates between hard, medium and easy."""
 

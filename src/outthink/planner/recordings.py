@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -62,7 +63,8 @@ def read(
 
     Raises UsageError with what is missing.
     """
-    pools, folders = [path for path in files if not path.is_dir()], [path for path in files if path.is_dir()]
+    folders = [path for path in files if os.path.isdir(path)]
+    pools = [path for path in files if path not in folders]
     if len(pools) != 1:
         raise UsageError(f"A plan is made from one pool of samples, not {len(pools)}; the dearer model's is --target.")
     pool = _iid(read_pool(pools[0], answer=answer))

@@ -11,6 +11,7 @@ its problems come as they come, each once, and nothing of it is begun anew.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -219,7 +220,7 @@ def merge(folders: Sequence[Path], out: Path) -> None:
     Raises UsageError, and makes nothing, where `out` is there already, settings differ, a shard is missing or given
     twice, or a shard has unfinished problems.
     """
-    if out.exists():
+    if os.path.exists(out):
         raise UsageError(f"{out} is there already: give a folder that does not exist.")
     if not folders:
         raise UsageError("Name the folders of the shards.")

@@ -8,6 +8,7 @@ its own, so that a figure can be read in grey; an .html holds its scripts.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def check(path: Path) -> None:
     """Raises UsageError where no figure can be written there: another suffix, no such folder, no extra `figures`."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"Cannot draw {path}: name a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(f"Cannot write {path}: name a file in a folder that exists.")
     try:
         import altair  # noqa: F401

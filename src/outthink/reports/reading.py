@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import zlib
 from collections import Counter
@@ -98,7 +99,7 @@ def replies(path: Path) -> Iterator[ReadReply]:
 
     Raises UsageError where it cannot be read.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         for result in read_results(path):
             if result.trace is not None:
                 yield from _of_trace(result.trace)

@@ -8,9 +8,8 @@ encoder compares meaning, and what it reads is counted.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -21,11 +20,14 @@ from numpy.typing import NDArray
 
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UnknownName, UsageError
 from outthink.meter import Meter, Work
-from outthink.names import load, make
+from outthink.names import make, make_own
+from outthink.together import away
 from outthink.types import Usage
 
 _ENCODER = "sentence-transformers"
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: spreads what is multiplied by it
+
+_PIECE = 1 << 18  # characters that are hashed at a time
 
 
 class Vectors(NamedTuple):
@@ -70,7 +72,22 @@ class Hashing:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One row per text; a text of white space is a row of zeros."""
-        return Vectors(hashed(texts, self.dimensions, self.n))
+        rows = [np.zeros((0, self.dimensions))]
+        for piece in _pieces(texts):  # one after the other, since each takes some forty bytes a character
+            rows.append(await away(sum(map(len, piece)), hashed, piece, self.dimensions, self.n))
+        return Vectors(np.concatenate(rows))
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in order, in pieces of about so many characters."""
+    start = size = 0
+    for place, text in enumerate(texts):
+        size += len(text)
+        if size >= _PIECE:
+            yield texts[start : place + 1]
+            start, size = place + 1, 0
+    if start < len(texts):
+        yield texts[start:]
 
 
 def hashed(texts: Sequence[str], dimensions: int, n: int) -> NDArray[np.float64]:
@@ -162,8 +179,7 @@ def make_embedder(given: str | TextEmbedder) -> TextEmbedder:
         elif ":" not in given:
             raise UnknownName("embedder", name, ["hashing", f"{_ENCODER}:MODEL", "module:name"])
         else:
-            made = load(given)
-            made = made() if inspect.isclass(made) else made
+            made = make_own(name, dict(parse_qsl(options, keep_blank_values=True)), functions=False)
     if not hasattr(made, "embed"):
         raise UsageError(f"An embedder is a name, or an object with a coroutine function embed(texts), not {given!r}.")
     embedder: TextEmbedder = made

@@ -14,6 +14,7 @@ A new resource is a row here and a module beside it. What a caller supplies may 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from outthink.errors import MissingResource, UnknownName, UsageError
-from outthink.names import load, make
+from outthink.names import load, make, make_own
+from outthink.together import close_all
 
 if TYPE_CHECKING:
     from outthink.meter import Meter
@@ -97,25 +99,38 @@ RESOURCES: Mapping[str, Resource] = {
 
 
 def open_resources(given: Sequence[str]) -> dict[str, Any]:
-    """What `--resource NAME=GIVEN` options stand for, by name; `close_resources` frees it.
+    """What `--resource NAME=GIVEN` options stand for, by name; `close_resources` frees it. No event loop may run here.
 
-    Raises UnknownName, or UsageError with a sentence that says what is wrong.
+    Raises UnknownName, or UsageError with a sentence that says what is wrong; then nothing stays open.
     """
+    written = _written(given)
     opened: dict[str, Any] = {}
+    try:
+        for name, text in written.items():
+            opened[name] = _made(name, RESOURCES[name], text)
+    except BaseException:
+        asyncio.run(close_resources(opened))
+        raise
+    return opened
+
+
+def _written(given: Sequence[str]) -> dict[str, str]:
+    """What is written for each resource, by name."""
+    texts: dict[str, str] = {}
     for text in given:
         name, equals, written = text.partition("=")
         free = [known for known, row in RESOURCES.items() if not row.given]
         if not equals or not written:
             raise UsageError(f"Cannot read the resource {text!r}; write NAME=GIVEN, such as memory=module:Name.")
-        if name in opened:
+        if name in texts:
             raise UsageError(f"The resource {name} is given twice; give it once.")
         if name not in RESOURCES:
             raise UnknownName("resource", name, free)
         row = RESOURCES[name]
         if row.given:
             raise UsageError(f"The resource {name} has a way of its own: {row.supply}.")
-        opened[name] = _made(name, row, written)
-    return opened
+        texts[name] = written
+    return texts
 
 
 def _made(name: str, row: Resource, written: str) -> Any:
@@ -130,16 +145,12 @@ def _made(name: str, row: Resource, written: str) -> Any:
         raise UsageError(
             f"Cannot open the resource {name} from {written!r}; write module:Name, or module:Name?OPTION=VALUE."
         )
-    thing = load(target)
-    return make(thing, options, name=target, what="option") if callable(thing) else thing
+    return make_own(target, options)
 
 
 async def close_resources(opened: Mapping[str, Any]) -> None:
     """Free what `open_resources` opened."""
-    for resource in opened.values():
-        closing = resource.close() if hasattr(resource, "close") else None
-        if inspect.isawaitable(closing):
-            await closing
+    await close_all(opened.values())
 
 
 def supplied(resource: Any, meter: Meter, problem: Problem) -> Any:

@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl, unquote
 
 from outthink.errors import UnknownName, UsageError
 from outthink.meter import Meter
-from outthink.names import load, make, name_of
+from outthink.names import load, make, make_own, name_of
 from outthink.rewards import SCORERS, Path, Scorer
-from outthink.together import together
+from outthink.together import close_all, together
 from outthink.types import Address, Problem
 
 ScoreFunction = Callable[[str, str], float | Awaitable[float | None] | None]
@@ -116,7 +116,8 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
     Args:
         given: text is a name of SCORERS, which may carry options as in "judge?votes=5"; the address of a server, as
             in "http://HOST:8001/score#MODEL" (see `rewards.remote`); a trained probe, "FILE.json" (see
-            `rewards.probe`); or "module:function".
+            `rewards.probe`); or "module:function", or
+            "module:Class" with options.
         process: it will score steps rather than whole answers.
 
     Raises UnknownName, and UsageError where an option is out of range or the scorer cannot score steps.
@@ -135,10 +136,7 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
             return TrainedPRM.open(given)
         if ":" not in given:
             raise UnknownName("verifier", name, [*SCORERS, "module:function", "FILE.json", "http://HOST/score"])
-        made: Any = load(given)
-        if inspect.isclass(made):
-            made = made()
-        given = made
+        given = make_own(name, dict(parse_qsl(options, keep_blank_values=True)), functions=False)
     if hasattr(given, "score"):
         return given
     if callable(given):
@@ -178,6 +176,4 @@ class Opened:
 
 async def close_scorer(scorer: Scorer) -> None:
     """Free what a scorer holds, such as connections; most hold nothing."""
-    closing = getattr(scorer, "close", None)
-    if closing is not None:
-        await closing()
+    await close_all([scorer])

@@ -13,13 +13,12 @@ import math
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
 from aiohttp import web
 
-from outthink.answers.reader import Reader
 from outthink.driver import solve_async
 from outthink.errors import OutthinkError
 from outthink.models.engine import Engine
@@ -28,12 +27,13 @@ from outthink.planner.auto import Auto
 from outthink.planner.plan import Plan
 from outthink.planner.quote import price_at, quote
 from outthink.resources.embedding import TextEmbedder
-from outthink.resources.table import RESOURCES
 from outthink.rewards import Scorer
-from outthink.rewards.making import close_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server import reply
-from outthink.server.asked import Asked, BadRequest, Wish, read
+from outthink.server.asked import Asked, Wish, read
+from outthink.server.body import MAX_AT_ONCE, Intake, Sizes
+from outthink.server.door import Lines
+from outthink.server.errors import BadRequest
 from outthink.server.gate import Busy, Gate
 from outthink.server.job import (
     Job,
@@ -43,10 +43,13 @@ from outthink.server.job import (
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
+from outthink.server.offers import Offers, entry
 from outthink.server.openapi import document
+from outthink.server.reading import SharedReader
 from outthink.server.record import Recorder
-from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, servable, split
-from outthink.server.stream import Stream, dumped, patient
+from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, split
+from outthink.server.stream import Stream, dumped, patient, work
+from outthink.together import away, close_all
 from outthink.types import Address, Budget, Call, Trace
 
 logger = logging.getLogger("outthink.server")
@@ -73,7 +76,8 @@ class Settings:
         timeout: seconds for a request that asks for no other deadline.
         concurrency, queue: requests at once, and requests that wait.
         sheds: requests spend less while most places are taken.
-        max_bytes: of a request's body.
+        connections: of callers at once, those included that ask for nothing.
+        sizes: of a request's body.
         keep_alive: seconds between comments on a stream that has nothing to say.
         grace: seconds that requests get to end when the server is stopped.
         shadow: share of requests that are also answered by `alternative`.
@@ -86,7 +90,8 @@ class Settings:
     concurrency: int = 256
     queue: int = 1024
     sheds: bool = False
-    max_bytes: int = 32 << 20
+    connections: int = 4096
+    sizes: Sizes = field(default_factory=Sizes)
     keep_alive: float = 5.0
     grace: float = 30.0
     shadow: float = 0.0
@@ -121,6 +126,8 @@ class Service:
         self.settings = settings
         self._policy = policy
         self._served = served
+        there = [*(resources or {}), *([] if sandbox is None else ["sandbox"])]
+        self._offers = Offers(policy, served, scorers or {}, there)
         self._roles = dict(roles or {})
         self._scorers = dict(scorers or {})
         self._embedder = embedder
@@ -128,7 +135,7 @@ class Service:
         self._resources = dict(resources or {})
         self._keys = keys
         self._recorder = recorder
-        self._reader = Reader(_READING)  # one for all, so nobody's answer may take long
+        self._reader = SharedReader(_READING)  # one for all, so nobody's answer may take long
         self._salt = secrets.token_bytes(32)
         self._gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds)
         self.metrics = Metrics(
@@ -137,6 +144,7 @@ class Service:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._jobs: set[Job] = set()
         self._held = 0
+        self.lines = Lines()
         self._shadows = 0
         self.draining = False
         self.quiet = asyncio.Event()
@@ -170,12 +178,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._reader.close()
-        for scorer in self._scorers.values():
-            await close_scorer(scorer)
-        if self._sandbox is not None:
-            await self._sandbox.close()
-        await self._served.close()
+        await close_all([self._reader, *self._scorers.values(), self._sandbox, self._served])
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
 
@@ -187,13 +190,18 @@ class Service:
     ) -> web.StreamResponse:
         """Who may ask, every failure as an error of OpenAI's API, and an end for callers who do not read."""
         try:
-            response = await self._answered(request, handler)
+            if request.method != "POST":  # else as soon as its body is there
+                self.lines.works(request.protocol)
+            try:
+                response = await self._answered(request, handler)
+            finally:
+                self._held -= request.get(_BYTES, 0)
+            async with patient(request):
+                await response.prepare(request)
+                await response.write_eof()
+            return response
         finally:
-            self._held -= request.get(_BYTES, 0)
-        async with patient(request):
-            await response.prepare(request)
-            await response.write_eof()
-        return response
+            self.lines.rests(request.protocol)
 
     async def _answered(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -243,12 +251,12 @@ class Service:
             return reply.APIError(
                 status=429, sentence=str(failure), kind="rate_limit_error", code="busy", retry=failure.retry
             )
-        found = reply.problem(failure)
-        if found.code == "internal":
+        problem = reply.problem(failure)
+        if problem.code == "internal":
             frames = traceback.extract_tb(failure.__traceback__)
             where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames[-6:]))
             logger.error("%s at %s", type(failure).__name__, where)
-        return found
+        return problem
 
     # ------------------------------------------------------------------------------------------------------ the rest
 
@@ -263,31 +271,16 @@ class Service:
     async def _openapi(self, request: web.Request) -> web.Response:
         return web.json_response(document())
 
-    async def _listed(self) -> list[str]:
-        """Models, and after each those of its names with strategies that can be served."""
-        always = {name for name, row in RESOURCES.items() if row.given} - {"verifier", "prm", "sandbox"}
-        sandbox = ["sandbox"] if self._sandbox is not None else []
-        available = {*always, *self._scorers, *self._resources, *sandbox}
-        found = []
-        for name in await self._served.names():
-            engine = self._served.opened(name)
-            powers = frozenset() if engine is None else engine.spec.powers
-            lacking = {"logprobs"} - powers
-            blind = {role for role, of in self._scorers.items() if lacking & set(getattr(of, "reads", ()))}
-            strategies = [ONE, *servable(self._policy, available - blind, powers)]
-            found += [name, *(f"{name}+{strategy}" for strategy in strategies)]
-        return found
-
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [_model(name) for name in await self._listed()]})
+        return web.Response(body=await self._offers.listed(), content_type="application/json", charset="utf-8")
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if name not in await self._listed():
+        if not await self._offers.has(name):
             raise BadRequest(
                 "There is no such model; GET /v1/models lists what there is.", status=404, code="model_not_found"
             )
-        return web.json_response(_model(name))
+        return web.json_response(entry(name))
 
     async def _quote(self, request: web.Request) -> web.Response:
         """What a request may cost, and with a plan what it is expected to cost and gain; nothing is spent."""
@@ -340,9 +333,9 @@ class Service:
             status = failure.problem.status
             raise
         except Exception as failure:
-            found = self._problem(failure)
-            status = found.status
-            raise reply.RequestFailed(found) from None
+            problem = self._problem(failure)
+            status = problem.status
+            raise reply.RequestFailed(problem) from None
         finally:
             strategy = "-" if job is None else str(job.choice.named["name"])
             seconds = asyncio.get_running_loop().time() - began
@@ -357,17 +350,14 @@ class Service:
             raise BadRequest(
                 "Send the body with Content-Type: application/json.", status=415, code="unsupported_media_type"
             )
-        parts: list[bytes] = []
+        intake = Intake(self.settings.sizes)
         request[_BYTES] = 0
         try:
             async with asyncio.timeout(_SLOW):
                 async for part in request.content.iter_any():
-                    parts.append(part)
                     self._held += len(part)
                     request[_BYTES] += len(part)
-                    if request[_BYTES] > self.settings.max_bytes:
-                        most = f"The request is larger than {self.settings.max_bytes >> 20} MB."
-                        raise BadRequest(most, status=413, code="too_large")
+                    intake.add(part)
                     if self._held > _HELD:
                         raise Busy("The server holds too many large requests; try again later.", 1.0)
         except TimeoutError:
@@ -375,7 +365,11 @@ class Service:
             raise BadRequest(slow, status=408, code="too_slow") from None
         except web.RequestPayloadError:
             raise BadRequest("The body is not encoded as its head says.", code="invalid_body") from None
-        return read(b"".join(parts), request.headers)
+        self.lines.works(request.protocol)
+        body = intake.whole()
+        if len(body) <= MAX_AT_ONCE:
+            return read(body, request.headers, self.settings.sizes)
+        return await asyncio.to_thread(read, body, request.headers, self.settings.sizes)
 
     async def _job(self, asked: Asked, owner: str | None) -> Job:
         """What is to be done; raises BadRequest or UsageError where it cannot be."""
@@ -498,17 +492,22 @@ class Service:
         except asyncio.CancelledError:
             self._leave(job, task)
             raise
-        found = self._answers(job, trace)
-        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
-        body = reply.completion(job.ident, job.created, job.asked.model, trace, found, more)
-        return web.json_response(body, headers=reply.headers(trace), dumps=dumped)
+
+        def told() -> tuple[str, dict[str, str]]:
+            answers = self._answers(job, trace)
+            more = reply.told(trace, answers, job.asked.choices, job.choice.named, job.load)
+            body = reply.completion(job.ident, job.created, job.asked.model, trace, answers, more)
+            return dumped(body), reply.headers(trace)
+
+        text, headers = await away(work(trace), told)
+        return web.Response(text=text, headers=headers, content_type="application/json")
 
     def _answers(self, job: Job, trace: Trace) -> list[reply.Answer]:
         """What the caller gets; raises where there is nothing at all."""
-        found = reply.each(trace) if job.choice.single and job.asked.choices > 1 else []
-        found = found or reply.answers(trace, job.asked.choices, job.partial())
-        if found:
-            return found
+        answers = reply.each(trace) if job.choice.single and job.asked.choices > 1 else []
+        answers = answers or reply.answers(trace, job.asked.choices, job.partial())
+        if answers:
+            return answers
         if trace.stopped == "deadline":
             raise reply.RequestFailed(_LATE)
         if trace.stopped == "cancelled":
@@ -539,7 +538,7 @@ class Service:
                     await stream.progress(event[1])
             try:
                 trace = task.result()
-                found = self._answers(job, trace)
+                ended = await away(work(trace), lambda: stream.end(trace, self._answers(job, trace)))
             except Exception as failure:
                 if not stream.begun:
                     raise
@@ -547,7 +546,7 @@ class Service:
                     failure.problem if isinstance(failure, reply.RequestFailed) else self._problem(failure)
                 )
                 return stream.response
-            await stream.finish(trace, found)
+            await stream.finish(ended)
         except BaseException:
             self._leave(job, task)
             raise
@@ -592,11 +591,11 @@ class Service:
             self.metrics.shadows.inc()
             trace = await self._solve(shadow, shadow.seconds)
         except Exception as failure:
-            found = getattr(failure, "trace", None)
-            if shadow is None or found is None:
+            left: Trace | None = getattr(failure, "trace", None)
+            if shadow is None or left is None:
                 self._problem(failure)
                 return
-            trace = _renamed(shadow, found)
+            trace = _renamed(shadow, left)
         finally:
             if shadow is not None:
                 self._jobs.discard(shadow)
@@ -656,7 +655,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "outthink"}

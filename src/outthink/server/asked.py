@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from outthink.errors import UsageError
+from outthink.server.body import Sizes, decoded, media_size, not_json
+from outthink.server.errors import BadRequest
 from outthink.types import AnswerKind, Budget, Message, Part, writable
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -24,7 +25,7 @@ EFFORTS: Mapping[Effort, int] = {"none": 1, "minimal": 2, "low": 4, "medium": 8,
 MOST = 1024
 """Most samples that a caller may ask a strategy for."""
 
-_DEEP = 200  # lists and objects in each other; what is much deeper can be read and not be written again
+_MOST_WRONG = 500  # fields that are told apart; each takes a while to describe
 
 # what the server itself does something with; all other fields of the body are given on to the model as they are
 _OWN = frozenset(
@@ -37,22 +38,6 @@ _INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(("best_of", "num_return_sequences", "n_cmpl"), "n"),
 }
 _HEADERS = ("strategy", "n", "budget", "plan", "answer")
-
-
-class BadRequest(UsageError):
-    """A request that cannot be carried out.
-
-    Args:
-        param: the field that is wrong.
-        code: for programs, in the words of OpenAI's API where it has one.
-        status: of HTTP.
-    """
-
-    def __init__(self, sentence: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
-        super().__init__(sentence)
-        self.param = param
-        self.code = code
-        self.status = status
 
 
 class Spend(BaseModel):
@@ -133,6 +118,7 @@ class Asked:
         temperature, top_p, max_tokens, seed: None where they were not sent.
         budget: None where none was asked for.
         wish: strategy, n, plan, answer, progress; headers have been put in.
+        size: bytes of the body.
     """
 
     model: str
@@ -148,6 +134,7 @@ class Asked:
     effort: Effort | None
     budget: Budget | None
     wish: Wish
+    size: int = 0
 
     @property
     def media(self) -> bool:
@@ -155,19 +142,17 @@ class Asked:
         return any(not isinstance(m.content, str) and any(p.kind != "text" for p in m.content) for m in self.messages)
 
 
-def read(body: bytes, headers: Mapping[str, str]) -> Asked:
-    """The request; raises BadRequest with the field that is wrong and what it should be."""
+def read(body: bytes, headers: Mapping[str, str], sizes: Sizes | None = None) -> Asked:
+    """The request; raises BadRequest with the field that is wrong and what it should be.
+
+    Args:
+        sizes: of the body; None: as large as one is by default.
+    """
+    text = decoded(body)
     try:
-        raw = json.loads(body, parse_constant=_no_number, parse_float=_finite)
-        deep = body.count(b"[") + body.count(b"{") > _DEEP and _deeper(raw, _DEEP)
+        raw = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except ValueError:
-        raise BadRequest(
-            "The body is not JSON; send a chat request as application/json.", code="invalid_json"
-        ) from None
-    except RecursionError:
-        deep = True
-    if deep:
-        raise BadRequest(f"The body is nested more than {_DEEP} deep.", code="invalid_json")
+        raise not_json() from None
     if not isinstance(raw, dict):
         raise BadRequest("The body is not a JSON object; send one with model and messages.", code="invalid_json")
     try:
@@ -175,6 +160,8 @@ def read(body: bytes, headers: Mapping[str, str]) -> Asked:
         wish = _with_headers(told.outthink or Wish(), headers)
     except ValidationError as failure:
         raise _bad(failure) from None
+    media = sum(media_size(turn.content) for turn in told.messages if isinstance(turn.content, list))
+    (sizes or Sizes()).check(len(body) - media, media)
     if told.stream_options is not None and not told.stream:
         raise BadRequest("stream_options is for streams only; leave it out, or set stream.", param="stream_options")
     if told.top_logprobs is not None and not told.logprobs:
@@ -195,6 +182,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> Asked:
         effort=told.reasoning_effort,
         budget=_budget(wish.budget),
         wish=wish,
+        size=len(body),
     )
 
 
@@ -227,19 +215,19 @@ def _kind(name: str) -> Literal["image", "audio", "file"]:
 
 def _with_headers(wish: Wish, headers: Mapping[str, str]) -> Wish:
     """What headers say in place of what the body says."""
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for name in _HEADERS:
         value = headers.get(f"X-Outthink-{name}")
         if value is not None:
-            found[name] = value
-    if not found:
+            given[name] = value
+    if not given:
         return wish
-    if "n" in found:
+    if "n" in given:
         try:
-            found["n"] = int(found["n"])
+            given["n"] = int(given["n"])
         except ValueError:
             raise BadRequest("The header X-Outthink-N must be a whole number.", param="X-Outthink-N") from None
-    return Wish.model_validate(wish.model_dump(exclude_none=True) | found)
+    return Wish.model_validate(wish.model_dump(exclude_none=True) | given)
 
 
 def _budget(given: Spend | str | None) -> Budget | None:
@@ -265,19 +253,10 @@ def _finite(number: str) -> float:
     return value
 
 
-def _deeper(value: Any, most: int) -> bool:
-    """Whether lists and objects stand more than so deep in each other."""
-    level = [value]
-    for _ in range(most + 1):
-        if not level:
-            return False
-        parts = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [part for among in parts for part in among if isinstance(part, dict | list)]
-    return True
-
-
 def _bad(failure: ValidationError) -> BadRequest:
     """The first thing that is wrong, without repeating what was sent."""
+    if failure.error_count() > _MOST_WRONG:
+        return BadRequest(f"The body is wrong in {failure.error_count():,} places; send a chat request.")
     first = failure.errors(include_input=False, include_url=False, include_context=False)[0]
     # a field that may be one of several types is named together with the type; people look for the field
     names = [str(part) for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPES))]

@@ -1,8 +1,9 @@
-"""Spends more than one sample on a chat only where there is something to compare.
+"""Spends more than a few samples on a chat only where there is something to vote on.
 
-Whether replies can be compared (an answer that is marked, a short one, JSON, calls of tools) is seen from the first
-of them; what else is written about freely gets another strategy, such as a judge's choice, or stays as it is. The
-first sample is paid for once: whatever runs goes on from it.
+That is decided by the first replies: where two of them are equal, others can be; where all of them differ, a vote would
+choose blindly, so another strategy chooses, such as a judge, or the first reply stays as it is. How a reply looks says
+nothing: a line of prose may be one of thousands, and a page of it may end in a number. The first samples are paid for
+once: whatever runs goes on from them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from outthink.answers.reading import comparable
 from outthink.errors import NothingCameBack
 from outthink.meter import Meter
 from outthink.model import Model, Models
@@ -22,7 +22,10 @@ from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.making import strategy_name
 from outthink.types import Problem
 
-FREE = "nothing in the reply can be compared with others, so"
+FREE = "no two of the first replies are equal, so"
+FIRST = 4
+"""Samples that decide; three can differ by chance where half of all replies are equal, four seldom do."""
+_FEW = 3  # replies that can be read, of which no two are equal: fewer say nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +33,8 @@ class Comparing:
     """A strategy that goes by equal answers, for problems of which it is not known whether they have such answers.
 
     Args:
-        strategy: what runs where the first reply can be compared with others.
-        otherwise: what runs where it cannot; None: nothing, the reply stands.
+        strategy: what runs where two of the first replies are equal.
+        otherwise: what runs where all of them differ; None: nothing, the first one stands.
         choices: replies that are wanted; that many are drawn where they stand as they are.
     """
 
@@ -77,24 +80,28 @@ class Comparing:
         verifier: Scores | None = None,
         prm: Scores | None = None,
     ) -> None:
-        """One sample, a look at it, and on from there."""
+        """The first samples, a look at how many are equal, and on from there."""
         for part in self.parts:
             if isinstance(part, Auto):
                 part.check(model, models, verifier, prm)  # before anything is spent
+        most = min(FIRST, *(traits.samples(one) or FIRST for one in self._own))
         try:
             # with what the strategy reads, so that it can go on from here
-            first = await model.sample(problem, logprobs="logprobs" in traits.powers(self.strategy))
-        except NothingCameBack:  # one dead sample says nothing about the others
+            logprobs = "logprobs" in traits.powers(self.strategy)
+            first = await model.sample(problem, most, logprobs=logprobs)
+        except NothingCameBack:  # dead samples say nothing about the others
             first = []
         strategy = self.strategy
-        # one that was cut off, or is no answer at all, says nothing about the others either
-        if first and first[0].key is not None and not comparable(first[0].text):
+        # those that were cut off, or are no answers at all, say nothing either
+        keys = [one.key for one in first if one.key is not None]
+        if len(keys) >= min(_FEW, most) and len(set(keys)) == len(keys):
             if self.otherwise is None:
-                report(first, chosen=first[0])
+                stands = next(one for one in first if one.key is not None)
+                report(first, chosen=stands)
                 several = self.choices > 1
-                meter.notes.append(f"{FREE} {'they are as they came' if several else 'it is one sample'}")
-                if several:
-                    report(await model.starting_with(first).sample(problem, self.choices), chosen=first[0])
+                meter.notes.append(f"{FREE} {'they are as they came' if several else 'the first one stands'}")
+                if self.choices > len(first):
+                    report(await model.starting_with(first).sample(problem, self.choices), chosen=stands)
                 return
             strategy = self.otherwise
             meter.notes.append(f"{FREE} {strategy_name(strategy)} chose it")

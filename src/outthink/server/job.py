@@ -17,6 +17,7 @@ from outthink.models.facts import Facts
 from outthink.planner.plan import Plan
 from outthink.server.asked import Asked
 from outthink.server.routing import HARMLESS, Choice, telling
+from outthink.together import away
 from outthink.types import Address, Budget, Problem, Sampling
 
 
@@ -102,7 +103,7 @@ async def prepared(
         fields["cache_salt"] = salt
     problem = Problem(
         # with a seed the same request is the same problem, else every one is another
-        id=ident if asked.seed is None else f"seeded-{request_digest(asked)}",
+        id=ident if asked.seed is None else f"seeded-{await away(asked.size // 10, request_digest, asked)}",
         messages=asked.messages,
         answer=choice.answer,
         question=asked_question(asked),

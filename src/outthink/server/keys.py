@@ -65,11 +65,11 @@ class Keys:
         It takes the same time whichever key it is and however much of a key is right.
         """
         digest = _digest(presented)
-        found = None
+        owner = None
         for name, stored in self._digests.items():
             if hmac.compare_digest(digest, stored):
-                found = name  # the others are compared all the same
-        return found
+                owner = name  # the others are compared all the same
+        return owner
 
 
 def make_key(path: Path, name: str | None = None) -> tuple[str, str]:
@@ -82,7 +82,7 @@ def make_key(path: Path, name: str | None = None) -> tuple[str, str]:
     if name is not None and not re.fullmatch(_NAME, name):
         raise UsageError(f"The name of a key is 1 to 64 letters, digits, dots, hyphens and underscores, not {name!r}.")
     try:
-        new = not path.exists()
+        new = not os.path.exists(path)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
     except OSError as cause:
         raise UsageError(f"Cannot write {path}: {cause.strerror}; name a file that you can write.") from None
@@ -120,6 +120,7 @@ def _private(handle: int, path: Path) -> None:
 
 def _parsed(data: bytes, path: Path) -> dict[str, bytes]:
     digests: dict[str, bytes] = {}
+    known: set[bytes] = set()
     for number, line in enumerate(data.split(b"\n"), start=1):
         line = line.strip()
         if not line or line.startswith(b"#"):
@@ -131,9 +132,10 @@ def _parsed(data: bytes, path: Path) -> dict[str, bytes]:
                 f"`outthink key {path}`."
             )
         name, digest = parts[1].decode(), bytes.fromhex(parts[2].decode())
-        if name in digests or digest in digests.values():
+        if name in digests or digest in known:
             raise UsageError(f"Line {number} of {path} has a name or a hash that is there already: remove one of them.")
         digests[name] = digest
+        known.add(digest)
     return digests
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from outthink.errors import UsageError
 from outthink.server.app import HURRY, IDLE, Service
+from outthink.server.door import Door
 
 
 @contextlib.asynccontextmanager
@@ -29,24 +30,41 @@ async def listening(service: Service) -> AsyncIterator[str]:
         shutdown_timeout=settings.grace + HURRY,
     )
     await runner.setup()
+    assert runner.server is not None
+    door = Door(runner.server, service.lines, settings.connections)
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
         try:
-            await site.start()
+            host, port = await _opened(runner, door, settings.host, settings.port)
         except OSError as cause:
             raise UsageError(
                 f"Cannot listen on {settings.host}:{settings.port}: {cause.strerror}; choose another --port."
             ) from None
-        host, port = runner.addresses[0][:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         service.draining = True
         ending = asyncio.get_running_loop().call_later(settings.grace, service.hurry)
         # those who come now hear that the server is being stopped, in place of nothing
         await service.quiet.wait()
+        await door.close()
         await runner.cleanup()
         ending.cancel()
         await service.close()
+
+
+async def _opened(runner: web.AppRunner, door: Door, host: str, port: int) -> tuple[str, int]:
+    """Listen at all addresses of the host; the first of them, and its port."""
+    binding = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    try:
+        listeners = [listener.dup() for listener in binding.sockets]
+    finally:
+        binding.close()
+    for listener in listeners:
+        try:
+            door.open(listener)
+        except NotImplementedError:  # Windows, where a loop does not watch sockets
+            await web.SockSite(runner, listener).start()
+    address: tuple[str, int] = listeners[0].getsockname()[:2]
+    return address
 
 
 async def serve(service: Service, *, started: Callable[[str], None]) -> None:

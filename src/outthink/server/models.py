@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from outthink.errors import EngineError, UsageError
 from outthink.models import listing
 from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Engine
+from outthink.together import close_all
 
 _FRESH = 60.0  # seconds for which a list of models is believed, and that one of them cannot be opened
 _AT_ONCE = 2  # models that are opened at the same time
@@ -34,26 +35,35 @@ class Served:
         self._engines = dict(engines)
         self._endpoint = None if url is None else Endpoint(url, patience=Patience(silence=10.0, attempts=2))
         self._open = opened
-        self._listed: tuple[str, ...] = ()
+        self._names = dict.fromkeys(self._engines)
         self._at = -_FRESH
+        self.version = 0
+        """Grows whenever something is listed or opened that was not before."""
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[float, Exception]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def names(self) -> tuple[str, ...]:
+    async def names(self) -> Collection[str]:
         """What there is, those that are open first; where the upstream does not answer, as it was last."""
         now = asyncio.get_running_loop().time()
         if self._endpoint is not None and now - self._at >= _FRESH:
-            known = bool(self._engines or self._listed)
+            known = bool(self._names)
             if known:
                 self._at = now  # nobody else has to ask meanwhile, nor again at once where it fails
             try:
-                self._listed = await listed(self._endpoint)
+                self._hear(await listed(self._endpoint))
                 self._at = now
-            except (EngineError, UsageError):
+            except (EngineError, UsageError) as failure:
                 if not known:
-                    raise
-        return tuple(dict.fromkeys((*self._engines, *self._listed)))
+                    raise _upstreams(failure) from None
+        return self._names
+
+    def _hear(self, names: Sequence[str]) -> None:
+        """Keep what there is by now."""
+        known = dict.fromkeys((*self._engines, *names))
+        if list(known) != list(self._names):
+            self._names = known
+            self.version += 1
 
     def opened(self, name: str) -> Engine | None:
         """The engine of that name, if it is open."""
@@ -78,9 +88,11 @@ class Served:
         try:
             async with self._places, asyncio.timeout(_OPENING):
                 self._engines[name] = await self._open(name)
+                self._hear(tuple(self._names))
+                self.version += 1
         except (EngineError, UsageError, TimeoutError) as raised:
             late = EngineError(f"What {name} can do could not be found out within {_OPENING:g} s.")
-            failure = late if isinstance(raised, TimeoutError) else raised
+            failure = late if isinstance(raised, TimeoutError) else _upstreams(raised)
             self._failed[name] = (asyncio.get_running_loop().time(), failure)
             raise failure from None
         finally:
@@ -90,10 +102,12 @@ class Served:
         """Close what was opened here, and its connections."""
         for opening in list(self._opening.values()):
             opening.cancel()
-        if self._endpoint is not None:
-            await self._endpoint.close()
-        for engine in self._engines.values():
-            await engine.close()
+        await close_all([self._endpoint, *self._engines.values()])
+
+
+def _upstreams(failure: EngineError | UsageError) -> EngineError:
+    """A failure of the upstream or of how it was set up, neither of which is the caller's matter."""
+    return failure if isinstance(failure, EngineError) else EngineError(str(failure))
 
 
 async def listed(endpoint: Endpoint) -> tuple[str, ...]:

@@ -13,24 +13,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Refused, UsageError, Withheld
-from outthink.server.asked import BadRequest
+from outthink.server.errors import BadRequest
 from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 _REASONS = ("stop", "length", "tool_calls", "function_call")
 _IN_PIECES = ("role", "content", "tool_calls")
+_WORDS = 1000  # characters of a failure that a caller is told
 _LONGEST_WAIT = 86400.0  # seconds that callers are told to wait
-# where something is: an address, a host with a port, a pair of the two, an IP address
+# where something is: an address, a host with a port, a pair of the two, an IP address, a name of an inner network,
+# what is called a host
 _ADDRESS = re.compile(
     r"""[a-z][a-z0-9+.-]{0,20}://[^\s"'<>)]+
     | \(\s*['"][^'"\s]{1,255}['"]\s*,\s*\d{1,5}[^)]{0,40}\)
     | \[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)\]?(?::\d{1,5})?
     | \[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}(?![\w:])\]?(?::\d{1,5})?
     | (?<![\w.-])(?:localhost|[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,8}):\d{1,5}(?!\w)
-    | (?<![\w.-])localhost(?![\w-])""",
+    | (?<![\w.-])localhost(?![\w-])
+    | (?<=\bhost\s)['"]?[\w.-]{1,255}(?<=\w)['"]?(?::\d{1,5})?
+    | (?<![\w.-])\w[\w.-]{0,255}\.(?:local|internal|lan|corp|intranet|svc)(?![\w-])
+    | (?<![\w.-])\w{1,63}-[\w-]{1,63}:\d{2,5}(?!\w)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _USER = re.compile(r"[^\s/@:]{1,200}:[^\s/@]{1,200}@")  # a user and a password before a host
+_MOST_PIECES = 2000  # of a long text
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
 
@@ -61,16 +67,17 @@ def answers(trace: Trace, choices: int, partial: Sequence[str] = ()) -> list[Ans
     """
     by_id = {candidate.id: candidate for candidate in trace.candidates}
     order = _ranked(trace, by_id)
-    found = [_answer(trace, candidate, place) for place, candidate in enumerate(order[:choices])]
-    if not found and partial:
+    best = [_answer(candidate, by_id, place) for place, candidate in enumerate(order[:choices])]
+    if not best and partial:
         message = {"role": "assistant", "content": "".join(partial)}
-        found = [Answer(message=message, finish="length", visible=len(partial))]
-    return found
+        best = [Answer(message=message, finish="length", visible=len(partial))]
+    return best
 
 
 def each(trace: Trace) -> list[Answer]:
     """Every sample, in its place: what a caller gets who asked for several and for no strategy."""
-    return [_answer(trace, sample, int(sample.address[-1])) for sample in trace.candidates]
+    by_id = {sample.id: sample for sample in trace.candidates}
+    return [_answer(sample, by_id, int(sample.address[-1])) for sample in trace.candidates]
 
 
 def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
@@ -80,7 +87,8 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
     if chosen is None:
         # what nobody wrote, such as the beginning that a strategy gives an answer, has no tokens
         cut = [one for one in trace.candidates if one.address[0] == "model" and (one.complete or one.tokens)]
-        return sorted(cut, key=lambda one: (not one.complete, -len(trace.whole_text(one.id))))[:1]
+        length = _lengths(cut, by_id)
+        return sorted(cut, key=lambda one: (not one.complete, -length[one.id]))[:1]
     assert last is not None
     scores = dict(zip(last.candidates, last.scores or (), strict=False))
     among = [by_id[name] for name in last.candidates if by_id[name].complete and by_id[name].key is not None]
@@ -98,8 +106,21 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
     return [chosen, *(first[key] for key in others)]
 
 
-def _answer(trace: Trace, candidate: Candidate, place: int) -> Answer:
-    segments = path(candidate, {one.id: one for one in trace.candidates})
+def _lengths(candidates: Sequence[Candidate], by_id: Mapping[str, Candidate]) -> dict[str, int]:
+    """Characters of the whole text of each, with what it continues; every segment is counted once."""
+    lengths: dict[str, int] = {}
+    for one in candidates:
+        segments = [one]
+        while segments[-1].id not in lengths and segments[-1].continues:
+            segments.append(by_id[segments[-1].parents[0]])
+        length = 0
+        for segment in reversed(segments):
+            length = lengths[segment.id] = lengths.get(segment.id, length + len(segment.text))
+    return lengths
+
+
+def _answer(candidate: Candidate, by_id: Mapping[str, Candidate], place: int) -> Answer:
+    segments = path(candidate, by_id)
     sent = candidate.sent or {}
     said = [(one.sent or {}).get("message") or {"role": "assistant", "content": one.text} for one in segments]
     message = said[0] if len(said) == 1 else _joined(said)
@@ -128,7 +149,7 @@ def _joined(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def completion(
-    ident: str, created: int, model: str, trace: Trace, found: Sequence[Answer], more: Any
+    ident: str, created: int, model: str, trace: Trace, answers: Sequence[Answer], more: Any
 ) -> dict[str, Any]:
     """A chat completion; `more` is the object `outthink`."""
     return {
@@ -143,14 +164,14 @@ def completion(
                 "logprobs": one.logprobs,
                 "finish_reason": one.finish,
             }
-            for one in found
+            for one in answers
         ],
-        "usage": usage(trace, found),
+        "usage": usage(trace, answers),
         "outthink": more,
     }
 
 
-def usage(trace: Trace, found: Sequence[Answer]) -> dict[str, Any]:
+def usage(trace: Trace, answers: Sequence[Answer]) -> dict[str, Any]:
     """All tokens that the model read and wrote for this request."""
     written = Usage.total(line.usage for line in trace.ledger() if _writes(line))
     return {
@@ -159,7 +180,7 @@ def usage(trace: Trace, found: Sequence[Answer]) -> dict[str, Any]:
         "total_tokens": written.prompt + written.completion,
         "prompt_tokens_details": {"cached_tokens": written.cached},
         "completion_tokens_details": {
-            "reasoning_tokens": max(0, written.completion - sum(one.visible for one in found)),
+            "reasoning_tokens": max(0, written.completion - sum(one.visible for one in answers)),
         },
     }
 
@@ -169,7 +190,9 @@ def _writes(line: LedgerLine) -> bool:
     return line.kind == "sample" and line.role != "rollout"
 
 
-def told(trace: Trace, found: Sequence[Answer], choices: int, named: Mapping[str, Any], load: float) -> dict[str, Any]:
+def told(
+    trace: Trace, answers: Sequence[Answer], choices: int, named: Mapping[str, Any], load: float
+) -> dict[str, Any]:
     """The object `outthink` of a reply: how the answer came about, and what all of it cost."""
     checks = Usage.total(line.usage for line in trace.ledger() if not _writes(line))
     samples = [one for one in trace.candidates if one.complete]
@@ -180,8 +203,8 @@ def told(trace: Trace, found: Sequence[Answer], choices: int, named: Mapping[str
         notes.append("no sample has an answer of the form that is compared")
     if any(not line.exact for line in trace.ledger()):
         notes.append("what was cancelled or has failed is counted as the most that it can have been")
-    if 0 < len(found) < choices:
-        notes.append(f"{choices} choices were asked for, and there are {len(found)}")
+    if 0 < len(answers) < choices:
+        notes.append(f"{choices} choices were asked for, and there are {len(answers)}")
     shown: dict[str, Any] = {
         "trace": trace.problem,
         "strategy": dict(named),
@@ -219,11 +242,11 @@ def _line(line: LedgerLine) -> dict[str, Any]:
 def headers(trace: Trace) -> dict[str, str]:
     """What gateways read of the cost of all calls, verifiers included."""
     total = trace.usage
-    found = {"x-litellm-total-tokens": str(total.prompt + total.completion), "x-outthink-trace": trace.problem}
+    told = {"x-litellm-total-tokens": str(total.prompt + total.completion), "x-outthink-trace": trace.problem}
     cost = trace.cost
     if "usd" in cost:
-        found["x-litellm-response-cost"] = f"{cost['usd']:.12g}"
-    return found
+        told["x-litellm-response-cost"] = f"{cost['usd']:.12g}"
+    return told
 
 
 # ---------------------------------------------------------------------------------------------------------- in pieces
@@ -252,13 +275,21 @@ def pieces(answer: Answer) -> Iterator[dict[str, Any]]:
         logprobs[len(deltas)] = answer.logprobs
         deltas.append({"content": content or ""})
     else:
-        deltas += ({"content": piece} for piece in _PIECE.findall(content or ""))
+        deltas += ({"content": piece} for piece in _in_pieces(content or ""))
     calls = enumerate(message.get("tool_calls") or ())
     deltas += ({"tool_calls": [{"index": number, **call}]} for number, call in calls)
     for number, delta in enumerate(deltas):
         told = {"logprobs": logprobs[number]} if number in logprobs else {}
         yield {"index": answer.place, "delta": delta, **told, "finish_reason": None}
     yield ended(answer.place, answer.finish)
+
+
+def _in_pieces(text: str) -> list[str]:
+    """The text in pieces of some words; a long one in as many pieces as it takes, but not more."""
+    if len(text) <= _MOST_PIECES * 10:
+        return _PIECE.findall(text)
+    size = -(-len(text) // _MOST_PIECES)
+    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def ended(place: int, finish: str) -> dict[str, Any]:
@@ -274,10 +305,10 @@ def passed_on(place: int, piece: Mapping[str, Any]) -> dict[str, Any] | None:
         delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(delta["tool_calls"])]
     if not piece.get("logprobs") and not any(delta.values()):
         return None
-    found: dict[str, Any] = {"index": place, "delta": delta, "finish_reason": None}
+    choice: dict[str, Any] = {"index": place, "delta": delta, "finish_reason": None}
     if piece.get("logprobs"):
-        found["logprobs"] = piece["logprobs"]
-    return found
+        choice["logprobs"] = piece["logprobs"]
+    return choice
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
@@ -328,25 +359,20 @@ def problem(failure: BaseException) -> APIError:
     if isinstance(failure, BadRequest):
         kind = "invalid_request_error"
         return APIError(status=failure.status, sentence=str(failure), kind=kind, code=failure.code, param=failure.param)
+    wrong = "invalid_request_error"
     if isinstance(failure, PromptTooLong):
-        return APIError(
-            status=400, sentence=str(failure), kind="invalid_request_error", code="context_length_exceeded",
-            param="messages",
-        )  # fmt: skip
+        code = "context_length_exceeded"
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="messages")
     if isinstance(failure, BudgetTooSmall):
-        return APIError(
-            status=400, sentence=str(failure), kind="invalid_request_error", code="budget_too_small",
-            param="outthink.budget",
-        )  # fmt: skip
+        code = "budget_too_small"
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="outthink.budget")
     if isinstance(failure, UsageError):
-        said = _discreet(failure)
-        return APIError(status=400, sentence=said, kind="invalid_request_error", param="outthink.strategy")
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, param="outthink.strategy")
     cause = _cause(failure)
     if isinstance(cause, Refused):
         return _refused(cause)
     if isinstance(cause, Withheld):
-        said = _discreet(cause)
-        return APIError(status=400, sentence=said, kind="invalid_request_error", code="content_filter")
+        return APIError(status=400, sentence=_discreet(cause), kind=wrong, code="content_filter")
     if isinstance(failure, OutthinkError):
         said = f"The upstream failed: {_discreet(cause)}"
         return APIError(status=502, sentence=said, kind="server_error", code="upstream_failed")
@@ -362,7 +388,7 @@ def _cause(failure: BaseException) -> BaseException:
 
 def _discreet(failure: BaseException) -> str:
     """Its sentence without addresses of the upstream and of what it mentions: none of the caller's business."""
-    return _ADDRESS.sub("the upstream", _USER.sub("", str(failure)))
+    return _ADDRESS.sub("the upstream", _USER.sub("", str(failure)[:_WORDS]))
 
 
 def _refused(cause: Refused) -> APIError:

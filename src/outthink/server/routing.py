@@ -21,8 +21,9 @@ from outthink.model import FOR_ALL
 from outthink.planner.auto import Auto, worth
 from outthink.planner.plan import Plan
 from outthink.resources.table import taken
-from outthink.server.asked import EFFORTS, Asked, BadRequest
+from outthink.server.asked import EFFORTS, Asked
 from outthink.server.comparing import Comparing
+from outthink.server.errors import BadRequest
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.strategies.parallel.self_consistency import SelfConsistency
@@ -31,6 +32,7 @@ from outthink.types import AnswerKind, Budget
 ONE = "none"
 """Names what is no strategy: one sample, as asked for."""
 
+_COMPARED = 100  # names of models that are compared, and characters of them
 # say nothing about what an answer is, so every strategy can leave them to the model
 HARMLESS = FOR_ALL | {"seed"}
 # what a field says that might as well have been left out
@@ -101,9 +103,15 @@ def split(model: str, served: Collection[str]) -> tuple[str, str | None]:
     name, plus, strategy = model.rpartition("+")
     if plus and name in served:
         return name, strategy
-    near = difflib.get_close_matches(name if plus else model, served, n=1, cutoff=0.4)
+    near = _nearest(name if plus else model, served)
     hint = f"did you mean {near[0]!r}?" if near else "GET /v1/models lists what there is."
     raise BadRequest(f"There is no model {model[:200]!r}; {hint}", param="model", code="model_not_found", status=404)
+
+
+def _nearest(name: str, served: Collection[str]) -> list[str]:
+    """The name that is most like it, if one is; of many models only those are compared that begin alike."""
+    like = [one for one in served if len(served) <= _COMPARED or one[:3].lower() == name[:3].lower()]
+    return difflib.get_close_matches(name[:_COMPARED], [one[:200] for one in like[:_COMPARED]], n=1, cutoff=0.4)
 
 
 def choose(asked: Asked, named: str | None, policy: ServerRules, load: float = 1.0) -> Choice:
@@ -265,7 +273,7 @@ def _thriftier(auto: Auto, asked: Asked, load: float) -> Auto:
         return replace(auto, value_of_correct=f"{value * load:.6g}{unit}")
     plan = Plan.open(auto.plan)
     limit = (asked.budget or Budget()).limits.get(plan.unit, math.inf)
-    most = auto.mean_cost or min(limit, max(of.cost for of in plan.expected))
+    most = auto.mean_cost or min(limit, max(one.cost for one in plan.expected))
     return replace(auto, mean_cost=most * load)
 
 
@@ -322,7 +330,8 @@ def _check_fields(asked: Asked, strategy: Strategy, policy: ServerRules) -> None
             )
         if asked.media:
             raise BadRequest(f"{name} works with text only; leave images, sounds and files out.", param="messages")
-    blind = [of for role in sorted(_asks(strategy, policy)) if (of := policy.scorers[role]) != "confidence"]
+    asked_scorers = [policy.scorers[role] for role in sorted(_asks(strategy, policy))]
+    blind = [scorer for scorer in asked_scorers if scorer != "confidence"]
     if "models" in taken(strategy.run) and not isinstance(strategy, Auto):
         blind.append("a model in another role")
     if asked.media and blind:
@@ -343,7 +352,7 @@ def servable(policy: ServerRules, available: Collection[str], powers: Collection
         available: resources that are there for this model, scorers included.
         powers: of the model.
     """
-    found = []
+    names = []
     for name in STRATEGIES:
         try:
             strategy = _base(name, policy)
@@ -358,5 +367,5 @@ def servable(policy: ServerRules, available: Collection[str], powers: Collection
             and lacking(strategy, scorers, powers) is None
             and traits.unset(strategy) is None
         ):
-            found.append(name)
-    return found
+            names.append(name)
+    return names

@@ -23,14 +23,18 @@ from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server.app import Service, Settings
+from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
+from outthink.server.logs import Sparing
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.strategies import STRATEGIES, Strategy, traits
-from outthink.strategies.making import make_strategy, strategy_data, strategy_name
+from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
+
+_logger = logging.getLogger("outthink.server")
 
 
 def policy(
@@ -125,6 +129,21 @@ def models(upstream: str) -> tuple[str, ...]:
     return asyncio.run(ask())
 
 
+def fitted(settings: Settings, limit: int) -> Settings:
+    """The settings with no more connections and requests than so many descriptors allow."""
+    asked = Shares(settings.connections, settings.concurrency, settings.queue)
+    shares = asked.within(limit)
+    if (shares.concurrency, shares.queue) != (asked.concurrency, asked.queue):
+        _logger.warning(
+            "This process may have %d files open, enough for %d requests at once and %d that wait; allow more with "
+            "`ulimit -n`.",
+            limit,
+            shares.concurrency,
+            shares.queue,
+        )
+    return replace(settings, connections=shares.connections, concurrency=shares.concurrency, queue=shares.queue)
+
+
 def run(
     settings: Settings,
     policy: ServerRules,
@@ -146,13 +165,17 @@ def run(
         resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    told = logging.StreamHandler(sys.stderr)
+    told.addFilter(Sparing())
+    logging.basicConfig(handlers=[told], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("outthink").setLevel(logging.INFO)
     for name, resource in resources.items():
         if getattr(resource, "ordered", 0):
             raise UsageError(
                 f"The resource {name} learns from problems in order, and callers come in none: bench takes it."
             )
+    settings = fitted(settings, descriptors())
+    import_all()
     scorers: dict[str, Scorer] = {role: Opened(given, process=role == "prm") for role, given in policy.scorers.items()}
     embedding = None if embedder is None else make_embedder(embedder)
     sandbox: Sandbox | None = None

@@ -60,25 +60,29 @@ class Stream:
         done = {"kind": call.kind, "samples": call.n - call.failed, "tokens": call.charged.tokens, "at": call.ended}
         await self._send(self._event([], outthink={"progress": done}))
 
-    async def finish(self, trace: Trace, found: Sequence[reply.Answer]) -> None:
-        """What has not been passed on yet, how it ended, and what it cost."""
+    def end(self, trace: Trace, answers: Sequence[reply.Answer]) -> bytes:
+        """The events that tell what has not been passed on yet, how it ended, and what it cost."""
         job, parts = self._job, []
-        for answer in found:
+        for answer in answers:
             choices = list(reply.pieces(answer))
             parts += choices[-1:] if answer.place in self._opened else choices
         # of a sample that has failed on its way what was passed on stays, cut off
-        failed = self._opened - {answer.place for answer in found}
+        failed = self._opened - {answer.place for answer in answers}
         parts += (
             reply.ended(place, "content_filter" if place in self._filtered else "length") for place in sorted(failed)
         )
-        more = reply.told(trace, found, job.asked.choices, job.choice.named, job.load)
+        more = reply.told(trace, answers, job.asked.choices, job.choice.named, job.load)
         events = [self._event([choice]) for choice in parts[:-1]]
         if job.asked.include_usage:
             events.append(self._event(parts[-1:]))
-            events.append(self._event([], usage=reply.usage(trace, found), outthink=more))
+            events.append(self._event([], usage=reply.usage(trace, answers), outthink=more))
         else:
             events.append(self._event(parts[-1:], outthink=more))
-        await self._send(b"".join(events) + b"data: [DONE]\n\n")
+        return b"".join(events) + b"data: [DONE]\n\n"
+
+    async def finish(self, end: bytes) -> None:
+        """Send the end."""
+        await self._send(end)
 
     async def fail(self, problem: reply.APIError) -> None:
         """An error after the head was sent; there is no [DONE] after it."""
@@ -108,6 +112,14 @@ async def patient(request: web.Request) -> AsyncIterator[None]:
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the caller does not read") from None
+
+
+def work(trace: Trace) -> int:
+    """About how many microseconds it takes to tell what is in a trace: its calls are gone through several times."""
+    return (
+        20 * (len(trace.calls) + len(trace.candidates))
+        + max((len(one.text) for one in trace.candidates), default=0) // 1000
+    )
 
 
 def _sse(data: Mapping[str, Any]) -> bytes:

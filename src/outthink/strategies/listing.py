@@ -36,12 +36,13 @@ def describe() -> list[dict[str, Any]]:
 
 
 def describe_one(name: str) -> dict[str, Any]:
-    """The entry of one strategy, by its name or as "module:Name".
+    """The entry of one strategy, by its name or as "module:Name"; hyperparameters behind it do not matter.
 
     It has more: how it differs from its source, and the descriptions of its hyperparameters by their names.
 
     Raises UsageError where there is no such strategy.
     """
+    name = name.partition("?")[0]
     if name not in STRATEGIES and ":" not in name:
         raise UnknownName("strategy", name, STRATEGIES)
     made: Any = load(STRATEGIES.get(name, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import json
 from collections.abc import Mapping
@@ -46,7 +47,21 @@ def strategy_name(strategy: Strategy) -> str:
 
 def strategy_data(strategy: Strategy) -> dict[str, Any]:
     """Name and hyperparameters as a trace holds them; what is not plain is there by its name, or that of its type."""
-    found: dict[str, Any] = {"name": strategy_name(strategy)}
-    found |= {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
-    plain: dict[str, Any] = json.loads(json.dumps(found, default=name_of))
+    settings: dict[str, Any] = {"name": strategy_name(strategy)}
+    settings |= {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=name_of))
     return plain
+
+
+def import_all() -> None:
+    """Import every strategy of the table, and what some import when they run, so that no request waits for it."""
+    for target in STRATEGIES.values():
+        load(target)
+    for name in (
+        "scipy.special",
+        "scipy.optimize",
+        "scipy.sparse",
+        "scipy.cluster.hierarchy",
+        "scipy.spatial.distance",
+    ):
+        importlib.import_module(name)

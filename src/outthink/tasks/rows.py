@@ -137,14 +137,14 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
     code = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return data.decode(code)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(
-            f"cannot read {path}: line {line} is not {code[:5].upper()}; save the file as UTF-8"
+            f"Cannot read {path}: line {line} is not {code[:5].upper()}; save the file as UTF-8."
         ) from error
 
 

@@ -733,7 +733,7 @@ def test_a_cut_of_a_greedy_answer_goes_on_as_it_did(engine: Any, monkeypatch: py
         assert [request.prefix_ids for request in seen[1:]] == [whole.token_ids[:keep] for keep in keeps]
         return whole
 
-    question = problem(text="Write the numbers from 1 to 30 in digits, separated by commas.")
+    question = problem(text="Count from 1 to 30, separated by commas.")
     trace = asyncio.run(solve_async(question, Script(go=go), model=engine, sampling=Sampling(max_tokens=60)))
     assert trace.error is None
     assert compared >= 10

@@ -14,22 +14,28 @@ from outthink.errors import UsageError
 from outthink.types import Message, writable
 
 _HELD = 64 << 20  # bytes of all prompts that are remembered
+_EACH = 1 << 10  # bytes that a prompt takes at least, and each of its messages
 _DESCRIBED = ("tools", "functions", "response_format", "documents", "chat_template", "chat_template_kwargs")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Messages as the API wants them, and fields that a chat template writes into the prompt."""
+    """Messages as the API wants them, and fields that a chat template writes into the prompt, also as JSON."""
 
     given: tuple[Message, ...]
     messages: Sequence[Mapping[str, Any]]
     described: Mapping[str, Any]
+    written: str
 
     @cached_property
     def size(self) -> int:
         """Most tokens of what is written into the prompt, without what the chat template adds around it all."""
-        fields = _bytes(self.described) if self.described else 0
-        return fields + sum(8 + _size(message) for message in self.messages)
+        return len(_bytes(self.written)) + sum(8 + _size(message) for message in self.messages)
+
+    @property
+    def held(self) -> int:
+        """About how many bytes it takes."""
+        return self.size + _EACH * (1 + len(self.messages))
 
     @cached_property
     def media(self) -> int:
@@ -45,30 +51,32 @@ class Prompt:
 
 
 class Prompts:
-    """The last prompts, by the tuple of messages that they were made of."""
+    """The last prompts, by the tuple of messages that they were made of and by what is written of the fields."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, bool], Prompt] = OrderedDict()
+        self._known: OrderedDict[tuple[int, str], Prompt] = OrderedDict()
         self._held = 0
 
     def __call__(self, given: tuple[Message, ...], fields: Mapping[str, Any]) -> Prompt:
-        """Their prompt; raises UsageError where a message is more than text and was not written for this API."""
+        """Their prompt.
+
+        Raises UsageError where a message is more than text and was not written for this API, or a field is no JSON.
+        """
         described = {name: fields[name] for name in _DESCRIBED if fields.get(name)}
-        name = (id(given), bool(described))
+        written = _json(described) if described else ""
+        name = (id(given), written)
         known = self._known.get(name)
-        if known is not None and known.given is given and known.described == described:
-            return known
-        prompt = Prompt(given, _messages(given), described)
         if known is not None:
-            self._forget(name)
+            return known
+        prompt = Prompt(given, _messages(given), described, written)
+        self._held += prompt.held
         self._known[name] = prompt  # it holds the tuple, so no other one can get its id
-        self._held += prompt.size
         while self._held > _HELD and len(self._known) > 1:
             self._forget(next(iter(self._known)))
         return prompt
 
-    def _forget(self, name: tuple[int, bool]) -> None:
-        self._held -= self._known.pop(name).size
+    def _forget(self, name: tuple[int, str]) -> None:
+        self._held -= self._known.pop(name).held
 
 
 def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -84,9 +92,16 @@ def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 def _size(message: Mapping[str, Any]) -> int:
     content = message.get("content")
     if isinstance(content, str) and len(message) == 2:
-        return len(content.encode("utf-8", "surrogatepass"))
-    return _bytes(message)
+        return len(_bytes(content))
+    return len(_bytes(_json(message)))
 
 
-def _bytes(value: Mapping[str, Any]) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as cause:
+        raise UsageError(f"What is sent with a question must be JSON: {cause}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from outthink.errors import UnknownName, UsageError
@@ -18,7 +19,7 @@ def open_model(given: str, *, price: Price | None = None, cache_gb: float = 2.0)
     """
     path: Path | None = Path(given)
     name = Path(given).stem
-    if not Path(given).exists():
+    if not os.path.exists(given):
         if given not in catalog.entries():
             raise UnknownName("model", given, catalog.entries())
         name, path = given, catalog.path(given)

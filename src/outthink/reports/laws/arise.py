@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def arise(files: Sequence[Path], *, answer: AnswerKind = "text", seed: int = 0) 
 
     Two or more runs on the same problems, from the smallest budget to the largest; or a pool, whose votes are compared.
     """
-    if any(path.is_dir() for path in files):
+    if any(os.path.isdir(path) for path in files):
         levels, right, tokens = _levels_of_runs(files)
     else:
         levels, right, tokens = _levels_of_pool(only(files, "arise"), answer)
@@ -68,7 +69,7 @@ def _levels_of_runs(files: Sequence[Path]) -> tuple[list[str], list[list[Any]], 
     """Names of levels, and credit and tokens of every problem that all runs have, at each level."""
     runs = []
     for path in files:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise UsageError(f"Give runs, or one pool; {path} is no run.")
         runs.append(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def only(files: Sequence[Path], name: str) -> Path:
 
 def independent(path: Path, *, answer: AnswerKind = "text") -> PoolData:
     """A pool of independent samples of one model."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a run directory; this law needs a pool (.jsonl or .jsonl.gz).")
     pool = read_pool(path, answer=answer)
     if pool.kind == "sequence":

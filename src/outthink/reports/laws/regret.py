@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def regret(files: Sequence[Path], *, at: Sequence[float] = (), answer: AnswerKin
 
 def _curves_of(path: Path, answer: AnswerKind, seed: int) -> dict[str, tuple[Floats, Floats]]:
     """Tokens and accuracy of what would be answered, of each problem."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return asyncio.run(_curves_of_run(path))
     pool = independent(path, answer=answer)
     if any(problem.keys is None or problem.tokens is None for problem in pool.problems):
