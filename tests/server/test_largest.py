@@ -25,6 +25,7 @@ from tests.tools.serving import Answer, asked, chat, serving
 BOUND = 0.5
 SECONDS = 1.5
 CALIBRATED = {"atts": {"alpha": 0.5, "calibration": (0.25, 0.5)}}
+WIDE = ("beam", "dora", "dvts", "ets", "rebase")
 HEAVY = pytest.mark.xfail(strict=False, reason="choosing among a thousand paths takes half a second at a time")
 SCORERS = {"verifier": "confidence", "prm": "confidence"}
 
@@ -85,7 +86,7 @@ async def served(name: str, kind: str, answer: str) -> tuple[float, Answer, int]
 @pytest.mark.parametrize("kind", ["words", "one character"])
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[HEAVY] if name in ("dvts", "ets") else []) for name in sorted(STRATEGIES)],
+    [pytest.param(name, marks=[HEAVY] if name in WIDE else []) for name in sorted(STRATEGIES)],
 )
 def test_the_largest_request_leaves_the_server_free(name: str, kind: str) -> None:
     longest, reply, well = asyncio.run(served(name, kind, "math"))

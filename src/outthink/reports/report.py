@@ -176,7 +176,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         if trace is None:
             continue
         stopped[trace.stopped] += 1
-        spent = trace.cost
+        spent = trace.cost if trace.calls else {"seconds": trace.seconds}  # nothing is known of what was never asked
         if trace.calls:
             units.append(set(spent))
         for unit, amount in spent.items():
