@@ -24,6 +24,7 @@ _MOST = 1 << 16  # more are not asked for
 _WAITING = 4096  # connections that wait in the kernel
 _AT_ONCE = 64  # accepted before others have their turn
 _AGAIN = 0.02  # seconds until it is looked whether there is room again
+_YOUNG = 0.5  # seconds that a new connection has to ask for something
 _RESERVE = 32  # descriptors that only callers get
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -67,7 +68,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._working: set[web.RequestHandler] = set()
-        self._quiet: dict[web.RequestHandler, None] = {}
+        self._quiet: dict[web.RequestHandler, float] = {}  # since when, by the loop's clock
         self._many = 64
 
     def works(self, line: web.RequestHandler) -> None:
@@ -85,15 +86,16 @@ class Lines:
         if line in self._working:
             return
         self._quiet.pop(line, None)
-        self._quiet[line] = None
+        self._quiet[line] = asyncio.get_running_loop().time()
         if len(self._quiet) > self._many:  # those that have ended are forgotten now and then
-            self._quiet = {one: None for one in self._quiet if one.transport is not None}
+            self._quiet = {one: since for one, since in self._quiet.items() if one.transport is not None}
             self._many = max(64, 2 * len(self._quiet))
 
     def close(self, most: int) -> None:
-        """Close up to so many of those that are quiet, the quietest first."""
-        for line in list(self._quiet):
-            if most <= 0:
+        """Close up to so many of those that are quiet, the quietest first; what has just come may be about to ask."""
+        young = asyncio.get_running_loop().time() - _YOUNG
+        for line, since in list(self._quiet.items()):
+            if most <= 0 or since > young:
                 return
             del self._quiet[line]
             if line.transport is not None:
