@@ -358,8 +358,7 @@ class Model:
         )
 
     def _able(self, controls: Mapping[str, Any]) -> Mapping[str, Any]:
-        lacking = sorted(controls.keys() - self.powers)
-        if lacking:
+        if controls and (lacking := sorted(controls.keys() - self.powers)):
             raise UsageError(f"{self.name} cannot do {', '.join(lacking)}; use a model that can.")
         return controls
 
@@ -436,7 +435,7 @@ class Model:
             if not group.request.labels:
                 # kept before anything else can fail or be cancelled: it is paid for
                 for child, result in group.completions():
-                    candidate = replace(_candidate(group, child, result), problem=self._aside(group.request))
+                    candidate = _candidate(group, child, result, self._aside(group.request))
                     group.candidates.append(candidate)
                     self._run.meter.candidates[candidate.id] = candidate
             self._settle(group, started, cancelled)
@@ -659,7 +658,7 @@ def _plain(value: Any) -> Any:
     return type(value).__name__
 
 
-def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
+def _candidate(group: _Group, child: int, completion: Completion, problem: str | None) -> Candidate:
     draw, logprobs = group.draw, completion.logprobs
     influences = draw.parents if draw.after is None else (draw.after, *draw.parents)
     return Candidate(
@@ -671,7 +670,8 @@ def _candidate(group: _Group, child: int, completion: Completion) -> Candidate:
         token_ids=completion.token_ids,
         logprobs=None if logprobs is None else _writable_logprobs(logprobs),
         finish=completion.finish,
-        observed={power: _plain(seen) for power, seen in completion.observed.items()},
+        observed={power: _plain(seen) for power, seen in completion.observed.items()} if completion.observed else {},
+        problem=problem,
         artifact=completion.artifact,
         complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),
         sent=completion.sent,
