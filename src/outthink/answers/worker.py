@@ -243,7 +243,7 @@ def _in_child(
 ) -> tuple[str, str | bool | None]:
     """The outcome of a call in a forked child: "done", "late" or "lost" (killed from outside), and its value."""
     if sys.platform == "win32":
-        raise NotImplementedError
+        raise NotImplementedError  # never called there: `serve` forks only where that is possible
     source, sink = os.pipe()
     child = os.fork()
     if child == 0:
