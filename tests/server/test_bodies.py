@@ -14,6 +14,7 @@ import pytest
 from outthink.server.asked import read
 from outthink.server.body import Intake, Sizes
 from outthink.server.errors import BadRequest
+from tests.tools.loops import held
 from tests.tools.server import Ask, Server, run, says
 from tests.tools.serving import asked, chat, serving
 
@@ -138,27 +139,19 @@ def test_whatever_is_in_a_body_it_is_read_or_refused_at_once(body: bytes) -> Non
 
 def test_a_large_body_leaves_the_loop_to_others_and_reaches_the_model_whole() -> None:
     async def go() -> None:
-        longest, url = 0.0, image(3 * MB)
+        url = image(3 * MB)
         seen: list[Any] = []
 
         def say(ask: Ask) -> str:
             seen.append(ask.body["messages"][0]["content"][1]["image_url"]["url"])
             return FOUR
 
-        async def beat() -> None:
-            nonlocal longest
-            last = time.thread_time()
-            while True:
-                await asyncio.sleep(0)
-                longest, last = max(longest, time.thread_time() - last), time.thread_time()
-
         async with Server(say) as up, serving(up) as (address, service):
-            beating = asyncio.create_task(beat())
-            answer = await asked(address, with_image(url) | {"model": "m+none"})
-            beating.cancel()
+            async with held() as loop:
+                answer = await asked(address, with_image(url) | {"model": "m+none"})
             assert (answer.content, service._held) == (FOUR, 0)
             assert seen == [url]
-            assert longest < BOUND
+            assert loop.longest < BOUND
 
     asyncio.run(go())
 

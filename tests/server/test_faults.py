@@ -979,6 +979,12 @@ def test_five_hundred_callers_before_an_unruly_upstream(
             url, service = await stack.enter_async_context(ours)
             await together(*(caller.go(url) for caller in callers))
             await until(lambda: not service._tasks, 400)
+            while not counted(service)[
+                "outthink_shadow_requests_total"
+            ]:  # which are asked for only where there is room
+                callers.append(Caller(len(callers), random.Random(f"{verifier} {len(callers)}")))
+                await callers[-1].go(url)
+                await until(lambda: not service._tasks, 400)
             assert (service._gate._free._value, service._held, up.running) == (24, 0, 0)
             lines = [task for task in asyncio.all_tasks() if "RequestHandler" in repr(task.get_coro())]
             assert len(lines) == up.connections  # those that wait there to be used again
@@ -1009,7 +1015,6 @@ def test_five_hundred_callers_before_an_unruly_upstream(
         assert seen[number].completion <= true[number].completion <= charged[number].completion
     counted_tokens = sum(count for name, count in numbers.items() if name.startswith("outthink_tokens_total"))
     assert counted_tokens == Usage.total(charged.values()).tokens >= Usage.total(true.values()).tokens
-    assert numbers["outthink_shadow_requests_total"] > 0
     assert sum(count for name, count in numbers.items() if name.startswith("outthink_requests_total")) >= answered
 
 

@@ -7,7 +7,6 @@ matter. The bound is far above what is aimed at (0.05 s); a thousand samples of 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from outthink.server.routing import ServerRules
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy
 from tests.strategies import test_largest as alone
+from tests.tools.loops import held
 from tests.tools.serving import Answer, asked, chat, serving
 
 BOUND = 0.5
@@ -49,15 +49,7 @@ async def served(name: str, kind: str, answer: str) -> tuple[float, Answer, int]
     strategy = make_strategy(name, CALIBRATED.get(name))
     n = largest(strategy)
     wish = {"answer": answer, "budget": {"seconds": SECONDS}, **({} if n is None else {"n": n})}
-    longest, well = 0.0, 0
-
-    async def beat() -> None:
-        nonlocal longest
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            longest, last = max(longest, now - last), now
+    well = 0
 
     async def look(url: str) -> None:
         nonlocal well
@@ -72,15 +64,15 @@ async def served(name: str, kind: str, answer: str) -> tuple[float, Answer, int]
         scorers={role: make_scorer(alone.score, process=role == "prm") for role in SCORERS},
         resources={"sandbox": None},
     ) as (url, _):
-        others = [asyncio.create_task(each) for each in (beat(), look(url))]
+        looking = asyncio.create_task(look(url))
         body: dict[str, Any] = chat("How many?", model=f"m+{name}", max_tokens=20_000, outthink=wish)
         try:
-            reply = await asked(url, body)
+            async with held() as loop:
+                reply = await asked(url, body)
         finally:
-            for other in others:
-                other.cancel()
-            await asyncio.wait(others)
-    return longest, reply, well
+            looking.cancel()
+            await asyncio.wait([looking])
+    return loop.longest, reply, well
 
 
 @pytest.mark.parametrize("kind", ["words", "one character"])

@@ -18,6 +18,7 @@ from outthink.server.keys import Keys
 from outthink.server.models import Served
 from outthink.server.routing import split
 from outthink.types import Budget, Candidate, Sampling, Trace
+from tests.tools.loops import held
 from tests.tools.server import ALL, Server, engine_on, run, says
 from tests.tools.serving import asked, chat, serving
 
@@ -46,29 +47,17 @@ def test_the_list_of_many_models_leaves_the_loop_to_others() -> None:
     models = [f"maker/model-{number}" for number in range(900)]
 
     async def go() -> None:
-        longest = 0.0
-
-        async def beat() -> None:
-            nonlocal longest
-            last = time.thread_time()
-            while True:
-                await asyncio.sleep(0)
-                now = time.thread_time()
-                longest, last = max(longest, now - last), now
-
         async with Server(says(FOUR), models=models) as up:
             served = Served({"m": engine_on(up)}, up.url, never)
-            async with serving(up, served=served) as (url, _):
-                beating = asyncio.create_task(beat())
+            async with serving(up, served=served) as (url, _), held() as loop:
                 answer = await asked(url, None, method="GET", path="/v1/models")
                 one = await asked(url, None, method="GET", path="/v1/models/maker/model-7+self_consistency")
                 none = await asked(url, None, method="GET", path="/v1/models/maker/model-7+nothing")
-                beating.cancel()
                 names = [entry["id"] for entry in answer.json["data"]]
                 assert {"m", "m+none", *models, *(f"{model}+none" for model in models)} <= set(names)
                 assert len(names) == len(set(names))
                 assert (one.json["id"], none.status) == ("maker/model-7+self_consistency", 404)
-        assert longest < 0.25
+        assert loop.longest < 0.25
 
     asyncio.run(go())
 

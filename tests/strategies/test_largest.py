@@ -7,10 +7,8 @@ matter. The bound is far above what is aimed at (0.05 s).
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import string
-import time
 import zlib
 from functools import cache
 from typing import Any
@@ -24,6 +22,7 @@ from outthink.models.scripted import ScriptedEngine
 from outthink.strategies import STRATEGIES
 from outthink.strategies.making import import_all, make_strategy
 from outthink.types import Code, Message, Problem, Sampling, Trace
+from tests.tools.loops import held
 
 MOST = 1024
 """Most samples that a caller of the server may ask for."""
@@ -129,21 +128,9 @@ class Prepared(ScriptedEngine):
 
 async def longest_gap(name: str, kind: str, answer: Any = "math") -> tuple[float, Trace]:
     """Processor time of this thread in the longest round of the event loop."""
-    longest = 0.0
-
-    async def beat() -> None:
-        nonlocal longest
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            longest = max(longest, now - last)
-            last = now
-
     strategy = make_strategy(name, LARGEST.get(name, {"n": MOST}))
     problem = Problem(id="p", messages=(Message(content="How many?"),), answer=answer, code=Code(entry_point="f"))
-    beating = asyncio.create_task(beat())
-    try:
+    async with held() as loop:
         trace = await solve_async(
             problem,
             strategy,
@@ -154,9 +141,7 @@ async def longest_gap(name: str, kind: str, answer: Any = "math") -> tuple[float
             sampling=Sampling(max_tokens=20_000),
             resources={"sandbox": None},
         )
-    finally:
-        beating.cancel()
-    return longest, trace
+    return loop.longest, trace
 
 
 async def score(question: str, text: str) -> float:
@@ -167,11 +152,6 @@ async def score(question: str, text: str) -> float:
 @pytest.mark.parametrize("name", sorted(STRATEGIES.keys()))
 def test_nothing_keeps_the_event_loop_for_long(name: str, kind: str) -> None:
     import_all()  # as the server does before its first request
-    gc.collect()
-    gc.freeze()  # what other tests have left is not looked through again, as in the server
-    try:
-        longest, trace = asyncio.run(longest_gap(name, kind))
-    finally:
-        gc.unfreeze()
+    longest, trace = asyncio.run(longest_gap(name, kind))
     assert trace.rounds
     assert longest < BOUND
