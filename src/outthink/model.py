@@ -13,7 +13,7 @@ from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Promp
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
-from outthink.together import together
+from outthink.together import lazily, together, turn
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
 
 T = TypeVar("T")
@@ -26,7 +26,8 @@ Listen = Callable[[Address, Mapping[str, Any]], None]
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
-_TURN = 16  # answers that are read before others get their turn on the loop
+_READ, _ASK = 100, 20  # microseconds that it takes to have an answer read, and to write a request
+_BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
@@ -239,6 +240,7 @@ class Model:
 
     async def sample_each(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`."""
+        await turn(_ASK * len(draws))
         return await self._drawn([(self._request(problem, draw), draw) for draw in draws])
 
     async def sample_fitting(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
@@ -274,8 +276,6 @@ class Model:
             if draw.after is None:  # one after the other, since a task for each costs more than reading it
                 for place, child in enumerate(children):
                     children[place] = await self._with_answer(request, draw, child)
-                    if place % _TURN == _TURN - 1:
-                        await asyncio.sleep(0)  # reading need not wait for anything, and others want the loop too
             else:
                 children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
@@ -379,7 +379,7 @@ class Model:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
         groups: list[_Group] = []
         # what is refused is refused before any starts
-        bounds = await together(*(self._engine.bound(request) for request, _ in batch))
+        bounds = await lazily(_BOUNDS, self._engine.bound, [request for request, _ in batch])
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index, ((request, draw), bound) in enumerate(zip(batch, bounds, strict=True)):
@@ -420,7 +420,7 @@ class Model:
         group.begun = True
         started = self._run.meter.now()
         cancelled = False
-        self._run.meter.running.append(group.progress)
+        self._run.meter.running[id(group.progress)] = group.progress
         try:
             await self._engine.generate(group.request, group.progress)
         except asyncio.CancelledError:
@@ -431,7 +431,7 @@ class Model:
         except Exception as failure:  # a bug in an engine must not lose what the others return
             group.error = f"{type(failure).__name__}: {failure}"
         finally:
-            self._run.meter.running = [other for other in self._run.meter.running if other is not group.progress]
+            del self._run.meter.running[id(group.progress)]
             if not group.request.labels:
                 # kept before anything else can fail or be cancelled: it is paid for
                 for child, result in group.completions():
@@ -505,6 +505,7 @@ async def with_answer(candidate: Candidate, run: Attempt) -> Candidate:
     """The candidate with its answer read, where it is complete."""
     if not candidate.complete:
         return candidate
+    await turn(_READ)
     text = "".join(node.text for node in path(candidate, run.meter.candidates))
     problem = run.problem if candidate.problem is None else run.asides[candidate.problem]
     answer, key = await run.read_answer(problem, text)

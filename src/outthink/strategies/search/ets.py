@@ -76,6 +76,7 @@ def worth_keeping(
         (n,); everything where the solver fails.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp  # here, because importing scipy is slow
+    from scipy.sparse import coo_array
 
     above, alike = np.unique(above, axis=1, return_inverse=True)  # nodes above the same leaves stay or go together
     n, m, k = *above.shape, int(groups.max()) + 1
@@ -89,16 +90,20 @@ def worth_keeping(
     )
     # only the leaves need to be whole numbers: a node above one that is kept then counts as 1, and else as 0
     leaf, node = np.nonzero(above)
-    held = np.zeros((len(leaf), n + m + k))
-    held[np.arange(len(leaf)), n + node], held[np.arange(len(leaf)), leaf] = 1.0, -1.0
-    covered = np.zeros((k, n + m + k))
-    covered[groups, np.arange(n)], covered[:, n + m :] = 1.0, -np.eye(k)
+    pairs, each = np.arange(len(leaf)), np.arange(k)
+    held = (np.ones(len(leaf)), (pairs, n + node)), (-np.ones(len(leaf)), (pairs, leaf))
+    covered = (np.ones(n), (len(leaf) + groups, np.arange(n))), (-np.ones(k), (len(leaf) + each, n + m + each))
+    values, places = zip(*held, *covered, strict=True)
+    rows, columns = zip(*places, strict=True)
+    limits = coo_array(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(len(leaf) + k, n + m + k)
+    )
     some = (np.arange(n + m + k) < n).astype(np.float64)
     solution = milp(
         -_SCALE * gains,
         integrality=some,
         bounds=Bounds(0.0, 1.0),
-        constraints=[LinearConstraint(np.vstack([held, covered]), lb=0.0), LinearConstraint(some, lb=1.0)],
+        constraints=[LinearConstraint(limits.tocsr(), lb=0.0), LinearConstraint(some, lb=1.0)],
         options={"mip_rel_gap": 0.0},
     )
     return np.ones(n, dtype=bool) if solution.x is None else np.asarray(solution.x[:n] > 0.5)
