@@ -26,7 +26,8 @@ Listen = Callable[[Address, Mapping[str, Any]], None]
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
-_READ, _ASK = 100, 20  # microseconds that it takes to have an answer read, and to write a request
+# microseconds that it takes to write a request, to keep an answer with its logprobs, and to have it read
+_ASK, _KEEP, _READ = 20, 50, 100
 _BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
@@ -423,6 +424,9 @@ class Model:
         self._run.meter.running[id(group.progress)] = group.progress
         try:
             await self._engine.generate(group.request, group.progress)
+            for child, result in self._unkept(group):
+                await turn(_KEEP)
+                self._keep(group, child, result)
         except asyncio.CancelledError:
             cancelled = True
             raise
@@ -432,13 +436,17 @@ class Model:
             group.error = f"{type(failure).__name__}: {failure}"
         finally:
             del self._run.meter.running[id(group.progress)]
-            if not group.request.labels:
-                # kept before anything else can fail or be cancelled: it is paid for
-                for child, result in group.completions():
-                    candidate = _candidate(group, child, result, self._aside(group.request))
-                    group.candidates.append(candidate)
-                    self._run.meter.candidates[candidate.id] = candidate
+            for child, result in self._unkept(group):  # before anything else can fail or be cancelled: it is paid for
+                self._keep(group, child, result)
             self._settle(group, started, cancelled)
+
+    def _unkept(self, group: _Group) -> list[tuple[int, Completion]]:
+        return [] if group.request.labels else group.completions()[len(group.candidates) :]
+
+    def _keep(self, group: _Group, child: int, completion: Completion) -> None:
+        candidate = _candidate(group, child, completion, self._aside(group.request))
+        group.candidates.append(candidate)
+        self._run.meter.candidates[candidate.id] = candidate
 
     def _settle(self, group: _Group, started: float, cancelled: bool) -> None:
         request, progress = group.request, group.progress
