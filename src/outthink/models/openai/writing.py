@@ -60,6 +60,8 @@ class Writing:
     @property
     def tokens(self) -> int:
         """Tokens seen, at least: a piece is one or more."""
+        if not self.ids and not self.logprobs:
+            return self.events
         return max(len(self.ids), len(self.logprobs), self.events)
 
     @property
@@ -141,7 +143,7 @@ class Writing:
         content = part.get("content") or choice.get("text") or ""
         told = choice.get("logprobs")
         heard: Mapping[str, Any] = choice
-        if not isinstance(content, str) or told or whole or choice.get("token_ids") or part.keys() - _PLAIN:
+        if not isinstance(content, str) or told or whole or choice.get("token_ids") or not part.keys() <= _PLAIN:
             heard = self._add_more(choice, part, content, told or {}, whole)
         elif content:  # as nearly all of them are
             self.pieces.append(content)
