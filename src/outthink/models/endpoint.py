@@ -17,6 +17,7 @@ import math
 import os
 import random
 import re
+import sys
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ _SECRET = re.compile(r"//[^/\s@]*@")  # a user or a password in an address
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 529})
 _GIVEN_UP = frozenset({504, 524})  # a gateway waited no longer for a server that may still be at work
 _LONG = 1 << 16  # bytes of a request
+_CONNECTIONS = 1024  # at once
 _MOST_BYTES = 64 << 20  # of one answer, or of one event of a stream
 _MOST_WORDS = 1 << 16  # characters of them that are looked at
 _MOST_ERROR = 300  # characters of a server's own words in a sentence
@@ -98,7 +100,8 @@ class Endpoint:
     Args:
         url: such as http://localhost:8000/v1; without user, password, query and fragment.
         patience: waiting times.
-        connections: most requests at once; further ones wait for their turn.
+        connections: most requests at once; further ones wait for their turn. None: 1,024, or as many as take a third
+            of the files that this process may have open.
         find: looks up the key that belongs to the address.
 
     Raises UsageError where the address is not one.
@@ -109,7 +112,7 @@ class Endpoint:
         url: str,
         *,
         patience: Patience | None = None,
-        connections: int = 1024,
+        connections: int | None = None,
         find: Callable[[str], Key | None] = find_key,
     ) -> None:
         try:
@@ -144,7 +147,7 @@ class Endpoint:
             return (await self._whole(response)).decode("utf-8", "replace")
 
     async def post(self, path: str, body: Any, sending: Sending | None = None) -> Any:
-        """Send JSON, get JSON; `sending` is filled on the way.
+        """Send JSON, as values or written already, get JSON; `sending` is filled on the way.
 
         Raises Refused where nothing was produced, and EngineError where that is not known.
         """
@@ -205,7 +208,7 @@ class Endpoint:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         line = await self._line()
         url = urljoin(self.url + "/", path if path.startswith("../") else f"./{path}")  # a colon makes no scheme
-        data = None if body is None else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         async with line.room:
             response = await self._begun(line.session, method, url, data, sending or Sending())
             try:
@@ -436,7 +439,7 @@ class Endpoint:
                 headers={"User-Agent": "outthink", "Content-Type": "application/json"}
                 | (self._key.header() if self._key is not None else {}),
             )
-            line = self._lines[loop] = _Line(session, asyncio.Semaphore(self._connections), self._life(loop, session))
+            line = self._lines[loop] = _Line(session, asyncio.Semaphore(self._connections or _room()), self._life(loop, session))
             await anext(line.life)
         return line
 
@@ -454,6 +457,16 @@ class _Line:
     session: aiohttp.ClientSession
     room: asyncio.Semaphore
     life: AsyncGenerator[None]
+
+
+def _room() -> int:
+    """How many connections there can be beside all else that takes descriptors, such as those of callers."""
+    if sys.platform == "win32":
+        return _CONNECTIONS
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(_CONNECTIONS, soft // 3))
 
 
 def _proxy(url: str) -> str | None:
