@@ -338,9 +338,10 @@ class Endpoint:
 
     def _read(self, events: Sequence[tuple[bytes, bytes]], sending: Sending) -> Iterator[tuple[Any, bool]]:
         """The JSON of each event as far as the mark [DONE], and whether it is called an error; notes the end."""
-        marked = (place for place, (_, data) in enumerate(events) if b"[DONE]" in data and data.strip() == b"[DONE]")
-        end = next(marked, None)
-        events = events[:end]
+        end: int | None = None
+        if b"[DONE]" in b"".join([data for _, data in events]):
+            end = next((place for place, (_, data) in enumerate(events) if data.strip() == b"[DONE]"), None)
+            events = events[:end]
         together = self._together(events)
         if together is not None:
             for value in together:
@@ -349,14 +350,14 @@ class Endpoint:
             for name, data in events:
                 for value in self._values(data, named=name == b"error"):
                     yield value, name == b"error"
-        sending.ended = sending.ended or end is not None or events[0][0] == _DOCUMENT
+        sending.ended = sending.ended or end is not None or events[-1][0] == _DOCUMENT
 
     def _together(self, events: Sequence[tuple[bytes, bytes]]) -> list[Any] | None:
         """The JSON of several events read at once, which is faster; None where each has to be looked at."""
         if len(events) < 2 or any(name for name, _ in events):
             return None
         try:
-            values: list[Any] = from_json(b"[%b]" % b",".join(data for _, data in events))
+            values: list[Any] = from_json(b"[%b]" % b",".join([data for _, data in events]))
         except ValueError:
             return None
         return values if len(values) == len(events) else None
@@ -439,7 +440,9 @@ class Endpoint:
                 headers={"User-Agent": "outthink", "Content-Type": "application/json"}
                 | (self._key.header() if self._key is not None else {}),
             )
-            line = self._lines[loop] = _Line(session, asyncio.Semaphore(self._connections or _room()), self._life(loop, session))
+            line = self._lines[loop] = _Line(
+                session, asyncio.Semaphore(self._connections or _room()), self._life(loop, session)
+            )
             await anext(line.life)
         return line
 

@@ -44,6 +44,8 @@ def end(reason: Any) -> End | None:
 
     Objects are read by their type or reason, as SGLang's are.
     """
+    if reason is None or reason is False:
+        return None
     if isinstance(reason, Mapping):
         reason = reason.get("type") or reason.get("reason")
     return None if reason is None or reason is False else _meaning(str(reason)[:100])

@@ -160,7 +160,7 @@ class Writing:
             self.complaint, self.finish = wrong.words, "error"
         self.progress.tokens[self.child] = self.tokens
         if self.progress.listen is not None:
-            if self.end == "withheld":
+            if self.finish is not None and self.end == "withheld":
                 heard = {**heard, "finish_reason": "content_filter"}
             self.progress.listen(self.child, heard)
             late = self.calls.late() if self.finish is not None else []

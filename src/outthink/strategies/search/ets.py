@@ -90,20 +90,17 @@ def worth_keeping(
     )
     # only the leaves need to be whole numbers: a node above one that is kept then counts as 1, and else as 0
     leaf, node = np.nonzero(above)
-    pairs, each = np.arange(len(leaf)), np.arange(k)
-    held = (np.ones(len(leaf)), (pairs, n + node)), (-np.ones(len(leaf)), (pairs, leaf))
-    covered = (np.ones(n), (len(leaf) + groups, np.arange(n))), (-np.ones(k), (len(leaf) + each, n + m + each))
-    values, places = zip(*held, *covered, strict=True)
-    rows, columns = zip(*places, strict=True)
-    limits = coo_array(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(len(leaf) + k, n + m + k)
-    )
+    pairs, leaves, kinds = np.arange(len(leaf)), np.arange(n), np.arange(k)
+    values = np.repeat([1.0, -1.0, 1.0, -1.0], [len(leaf), len(leaf), n, k])
+    rows = np.concatenate([pairs, pairs, len(leaf) + groups, len(leaf) + kinds])  # nodes above leaves, then groups
+    columns = np.concatenate([n + node, leaf, leaves, n + m + kinds])
+    limits = coo_array((values, (rows, columns)), shape=(len(leaf) + k, n + m + k)).tocsr()
     some = (np.arange(n + m + k) < n).astype(np.float64)
     solution = milp(
         -_SCALE * gains,
         integrality=some,
         bounds=Bounds(0.0, 1.0),
-        constraints=[LinearConstraint(limits.tocsr(), lb=0.0), LinearConstraint(some, lb=1.0)],
+        constraints=[LinearConstraint(limits, lb=0.0), LinearConstraint(some, lb=1.0)],
         options={"mip_rel_gap": 0.0},
     )
     return np.ones(n, dtype=bool) if solution.x is None else np.asarray(solution.x[:n] > 0.5)

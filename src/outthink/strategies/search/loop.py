@@ -38,7 +38,6 @@ from outthink.strategies import Report
 from outthink.together import away, turn
 from outthink.types import Address, Candidate, Problem
 
-
 _GROW, _NODE = 400, 2  # microseconds that a decision of a policy takes, and each node that it or a report looks at
 
 
