@@ -26,8 +26,10 @@ Listen = Callable[[Address, Mapping[str, Any]], None]
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
-# microseconds that it takes to write a request, to keep an answer with its logprobs, and to have it read
-_ASK, _KEEP, _READ = 20, 50, 100
+_ASK, _KEEP = 20, 50  # microseconds that it takes to write a request, and to keep an answer with its logprobs
+READ = 100
+"""Microseconds that it takes to have an answer read."""
+_SOME = 16  # answers that are kept or read in one piece
 _BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
@@ -276,8 +278,11 @@ class Model:
         for (request, draw), children in zip(batch, drawn, strict=True):
             if draw.after is None:  # one after the other, since a task for each costs more than reading it
                 for place, child in enumerate(children):
+                    if place % _SOME == 0:
+                        await turn(READ * min(_SOME, len(children)))
                     children[place] = await self._with_answer(request, draw, child)
             else:
+                await turn(READ * len(children))
                 children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
 
@@ -424,8 +429,9 @@ class Model:
         self._run.meter.running[id(group.progress)] = group.progress
         try:
             await self._engine.generate(group.request, group.progress)
-            for child, result in self._unkept(group):
-                await turn(_KEEP)
+            for place, (child, result) in enumerate(self._unkept(group)):
+                if place % _SOME == 0:
+                    await turn(_KEEP * _SOME)
                 self._keep(group, child, result)
         except asyncio.CancelledError:
             cancelled = True
@@ -513,7 +519,6 @@ async def with_answer(candidate: Candidate, run: Attempt) -> Candidate:
     """The candidate with its answer read, where it is complete."""
     if not candidate.complete:
         return candidate
-    await turn(_READ)
     text = "".join(node.text for node in path(candidate, run.meter.candidates))
     problem = run.problem if candidate.problem is None else run.asides[candidate.problem]
     answer, key = await run.read_answer(problem, text)

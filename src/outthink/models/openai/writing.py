@@ -108,7 +108,7 @@ class Writing:
         return f"<think>{''.join(self.thoughts)}</think>\n{said}" if self.thoughts else said
 
     def _forms(self) -> list[dict[str, Any]]:
-        return [*self.calls.forms(), *self.function.forms()]
+        return [*self.calls.forms(), *self.function.forms()] if self.calls or self.function else []
 
     def sent(self, tokens: int, logprobs: bool) -> dict[str, Any] | None:
         """The answer as the API has it, where that is more than text; None where it is not.
