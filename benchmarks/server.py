@@ -1,6 +1,6 @@
 """Compares `outthink serve` with two other proxies for test-time compute: its-hub and optillm.
 
-    python benchmarks/server.py [--servers ours,its-hub,optillm] [--seconds 8] [--repeat 3] [--words] [--json]
+    python benchmarks/server.py [--servers ours,its-hub,optillm,bare] [--seconds 8] [--repeat 3] [--words] [--json]
     python benchmarks/server.py --servers ours --seconds 0.3 --repeat 1        a quick look that installs nothing
 
 Every request asks for the majority of 8 samples. All servers stand before one made-up model that answers after 50 ms:
@@ -18,6 +18,9 @@ at warnings. What to know of them:
 - optillm's self_consistency draws five samples one after the other, whatever is asked for; so its majority_voting is
   measured, which asks for all eight at once. It is installed without what its server does without (torch and more),
   so it is smaller in memory than a whole installation.
+
+`bare` is no server but what one process of Python cannot do without: aiohttp on both sides, one request upstream, a
+count of the answers in boxes. It has no budget, no deadline, no ledger, and believes whatever it gets.
 
 Processor time and memory are those of the server's processes alone. Added latency is what comes on top of the 50 ms;
 under load at half of the requests a second that this server managed at most, sent at even distances. Linux only.
@@ -384,7 +387,44 @@ def optillm(upstream: str, port: int) -> Start:
     return Start([*command, "--log", "warning"], {"model": "majority_voting-m", "k": N})
 
 
-SERVERS: dict[str, Callable[[str, int], Start]] = {"ours": ours, "its-hub": its_hub, "optillm": optillm}
+def bare(upstream: str, port: int) -> Start:
+    return Start([sys.executable, __file__, "--bare", f"{upstream} {port}"], {"n": N})
+
+
+async def proxy(upstream: str, port: int) -> None:
+    """Serve the majority of what one request brings, and nothing else."""
+    from aiohttp import ClientSession, TCPConnector, web
+    from pydantic_core import from_json
+
+    async def chat(request: web.Request) -> web.Response:
+        asked = from_json(await request.read()) | {"stream": True}
+        async with session.post(upstream + ASK.removeprefix("/v1"), data=json.dumps(asked).encode()) as response:
+            body = await response.read()
+        texts: dict[int, list[str]] = {}
+        for event in body.split(b"\n\n"):
+            if event.startswith(b"data: {"):
+                for choice in from_json(event[6:])["choices"]:
+                    texts.setdefault(choice["index"], []).append(choice["delta"].get("content") or "")
+        said = ["".join(pieces) for _, pieces in sorted(texts.items())]
+        answers = [text.rpartition("boxed{")[2] for text in said]
+        best = said[answers.index(Counter(answers).most_common(1)[0][0])]
+        choice = {"index": 0, "message": {"role": "assistant", "content": best}, "finish_reason": "stop"}
+        reply = {"id": "0", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        return web.Response(body=json.dumps(reply).encode(), content_type="application/json")
+
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response(MODELS)
+
+    app = web.Application()
+    app.add_routes([web.post(ASK, chat), web.get("/v1/models", models)])
+    async with ClientSession(connector=TCPConnector(limit=0)) as session:
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
+        await asyncio.Event().wait()
+
+
+SERVERS: dict[str, Callable[[str, int], Start]] = {"ours": ours, "its-hub": its_hub, "optillm": optillm, "bare": bare}
 
 
 def home(name: str) -> Path:
@@ -625,18 +665,23 @@ def number(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", default="ours,its-hub,optillm", help="some of ours, its-hub and optillm")
+    parser.add_argument("--servers", default="ours,its-hub,optillm", help="some of ours, its-hub, optillm and bare")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each server")
     parser.add_argument("--words", action="store_true", help="the model streams a word at a time")
     parser.add_argument("--json", action="store_true", help="print all values as JSON in place of the table")
     parser.add_argument("--model", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--bare", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if arguments.model:
         asyncio.run(model(arguments.words))
+        return
+    if arguments.bare:
+        address, port = arguments.bare.split()
+        asyncio.run(proxy(address, int(port)))
         return
     if arguments.load:
         print(json.dumps(asyncio.run(asking(Load(**json.loads(arguments.load))))))

@@ -20,7 +20,7 @@ from outthink.errors import (
     UsageError,
 )
 from outthink.meter import Meter
-from outthink.model import Attempt, Listen, Model, Models, with_answer
+from outthink.model import READ, Attempt, Listen, Model, Models, with_answer
 from outthink.models import open_engine
 from outthink.models.engine import Engine, Price
 from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
@@ -34,7 +34,7 @@ from outthink.sandbox.host import Sandbox
 from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
-from outthink.together import close_all, together
+from outthink.together import close_all, together, turn
 from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
@@ -314,6 +314,7 @@ async def _read_rest(meter: Meter, run: Attempt) -> Exception | None:
     """Read the answers of samples that were paid for but not read yet, in a bounded time; never loses the trace."""
 
     async def one(candidate: Candidate) -> None:
+        await turn(READ)
         meter.candidates[candidate.id] = await with_answer(candidate, run)
 
     unread = [held for held in meter.candidates.values() if held.complete and held.key is None]

@@ -18,12 +18,14 @@ from typing import Literal
 
 from outthink.errors import Refused
 from outthink.models.engine import Progress
+from outthink.together import turn
 from outthink.types import Address, Budget, Call, Candidate, Round, Usage, writable
 
 Cost = Mapping[str, float]
 
 # Sums of many floats drift by a few units in the last place; a budget of exactly what is needed must still do.
 _ROUNDING = 1e-9
+_CALL = 100  # microseconds that a call takes here, from its beginning to its entry in the ledger
 
 
 @dataclass(eq=False, slots=True)
@@ -75,8 +77,8 @@ class Meter:
         self.notes: list[str] = []
         """What the strategy wants to be known about how it decided; they stand in the trace."""
         self.overrun = False
-        self.running: list[Progress] = []
-        """Groups that are being generated, to look at."""
+        self.running: dict[int, Progress] = {}
+        """Groups that are being generated, to look at, by what `id` says of them."""
         self.refused = 0
         """Children that were asked for and never started."""
         self.refusal: Refused | None = None
@@ -116,6 +118,7 @@ class Meter:
 
         Waits while earlier calls are unsettled and the decision depends on them.
         """
+        await turn(_CALL)
         waiting = _Waiting(worst, upto, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._decide()

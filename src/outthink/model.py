@@ -13,7 +13,7 @@ from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Promp
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
-from outthink.together import together
+from outthink.together import lazily, together, turn
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
 
 T = TypeVar("T")
@@ -26,7 +26,11 @@ Listen = Callable[[Address, Mapping[str, Any]], None]
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
-_TURN = 16  # answers that are read before others get their turn on the loop
+_ASK, _KEEP = 20, 50  # microseconds that it takes to write a request, and to keep an answer with its logprobs
+READ = 100
+"""Microseconds that it takes to have an answer read."""
+_SOME = 16  # answers that are kept or read in one piece
+_BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
@@ -239,6 +243,7 @@ class Model:
 
     async def sample_each(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`."""
+        await turn(_ASK * len(draws))
         return await self._drawn([(self._request(problem, draw), draw) for draw in draws])
 
     async def sample_fitting(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
@@ -273,10 +278,11 @@ class Model:
         for (request, draw), children in zip(batch, drawn, strict=True):
             if draw.after is None:  # one after the other, since a task for each costs more than reading it
                 for place, child in enumerate(children):
+                    if place % _SOME == 0:
+                        await turn(READ * min(_SOME, len(children)))
                     children[place] = await self._with_answer(request, draw, child)
-                    if place % _TURN == _TURN - 1:
-                        await asyncio.sleep(0)  # reading need not wait for anything, and others want the loop too
             else:
+                await turn(READ * len(children))
                 children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
 
@@ -379,7 +385,7 @@ class Model:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
         groups: list[_Group] = []
         # what is refused is refused before any starts
-        bounds = await together(*(self._engine.bound(request) for request, _ in batch))
+        bounds = await lazily(_BOUNDS, self._engine.bound, [request for request, _ in batch])
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index, ((request, draw), bound) in enumerate(zip(batch, bounds, strict=True)):
@@ -420,9 +426,13 @@ class Model:
         group.begun = True
         started = self._run.meter.now()
         cancelled = False
-        self._run.meter.running.append(group.progress)
+        self._run.meter.running[id(group.progress)] = group.progress
         try:
             await self._engine.generate(group.request, group.progress)
+            for place, (child, result) in enumerate(self._unkept(group)):
+                if place % _SOME == 0:
+                    await turn(_KEEP * _SOME)
+                self._keep(group, child, result)
         except asyncio.CancelledError:
             cancelled = True
             raise
@@ -431,14 +441,18 @@ class Model:
         except Exception as failure:  # a bug in an engine must not lose what the others return
             group.error = f"{type(failure).__name__}: {failure}"
         finally:
-            self._run.meter.running = [other for other in self._run.meter.running if other is not group.progress]
-            if not group.request.labels:
-                # kept before anything else can fail or be cancelled: it is paid for
-                for child, result in group.completions():
-                    candidate = _candidate(group, child, result, self._aside(group.request))
-                    group.candidates.append(candidate)
-                    self._run.meter.candidates[candidate.id] = candidate
+            del self._run.meter.running[id(group.progress)]
+            for child, result in self._unkept(group):  # before anything else can fail or be cancelled: it is paid for
+                self._keep(group, child, result)
             self._settle(group, started, cancelled)
+
+    def _unkept(self, group: _Group) -> list[tuple[int, Completion]]:
+        return [] if group.request.labels else group.completions()[len(group.candidates) :]
+
+    def _keep(self, group: _Group, child: int, completion: Completion) -> None:
+        candidate = _candidate(group, child, completion, self._aside(group.request))
+        group.candidates.append(candidate)
+        self._run.meter.candidates[candidate.id] = candidate
 
     def _settle(self, group: _Group, started: float, cancelled: bool) -> None:
         request, progress = group.request, group.progress

@@ -6,8 +6,10 @@ import asyncio
 import inspect
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -15,16 +17,71 @@ T = TypeVar("T")
 _log = logging.getLogger("outthink")
 _SLICE = 0.01  # seconds of work between two looks at what else there is to do
 _SMALL = 20_000
+_ROUND = 10_000  # microseconds of work in one round of the loop, as far as it is announced
 
 
 async def together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
     """Their results in order; the first failure cancels and awaits the others and is raised as itself."""
+    if len(coroutines) == 1:  # as nearly always, and a task costs more than much of what is done in it
+        return [await coroutines[0]]
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0]  # noqa: B904 - its own cause matters, not the group's
     return [task.result() for task in running]
+
+
+class _Turns:
+    """What was announced in this round of one event loop, and who waits for a later one."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size: int) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._waiting and self._fits(size):
+            self._take(size, loop)
+            return
+        place = loop.create_future()
+        self._waiting.append((size, place))
+        await place
+
+    def _fits(self, size: int) -> bool:
+        return not self._taken or self._taken + size <= _ROUND
+
+    def _take(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._taken:
+            loop.call_soon(self._next, loop)
+        self._taken += max(size, 1)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._taken = 0
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size, place = self._waiting.popleft()
+            if not place.done():  # else it was cancelled
+                place.set_result(None)
+                self._take(size, loop)
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+
+async def turn(size: int) -> None:
+    """Wait for a round of the event loop that has room for a piece of work, in the order of the calls.
+
+    So a thousand pieces that are ready at the same moment do not hold the loop in one piece. Nobody waits where little
+    is done.
+
+    Args:
+        size: about how many microseconds it takes; the same for the same input.
+    """
+    loop = asyncio.get_running_loop()
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = _Turns()
+    await turns.take(size)
 
 
 async def away(size: int, work: Callable[..., T], *given: Any) -> T:

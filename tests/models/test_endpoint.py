@@ -9,6 +9,7 @@ import gc
 import itertools
 import json
 import re
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Literal
 
@@ -728,3 +729,21 @@ def test_this_machine_is_reached_without_a_proxy(environment: Any) -> None:
             assert "Authorization" not in server.seen[0].headers
 
     run(go())
+
+
+def test_connections_take_a_third_of_the_descriptors_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"soft": 21}
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits["soft"], 1 << 20))
+
+    async def go() -> int:
+        async with Server(always=Fault(before=1.0)) as server:
+            client = Endpoint(server.url)
+            try:
+                assert all(failure is None for _, failure in await together(*(ended(client, ASK) for _ in range(20))))
+            finally:
+                await client.close()
+            return server.most
+
+    assert run(go()) == 7
+    limits["soft"] = 1 << 16
+    assert run(go()) == 20

@@ -1,7 +1,8 @@
 """Every strategy at the largest size that a caller may ask for, on hostile texts: the server stays free for others.
 
 What is measured is the processor time of the loop's own thread between two of its rounds, so a busy machine does not
-matter. The bound is far above what is aimed at (0.05 s); a thousand samples of a thousand tokens are taken in at once.
+matter. The bound is above what is aimed at (0.05 s), for slower machines. The texts are those that are hardest to read;
+others are in the test of the strategies alone.
 """
 
 from __future__ import annotations
@@ -17,16 +18,14 @@ from outthink.server.asked import MOST
 from outthink.server.models import Served
 from outthink.server.routing import ServerRules
 from outthink.strategies import STRATEGIES, Strategy, traits
-from outthink.strategies.making import make_strategy
+from outthink.strategies.making import import_all, make_strategy
 from tests.strategies import test_largest as alone
 from tests.tools.loops import held
 from tests.tools.serving import Answer, asked, chat, serving
 
-BOUND = 0.5
-SECONDS = 1.5
+BOUND = 0.15
+SECONDS = 1.0
 CALIBRATED = {"atts": {"alpha": 0.5, "calibration": (0.25, 0.5)}}
-WIDE = ("beam", "dora", "dvts", "ets", "rebase")
-HEAVY = pytest.mark.xfail(strict=False, reason="choosing among a thousand paths takes half a second at a time")
 SCORERS = {"verifier": "confidence", "prm": "confidence"}
 
 
@@ -75,13 +74,10 @@ async def served(name: str, kind: str, answer: str) -> tuple[float, Answer, int]
     return loop.longest, reply, well
 
 
-@pytest.mark.parametrize("kind", ["words", "one character"])
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[HEAVY] if name in WIDE else []) for name in sorted(STRATEGIES)],
-)
-def test_the_largest_request_leaves_the_server_free(name: str, kind: str) -> None:
-    longest, reply, well = asyncio.run(served(name, kind, "math"))
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_the_largest_request_leaves_the_server_free(name: str) -> None:
+    import_all()  # as the server does before its first request
+    longest, reply, well = asyncio.run(served(name, "one character", "math"))
     assert reply.status == 200, reply.body
     assert reply.json["outthink"]["stopped"] in ("finished", "deadline")
     assert well

@@ -1,7 +1,7 @@
 """Every strategy at its largest size, on long hostile texts, leaves the event loop free.
 
 What is measured is the processor time of the loop's own thread between two of its rounds, so a busy machine does not
-matter. The bound is far above what is aimed at (0.05 s).
+matter. The bound is above what is aimed at (0.05 s), for slower machines. The server's own test has further texts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST = 1024
 
 LONG = 18_000
 TOKENS = 1_000
-BOUND = 0.25
+BOUND = 0.15
 
 LARGEST: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -48,17 +48,17 @@ LARGEST: dict[str, dict[str, Any]] = {
     "iterative_deepening": {"n": MOST, "b0": 2000},
     "revision": {"n_chains": 256, "chain_length": 4},
     "esc": {"n": MOST, "w": 2},
-    "rebase": {"width": 256},
-    "ets": {"width": 64},
+    "rebase": {"width": MOST},
+    "ets": {"width": 256},
     "dora": {"width": 256},
     "a_star": {"k": 8},
     "qalign": {"steps": 32, "chains": 8},
     "ab_mcts": {"n": 256},
     "particle_filter": {"n": 256},
     "particle_gibbs": {"n": 16},
-    "entropic_particle_filter": {"n": 256},
-    "beam": {"width": 256, "children": 4},
-    "dvts": {"width": 256, "children": 4},
+    "entropic_particle_filter": {"n": MOST},
+    "beam": {"width": MOST, "children": 4},
+    "dvts": {"width": MOST, "children": 4},
     "lookahead": {"width": 16, "children": 4},
     "mcts": {"b": 4, "max_calls": 64},
 }
@@ -148,7 +148,7 @@ async def score(question: str, text: str) -> float:
     return len(text) % 97 / 97
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["words", "combining characters"])
 @pytest.mark.parametrize("name", sorted(STRATEGIES.keys()))
 def test_nothing_keeps_the_event_loop_for_long(name: str, kind: str) -> None:
     import_all()  # as the server does before its first request

@@ -12,6 +12,7 @@ from typing import Any
 from outthink.models.events import BOM, Events
 
 _ERRORS = ("error", "errors", "exception", "fault", "Error", "Errors")
+_NAMES = frozenset(_ERRORS)
 _WORDS = (
     "message", "msg", "detail", "details", "error_message", "errorMessage", "error_msg", "errorMsg",
     "error_description", "description", "faultstring", "reason", "title", "status_msg", "statusMessage", "Message",
@@ -53,6 +54,8 @@ class Complaint:
 
 def complaint(body: Any) -> Complaint | None:
     """What a parsed body complains of; None where it does not."""
+    if isinstance(body, dict) and body.get("choices") and _NAMES.isdisjoint(body):
+        return None  # as nearly all of them are
     if not isinstance(body, dict | list | str):
         return None
     if isinstance(body, list):

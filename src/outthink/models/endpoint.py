@@ -17,9 +17,10 @@ import math
 import os
 import random
 import re
+import sys
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -38,6 +39,7 @@ _SECRET = re.compile(r"//[^/\s@]*@")  # a user or a password in an address
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 529})
 _GIVEN_UP = frozenset({504, 524})  # a gateway waited no longer for a server that may still be at work
 _LONG = 1 << 16  # bytes of a request
+_CONNECTIONS = 1024  # at once
 _MOST_BYTES = 64 << 20  # of one answer, or of one event of a stream
 _MOST_WORDS = 1 << 16  # characters of them that are looked at
 _MOST_ERROR = 300  # characters of a server's own words in a sentence
@@ -98,7 +100,8 @@ class Endpoint:
     Args:
         url: such as http://localhost:8000/v1; without user, password, query and fragment.
         patience: waiting times.
-        connections: most requests at once; further ones wait for their turn.
+        connections: most requests at once; further ones wait for their turn. None: 1,024, or as many as take a third
+            of the files that this process may have open.
         find: looks up the key that belongs to the address.
 
     Raises UsageError where the address is not one.
@@ -109,7 +112,7 @@ class Endpoint:
         url: str,
         *,
         patience: Patience | None = None,
-        connections: int = 1024,
+        connections: int | None = None,
         find: Callable[[str], Key | None] = find_key,
     ) -> None:
         try:
@@ -144,7 +147,7 @@ class Endpoint:
             return (await self._whole(response)).decode("utf-8", "replace")
 
     async def post(self, path: str, body: Any, sending: Sending | None = None) -> Any:
-        """Send JSON, get JSON; `sending` is filled on the way.
+        """Send JSON, as values or written already, get JSON; `sending` is filled on the way.
 
         Raises Refused where nothing was produced, and EngineError where that is not known.
         """
@@ -152,7 +155,14 @@ class Endpoint:
             return await self._json(response, sending)
 
     async def events(self, path: str, body: Any, sending: Sending | None = None) -> AsyncGenerator[Any]:
-        """Send JSON, get the JSON of each server-sent event, or of the one answer if the server does not stream.
+        """Send JSON, get the JSON of each server-sent event, or of the one answer if the server does not stream."""
+        async with contextlib.aclosing(self.batches(path, body, sending)) as batches:
+            async for batch in batches:
+                for value in batch:
+                    yield value
+
+    async def batches(self, path: str, body: Any, sending: Sending | None = None) -> AsyncGenerator[list[Any]]:
+        """As `events`, those together that came together.
 
         Whether it streams is seen by its answer, and not by what was asked for. Ends at the mark [DONE] or at the end
         of the body; errors as for `post`, also between two events. Some servers refuse by a first event, or an answer,
@@ -161,21 +171,28 @@ class Endpoint:
         sending = sending or Sending()
         first: Sending | None = sending
         async with self._answer("POST", path, body, sending) as response:
-            async for name, data in self._data(response):
-                if data.strip() == b"[DONE]":
-                    sending.ended = True
+            async for events in self._data(response):
+                batch: list[Any] = []
+                failure: EngineError | None = None
+                try:
+                    for value, named in self._read(events, sending):
+                        told = self._check(value, first, named=named)
+                        if told is not None:
+                            sending.words = self.clean(told.words)
+                        batch.append(value)
+                        first = None
+                except EngineError as cause:
+                    failure = cause  # what came before it counts
+                if batch:
+                    yield batch
+                if failure is not None:
+                    raise failure
+                if sending.ended:
                     # read to the end, so that the connection can be used again
                     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                         async with asyncio.timeout(_LAST):
                             await response.content.read()
                     return
-                for value in self._values(data, named=name == b"error"):
-                    told = self._check(value, first, named=name == b"error")
-                    if told is not None:
-                        sending.words = self.clean(told.words)
-                    yield value
-                    first = None
-                sending.ended = sending.ended or name == _DOCUMENT
 
     async def close(self) -> None:
         """Close the connections of this event loop; calling it twice is fine, and so is using it again."""
@@ -191,7 +208,7 @@ class Endpoint:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         line = await self._line()
         url = urljoin(self.url + "/", path if path.startswith("../") else f"./{path}")  # a colon makes no scheme
-        data = None if body is None else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         async with line.room:
             response = await self._begun(line.session, method, url, data, sending or Sending())
             try:
@@ -283,8 +300,8 @@ class Endpoint:
             return ""
         return self.clean(words(text))
 
-    async def _data(self, response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[bytes, bytes]]:
-        """The name and the data of each event as it comes; a document is one event of the name _DOCUMENT."""
+    async def _data(self, response: aiohttp.ClientResponse) -> AsyncGenerator[list[tuple[bytes, bytes]]]:
+        """The names and the data of events, those together that came together; a document is one of name _DOCUMENT."""
         kind, start, streams = response.content_type, b"", None
         while streams is None:
             part = await response.content.readany()
@@ -293,19 +310,19 @@ class Endpoint:
             if len(start) > _MOST_BYTES:
                 raise EngineError(f"{self.url} answered with more than {_MOST_BYTES >> 20} MB.")
         if not streams:
-            yield _DOCUMENT, self._document(start + await self._whole(response, len(start)), kind)
+            yield [(_DOCUMENT, self._document(start + await self._whole(response, len(start)), kind))]
             return
         events = Events()
         while True:
-            for event in events.fed(start):
-                yield event
+            if came := events.fed(start):
+                yield came
             if events.size > _MOST_BYTES:
                 raise EngineError(f"{self.url} sent an event of more than {_MOST_BYTES >> 20} MB.")
             start = await response.content.readany()
             if not start:
                 break
-        for event in events.ended():
-            yield event
+        if came := events.ended():
+            yield came
 
     def _document(self, body: bytes, kind: str) -> bytes:
         """The body of an answer that is no stream, if it can be JSON."""
@@ -318,6 +335,32 @@ class Endpoint:
         value = self._value(self._document(await self._whole(response), response.content_type))
         self._check(value, sending)
         return value
+
+    def _read(self, events: Sequence[tuple[bytes, bytes]], sending: Sending) -> Iterator[tuple[Any, bool]]:
+        """The JSON of each event as far as the mark [DONE], and whether it is called an error; notes the end."""
+        end: int | None = None
+        if b"[DONE]" in b"".join([data for _, data in events]):
+            end = next((place for place, (_, data) in enumerate(events) if data.strip() == b"[DONE]"), None)
+            events = events[:end]
+        together = self._together(events)
+        if together is not None:
+            for value in together:
+                yield value, False
+        else:
+            for name, data in events:
+                for value in self._values(data, named=name == b"error"):
+                    yield value, name == b"error"
+        sending.ended = sending.ended or end is not None or events[-1][0] == _DOCUMENT
+
+    def _together(self, events: Sequence[tuple[bytes, bytes]]) -> list[Any] | None:
+        """The JSON of several events read at once, which is faster; None where each has to be looked at."""
+        if len(events) < 2 or any(name for name, _ in events):
+            return None
+        try:
+            values: list[Any] = from_json(b"[%b]" % b",".join([data for _, data in events]))
+        except ValueError:
+            return None
+        return values if len(values) == len(events) else None
 
     def _values(self, data: bytes, *, named: bool) -> list[Any]:
         """The JSON of an event; of each of its lines, where several were sent as one.
@@ -397,7 +440,9 @@ class Endpoint:
                 headers={"User-Agent": "outthink", "Content-Type": "application/json"}
                 | (self._key.header() if self._key is not None else {}),
             )
-            line = self._lines[loop] = _Line(session, asyncio.Semaphore(self._connections), self._life(loop, session))
+            line = self._lines[loop] = _Line(
+                session, asyncio.Semaphore(self._connections or _room()), self._life(loop, session)
+            )
             await anext(line.life)
         return line
 
@@ -415,6 +460,16 @@ class _Line:
     session: aiohttp.ClientSession
     room: asyncio.Semaphore
     life: AsyncGenerator[None]
+
+
+def _room() -> int:
+    """How many connections there can be beside all else that takes descriptors, such as those of callers."""
+    if sys.platform == "win32":
+        return _CONNECTIONS
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(_CONNECTIONS, soft // 3))
 
 
 def _proxy(url: str) -> str | None:

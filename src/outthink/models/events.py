@@ -7,8 +7,6 @@ which some servers send for an error, are data too, and the last event needs no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 BOM = b"\xef\xbb\xbf"
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _ENOUGH = 6  # bytes that tell events from a document: those of the longest name of a field
@@ -45,14 +43,14 @@ class Events:
         """Bytes of the event that has not ended yet."""
         return len(self._rest) + self._length
 
-    def fed(self, part: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def fed(self, part: bytes) -> list[tuple[bytes, bytes]]:
         """The name (empty where it has none) and the data of each event that ends in the next bytes."""
         if self._after_return and part:
             part, self._after_return = part.removeprefix(b"\n"), False
         self._rest += part
         if not self._begun:
             if len(self._rest) < len(BOM) and BOM.startswith(self._rest):
-                return  # perhaps the beginning of a mark
+                return []  # perhaps the beginning of a mark
             self._begun = True
             if self._rest.startswith(BOM):
                 del self._rest[: len(BOM)]
@@ -62,23 +60,26 @@ class Events:
         elif b"\n" in part:
             whole = bytes(self._rest)
         else:
-            return
+            return []
         *ended, rest = whole.split(b"\n")
         self._rest = bytearray(rest)
+        events = []
         for line in ended:
-            yield from self._line(line)
+            if line:
+                self._line(line)
+            else:
+                if self._lines:
+                    events.append((self._name, b"\n".join(self._lines)))
+                self._lines, self._length, self._name, self._bare = [], 0, b"", False
+        return events
 
-    def ended(self) -> Iterator[tuple[bytes, bytes]]:
+    def ended(self) -> list[tuple[bytes, bytes]]:
         """The event that the end of the stream ends."""
         self._begun = True
-        yield from self.fed(b"\n\n")
+        return self.fed(b"\n\n")
 
-    def _line(self, line: bytes) -> Iterator[tuple[bytes, bytes]]:
-        if not line:
-            if self._lines:
-                yield self._name, b"\n".join(self._lines)
-            self._lines, self._length, self._name, self._bare = [], 0, b"", False
-        elif self._bare:
+    def _line(self, line: bytes) -> None:
+        if self._bare:
             self._keep(line)
         elif line.startswith(b"data:"):
             self._keep(line[5:].removeprefix(b" "))

@@ -117,13 +117,17 @@ def told(reply: Any) -> Told | None:
     """The usage in an answer, or in an event of one, wherever the server puts it; None where there is none."""
     if not isinstance(reply, dict):
         return None
-    places: list[Any] = [reply.get("usage")]
+    places: list[Any] = [reply["usage"]] if reply.get("usage") else []
     groq = reply.get("x_groq")
     if isinstance(groq, dict):
         places.append(groq.get("usage"))
     choices = reply.get("choices")
     if isinstance(choices, list):
-        places += [choice["usage"] for choice in choices if isinstance(choice, dict) and "usage" in choice]
+        for choice in choices:
+            if isinstance(choice, dict) and "usage" in choice:
+                places.append(choice["usage"])
+    if not places:  # as in nearly all events of a stream
+        return None
     usages = [_told(place) for place in places if isinstance(place, dict)]
     return next((usage for usage in usages if usage != Told()), usages[0] if usages else None)
 

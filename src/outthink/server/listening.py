@@ -15,6 +15,8 @@ from outthink.errors import UsageError
 from outthink.server.app import HURRY, IDLE, Service
 from outthink.server.door import Door
 
+_GARBAGE = (20_000, 20, 50)  # most of a request is gone with it, so looking for cycles often is a tenth of all work
+
 
 @contextlib.asynccontextmanager
 async def listening(service: Service) -> AsyncIterator[str]:
@@ -85,5 +87,6 @@ async def serve(service: Service, *, started: Callable[[str], None]) -> None:
     async with listening(service) as address:
         gc.collect()
         gc.freeze()  # what is there now stays, and need not be looked through again and again
+        gc.set_threshold(*_GARBAGE)
         started(address)
         await ended.wait()

@@ -16,7 +16,6 @@ from outthink.maths.selection import (
     aggregate,
     best_of,
     codes,
-    majority,
     numbers,
     weighted_vote,
 )
@@ -34,7 +33,10 @@ def pick(samples: Sequence[Candidate], choice: Selected) -> Chosen:
 
 def by_majority(samples: Sequence[Candidate]) -> Chosen:
     """The most frequent answer."""
-    return pick(samples, majority(codes([s.key for s in samples]), lengths=[s.tokens for s in samples]))
+    majority = Majority()
+    for sample in samples:
+        majority.add(sample)
+    return majority.chosen
 
 
 def by_weighted_vote(samples: Sequence[Candidate], scores: Sequence[float | None]) -> Chosen:

@@ -82,8 +82,10 @@ class Answers:
 
     def past(self, cap: int) -> bool:
         """Whether the server writes on beyond the cap, so that nothing more can be expected of it."""
-        beyond = [one for one in self._touched if one.tokens > cap + _PAST or one.size > _SHORT + _LONG * cap]
-        if not any(one.end is None for one in beyond):
+        for one in self._touched:
+            if (one.tokens > cap + _PAST or one.size > _SHORT + _LONG * cap) and one.end is None:
+                break
+        else:
             return False
         far = any(
             written.tokens > 2 * (cap + _PAST) or written.size > 2 * _LONG * cap + _SHORT for written in self.every

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
 from collections import OrderedDict
@@ -218,24 +219,28 @@ class OpenAIEngine:
 
     async def _ask(self, request: Request, answers: Answers, sending: Sending) -> None:
         """Fill `answers`."""
-        path, body = await self._body(request, [written.child for written in answers.writing])
+        path, body, messages = await self._body(request, [written.child for written in answers.writing])
         streams = self._streams(request)
         if streams:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        async with contextlib.aclosing(self._endpoint.events(path, body, sending)) as events:
-            async for event in events:
-                try:
-                    answers.read(event)
-                except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
-                    raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
-                if streams and answers.past(request.max_tokens):
-                    answers.close(request.max_tokens)
-                    return  # which closes the connection, and so ends the work
+        said = json.dumps(body).encode()
+        said = said if messages is None else b'%b, "messages": %b}' % (said[:-1], messages)
+        async with contextlib.aclosing(self._endpoint.batches(path, said, sending)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    try:
+                        answers.read(event)
+                    except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
+                        raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
+                    if streams and answers.past(request.max_tokens):
+                        answers.close(request.max_tokens)
+                        return  # which closes the connection, and so ends the work
         if (sending.ended or answers.settled) and not sending.words:  # words that may be why it broke off
             answers.finish(request.max_tokens)
         answers.whole = True
 
-    async def _body(self, request: Request, group: Sequence[int]) -> tuple[str, dict[str, Any]]:
+    async def _body(self, request: Request, group: Sequence[int]) -> tuple[str, dict[str, Any], bytes | None]:
+        """Where to send what, and the messages as JSON, which are long and were written before."""
         facts = self._facts
         by_ids = self._by_ids(request)
         cap = "max_tokens" if by_ids else facts.cap
@@ -256,7 +261,7 @@ class OpenAIEngine:
                 body["include_stop_str_in_output"] = True
         if facts.token_ids:
             body["return_token_ids"] = True
-        messages = [*self._asked(request.messages, request.fields).messages]
+        messages = self._asked(request.messages, request.fields).sent
         if by_ids:
             prompt = await self._prompt(self._asked(request.messages, {}))
             if not isinstance(prompt, tuple):
@@ -264,9 +269,11 @@ class OpenAIEngine:
             body |= {"prompt": [*prompt, *request.prefix_ids], "add_special_tokens": False}
             if request.logprobs:
                 body["logprobs"] = 0
-            return "completions", body | {name: value for name, value in request.fields.items() if value is not None}
+            given = {name: value for name, value in request.fields.items() if value is not None}
+            return "completions", body | given, None
         if request.prefix_text:
-            messages.append({"role": "assistant", "content": request.prefix_text})
+            begun = json.dumps({"role": "assistant", "content": request.prefix_text}).encode()
+            messages = b"%b, %b]" % (messages[:-1], begun)
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if request.labels:
             body |= {cap: 1, "logprobs": True, "top_logprobs": facts.labels}
@@ -276,7 +283,7 @@ class OpenAIEngine:
             body |= self._given(request, group)
             for name in [name for name, value in request.fields.items() if value is None]:
                 body.pop(name, None)
-        return "chat/completions", body | {"messages": messages}
+        return "chat/completions", body, messages
 
     def _given(self, request: Request, group: Sequence[int]) -> dict[str, Any]:
         """The further fields of the request, as they are.

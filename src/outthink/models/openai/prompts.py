@@ -32,10 +32,15 @@ class Prompt:
         """Most tokens of what is written into the prompt, without what the chat template adds around it all."""
         return len(_bytes(self.written)) + sum(8 + _size(message) for message in self.messages)
 
+    @cached_property
+    def sent(self) -> bytes:
+        """The messages as JSON."""
+        return json.dumps(self.messages).encode()
+
     @property
     def held(self) -> int:
-        """About how many bytes it takes."""
-        return self.size + _EACH * (1 + len(self.messages))
+        """About how many bytes it takes, as messages and as JSON."""
+        return 2 * self.size + _EACH * (1 + len(self.messages))
 
     @cached_property
     def media(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 End = Literal["ended", "cut", "withheld", "failed"]
@@ -43,11 +44,16 @@ def end(reason: Any) -> End | None:
 
     Objects are read by their type or reason, as SGLang's are.
     """
-    if isinstance(reason, Mapping):
-        reason = reason.get("type") or reason.get("reason")
     if reason is None or reason is False:
         return None
-    word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(reason)[:100]).lower().rpartition(".")[2]
+    if isinstance(reason, Mapping):
+        reason = reason.get("type") or reason.get("reason")
+    return None if reason is None or reason is False else _meaning(str(reason)[:100])
+
+
+@lru_cache(maxsize=256)  # the same few words end all answers
+def _meaning(reason: str) -> End | None:
+    word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason).lower().rpartition(".")[2]
     word = re.sub(r"[\s_-]+", "_", word).strip("_").removeprefix("finish_reason_")
     if word in _NONE:
         return None

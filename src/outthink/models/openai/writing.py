@@ -60,6 +60,8 @@ class Writing:
     @property
     def tokens(self) -> int:
         """Tokens seen, at least: a piece is one or more."""
+        if not self.ids and not self.logprobs:
+            return self.events
         return max(len(self.ids), len(self.logprobs), self.events)
 
     @property
@@ -106,7 +108,7 @@ class Writing:
         return f"<think>{''.join(self.thoughts)}</think>\n{said}" if self.thoughts else said
 
     def _forms(self) -> list[dict[str, Any]]:
-        return [*self.calls.forms(), *self.function.forms()]
+        return [*self.calls.forms(), *self.function.forms()] if self.calls or self.function else []
 
     def sent(self, tokens: int, logprobs: bool) -> dict[str, Any] | None:
         """The answer as the API has it, where that is more than text; None where it is not.
@@ -141,7 +143,7 @@ class Writing:
         content = part.get("content") or choice.get("text") or ""
         told = choice.get("logprobs")
         heard: Mapping[str, Any] = choice
-        if not isinstance(content, str) or told or whole or choice.get("token_ids") or part.keys() - _PLAIN:
+        if not isinstance(content, str) or told or whole or choice.get("token_ids") or not part.keys() <= _PLAIN:
             heard = self._add_more(choice, part, content, told or {}, whole)
         elif content:  # as nearly all of them are
             self.pieces.append(content)
@@ -158,7 +160,7 @@ class Writing:
             self.complaint, self.finish = wrong.words, "error"
         self.progress.tokens[self.child] = self.tokens
         if self.progress.listen is not None:
-            if self.end == "withheld":
+            if self.finish is not None and self.end == "withheld":
                 heard = {**heard, "finish_reason": "content_filter"}
             self.progress.listen(self.child, heard)
             late = self.calls.late() if self.finish is not None else []

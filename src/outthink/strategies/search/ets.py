@@ -76,6 +76,7 @@ def worth_keeping(
         (n,); everything where the solver fails.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp  # here, because importing scipy is slow
+    from scipy.sparse import coo_array
 
     above, alike = np.unique(above, axis=1, return_inverse=True)  # nodes above the same leaves stay or go together
     n, m, k = *above.shape, int(groups.max()) + 1
@@ -89,16 +90,17 @@ def worth_keeping(
     )
     # only the leaves need to be whole numbers: a node above one that is kept then counts as 1, and else as 0
     leaf, node = np.nonzero(above)
-    held = np.zeros((len(leaf), n + m + k))
-    held[np.arange(len(leaf)), n + node], held[np.arange(len(leaf)), leaf] = 1.0, -1.0
-    covered = np.zeros((k, n + m + k))
-    covered[groups, np.arange(n)], covered[:, n + m :] = 1.0, -np.eye(k)
+    pairs, leaves, kinds = np.arange(len(leaf)), np.arange(n), np.arange(k)
+    values = np.repeat([1.0, -1.0, 1.0, -1.0], [len(leaf), len(leaf), n, k])
+    rows = np.concatenate([pairs, pairs, len(leaf) + groups, len(leaf) + kinds])  # nodes above leaves, then groups
+    columns = np.concatenate([n + node, leaf, leaves, n + m + kinds])
+    limits = coo_array((values, (rows, columns)), shape=(len(leaf) + k, n + m + k)).tocsr()
     some = (np.arange(n + m + k) < n).astype(np.float64)
     solution = milp(
         -_SCALE * gains,
         integrality=some,
         bounds=Bounds(0.0, 1.0),
-        constraints=[LinearConstraint(np.vstack([held, covered]), lb=0.0), LinearConstraint(some, lb=1.0)],
+        constraints=[LinearConstraint(limits, lb=0.0), LinearConstraint(some, lb=1.0)],
         options={"mip_rel_gap": 0.0},
     )
     return np.ones(n, dtype=bool) if solution.x is None else np.asarray(solution.x[:n] > 0.5)

@@ -35,7 +35,10 @@ from outthink.resources.embedding import Embedder
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.together import away, turn
 from outthink.types import Address, Candidate, Problem
+
+_GROW, _NODE = 400, 2  # microseconds that a decision of a policy takes, and each node that it or a report looks at
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -345,12 +348,22 @@ async def search(
     [0, 1].
     """
     view = View(rng)
-    reported: Sequence[Node] = []
+    reported: list[Node] = []
     lost: NothingCameBack | None = None
     limits = _Limits(model.sampling.max_tokens, max_step_tokens, delimiter, logprobs)
 
+    weights: dict[Node, float] = {}  # of those that are finished
+
+    def tell() -> None:
+        nonlocal reported
+        finished = list(policy.finished)
+        if finished != reported:
+            reported = finished
+            weights.update((node, _weight(node, aggregate)) for node in finished if node not in weights)
+            _report(report, finished, np.array([weights[node] for node in finished]), choose)
+
     async def advance(lane: Address, batch: list[Expand]) -> None:
-        nonlocal reported, lost
+        nonlocal lost
         here = model.lane(*lane)
         while batch:
             children: list[list[Candidate]] = [[] for _ in batch]
@@ -371,19 +384,24 @@ async def search(
                 nodes = [replace(node, score=score) for node, score in zip(nodes, scores, strict=True)]
                 if embedder is not None:
                     nodes = await _embedded(embedder, model, nodes, embed)
-            finally:
+                await turn(_GROW + _NODE * (len(nodes) + len(reported)))
+            except BaseException:
                 # also when it is cancelled while it scores: what was sampled is paid for and can answer
-                batch = policy.grow(view, _events(batch, children, nodes))
-                if list(policy.finished) != list(reported):
-                    reported = list(policy.finished)
-                    _report(report, reported, aggregate, choose)
+                policy.grow(view, _events(batch, children, nodes, going_on=False))
+                raise
+            # a formula may look at all pairs of nodes
+            batch = await away(len(nodes) ** 2, policy.grow, view, _events(batch, children, nodes))
+            tell()
 
     batches: dict[Address, list[Expand]] = {}
     for expand in policy.start(view):
         batches.setdefault(expand.lane, []).append(expand)
-    async with asyncio.TaskGroup() as tasks:
-        for lane, batch in batches.items():
-            tasks.create_task(advance(lane, batch))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for lane, batch in batches.items():
+                tasks.create_task(advance(lane, batch))
+    finally:
+        tell()
     if lost is not None and not reported:
         raise lost
 
@@ -469,19 +487,34 @@ async def _embedded(embedder: Embedder, model: Model, nodes: Sequence[Node], wha
     return [node if node.finished else replace(node, vector=next(vectors)) for node in nodes]
 
 
-def _events(batch: Sequence[Expand], children: Sequence[Sequence[Candidate]], nodes: Sequence[Node]) -> list[Event]:
-    """One event per child that was asked for: those that came back in the order of their addresses, then failures."""
+def _events(
+    batch: Sequence[Expand],
+    children: Sequence[Sequence[Candidate]],
+    nodes: Sequence[Node],
+    *,
+    going_on: bool = True,
+) -> list[Event]:
+    """One event per child that was asked for: those that came back in the order of their addresses, then failures.
+
+    Where the search does not go on, only those that are finished count as grown.
+    """
     events: list[Event] = []
     grown = iter(nodes)
     for expand, group in zip(batch, children, strict=True):
-        events += [Grown(expand, next(grown)) for _ in group]
-        events += [ChildFailed(expand)] * (expand.n - len(group))
+        came = [node for _, node in zip(group, grown, strict=False) if going_on or node.finished]
+        events += [Grown(expand, node) for node in came]
+        events += [ChildFailed(expand)] * (expand.n - len(came))
     return events
 
 
-def _report(report: Report, finished: Sequence[Node], rule: Aggregation, choose: Literal["vote", "best"]) -> None:
-    steps = [selection.numbers([step.score for step in node.path]) for node in finished]
-    weights = np.array([float(selection.aggregate(scores, rule)) for scores in steps])
+def _weight(node: Node, rule: Aggregation) -> float:
+    """The step scores of a path as its weight; NaN where it is missing."""
+    return float(selection.aggregate(selection.numbers([step.score for step in node.path]), rule))
+
+
+def _report(
+    report: Report, finished: Sequence[Node], weights: NDArray[np.float64], choose: Literal["vote", "best"]
+) -> None:
     keys = selection.codes([node.candidate.key for node in finished])
     missing = np.isnan(weights)
     unscored = missing[keys >= 0].all()
