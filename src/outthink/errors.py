@@ -11,6 +11,7 @@ OutthinkError                one clear sentence that says what to do
 ├── BudgetExhausted          raised inside a strategy when nothing of a batch could be started
 ├── EngineError              a model, verifier or other resource failed
 │   ├── Refused              a server refused the request, so that it produced nothing
+│   │   └── Unsent           the request was given up here before it was sent, for which no server can be blamed
 │   ├── Withheld             a server kept an answer back, because a filter found something in it
 │   └── NothingCameBack      a whole batch failed; `solve` raises it only if the trace holds no answer at all
 └── CatalogError             a model file could not be fetched or is not what it should be
@@ -95,6 +96,10 @@ class Refused(EngineError):
         super().__init__(sentence)
         self.status = status
         self.retry_after = retry_after
+
+
+class Unsent(Refused):
+    """A request was cancelled before it was sent: it produced nothing, and the server has not failed."""
 
 
 class Withheld(EngineError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, UsageError
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
@@ -450,8 +450,8 @@ class Model:
             cause = next((str(result) for result in progress.results if isinstance(result, EngineError)), "no result")
             group.error = f"{failed} of {request.n} failed: {cause}"
         if cancelled:
-            unsent = (result for result in progress.results if isinstance(result, Refused) and result.status)
-            self._run.meter.refusal = next(unsent, self._run.meter.refusal)
+            refused = (one for one in progress.results if isinstance(one, Refused) and not isinstance(one, Unsent))
+            self._run.meter.refusal = next(refused, self._run.meter.refusal)
         seen = progress.usage()
         charged = _charged(progress, group.bound)
         total = Usage.total(charged)

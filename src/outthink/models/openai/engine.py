@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any, Literal
 
-from outthink.errors import EngineError, PromptTooLong, Refused, Withheld
+from outthink.errors import EngineError, PromptTooLong, Refused, Unsent, Withheld
 from outthink.models.endpoint import Endpoint, Patience, Sending
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request
 from outthink.models.facts import Facts
@@ -200,7 +200,7 @@ class OpenAIEngine:
             if sending.open:
                 self._settle(request, progress, bound, answers, failure, left=left)
             else:
-                unsent = failure or sending.refusal or Refused("It was cancelled before it was sent.")
+                unsent = failure or sending.refusal or Unsent("It was cancelled before it was sent.")
                 for written in answers.writing:
                     progress.tokens[written.child] = 0
                     progress.results[written.child] = unsent
