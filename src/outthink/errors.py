@@ -4,6 +4,7 @@ OutthinkError                one clear sentence that says what to do
 ├── UsageError               the caller asked for something that cannot be done; nothing was spent
 │   ├── UnknownName          no such strategy, model, task ...; names the nearest
 │   ├── MissingResource      the strategy needs a resource that was not given
+│   ├── Uncounted            a budget is in a unit that nothing here counts; says what would
 │   ├── Unidentified         these data cannot say what the parameters of a law are
 │   └── Unaffordable         this problem cannot be begun as asked; others may
 │       ├── BudgetTooSmall   not even one sample fits; names the smallest budget that would do
@@ -58,6 +59,10 @@ class UnknownName(UsageError):
 
 class MissingResource(UsageError):
     """A strategy names a resource in its signature that nobody supplied."""
+
+
+class Uncounted(UsageError):
+    """A budget is in a unit that nothing here counts, or in dollars where a price is not known."""
 
 
 class Unidentified(UsageError):

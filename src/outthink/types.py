@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -332,7 +332,7 @@ _UNITS = {
     "execution": "executions", "executions": "executions",
 }  # fmt: skip
 _SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMGTP]?)\s*-?\s*([A-Za-z$_]+)")
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMGTP]?)(\s*-?\s*)(\$|[A-Za-z_]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,19 +350,29 @@ class Budget:
                 raise ValueError(f"the budget of {unit} must be a positive number, not {limit}")
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
-        """Read "20k-tokens,8s,0.01usd"; raises ValueError with the accepted form."""
+    def parse(cls, text: str, units: Collection[str] | None = ()) -> Budget:
+        """Read "20k-tokens,8s,0.01usd"; raises ValueError with the accepted form.
+
+        Args:
+            units: further ones, which an engine or a resource counts; None: any word may be one.
+        """
         limits: dict[str, float] = {}
         for part in text.split(","):
             match = _AMOUNT.fullmatch(part.strip())
-            unit = _UNITS.get(match[3]) if match else None
-            if match is None or unit is None:
+            if match is None:
                 raise ValueError(
                     f"cannot read the budget {part.strip()!r}; write amounts like 20k-tokens,8s,0.01usd,2T-flops"
                 )
+            amount, scale, between, word = match.groups()
+            if word not in _UNITS and not between:
+                scale, word = "", scale + word  # of 5kernels the k is part of the word
+            unit = _UNITS.get(word, word)
+            if word not in _UNITS and units is not None and word not in units:
+                known = ", ".join(dict.fromkeys([*_UNITS.values(), *sorted(units)]))
+                raise ValueError(f"cannot read the budget {part.strip()!r}: there is no unit {word}; use {known}")
             if unit in limits:
                 raise ValueError(f"the budget names {unit} twice; give each unit once")
-            limits[unit] = float(match[1]) * _SCALE[match[2]]
+            limits[unit] = float(amount) * _SCALE[scale]
         return cls(limits)
 
     def __str__(self) -> str:

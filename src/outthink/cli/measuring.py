@@ -62,7 +62,12 @@ def bench(
     chosen = given_strategy(how.strategy, context)
     examples = taken.examples(task, asked, drawn.seed)
     _say_doubts(examples)
-    sampling, limits, prices, part = drawn.sampling(), how.limits(), writer.prices(), given_shard(shard)
+    sampling, limits, prices, part = (
+        drawn.sampling(),
+        how.limits(helpers.resource, helpers.role, writer.own),
+        writer.prices(),
+        given_shard(shard),
+    )
     scored = helpers.verifier or helpers.prm
     folder = out or Path("runs", file_name(f"{task_name(task)}-{how.strategy}" + (f"-{scored}" if scored else "")))
 

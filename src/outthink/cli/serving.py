@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -83,7 +84,8 @@ def serve(
 
     There are /v1/chat/completions, /v1/models and /v1/quote.
     """
-    from outthink.driver import as_budget
+    from outthink.driver import as_budget, check_units, counted_by
+    from outthink.models.engine import EngineSpec, Price
 
     try:
         from outthink.server import start
@@ -129,12 +131,18 @@ def serve(
         opened_resources(helpers.resource) as resources,
         opened_engines(one, helpers.role, prices) as engines,
     ):
+        specs = {role: engine.spec for role, engine in engines.items()}
+        if one is None:  # models that nobody has opened yet: whether they have prices is known all the same
+            specs["model"] = EngineSpec(
+                name=f"the models of {upstream}", price=Price(prompt=0, completion=0) if roles else None
+            )
+        check_units(policy.budget, specs, counted_by(engines, resources))
         start.run(
             settings,
             policy,
             engines,
             upstream=None if one is not None else upstream,
-            priced=lambda name: priced_engine(roles["model"], name) if roles else None,
+            priced=lambda name: priced_engine(roles["model"], f"{upstream}#{quote(name, safe='')}") if roles else None,
             embedder=helpers.embedder,
             resources=resources,
             keys=keys,

@@ -102,6 +102,19 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
     return endpoint, result.facts
 
 
+async def only_model(url: str) -> str:
+    """The name of the only model at an address.
+
+    Raises UsageError with the names where there are several, and EngineError where the server is not there.
+    """
+    endpoint, _ = _parts(url, None)
+    try:
+        name, _ = await _model(endpoint, "")
+    finally:
+        await endpoint.close()
+    return name
+
+
 def _parts(url: str, patience: Patience | None) -> tuple[Endpoint, str]:
     """The endpoint to ask, with less patience than one that works: somebody waits to hear of a wrong address."""
     address, _, model = url.partition("#")

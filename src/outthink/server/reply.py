@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Refused, UsageError, Withheld
+from outthink.errors import (
+    BudgetTooSmall,
+    EngineError,
+    OutthinkError,
+    PromptTooLong,
+    Refused,
+    Uncounted,
+    UsageError,
+    Withheld,
+)
 from outthink.server.errors import BadRequest
 from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 
@@ -367,7 +376,8 @@ def problem(failure: BaseException) -> APIError:
         code = "budget_too_small"
         return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="outthink.budget")
     if isinstance(failure, UsageError):
-        return APIError(status=400, sentence=_discreet(failure), kind=wrong, param="outthink.strategy")
+        param = "outthink.budget" if isinstance(failure, Uncounted) else "outthink.strategy"
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, param=param)
     cause = _cause(failure)
     if isinstance(cause, Refused):
         return _refused(cause)
