@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from outthink.answers.asking import ask
 from outthink.answers.reader import Reader
 from outthink.cost import charge
+from outthink.cost.caps import Cap, cap_within, whole_samples
 from outthink.cost.price import Prices, asking, price_of, prices_by_name, read_prices, with_prices
 from outthink.errors import (
     BudgetExhausted,
@@ -218,12 +220,15 @@ async def solve_async(
             problem=problem,
             meter=meter,
             seed=seed,
-            sampling=sampling,
+            sampling=sampling.settled(),
             read_answer=reader.read,
             logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
             listen=listen,
             main=model,
         )
+        cap = None
+        if sampling.max_tokens is None:
+            run, cap = await _capped(run, strategy)
         available: dict[str, Any] = {
             "model": Model(model, run),
             "models": Models(engines, run),
@@ -284,11 +289,13 @@ async def solve_async(
         failure = await _read_rest(meter, run) or failure
         if not traits.abstains(strategy) and (not meter.rounds or meter.rounds[-1].key is None):
             _report_majority(meter, report)
+        if cap is not None and (told := cap.cut_off(whole_samples(meter.candidates.values()))) is not None:
+            meter.notes.append(told)
         trace = Trace(
             problem=problem.id,
             strategy=as_data,
             seed=seed,
-            sampling=sampling,
+            sampling=run.sampling,
             budget=budget,
             resources={
                 **{role: engine.spec.name for role, engine in engines.items()},
@@ -308,6 +315,20 @@ async def solve_async(
             error.trace = trace
             raise error from (failure.__cause__ if error is failure else failure)
         return trace
+
+
+async def _capped(run: Attempt, strategy: Strategy) -> tuple[Attempt, Cap | None]:
+    """The run with a cap on samples that nobody has said, and how the budget has decided it: None, it has not."""
+    recorded = traits.recorded_cap(strategy)
+    run = replace(run, sampling=replace(run.sampling, max_tokens=recorded or run.sampling.max_tokens))
+    limits = {unit: limit for unit, limit in run.meter.budget.limits.items() if unit != "seconds"}
+    if recorded or not limits or run.main is None:
+        return run, None
+    request = Model(run.main, run).request(run.problem)
+    cap = await cap_within(run.main, request, limits, wanted=traits.at_once(strategy))
+    if (told := cap.sentence()) is not None:
+        run.meter.notes.append(told)
+    return replace(run, sampling=replace(run.sampling, max_tokens=cap.tokens)), cap
 
 
 async def _read_rest(meter: Meter, run: Attempt) -> Exception | None:

@@ -333,8 +333,12 @@ class Model:
 
     async def bound(self, problem: Problem, draw: Draw | None = None) -> dict[str, float]:
         """The worst cost of one sample of the problem, or of the draw, by unit."""
-        usage = await self._engine.bound(self._request(problem, draw or Draw(), address=()))
+        usage = await self._engine.bound(self.request(problem, draw))
         return charge(self._engine.spec, [usage])
+
+    def request(self, problem: Problem, draw: Draw | None = None) -> Request:
+        """What the engine is asked for a sample of the problem, or for the draw; it is not made, and has no address."""
+        return self._request(problem, draw or Draw(), address=())
 
     def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
         self._run.within(problem)
@@ -345,7 +349,7 @@ class Model:
             prefix_ids=_joined([segment.token_ids for segment in segments]) or (),
             prefix_text="".join(segment.text for segment in segments),
             n=draw.n,
-            max_tokens=sampling.max_tokens if draw.max_tokens is None else draw.max_tokens,
+            max_tokens=sampling.cap if draw.max_tokens is None else draw.max_tokens,
             temperature=sampling.temperature if draw.temperature is None else draw.temperature,
             top_p=sampling.top_p,
             stop=draw.stop,

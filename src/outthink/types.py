@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -150,20 +150,30 @@ class Sampling:
     Args:
         temperature: 0 is greedy; at least 0.
         top_p: nucleus mass in (0, 1].
-        max_tokens: most completion tokens of one complete sample; at least 1.
+        max_tokens: most completion tokens of one complete sample; at least 1. None: 512, or fewer where a budget has
+            room for several samples then; a sample of a run that has begun always has a number.
     """
 
     temperature: float = 0.8
     top_p: float = 1.0
-    max_tokens: int = 512
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature must be a number of at least 0, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if self.max_tokens < 1:
+        if self.cap < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+
+    @property
+    def cap(self) -> int:
+        """`max_tokens`, as a number."""
+        return 512 if self.max_tokens is None else self.max_tokens
+
+    def settled(self) -> Sampling:
+        """The same with `max_tokens` as a number."""
+        return replace(self, max_tokens=self.cap)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -359,17 +369,15 @@ class Budget:
         limits: dict[str, float] = {}
         for part in text.split(","):
             match = _AMOUNT.fullmatch(part.strip())
+            example = f"cannot read the budget {part.strip()!r}; write amounts like 20k-tokens,8s,0.01usd,2T-flops"
             if match is None:
-                raise ValueError(
-                    f"cannot read the budget {part.strip()!r}; write amounts like 20k-tokens,8s,0.01usd,2T-flops"
-                )
+                raise ValueError(example)
             amount, scale, between, word = match.groups()
             if word not in _UNITS and not between:
                 scale, word = "", scale + word  # of 5kernels the k is part of the word
             unit = _UNITS.get(word, word)
             if word not in _UNITS and units is not None and word not in units:
-                known = ", ".join(dict.fromkeys([*_UNITS.values(), *sorted(units)]))
-                raise ValueError(f"cannot read the budget {part.strip()!r}: there is no unit {word}; use {known}")
+                raise ValueError(f"{example}, in {', '.join(dict.fromkeys([*_UNITS.values(), *sorted(units)]))}")
             if unit in limits:
                 raise ValueError(f"the budget names {unit} twice; give each unit once")
             limits[unit] = float(amount) * _SCALE[scale]

@@ -168,7 +168,8 @@ async def bench(
         "verifier": describe(verifier),
         "prm": describe(prm),
         "embedder": describe(embedder),
-        "sampling": dataclasses.asdict(sampling),
+        # a cap that depends on the budget is none that was said
+        "sampling": dataclasses.asdict(sampling if budget.limits.keys() - {"seconds"} else sampling.settled()),
         "budget": dict(budget.limits),
         **({} if total is None else {"total_budget": dict([total])}),
         "seed": seed,
@@ -331,7 +332,7 @@ async def _portfolio(
     at_once = asyncio.Semaphore(_BOUNDS)
 
     async def bound(problem: Problem) -> float:
-        request = Request(messages=problem.messages, max_tokens=sampling.max_tokens, problem=problem.id)
+        request = Request(messages=problem.messages, max_tokens=sampling.cap, problem=problem.id)
         try:
             async with at_once:
                 return charge(model.spec, [await model.bound(request)]).get(unit, 0.0)

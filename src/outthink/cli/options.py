@@ -197,7 +197,9 @@ class SamplingOptions:
 
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8
     top_p: Annotated[float, typer.Option(help="Nucleus mass in (0, 1].")] = 1.0
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of one sample.")] = 512
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of one sample; else 512, or fewer so that several fit the budget.")
+    ] = None
     seed: SeedOption = 0
 
     def sampling(self) -> Sampling:

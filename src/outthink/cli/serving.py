@@ -62,7 +62,13 @@ def serve(
     ] = None,
     plan: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE of `outthink plan fit`; callers name it.")] = None,
     price: PriceOption = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a sample, where the request does not say.")] = 4096,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a sample, where the request does not say; else 4096, or fewer so that several fit the budget.",
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of a request that names no others.")] = 300.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,

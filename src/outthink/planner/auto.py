@@ -108,6 +108,17 @@ class Auto:
         return tuple(make_strategy(run) for run in runs)
 
     @property
+    def at_once(self) -> int:
+        """Samples of a portion."""
+        return _AHEAD
+
+    @property
+    def recorded_cap(self) -> int | None:
+        """The cap of the samples that the plan was made from, where the pool has told it."""
+        told = (self._opened().sampling or {}).get("max_tokens") if self.plan else None
+        return None if told is None else int(told)
+
+    @property
     def most_samples(self) -> int | None:
         """The most that it draws, where no plan says otherwise."""
         return None if self.plan else self.n
@@ -146,7 +157,7 @@ class Auto:
                 sampling={
                     "temperature": model.sampling.temperature,
                     "top_p": model.sampling.top_p,
-                    "max_tokens": model.sampling.max_tokens,
+                    "max_tokens": model.sampling.cap,
                 },
             )
 

@@ -222,6 +222,7 @@ def told(
         "confidence": trace.confidence,
         "samples": len(samples),
         "distinct": len({one.key for one in samples if one.key is not None}),
+        "max_tokens": trace.sampling.cap,
         "verifier_tokens": {"prompt": checks.prompt, "cached": checks.cached, "completion": checks.completion},
         "budget": {unit: float(f"{limit:.6g}") for unit, limit in trace.budget.limits.items()},
         "cost": trace.cost,

@@ -347,7 +347,7 @@ async def search(
     view = View(rng)
     reported: Sequence[Node] = []
     lost: NothingCameBack | None = None
-    limits = _Limits(model.sampling.max_tokens, max_step_tokens, delimiter, logprobs)
+    limits = _Limits(model.sampling.cap, max_step_tokens, delimiter, logprobs)
 
     async def advance(lane: Address, batch: list[Expand]) -> None:
         nonlocal reported, lost
