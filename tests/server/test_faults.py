@@ -548,12 +548,14 @@ def test_a_deadline_while_a_refusal_is_to_be_repeated_tells_of_the_refusal(
     """All that the upstream had done by then was to refuse, or not to be there."""
 
     async def go() -> tuple[Answer, float]:
-        async with Server(says(FOUR), always=fault or FINE) as up:
-            async with serving(up, facts=EACH, patience={"first": 9.0}) as (url, _):
-                if fault is None:
-                    await up.__aexit__()
-                answer = await asked(url, chat(model=model, outthink={"budget": {"seconds": seconds}}))
-                return answer, asyncio.get_running_loop().time()
+        async with (
+            Server(says(FOUR), always=fault or FINE) as up,
+            serving(up, facts=EACH, patience={"first": 9.0}) as (url, _),
+        ):
+            if fault is None:
+                await up.__aexit__()
+            answer = await asked(url, chat(model=model, outthink={"budget": {"seconds": seconds}}))
+            return answer, asyncio.get_running_loop().time()
 
     answer, took = run(go())
     assert (answer.status, answer.error["code"]) == (status, code)

@@ -121,6 +121,8 @@ def print_trace(trace: Trace) -> None:
     lacking = "the method abstained" if trace.abstained else "no sample ended with a readable answer"
     shown = f"none: {lacking}" if trace.answer is None else printable(trace.answer)
     printed.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}", soft_wrap=True)
+    for told in trace.notes:
+        printed.print(escape(f"Note: {one_line(told)}"), soft_wrap=True)
     why = f": {one_line(trace.error)}" if trace.error else ""
     parameters = ", ".join(f"{name}={value!r}" for name, value in trace.strategy.items() if name != "name")
     printed.print(
@@ -188,6 +190,7 @@ def trace_json(trace: Trace) -> dict[str, Any]:
         "confidence": trace.confidence,
         "stopped": trace.stopped,
         "error": trace.error,
+        "notes": list(trace.notes),
         "strategy": dict(trace.strategy),
         "model": trace.resources["model"],
         "budget": dict(trace.budget.limits),

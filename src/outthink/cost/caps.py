@@ -54,9 +54,9 @@ class Cap:
                 f"The budget has room for one sample of up to {self.tokens:,} tokens at a time; {more} would do for "
                 f"{self.wanted} at once."
             )
-        fitting = "one sample fits" if self.at_once == 1 else f"{self.at_once:,} samples fit"
-        rest = "" if self.at_once >= self.wanted else f" of {self.wanted:,} ({more} would do for all)"
-        return f"Samples have up to {self.tokens:,} tokens, so that {fitting} the budget at once{rest}."
+        fit = "fits" if self.at_once == 1 else "fit"
+        rest = "" if self.at_once >= self.wanted else f"; {more} would do for {self.wanted}"
+        return f"Samples have up to {self.tokens:,} tokens, so that {self.at_once:,} {fit} the budget at once{rest}."
 
     def cut_off(self, samples: Sequence[Candidate]) -> str | None:
         """What people should know where the budget has lowered the cap and samples reached it; None: nothing."""
