@@ -389,7 +389,7 @@ class Budget:
 
 @dataclass(kw_only=True, slots=True)
 class LedgerLine:
-    """Sum of the calls of one kind and role."""
+    """Sum of the calls of one kind and role; `usage` is what is charged, `seen` what was seen of it."""
 
     kind: str
     role: str
@@ -398,6 +398,7 @@ class LedgerLine:
     failed: int = 0
     cancelled: int = 0
     usage: Usage = field(default_factory=Usage)
+    seen: Usage = field(default_factory=Usage)
     exact: bool = True
     cost: dict[str, float] = field(default_factory=dict)
 
@@ -408,6 +409,7 @@ class LedgerLine:
         self.failed += call.failed
         self.cancelled += call.n if call.outcome == "cancelled" else 0
         self.usage = self.usage + call.charged
+        self.seen = self.seen + (call.charged if call.exact else call.seen)
         self.exact = self.exact and call.exact
         for unit, amount in call.cost.items():
             self.cost[unit] = self.cost.get(unit, 0.0) + amount
@@ -493,6 +495,11 @@ class Trace:
     def usage(self) -> Usage:
         """Charged tokens of all calls."""
         return Usage.total(call.charged for call in self.calls)
+
+    @property
+    def seen(self) -> Usage:
+        """Tokens of all calls that were seen; less than `usage` where a call's end was not seen."""
+        return Usage.total(call.charged if call.exact else call.seen for call in self.calls)
 
     def ledger(self) -> list[LedgerLine]:
         """One line per kind and role of calls, in order of first appearance; together they are all that was charged."""

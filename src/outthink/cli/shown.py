@@ -129,10 +129,12 @@ def print_trace(trace: Trace) -> None:
         escape(f"{trace.strategy['name']}({parameters}) stopped: {trace.stopped}{why}; budget: {trace.budget}"),
         soft_wrap=True,
     )
-    table = Table("", "calls", "samples", "prompt", "cached", "completion", "tokens", box=None, pad_edge=False)
+    lines = trace.ledger()
+    apart = ["seen"] if any(not line.exact for line in lines) else []  # what was seen, where more is charged
+    table = Table("", "calls", "samples", "prompt", "cached", "completion", "tokens", *apart, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for line in trace.ledger():
+    for line in lines:
         sign = "" if line.exact else "<= "
         table.add_row(
             f"{line.kind} ({line.role})",
@@ -142,9 +144,10 @@ def print_trace(trace: Trace) -> None:
             f"{line.usage.cached:,}",
             f"{sign}{line.usage.completion:,}",
             f"{sign}{line.usage.tokens:,}",
+            *(f"{line.seen.tokens:,}" for _ in apart),
         )
     print_table(table)
-    for line in (line for line in trace.ledger() if line.failed):
+    for line in (line for line in lines if line.failed):
         calls = [call for call in trace.calls if (call.kind, call.role) == (line.kind, line.role)]
         first = next((f"; the first one: {one_line(call.error)}" for call in calls if call.failed and call.error), "")
         failed = f"{line.failed:,} of {line.children:,} failed: {line.kind} ({line.role}){first}"
@@ -179,6 +182,7 @@ def trace_json(trace: Trace) -> dict[str, Any]:
             "prompt_tokens": line.usage.prompt,
             "cached_tokens": line.usage.cached,
             "completion_tokens": line.usage.completion,
+            "seen": {"prompt": line.seen.prompt, "cached": line.seen.cached, "completion": line.seen.completion},
             "exact": line.exact,
             "cost": line.cost,
         }
