@@ -42,6 +42,7 @@ _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] =
     ("max_tokens", True),
     ("max_completion_tokens", True),
 )  # what the cap is called, and whether temperature must be left out
+_LETTERS = 8  # of a token on the mean of an answer, at most
 _MARKS = 8  # tokens that mark the beginning and the end of an answer, and are never shown
 _WARM = 1.5  # a temperature that shows whether chance plays a part
 _COLDER = ((0.0, False), (0.01, True), (0.01, False), (0.1, True), (0.5, True), (0.5, False))
@@ -254,7 +255,8 @@ class _Asking:
                     break
                 continue
             usage = _usage(reply)
-            self._learn(capped=usage is None or usage.completion <= few)
+            written = len(_text(choices[0])) / _LETTERS if (choices := _choices(reply)) else 0  # tokens, at least
+            self._learn(capped=(written if usage is None else usage.completion) <= few)
             answers.append((self.result.facts, reply))
             if self.result.facts.capped:
                 break
