@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from outthink.answers.asking import ask
 from outthink.answers.reader import Reader
 from outthink.cost import charge
-from outthink.cost.price import Prices, price_of, prices_by_name, read_prices, with_prices
+from outthink.cost.caps import Cap, cap_within, whole_samples
+from outthink.cost.price import Prices, asking, price_of, prices_by_name, read_prices, with_prices
 from outthink.errors import (
     BudgetExhausted,
     BudgetTooSmall,
     EngineError,
     MissingResource,
     OutthinkError,
+    Uncounted,
     UsageError,
 )
 from outthink.meter import Meter
 from outthink.model import READ, Attempt, Listen, Model, Models, with_answer
-from outthink.models import open_engine
-from outthink.models.engine import Engine, Price
+from outthink.models import open_engine, with_model
+from outthink.models.engine import Engine, EngineSpec, Price
 from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.resources.table import RESOURCES, bind, replaced, supplied, taken, versions
@@ -130,7 +133,7 @@ async def _solve_and_close(
         wanted = prices_by_name({role: given for role, given in models.items() if isinstance(given, str)}, prices)
         for name in dict.fromkeys(given for given in models.values() if isinstance(given, str)):
             price = wanted.get(name)
-            price = price_of(price, name)[0] if isinstance(price, str) else price
+            price = price_of(price, await with_model(name))[0] if isinstance(price, str) else price
             opened[name] = open_engine(name) if price is None else open_engine(name, price=price)
         engines = {role: opened[given] if isinstance(given, str) else given for role, given in models.items()}
         rest = {role: price for role, price in prices.items() if not isinstance(models.get(role), str)}
@@ -187,7 +190,6 @@ async def solve_async(
         raise UsageError(f"The problem says itself that its answer is {problem.answer}; leave answer={answer!r} out.")
     problem = problem if isinstance(problem, Problem) else ask(problem, answer=answer or "math")
     strategy = make_strategy(strategy)
-    budget = as_budget(budget)
     sampling = sampling or Sampling()
     engines = {**(models or {}), "model": model}
     for role, engine in engines.items():
@@ -199,6 +201,7 @@ async def solve_async(
             raise UsageError(f"The role {role!r} must not contain '/'.")
     engines = with_prices(engines, read_prices(price))
     model = engines["model"]
+    budget = as_budget(budget, counted_by(engines, resources))
     async with contextlib.AsyncExitStack() as own:
         scorers: dict[str, Scorer] = {}
         described: dict[str, str | None] = {}
@@ -217,12 +220,15 @@ async def solve_async(
             problem=problem,
             meter=meter,
             seed=seed,
-            sampling=sampling,
+            sampling=sampling.settled(),
             read_answer=reader.read,
             logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
             listen=listen,
             main=model,
         )
+        cap = None
+        if sampling.max_tokens is None:
+            run, cap = await _capped(run, strategy)
         available: dict[str, Any] = {
             "model": Model(model, run),
             "models": Models(engines, run),
@@ -242,8 +248,7 @@ async def solve_async(
                 own.push_async_callback(sandbox.close)
             available["sandbox"] = MeteredSandbox(sandbox, meter)
         counted = {unit for resource in available.values() for unit in getattr(resource, "units", ())}
-        counted |= {unit for engine in engines.values() for unit in engine.spec.units}
-        await _check_engines(engines, run, traits.powers(strategy), {*_UNITS, *counted}, list(scorers.values()))
+        await _check_engines(engines, run, traits.powers(strategy), counted, list(scorers.values()))
         for role, scorer in scorers.items():
             available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter, described[role])
         available = dict(replaced(available))
@@ -284,11 +289,13 @@ async def solve_async(
         failure = await _read_rest(meter, run) or failure
         if not traits.abstains(strategy) and (not meter.rounds or meter.rounds[-1].key is None):
             _report_majority(meter, report)
+        if cap is not None and (told := cap.cut_off(whole_samples(meter.candidates.values()))) is not None:
+            meter.notes.append(told)
         trace = Trace(
             problem=problem.id,
             strategy=as_data,
             seed=seed,
-            sampling=sampling,
+            sampling=run.sampling,
             budget=budget,
             resources={
                 **{role: engine.spec.name for role, engine in engines.items()},
@@ -308,6 +315,20 @@ async def solve_async(
             error.trace = trace
             raise error from (failure.__cause__ if error is failure else failure)
         return trace
+
+
+async def _capped(run: Attempt, strategy: Strategy) -> tuple[Attempt, Cap | None]:
+    """The run with a cap on samples that nobody has said, and how the budget has decided it: None, it has not."""
+    recorded = traits.recorded_cap(strategy)
+    run = replace(run, sampling=replace(run.sampling, max_tokens=recorded or run.sampling.max_tokens))
+    limits = {unit: limit for unit, limit in run.meter.budget.limits.items() if unit != "seconds"}
+    if recorded or not limits or run.main is None:
+        return run, None
+    request = Model(run.main, run).request(run.problem)
+    cap = await cap_within(run.main, request, limits, wanted=traits.at_once(strategy))
+    if (told := cap.sentence()) is not None:
+        run.meter.notes.append(told)
+    return replace(run, sampling=replace(run.sampling, max_tokens=cap.tokens)), cap
 
 
 async def _read_rest(meter: Meter, run: Attempt) -> Exception | None:
@@ -377,7 +398,7 @@ def _needs(name: str, strategy: Strategy, scorers: Iterable[Scorer]) -> bool:
 
 
 async def _check_engines(
-    engines: Mapping[str, Engine], run: Attempt, powers: frozenset[str], units: set[str], scorers: Sequence[Scorer]
+    engines: Mapping[str, Engine], run: Attempt, powers: frozenset[str], units: Iterable[str], scorers: Sequence[Scorer]
 ) -> None:
     """Refuse, before anything is spent, what the model cannot do and a budget that is unenforceable or too small."""
     _check_powers(engines["model"], powers)
@@ -389,23 +410,46 @@ async def _check_engines(
         for spec in (getattr(scorer, "spec", None) for scorer in scorers):
             if unit in run.meter.budget.limits and spec is not None and unit not in charge(spec, []):
                 raise UsageError(f"A budget in {unit} cannot be kept: what {spec.name} costs is not known.")
-    for role, engine in engines.items():
-        # other roles get other prompts, so only the units of their costs matter here
-        worst = await Model(engine, run, (role,)).bound(run.problem) if role == "model" else charge(engine.spec, [])
-        if run.logprobs and role == "model" and "logprobs" not in engine.spec.powers:
-            raise MissingResource(f"{engine.spec.name} gives no token logprobs; choose a verifier that reads none.")
-        for unit, limit in run.meter.budget.limits.items():
-            if unit not in units:
-                raise UsageError(
-                    f"Nothing here counts {unit}, so a budget of it cannot be kept; use {', '.join(sorted(units))}."
-                )
-            if unit in ("usd", "flops") and unit not in worst:
-                lacks = "price" if unit == "usd" else "shape (parameters, layers)"
-                raise UsageError(f"A budget in {unit} needs the {lacks} of {engine.spec.name}, which is not known.")
-            if role == "model" and unit != "seconds" and worst.get(unit, 0.0) > limit * (1 + 1e-9):
-                raise BudgetTooSmall(
-                    f"One sample can cost {worst[unit]:.12g} {unit}, more than the budget of {limit:.12g}: "
-                    f"allow at least {worst[unit]:.12g} {unit}, or lower max_tokens ({run.sampling.max_tokens})."
+    model = engines["model"]
+    worst = await Model(model, run, ("model",)).bound(run.problem)
+    if run.logprobs and "logprobs" not in model.spec.powers:
+        raise MissingResource(f"{model.spec.name} gives no token logprobs; choose a verifier that reads none.")
+    # other roles get other prompts, so only the units of their costs matter here
+    check_units(run.meter.budget, {role: engine.spec for role, engine in engines.items()}, units)
+    for unit, limit in run.meter.budget.limits.items():
+        if unit != "seconds" and worst.get(unit, 0.0) > limit * (1 + 1e-9):
+            raise BudgetTooSmall(
+                f"One sample can cost {worst[unit]:.12g} {unit}, more than the budget of {limit:.12g}: "
+                f"allow at least {worst[unit]:.12g} {unit}, or lower max_tokens ({run.sampling.max_tokens})."
+            )
+
+
+def counted_by(engines: Mapping[str, Engine], resources: Mapping[str, Any] | None) -> set[str]:
+    """The units that these count beside tokens, dollars, seconds and FLOPs."""
+    counting = [*(engine.spec for engine in engines.values()), *(resources or {}).values()]
+    return {unit for one in counting for unit in getattr(one, "units", ())}
+
+
+def check_units(budget: Budget, specs: Mapping[str, EngineSpec], counted: Iterable[str] = ()) -> None:
+    """Raise Uncounted where a limit is in a unit that cannot be counted.
+
+    Args:
+        specs: of the engines by role.
+        counted: units that something else counts.
+    """
+    units = {*_UNITS, *counted, *(unit for spec in specs.values() for unit in spec.units)}
+    for unit in budget.limits:
+        if unit not in units:
+            raise Uncounted(
+                f"Nothing here counts {unit}, so a budget of it cannot be kept; use {', '.join(sorted(units))}."
+            )
+        for role, spec in specs.items():
+            if unit == "usd" and spec.price is None:
+                raise Uncounted(f"A budget in usd needs the price of {spec.name}: give {asking(role)}")
+            if unit == "flops" and spec.shape is None:
+                raise Uncounted(
+                    f"A budget in flops needs the shape (parameters, layers) of {spec.name}, which is not known; use "
+                    "tokens or seconds."
                 )
 
 
@@ -424,14 +468,14 @@ def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
         report(samples, chosen=chosen, confidence=share)
 
 
-def as_budget(given: str | Budget | None) -> Budget:
-    """A Budget from its text; raises UsageError with the accepted form."""
+def as_budget(given: str | Budget | None, units: Collection[str] | None = ()) -> Budget:
+    """A Budget from its text, with `units` as in `Budget.parse`; raises UsageError with the accepted form."""
     if given is None or isinstance(given, Budget):
         return given or Budget()
     if not isinstance(given, str):
         raise UsageError(f"A budget is a text such as 20k-tokens,8s, or a Budget, not {given!r}.")
     try:
-        return Budget.parse(given)
+        return Budget.parse(given, units)
     except ValueError as cause:
         raise UsageError(f"{cause}.") from None
 

@@ -4,6 +4,7 @@ OutthinkError                one clear sentence that says what to do
 ├── UsageError               the caller asked for something that cannot be done; nothing was spent
 │   ├── UnknownName          no such strategy, model, task ...; names the nearest
 │   ├── MissingResource      the strategy needs a resource that was not given
+│   ├── Uncounted            a budget is in a unit that nothing here counts; says what would
 │   ├── Unidentified         these data cannot say what the parameters of a law are
 │   └── Unaffordable         this problem cannot be begun as asked; others may
 │       ├── BudgetTooSmall   not even one sample fits; names the smallest budget that would do
@@ -11,6 +12,7 @@ OutthinkError                one clear sentence that says what to do
 ├── BudgetExhausted          raised inside a strategy when nothing of a batch could be started
 ├── EngineError              a model, verifier or other resource failed
 │   ├── Refused              a server refused the request, so that it produced nothing
+│   │   └── Unsent           the request was given up here before it was sent, for which no server can be blamed
 │   ├── Withheld             a server kept an answer back, because a filter found something in it
 │   └── NothingCameBack      a whole batch failed; `solve` raises it only if the trace holds no answer at all
 └── CatalogError             a model file could not be fetched or is not what it should be
@@ -59,6 +61,10 @@ class MissingResource(UsageError):
     """A strategy names a resource in its signature that nobody supplied."""
 
 
+class Uncounted(UsageError):
+    """A budget is in a unit that nothing here counts, or in dollars where a price is not known."""
+
+
 class Unidentified(UsageError):
     """The data cannot identify the parameters of a law; the sentence says which, and what would."""
 
@@ -95,6 +101,10 @@ class Refused(EngineError):
         super().__init__(sentence)
         self.status = status
         self.retry_after = retry_after
+
+
+class Unsent(Refused):
+    """A request was cancelled before it was sent: it produced nothing, and the server has not failed."""
 
 
 class Withheld(EngineError):

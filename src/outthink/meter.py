@@ -82,7 +82,7 @@ class Meter:
         self.refused = 0
         """Children that were asked for and never started."""
         self.refusal: Refused | None = None
-        """Why a call that was cancelled had not begun yet."""
+        """How a server had refused a call that was cancelled while it waited to be repeated."""
         self._limits = {unit: limit for unit, limit in budget.limits.items() if unit != "seconds"}
         self._settled: dict[str, float] = {}
         self._reserved: list[Reservation] = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, UsageError
+from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
@@ -339,8 +339,12 @@ class Model:
 
     async def bound(self, problem: Problem, draw: Draw | None = None) -> dict[str, float]:
         """The worst cost of one sample of the problem, or of the draw, by unit."""
-        usage = await self._engine.bound(self._request(problem, draw or Draw(), address=()))
+        usage = await self._engine.bound(self.request(problem, draw))
         return charge(self._engine.spec, [usage])
+
+    def request(self, problem: Problem, draw: Draw | None = None) -> Request:
+        """What the engine is asked for a sample of the problem, or for the draw; it is not made, and has no address."""
+        return self._request(problem, draw or Draw(), address=())
 
     def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
         self._run.within(problem)
@@ -351,7 +355,7 @@ class Model:
             prefix_ids=_joined([segment.token_ids for segment in segments]) or (),
             prefix_text="".join(segment.text for segment in segments),
             n=draw.n,
-            max_tokens=sampling.max_tokens if draw.max_tokens is None else draw.max_tokens,
+            max_tokens=sampling.cap if draw.max_tokens is None else draw.max_tokens,
             temperature=sampling.temperature if draw.temperature is None else draw.temperature,
             top_p=sampling.top_p,
             stop=draw.stop,
@@ -464,8 +468,8 @@ class Model:
             cause = next((str(result) for result in progress.results if isinstance(result, EngineError)), "no result")
             group.error = f"{failed} of {request.n} failed: {cause}"
         if cancelled:
-            unsent = (result for result in progress.results if isinstance(result, Refused) and result.status)
-            self._run.meter.refusal = next(unsent, self._run.meter.refusal)
+            refused = (one for one in progress.results if isinstance(one, Refused) and not isinstance(one, Unsent))
+            self._run.meter.refusal = next(refused, self._run.meter.refusal)
         seen = progress.usage()
         charged = _charged(progress, group.bound)
         total = Usage.total(charged)

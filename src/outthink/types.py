@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -150,20 +150,30 @@ class Sampling:
     Args:
         temperature: 0 is greedy; at least 0.
         top_p: nucleus mass in (0, 1].
-        max_tokens: most completion tokens of one complete sample; at least 1.
+        max_tokens: most completion tokens of one complete sample; at least 1. None: 512, or fewer where a budget has
+            room for several samples then; a sample of a run that has begun always has a number.
     """
 
     temperature: float = 0.8
     top_p: float = 1.0
-    max_tokens: int = 512
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature must be a number of at least 0, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if self.max_tokens < 1:
+        if self.cap < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+
+    @property
+    def cap(self) -> int:
+        """`max_tokens`, as a number."""
+        return 512 if self.max_tokens is None else self.max_tokens
+
+    def settled(self) -> Sampling:
+        """The same with `max_tokens` as a number."""
+        return replace(self, max_tokens=self.cap)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -332,7 +342,7 @@ _UNITS = {
     "execution": "executions", "executions": "executions",
 }  # fmt: skip
 _SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMGTP]?)\s*-?\s*([A-Za-z$_]+)")
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMGTP]?)(\s*-?\s*)(\$|[A-Za-z_]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,19 +360,27 @@ class Budget:
                 raise ValueError(f"the budget of {unit} must be a positive number, not {limit}")
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
-        """Read "20k-tokens,8s,0.01usd"; raises ValueError with the accepted form."""
+    def parse(cls, text: str, units: Collection[str] | None = ()) -> Budget:
+        """Read "20k-tokens,8s,0.01usd"; raises ValueError with the accepted form.
+
+        Args:
+            units: further ones, which an engine or a resource counts; None: any word may be one.
+        """
         limits: dict[str, float] = {}
         for part in text.split(","):
             match = _AMOUNT.fullmatch(part.strip())
-            unit = _UNITS.get(match[3]) if match else None
-            if match is None or unit is None:
-                raise ValueError(
-                    f"cannot read the budget {part.strip()!r}; write amounts like 20k-tokens,8s,0.01usd,2T-flops"
-                )
+            example = f"cannot read the budget {part.strip()!r}; write amounts like 20k-tokens,8s,0.01usd,2T-flops"
+            if match is None:
+                raise ValueError(example)
+            amount, scale, between, word = match.groups()
+            if word not in _UNITS and not between:
+                scale, word = "", scale + word  # of 5kernels the k is part of the word
+            unit = _UNITS.get(word, word)
+            if word not in _UNITS and units is not None and word not in units:
+                raise ValueError(f"{example}, in {', '.join(dict.fromkeys([*_UNITS.values(), *sorted(units)]))}")
             if unit in limits:
                 raise ValueError(f"the budget names {unit} twice; give each unit once")
-            limits[unit] = float(match[1]) * _SCALE[match[2]]
+            limits[unit] = float(amount) * _SCALE[scale]
         return cls(limits)
 
     def __str__(self) -> str:
@@ -371,7 +389,7 @@ class Budget:
 
 @dataclass(kw_only=True, slots=True)
 class LedgerLine:
-    """Sum of the calls of one kind and role."""
+    """Sum of the calls of one kind and role; `usage` is what is charged, `seen` what was seen of it."""
 
     kind: str
     role: str
@@ -380,6 +398,7 @@ class LedgerLine:
     failed: int = 0
     cancelled: int = 0
     usage: Usage = field(default_factory=Usage)
+    seen: Usage = field(default_factory=Usage)
     exact: bool = True
     cost: dict[str, float] = field(default_factory=dict)
 
@@ -390,6 +409,7 @@ class LedgerLine:
         self.failed += call.failed
         self.cancelled += call.n if call.outcome == "cancelled" else 0
         self.usage = self.usage + call.charged
+        self.seen = self.seen + (call.charged if call.exact else call.seen)
         self.exact = self.exact and call.exact
         for unit, amount in call.cost.items():
             self.cost[unit] = self.cost.get(unit, 0.0) + amount
@@ -475,6 +495,11 @@ class Trace:
     def usage(self) -> Usage:
         """Charged tokens of all calls."""
         return Usage.total(call.charged for call in self.calls)
+
+    @property
+    def seen(self) -> Usage:
+        """Tokens of all calls that were seen; less than `usage` where a call's end was not seen."""
+        return Usage.total(call.charged if call.exact else call.seen for call in self.calls)
 
     def ledger(self) -> list[LedgerLine]:
         """One line per kind and role of calls, in order of first appearance; together they are all that was charged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from aiohttp import web
 from outthink.driver import solve_async
 from outthink.models.engine import Completion
 from outthink.models.facts import Facts
-from outthink.types import Sampling, Usage
+from outthink.strategies.parallel.self_consistency import SelfConsistency
+from outthink.types import Sampling, Trace, Usage
 from tests.models.test_field import STREAMED, USAGE, always, document, drawn, piece, stream, upstream, whole
-from tests.tools.server import BARE, ask_for, engine_on, generated, run
+from tests.tools.server import BARE, Server, ask_for, engine_on, generated, run
 from tests.tools.toys import problem
 
 
@@ -215,3 +217,78 @@ def test_one_who_was_seen_to_hide_something_is_charged_at_the_worst_when_it_is_l
         await runner.cleanup()
 
     run(go())
+
+
+LONG = " ".join(["word"] * 150) + " 4"  # 301 tokens, and the mark of the end
+
+
+def lying(prompt: int, completion: int) -> Callable[[dict[str, Any]], Any]:
+    """Changes what is told of the usage."""
+    told = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return lambda sent: {**sent, "usage": told} if sent.get("usage") else sent
+
+
+USAGES: dict[str, dict[str, Any]] = {
+    "told": {},
+    "missing": {"hides": {"usage"}},
+    "of nothing": {"bend": lying(0, 0)},
+    "too few": {"bend": lying(9, 8)},
+    "far too large": {"bend": lying(9, 10**7)},
+}
+
+
+@pytest.mark.parametrize("usage", USAGES.values(), ids=USAGES)
+@pytest.mark.parametrize("facts", [STREAMED, BARE], ids=["stream", "whole"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_all_that_is_written_beyond_a_cap_is_charged(n: int, facts: Facts, usage: dict[str, Any]) -> None:
+    """The cap of 16 is ignored, and what is told of the usage may be anything: at least what was made is charged."""
+
+    async def go() -> None:
+        ignoring = {"ignores": {"max_tokens"}, "pace": 0.02, **usage}
+        async with Server(lambda ask: LONG, **ignoring) as up:
+            engine = engine_on(up, replace(facts, n=n > 1))
+            strategy, sampling = SelfConsistency(n=n), Sampling(max_tokens=16)
+            asking = ask_for(text=problem().messages[0].text, max_tokens=16)
+            bound = await engine.bound(asking)
+            for _ in range(2):  # what is learned of the server must not make the next call cheaper than it is
+                before = up.made
+                trace = await solve_async(problem(), strategy, model=engine, sampling=sampling, budget="9000-tokens")
+                made, charged = up.made - before, trace.usage.completion
+                assert {seen.body["max_tokens"] for seen in up.asked} == {16}, "what is asked for is what was said"
+                assert trace.seen.completion <= made <= charged
+                assert trace.stopped == "overrun" or trace.usage.tokens <= n * bound.tokens
+                bound = await engine.bound(asking)
+                if facts.stream:
+                    assert charged <= 3 * made, "it was closed soon after its cap"
+                    assert made < n * 60
+            await engine.close()
+
+    run(go())
+
+
+def test_a_deadline_of_several_in_one_request_is_billed_near_to_what_was_written() -> None:
+    """Of each answer what was seen, and what may have been under way; so too in what it costs in dollars."""
+
+    async def go() -> tuple[Trace, Usage, int, int]:
+        async with Server(lambda ask: LONG, pace=1.0) as up:
+            engine = engine_on(up, replace(STREAMED, n=True))
+            bound = await engine.bound(ask_for(text=problem().messages[0].text, max_tokens=2000))
+            sampling = Sampling(max_tokens=2000)
+            trace = await solve_async(
+                problem(), SelfConsistency(n=4), model=engine, sampling=sampling, budget="80.5s", price="0,10"
+            )
+            await engine.close()
+            assert (trace.stopped, len(up.asked), up.asked[0].body["n"]) == ("deadline", 1, 4)
+            return trace, bound, up.prompt, up.made
+
+    trace, bound, prompt, made = run(go())
+    assert prompt <= trace.usage.prompt <= 4 * bound.prompt
+    assert made >= 70
+    assert trace.seen.completion <= made <= trace.usage.completion <= made + 4 * 33
+    assert trace.cost["usd"] == pytest.approx(trace.usage.completion * 10e-6)
+    (line,) = trace.ledger()
+    assert (line.seen.completion, line.usage.completion, line.exact) == (
+        trace.seen.completion,
+        trace.usage.completion,
+        False,
+    )

@@ -229,7 +229,7 @@ def test_the_target_must_be_the_one_of_the_plan(two: tuple[Path, Path, Path]) ->
 def test_no_budget_is_exceeded_and_what_does_not_fit_is_not_begun(made: tuple[Path, Path, Plan]) -> None:
     pool, path, plan = made
     engine = RecordedEngine.open(pool)
-    worst = 40 + SAMPLING.max_tokens
+    worst = 40 + SAMPLING.cap
     for limit in (worst, worst + 30, 2 * worst, 400):
         for name in ("q1", "q2", "q3", "q4"):
             trace = run(Auto(plan=str(path)), engine, name, budget=Budget({"tokens": limit}))

@@ -21,8 +21,10 @@ import pytest
 
 from outthink.errors import EngineError
 from outthink.jsonl import read
+from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Engine
 from outthink.models.facts import Facts
+from outthink.models.openai.engine import OpenAIEngine
 from outthink.records.runs import RESULTS, read_results
 from outthink.rewards.making import Opened
 from outthink.server import app
@@ -496,6 +498,69 @@ def test_a_deadline_before_anything_is_written(stream: bool, seconds: int) -> No
         assert answer.events[0]["error"]["code"] == "deadline"
     else:
         assert (answer.status, answer.error["code"]) == (504, "deadline")
+
+
+SHORT = [0.001, 0.02, 0.5, 3.0]
+REFUSALS = {
+    "gone": (None, 502, "upstream_refused"),
+    "503": (Fault(status=503), 503, "upstream_unavailable"),
+    "429": (Fault(status=429), 429, "upstream_rate_limit"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", [NONE, SC])
+@pytest.mark.parametrize("seconds", SHORT)
+def test_who_leaves_a_slow_upstream_too_little_time_is_told_of_the_deadline(
+    seconds: float, model: str, stream: bool
+) -> None:
+    """However short it is: the upstream was at work, or was never asked, and so it has not failed."""
+
+    async def go() -> tuple[Answer, float]:
+        async with Server(says(FOUR), always=HANG) as up, serving(up, facts=EACH) as (url, _):
+            answer = await asked(url, chat(model=model, stream=stream, outthink={"budget": {"seconds": seconds}}))
+            return answer, asyncio.get_running_loop().time()
+
+    answer, took = run(go())
+    assert (answer.status, answer.error["code"]) == (504, "deadline")
+    assert took < seconds + 1
+
+
+def test_what_waited_for_a_connection_was_not_refused_by_anybody() -> None:
+    async def go() -> list[Answer]:
+        async with Server(says(FOUR), always=HANG) as up:
+            engine = OpenAIEngine(Endpoint(up.url, connections=1), EACH)
+            async with serving(up, served=Served({"m": engine})) as (url, _):
+                callers = [begun(url, chat(model=NONE, outthink={"budget": budget})) for budget in ("9s", "1s")]
+                answers = await asyncio.gather(*callers)
+                assert len(up.asked) == 1, "the other one was never sent"
+                return answers
+
+    assert [(answer.status, answer.error["code"]) for answer in run(go())] == [(504, "deadline")] * 2
+
+
+@pytest.mark.parametrize("model", [NONE, SC])
+@pytest.mark.parametrize("seconds", SHORT[-2:])
+@pytest.mark.parametrize(("fault", "status", "code"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_deadline_while_a_refusal_is_to_be_repeated_tells_of_the_refusal(
+    fault: Fault | None, status: int, code: str, seconds: float, model: str
+) -> None:
+    """All that the upstream had done by then was to refuse, or not to be there."""
+
+    async def go() -> tuple[Answer, float]:
+        async with (
+            Server(says(FOUR), always=fault or FINE) as up,
+            serving(up, facts=EACH, patience={"first": 9.0}) as (url, _),
+        ):
+            if fault is None:
+                await up.__aexit__()
+            answer = await asked(url, chat(model=model, outthink={"budget": {"seconds": seconds}}))
+            return answer, asyncio.get_running_loop().time()
+
+    answer, took = run(go())
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert seconds <= took < seconds + 1
+    assert "127.0.0.1" not in answer.error["message"]
 
 
 @pytest.mark.parametrize("what", ["tokenize", "models"])

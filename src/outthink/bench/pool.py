@@ -95,7 +95,7 @@ async def record_pool(
     Raises UsageError where the file holds other samples or is being written by another process, and OutthinkError
     where it cannot be written, as on a full disk.
     """
-    path, sampling = Path(path), sampling or Sampling()
+    path, sampling = Path(path), (sampling or Sampling()).settled()
     if path.suffix != ".jsonl":
         raise UsageError(f"A pool is recorded into a .jsonl file, not {path.name}; compress it when it is complete.")
     if n < 1:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from outthink.answers.reader import Reader
 from outthink.cost import charge
-from outthink.driver import as_budget, solve_async
+from outthink.driver import as_budget, counted_by, solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine, Request
 from outthink.names import name_of
@@ -148,7 +148,7 @@ async def bench(
     results cannot be written, as on a full disk; calling again goes on from there.
     """
     strategy = make_strategy(strategy)
-    budget = as_budget(budget)
+    budget = as_budget(budget, counted_by({"model": model, **(models or {})}, resources))
     total = None if total_budget is None else _total(as_budget(total_budget), strategy)
     sampling = sampling or Sampling()
     place, shards = shard or (0, 1)
@@ -168,7 +168,8 @@ async def bench(
         "verifier": describe(verifier),
         "prm": describe(prm),
         "embedder": describe(embedder),
-        "sampling": dataclasses.asdict(sampling),
+        # a cap that depends on the budget is none that was said
+        "sampling": dataclasses.asdict(sampling if budget.limits.keys() - {"seconds"} else sampling.settled()),
         "budget": dict(budget.limits),
         **({} if total is None else {"total_budget": dict([total])}),
         "seed": seed,
@@ -331,7 +332,7 @@ async def _portfolio(
     at_once = asyncio.Semaphore(_BOUNDS)
 
     async def bound(problem: Problem) -> float:
-        request = Request(messages=problem.messages, max_tokens=sampling.max_tokens, problem=problem.id)
+        request = Request(messages=problem.messages, max_tokens=sampling.cap, problem=problem.id)
         try:
             async with at_once:
                 return charge(model.spec, [await model.bound(request)]).get(unit, 0.0)

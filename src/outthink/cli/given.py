@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import re
@@ -99,8 +100,10 @@ def priced_engine(given: Price | str, name: str) -> Price:
     if not isinstance(given, str):
         return given
     from outthink.cost.price import price_of
+    from outthink.models import with_model
 
-    price, where = price_of(given, name)
+    # a server asks for prices while its loop runs, but by the names of models
+    price, where = price_of(given, name if "#" in name else asyncio.run(with_model(name)))
     cached = "" if price.cached is None else f", {price.cached:g} cached"
     note(f"Price: {price.prompt:g} prompt, {price.completion:g} completion{cached}, USD per million ({where}).")
     return price

@@ -58,11 +58,17 @@ def bench(
     """
     from outthink.bench.run import bench as run_bench
     from outthink.records.runs import read_results
+    from outthink.strategies.traits import recorded_cap
 
     chosen = given_strategy(how.strategy, context)
     examples = taken.examples(task, asked, drawn.seed)
     _say_doubts(examples)
-    sampling, limits, prices, part = drawn.sampling(), how.limits(), writer.prices(), given_shard(shard)
+    sampling, limits, prices, part = (
+        drawn.sampling(),
+        how.limits(helpers.resource, helpers.role, writer.own),
+        writer.prices(),
+        given_shard(shard),
+    )
     scored = helpers.verifier or helpers.prm
     folder = out or Path("runs", file_name(f"{task_name(task)}-{how.strategy}" + (f"-{scored}" if scored else "")))
 
@@ -111,6 +117,13 @@ def bench(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_interrupted_run(folder)) from None
     print_summaries({str(folder): summary}, as_json)
+    caps = {result.trace.sampling.cap for result in read_results(folder) if result.trace is not None}
+    own = drawn.max_tokens is None and recorded_cap(chosen) is None
+    if own and caps and min(caps) < drawn.sampling().cap:
+        most = f"{min(caps):,} to {max(caps):,}" if len(caps) > 1 else f"{min(caps):,}"
+        note(
+            f"Samples have up to {most} tokens, so that several fit the budget at once; --max-tokens sets another cap."
+        )
     if summary.errors:
         first = next(result.error for result in read_results(folder) if result.error is not None)
         note(f"{summary.errors} problems failed; the first one: {first}")

@@ -16,7 +16,7 @@ from outthink.types import AnswerKind
 
 if TYPE_CHECKING:
     from outthink.models.engine import Price
-    from outthink.types import Budget, Sampling
+    from outthink.types import Sampling
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 
@@ -100,11 +100,16 @@ class StrategyOptions:
     ] = "self_consistency"
     budget: BudgetOption = None
 
-    def limits(self) -> Budget:
-        """Raises UsageError where it cannot be read."""
+    def limits(self, *opened: Any) -> str | None:
+        """As it was given, for units are counted by what is opened later; raises UsageError where it cannot be read.
+
+        Args:
+            opened: names of what may count further units; where there is none, a unit that is not known is refused.
+        """
         from outthink.driver import as_budget
 
-        return as_budget(self.budget)
+        as_budget(self.budget, None if any(opened) else ())
+        return self.budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +128,11 @@ class ModelOptions:
         ),
     ] = DEFAULT_MODEL
     price: PriceOption = None
+
+    @property
+    def own(self) -> bool:
+        """Whether it may be an engine of the caller's own, module:Name."""
+        return ":" in self.model and not self.model.startswith(("http://", "https://"))
 
     def prices(self) -> dict[str, Price | str]:
         """By role; raises UsageError where one cannot be read."""
@@ -187,7 +197,9 @@ class SamplingOptions:
 
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8
     top_p: Annotated[float, typer.Option(help="Nucleus mass in (0, 1].")] = 1.0
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of one sample.")] = 512
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of one sample; else 512, or fewer so that several fit the budget.")
+    ] = None
     seed: SeedOption = 0
 
     def sampling(self) -> Sampling:

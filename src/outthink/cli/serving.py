@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -61,7 +62,13 @@ def serve(
     ] = None,
     plan: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE of `outthink plan fit`; callers name it.")] = None,
     price: PriceOption = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a sample, where the request does not say.")] = 4096,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a sample, where the request does not say; else 4096, or fewer so that several fit the budget.",
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of a request that names no others.")] = 300.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
@@ -83,7 +90,8 @@ def serve(
 
     There are /v1/chat/completions, /v1/models and /v1/quote.
     """
-    from outthink.driver import as_budget
+    from outthink.driver import as_budget, check_units, counted_by
+    from outthink.models.engine import EngineSpec, Price
 
     try:
         from outthink.server import start
@@ -129,12 +137,18 @@ def serve(
         opened_resources(helpers.resource) as resources,
         opened_engines(one, helpers.role, prices) as engines,
     ):
+        specs = {role: engine.spec for role, engine in engines.items()}
+        if one is None:  # models that nobody has opened yet: whether they have prices is known all the same
+            specs["model"] = EngineSpec(
+                name=f"the models of {upstream}", price=Price(prompt=0, completion=0) if roles else None
+            )
+        check_units(policy.budget, specs, counted_by(engines, resources))
         start.run(
             settings,
             policy,
             engines,
             upstream=None if one is not None else upstream,
-            priced=lambda name: priced_engine(roles["model"], name) if roles else None,
+            priced=lambda name: priced_engine(roles["model"], f"{upstream}#{quote(name, safe='')}") if roles else None,
             embedder=helpers.embedder,
             resources=resources,
             keys=keys,

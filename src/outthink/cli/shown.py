@@ -121,16 +121,20 @@ def print_trace(trace: Trace) -> None:
     lacking = "the method abstained" if trace.abstained else "no sample ended with a readable answer"
     shown = f"none: {lacking}" if trace.answer is None else printable(trace.answer)
     printed.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}", soft_wrap=True)
+    for told in trace.notes:
+        printed.print(escape(f"Note: {one_line(told)}"), soft_wrap=True)
     why = f": {one_line(trace.error)}" if trace.error else ""
     parameters = ", ".join(f"{name}={value!r}" for name, value in trace.strategy.items() if name != "name")
     printed.print(
         escape(f"{trace.strategy['name']}({parameters}) stopped: {trace.stopped}{why}; budget: {trace.budget}"),
         soft_wrap=True,
     )
-    table = Table("", "calls", "samples", "prompt", "cached", "completion", "tokens", box=None, pad_edge=False)
+    lines = trace.ledger()
+    apart = ["seen"] if any(not line.exact for line in lines) else []  # what was seen, where more is charged
+    table = Table("", "calls", "samples", "prompt", "cached", "completion", "tokens", *apart, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for line in trace.ledger():
+    for line in lines:
         sign = "" if line.exact else "<= "
         table.add_row(
             f"{line.kind} ({line.role})",
@@ -140,9 +144,10 @@ def print_trace(trace: Trace) -> None:
             f"{line.usage.cached:,}",
             f"{sign}{line.usage.completion:,}",
             f"{sign}{line.usage.tokens:,}",
+            *(f"{line.seen.tokens:,}" for _ in apart),
         )
     print_table(table)
-    for line in (line for line in trace.ledger() if line.failed):
+    for line in (line for line in lines if line.failed):
         calls = [call for call in trace.calls if (call.kind, call.role) == (line.kind, line.role)]
         first = next((f"; the first one: {one_line(call.error)}" for call in calls if call.failed and call.error), "")
         failed = f"{line.failed:,} of {line.children:,} failed: {line.kind} ({line.role}){first}"
@@ -177,6 +182,7 @@ def trace_json(trace: Trace) -> dict[str, Any]:
             "prompt_tokens": line.usage.prompt,
             "cached_tokens": line.usage.cached,
             "completion_tokens": line.usage.completion,
+            "seen": {"prompt": line.seen.prompt, "cached": line.seen.cached, "completion": line.seen.completion},
             "exact": line.exact,
             "cost": line.cost,
         }
@@ -188,6 +194,7 @@ def trace_json(trace: Trace) -> dict[str, Any]:
         "confidence": trace.confidence,
         "stopped": trace.stopped,
         "error": trace.error,
+        "notes": list(trace.notes),
         "strategy": dict(trace.strategy),
         "model": trace.resources["model"],
         "budget": dict(trace.budget.limits),

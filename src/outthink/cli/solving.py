@@ -51,7 +51,7 @@ def solve(
 
     chosen = given_strategy(how.strategy, context)
     problem = ask(given_question(question), answer=given_kind(asked.answer), template=asked.prompt_template)
-    sampling, limits, prices = drawn.sampling(), how.limits(), writer.prices()
+    sampling, limits, prices = drawn.sampling(), how.limits(helpers.resource, helpers.role, writer.own), writer.prices()
 
     if trace is not None:
         try:

@@ -68,6 +68,15 @@ def _read(amounts: str, text: str) -> Price | str:
         ) from None
 
 
+def asking(role: str = "model") -> str:
+    """How people say what the model of a role costs, as the end of a sentence that asks for it."""
+    given = "" if role == "model" else f"{role}="
+    return (
+        f"--price {given}PROMPT,COMPLETION in US dollars per million tokens, such as {given}0.15,0.60, or "
+        f"--price {given}auto (price= in Python)."
+    )
+
+
 def prices_by_name(names: Mapping[str, str], prices: Mapping[str, Price | str]) -> dict[str, Price | str]:
     """The prices of models by their names, from the names and the prices by role; a model has one in every role.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from outthink.errors import UnknownName, UsageError
 from outthink.models.engine import Engine, Price, priced_as
@@ -59,3 +59,15 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     written = dict(parse_qsl(options, keep_blank_values=True))
     opened: Engine = call(load(ENGINES[prefix]), written, given, name=given, fixed={"price": price})
     return opened
+
+
+async def with_model(name: str) -> str:
+    """The name of a model; an address without #MODEL gets that of the only model there.
+
+    Raises UsageError with the names where there are several, and EngineError where the server is not there.
+    """
+    if "#" in name or not name.startswith(("http://", "https://")):
+        return name
+    from outthink.models.probe import only_model  # here, because most engines need no probe
+
+    return f"{name}#{quote(await only_model(name), safe='')}"

@@ -42,6 +42,7 @@ _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] =
     ("max_tokens", True),
     ("max_completion_tokens", True),
 )  # what the cap is called, and whether temperature must be left out
+_LETTERS = 8  # of a token on the mean of an answer, at most
 _MARKS = 8  # tokens that mark the beginning and the end of an answer, and are never shown
 _WARM = 1.5  # a temperature that shows whether chance plays a part
 _COLDER = ((0.0, False), (0.01, True), (0.01, False), (0.1, True), (0.5, True), (0.5, False))
@@ -100,6 +101,19 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
     for note in result.notes:
         logger.warning("%s at %s: %s", result.facts.model, endpoint.url, note)
     return endpoint, result.facts
+
+
+async def only_model(url: str) -> str:
+    """The name of the only model at an address.
+
+    Raises UsageError with the names where there are several, and EngineError where the server is not there.
+    """
+    endpoint, _ = _parts(url, None)
+    try:
+        name, _ = await _model(endpoint, "")
+    finally:
+        await endpoint.close()
+    return name
 
 
 def _parts(url: str, patience: Patience | None) -> tuple[Endpoint, str]:
@@ -241,7 +255,8 @@ class _Asking:
                     break
                 continue
             usage = _usage(reply)
-            self._learn(capped=usage is None or usage.completion <= few)
+            written = len(_text(choices[0])) / _LETTERS if (choices := _choices(reply)) else 0  # tokens, at least
+            self._learn(capped=(written if usage is None else usage.completion) <= few)
             answers.append((self.result.facts, reply))
             if self.result.facts.capped:
                 break

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from outthink.cost.calibration import Calibration
+from outthink.cost.price import asking
 from outthink.errors import BudgetExhausted, EngineError, UsageError
 from outthink.maths.selection import codes, numbers
 from outthink.meter import Meter
@@ -107,6 +108,17 @@ class Auto:
         return tuple(make_strategy(run) for run in runs)
 
     @property
+    def at_once(self) -> int:
+        """Samples of a portion."""
+        return _AHEAD
+
+    @property
+    def recorded_cap(self) -> int | None:
+        """The cap of the samples that the plan was made from, where the pool has told it."""
+        told = (self._opened().sampling or {}).get("max_tokens") if self.plan else None
+        return None if told is None else int(told)
+
+    @property
     def most_samples(self) -> int | None:
         """The most that it draws, where no plan says otherwise."""
         return None if self.plan else self.n
@@ -145,7 +157,7 @@ class Auto:
                 sampling={
                     "temperature": model.sampling.temperature,
                     "top_p": model.sampling.top_p,
-                    "max_tokens": model.sampling.max_tokens,
+                    "max_tokens": model.sampling.cap,
                 },
             )
 
@@ -155,7 +167,7 @@ class Auto:
         seen: list[Candidate] = []
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
         if value and unit not in model.cost(Usage()):
-            raise UsageError(f"What {model.name} costs in {unit} is not known, so nothing can be worth {unit}.")
+            raise UsageError(f"What {model.name} costs in {unit} is not known; use tokens, or give {asking()}")
         while len(seen) < self.n:
             # the first portion is the least that can agree
             portion = min(2 if not seen else _AHEAD, self.n - len(seen))
@@ -211,7 +223,7 @@ class _Planned:
             value, unit = worth(auto.value_of_correct)
             if unit not in self._model.cost(Usage()):
                 raise UsageError(
-                    f"What {self._model.name} costs in {unit} is not known; give its price, or use tokens."
+                    f"What {self._model.name} costs in {unit} is not known; use tokens, or give {asking()}"
                 )
             return 1 / value, unit
         limits = self._meter.budget.limits
@@ -307,7 +319,7 @@ class _Planned:
             cost = model.cost(Usage(prompt=prompt))
             whole = model.cost(Usage(prompt=prompt, cached=prompt, completion=written))
             if unit not in cost:
-                raise UsageError(f"What {model.name} costs in {unit} is not known; give its price, or use tokens.")
+                raise UsageError(f"What {model.name} costs in {unit} is not known; use tokens, or give {asking()}")
             priced.append(replace(rate, prompt=cost[unit] / max(prompt, 1), completion=whole[unit] / written))
         return priced
 

@@ -162,7 +162,7 @@ async def ease_of(
     table = plan.table
     if plan.oracle:
         raise UsageError("The plan's bins know the right answers, so no probe can find them; fit it by agreement.")
-    sampling = sampling or Sampling()
+    sampling = (sampling or Sampling()).settled()
     needs = describe(verifier) if table.difficulty == "verifier" else plan.verifier
     replace(plan, runs={}).check(  # none of them is run
         model=model.spec.name, target=plan.target, verifier=needs, sampling=asdict(sampling)

@@ -51,6 +51,7 @@ class Summary:
             of the steps that nothing continues.
         tokens: mean charged tokens: "prompt" (read anew), "cached" and "completion" of samples, and by kind of call
             ("judge" ...) what else was read anew and written.
+        seen: mean tokens that were seen (read anew and written); less than the charge where an end was not seen.
         cost: mean charge by unit ("tokens", "flops", "usd", "seconds"); a unit that is not known for some call is left
             out.
         tree: means of `Sharing` per problem by its fields; empty where no sample continues another one.
@@ -67,6 +68,7 @@ class Summary:
     invalid: float
     truncated: float
     tokens: Mapping[str, float]
+    seen: float
     cost: Mapping[str, float]
     tree: Mapping[str, float]
     errors: int
@@ -165,7 +167,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
     stopped: Counter[str] = Counter()
     trees: list[Sharing] = []
     units: list[set[str]] = []  # those that each problem with calls was charged in
-    problems = invalid = errors = 0
+    problems = invalid = errors = seen = 0
     for result in results:
         trace = result.trace
         problems += 1
@@ -176,6 +178,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         if trace is None:
             continue
         stopped[trace.stopped] += 1
+        seen += trace.seen.tokens
         spent = trace.cost if trace.calls else {"seconds": trace.seconds}  # nothing is known of what was never asked
         if trace.calls:
             units.append(set(spent))
@@ -205,6 +208,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         invalid=invalid / problems if problems else math.nan,
         truncated=float(np.mean(truncated)) if truncated else math.nan,
         tokens={kind: amount / problems for kind, amount in tokens.items()} if problems else {},
+        seen=seen / problems if problems else 0.0,
         cost={unit: amount / problems for unit, amount in cost.items() if all(unit in known for known in units)},
         tree=_tree(trees),
         errors=errors,
@@ -341,12 +345,19 @@ def cells(name: str, summary: Summary) -> tuple[str, ...]:
         + (f" of {summary.graded}" if 0 < summary.graded < summary.problems else ""),
         _share(summary.invalid),
         _share(summary.truncated),
-        _number(summary.cost.get("tokens")),
+        _tokens_cell(summary),
         _number(None if flops is None else flops / 1e9),
         _number(summary.cost.get("seconds")),
         _number(summary.cost.get("usd")),
         ", ".join(ended) or "all finished",
     )
+
+
+def _tokens_cell(summary: Summary) -> str:
+    """What is charged, and what was seen of it where that is less."""
+    charged = summary.cost.get("tokens")
+    apart = charged is not None and _number(charged) != _number(summary.seen)
+    return _number(charged) + (f" ({_number(summary.seen)} seen)" if apart else "")
 
 
 def table(summaries: Mapping[str, Summary]) -> Table:

@@ -69,7 +69,7 @@ class Rollout:
     ) -> list[float | None]:
         """Raises BudgetExhausted, NothingCameBack or PromptTooLong where because of that there is no score at all."""
         model = models.role("rollout")
-        most = model.sampling.max_tokens
+        most = model.sampling.cap
         wholes = [_whole(path, meter) for path in paths]
         ended = [_ended(path, meter) for path in wholes]
         rooms = [0 if end else _room(path, meter, most) for path, end in zip(wholes, ended, strict=True)]

@@ -19,6 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
+from outthink.cost.caps import AnswerLengths, whole_samples
 from outthink.driver import solve_async
 from outthink.errors import OutthinkError
 from outthink.models.engine import Engine
@@ -72,7 +73,8 @@ class Settings:
     """How the server runs.
 
     Args:
-        max_tokens: of a sample where the request does not say, as far as the model's context allows.
+        max_tokens: of a sample where the request does not say, as far as the model's context allows; None: 4,096, or
+            fewer where a budget has room for several samples then.
         timeout: seconds for a request that asks for no other deadline.
         concurrency, queue: requests at once, and requests that wait.
         sheds: requests spend less while most places are taken.
@@ -85,7 +87,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    max_tokens: int = 4096
+    max_tokens: int | None = None
     timeout: float = 300.0
     concurrency: int = 256
     queue: int = 1024
@@ -141,6 +143,8 @@ class Service:
         self.metrics = Metrics(
             lambda: self._gate.waiting, lambda: self._gate.running, lambda: recorder.lost if recorder else 0
         )
+        self._lengths: dict[str, AnswerLengths] = {}
+        """Of the answers of each model."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._jobs: set[Job] = set()
         self._held = 0
@@ -294,6 +298,8 @@ class Service:
         notes = []
         if not set(most) | set(limits):
             notes.append(f"how much {job.choice.named['name']} uses is not known before; a budget would limit it")
+        if job.cap is not None and (told := job.cap.sentence()) is not None:
+            notes.append(told)
         if n and job.choice.scorers:
             notes.append("what verifiers use is limited by the budget only")
         expected = None
@@ -396,8 +402,17 @@ class Service:
     def _prepared(
         self, asked: Asked, name: str, engine: Engine, choice: Choice, load: float, salt: str | None
     ) -> Awaitable[Job]:
-        seconds, most = self._seconds(asked), self.settings.max_tokens
-        return prepared(asked, name, engine, choice, load, max_tokens=most, seconds=seconds, salt=salt)
+        return prepared(
+            asked,
+            name,
+            engine,
+            choice,
+            load,
+            max_tokens=self.settings.max_tokens,
+            seconds=self._seconds(asked),
+            salt=salt,
+            usual=self._lengths[name].usual() if name in self._lengths else None,
+        )
 
     def _salted(self, owner: str) -> str:
         return blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest()
@@ -433,6 +448,7 @@ class Service:
                 self._record(job, _renamed(job, failure.trace))  # it holds the bill
             raise
         self._record(job, trace)
+        self._lengths.setdefault(job.name, AnswerLengths()).add(trace.candidates)
         if trace.stopped != "cancelled":
             self._shadow(job)
         return trace
@@ -606,7 +622,11 @@ class Service:
 
 def _renamed(job: Job, trace: Trace) -> Trace:
     """Under the id that the caller is told, with the strategy as the caller knows it."""
-    return replace(trace, problem=job.ident, strategy=job.choice.named)
+    notes = trace.notes
+    if job.cap is not None:
+        told = (job.cap.sentence(), job.cap.cut_off(whole_samples(trace.candidates)))
+        notes = (*notes, *(one for one in told if one is not None))
+    return replace(trace, problem=job.ident, strategy=job.choice.named, notes=notes)
 
 
 _LATE = reply.APIError(

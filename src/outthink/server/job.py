@@ -12,13 +12,18 @@ from hashlib import blake2b
 from typing import Any
 
 from outthink.cost import charge
+from outthink.cost.caps import Cap, cap_within
 from outthink.models.engine import Engine, Request
 from outthink.models.facts import Facts
 from outthink.planner.plan import Plan
 from outthink.server.asked import Asked
 from outthink.server.routing import HARMLESS, Choice, telling
+from outthink.strategies import traits
 from outthink.together import away
 from outthink.types import Address, Budget, Problem, Sampling
+
+_LONG = 4096  # tokens of a sample where nobody says how many
+_CAPS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -36,6 +41,8 @@ class Job:
     sampling: Sampling
     budget: Budget
     seconds: float
+    cap: Cap | None = None
+    """How the budget has decided the cap of a sample; None: it has not."""
     deadline: float = math.inf
     """By the loop's clock."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,15 +90,18 @@ async def prepared(
     choice: Choice,
     load: float,
     *,
-    max_tokens: int,
+    max_tokens: int | None,
     seconds: float,
     salt: str | None,
+    usual: int | None = None,
 ) -> Job:
     """What a request asks for, as what is solved.
 
     Args:
-        max_tokens: of a sample where the request does not say, as far as the model's context allows.
+        max_tokens: of a sample where the request does not say, as far as the model's context allows. None: 4,096, or
+            fewer where a budget has room for several samples then.
         salt: keeps the caller's prompts apart in a prefix cache; None: nobody else's are there.
+        usual: tokens that answers of this model usually take; None: not known.
 
     Raises UsageError where the prompt is too long.
     """
@@ -116,14 +126,20 @@ async def prepared(
         if asked.temperature is None
         else asked.temperature,
         top_p=planned.get("top_p", 1.0) if asked.top_p is None else asked.top_p,
-        max_tokens=asked.max_tokens or int(planned.get("max_tokens", max_tokens)),
+        max_tokens=asked.max_tokens or int(planned.get("max_tokens", max_tokens or _LONG)),
     )
     unsent = [field for field in ("temperature", "top_p") if field in planned and fields.get(field, ...) is None]
     if unsent:
         problem = replace(problem, fields={field: fields[field] for field in fields if field not in unsent})
-    if asked.max_tokens is None and "max_tokens" not in planned:
-        problem, sampling = await _fitted(engine, facts, problem, sampling)
     limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
+    cap = None
+    if asked.max_tokens is None and "max_tokens" not in planned:
+        problem, sampling, left = await _fitted(engine, facts, problem, sampling)
+        if max_tokens is None and limits:
+            allowed = {unit: limit * load for unit, limit in limits.items()}
+            request = Request(messages=problem.messages, max_tokens=sampling.cap, fields=problem.fields)
+            cap = await cap_within(engine, request, allowed, wanted=traits.at_once(choice.strategy), usual=usual)
+            problem, sampling = _capped(problem, sampling, cap, left)
     worst = await worst_sample(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
     if choice.samples is not None:
         limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
@@ -141,28 +157,35 @@ async def prepared(
         sampling=sampling,
         budget=Budget(limits),
         seconds=seconds,
+        cap=cap,
     )
 
 
 async def _fitted(
     engine: Engine, facts: Facts | None, problem: Problem, sampling: Sampling
-) -> tuple[Problem, Sampling]:
-    """With as many tokens for an answer as the server's default and the context allow."""
+) -> tuple[Problem, Sampling, float]:
+    """With as many tokens for an answer as the server's default and the context allow; and how many are surely left."""
     context = engine.spec.context
     if context is None:
-        return problem, sampling
+        return problem, sampling, math.inf
     one = Request(messages=problem.messages, max_tokens=1, fields=problem.fields)
     left = context - (await engine.bound(one)).prompt
-    if facts is None or facts.tokenize or left >= sampling.max_tokens:
-        return problem, replace(sampling, max_tokens=max(1, min(sampling.max_tokens, left)))
+    if facts is None or facts.tokenize or left >= sampling.cap:
+        return problem, replace(sampling, max_tokens=max(1, min(sampling.cap, left))), math.inf
     # the prompt is shorter than its bytes; how much is left for an answer, only the upstream knows
-    return (
-        replace(problem, fields={**problem.fields, facts.cap: None}),
-        replace(sampling, max_tokens=context),
-    )
+    fields = {**problem.fields, facts.cap: None}
+    return replace(problem, fields=fields), replace(sampling, max_tokens=context), left
+
+
+def _capped(problem: Problem, sampling: Sampling, cap: Cap, left: float) -> tuple[Problem, Sampling]:
+    """With the cap that fits the budget; the upstream is told of it where that is surely left of its context."""
+    if not cap.lowered or cap.tokens > left:
+        return problem, sampling
+    fields = {name: value for name, value in problem.fields.items() if name not in _CAPS}
+    return replace(problem, fields=fields), replace(sampling, max_tokens=cap.tokens)
 
 
 async def worst_sample(engine: Engine, problem: Problem, sampling: Sampling) -> dict[str, float]:
     """The most that one sample can cost, by unit."""
-    one = Request(messages=problem.messages, max_tokens=sampling.max_tokens, fields=problem.fields)
+    one = Request(messages=problem.messages, max_tokens=sampling.cap, fields=problem.fields)
     return charge(engine.spec, [await engine.bound(one)])

@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Refused, UsageError, Withheld
+from outthink.errors import (
+    BudgetTooSmall,
+    EngineError,
+    OutthinkError,
+    PromptTooLong,
+    Refused,
+    Uncounted,
+    UsageError,
+    Withheld,
+)
 from outthink.server.errors import BadRequest
 from outthink.types import Candidate, LedgerLine, Trace, Usage, path
 
@@ -172,15 +181,17 @@ def completion(
 
 
 def usage(trace: Trace, answers: Sequence[Answer]) -> dict[str, Any]:
-    """All tokens that the model read and wrote for this request."""
-    written = Usage.total(line.usage for line in trace.ledger() if _writes(line))
+    """All tokens that the model read and wrote for this request, as charged; beside them those that were seen."""
+    lines = [line for line in trace.ledger() if _writes(line)]
+    written, seen = Usage.total(line.usage for line in lines), Usage.total(line.seen for line in lines)
     return {
         "prompt_tokens": written.prompt,
         "completion_tokens": written.completion,
         "total_tokens": written.prompt + written.completion,
-        "prompt_tokens_details": {"cached_tokens": written.cached},
+        "prompt_tokens_details": {"cached_tokens": written.cached, "seen_tokens": seen.prompt},
         "completion_tokens_details": {
             "reasoning_tokens": max(0, written.completion - sum(one.visible for one in answers)),
+            "seen_tokens": seen.completion,
         },
     }
 
@@ -194,15 +205,16 @@ def told(
     trace: Trace, answers: Sequence[Answer], choices: int, named: Mapping[str, Any], load: float
 ) -> dict[str, Any]:
     """The object `outthink` of a reply: how the answer came about, and what all of it cost."""
-    checks = Usage.total(line.usage for line in trace.ledger() if not _writes(line))
+    lines = trace.ledger()
+    checks = Usage.total(line.usage for line in lines if not _writes(line))
     samples = [one for one in trace.candidates if one.complete]
     notes = list(trace.notes)
     if trace.abstained:
         notes.append("nothing was good enough to be chosen; the reply is what there is")
     if samples and all(one.key is None for one in samples):
         notes.append("no sample has an answer of the form that is compared")
-    if any(not line.exact for line in trace.ledger()):
-        notes.append("what was cancelled or has failed is counted as the most that it can have been")
+    if any(not line.exact for line in lines):
+        notes.append("what was not seen to its end is charged as the most that it can have been; seen is what was seen")
     if 0 < len(answers) < choices:
         notes.append(f"{choices} choices were asked for, and there are {len(answers)}")
     shown: dict[str, Any] = {
@@ -213,10 +225,13 @@ def told(
         "confidence": trace.confidence,
         "samples": len(samples),
         "distinct": len({one.key for one in samples if one.key is not None}),
-        "verifier_tokens": {"prompt": checks.prompt, "cached": checks.cached, "completion": checks.completion},
+        "max_tokens": trace.sampling.cap,
+        "verifier_tokens": _tokens(checks),
+        "charged": _tokens(Usage.total(line.usage for line in lines)),
+        "seen": _tokens(Usage.total(line.seen for line in lines)),
         "budget": {unit: float(f"{limit:.6g}") for unit, limit in trace.budget.limits.items()},
         "cost": trace.cost,
-        "ledger": [_line(line) for line in trace.ledger()],
+        "ledger": [_line(line) for line in lines],
         "notes": notes,
     }
     if load < 1:
@@ -235,14 +250,24 @@ def _line(line: LedgerLine) -> dict[str, Any]:
         "prompt_tokens": line.usage.prompt,
         "cached_tokens": line.usage.cached,
         "completion_tokens": line.usage.completion,
+        "seen": _tokens(line.seen),
         "exact": line.exact,
     }
 
 
+def _tokens(usage: Usage) -> dict[str, int]:
+    return {"prompt": usage.prompt, "cached": usage.cached, "completion": usage.completion}
+
+
 def headers(trace: Trace) -> dict[str, str]:
     """What gateways read of the cost of all calls, verifiers included."""
-    total = trace.usage
-    told = {"x-litellm-total-tokens": str(total.prompt + total.completion), "x-outthink-trace": trace.problem}
+    charged, seen = (str(usage.prompt + usage.completion) for usage in (trace.usage, trace.seen))
+    told = {
+        "x-litellm-total-tokens": charged,
+        "x-outthink-charged-tokens": charged,
+        "x-outthink-seen-tokens": seen,
+        "x-outthink-trace": trace.problem,
+    }
     cost = trace.cost
     if "usd" in cost:
         told["x-litellm-response-cost"] = f"{cost['usd']:.12g}"
@@ -367,7 +392,8 @@ def problem(failure: BaseException) -> APIError:
         code = "budget_too_small"
         return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="outthink.budget")
     if isinstance(failure, UsageError):
-        return APIError(status=400, sentence=_discreet(failure), kind=wrong, param="outthink.strategy")
+        param = "outthink.budget" if isinstance(failure, Uncounted) else "outthink.strategy"
+        return APIError(status=400, sentence=_discreet(failure), kind=wrong, param=param)
     cause = _cause(failure)
     if isinstance(cause, Refused):
         return _refused(cause)

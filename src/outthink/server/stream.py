@@ -57,7 +57,13 @@ class Stream:
 
     async def progress(self, call: Call) -> None:
         """What has just been done, as a chunk without choices."""
-        done = {"kind": call.kind, "samples": call.n - call.failed, "tokens": call.charged.tokens, "at": call.ended}
+        done = {
+            "kind": call.kind,
+            "samples": call.n - call.failed,
+            "tokens": call.charged.tokens,
+            "seen": call.seen.tokens,
+            "at": call.ended,
+        }
         await self._send(self._event([], outthink={"progress": done}))
 
     def end(self, trace: Trace, answers: Sequence[reply.Answer]) -> bytes:

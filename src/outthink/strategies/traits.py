@@ -82,6 +82,24 @@ def samples(strategy: Strategy) -> int:
     return 0 if name is None else int(getattr(strategy, name))
 
 
+def at_once(strategy: Strategy) -> int:
+    """Most whole samples that it asks for at one time: those in flight where it says so, else all; 1 of a search.
+
+    A strategy that has no number of samples is as its parts are.
+    """
+    told = getattr(strategy, "at_once", getattr(strategy, "ahead", None))
+    if told is not None:
+        return max(1, int(told))
+    if powers(strategy) & {"prefix", "tokens"}:
+        return 1
+    return max(1, samples(strategy), *map(at_once, parts(strategy)))
+
+
+def recorded_cap(strategy: Strategy) -> int | None:
+    """The cap of the samples on which its settings were fitted, and so of its own; None: any will do."""
+    return cast("int | None", getattr(strategy, "recorded_cap", None))
+
+
 def most_samples(strategy: Strategy) -> int | None:
     """The most samples that it draws, where they are all that it asks of any model; None where that is not known."""
     if hasattr(strategy, "most_samples"):

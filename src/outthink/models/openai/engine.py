@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any, Literal
 
-from outthink.errors import EngineError, PromptTooLong, Refused, Withheld
+from outthink.errors import EngineError, PromptTooLong, Refused, Unsent, Withheld
 from outthink.models.endpoint import Endpoint, Patience, Sending
 from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request
 from outthink.models.facts import Facts
@@ -37,6 +37,7 @@ _PROMPTS = 4096  # prompts that are remembered
 _PROMPT_TOKENS = 1 << 21  # of them all together; some 70 MB
 _MEDIA = 2048  # tokens of an image or a sound, beyond the bytes that describe it; what a model makes of it is not told
 _SLACK = 32  # tokens that may be written between the last that was seen and the end of the work
+_LIKELY, _FEW = 10, 64  # bytes of a token on the mean of an answer, and beyond, that are likely within a cap
 _PER_ANSWER = 8  # tokens that mark the beginning and the end of an answer, and are never shown
 _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyond, a prompt cannot be
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
@@ -201,7 +202,7 @@ class OpenAIEngine:
             if sending.open:
                 self._settle(request, progress, bound, answers, failure, left=left)
             else:
-                unsent = failure or sending.refusal or Refused("It was cancelled before it was sent.")
+                unsent = failure or sending.refusal or Unsent("It was cancelled before it was sent.")
                 for written in answers.writing:
                     progress.tokens[written.child] = 0
                     progress.results[written.child] = unsent
@@ -382,7 +383,9 @@ class OpenAIEngine:
         if left and self._streams(request) and not (self._facts.goes_on or self._hidden):
             # closing the connection ends the work, so what was not seen is little
             return min(cap, written.most() + _SLACK)
-        return cap if written.least() <= cap else written.most()
+        if self._facts.capped and written.bytes() <= _LIKELY * cap + _FEW:
+            return cap
+        return max(cap, written.most() + _PER_ANSWER)  # the cap has been ignored, or may have been
 
     def _watch(
         self,

@@ -171,6 +171,12 @@ class ATTS:
         return DraftScores.open(self.calibration) if self.calibration and isinstance(self.calibration, str) else None
 
     @property
+    def recorded_cap(self) -> int | None:
+        """The cap of the drafts that it was calibrated on, where their pool has told it."""
+        told = None if self.fitted is None else self.fitted.sampling
+        return None if told is None else told.max_tokens
+
+    @property
     def unset(self) -> str | None:
         """What it cannot do without."""
         return None if self.calibration else "calibration: a file that `outthink takeover fit` made from a pool"

@@ -76,6 +76,11 @@ class EarlyStopping:
     n: int = 40
     w: int = 5
 
+    @property
+    def at_once(self) -> int:
+        """Samples of a window."""
+        return min(self.n, self.w)
+
     def __post_init__(self) -> None:
         for name in ("n", "w"):
             if getattr(self, name) < 1:

@@ -148,6 +148,11 @@ class MultiTemperature:
     n_min: int = 4
     ahead: int = 4
 
+    @property
+    def at_once(self) -> int:
+        """A round: one sample of each temperature."""
+        return len(self.temperatures)
+
     def __post_init__(self) -> None:
         given = self.temperatures
         if not given or not all(0 <= one < math.inf for one in given) or list(given) != sorted(given):

@@ -66,6 +66,11 @@ class NoThinking:
         """What the model must be able to do."""
         return frozenset({"prefix"} if self.prefill else ())
 
+    @property
+    def at_once(self) -> int:
+        """All of them."""
+        return self.n
+
     def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"n must be at least 1, not {self.n}")

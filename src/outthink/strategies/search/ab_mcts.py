@@ -150,6 +150,11 @@ class ABMCTS:
     batch: int = 4
     prior: Prior = "gaussian"
 
+    @property
+    def at_once(self) -> int:
+        """Answers of a batch."""
+        return min(self.n, self.batch)
+
     def __post_init__(self) -> None:
         check(self, at_least_one=("n", "batch"))
 

@@ -350,7 +350,7 @@ async def search(
     view = View(rng)
     reported: list[Node] = []
     lost: NothingCameBack | None = None
-    limits = _Limits(model.sampling.max_tokens, max_step_tokens, delimiter, logprobs)
+    limits = _Limits(model.sampling.cap, max_step_tokens, delimiter, logprobs)
 
     weights: dict[Node, float] = {}  # of those that are finished
 

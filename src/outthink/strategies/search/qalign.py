@@ -111,7 +111,7 @@ class QAlign:
 
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores, rng: Rng) -> None:
         """The chains go in step, each step is one batch, and after each the answer is reported."""
-        most = model.sampling.max_tokens
+        most = model.sampling.cap
         samples = await model.sample(problem, self.chains)
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)

@@ -111,7 +111,7 @@ class IterativeDeepening:
 
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """One batch a piece, of all answers that have not ended; the vote is reported after each."""
-        most = model.sampling.max_tokens
+        most = model.sampling.cap
         b0 = max(most // 8, min(64, most // 2), 1) if self.b0 is None else self.b0
         first, *later = schedule(b0, self.gamma, most, self.convention)
         ends = await model.sample(problem, self.n, max_tokens=first)

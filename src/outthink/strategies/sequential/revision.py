@@ -55,6 +55,11 @@ class Revision:
     selector: Selector | Literal[""] = ""
     hierarchical: bool = False
 
+    @property
+    def at_once(self) -> int:
+        """One attempt of each chain."""
+        return self.n_chains
+
     def __post_init__(self) -> None:
         for name in ("n_chains", "chain_length", "context"):
             if getattr(self, name) < 1:
