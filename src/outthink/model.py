@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
 from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
@@ -13,7 +14,7 @@ from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Promp
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
-from outthink.together import together
+from outthink.together import beside, together
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
 
 T = TypeVar("T")
@@ -23,11 +24,14 @@ ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
 Listen = Callable[[Address, Mapping[str, Any]], None]
 """(address of a sample, a piece of it), as `Progress.listen`."""
 
+Seen = Callable[[Candidate, int], None]
+"""(a sample that has ended, with its answer; its place among those that were asked for).
+
+Told in no order as soon as each is known for good, though its tokens may still be counted; of those that fail nothing.
+"""
+
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
-
-_TURN = 16  # answers that are read before others get their turn on the loop
-_LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,8 +225,9 @@ class Model:
         temperature: float | None = None,
         max_tokens: int | None = None,
         logprobs: bool = False,
+        seen: Seen | None = None,
     ) -> list[Candidate]:
-        """Up to n complete samples, in the order of their addresses.
+        """Up to n complete samples, in the order of their addresses; `seen` is told of each while others are written.
 
         Fewer come back where the budget did not allow more or where some failed. Raises BudgetExhausted if nothing
         could be started, NothingCameBack if everything failed.
@@ -235,11 +240,17 @@ class Model:
             max_tokens=max_tokens,
             logprobs=logprobs,
         )
-        return (await self.sample_each(problem, [draw]))[0]
+        return (await self.sample_each(problem, [draw], seen=seen))[0]
 
-    async def sample_each(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
-        """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`."""
-        return await self._drawn([(self._request(problem, draw), draw) for draw in draws])
+    async def sample_each(
+        self, problem: Problem, draws: Sequence[Draw], *, seen: Seen | None = None
+    ) -> list[list[Candidate]]:
+        """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`.
+
+        Args:
+            seen: as for `sample`, with places draw by draw; only for draws that continue nothing.
+        """
+        return await self._drawn([(self._request(problem, draw), draw) for draw in draws], seen)
 
     async def sample_fitting(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """As `sample_each`, where a prompt that does not fit the context has no samples and does not cost the others.
@@ -260,22 +271,38 @@ class Model:
             return refusal
         return None
 
-    async def _drawn(self, batch: Sequence[tuple[Request, Draw]]) -> list[list[Candidate]]:
+    async def _drawn(self, batch: Sequence[tuple[Request, Draw]], seen: Seen | None = None) -> list[list[Candidate]]:
         before = [self._taken(draw, request.n) for request, draw in batch]
+        places = list(accumulate((request.n for request, _ in batch), initial=0))
         batch = [(_going_on(request, taken), draw) for (request, draw), taken in zip(batch, before, strict=True)]
         drawn: list[list[Candidate]] = [[] for _ in batch]
-        try:
-            for group in await self._batch(batch):
-                drawn[group.index] += group.candidates
-        except (BudgetExhausted, NothingCameBack):
-            if not any(before):
-                raise
+        known: dict[str, Candidate] = {}
+
+        async def tell(sample: Candidate, place: int) -> None:
+            known[sample.id] = await with_answer(sample, self._run)
+            cast("Seen", seen)(known[sample.id], place)
+
+        def ended(group: _Group, child: int, completion: Completion) -> None:
+            """A child of a group has ended, though not yet all of the group."""
+            index, number = group.index, group.request.child + child
+            sample = _candidate(group, number, completion, self._aside(group.request))
+            begin(tell(sample, places[index] + len(before[index]) + number - batch[index][0].child))
+
+        async with beside() as begin:
+            if seen is not None:
+                for start, taken in zip(places, before, strict=False):
+                    for place, sample in enumerate(taken, start):
+                        seen(sample, place)
+            try:
+                for group in await self._batch(batch, None if seen is None else ended):
+                    drawn[group.index] += group.candidates
+            except (BudgetExhausted, NothingCameBack):
+                if not any(before):
+                    raise
         for (request, draw), children in zip(batch, drawn, strict=True):
             if draw.after is None:  # one after the other, since a task for each costs more than reading it
                 for place, child in enumerate(children):
-                    children[place] = await self._with_answer(request, draw, child)
-                    if place % _TURN == _TURN - 1:
-                        await asyncio.sleep(0)  # reading need not wait for anything, and others want the loop too
+                    children[place] = await self._with_answer(request, draw, child, known.get(child.id))
             else:
                 children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
@@ -375,7 +402,7 @@ class Model:
         fields = problem.fields if problem.id == asked.id else {**shared, **problem.fields}
         return {name: value for name, value in fields.items() if name not in settled}
 
-    async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
+    async def _batch(self, batch: Sequence[tuple[Request, Draw]], ended: Ended | None = None) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
         groups: list[_Group] = []
         # what is refused is refused before any starts
@@ -390,7 +417,7 @@ class Model:
                         if reservation is None:
                             break
                         part = self._part(request, child, reservation.n)
-                        group = _Group(index, part, draw, bound, reservation, self._listener(request))
+                        group = _Group(index, part, draw, bound, reservation, self._listener(request), ended)
                         groups.append(group)
                         tasks.create_task(self._generate(group))
                         child += reservation.n
@@ -482,10 +509,16 @@ class Model:
         """The sub-question that a request is for; None: the problem itself."""
         return None if request.problem == self._run.problem.id else request.problem
 
-    async def _with_answer(self, request: Request, draw: Draw, child: Candidate) -> Candidate:
+    async def _with_answer(
+        self, request: Request, draw: Draw, child: Candidate, known: Candidate | None = None
+    ) -> Candidate:
+        """The child with its answer, which may have been read when it ended."""
         if draw.after is not None and draw.after.finish == "length" and child.finish != "stop":
             child = await self._rejoined(request, child)
-        read = await with_answer(child, self._run)
+        if known is not None and known.text == child.text:
+            read = replace(child, answer=known.answer, key=known.key)
+        else:
+            read = await with_answer(child, self._run)
         self._run.meter.candidates[child.id] = read
         return read
 
@@ -554,6 +587,9 @@ class Models:
         return Model(engine, self._run, (role,), kind="judge" if role == "judge" else "sample")
 
 
+Ended = Callable[["_Group", int, Completion], None]
+
+
 @dataclass(slots=True)
 class _Group:
     """Children of one request that were started together."""
@@ -564,13 +600,18 @@ class _Group:
     bound: Usage
     reservation: Reservation
     listen: Listen | None = None
+    ended: Ended | None = None
     candidates: list[Candidate] = field(default_factory=list)
     progress: Progress = field(init=False)
     error: str | None = None
     begun: bool = False
 
     def __post_init__(self) -> None:
-        self.progress = Progress(n=self.request.n, listen=None if self.listen is None else self._heard)
+        self.progress = Progress(
+            n=self.request.n,
+            listen=None if self.listen is None else self._heard,
+            ended=None if self.ended is None else partial(self.ended, self),
+        )
 
     def _heard(self, child: int, piece: Mapping[str, Any]) -> None:
         if self.listen is not None and not self.draw.aside:
@@ -636,41 +677,19 @@ def _share(total: int, n: int, child: int) -> int:
     return total // n + (child < total % n)
 
 
-def _writable_logprobs(logprobs: tuple[float, ...]) -> tuple[float, ...] | None:
-    """None where one is no number below infinity; those that JSON cannot hold as the least one."""
-    usual = math.isfinite(sum(logprobs)) and min(logprobs, default=0.0) >= _LEAST_LOGPROB
-    if usual and set(map(type, logprobs)) <= {float}:
-        return logprobs  # as nearly all are: looking at each costs five times as much
-    if not all(value < math.inf for value in logprobs):
-        return None
-    return tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs)
-
-
-def _plain(value: Any) -> Any:
-    """What an engine saw, as data that a trace can hold: arrays as lists, what is no data by its type's name."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return type(value).__name__
-
-
 def _candidate(group: _Group, child: int, completion: Completion, problem: str | None) -> Candidate:
-    draw, logprobs = group.draw, completion.logprobs
+    draw, kept = group.draw, completion.storable()
     influences = draw.parents if draw.after is None else (draw.after, *draw.parents)
     return Candidate(
         address=(*group.request.address, child),
         parents=tuple(parent.id for parent in influences),
         continues=draw.after is not None,
-        text=writable(completion.text),
+        text=kept.text,
         tokens=completion.tokens,
         token_ids=completion.token_ids,
-        logprobs=None if logprobs is None else _writable_logprobs(logprobs),
+        logprobs=kept.logprobs,
         finish=completion.finish,
-        observed={power: _plain(seen) for power, seen in completion.observed.items()} if completion.observed else {},
+        observed=kept.observed,
         problem=problem,
         artifact=completion.artifact,
         complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),

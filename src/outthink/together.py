@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 A = TypeVar("A")
@@ -25,6 +26,29 @@ async def together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0]  # noqa: B904 - its own cause matters, not the group's
     return [task.result() for task in running]
+
+
+@contextlib.asynccontextmanager
+async def beside() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
+    """What begins coroutines that run beside the block, which ends after them: if it fails, they are cancelled."""
+    running: list[asyncio.Task[None]] = []
+    over = False
+
+    def begin(coroutine: Coroutine[Any, Any, None]) -> None:
+        if over:
+            coroutine.close()
+        else:
+            running.append(asyncio.ensure_future(coroutine))
+
+    try:
+        yield begin
+        for task in running:
+            await task
+    finally:
+        over = True
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def away(size: int, work: Callable[..., T], *given: Any) -> T:

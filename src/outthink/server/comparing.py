@@ -97,7 +97,7 @@ class Comparing:
         if len(keys) >= min(_FEW, most) and len(set(keys)) == len(keys):
             if self.otherwise is None:
                 stands = next(one for one in first if one.key is not None)
-                report(first, chosen=stands)
+                report(first, chosen=stands, fixed=True)
                 several = self.choices > 1
                 meter.notes.append(f"{FREE} {'they are as they came' if several else 'the first one stands'}")
                 if self.choices > len(first):

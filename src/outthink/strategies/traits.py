@@ -50,8 +50,9 @@ def own_temperature(strategy: Strategy) -> bool:
 
 
 def one_sample(strategy: Strategy) -> bool:
-    """Whether, as it is set, it is one sample of the problem's own messages and no more; no."""
-    return bool(getattr(strategy, "one_sample", False))
+    """Whether, as it is set, it is one sample of the problem's own messages and no more; a vote on one sample is."""
+    told = getattr(strategy, "one_sample", None)
+    return votes(strategy) and _most_drawn(strategy) == 1 if told is None else bool(told)
 
 
 def needs_one_of(strategy: Strategy) -> frozenset[str]:
@@ -84,9 +85,11 @@ def samples(strategy: Strategy) -> int:
 
 def most_samples(strategy: Strategy) -> int | None:
     """The most samples that it draws, where they are all that it asks of any model; None where that is not known."""
+    return 1 if one_sample(strategy) else _most_drawn(strategy)
+
+
+def _most_drawn(strategy: Strategy) -> int | None:
     if hasattr(strategy, "most_samples"):
         return cast("int | None", strategy.most_samples)
-    if one_sample(strategy):
-        return 1
     simple = as_asked(strategy) and not own_temperature(strategy) and "models" not in taken(strategy.run)
     return samples(strategy) or None if simple else None

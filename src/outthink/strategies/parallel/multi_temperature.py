@@ -188,8 +188,10 @@ class MultiTemperature:
                 keys, lengths = _table(pools)
                 samples = [sample for pool in pools for sample in pool]
                 choice = vote_of_temperatures(keys, lengths=lengths, drawn=[len(pool) for pool in pools])
-                report(samples, chosen=_at(pools, choice, keys.shape[-1]), confidence=float(choice.share))
-                if agreement(keys, least, self.tau_intra, self.tau_cross):
+                agree = bool(agreement(keys, least, self.tau_intra, self.tau_cross))
+                chosen, share = _at(pools, choice, keys.shape[-1]), float(choice.share)
+                report(samples, chosen=chosen, confidence=share, fixed=agree)
+                if agree:
                     await together(*(flying.cancel() for flying in flights))
                     return
         if failure is not None and not any(pools):
