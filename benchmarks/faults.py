@@ -245,7 +245,7 @@ class Caller:
         wish: dict[str, Any] = {"answer": rng.choice(("chat", "math", "text"))}
         if strategy not in ("none", "greedy", "revision"):
             wish["n"] = rng.randint(1, 8)
-        limits = {"tokens": rng.randint(200, 2000)} if rng.random() < 0.2 else {}
+        limits: dict[str, float] = {"tokens": rng.randint(200, 2000)} if rng.random() < 0.2 else {}
         limits |= {"seconds": rng.choice((0.5, 1, 2, 4))} if rng.random() < 0.5 else {}
         if limits:
             wish["budget"] = limits
@@ -333,7 +333,8 @@ class Caller:
             ends = [c["index"] for event in every for c in event["choices"] if c["finish_reason"]]
             return 0 < len(ends) == len(set(ends)) <= self.choices
         self.what = "200, then an error"
-        return json.loads(last)["error"].keys() == {"message", "type", "param", "code"}
+        error: dict[str, Any] = json.loads(last)["error"]
+        return error.keys() == {"message", "type", "param", "code"}
 
 
 def unchunked(body: bytes) -> bytes:

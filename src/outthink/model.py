@@ -25,10 +25,7 @@ Listen = Callable[[Address, Mapping[str, Any]], None]
 """(address of a sample, a piece of it), as `Progress.listen`."""
 
 Seen = Callable[[Candidate, int], None]
-"""(a sample that has ended, with its answer; its place among those that were asked for).
-
-Told in no order as soon as each is known for good, though its tokens may still be counted; of those that fail nothing.
-"""
+"""(a sample with its answer, its place among those asked for), in the order in which they end; none for a failure."""
 
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
@@ -108,13 +105,13 @@ class Model:
         lane: Address = ("model",),
         *,
         kind: str = "sample",
-        drawn: Sequence[Candidate] = (),
+        warm: list[tuple[Draw, list[Candidate]]] | None = None,
     ) -> None:
         self._engine = engine
         self._run = run
         self._lane = lane
         self._kind = kind
-        self._drawn_before = list(drawn)
+        self._warm = [] if warm is None else warm
 
     @property
     def name(self) -> str:
@@ -139,14 +136,15 @@ class Model:
         """The same model with an address of its own; its parts must not contain "/", which joins them in ids."""
         if any("/" in str(part) for part in path):
             raise ValueError(f"a lane must not contain '/': {path}")
-        return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind)
+        return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind, warm=self._warm)
 
-    def starting_with(self, drawn: Sequence[Candidate]) -> Model:
-        """The same model, whose first samples of the problem are these, which are paid for: a warm start.
+    def starting_with(self, drawn: Sequence[Candidate], draw: Draw | None = None) -> Model:
+        """The same model, whose first samples of the problem by this draw are these, which are paid for: a warm start.
 
-        Further ones are the next children of their request, so only one model may start with them.
+        Further ones are the next children of their request, so only one model, with its lanes, may start with them.
         """
-        return Model(self._engine, self._run, self._lane, kind=self._kind, drawn=drawn)
+        warm = [*((kind, [*left]) for kind, left in self._warm), (_kind(draw or Draw()), [*drawn])]
+        return Model(self._engine, self._run, self._lane, kind=self._kind, warm=warm)
 
     def text(self, candidate: Candidate) -> str:
         """The whole text of a candidate, with what it continues."""
@@ -247,8 +245,7 @@ class Model:
     ) -> list[list[Candidate]]:
         """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`.
 
-        Args:
-            seen: as for `sample`, with places draw by draw; only for draws that continue nothing.
+        `seen` counts places draw by draw, and is for draws that continue nothing.
         """
         return await self._drawn([(self._request(problem, draw), draw) for draw in draws], seen)
 
@@ -283,7 +280,6 @@ class Model:
             cast("Seen", seen)(known[sample.id], place)
 
         def ended(group: _Group, child: int, completion: Completion) -> None:
-            """A child of a group has ended, though not yet all of the group."""
             index, number = group.index, group.request.child + child
             sample = _candidate(group, number, completion, self._aside(group.request))
             begin(tell(sample, places[index] + len(before[index]) + number - batch[index][0].child))
@@ -304,19 +300,17 @@ class Model:
                 for place, child in enumerate(children):
                     children[place] = await self._with_answer(request, draw, child, known.get(child.id))
             else:
-                children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
+                children[:] = await together(*(self._with_answer(request, draw, child, None) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
 
     def _taken(self, draw: Draw, n: int) -> list[Candidate]:
         """Up to n samples that were drawn before this run and can stand for new ones; each is used once.
 
-        They can where the problem's own messages are asked with nothing special, and have logprobs if those are wanted.
+        They can where they were drawn in the same way, and have logprobs if those are wanted.
         """
-        as_before = replace(draw, n=1, logprobs=False) == Draw() and not (
-            draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before)
-        )
-        taken = self._drawn_before[:n] if as_before else []
-        self._drawn_before = self._drawn_before[len(taken) :]
+        left = next((left for kind, left in self._warm if kind == _kind(draw)), [])
+        taken = [] if draw.logprobs and any(one.logprobs is None for one in left) else left[:n]
+        del left[: len(taken)]
         return taken
 
     def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
@@ -509,10 +503,7 @@ class Model:
         """The sub-question that a request is for; None: the problem itself."""
         return None if request.problem == self._run.problem.id else request.problem
 
-    async def _with_answer(
-        self, request: Request, draw: Draw, child: Candidate, known: Candidate | None = None
-    ) -> Candidate:
-        """The child with its answer, which may have been read when it ended."""
+    async def _with_answer(self, request: Request, draw: Draw, child: Candidate, known: Candidate | None) -> Candidate:
         if draw.after is not None and draw.after.finish == "length" and child.finish != "stop":
             child = await self._rejoined(request, child)
         if known is not None and known.text == child.text:
@@ -556,9 +547,14 @@ class Draws:
         self._model = model
         self._problem = problem
         self._draw = draw
-        self._before = model._taken(draw, len(model._drawn_before))
-        address = () if self._before else model._run.meter.next_request(model._lane)
+        self._before = model._taken(draw, sum(len(left) for _, left in model._warm))
+        address = self._before[-1].address[:-1] if self._before else None
         self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
+
+    @property
+    def ready(self) -> int:
+        """Samples that are there before they are drawn."""
+        return len(self._before)
 
     async def draw(self, n: int = 1) -> list[Candidate]:
         """Up to n further samples, in order; errors as for `Model.sample`."""
@@ -658,12 +654,16 @@ def _charged(progress: Progress, bound: Usage) -> list[Usage]:
 
 
 def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
-    """What is left of a request of which these are there already: the further children of theirs."""
-    if not taken:
-        return request
-    *address, child = taken[-1].address
-    assert isinstance(child, int)
-    return replace(request, address=tuple(address), n=max(request.n - len(taken), 0), child=child + 1)
+    """What is left of a request of which these are there already: in the same lane, the further children of theirs."""
+    left = replace(request, n=max(request.n - len(taken), 0))
+    if not taken or taken[-1].address[:-2] != request.address[:-1]:
+        return left
+    return replace(left, address=taken[-1].address[:-1], child=int(taken[-1].address[-1]) + 1)
+
+
+def _kind(draw: Draw) -> Draw:
+    """What samples that can stand for each other have in common."""
+    return replace(draw, n=1, logprobs=False, lane=())
 
 
 def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:

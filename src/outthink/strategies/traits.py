@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import cast
 
+from outthink.model import Draw
 from outthink.resources.table import taken
 from outthink.strategies import Strategy
 
@@ -63,6 +64,15 @@ def needs_one_of(strategy: Strategy) -> frozenset[str]:
 def unset(strategy: Strategy) -> str | None:
     """What must be set before it can run at all, in words; None: nothing."""
     return cast("str | None", getattr(strategy, "unset", None))
+
+
+def first(strategy: Strategy) -> tuple[Draw, ...]:
+    """How its first samples are drawn, so that it can go on from them where they are there; as the model is set.
+
+    Empty: they are no whole answers, or it has no use for any that were there before it.
+    """
+    told = getattr(strategy, "first", None)
+    return (Draw(logprobs="logprobs" in powers(strategy)),) if told is None else tuple(told)
 
 
 def reads_recorded(strategy: Strategy) -> frozenset[str]:

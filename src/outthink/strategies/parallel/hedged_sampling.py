@@ -27,11 +27,13 @@ async def hedged_pool(
 
     `seen` is told of each while others are written. Raises as `Model.sample`.
     """
-    draws = [Draw(temperature=0.0)]
-    if n > 1:
-        draws.append(Draw(n=n - 1, temperature=temperature))
-    greedy, *others = await model.sample_each(problem, draws, seen=seen)
+    greedy, *others = await model.sample_each(problem, _draws(n, temperature), seen=seen)
     return (greedy[0] if greedy else None), greedy + [sample for drawn in others for sample in drawn]
+
+
+def _draws(n: int, temperature: float) -> tuple[Draw, ...]:
+    hot = (Draw(n=n - 1, temperature=temperature),) if n > 1 else ()
+    return (Draw(temperature=0.0), *hot)
 
 
 def greedy_first(greedy: Candidate | None, samples: Sequence[Candidate]) -> Chosen:
@@ -73,6 +75,11 @@ class HedgedSampling:
 
     def __post_init__(self) -> None:
         need_pool(self.n, self.temperature)
+
+    @property
+    def first(self) -> tuple[Draw, ...]:
+        """How its samples are drawn."""
+        return _draws(self.n, self.temperature)
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one vote."""

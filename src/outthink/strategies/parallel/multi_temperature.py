@@ -161,6 +161,11 @@ class MultiTemperature:
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, not {getattr(self, name)}")
 
+    @property
+    def first(self) -> tuple[Draw, ...]:
+        """How its first samples are drawn."""
+        return tuple(Draw(temperature=temperature) for temperature in self.temperatures)
+
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """The vote of the temperatures after every round; if they never agree, the verifier may have the last word."""
         pools: list[list[Candidate]] = [[] for _ in self.temperatures]
