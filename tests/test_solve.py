@@ -366,7 +366,6 @@ def test_what_goes_on_from_a_warm_start_is_never_what_was_there() -> None:
         Draw(step=True),
         Draw(aside=True),
         Draw(logprobs=True),
-        Draw(lane=("a",)),
     ],
     ids=str,
 )
@@ -376,8 +375,35 @@ def test_what_is_asked_for_in_another_way_is_drawn_anew(draw: Draw) -> None:
         (other,) = (await warm.sample_each(problem, [draw]))[0]
         (kept,) = await warm.sample(problem)
         assert other.id != kept.id == "model/0/0"
-        assert texts(await warm.lane("b").sample(problem)) == ["0.0"]
-        assert len(engine.requests) == 3, "a lane begins cold"
+        assert len(engine.requests) == 2
+
+    engine = Asked()
+    done(what, engine)
+
+
+def test_lanes_share_what_was_drawn_before_and_go_on_as_their_own() -> None:
+    async def what(model: Model, problem: Problem) -> None:
+        warm = model.starting_with(await model.sample(problem, 3))
+        first, second = warm.lane("a"), warm.lane("b")
+        assert [one.id for one in await first.sample(problem, 2)] == ["model/0/0", "model/0/1"]
+        assert [one.id for one in await second.sample(problem, 2)] == ["model/0/2", "model/b/0/0"]
+        assert [one.id for one in await first.sample(problem)] == ["model/a/1/0"]
+        ((last,),) = await warm.sample_each(problem, [Draw(lane=("c",))])
+        assert last.id == "model/c/0/0"
+
+    done(what, Asked())
+
+
+def test_what_was_drawn_in_another_way_stands_for_what_is_drawn_in_that_way() -> None:
+    cold, hot = Draw(temperature=0.0), Draw(n=3, temperature=0.9)
+
+    async def what(model: Model, problem: Problem) -> None:
+        greedy, others = await model.sample_each(problem, [cold, hot])
+        warm = model.starting_with(greedy, cold).starting_with(others, hot)
+        again, more = await warm.sample_each(problem, [cold, Draw(n=5, temperature=0.9)])
+        assert (again, more[:3]) == (greedy, others)
+        assert [one.id for one in more[3:]] == ["model/1/3", "model/1/4"]
+        assert [request.n for request in engine.requests] == [1, 3, 2]
 
     engine = Asked()
     done(what, engine)

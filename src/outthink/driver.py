@@ -38,7 +38,7 @@ from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.together import close_all, together, turn
-from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
+from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, path, writable
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
 _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
@@ -65,6 +65,7 @@ def solve(
     on_call: Callable[[Call], None] | None = None,
     watch: Callable[[Meter], None] | None = None,
     listen: Listen | None = None,
+    on_fixed: Callable[[Sequence[Candidate]], None] | None = None,
 ) -> Trace:
     """Spend at most `budget` on one problem and return everything that happened.
 
@@ -92,6 +93,7 @@ def solve(
         stop: set it to end early and still get the best answer so far.
         on_call: told of every settled call; `watch` is given the meter at the start, to look at while it runs.
         listen: told of the pieces of samples as they are written: address, and piece as in `Progress.listen`.
+        on_fixed: told of the segments of the answer, once, where it is known for good while other work goes on.
 
     Raises UsageError before anything is spent where the request cannot be carried out, and where an event loop is
     running already; EngineError where nothing at all came back: its attribute `trace` then holds what was paid.
@@ -116,6 +118,7 @@ def solve(
         "on_call": on_call,
         "watch": watch,
         "listen": listen,
+        "on_fixed": on_fixed,
     }
     every = {**(models or {}), "model": model}
     return asyncio.run(_solve_and_close(problem, strategy, every, read_prices(price), options))
@@ -165,6 +168,7 @@ async def solve_async(
     on_call: Callable[[Call], None] | None = None,
     watch: Callable[[Meter], None] | None = None,
     listen: Listen | None = None,
+    on_fixed: Callable[[Sequence[Candidate]], None] | None = None,
 ) -> Trace:
     """Spend at most `budget` on one problem and return everything that happened.
 
@@ -182,6 +186,7 @@ async def solve_async(
         stop: set it to end early and still get the best answer so far.
         on_call: told of every settled call; `watch` is given the meter at the start, to look at while it runs.
         listen: told of the pieces of samples as they are written: address, and piece as in `Progress.listen`.
+        on_fixed: told of the segments of the answer, once, where it is known for good while other work goes on.
 
     Raises UsageError before anything is spent where the request cannot be carried out, and EngineError where
     nothing at all came back; its attribute `trace` then holds what was paid.
@@ -257,25 +262,39 @@ async def solve_async(
         for part in traits.parts(strategy):
             bind(part.run, available, f"The strategy {strategy_name(part)}, which {strategy_name(strategy)} may run,")
 
+        final: tuple[Round, tuple[Candidate, ...]] | None = None
+        """What cannot change any more, with the candidates it was chosen from."""
+
         def report(
             candidates: Sequence[Candidate],
             *,
             chosen: Candidate | None,
             scores: Sequence[float | None] | None = None,
             confidence: float | None = None,
+            fixed: bool = False,
         ) -> None:
-            for candidate in (*candidates, *([] if chosen is None else [chosen])):
-                meter.candidates.setdefault(candidate.id, candidate)  # one that the strategy made itself
-            meter.add_round(
-                Round(
-                    candidates=tuple(candidate.id for candidate in candidates),
-                    scores=None if scores is None else tuple(scores),
-                    chosen=None if chosen is None else chosen.id,
-                    answer=None if chosen is None else chosen.answer,
-                    key=None if chosen is None else chosen.key,
-                    confidence=confidence,
-                )
+            nonlocal final
+            answered = Round(
+                candidates=tuple(candidate.id for candidate in candidates),
+                scores=None if scores is None else tuple(scores),
+                chosen=None if chosen is None else chosen.id,
+                answer=None if chosen is None else chosen.answer,
+                key=None if chosen is None else chosen.key,
+                confidence=confidence,
             )
+            if final is not None and answered.chosen != final[0].chosen:
+                raise ValueError(f"{final[0].chosen} was reported as fixed, and now {answered.chosen} is chosen")
+            every = (*candidates, *([] if chosen is None else [chosen]))
+            first = fixed and final is None and chosen is not None and chosen.key is not None
+            if first:
+                final = (answered, every)
+                if on_fixed is not None and chosen is not None:
+                    on_fixed(path(chosen, {**meter.candidates, chosen.id: chosen}))
+            if first and any(candidate.id not in meter.candidates for candidate in every):
+                return  # it is a round when its calls are settled, so that what it has cost is known
+            for candidate in every:
+                meter.candidates.setdefault(candidate.id, candidate)  # one that the strategy made itself
+            meter.add_round(answered)
 
         if watch is not None:
             watch(meter)
@@ -287,6 +306,10 @@ async def solve_async(
         if stopped == "deadline" and not meter.candidates and not sum(call.charged.tokens for call in meter.calls):
             failure = meter.refusal  # the time was spent waiting for a server that would not begin
         failure = await _read_rest(meter, run) or failure
+        if final is not None and (not meter.rounds or meter.rounds[-1].chosen != final[0].chosen):
+            for candidate in final[1]:
+                meter.candidates.setdefault(candidate.id, candidate)
+            meter.add_round(final[0])
         if not traits.abstains(strategy) and (not meter.rounds or meter.rounds[-1].key is None):
             _report_majority(meter, report)
         if cap is not None and (told := cap.cut_off(whole_samples(meter.candidates.values()))) is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
 from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
@@ -13,7 +14,7 @@ from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, Promp
 from outthink.meter import Meter, Reservation
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
-from outthink.together import lazily, together, turn
+from outthink.together import beside, lazily, together, turn
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
 
 T = TypeVar("T")
@@ -22,6 +23,9 @@ ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
 
 Listen = Callable[[Address, Mapping[str, Any]], None]
 """(address of a sample, a piece of it), as `Progress.listen`."""
+
+Seen = Callable[[Candidate, int], None]
+"""(a sample with its answer, its place among those asked for), in the order in which they end; none for a failure."""
 
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
@@ -108,13 +112,13 @@ class Model:
         lane: Address = ("model",),
         *,
         kind: str = "sample",
-        drawn: Sequence[Candidate] = (),
+        warm: list[tuple[Draw, list[Candidate]]] | None = None,
     ) -> None:
         self._engine = engine
         self._run = run
         self._lane = lane
         self._kind = kind
-        self._drawn_before = list(drawn)
+        self._warm = [] if warm is None else warm
 
     @property
     def name(self) -> str:
@@ -139,14 +143,15 @@ class Model:
         """The same model with an address of its own; its parts must not contain "/", which joins them in ids."""
         if any("/" in str(part) for part in path):
             raise ValueError(f"a lane must not contain '/': {path}")
-        return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind)
+        return Model(self._engine, self._run, (*self._lane, *path), kind=self._kind, warm=self._warm)
 
-    def starting_with(self, drawn: Sequence[Candidate]) -> Model:
-        """The same model, whose first samples of the problem are these, which are paid for: a warm start.
+    def starting_with(self, drawn: Sequence[Candidate], draw: Draw | None = None) -> Model:
+        """The same model, whose first samples of the problem by this draw are these, which are paid for: a warm start.
 
-        Further ones are the next children of their request, so only one model may start with them.
+        Further ones are the next children of their request, so only one model, with its lanes, may start with them.
         """
-        return Model(self._engine, self._run, self._lane, kind=self._kind, drawn=drawn)
+        warm = [*((kind, [*left]) for kind, left in self._warm), (_kind(draw or Draw()), [*drawn])]
+        return Model(self._engine, self._run, self._lane, kind=self._kind, warm=warm)
 
     def text(self, candidate: Candidate) -> str:
         """The whole text of a candidate, with what it continues."""
@@ -225,8 +230,9 @@ class Model:
         temperature: float | None = None,
         max_tokens: int | None = None,
         logprobs: bool = False,
+        seen: Seen | None = None,
     ) -> list[Candidate]:
-        """Up to n complete samples, in the order of their addresses.
+        """Up to n complete samples, in the order of their addresses; `seen` is told of each while others are written.
 
         Fewer come back where the budget did not allow more or where some failed. Raises BudgetExhausted if nothing
         could be started, NothingCameBack if everything failed.
@@ -239,12 +245,17 @@ class Model:
             max_tokens=max_tokens,
             logprobs=logprobs,
         )
-        return (await self.sample_each(problem, [draw]))[0]
+        return (await self.sample_each(problem, [draw], seen=seen))[0]
 
-    async def sample_each(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
-        """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`."""
+    async def sample_each(
+        self, problem: Problem, draws: Sequence[Draw], *, seen: Seen | None = None
+    ) -> list[list[Candidate]]:
+        """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`.
+
+        `seen` counts places draw by draw, and is for draws that continue nothing.
+        """
         await turn(_ASK * len(draws))
-        return await self._drawn([(self._request(problem, draw), draw) for draw in draws])
+        return await self._drawn([(self._request(problem, draw), draw) for draw in draws], seen)
 
     async def sample_fitting(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """As `sample_each`, where a prompt that does not fit the context has no samples and does not cost the others.
@@ -265,37 +276,52 @@ class Model:
             return refusal
         return None
 
-    async def _drawn(self, batch: Sequence[tuple[Request, Draw]]) -> list[list[Candidate]]:
+    async def _drawn(self, batch: Sequence[tuple[Request, Draw]], seen: Seen | None = None) -> list[list[Candidate]]:
         before = [self._taken(draw, request.n) for request, draw in batch]
+        places = list(accumulate((request.n for request, _ in batch), initial=0))
         batch = [(_going_on(request, taken), draw) for (request, draw), taken in zip(batch, before, strict=True)]
         drawn: list[list[Candidate]] = [[] for _ in batch]
-        try:
-            for group in await self._batch(batch):
-                drawn[group.index] += group.candidates
-        except (BudgetExhausted, NothingCameBack):
-            if not any(before):
-                raise
+        known: dict[str, Candidate] = {}
+
+        async def tell(sample: Candidate, place: int) -> None:
+            known[sample.id] = await with_answer(sample, self._run)
+            cast("Seen", seen)(known[sample.id], place)
+
+        def ended(group: _Group, child: int, completion: Completion) -> None:
+            index, number = group.index, group.request.child + child
+            sample = _candidate(group, number, completion, self._aside(group.request))
+            begin(tell(sample, places[index] + len(before[index]) + number - batch[index][0].child))
+
+        async with beside() as begin:
+            if seen is not None:
+                for start, taken in zip(places, before, strict=False):
+                    for place, sample in enumerate(taken, start):
+                        seen(sample, place)
+            try:
+                for group in await self._batch(batch, None if seen is None else ended):
+                    drawn[group.index] += group.candidates
+            except (BudgetExhausted, NothingCameBack):
+                if not any(before):
+                    raise
         for (request, draw), children in zip(batch, drawn, strict=True):
             if draw.after is None:  # one after the other, since a task for each costs more than reading it
                 for place, child in enumerate(children):
                     if place % _SOME == 0:
                         await turn(READ * min(_SOME, len(children)))
-                    children[place] = await self._with_answer(request, draw, child)
+                    children[place] = await self._with_answer(request, draw, child, known.get(child.id))
             else:
                 await turn(READ * len(children))
-                children[:] = await together(*(self._with_answer(request, draw, child) for child in children))
+                children[:] = await together(*(self._with_answer(request, draw, child, None) for child in children))
         return [[*taken, *children] for taken, children in zip(before, drawn, strict=True)]
 
     def _taken(self, draw: Draw, n: int) -> list[Candidate]:
         """Up to n samples that were drawn before this run and can stand for new ones; each is used once.
 
-        They can where the problem's own messages are asked with nothing special, and have logprobs if those are wanted.
+        They can where they were drawn in the same way, and have logprobs if those are wanted.
         """
-        as_before = replace(draw, n=1, logprobs=False) == Draw() and not (
-            draw.logprobs and any(candidate.logprobs is None for candidate in self._drawn_before)
-        )
-        taken = self._drawn_before[:n] if as_before else []
-        self._drawn_before = self._drawn_before[len(taken) :]
+        left = next((left for kind, left in self._warm if kind == _kind(draw)), [])
+        taken = [] if draw.logprobs and any(one.logprobs is None for one in left) else left[:n]
+        del left[: len(taken)]
         return taken
 
     def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
@@ -385,7 +411,7 @@ class Model:
         fields = problem.fields if problem.id == asked.id else {**shared, **problem.fields}
         return {name: value for name, value in fields.items() if name not in settled}
 
-    async def _batch(self, batch: Sequence[tuple[Request, Draw]]) -> list[_Group]:
+    async def _batch(self, batch: Sequence[tuple[Request, Draw]], ended: Ended | None = None) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
         groups: list[_Group] = []
         # what is refused is refused before any starts
@@ -400,7 +426,7 @@ class Model:
                         if reservation is None:
                             break
                         part = self._part(request, child, reservation.n)
-                        group = _Group(index, part, draw, bound, reservation, self._listener(request))
+                        group = _Group(index, part, draw, bound, reservation, self._listener(request), ended)
                         groups.append(group)
                         tasks.create_task(self._generate(group))
                         child += reservation.n
@@ -500,10 +526,13 @@ class Model:
         """The sub-question that a request is for; None: the problem itself."""
         return None if request.problem == self._run.problem.id else request.problem
 
-    async def _with_answer(self, request: Request, draw: Draw, child: Candidate) -> Candidate:
+    async def _with_answer(self, request: Request, draw: Draw, child: Candidate, known: Candidate | None) -> Candidate:
         if draw.after is not None and draw.after.finish == "length" and child.finish != "stop":
             child = await self._rejoined(request, child)
-        read = await with_answer(child, self._run)
+        if known is not None and known.text == child.text:
+            read = replace(child, answer=known.answer, key=known.key)
+        else:
+            read = await with_answer(child, self._run)
         self._run.meter.candidates[child.id] = read
         return read
 
@@ -541,9 +570,14 @@ class Draws:
         self._model = model
         self._problem = problem
         self._draw = draw
-        self._before = model._taken(draw, len(model._drawn_before))
-        address = () if self._before else model._run.meter.next_request(model._lane)
+        self._before = model._taken(draw, sum(len(left) for _, left in model._warm))
+        address = self._before[-1].address[:-1] if self._before else None
         self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
+
+    @property
+    def ready(self) -> int:
+        """Samples that are there before they are drawn."""
+        return len(self._before)
 
     async def draw(self, n: int = 1) -> list[Candidate]:
         """Up to n further samples, in order; errors as for `Model.sample`."""
@@ -572,6 +606,9 @@ class Models:
         return Model(engine, self._run, (role,), kind="judge" if role == "judge" else "sample")
 
 
+Ended = Callable[["_Group", int, Completion], None]
+
+
 @dataclass(slots=True)
 class _Group:
     """Children of one request that were started together."""
@@ -582,13 +619,18 @@ class _Group:
     bound: Usage
     reservation: Reservation
     listen: Listen | None = None
+    ended: Ended | None = None
     candidates: list[Candidate] = field(default_factory=list)
     progress: Progress = field(init=False)
     error: str | None = None
     begun: bool = False
 
     def __post_init__(self) -> None:
-        self.progress = Progress(n=self.request.n, listen=None if self.listen is None else self._heard)
+        self.progress = Progress(
+            n=self.request.n,
+            listen=None if self.listen is None else self._heard,
+            ended=None if self.ended is None else partial(self.ended, self),
+        )
 
     def _heard(self, child: int, piece: Mapping[str, Any]) -> None:
         if self.listen is not None and not self.draw.aside:
@@ -635,12 +677,16 @@ def _charged(progress: Progress, bound: Usage) -> list[Usage]:
 
 
 def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
-    """What is left of a request of which these are there already: the further children of theirs."""
-    if not taken:
-        return request
-    *address, child = taken[-1].address
-    assert isinstance(child, int)
-    return replace(request, address=tuple(address), n=max(request.n - len(taken), 0), child=child + 1)
+    """What is left of a request of which these are there already: in the same lane, the further children of theirs."""
+    left = replace(request, n=max(request.n - len(taken), 0))
+    if not taken or taken[-1].address[:-2] != request.address[:-1]:
+        return left
+    return replace(left, address=taken[-1].address[:-1], child=int(taken[-1].address[-1]) + 1)
+
+
+def _kind(draw: Draw) -> Draw:
+    """What samples that can stand for each other have in common."""
+    return replace(draw, n=1, logprobs=False, lane=())
 
 
 def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:
@@ -654,41 +700,19 @@ def _share(total: int, n: int, child: int) -> int:
     return total // n + (child < total % n)
 
 
-def _writable_logprobs(logprobs: tuple[float, ...]) -> tuple[float, ...] | None:
-    """None where one is no number below infinity; those that JSON cannot hold as the least one."""
-    usual = math.isfinite(sum(logprobs)) and min(logprobs, default=0.0) >= _LEAST_LOGPROB
-    if usual and set(map(type, logprobs)) <= {float}:
-        return logprobs  # as nearly all are: looking at each costs five times as much
-    if not all(value < math.inf for value in logprobs):
-        return None
-    return tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs)
-
-
-def _plain(value: Any) -> Any:
-    """What an engine saw, as data that a trace can hold: arrays as lists, what is no data by its type's name."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return type(value).__name__
-
-
 def _candidate(group: _Group, child: int, completion: Completion, problem: str | None) -> Candidate:
-    draw, logprobs = group.draw, completion.logprobs
+    draw, kept = group.draw, completion.storable()
     influences = draw.parents if draw.after is None else (draw.after, *draw.parents)
     return Candidate(
         address=(*group.request.address, child),
         parents=tuple(parent.id for parent in influences),
         continues=draw.after is not None,
-        text=writable(completion.text),
+        text=kept.text,
         tokens=completion.tokens,
         token_ids=completion.token_ids,
-        logprobs=None if logprobs is None else _writable_logprobs(logprobs),
+        logprobs=kept.logprobs,
         finish=completion.finish,
-        observed={power: _plain(seen) for power, seen in completion.observed.items()} if completion.observed else {},
+        observed=kept.observed,
         problem=problem,
         artifact=completion.artifact,
         complete=not draw.aside and (completion.finish == "eos" or (completion.finish == "stop" and not draw.step)),

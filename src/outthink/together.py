@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -82,6 +83,29 @@ async def turn(size: int) -> None:
     if turns is None:
         turns = _turns[loop] = _Turns()
     await turns.take(size)
+
+
+@contextlib.asynccontextmanager
+async def beside() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
+    """What begins coroutines that run beside the block, which ends after them: if it fails, they are cancelled."""
+    running: list[asyncio.Task[None]] = []
+    over = False
+
+    def begin(coroutine: Coroutine[Any, Any, None]) -> None:
+        if over:
+            coroutine.close()
+        else:
+            running.append(asyncio.ensure_future(coroutine))
+
+    try:
+        yield begin
+        for task in running:
+            await task
+    finally:
+        over = True
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def away(size: int, work: Callable[..., T], *given: Any) -> T:

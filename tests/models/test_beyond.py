@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from aiohttp import web
 
 from outthink.driver import solve_async
-from outthink.models.engine import Completion
+from outthink.models.engine import Completion, Progress
 from outthink.models.facts import Facts
+from outthink.models.openai.writing import Writing
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import Sampling, Trace, Usage
 from tests.models.test_field import STREAMED, USAGE, always, document, drawn, piece, stream, upstream, whole
@@ -292,3 +294,57 @@ def test_a_deadline_of_several_in_one_request_is_billed_near_to_what_was_written
         trace.usage.completion,
         False,
     )
+
+
+# ------------------------------------------------------------------------------------------------- many pieces
+
+
+NOTE = {"type": "url_citation", "url_citation": {"title": "A page", "start_index": 3, "end_index": 9}}
+PIECES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "text": lambda number: {"delta": {"content": "word "}},
+    "thoughts": lambda number: {"delta": {"reasoning_content": "hm "}},
+    "annotations": lambda number: {"delta": {"annotations": [NOTE]}},
+    "a text of another kind": lambda number: {"delta": {"audio": {"transcript": "word ", "data": "AAAA"}}},
+    "arguments": lambda number: {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "1, "}}]}},
+    "calls": lambda number: {"delta": {"tool_calls": [{"index": number, "function": {"name": "f", "arguments": ""}}]}},
+    "whole messages": lambda number: {"message": {"content": f"word {number} "}},
+    "logprobs": lambda number: {"delta": {"content": "a"}, "logprobs": {"content": [{"token": "a", "logprob": -1.0}]}},
+}
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_a_stream_takes_time_in_proportion_to_its_pieces(kind: str) -> None:
+    """Four times as many take about four times the processor time and never eleven, where they take any at all."""
+
+    def seconds(count: int) -> float:
+        pieces = [PIECES[kind](number) for number in range(count)]
+        written = Writing(Progress(n=1), 0)
+        began = time.process_time()
+        for choice in pieces:
+            written.add(choice)
+        written.sent(written.tokens, True)
+        written.text()
+        return time.process_time() - began
+
+    small, large = min(seconds(5_000), seconds(5_000)), min(seconds(20_000), seconds(20_000))
+    assert large < max(11 * small, 0.2), (small, large)
+
+
+def test_what_a_stream_tells_beside_its_text_is_put_together() -> None:
+    first = {"audio": {"id": "a", "transcript": "so "}, "annotations": [{"n": 1}], "score": 1, "kind": "x"}
+    second = {"audio": {"id": None, "transcript": "it is"}, "annotations": [{"n": 2}], "score": 2, "kind": ["y"]}
+    heard: list[Any] = []
+    written = Writing(Progress(n=1, listen=lambda child, piece: heard.append(piece)), 0)
+    for part in (first, second):
+        written.add({"delta": part})
+    sent = written.sent(2, False)
+    assert sent is not None
+    assert sent["message"] == {
+        "role": "assistant",
+        "content": None,
+        "audio": {"id": "a", "transcript": "so it is"},
+        "annotations": [{"n": 1}, {"n": 2}],
+        "score": 2,
+        "kind": ["y"],
+    }
+    assert [one["delta"]["annotations"] for one in heard] == [[{"n": 1}], [{"n": 2}]], "what was passed on stays so"

@@ -127,6 +127,24 @@ HEAVY: dict[str, bytes] = {
 }
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b'{"x":{' + b'"1234567":0,' * 2_200_000 + b'"a":0}}', b'{"x":[' + b"[]," * 10_000_000 + b"0]}"],
+    ids=["2.2 million keys", "10 million lists"],
+)
+def test_what_is_far_too_large_is_refused_before_a_tenth_of_it_has_come(body: bytes) -> None:
+    intake, part = Intake(Sizes()), 1 << 16
+
+    def come() -> None:
+        for start in range(0, len(body), part):
+            intake.add(body[start : start + part])
+
+    with pytest.raises(BadRequest) as refused:
+        come()
+    assert refused.value.status == 413
+    assert intake.size < len(body) / 10
+
+
 @pytest.mark.parametrize("body", HEAVY.values(), ids=HEAVY.keys())
 def test_whatever_is_in_a_body_it_is_read_or_refused_at_once(body: bytes) -> None:
     def once() -> float:

@@ -82,3 +82,17 @@ def test_the_largest_request_leaves_the_server_free(name: str) -> None:
     assert reply.json["outthink"]["stopped"] in ("finished", "deadline")
     assert well
     assert longest < BOUND
+
+
+def test_what_is_quadratic_is_refused_where_it_is_too_much() -> None:
+    """One request that once built half a million pairs before anything could end it."""
+
+    async def go() -> Answer:
+        wish = {"strategy": "x_mbr", "n": 1024, "answer": "text", "budget": "25s"}
+        served = Served({"m": alone.Prepared("words")})
+        async with serving("", policy=ServerRules(strategy=make_strategy("auto")), served=served) as (url, _):
+            return await asked(url, chat("How many?", outthink=wish))
+
+    answer = asyncio.run(go())
+    assert (answer.status, answer.error["param"]) == (400, "outthink.n")
+    assert "526,848 pairs for the judge, more than 4,096" in answer.error["message"]

@@ -436,6 +436,45 @@ def test_where_all_differ_nothing_more_is_drawn_and_the_reply_says_so(facts: Fac
 
 
 @pytest.mark.parametrize(
+    ("strategy", "drawn_at"),
+    [
+        ("auto", [(None, 4)]),  # four that are equal are enough
+        ("adaptive_consistency?n=8&ahead=8", [(None, 4)]),
+        ("esc?n=8&w=5", [(None, 4), (None, 1)]),
+        ("self_consistency?n=6", [(None, 4), (None, 2)]),
+        ("first_finish?n=6&k=3", [(None, 4)]),
+        ("hedged_sampling?n=6&temperature=0.9", [(0.0, 1), (0.9, 3), (0.9, 2)]),
+        ("multi_temperature?temperatures=0.5,1.0&n=4&n_min=2&ahead=1", [(0.5, 1), (1.0, 3), (0.5, 1)]),
+        ("revision?n_chains=4&chain_length=2", [(None, 4), *[(1.0, 1)] * 4]),
+        ("iterative_deepening?n=3", [(None, 3)]),  # its first samples are pieces, which say nothing
+    ],
+)
+def test_whatever_votes_begins_with_the_samples_that_were_looked_at(
+    strategy: str, drawn_at: list[tuple[float | None, int]]
+) -> None:
+    async def go() -> tuple[Answer, list[tuple[float | None, int]]]:
+        async with Server(says("It is 4.")) as up, serving(up, strategy=strategy) as (url, _):
+            answer = await asked(url, chat(max_tokens=50))
+            return answer, [(seen.body.get("temperature"), seen.body.get("n", 1)) for seen in up.asked]
+
+    answer, requests = run(go())
+    assert (contents(answer), requests) == (["It is 4."], drawn_at)
+    assert outthink(answer)["samples"] == sum(n for _, n in drawn_at)
+
+
+def test_where_all_differ_several_choices_are_drawn_as_the_first_ones_were() -> None:
+    async def go() -> tuple[Answer, list[Any]]:
+        texts = in_turn(*(PROSE + word for word in "abcdefgh"))
+        async with Server(texts) as up, serving(up, strategy="hedged_sampling?n=4&temperature=0.9") as (url, _):
+            answer = await asked(url, chat(n=6))
+            return answer, [(seen.body["temperature"], seen.body.get("n", 1)) for seen in up.asked]
+
+    answer, requests = run(go())
+    assert requests == [(0.0, 1), (0.9, 3), (0.9, 2)]
+    assert contents(answer) == [PROSE + word for word in "abcdef"]
+
+
+@pytest.mark.parametrize(
     ("replies", "votes"),
     [
         (["Rust.", "Go.", "It depends on what you build.", "Rust, if you have the time."], False),

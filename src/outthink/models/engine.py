@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
 
 from outthink.errors import EngineError
-from outthink.types import Address, Message, Usage
+from outthink.types import Address, Message, Usage, writable
 
 Power = str
 """Name of an optional ability. The core knows "logprobs" (of tokens); "prefix" (continuing a given one); "labels"
 (logprobs of given labels); "seed" (honouring seeds); "tokens" (being a `Tokenizing` that continues ids, so that an
 answer can be cut after any of its tokens). An engine may name others; what a strategy asks of one stands in
 `Request.controls` under its name, and what the engine saw stands in `Completion.observed`."""
+
+_LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +156,12 @@ class Completion:
     artifact: str | None = None
     sent: Mapping[str, Any] | None = None
 
+    def storable(self) -> Completion:
+        """The same as a file can hold it; None in place of logprobs that are none."""
+        logprobs = None if self.logprobs is None else _writable_logprobs(self.logprobs)
+        observed = {power: _plain(seen) for power, seen in self.observed.items()} if self.observed else {}
+        return replace(self, text=writable(self.text), logprobs=logprobs, observed=observed)
+
 
 @dataclass(slots=True)
 class Progress:
@@ -173,6 +181,7 @@ class Progress:
         reads: how often the prompt is counted in `prompt`; a server that answers n children at once reads it once.
         listen: told of each piece of an answer as it is written: the child, and the piece as a choice of a chunk of
             OpenAI's chat API, such as {"delta": {"content": "so far"}}.
+        ended: told of each child that has ended, as soon as its text is known for good; its tokens may still change.
     """
 
     n: int
@@ -186,6 +195,7 @@ class Progress:
     disputed: str | None = None
     reads: int = 0
     listen: Callable[[int, Mapping[str, Any]], None] | None = None
+    ended: Callable[[int, Completion], None] | None = None
     further: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -197,10 +207,34 @@ class Progress:
         """Child `child` of the group is done."""
         self.tokens[child] = completion.tokens
         self.results[child] = completion
+        if self.ended is not None:
+            self.ended(child, completion)
 
     def usage(self) -> Usage:
         """What has been seen so far."""
         return Usage(prompt=self.prompt, cached=self.cached, completion=sum(self.tokens), further=dict(self.further))
+
+
+def _writable_logprobs(logprobs: tuple[float, ...]) -> tuple[float, ...] | None:
+    """None where one is no number below infinity; those that JSON cannot hold as the least one."""
+    usual = math.isfinite(sum(logprobs)) and min(logprobs, default=0.0) >= _LEAST_LOGPROB
+    if usual and set(map(type, logprobs)) <= {float}:
+        return logprobs  # as nearly all are: looking at each costs five times as much
+    if not all(value < math.inf for value in logprobs):
+        return None
+    return tuple(max(float(value), _LEAST_LOGPROB) for value in logprobs)
+
+
+def _plain(value: Any) -> Any:
+    """What an engine saw, as data that a trace can hold: arrays as lists, what is no data by its type's name."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return type(value).__name__
 
 
 class Engine(Protocol):

@@ -12,13 +12,14 @@ import logging
 import math
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
 from aiohttp import web
 
+from outthink.answers.reader import Reader
 from outthink.cost.caps import AnswerLengths, whole_samples
 from outthink.driver import solve_async
 from outthink.errors import OutthinkError
@@ -46,18 +47,19 @@ from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
 from outthink.server.offers import Offers, entry
 from outthink.server.openapi import document
-from outthink.server.reading import SharedReader
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, split
 from outthink.server.stream import Stream, dumped, patient, work
 from outthink.together import away, close_all
-from outthink.types import Address, Budget, Call, Trace
+from outthink.types import Address, Budget, Call, Candidate, Trace
 
 logger = logging.getLogger("outthink.server")
 
 _OPEN = ("/health", "/openapi.json")  # for whoever reaches the server
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_READING = 1.0  # seconds for an answer that takes algebra to be compared
+# work on an answer that takes algebra to be compared: a fifth of what a run may take, since callers share two workers;
+# who is cut off by it is compared as text
+_READING = 1.0
 HURRY = 5.0  # seconds for what has been told to come to an end
 _SLOW = 60.0  # seconds that a caller may take to send a body
 IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
@@ -137,7 +139,7 @@ class Service:
         self._resources = dict(resources or {})
         self._keys = keys
         self._recorder = recorder
-        self._reader = SharedReader(_READING)  # one for all, so nobody's answer may take long
+        self._reader = Reader(_READING)  # one for all
         self._salt = secrets.token_bytes(32)
         self._gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds)
         self.metrics = Metrics(
@@ -472,6 +474,10 @@ class Service:
             if on_event is not None and job.asked.wish.progress:
                 on_event(("call", call))
 
+        def on_fixed(segments: Sequence[Candidate]) -> None:
+            if on_event is not None and not job.choice.single:  # then every sample is passed on as it is
+                on_event(("answer", segments))
+
         # an embedded engine has to turn tokens into text for those who listen, so only where it is wanted
         listens = job.engine.spec.fields is None or job.choice.single
         trace = await solve_async(
@@ -491,6 +497,7 @@ class Service:
             stop=job.stop,
             on_call=on_call,
             listen=listen if listens else None,
+            on_fixed=on_fixed,
         )
         return _renamed(job, trace)
 
@@ -550,6 +557,8 @@ class Service:
                     break
                 if event[0] == "piece":
                     await stream.piece(event[1], event[2])
+                elif event[0] == "answer":
+                    await stream.answer(reply.answer(event[1]))
                 else:
                     await stream.progress(event[1])
             try:

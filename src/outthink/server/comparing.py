@@ -8,13 +8,13 @@ once: whatever runs goes on from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outthink.errors import NothingCameBack
 from outthink.meter import Meter
-from outthink.model import Model, Models
+from outthink.model import Draw, Model, Models
 from outthink.planner.auto import Auto
 from outthink.resources.table import bind, replaced
 from outthink.rewards.scores import Scores
@@ -85,25 +85,34 @@ class Comparing:
             if isinstance(part, Auto):
                 part.check(model, models, verifier, prm)  # before anything is spent
         most = min(FIRST, *(traits.samples(one) or FIRST for one in self._own))
+        draws = shared_out(traits.first(self.strategy), most)
         try:
-            # with what the strategy reads, so that it can go on from here
-            logprobs = "logprobs" in traits.powers(self.strategy)
-            first = await model.sample(problem, most, logprobs=logprobs)
+            drawn = await model.sample_each(problem, draws)
         except NothingCameBack:  # dead samples say nothing about the others
-            first = []
+            drawn = []
+        first = [one for samples in drawn for one in samples]
+        for samples, draw in zip(drawn, draws, strict=False):
+            model = model.starting_with(samples, draw)
         strategy = self.strategy
         # those that were cut off, or are no answers at all, say nothing either
         keys = [one.key for one in first if one.key is not None]
         if len(keys) >= min(_FEW, most) and len(set(keys)) == len(keys):
             if self.otherwise is None:
                 stands = next(one for one in first if one.key is not None)
-                report(first, chosen=stands)
+                report(first, chosen=stands, fixed=True)
                 several = self.choices > 1
                 meter.notes.append(f"{FREE} {'they are as they came' if several else 'the first one stands'}")
                 if self.choices > len(first):
-                    report(await model.starting_with(first).sample(problem, self.choices), chosen=stands)
+                    more = await model.sample_each(problem, shared_out(draws, self.choices))
+                    report([one for samples in more for one in samples], chosen=stands)
                 return
             strategy = self.otherwise
             meter.notes.append(f"{FREE} {strategy_name(strategy)} chose it")
-        given = replaced(resources, model=model.starting_with(first))
+        given = replaced(resources, model=model)
         await strategy.run(problem, report, **bind(strategy.run, given, f"The strategy {strategy_name(strategy)}"))
+
+
+def shared_out(draws: Sequence[Draw], most: int) -> list[Draw]:
+    """So many samples of these kinds: one of each, and the rest of the last kind."""
+    *kinds, last = (replace(draw, n=1) for draw in draws[:most])
+    return [*kinds, replace(last, n=most - len(kinds))]

@@ -76,7 +76,7 @@ def answers(trace: Trace, choices: int, partial: Sequence[str] = ()) -> list[Ans
     """
     by_id = {candidate.id: candidate for candidate in trace.candidates}
     order = _ranked(trace, by_id)
-    best = [_answer(candidate, by_id, place) for place, candidate in enumerate(order[:choices])]
+    best = [answer(path(candidate, by_id), place) for place, candidate in enumerate(order[:choices])]
     if not best and partial:
         message = {"role": "assistant", "content": "".join(partial)}
         best = [Answer(message=message, finish="length", visible=len(partial))]
@@ -86,7 +86,7 @@ def answers(trace: Trace, choices: int, partial: Sequence[str] = ()) -> list[Ans
 def each(trace: Trace) -> list[Answer]:
     """Every sample, in its place: what a caller gets who asked for several and for no strategy."""
     by_id = {sample.id: sample for sample in trace.candidates}
-    return [_answer(sample, by_id, int(sample.address[-1])) for sample in trace.candidates]
+    return [answer(path(sample, by_id), int(sample.address[-1])) for sample in trace.candidates]
 
 
 def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
@@ -128,8 +128,9 @@ def _lengths(candidates: Sequence[Candidate], by_id: Mapping[str, Candidate]) ->
     return lengths
 
 
-def _answer(candidate: Candidate, by_id: Mapping[str, Candidate], place: int) -> Answer:
-    segments = path(candidate, by_id)
+def answer(segments: Sequence[Candidate], place: int = 0) -> Answer:
+    """A candidate, with what it continues before it, as a choice."""
+    candidate = segments[-1]
     sent = candidate.sent or {}
     said = [(one.sent or {}).get("message") or {"role": "assistant", "content": one.text} for one in segments]
     message = said[0] if len(said) == 1 else _joined(said)
@@ -289,15 +290,15 @@ def chunk(ident: str, created: int, model: str, choices: Sequence[Mapping[str, A
     }
 
 
-def pieces(answer: Answer) -> Iterator[dict[str, Any]]:
+def pieces(one: Answer) -> Iterator[dict[str, Any]]:
     """The choices of the chunks that make up an answer, the last one with how it ended."""
-    message = answer.message
+    message = one.message
     content = message.get("content")
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None if content is None else ""}]
     deltas += ({name: value} for name, value in message.items() if name not in _IN_PIECES)
     logprobs = {}
-    if answer.logprobs:  # those of all tokens belong to the whole text
-        logprobs[len(deltas)] = answer.logprobs
+    if one.logprobs:  # those of all tokens belong to the whole text
+        logprobs[len(deltas)] = one.logprobs
         deltas.append({"content": content or ""})
     else:
         deltas += ({"content": piece} for piece in _in_pieces(content or ""))
@@ -305,8 +306,8 @@ def pieces(answer: Answer) -> Iterator[dict[str, Any]]:
     deltas += ({"tool_calls": [{"index": number, **call}]} for number, call in calls)
     for number, delta in enumerate(deltas):
         told = {"logprobs": logprobs[number]} if number in logprobs else {}
-        yield {"index": answer.place, "delta": delta, **told, "finish_reason": None}
-    yield ended(answer.place, answer.finish)
+        yield {"index": one.place, "delta": delta, **told, "finish_reason": None}
+    yield ended(one.place, one.finish)
 
 
 def _in_pieces(text: str) -> list[str]:

@@ -156,7 +156,8 @@ def choose(asked: Asked, named: str | None, policy: ServerRules, load: float = 1
     _check_fields(asked, strategy, policy)
     answer = wish.answer or _kind(asked) or policy.answer
     runs = strategy
-    if answer == "chat" and not single and _counts(strategy, policy) and not _calls(asked):
+    looked_at = not single and _counts(strategy, policy) and traits.first(strategy)
+    if answer == "chat" and looked_at and not _calls(asked):
         otherwise = _otherwise(asked, policy, samples, load)
         runs = Comparing(strategy=strategy, otherwise=otherwise, choices=asked.choices)
     limited = wish.n is not None or bool(asked.budget and asked.budget.limits.keys() - {"seconds"})

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from outthink.server import reply
 from outthink.server.job import Job
+from outthink.together import away
 from outthink.types import Address, Call, Trace
 
 _STALLED = 60.0  # seconds after which a caller who does not read has left
@@ -54,6 +55,18 @@ class Stream:
             self._opened.add(place)
             choice["delta"].setdefault("role", "assistant")
         await self._send(self._event([choice]))
+
+    async def answer(self, one: reply.Answer) -> None:
+        """The whole of an answer that is known for good, while other work goes on; how it ended comes at the end."""
+        if one.place in self._opened:
+            return
+        self._opened.add(one.place)
+        size = len(one.message.get("content") or "") // 10
+
+        def events() -> bytes:
+            return b"".join(self._event([choice]) for choice in list(reply.pieces(one))[:-1])
+
+        await self._send(await away(size, events))
 
     async def progress(self, call: Call) -> None:
         """What has just been done, as a chunk without choices."""

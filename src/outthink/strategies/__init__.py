@@ -68,8 +68,13 @@ class Report(Protocol):
         chosen: Candidate | None,
         scores: Sequence[float | None] | None = None,
         confidence: float | None = None,
+        fixed: bool = False,
     ) -> None:
-        """Report the candidates it chose among, their scores, the one it chose (None: none is valid)."""
+        """Report the candidates it chose among, their scores, the one it chose (None: none is valid).
+
+        `fixed` says that nothing which is still to come can change which one is chosen, so that whoever waits for it
+        may have it. Later reports must choose the same one, and raise ValueError where they do not.
+        """
 
 
 class Strategy(Protocol):

@@ -20,6 +20,7 @@ from outthink.maths.selection import (
     weighted_vote,
 )
 from outthink.rewards.scores import Scores
+from outthink.strategies import Report
 from outthink.types import Candidate, Problem
 
 Chosen = tuple[Candidate | None, float]
@@ -96,6 +97,42 @@ class Majority:
         """What leads, and its share."""
         leader = self.tally.leader
         return (None if leader is None else self._samples[leader]), self.tally.share
+
+    def fixed(self, left: int) -> bool:
+        """Whether the same sample is chosen whatever so many further ones say.
+
+        Its answer is ahead by more than they are, and no sample before it is missing, which might have that answer.
+        """
+        leader = self.tally.leader
+        if leader is None or self.tally.votes - self.tally.runner_up <= left:
+            return False
+        return left == 0 or all(place in self._samples for place in range(leader))
+
+
+class Vote:
+    """A majority of n samples that is reported as fixed as soon as the rest of them cannot change it.
+
+    It is told of samples in the order in which they end, as `Model.sample` tells; what is chosen in the end is the
+    strategy's own report.
+    """
+
+    def __init__(self, report: Report, n: int) -> None:
+        self._report = report
+        self._left = n
+        self._majority = Majority()
+        self._samples: dict[int, Candidate] = {}
+        self._over = False
+
+    def __call__(self, sample: Candidate, place: int) -> None:
+        """Count a sample."""
+        self._left -= 1
+        self._samples[place] = sample
+        chosen, share = self._majority.add(sample, place)
+        # with nothing left, the strategy says it itself
+        if not self._over and self._left and self._majority.fixed(self._left):
+            self._over = True
+            seen = [self._samples[number] for number in sorted(self._samples)]
+            self._report(seen, chosen=chosen, confidence=share, fixed=True)
 
 
 def last_line(form: re.Pattern[str], text: str) -> re.Match[str] | None:

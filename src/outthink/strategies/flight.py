@@ -24,6 +24,7 @@ class Flight:
     def __init__(self, draws: Draws, n: int, ahead: int) -> None:
         self._draws = draws
         self._left = n
+        self._ready = draws.ready
         self._ahead = ahead
         self._running: deque[asyncio.Task[list[Candidate]]] = deque()
         self._failure: Exception | None = None
@@ -66,7 +67,8 @@ class Flight:
         self._running.clear()
 
     async def _launched(self) -> bool:
-        while self._left > 0 and len(self._running) < self._ahead:
+        # those that are there already may be enough, so they are looked at before others are begun
+        while self._left > 0 and len(self._running) < (self._ready or self._ahead):
             self._left -= 1
             self._running.append(asyncio.ensure_future(self._draws.draw()))
             if len(self._running) % _AT_ONCE == 0:  # many that begin at the same moment would keep others waiting
@@ -87,6 +89,7 @@ class Flight:
             self._running.append(task)  # to be awaited by `cancel`
             raise
         self._came = True
+        self._ready = max(self._ready - 1, 0)
         return sample
 
     def _end(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import cast
 
+from outthink.model import Draw
 from outthink.resources.table import taken
 from outthink.strategies import Strategy
 
@@ -50,8 +51,9 @@ def own_temperature(strategy: Strategy) -> bool:
 
 
 def one_sample(strategy: Strategy) -> bool:
-    """Whether, as it is set, it is one sample of the problem's own messages and no more; no."""
-    return bool(getattr(strategy, "one_sample", False))
+    """Whether, as it is set, it is one sample of the problem's own messages and no more; a vote on one sample is."""
+    told = getattr(strategy, "one_sample", None)
+    return votes(strategy) and _most_drawn(strategy) == 1 if told is None else bool(told)
 
 
 def needs_one_of(strategy: Strategy) -> frozenset[str]:
@@ -62,6 +64,15 @@ def needs_one_of(strategy: Strategy) -> frozenset[str]:
 def unset(strategy: Strategy) -> str | None:
     """What must be set before it can run at all, in words; None: nothing."""
     return cast("str | None", getattr(strategy, "unset", None))
+
+
+def first(strategy: Strategy) -> tuple[Draw, ...]:
+    """How its first samples are drawn, so that it can go on from them where they are there; as the model is set.
+
+    Empty: they are no whole answers, or it has no use for any that were there before it.
+    """
+    told = getattr(strategy, "first", None)
+    return (Draw(logprobs="logprobs" in powers(strategy)),) if told is None else tuple(told)
 
 
 def reads_recorded(strategy: Strategy) -> frozenset[str]:
@@ -102,9 +113,11 @@ def recorded_cap(strategy: Strategy) -> int | None:
 
 def most_samples(strategy: Strategy) -> int | None:
     """The most samples that it draws, where they are all that it asks of any model; None where that is not known."""
+    return 1 if one_sample(strategy) else _most_drawn(strategy)
+
+
+def _most_drawn(strategy: Strategy) -> int | None:
     if hasattr(strategy, "most_samples"):
         return cast("int | None", strategy.most_samples)
-    if one_sample(strategy):
-        return 1
     simple = as_asked(strategy) and not own_temperature(strategy) and "models" not in taken(strategy.run)
     return samples(strategy) or None if simple else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from outthink.models.engine import Progress
+from outthink.models.engine import Completion, Progress
 from outthink.models.facts import Told, told
 from outthink.models.openai.writing import Writing
 
@@ -26,6 +26,7 @@ class Answers:
         settled: the last that came was usage, without anything written, as at the end of a stream.
         closed: the stream was closed since it went on beyond what was asked for.
         whole: everything has come.
+        told: children that were told as ended, while others are written: what they said then is their answer.
     """
 
     writing: Sequence[Writing]
@@ -34,9 +35,12 @@ class Answers:
     settled: bool = False
     closed: bool = False
     whole: bool = False
+    told: dict[int, Completion] = field(default_factory=dict)
     _own: int | None = None
     _touched: list[Writing] = field(default_factory=list)
     """Those that the last event has added to."""
+    _over: list[Writing] = field(default_factory=list)
+    """Those that it says something of and that have ended."""
 
     @property
     def every(self) -> list[Writing]:
@@ -57,6 +61,7 @@ class Answers:
         taken: set[int] = set()
         wrote = False
         self._touched.clear()
+        self._over.clear()
         for position, choice in enumerate(choices):
             written = self._writing(choice, position, taken)
             before = written.tokens
@@ -64,6 +69,8 @@ class Answers:
             if written.tokens > before:
                 wrote = True
                 self._touched.append(written)
+            if written.finish is not None:
+                self._over.append(written)
         usage = told(event)
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage | usage
@@ -79,6 +86,12 @@ class Answers:
                 full = max(count, written.tokens if written.counted else 0) >= cap
                 written.finish = "length" if full else "stop"
         self.whole = True
+
+    def over(self) -> list[Writing]:
+        """Children that the last event has ended while others are written, and that somebody wants to be told of."""
+        if not self._over or len(self.writing) < 2:
+            return []
+        return [one for one in self._over if one.progress.ended is not None and one.child not in self.told]
 
     def past(self, cap: int) -> bool:
         """Whether the server writes on beyond the cap, so that nothing more can be expected of it."""

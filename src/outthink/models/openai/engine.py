@@ -16,6 +16,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any, Literal
 
@@ -233,12 +234,21 @@ class OpenAIEngine:
                         answers.read(event)
                     except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
                         raise EngineError(f"{self._endpoint.url} sent something else than its API promises.") from None
+                    for written in answers.over():
+                        self._tell(request, answers, written)
                     if streams and answers.past(request.max_tokens):
                         answers.close(request.max_tokens)
                         return  # which closes the connection, and so ends the work
         if (sending.ended or answers.settled) and not sending.words:  # words that may be why it broke off
             answers.finish(request.max_tokens)
         answers.whole = True
+
+    def _tell(self, request: Request, answers: Answers, written: Writing) -> None:
+        """Tell of a child that has ended while others are written; not of one that came to nothing."""
+        with contextlib.suppress(EngineError):
+            whole = answers.told[written.child] = self._completion(request, written, written.tokens)
+            assert written.progress.ended is not None
+            written.progress.ended(written.child, whole)
 
     async def _body(self, request: Request, group: Sequence[int]) -> tuple[str, dict[str, Any], bytes | None]:
         """Where to send what, and the messages as JSON, which are long and were written before."""
@@ -367,9 +377,17 @@ class OpenAIEngine:
             progress.results[written.child] = failure
             if written.end is not None:
                 try:
-                    progress.results[written.child] = self._completion(request, written, tokens[place])
+                    whole = self._completion(request, written, tokens[place])
                 except EngineError as cause:
                     progress.results[written.child] = cause
+                    continue
+                told = answers.told.get(written.child)
+                if told is None:
+                    progress.finish(written.child, whole)
+                else:  # a server may write on after an end, but what was told of it stands
+                    progress.results[written.child] = (
+                        whole if _same(told, whole) else replace(told, tokens=whole.tokens)
+                    )
         if completion is None:  # the answers that nobody asked for were seen as well
             progress.tokens[writing[0].child] += sum(one.tokens for one in answers.surplus.values())
 
@@ -463,6 +481,11 @@ class OpenAIEngine:
 
     def _forgotten(self, what: str) -> Refused:
         return Refused(f"{self._endpoint.url} does not {what} any more; probe it again.")
+
+
+def _same(one: Completion, other: Completion) -> bool:
+    """Whether both say the same to whoever reads them."""
+    return one.text == other.text and (one.sent or {}).get("message") == (other.sent or {}).get("message")
 
 
 def _ids(prompt: tuple[int, ...] | int) -> int:

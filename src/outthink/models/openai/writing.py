@@ -20,6 +20,40 @@ _PIECE = 4096  # characters of a piece that say how many tokens it has
 _BYTES = 16  # of text that a token has at most, on the mean of a whole answer
 
 
+class Grown:
+    """What a stream has told so far of a value: texts, lists and objects grow, all else is replaced.
+
+    A piece costs the same however much came before it.
+    """
+
+    __slots__ = ("_held", "_kind")
+
+    def __init__(self) -> None:
+        self._kind: type | None = None
+        self._held: Any = None
+
+    def add(self, piece: Any) -> None:
+        """Take a piece; None says nothing."""
+        if piece is None:
+            return
+        kind = next((kind for kind in (dict, list, str) if isinstance(piece, kind)), object)
+        if kind is not self._kind or kind is object:
+            self._kind, self._held = kind, {} if kind is dict else piece if kind is object else []
+        if kind is dict:
+            for name, value in piece.items():
+                self._held.setdefault(name, Grown()).add(value)
+        elif kind is list:
+            self._held.extend(piece)
+        elif kind is str:
+            self._held.append(piece)
+
+    def value(self) -> Any:
+        """All of it."""
+        if self._kind is dict:
+            return {name: grown.value() for name, grown in self._held.items()}
+        return "".join(self._held) if self._kind is str else list(self._held) if self._kind is list else self._held
+
+
 @dataclass(slots=True)
 class Writing:
     """What one child has written so far; `progress` hears of it."""
@@ -33,7 +67,7 @@ class Writing:
     function: Calls = field(default_factory=Calls)
     """The one call of the older form, `function_call`."""
     refusal: list[str] = field(default_factory=list)
-    more: dict[str, Any] = field(default_factory=dict)
+    more: Grown = field(default_factory=Grown)
     """What else the message has, such as annotations."""
     told: dict[str, list[Any]] = field(default_factory=dict)
     """Logprobs as the server tells them."""
@@ -56,6 +90,8 @@ class Writing:
     """What the server says is wrong with it."""
     size: int = 0
     """Characters seen of text, thoughts and refusals; of a piece at most _PIECE, for it may be one odd token."""
+    _said: int = 0
+    _thought: int = 0
 
     @property
     def tokens(self) -> int:
@@ -116,7 +152,8 @@ class Writing:
         `visible` is how many of its tokens are no thoughts: by the server's count, or by the pieces of each.
         """
         thoughts = max(self.reasoning, int(tokens * self.thinking / max(self.tokens, 1)))
-        more = self.calls or self.function or self.refusal or self.more
+        others: dict[str, Any] = self.more.value() or {}
+        more = self.calls or self.function or self.refusal or others
         if not (thoughts or self.thoughts or more or (logprobs and self.told)):
             return None
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.pieces) or (None if more else "")}
@@ -128,7 +165,7 @@ class Writing:
             message["tool_calls"] = self.calls.forms()
         for form in self.function.forms():
             message["function_call"] = form["function"]
-        whole: dict[str, Any] = {"message": message | self.more, "finish_reason": self.finish}
+        whole: dict[str, Any] = {"message": message | others, "finish_reason": self.finish}
         if thoughts:
             whole["visible"] = max(tokens - thoughts, 0)
         if logprobs and self.told:
@@ -147,6 +184,7 @@ class Writing:
             heard = self._add_more(choice, part, content, told or {}, whole)
         elif content:  # as nearly all of them are
             self.pieces.append(content)
+            self._said += len(content)
             self.size += min(len(content), _PIECE)
             self.events += 1
         reason = choice.get("finish_reason") or choice.get("finishReason")
@@ -179,9 +217,9 @@ class Writing:
         thought = parts.joined(part.get(thoughts_in)) + read.thoughts
         refusal = parts.read(part.get("refusal")).text + read.refusal
         said = read.text
-        if whole and self.pieces:  # some streams end with the whole message once more
-            said = said.removeprefix("".join(self.pieces))
-            thought = thought.removeprefix("".join(self.thoughts))
+        if whole and self.pieces:  # some streams end with the whole message once more, which is as long as the pieces
+            said = said.removeprefix("".join(self.pieces)) if len(said) >= self._said else said
+            thought = thought.removeprefix("".join(self.thoughts)) if len(thought) >= self._thought else thought
         calls = part.get("tool_calls") or ()
         again = whole and bool(self.calls)
         streamed = [] if again else self.calls.add(calls, whole=whole)
@@ -195,13 +233,15 @@ class Writing:
             others["content_parts"] = read.others
         if said:
             self.pieces.append(said)
+            self._said += len(said)
         if thought:
             self.thoughts.append(thought)
+            self._thought += len(thought)
             self.thoughts_in = thoughts_in
         if refusal:
             self.refusal.append(refusal)
         if others:
-            self.more = _grown(self.more, others)
+            self.more.add(others)
         given = json.dumps([*streamed, *function]) if streamed or function else ""
         self.size += min(len(said) + len(thought) + len(refusal), _PIECE)
         self.events += bool(said or thought or refusal or streamed or function or others)
@@ -267,17 +307,6 @@ def _call_as_json(call: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _grown(whole: Any, piece: Any) -> Any:
-    """What a stream has told so far: texts and lists grow, all else is replaced."""
-    if isinstance(whole, dict) and isinstance(piece, dict):
-        return whole | {name: _grown(whole.get(name), value) for name, value in piece.items()}
-    if isinstance(whole, str) and isinstance(piece, str):
-        return whole + piece
-    if isinstance(whole, list) and isinstance(piece, list):
-        return whole + piece
-    return whole if piece is None else piece
 
 
 def _number(value: Any) -> float:

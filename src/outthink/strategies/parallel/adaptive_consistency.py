@@ -166,8 +166,10 @@ class AdaptiveConsistency:
             while (sample := await flying.next()) is not None:
                 seen.append(sample)
                 chosen, share = majority.add(sample)
-                report(seen, chosen=chosen, confidence=share)
-                if self._sure(majority.tally):
+                sure = self._sure(majority.tally)
+                fixed = sure or majority.fixed(self.n - len(seen))
+                report(seen, chosen=chosen, confidence=share, fixed=fixed)
+                if sure:
                     return
 
     def _sure(self, tally: Tally) -> bool:

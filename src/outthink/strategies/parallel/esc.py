@@ -108,7 +108,9 @@ class EarlyStopping:
             for sample in ours:
                 majority.add(sample)
             chosen, share = by_majority(ours) if unanimous else majority.chosen
-            report(seen, chosen=chosen, confidence=share)
+            left = self.n - start - size
+            fixed = unanimous or (left < self.w and majority.fixed(left))  # another whole window might be unanimous
+            report(seen, chosen=chosen, confidence=share, fixed=fixed)
             if unanimous:
                 return
         if failure is not None and not seen:

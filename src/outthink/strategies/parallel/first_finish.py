@@ -126,6 +126,11 @@ class FirstFinish:
             raise ValueError(f"k must be from 1 to n ({self.n}), not {self.k}")
 
     @property
+    def one_sample(self) -> bool:
+        """Whether there is nothing to race with."""
+        return self.n == 1
+
+    @property
     def votes(self) -> bool:
         """Whether equal answers are what it goes by, beside the order in which they end."""
         return self.k > 1
@@ -138,7 +143,8 @@ class FirstFinish:
             while (sample := await flying.first()) is not None:
                 bisect.insort(ended, sample, key=lambda one: one.address)
                 chosen, share = majority.add(sample, place=int(sample.address[-1]))
-                report(ended, chosen=chosen, confidence=share)
+                fixed = majority.fixed(self.k - majority.tally.valid)
+                report(ended, chosen=chosen, confidence=share, fixed=fixed)
                 if majority.tally.valid == self.k:
                     return
 

@@ -14,24 +14,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from outthink.model import Draw, Model
+from outthink.model import Draw, Model, Seen
 from outthink.strategies import Report
-from outthink.strategies.choosing import Chosen, by_majority
+from outthink.strategies.choosing import Chosen, Vote, by_majority
 from outthink.types import Candidate, Problem
 
 
 async def hedged_pool(
-    model: Model, problem: Problem, n: int, temperature: float
+    model: Model, problem: Problem, n: int, temperature: float, seen: Seen | None = None
 ) -> tuple[Candidate | None, list[Candidate]]:
     """The sample at temperature 0 (None: it failed), and it with n - 1 others at `temperature` after it, as one batch.
 
-    Raises as `Model.sample`.
+    `seen` is told of each while others are written. Raises as `Model.sample`.
     """
-    draws = [Draw(temperature=0.0)]
-    if n > 1:
-        draws.append(Draw(n=n - 1, temperature=temperature))
-    greedy, *others = await model.sample_each(problem, draws)
+    greedy, *others = await model.sample_each(problem, _draws(n, temperature), seen=seen)
     return (greedy[0] if greedy else None), greedy + [sample for drawn in others for sample in drawn]
+
+
+def _draws(n: int, temperature: float) -> tuple[Draw, ...]:
+    hot = (Draw(n=n - 1, temperature=temperature),) if n > 1 else ()
+    return (Draw(temperature=0.0), *hot)
 
 
 def greedy_first(greedy: Candidate | None, samples: Sequence[Candidate]) -> Chosen:
@@ -74,8 +76,13 @@ class HedgedSampling:
     def __post_init__(self) -> None:
         need_pool(self.n, self.temperature)
 
+    @property
+    def first(self) -> tuple[Draw, ...]:
+        """How its samples are drawn."""
+        return _draws(self.n, self.temperature)
+
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one vote."""
-        _, samples = await hedged_pool(model, problem, self.n, self.temperature)
+        _, samples = await hedged_pool(model, problem, self.n, self.temperature, Vote(report, self.n))
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)

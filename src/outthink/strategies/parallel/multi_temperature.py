@@ -166,6 +166,11 @@ class MultiTemperature:
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, not {getattr(self, name)}")
 
+    @property
+    def first(self) -> tuple[Draw, ...]:
+        """How its first samples are drawn."""
+        return tuple(Draw(temperature=temperature) for temperature in self.temperatures)
+
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """The vote of the temperatures after every round; if they never agree, the verifier may have the last word."""
         pools: list[list[Candidate]] = [[] for _ in self.temperatures]
@@ -193,8 +198,10 @@ class MultiTemperature:
                 keys, lengths = _table(pools)
                 samples = [sample for pool in pools for sample in pool]
                 choice = vote_of_temperatures(keys, lengths=lengths, drawn=[len(pool) for pool in pools])
-                report(samples, chosen=_at(pools, choice, keys.shape[-1]), confidence=float(choice.share))
-                if agreement(keys, least, self.tau_intra, self.tau_cross):
+                agree = bool(agreement(keys, least, self.tau_intra, self.tau_cross))
+                chosen, share = _at(pools, choice, keys.shape[-1]), float(choice.share)
+                report(samples, chosen=chosen, confidence=share, fixed=agree)
+                if agree:
                     await together(*(flying.cancel() for flying in flights))
                     return
         if failure is not None and not any(pools):

@@ -116,7 +116,7 @@ class Resample:
                 confidence = self._confidence(len(seen)) if passed else None
                 seen.append(sample)
                 scores.append(score)
-                report(seen, chosen=sample if passed else None, scores=scores, confidence=confidence)
+                report(seen, chosen=sample if passed else None, scores=scores, confidence=confidence, fixed=passed)
                 if passed:
                     return
 

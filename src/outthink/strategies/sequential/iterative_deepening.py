@@ -90,6 +90,7 @@ class IterativeDeepening:
 
     powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
     votes: ClassVar[bool] = True  # equal answers are what it goes by, where there is no verifier
+    first: ClassVar[tuple[Draw, ...]] = ()  # its first samples are pieces
 
     n: int = 4
     b0: int | None = None

@@ -100,7 +100,8 @@ class Revision:
 
     async def _attempt(self, problem: Problem, model: Model, chain: Sequence[Candidate]) -> Candidate | OutthinkError:
         shown = chain[-self.context :]
-        messages = revision_prompt(problem, [attempt.text for attempt in shown])
+        # the first attempt is a sample like any other
+        messages = revision_prompt(problem, [attempt.text for attempt in shown]) if shown else None
         try:
             return (await model.sample(problem, messages=messages, parents=tuple(shown)))[0]
         except OutthinkError as failure:
