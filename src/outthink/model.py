@@ -548,6 +548,10 @@ class Models:
         self._engines = engines
         self._run = run
 
+    def has(self, role: str) -> bool:
+        """Whether a model of its own was given for this role."""
+        return role in self._engines
+
     def role(self, role: str) -> Model:
         """The model of this role, else the main model under this role's address."""
         engine = self._engines.get(role, self._engines["model"])

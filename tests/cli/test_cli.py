@@ -82,7 +82,7 @@ def test_solve_says_answer_cost_and_reason(outthink: Any) -> None:
 
 
 def test_solve_json_is_json_and_nothing_else(outthink: Any) -> None:
-    result = outthink(*solve("--n", "4", "--json"))
+    result = outthink(*solve("--strategy", "self_consistency", "--n", "4", "--json"))
     told = json.loads(result.out)
     assert (told["answer"], told["confidence"], told["stopped"]) == ("4", 0.75, "finished")
     assert told["strategy"] == {"name": "self_consistency", "n": 4}
@@ -100,9 +100,12 @@ def test_solve_appends_its_trace(outthink: Any) -> None:
 def test_no_readable_answer_is_exit_3(outthink: Any) -> None:
     text = Path("pool.jsonl").read_text(encoding="utf-8")
     Path("pool.jsonl").write_text(text.replace('"eos"', '"length"'), encoding="utf-8")
-    result = outthink(*solve("--n", "4"))
+    result = outthink(*solve("--n", "4", "--answer", "math"))
     assert result.code == 3
     assert "Answer: none: no sample ended with a readable answer" in result.out
+    chat = outthink(*solve("--n", "4"))
+    assert chat.code == 0, "a chat has a text all the same"
+    assert chat.out.startswith("2+2=4\n#### 4\n\nNote: the first replies were all cut off or empty")
 
 
 def test_bench_goes_on_and_report_compares(outthink: Any) -> None:
@@ -163,7 +166,7 @@ def test_each_role_has_its_price(outthink: Any) -> None:
 
 def test_where_nothing_came_back_the_bill_is_still_given(outthink: Any, opening: Any) -> None:
     opening(EngineError("the endpoint is gone"))
-    words = ("solve", QUESTION, "--n", "3", "--trace", "traces.jsonl")
+    words = ("solve", QUESTION, "--answer", "math", "-s", "self_consistency", "--n", "3", "--trace", "traces.jsonl")
     result = outthink(*words, "--json")
     told = json.loads(result.out)
     assert (told["answer"], told["stopped"], told["ledger"][0]["failed"]) == (None, "error", 3)
@@ -268,7 +271,7 @@ def test_ctrl_c_while_a_model_loads_ends_the_program(outthink: Any, monkeypatch:
         (solve("--strategy", "os:nothing"), "nothing"),
         (solve("--strategy", "best_of_n", "--verifier", "math:pi"), "verifier"),
         (solve("--strategy", "best_of_n", "--verifier", "confidence", "--aggregate", "sum"), "'last', 'min'"),
-        (solve("--n", "9"), "holds 4 samples"),
+        (solve("-s", "mbr", "--n", "9"), "holds 4 samples"),
         (("solve", QUESTION, "--model", "nothing.jsonl"), "nothing.jsonl"),
         (("solve", QUESTION, "--model", "own.jsonl"), "Line 1 of own.jsonl"),
         (("solve", "What is 3+3?", "--model", "pool.jsonl", "--n", "2"), "1 problems, but not"),

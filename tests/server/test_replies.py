@@ -19,14 +19,21 @@ from outthink.planner.make import make_plan
 from outthink.planner.recordings import read
 from outthink.records.runs import read_results
 from outthink.rewards.making import Opened
-from outthink.server.comparing import FREE
 from outthink.server.record import SERVED, SHADOW, Recorder
 from outthink.server.routing import ONE, ServerRules
+from outthink.strategies.comparing import FREE
 from outthink.strategies.making import make_strategy
 from tests.tools import simulated
 from tests.tools.server import ALL, BARE, Ask, Fault, Said, Server, run, says, tokens
 from tests.tools.serving import Answer, asked, chat, closed, connected, counted, serving, written
 
+NOTHING = "nothing is given that could choose, such as a verifier or a model in the role judge"
+UNLIKE = [
+    "Old roofs drum softly.",
+    "My cat hates the wet window;\nbut thunder, she sings.",
+    "Puddles keep the sky for a while, until boots come.",
+    "Umbrella upside down: a bowl full of April.",
+]
 FOUR = ServerRules(strategy=make_strategy("self_consistency", {"n": 4}))
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 JSON = {"type": "json_object"}
@@ -192,7 +199,7 @@ def test_without_a_strategy_several_choices_are_all_samples_as_they_came(facts: 
 def test_free_text_comes_as_often_as_it_was_asked_for() -> None:
     answer = replied(PROSE + "one", PROSE + "two", PROSE + "three", PROSE + "four", n=3)
     assert contents(answer) == [PROSE + "one", PROSE + "two", PROSE + "three"]
-    assert outthink(answer)["notes"] == [f"{FREE} they are as they came"]
+    assert outthink(answer)["notes"] == [f"{FREE} they are as they came: {NOTHING}"]
     many = [PROSE + word for word in "abcdefgh"]
     answer, counts = drawn(*many, n=6)
     assert (contents(answer), counts) == (many[:6], [4, 2])
@@ -428,9 +435,9 @@ def test_where_two_are_equal_the_first_ones_are_gone_on_from_and_paid_for_once(f
 @every_kind
 def test_where_all_differ_nothing_more_is_drawn_and_the_reply_says_so(facts: Facts) -> None:
     for name in ("self_consistency", "auto", "esc", "adaptive_consistency", "sample_and_cluster", "revision"):
-        answer, counts = drawn(*(PROSE + word for word in "abcdefgh"), facts=facts, model=f"m+{name}")
-        assert (contents(answer), counts) == ([PROSE + "a"], [4] if facts.n else [1] * 4)
-        assert outthink(answer)["notes"] == [f"{FREE} the first one stands"]
+        answer, counts = drawn(*UNLIKE, facts=facts, model=f"m+{name}")
+        assert (contents(answer), counts) == (UNLIKE[:1], [4] if facts.n else [1] * 4)
+        assert outthink(answer)["notes"] == [f"{FREE} the first one stands: {NOTHING}"]
         assert outthink(answer)["strategy"]["name"] == name
         assert outthink(answer)["stopped"] == "finished"
 
@@ -508,7 +515,7 @@ def test_samples_that_are_no_answers_say_nothing_about_the_others_either(none: s
     assert (contents(answer), counts) == (["It is 4."], [4, 4])
     nothing, counts = drawn(none, policy=eight, max_tokens=30)
     assert nothing.status == 200
-    assert counts == [4, 4]
+    assert counts == [4], "more of them would be no better"
     assert nothing.json["choices"][0]["finish_reason"] == ("length" if "so" in none else "stop")
 
 
@@ -761,7 +768,8 @@ def test_a_quote_says_what_limits_a_verifier() -> None:
     policy = replace(FOUR, scorers={"verifier": "judge"})
     parts = {"verifier": Opened("judge")}
     assert quoted(policy, parts, model="m+best_of_n")["notes"] == ["what verifiers use is limited by the budget only"]
-    assert quoted(policy, parts)["notes"] == []
+    assert quoted(policy, parts)["notes"] == ["what verifiers use is limited by the budget only"], "for free text"
+    assert quoted(policy, parts, outthink={"answer": "math"})["notes"] == []
 
 
 def test_with_a_plan_a_quote_says_what_to_expect(plan: str) -> None:
