@@ -527,6 +527,11 @@ class Draws:
         address = () if self._before else model._run.meter.next_request(model._lane)
         self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
 
+    @property
+    def at_hand(self) -> int:
+        """How many are paid for and not drawn from here yet."""
+        return len(self._before)
+
     async def draw(self, n: int = 1) -> list[Candidate]:
         """Up to n further samples, in order; errors as for `Model.sample`."""
         taken, self._before = self._before[:n], self._before[n:]

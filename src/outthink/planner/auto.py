@@ -160,8 +160,8 @@ class Auto:
         if value and unit not in model.cost(Usage()):
             raise UsageError(f"What {model.name} costs in {unit} is not known, so nothing can be worth {unit}.")
         while len(seen) < self.n:
-            # the first portion is the least that can agree
-            portion = min(2 if not seen else _AHEAD, self.n - len(seen))
+            # the first portion is the least that can agree, or what is there already
+            portion = min(draws.at_hand or (2 if not seen else _AHEAD), self.n - len(seen))
             try:
                 seen += await draws.draw(portion)
             except (BudgetExhausted, EngineError):

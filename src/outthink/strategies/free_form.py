@@ -90,7 +90,7 @@ async def paying(
         if short is None:
             return way, ""
         reason = short
-    if one:
+    if one and len(among) > 2:  # of two, each is as like the other
         texts = [model.text(sample).rpartition("</think>")[2] for sample in among]
         alike = await away(sum(map(len, texts)), text_utilities, texts, len(texts))
         if float(np.mean(alike)) >= ALIKE:
