@@ -198,6 +198,38 @@ def test_a_question_in_another_encoding_is_answered(outthink: Any, opening: Any)
     assert Trace.from_json(Path("traces.jsonl").read_bytes()).answer == "4"
 
 
+def test_a_vote_on_what_is_never_equal_is_told_how_to_be_one(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    poems = ("Roses are red.", "Old roofs drum softly.", "A bowl full of April!", "Boots come, and the sky is gone.")
+
+    def opened(name: str, *, price: object = None) -> ScriptedEngine:
+        return ScriptedEngine(lambda request, child, rng: poems[child % 4])
+
+    monkeypatch.setattr("outthink.models.open_engine", opened)
+    for strategy, told in (("self_consistency", 1), ("auto", 0)):
+        result = outthink("solve", "Write a poem", "-s", strategy)
+        assert result.code == 0
+        assert result.out.startswith(f"{poems[0]}\n\nNote: no two of the first replies are equal")
+        assert "Answer:" not in result.out
+        assert result.err.count("--answer math") == told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--schema", "none.json"), "Cannot read none.json"),
+        (("--schema", "list.json"), "list.json holds no JSON Schema"),
+        (("--tests", "none.py"), "Cannot read none.py"),
+        (("--tests", "bytes.py"), "it is not UTF-8 text"),
+    ],
+)
+def test_files_that_say_what_an_answer_is_like(outthink: Any, words: tuple[str, ...], said: str) -> None:
+    Path("list.json").write_text("[1]")
+    Path("bytes.py").write_bytes(b"\xff\xfe")
+    result = outthink(*solve(*words))
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+
+
 def test_live_progress_shows_an_answer_as_it_is(outthink: Any, opening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, on which there is live progress
     opening("Answer: [/INST] 42")

@@ -203,7 +203,7 @@ class QuestionOptions(AnswerOptions):
     ] = None
     schema: Annotated[Path | None, typer.Option("--schema", help="A JSON Schema that the answer must fit.")] = None
     tests: Annotated[
-        Path | None, typer.Option("--tests", help="Python that raises where an answer, which is code, is wrong.")
+        Path | None, typer.Option("--tests", help="Python that raises where code is wrong; --verifier tests runs it.")
     ] = None
 
     def problem(self, question: str) -> Problem:

@@ -23,7 +23,7 @@ from outthink.cli.options import (
 )
 from outthink.cli.parsing import Interrupted, takes_blocks
 from outthink.cli.running import Watcher, interruptible, opened_engines, opened_resources
-from outthink.cli.shown import console, costs, print_json, print_table, print_trace, trace_json
+from outthink.cli.shown import console, costs, note, print_json, print_table, print_trace, trace_json
 from outthink.errors import OutthinkError, UsageError
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ def solve(
     --tests. Live progress is shown on standard error. Ctrl-C stops and keeps the best answer so far.
     """
     from outthink.driver import solve_async
-    from outthink.strategies.comparing import comparing
+    from outthink.strategies.comparing import FREE, comparing
 
     problem = asked.problem(given_question(question))
+    named = given_strategy(how.strategy, context)
     chosen = comparing(
-        given_strategy(how.strategy, context),
+        named,
         problem.answer,
         verifier=helpers.verifier is not None,
         fields=problem.fields,
@@ -106,6 +107,8 @@ def solve(
         except OSError as cause:  # the answer is paid for: it is shown all the same
             failure = failure or OutthinkError(f"Cannot write the trace to {trace}: {cause.strerror}.")
     print_json(trace_json(outcome)) if as_json else print_trace(outcome, chat=problem.answer == "chat")
+    if chosen is not named and how.strategy.partition("?")[0] != "auto" and any(FREE in one for one in outcome.notes):
+        note("If the question has a short answer, say of which kind it is, as in --answer math: then they are counted.")
     if failure is not None:
         raise failure
     if outcome.stopped == "cancelled":

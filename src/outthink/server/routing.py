@@ -56,7 +56,7 @@ class ServerRules:
         strategy: for requests that name none, and for those that name the same; None: one sample.
         budget: the most that any request may spend.
         answer: how replies are compared where a request does not say.
-        otherwise: for replies that cannot be compared; None: one sample.
+        otherwise: for replies that cannot be compared; None: what pays, as in `strategies.comparing`.
         plans: files of plans by name; the first one serves requests that name none.
         scorers: "verifier" and "prm", as configured.
     """
@@ -186,7 +186,7 @@ def most_samples(choice: Choice) -> int | None:
 
 
 def _otherwise(asked: Asked, policy: ServerRules, samples: int | None, load: float) -> Strategy | None:
-    """What chooses among replies that cannot be compared; None where it could not honour the request."""
+    """What the operator has named for replies that cannot be compared; None where it could not honour the request."""
     strategy = policy.otherwise
     if strategy is None:
         return None
