@@ -498,6 +498,38 @@ def test_what_stands_in_goes_on_from_the_first_sample() -> None:
     assert outthink(answer)["verifier_tokens"]["prompt"] > 0
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_without_a_word_of_the_operator_a_judge_that_is_there_chooses_if_it_can_be_paid(chosen: bool) -> None:
+    alone, _ = drawn(*UNLIKE, policy=replace(FOUR, strategy=make_strategy("auto")), max_tokens=120)
+    least = int(outthink(alone)["cost"]["tokens"])  # a judge's four readings take more than what is added
+    budget = {} if chosen else {"budget": {"tokens": least + 200}}
+
+    def verdict(ask: Ask) -> str:
+        return next(verdicts) if "Yes or No" in json.dumps(ask.body) else next(poems)
+
+    verdicts, poems = itertools.cycle(["No", "No", "Yes", "No"]), iter(UNLIKE)
+    policy = replace(FOUR, strategy=make_strategy("auto"), scorers={"verifier": "judge"})
+
+    async def go() -> tuple[Answer, Server]:
+        async with (
+            Server(verdict, top=()) as up,
+            serving(up, policy=policy, scorers={"verifier": Opened("judge")}) as (url, _),
+        ):
+            return await asked(url, chat("Write a poem", max_tokens=120, outthink=budget)), up
+
+    answer, up = run(go())
+    (note,) = outthink(answer)["notes"]
+    if not chosen:
+        assert note == f"{FREE} the first one stands: the budget leaves no room for best_of_n"
+        assert contents(answer) == UNLIKE[:1]
+        return
+    assert note == f"{FREE} best_of_n chose it"
+    assert [body["messages"] for body in (seen.body for seen in up.asked)][0] == chat("Write a poem")["messages"]
+    judged = {line["kind"]: line for line in outthink(answer)["ledger"]}["judge"]
+    assert judged["prompt_tokens"] == outthink(answer)["verifier_tokens"]["prompt"] > 0
+    assert outthink(answer)["samples"] == 4
+
+
 def test_first_samples_that_have_failed_say_nothing_about_the_others() -> None:
     lost = {"faults": [Fault(status=400)]}
     answer, counts = drawn("It is 5.", "It is 4.", "It is 4.", "It is 4.", server=lost)
