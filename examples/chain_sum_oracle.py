@@ -1,6 +1,6 @@
 """A process reward that cannot be wrong, for sums and differences from left to right: the ceiling of step search.
 
-    PYTHONPATH=examples outthink solve "Compute 14 - 6 + 25" --strategy rebase --prm chain_sum_oracle:oracle
+    PYTHONPATH=examples outthink solve "Compute 14 - 6 + 25" --answer math -s rebase --prm chain_sum_oracle:oracle
 
 It works the question out itself, so it is an oracle and no method: use it to see what search could gain from better
 process rewards. 1 as long as every line "a + b = c" is the next one of the calculation and right, else 0; once there

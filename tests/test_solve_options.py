@@ -46,7 +46,8 @@ def test_the_kind_of_answer() -> None:
     assert outthink.solve("q", "greedy", model=engine(), answer="math").answer == "4"
     assert outthink.solve("q", "greedy", model=engine(), answer="chat").answer == "4"
     whole = ScriptedEngine(lambda request, child, rng: "Well\nParis")
-    assert outthink.solve("q", "greedy", model=whole).answer is None
+    assert outthink.solve("q", "greedy", model=whole, answer="math").answer is None
+    assert outthink.solve("q", "greedy", model=whole).answer == "Well\nParis"
     assert outthink.solve("q", "greedy", model=whole, answer="text").answer == "Paris"
     problem = outthink.ask("q", answer="text")
     assert outthink.solve(problem, "greedy", model=whole, answer="text").answer == "Paris"

@@ -36,9 +36,24 @@ from outthink.rng import Rng
 from outthink.sandbox.host import Sandbox
 from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.comparing import comparing
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.together import close_all, together, turn
-from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, path, writable
+from outthink.types import (
+    Address,
+    AnswerKind,
+    Budget,
+    Call,
+    Candidate,
+    Problem,
+    Round,
+    Sampling,
+    Stopped,
+    Trace,
+    fullest,
+    path,
+    writable,
+)
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
 _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
@@ -46,7 +61,7 @@ _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and fo
 
 def solve(
     problem: str | Problem,
-    strategy: str | Strategy = "self_consistency",
+    strategy: str | Strategy = "auto",
     *,
     model: str | Engine,
     models: Mapping[str, str | Engine] | None = None,
@@ -74,7 +89,8 @@ def solve(
     Args:
         problem: a Problem, or a question, which `ask` turns into one.
         strategy: a name from `outthink strategies`, with hyperparameters as in "self_consistency?n=8", "module:Name",
-            or a strategy.
+            or a strategy. One that votes and is given by its name votes on a chat only where two of the first replies
+            are equal (see `strategies.comparing`); an object runs as it is.
         model: what writes answers: a name that `open_engine` takes, which is opened and closed here, or an engine.
         models: the same for further roles ("judge", "fusor" ...).
         verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
@@ -82,8 +98,8 @@ def solve(
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
         sampling: temperature, top_p and the most tokens of a sample; None is Sampling().
         seed: of all randomness.
-        answer: how the answer of a question is read: "math" (None is the same), "choice", "text", "code", "json" or
-            "chat". A Problem says it itself.
+        answer: how the answer of a question is read: "math", "choice", "text", "code", "json" or "chat". None is
+            "chat": the question's own words are the prompt, and there is always a text. A Problem says it itself.
         price: US dollars per million tokens: "PROMPT,COMPLETION" such as "0.15,0.60", "auto" (published prices), a
             path of a .json file, or a Price, for the model; a mapping of role to such for several. None: as the
             engine says.
@@ -149,7 +165,7 @@ async def _solve_and_close(
 
 async def solve_async(
     problem: str | Problem,
-    strategy: str | Strategy = "self_consistency",
+    strategy: str | Strategy = "auto",
     *,
     model: Engine,
     models: Mapping[str, Engine] | None = None,
@@ -178,7 +194,7 @@ async def solve_async(
         verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
         embedder: "hashing" (None is the same), "sentence-transformers:MODEL", "module:name", or a text embedder.
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
-        answer: how the answer of a question is read; None is "math". A Problem says it itself.
+        answer: how the answer of a question is read; None is "chat". A Problem says it itself.
         price: of the model, or by role, as for `solve`; None: as the engines say.
         reader: reads answers; None opens one for this call.
         sandbox: runs code; None opens one for this call where the strategy or a scorer needs it.
@@ -193,8 +209,11 @@ async def solve_async(
     """
     if isinstance(problem, Problem) and answer not in (None, problem.answer):
         raise UsageError(f"The problem says itself that its answer is {problem.answer}; leave answer={answer!r} out.")
-    problem = problem if isinstance(problem, Problem) else ask(problem, answer=answer or "math")
-    strategy = make_strategy(strategy)
+    problem = problem if isinstance(problem, Problem) else ask(problem, answer=answer)
+    made = make_strategy(strategy)
+    if isinstance(strategy, str):
+        made = comparing(made, problem.answer, verifier=verifier is not None, fields=problem.fields)
+    strategy = made
     sampling = sampling or Sampling()
     engines = {**(models or {}), "model": model}
     for role, engine in engines.items():
@@ -221,6 +240,7 @@ async def solve_async(
             own.push_async_callback(reader.close)
         encoder = Hashing() if embedder is None else make_embedder(embedder)
         meter = Meter(budget, on_call=on_call)
+        heard = _Heard(listen)
         run = Attempt(
             problem=problem,
             meter=meter,
@@ -228,7 +248,7 @@ async def solve_async(
             sampling=sampling.settled(),
             read_answer=reader.read,
             logprobs=any("logprobs" in getattr(scorer, "reads", ()) for scorer in scorers.values()),
-            listen=listen,
+            listen=heard if problem.answer == "chat" else listen,
             main=model,
         )
         cap = None
@@ -257,7 +277,7 @@ async def solve_async(
         for role, scorer in scorers.items():
             available[role] = Scores(scorer, bind(scorer.score, available, f"The {role}"), meter, described[role])
         available = dict(replaced(available))
-        as_data = strategy_data(strategy)
+        as_data = strategy_data(traits.known_as(strategy))
         bound = bind(strategy.run, available, f"The strategy {strategy_name(strategy)}")
         for part in traits.parts(strategy):
             bind(part.run, available, f"The strategy {strategy_name(part)}, which {strategy_name(strategy)} may run,")
@@ -312,6 +332,8 @@ async def solve_async(
             meter.add_round(final[0])
         if not traits.abstains(strategy) and (not meter.rounds or meter.rounds[-1].key is None):
             _report_majority(meter, report)
+            if problem.answer == "chat" and (not meter.rounds or meter.rounds[-1].chosen is None):
+                _report_text(meter, report, [] if failure else heard.samples())
         if cap is not None and (told := cap.cut_off(whole_samples(meter.candidates.values()))) is not None:
             meter.notes.append(told)
         trace = Trace(
@@ -489,6 +511,38 @@ def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
     if any(sample.key is not None for sample in samples) or (samples and not meter.rounds):
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
+
+
+class _Heard:
+    """What was written of each sample so far; tells whoever listens besides."""
+
+    def __init__(self, listen: Listen | None) -> None:
+        self._listen = listen
+        self._pieces: dict[Address, list[str]] = {}
+
+    def __call__(self, address: Address, piece: Mapping[str, Any]) -> None:
+        said = (piece.get("delta") or piece.get("message") or {}).get("content")
+        if isinstance(said, str) and said:
+            self._pieces.setdefault(address, []).append(said)
+        if self._listen is not None:
+            self._listen(address, piece)
+
+    def samples(self) -> list[Candidate]:
+        """As samples that were cut off; a piece is a token or more."""
+        return [
+            Candidate(
+                address=address, text=writable("".join(pieces)), tokens=len(pieces), finish="cancelled", complete=False
+            )
+            for address, pieces in self._pieces.items()
+        ]
+
+
+def _report_text(meter: Meter, report: Callable[..., None], heard: Sequence[Candidate]) -> None:
+    """A chat has a text wherever there is any: where nothing has come to an end, the longest that was written."""
+    held = [one for one in meter.candidates.values() if one.problem is None]
+    chosen = fullest(held, meter.candidates) or fullest(heard, {one.id: one for one in heard})
+    if chosen is not None:
+        report([chosen], chosen=chosen)
 
 
 def as_budget(given: str | Budget | None, units: Collection[str] | None = ()) -> Budget:

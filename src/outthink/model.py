@@ -150,7 +150,8 @@ class Model:
 
         Further ones are the next children of their request, so only one model, with its lanes, may start with them.
         """
-        warm = [*((kind, [*left]) for kind, left in self._warm), (_kind(draw or Draw()), [*drawn])]
+        before = ((kind, [*left]) for kind, left in self._warm if left)
+        warm = [*before, (_kind(draw or Draw()), [*drawn])]
         return Model(self._engine, self._run, self._lane, kind=self._kind, warm=warm)
 
     def text(self, candidate: Candidate) -> str:
@@ -599,6 +600,10 @@ class Models:
     def __init__(self, engines: Mapping[str, Engine], run: Attempt) -> None:
         self._engines = engines
         self._run = run
+
+    def has(self, role: str) -> bool:
+        """Whether a model of its own was given for this role."""
+        return role in self._engines
 
     def role(self, role: str) -> Model:
         """The model of this role, else the main model under this role's address."""

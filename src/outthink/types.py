@@ -532,6 +532,29 @@ def path(node: Candidate, by_id: Mapping[str, Candidate]) -> list[Candidate]:
     return segments[::-1]
 
 
+def lengths(candidates: Iterable[Candidate], by_id: Mapping[str, Candidate]) -> dict[str, int]:
+    """Characters of the whole text of each, with what it continues; every segment is counted once."""
+    counted: dict[str, int] = {}
+    for one in candidates:
+        segments = [one]
+        while segments[-1].id not in counted and segments[-1].continues:
+            segments.append(by_id[segments[-1].parents[0]])
+        length = 0
+        for segment in reversed(segments):
+            length = counted[segment.id] = counted.get(segment.id, length + len(segment.text))
+    return counted
+
+
+def fullest(candidates: Iterable[Candidate], by_id: Mapping[str, Candidate]) -> Candidate | None:
+    """What to show where nothing was chosen: a whole answer, else the longest text that there is, cut off as it is.
+
+    What nobody wrote, such as the beginning that a strategy gives an answer, has no tokens, and is not shown.
+    """
+    written = [one for one in candidates if one.address[0] == "model" and (one.complete or one.tokens)]
+    length = lengths(written, by_id)
+    return min(written, key=lambda one: (not one.complete, -length[one.id]), default=None)
+
+
 @lru_cache
 def _trace_adapter() -> Any:
     from pydantic import TypeAdapter  # here, because importing pydantic is slow

@@ -82,7 +82,7 @@ def test_solve_says_answer_cost_and_reason(outthink: Any) -> None:
 
 
 def test_solve_json_is_json_and_nothing_else(outthink: Any) -> None:
-    result = outthink(*solve("--n", "4", "--json"))
+    result = outthink(*solve("--strategy", "self_consistency", "--n", "4", "--json"))
     told = json.loads(result.out)
     assert (told["answer"], told["confidence"], told["stopped"]) == ("4", 0.75, "finished")
     assert told["strategy"] == {"name": "self_consistency", "n": 4}
@@ -100,9 +100,12 @@ def test_solve_appends_its_trace(outthink: Any) -> None:
 def test_no_readable_answer_is_exit_3(outthink: Any) -> None:
     text = Path("pool.jsonl").read_text(encoding="utf-8")
     Path("pool.jsonl").write_text(text.replace('"eos"', '"length"'), encoding="utf-8")
-    result = outthink(*solve("--n", "4"))
+    result = outthink(*solve("--n", "4", "--answer", "math"))
     assert result.code == 3
     assert "Answer: none: no sample ended with a readable answer" in result.out
+    chat = outthink(*solve("--n", "4"))
+    assert chat.code == 0, "a chat has a text all the same"
+    assert chat.out.startswith("2+2=4\n#### 4\n\nNote: the first replies were all cut off or empty")
 
 
 def test_bench_goes_on_and_report_compares(outthink: Any) -> None:
@@ -163,7 +166,7 @@ def test_each_role_has_its_price(outthink: Any) -> None:
 
 def test_where_nothing_came_back_the_bill_is_still_given(outthink: Any, opening: Any) -> None:
     opening(EngineError("the endpoint is gone"))
-    words = ("solve", QUESTION, "--n", "3", "--trace", "traces.jsonl")
+    words = ("solve", QUESTION, "--answer", "math", "-s", "self_consistency", "--n", "3", "--trace", "traces.jsonl")
     result = outthink(*words, "--json")
     told = json.loads(result.out)
     assert (told["answer"], told["stopped"], told["ledger"][0]["failed"]) == (None, "error", 3)
@@ -193,6 +196,38 @@ def test_a_question_in_another_encoding_is_answered(outthink: Any, opening: Any)
     assert result.code == 0
     assert "Answer: 4" in result.out
     assert Trace.from_json(Path("traces.jsonl").read_bytes()).answer == "4"
+
+
+def test_a_vote_on_what_is_never_equal_is_told_how_to_be_one(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    poems = ("Roses are red.", "Old roofs drum softly.", "A bowl full of April!", "Boots come, and the sky is gone.")
+
+    def opened(name: str, *, price: object = None) -> ScriptedEngine:
+        return ScriptedEngine(lambda request, child, rng: poems[child % 4])
+
+    monkeypatch.setattr("outthink.models.open_engine", opened)
+    for strategy, told in (("self_consistency", 1), ("auto", 0)):
+        result = outthink("solve", "Write a poem", "-s", strategy)
+        assert result.code == 0
+        assert result.out.startswith(f"{poems[0]}\n\nNote: no two of the first replies are equal")
+        assert "Answer:" not in result.out
+        assert result.err.count("--answer math") == told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--schema", "none.json"), "Cannot read none.json"),
+        (("--schema", "list.json"), "list.json holds no JSON Schema"),
+        (("--tests", "none.py"), "Cannot read none.py"),
+        (("--tests", "bytes.py"), "it is not UTF-8 text"),
+    ],
+)
+def test_files_that_say_what_an_answer_is_like(outthink: Any, words: tuple[str, ...], said: str) -> None:
+    Path("list.json").write_text("[1]")
+    Path("bytes.py").write_bytes(b"\xff\xfe")
+    result = outthink(*solve(*words))
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
 
 
 def test_live_progress_shows_an_answer_as_it_is(outthink: Any, opening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +303,7 @@ def test_ctrl_c_while_a_model_loads_ends_the_program(outthink: Any, monkeypatch:
         (solve("--strategy", "os:nothing"), "nothing"),
         (solve("--strategy", "best_of_n", "--verifier", "math:pi"), "verifier"),
         (solve("--strategy", "best_of_n", "--verifier", "confidence", "--aggregate", "sum"), "'last', 'min'"),
-        (solve("--n", "9"), "holds 4 samples"),
+        (solve("-s", "mbr", "--n", "9"), "holds 4 samples"),
         (("solve", QUESTION, "--model", "nothing.jsonl"), "nothing.jsonl"),
         (("solve", QUESTION, "--model", "own.jsonl"), "Line 1 of own.jsonl"),
         (("solve", "What is 3+3?", "--model", "pool.jsonl", "--n", "2"), "1 problems, but not"),

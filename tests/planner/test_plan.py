@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from outthink import Problem, Sampling, ask
 from outthink.bench.run import bench
 from outthink.cli import app
+from outthink.cost import worth
 from outthink.cost.calibration import Calibration, Row
 from outthink.cost.latency import Latency, TimedRequest
 from outthink.driver import solve_async
@@ -22,7 +23,7 @@ from outthink.errors import EngineError, UsageError
 from outthink.models.engine import Engine, Progress, Request
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
-from outthink.planner.auto import Auto, worth
+from outthink.planner.auto import Auto
 from outthink.planner.cases import Material, cases
 from outthink.planner.check import check_plan, check_run
 from outthink.planner.make import make_plan

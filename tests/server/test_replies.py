@@ -19,14 +19,21 @@ from outthink.planner.make import make_plan
 from outthink.planner.recordings import read
 from outthink.records.runs import read_results
 from outthink.rewards.making import Opened
-from outthink.server.comparing import FREE
 from outthink.server.record import SERVED, SHADOW, Recorder
 from outthink.server.routing import ONE, ServerRules
+from outthink.strategies.comparing import FREE
 from outthink.strategies.making import make_strategy
 from tests.tools import simulated
 from tests.tools.server import ALL, BARE, Ask, Fault, Said, Server, run, says, tokens
 from tests.tools.serving import Answer, asked, chat, closed, connected, counted, serving, written
 
+NOTHING = "nothing is given that could choose, such as a verifier or a model in the role judge"
+UNLIKE = [
+    "Old roofs drum softly.",
+    "My cat hates the wet window;\nbut thunder, she sings.",
+    "Puddles keep the sky for a while, until boots come.",
+    "Umbrella upside down: a bowl full of April.",
+]
 FOUR = ServerRules(strategy=make_strategy("self_consistency", {"n": 4}))
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 JSON = {"type": "json_object"}
@@ -192,7 +199,7 @@ def test_without_a_strategy_several_choices_are_all_samples_as_they_came(facts: 
 def test_free_text_comes_as_often_as_it_was_asked_for() -> None:
     answer = replied(PROSE + "one", PROSE + "two", PROSE + "three", PROSE + "four", n=3)
     assert contents(answer) == [PROSE + "one", PROSE + "two", PROSE + "three"]
-    assert outthink(answer)["notes"] == [f"{FREE} they are as they came"]
+    assert outthink(answer)["notes"] == [f"{FREE} they are as they came: {NOTHING}"]
     many = [PROSE + word for word in "abcdefgh"]
     answer, counts = drawn(*many, n=6)
     assert (contents(answer), counts) == (many[:6], [4, 2])
@@ -428,9 +435,9 @@ def test_where_two_are_equal_the_first_ones_are_gone_on_from_and_paid_for_once(f
 @every_kind
 def test_where_all_differ_nothing_more_is_drawn_and_the_reply_says_so(facts: Facts) -> None:
     for name in ("self_consistency", "auto", "esc", "adaptive_consistency", "sample_and_cluster", "revision"):
-        answer, counts = drawn(*(PROSE + word for word in "abcdefgh"), facts=facts, model=f"m+{name}")
-        assert (contents(answer), counts) == ([PROSE + "a"], [4] if facts.n else [1] * 4)
-        assert outthink(answer)["notes"] == [f"{FREE} the first one stands"]
+        answer, counts = drawn(*UNLIKE, facts=facts, model=f"m+{name}")
+        assert (contents(answer), counts) == (UNLIKE[:1], [4] if facts.n else [1] * 4)
+        assert outthink(answer)["notes"] == [f"{FREE} the first one stands: {NOTHING}"]
         assert outthink(answer)["strategy"]["name"] == name
         assert outthink(answer)["stopped"] == "finished"
 
@@ -530,6 +537,38 @@ def test_what_stands_in_goes_on_from_the_first_sample() -> None:
     assert outthink(answer)["verifier_tokens"]["prompt"] > 0
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_without_a_word_of_the_operator_a_judge_that_is_there_chooses_if_it_can_be_paid(chosen: bool) -> None:
+    alone, _ = drawn(*UNLIKE, policy=replace(FOUR, strategy=make_strategy("auto")), max_tokens=120)
+    least = int(outthink(alone)["cost"]["tokens"])  # a judge's four readings take more than what is added
+    budget = {} if chosen else {"budget": {"tokens": least + 200}}
+
+    def verdict(ask: Ask) -> str:
+        return next(verdicts) if "Yes or No" in json.dumps(ask.body) else next(poems)
+
+    verdicts, poems = itertools.cycle(["No", "No", "Yes", "No"]), iter(UNLIKE)
+    policy = replace(FOUR, strategy=make_strategy("auto"), scorers={"verifier": "judge"})
+
+    async def go() -> tuple[Answer, Server]:
+        async with (
+            Server(verdict, top=()) as up,
+            serving(up, policy=policy, scorers={"verifier": Opened("judge")}) as (url, _),
+        ):
+            return await asked(url, chat("Write a poem", max_tokens=120, outthink=budget)), up
+
+    answer, up = run(go())
+    (note,) = outthink(answer)["notes"]
+    if not chosen:
+        assert note == f"{FREE} the first one stands: the budget leaves no room for best_of_n"
+        assert contents(answer) == UNLIKE[:1]
+        return
+    assert note == f"{FREE} best_of_n chose it"
+    assert [body["messages"] for body in (seen.body for seen in up.asked)][0] == chat("Write a poem")["messages"]
+    judged = {line["kind"]: line for line in outthink(answer)["ledger"]}["judge"]
+    assert judged["prompt_tokens"] == outthink(answer)["verifier_tokens"]["prompt"] > 0
+    assert outthink(answer)["samples"] == 4
+
+
 def test_first_samples_that_have_failed_say_nothing_about_the_others() -> None:
     lost = {"faults": [Fault(status=400)]}
     answer, counts = drawn("It is 5.", "It is 4.", "It is 4.", "It is 4.", server=lost)
@@ -547,7 +586,7 @@ def test_samples_that_are_no_answers_say_nothing_about_the_others_either(none: s
     assert (contents(answer), counts) == (["It is 4."], [4, 4])
     nothing, counts = drawn(none, policy=eight, max_tokens=30)
     assert nothing.status == 200
-    assert counts == [4, 4]
+    assert counts == [4], "more of them would be no better"
     assert nothing.json["choices"][0]["finish_reason"] == ("length" if "so" in none else "stop")
 
 
@@ -800,7 +839,8 @@ def test_a_quote_says_what_limits_a_verifier() -> None:
     policy = replace(FOUR, scorers={"verifier": "judge"})
     parts = {"verifier": Opened("judge")}
     assert quoted(policy, parts, model="m+best_of_n")["notes"] == ["what verifiers use is limited by the budget only"]
-    assert quoted(policy, parts)["notes"] == []
+    assert quoted(policy, parts)["notes"] == ["what verifiers use is limited by the budget only"], "for free text"
+    assert quoted(policy, parts, outthink={"answer": "math"})["notes"] == []
 
 
 def test_with_a_plan_a_quote_says_what_to_expect(plan: str) -> None:

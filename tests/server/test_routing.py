@@ -23,10 +23,10 @@ from outthink.rewards.making import Opened
 from outthink.sandbox.host import Sandbox
 from outthink.server import asked as asking
 from outthink.server.asked import EFFORTS, Asked, Effort
-from outthink.server.comparing import Comparing
 from outthink.server.errors import BadRequest
 from outthink.server.routing import ONE, Choice, ServerRules, choose, split
 from outthink.strategies import STRATEGIES
+from outthink.strategies.comparing import Comparing
 from outthink.strategies.making import make_strategy
 from outthink.types import Budget
 from tests.tools import simulated
@@ -402,6 +402,10 @@ def test_scorers_are_asked_by_those_who_need_them_only() -> None:
         assert chosen(policy, named=name).scorers == frozenset()
     freely = replace(policy, otherwise=make_strategy("best_of_n"))
     assert chosen(freely, named="self_consistency").scorers == {"verifier"}
+    judged = replace(policy, scorers={"verifier": "judge", "prm": "judge"})
+    for name in ("self_consistency", "auto"):
+        assert chosen(judged, named=name).scorers == {"verifier"}, "it can choose among replies that all differ"
+        assert chosen(judged, named=name, outthink={"answer": "math"}).scorers == frozenset()
 
     async def go() -> None:
         parts = {"verifier": Opened("confidence")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import re
@@ -81,11 +82,32 @@ def given_question(given: str | None) -> str:
 
 
 def given_kind(text: str | None) -> Any:
-    """A kind of answer; math where none is given."""
+    """A kind of answer; None of None."""
     kinds = get_args(AnswerKind)
     if text is not None and text not in kinds:
         raise UnknownName("kind of answer", text, kinds)
-    return text or "math"
+    return text
+
+
+def given_text(path: Path) -> str:
+    """The content of a file; raises UsageError where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as cause:
+        raise UsageError(f"Cannot read {path}: {cause.strerror}.") from None
+    except UnicodeError:
+        raise UsageError(f"Cannot read {path}: it is not UTF-8 text.") from None
+
+
+def given_schema(path: Path) -> Any:
+    """A JSON Schema from its file; raises UsageError where it is none."""
+    try:
+        schema = json.loads(given_text(path))
+    except ValueError:
+        schema = None
+    if not isinstance(schema, dict | bool):
+        raise UsageError(f"{path} holds no JSON Schema: it must be a JSON object.")
+    return schema
 
 
 def given_prices(given: list[str] | None) -> dict[str, Price | str]:

@@ -16,7 +16,7 @@ from outthink.types import AnswerKind
 
 if TYPE_CHECKING:
     from outthink.models.engine import Price
-    from outthink.types import Sampling
+    from outthink.types import Problem, Sampling
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 
@@ -113,6 +113,21 @@ class StrategyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuestionStrategyOptions(StrategyOptions):
+    """The same for one question, of which nothing has to be comparable."""
+
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy",
+            "-s",
+            help="A name from `outthink strategies`, or module:Name; auto looks whether there is anything to vote on.",
+            autocompletion=completing.strategies,
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Which model writes answers, and what its tokens cost."""
 
@@ -187,6 +202,34 @@ class AnswerOptions:
     prompt_template: Annotated[
         str | None, typer.Option("--prompt-template", help="The prompt, with {question} where the question goes.")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionOptions(AnswerOptions):
+    """What is known of one question; where nothing is, its own words are the prompt and a reply is its answer."""
+
+    options: Annotated[
+        str | None, typer.Option("--options", metavar="A,B,C", help="The labels of a multiple-choice question.")
+    ] = None
+    schema: Annotated[Path | None, typer.Option("--schema", help="A JSON Schema that the answer must fit.")] = None
+    tests: Annotated[
+        Path | None, typer.Option("--tests", help="Python that raises where code is wrong; --verifier tests runs it.")
+    ] = None
+
+    def problem(self, question: str) -> Problem:
+        """The question as a problem; raises UsageError where a file is none."""
+        from outthink.answers.asking import ask
+        from outthink.cli.given import given_kind, given_schema, given_text
+        from outthink.types import Code
+
+        return ask(
+            question,
+            answer=given_kind(self.answer),
+            template=self.prompt_template,
+            options=tuple(label for part in (self.options or "").split(",") if (label := part.strip())),
+            schema=None if self.schema is None else given_schema(self.schema),
+            code=None if self.tests is None else Code(tests=(given_text(self.tests),)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

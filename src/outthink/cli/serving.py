@@ -58,7 +58,8 @@ def serve(
         str, typer.Option(help="How replies are compared; chat looks whether two of the first four agree.")
     ] = "chat",
     free_form: Annotated[
-        str | None, typer.Option(help="For replies that cannot be compared: best_of_n (with --verifier), mbr ...")
+        str | None,
+        typer.Option(help="For replies that all differ: best_of_n (with --verifier), mbr ...; else what pays."),
     ] = None,
     plan: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE of `outthink plan fit`; callers name it.")] = None,
     price: PriceOption = None,

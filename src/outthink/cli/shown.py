@@ -107,20 +107,25 @@ def print_summaries(summaries: dict[str, Any], as_json: bool) -> None:
         print_table(table(summaries))
 
 
-def print_trace(trace: Trace) -> None:
-    """What happened on one problem: answer, why it ended, ledger."""
+def print_trace(trace: Trace, *, chat: bool = False) -> None:
+    """What happened on one problem: answer, why it ended, ledger; a chat's answer is its text, if no more is read."""
     from rich.markup import escape
     from rich.table import Table
 
     from outthink.records.sharing import sharing
 
     printed = console()
-    if trace.text is not None:
-        printed.print(f"[dim]{escape(printable(trace.text.strip()))}[/dim]\n", soft_wrap=True)
-    confidence = "" if trace.confidence is None else f"   (confidence {trace.confidence:.2f})"
-    lacking = "the method abstained" if trace.abstained else "no sample ended with a readable answer"
-    shown = f"none: {lacking}" if trace.answer is None else printable(trace.answer)
-    printed.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}", soft_wrap=True)
+    said = None if trace.text is None else trace.text.strip()
+    text = None if said is None else printable(said)
+    if chat and text is not None and trace.answer in (None, said):
+        printed.print(f"{escape(text)}\n", soft_wrap=True)
+    else:
+        if text is not None:
+            printed.print(f"[dim]{escape(text)}[/dim]\n", soft_wrap=True)
+        confidence = "" if trace.confidence is None else f"   (confidence {trace.confidence:.2f})"
+        lacking = "the method abstained" if trace.abstained else "no sample ended with a readable answer"
+        shown = f"none: {lacking}" if trace.answer is None else printable(trace.answer)
+        printed.print(f"[bold]Answer: {escape(shown)}[/bold]{confidence}", soft_wrap=True)
     for told in trace.notes:
         printed.print(escape(f"Note: {one_line(told)}"), soft_wrap=True)
     why = f": {one_line(trace.error)}" if trace.error else ""

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outthink.cli import completing
-from outthink.cli.given import given_kind, given_question, given_strategy
+from outthink.cli.given import given_question, given_strategy
 from outthink.cli.options import (
-    AnswerOptions,
     JsonOption,
     ModelOptions,
     QuestionArgument,
+    QuestionOptions,
+    QuestionStrategyOptions,
     ResourceOptions,
     SamplingOptions,
-    StrategyOptions,
 )
 from outthink.cli.parsing import Interrupted, takes_blocks
 from outthink.cli.running import Watcher, interruptible, opened_engines, opened_resources
-from outthink.cli.shown import console, costs, print_json, print_table, print_trace, trace_json
+from outthink.cli.shown import console, costs, note, print_json, print_table, print_trace, trace_json
 from outthink.errors import OutthinkError, UsageError
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 @takes_blocks
 def solve(
     context: typer.Context,
-    how: StrategyOptions,
+    how: QuestionStrategyOptions,
     writer: ModelOptions,
     helpers: ResourceOptions,
-    asked: AnswerOptions,
+    asked: QuestionOptions,
     drawn: SamplingOptions,
     question: QuestionArgument = None,
     trace: Annotated[Path | None, typer.Option(help="Append the whole trace to this JSONL file.")] = None,
@@ -44,13 +44,20 @@ def solve(
 ) -> None:
     """Answer one question; what it cost, and why it stopped.
 
-    Live progress is shown on standard error. Ctrl-C stops and keeps the best answer so far.
+    The question's own words are the prompt, unless you say what its answer is like: --answer, --options, --schema or
+    --tests. Live progress is shown on standard error. Ctrl-C stops and keeps the best answer so far.
     """
-    from outthink.answers.asking import ask
     from outthink.driver import solve_async
+    from outthink.strategies.comparing import FREE, comparing
 
-    chosen = given_strategy(how.strategy, context)
-    problem = ask(given_question(question), answer=given_kind(asked.answer), template=asked.prompt_template)
+    problem = asked.problem(given_question(question))
+    named = given_strategy(how.strategy, context)
+    chosen = comparing(
+        named,
+        problem.answer,
+        verifier=helpers.verifier is not None,
+        fields=problem.fields,
+    )
     sampling, limits, prices = drawn.sampling(), how.limits(helpers.resource, helpers.role, writer.own), writer.prices()
 
     if trace is not None:
@@ -99,12 +106,14 @@ def solve(
                 file.write(outcome.to_json() + "\n")
         except OSError as cause:  # the answer is paid for: it is shown all the same
             failure = failure or OutthinkError(f"Cannot write the trace to {trace}: {cause.strerror}.")
-    print_json(trace_json(outcome)) if as_json else print_trace(outcome)
+    print_json(trace_json(outcome)) if as_json else print_trace(outcome, chat=problem.answer == "chat")
+    if chosen is not named and how.strategy.partition("?")[0] != "auto" and any(FREE in one for one in outcome.notes):
+        note("If the question has a short answer, say of which kind it is, as in --answer math: then they are counted.")
     if failure is not None:
         raise failure
     if outcome.stopped == "cancelled":
         raise Interrupted("Interrupted; what is shown is what was paid for until then.")
-    if outcome.answer is None:
+    if (outcome.text if problem.answer == "chat" else outcome.answer) is None:
         raise typer.Exit(3)
 
 

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 
 from outthink.cost.flops import flops
 from outthink.models.engine import EngineSpec
-from outthink.types import Usage
+from outthink.types import Budget, Usage
 
-__all__ = ["charge", "flops"]
+__all__ = ["charge", "flops", "worth"]
 
 
 def charge(spec: EngineSpec, usages: Sequence[Usage]) -> dict[str, float]:
@@ -33,3 +33,12 @@ def charge(spec: EngineSpec, usages: Sequence[Usage]) -> dict[str, float]:
         for unit, amount in usage.further.items():
             cost[unit] = cost.get(unit, 0.0) + amount
     return cost
+
+
+def worth(text: str) -> tuple[float, str]:
+    """What a right answer is worth, and in which unit, from "0.05usd"; ValueError where it cannot be read."""
+    limits = Budget.parse(text).limits
+    if len(limits) != 1 or "seconds" in limits:
+        raise ValueError(f"value_of_correct must be one amount of usd, tokens or flops, not {text!r}")
+    ((unit, value),) = limits.items()
+    return value, unit

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from outthink.cost import worth
 from outthink.cost.calibration import Calibration
 from outthink.cost.price import asking
 from outthink.errors import BudgetExhausted, EngineError, UsageError
@@ -30,9 +31,10 @@ from outthink.resources.table import bind
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.free_form import prompt_tokens
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.adaptive_consistency import posterior
-from outthink.types import Budget, Candidate, Problem, Usage
+from outthink.types import Candidate, Problem, Usage
 
 _AHEAD = 4  # samples of a portion without a plan: fewer waste less, more wait less
 
@@ -55,6 +57,7 @@ class Auto:
     """
 
     votes: ClassVar[bool] = True  # equal answers are what it goes by
+    follows_verifier: ClassVar[bool] = False  # of which scores are one signal in a plan
 
     plan: str = ""
     value_of_correct: str = ""
@@ -339,7 +342,7 @@ class _Planned:
             return True
         (self._of_target if dear else self._samples).extend(drawn)
         if math.isnan(self._prompt) and not dear:
-            self._prompt = _prompt(self._meter)
+            self._prompt = prompt_tokens(self._meter)
         if self._verifier is not None and self._plan.verifier is not None and not dear:
             self._look()  # so that the vote stands if scoring takes too long
             scores = await self._verifier.attempt(self._problem, drawn)
@@ -389,23 +392,6 @@ class _Planned:
     async def _other(self, run: str, resources: Mapping[str, Any]) -> None:
         strategy = make_strategy(run)
         await strategy.run(self._problem, self._report, **bind(strategy.run, resources, f"The plan's {run}"))
-
-
-def worth(text: str) -> tuple[float, str]:
-    """What a right answer is worth, and in which unit, from "0.05usd"; ValueError where it cannot be read."""
-    limits = Budget.parse(text).limits
-    if len(limits) != 1 or "seconds" in limits:
-        raise ValueError(f"value_of_correct must be one amount of usd, tokens or flops, not {text!r}")
-    ((unit, value),) = limits.items()
-    return value, unit
-
-
-def _prompt(meter: Meter) -> float:
-    """Tokens of the prompt, from the first call; engines that cache it tell it once for every child."""
-    call = next((call for call in meter.calls if call.charged.prompt), None)
-    if call is None:
-        return math.nan
-    return call.charged.prompt / (call.n if call.charged.cached else 1)
 
 
 def _mean_tokens(samples: Sequence[Candidate]) -> Any:

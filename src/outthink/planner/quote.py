@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from outthink.cost import worth
 from outthink.driver import solve_async
 from outthink.errors import UsageError
 from outthink.maths.selection import codes
 from outthink.models.engine import Engine
-from outthink.planner.auto import worth
 from outthink.planner.plan import Plan
 from outthink.rewards.making import describe
 from outthink.strategies.parallel.best_of_n import BestOfN

@@ -31,6 +31,16 @@ class Scores:
         self._reads = sorted(getattr(scorer, "reads", ()))
         self._known: dict[Any, float] = {}
 
+    @property
+    def relative(self) -> bool:
+        """Whether it compares answers with each other."""
+        return bool(getattr(self._scorer, "relative", False))
+
+    @property
+    def asks_models(self) -> bool:
+        """Whether a model reads what is scored, at the cost of its tokens."""
+        return "models" in self._resources
+
     async def score(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
         """One score per candidate (of its whole path); None where there is none."""
         paths = [tuple(path(candidate, self._meter.candidates)) for candidate in candidates]
@@ -55,7 +65,7 @@ class Scores:
     async def _scored(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         if not paths:
             return []
-        if getattr(self._scorer, "relative", False):
+        if self.relative:
             return await self._fresh(problem, paths)
         contents = [self._content(whole) for whole in paths]
         asked = repr(problem)  # a caller's problem may hold lists, which have no hash

@@ -50,6 +50,7 @@ from outthink.server.openapi import document
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, Choice, ServerRules, choose, most_samples, split
 from outthink.server.stream import Stream, dumped, patient, work
+from outthink.strategies.comparing import Comparing
 from outthink.together import away, close_all
 from outthink.types import Address, Budget, Call, Candidate, Trace
 
@@ -302,7 +303,8 @@ class Service:
             notes.append(f"how much {job.choice.named['name']} uses is not known before; a budget would limit it")
         if job.cap is not None and (told := job.cap.sentence()) is not None:
             notes.append(told)
-        if n and job.choice.scorers:
+        chooses = isinstance(job.choice.strategy, Comparing) and self._roles  # among replies that all differ
+        if n and (job.choice.scorers or chooses):
             notes.append("what verifiers use is limited by the budget only")
         expected = None
         if isinstance(strategy, Auto) and strategy.plan:

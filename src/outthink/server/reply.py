@@ -23,7 +23,7 @@ from outthink.errors import (
     Withheld,
 )
 from outthink.server.errors import BadRequest
-from outthink.types import Candidate, LedgerLine, Trace, Usage, path
+from outthink.types import Candidate, LedgerLine, Trace, Usage, fullest, path
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 _REASONS = ("stop", "length", "tool_calls", "function_call")
@@ -94,10 +94,8 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
     last = trace.rounds[-1] if trace.rounds else None
     chosen = None if last is None or last.chosen is None else by_id[last.chosen]
     if chosen is None:
-        # what nobody wrote, such as the beginning that a strategy gives an answer, has no tokens
-        cut = [one for one in trace.candidates if one.address[0] == "model" and (one.complete or one.tokens)]
-        length = _lengths(cut, by_id)
-        return sorted(cut, key=lambda one: (not one.complete, -length[one.id]))[:1]
+        longest = fullest(trace.candidates, by_id)
+        return [] if longest is None else [longest]
     assert last is not None
     scores = dict(zip(last.candidates, last.scores or (), strict=False))
     among = [by_id[name] for name in last.candidates if by_id[name].complete and by_id[name].key is not None]
@@ -113,19 +111,6 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
         weight[one.key] += 0 if scores else 1
     others = sorted((key for key in first if key != chosen.key), key=lambda key: -weight[key])
     return [chosen, *(first[key] for key in others)]
-
-
-def _lengths(candidates: Sequence[Candidate], by_id: Mapping[str, Candidate]) -> dict[str, int]:
-    """Characters of the whole text of each, with what it continues; every segment is counted once."""
-    lengths: dict[str, int] = {}
-    for one in candidates:
-        segments = [one]
-        while segments[-1].id not in lengths and segments[-1].continues:
-            segments.append(by_id[segments[-1].parents[0]])
-        length = 0
-        for segment in reversed(segments):
-            length = lengths[segment.id] = lengths.get(segment.id, length + len(segment.text))
-    return lengths
 
 
 def answer(segments: Sequence[Candidate], place: int = 0) -> Answer:

@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from outthink.cost import worth
 from outthink.errors import UnknownName, UsageError
 from outthink.model import FOR_ALL
-from outthink.planner.auto import Auto, worth
+from outthink.planner.auto import Auto
 from outthink.planner.plan import Plan
 from outthink.resources.table import taken
 from outthink.server.asked import EFFORTS, Asked
-from outthink.server.comparing import Comparing
 from outthink.server.errors import BadRequest
 from outthink.strategies import STRATEGIES, Strategy, traits
+from outthink.strategies.comparing import Comparing, comparing
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind, Budget
@@ -55,7 +56,7 @@ class ServerRules:
         strategy: for requests that name none, and for those that name the same; None: one sample.
         budget: the most that any request may spend.
         answer: how replies are compared where a request does not say.
-        otherwise: for replies that cannot be compared; None: one sample.
+        otherwise: for replies that cannot be compared; None: what pays, as in `strategies.comparing`.
         plans: files of plans by name; the first one serves requests that name none.
         scorers: "verifier" and "prm", as configured.
     """
@@ -156,10 +157,15 @@ def choose(asked: Asked, named: str | None, policy: ServerRules, load: float = 1
     _check_fields(asked, strategy, policy)
     answer = wish.answer or _kind(asked) or policy.answer
     runs = strategy
-    looked_at = not single and _counts(strategy, policy) and traits.first(strategy)
-    if answer == "chat" and looked_at and not _calls(asked):
-        otherwise = _otherwise(asked, policy, samples, load)
-        runs = Comparing(strategy=strategy, otherwise=otherwise, choices=asked.choices)
+    if not single:
+        runs = comparing(
+            strategy,
+            answer,
+            verifier="verifier" in policy.scorers,
+            fields=asked.fields,
+            otherwise=_otherwise(asked, policy, samples, load),
+            choices=asked.choices,
+        )
     limited = wish.n is not None or bool(asked.budget and asked.budget.limits.keys() - {"seconds"})
     return Choice(
         strategy=runs,
@@ -180,7 +186,7 @@ def most_samples(choice: Choice) -> int | None:
 
 
 def _otherwise(asked: Asked, policy: ServerRules, samples: int | None, load: float) -> Strategy | None:
-    """What chooses among replies that cannot be compared; None where it could not honour the request."""
+    """What the operator has named for replies that cannot be compared; None where it could not honour the request."""
     strategy = policy.otherwise
     if strategy is None:
         return None
@@ -295,24 +301,17 @@ def _kind(asked: Asked) -> AnswerKind | None:
     return "chat" if asked.fields.get("tools") and asked.fields.get("tool_choice") != "none" else None
 
 
-def _counts(strategy: Strategy, policy: ServerRules) -> bool:
-    """Whether it would choose blindly among answers of which no two are equal."""
-    judged = "verifier" in _asks(strategy, policy) and not isinstance(strategy, Auto)
-    return traits.votes(strategy) and not judged
-
-
 def _asks(strategy: Strategy, policy: ServerRules) -> frozenset[str]:
     """Which of the configured scorers it may ask."""
     parts = traits.parts(strategy)
-    takers = parts if isinstance(strategy, Comparing) else (strategy, *parts)
+    if isinstance(strategy, Comparing):
+        # how likely a reply is says nothing of how good a text is, so that scorer is not worth asking for logprobs
+        chooses = strategy.free and policy.scorers.get("verifier", "confidence") != "confidence"
+        named = {name for part in strategy.named for name in _asks(part, policy)}
+        return frozenset(named | ({"verifier"} if chooses else set()))
+    takers = (strategy, *parts)
     asked = {name for one in takers if not (isinstance(one, Auto) and not one.plan) for name in taken(one.run)}
     return frozenset(policy.scorers.keys() & asked)
-
-
-def _calls(asked: Asked) -> bool:
-    """Whether every reply has to be a call of a tool, which can always be compared."""
-    wanted = asked.fields.get("tool_choice")
-    return bool(asked.fields.get("tools")) and (wanted == "required" or isinstance(wanted, dict))
 
 
 def _check_fields(asked: Asked, strategy: Strategy, policy: ServerRules) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from outthink.model import Draw
 from outthink.resources.table import taken
 from outthink.strategies import Strategy
+
+if TYPE_CHECKING:
+    from outthink.model import Model, Models
+    from outthink.rewards.scores import Scores
 
 
 def powers(strategy: Strategy) -> frozenset[str]:
@@ -33,6 +37,22 @@ def versions(strategy: Strategy) -> Mapping[str, str]:
 def votes(strategy: Strategy) -> bool:
     """Whether it goes by equal answers, so that it chooses blindly where no two are equal; no."""
     return bool(getattr(strategy, "votes", False))
+
+
+def follows_verifier(strategy: Strategy) -> bool:
+    """Whether it goes by a verifier's scores where there is one, equal answers or not; where its `run` takes one."""
+    return bool(getattr(strategy, "follows_verifier", "verifier" in taken(strategy.run)))
+
+
+def known_as(strategy: Strategy) -> Strategy:
+    """The one whose name and settings stand in traces; itself."""
+    return cast("Strategy", getattr(strategy, "known_as", strategy))
+
+
+def check(strategy: Strategy, model: Model, models: Models, verifier: Scores | None, prm: Scores | None) -> None:
+    """Raise UsageError, before anything is spent, where it is set for something else; it is not."""
+    if hasattr(strategy, "check"):
+        strategy.check(model, models, verifier, prm)
 
 
 def abstains(strategy: Strategy) -> bool:

@@ -176,7 +176,7 @@ class MBR:
         else:
             texts = [self._compared(sample) for sample in samples if sample.key is not None]
             utilities = np.full(len(samples), np.nan)
-            utilities[keys >= 0] = await away(sum(map(len, texts)), _text_utilities, texts, len(samples))
+            utilities[keys >= 0] = await away(sum(map(len, texts)), text_utilities, texts, len(samples))
         scores = [None if np.isnan(score) else float(score) for score in utilities]
         if self.compare != "key":
             chosen, share = by_best(samples, scores)
@@ -204,7 +204,7 @@ class MBR:
         return sample.text.rpartition("</think>")[2] if self.compare == "text" else sample.answer or ""
 
 
-def _text_utilities(texts: Sequence[str], n: int) -> NDArray[np.float64]:
+def text_utilities(texts: Sequence[str], n: int) -> NDArray[np.float64]:
     """The expected utility of each of the texts of the valid ones among n samples."""
     compared = [_end(text, longest_compared(n)) for text in texts]
     evidence = np.flatnonzero(evidence_of(np.ones(len(texts))))

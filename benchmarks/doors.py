@@ -1,0 +1,99 @@
+"""Fifty questions as people ask them through `outthink solve` and `outthink serve`: what is chosen, shown and spent.
+
+    python benchmarks/doors.py [--model smollm2-135m-instruct] [--max-tokens 48] [--n 8]
+
+A row is a model, a door and a group of questions; the columns are how many of them were decided in which way, how many
+showed a text, how many of those that are compared had the right answer, and samples and tokens each. The scripted model
+is that of the tests, whose tokens are characters. At the end stands how alike replies are (mean chrF) to the same free
+question and to different ones, which is where `ALIKE` of `outthink.strategies.free_form` comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from outthink.models import open_engine
+from outthink.models.engine import Engine
+from outthink.server.models import Served
+from outthink.strategies.free_form import ALIKE
+from outthink.strategies.parallel.mbr import chrf
+from outthink.types import Sampling
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.tools.questions import QUESTIONS, Question, Shown, by_question, commanded, through_serve, through_solve
+from tests.tools.serving import serving
+
+GROUPS = ("free", "checkable", "structured")
+WAYS = ("vote", "mbr", "first", "cut off")
+
+
+def solved(engine: Engine, n: int, max_tokens: int) -> list[tuple[Question, Shown]]:
+    words = ("--n", str(n), "--max-tokens", str(max_tokens))
+    with tempfile.TemporaryDirectory() as folder, commanded(engine):
+        return [(question, through_solve(question, Path(folder), *words)) for question in QUESTIONS]
+
+
+async def served(engine: Engine, n: int, max_tokens: int) -> list[tuple[Question, Shown]]:
+    models = Served({"m": engine})
+    async with serving("", strategy=f"auto?n={n}", served=models, settings={"max_tokens": max_tokens}) as (url, _):
+        return [(question, await through_serve(question, url, "m")) for question in QUESTIONS]
+
+
+def row(name: str, door: str, group: str, seen: Sequence[tuple[Question, Shown]]) -> str:
+    shown = [(question, got) for question, got in seen if question.group == group]
+    ways = [str(sum(got.chosen == way for _, got in shown)) for way in WAYS]
+    texts = sum(bool(got.text) for _, got in shown)
+    right = sum(question.right is not None and got.answer == question.right for question, got in shown)
+    samples, tokens = (np.mean([getattr(got, what) for _, got in shown]) for what in ("samples", "tokens"))
+    told = "" if group == "free" else str(right)
+    cells = [name, door, group, str(len(shown)), *ways, str(texts), told, f"{samples:.1f}", f"{tokens:.0f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+async def likeness(engine: Engine, max_tokens: int) -> tuple[float, float]:
+    """Mean chrF of replies to the same free question, and the 99th percentile of those to different ones."""
+    from outthink import ask, solve_async
+    from outthink.strategies.parallel.self_consistency import SelfConsistency
+
+    texts: list[list[str]] = []
+    for question in (one for one in QUESTIONS if one.group == "free"):
+        trace = await solve_async(
+            ask(question.text), SelfConsistency(n=4), model=engine, sampling=Sampling(max_tokens=max_tokens)
+        )
+        texts.append([one.text for one in trace.candidates])
+    alike = chrf([text for group in texts for text in group])
+    owner = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
+    same = (owner[:, None] == owner) & ~np.eye(len(owner), dtype=bool)
+    return float(alike[same].mean()), float(np.quantile(alike[owner[:, None] != owner], 0.99))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--n", type=int, default=8)
+    asked = parser.parse_args()
+    print(f"| model | door | questions | asked | {' | '.join(WAYS)} | shown | right | samples | tokens |")
+    print("|---|---|---|" + "---:|" * 9)
+    real = open_engine(asked.model)
+    for (name, engine, most), group in itertools.product(
+        [("scripted", by_question([]), 512), (asked.model, real, asked.max_tokens)], ["solve", "serve"]
+    ):
+        seen = solved(engine, asked.n, most) if group == "solve" else asyncio.run(served(engine, asked.n, most))
+        for one in GROUPS:
+            print(row(name, group, one, seen), flush=True)
+    same, others = asyncio.run(likeness(real, asked.max_tokens))
+    print(f"\nchrF to the same question {same:.2f} on average; to others {others:.2f} at the 99th percentile: {ALIKE=}")
+
+
+if __name__ == "__main__":
+    main()
