@@ -15,7 +15,7 @@ from outthink.errors import UsageError
 from outthink.server.app import HURRY, IDLE, Service
 from outthink.server.door import Door
 
-_GARBAGE = (20_000, 20, 50)  # most of a request is gone with it, so looking for cycles often is a tenth of all work
+_GARBAGE = (10_000, 10, 10)  # most of a request is gone with it, so looking for cycles often is a tenth of all work
 
 
 @contextlib.asynccontextmanager
