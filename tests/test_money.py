@@ -16,6 +16,7 @@ import pytest
 
 import outthink
 from outthink.bench.run import bench
+from outthink.cli.given import priced_engine
 from outthink.cli.shown import print_trace, trace_json
 from outthink.driver import solve_async
 from outthink.errors import BudgetTooSmall, UsageError
@@ -343,6 +344,14 @@ def test_commands_infer_the_only_model_for_its_price_and_fit_the_cap(
         assert row["meta"]["sampling"]["max_tokens"] == 512
         trace = outthink.solve("What is 2+2?", "greedy", model=up.url, price="prices.json", answer="math")
         assert trace.cost["usd"] > 0
+
+
+def test_a_served_model_that_a_request_names_has_the_price_of_its_name(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("prices.json").write_text(json.dumps({"org/m": {"prompt": 1, "completion": 3}}), encoding="utf-8")
+    assert priced_engine("prices.json", "http://localhost:1/v1#org%2Fm") == Price(prompt=1, completion=3)
+    assert "org/m in prices.json" in capsys.readouterr().err
 
 
 def test_commands_that_need_a_price_or_a_model_name_what_to_give(

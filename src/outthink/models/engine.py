@@ -76,6 +76,7 @@ class EngineSpec:
         price: None where unknown.
         fields: which `Request.fields` it honours; None: it gives all of them on.
         units: what it counts in `Usage.further`.
+        usual: tokens that its answers need, at least, to be of use; None: not known.
     """
 
     name: str
@@ -85,6 +86,7 @@ class EngineSpec:
     price: Price | None = None
     fields: frozenset[str] | None = frozenset()
     units: frozenset[str] = frozenset()
+    usual: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
