@@ -16,13 +16,16 @@ import pytest
 
 import outthink
 from outthink.bench.run import bench
+from outthink.cli.given import priced_engine
+from outthink.cli.shown import print_trace, trace_json
 from outthink.driver import solve_async
 from outthink.errors import BudgetTooSmall, UsageError
 from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Engine, EngineSpec, Price
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.models.scripted import ScriptedEngine
-from outthink.records.runs import read_results
+from outthink.records.runs import Result, read_results
+from outthink.reports.report import cells, summary
 from outthink.server.models import Served
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.tasks.example import Example
@@ -243,6 +246,10 @@ def test_a_budget_below_one_sample_names_the_least_that_would_do(door: Door, tmp
             except (BudgetTooSmall, AssertionError) as failure:
                 return str(failure), len(up.asked)
 
+    async def quoted(usd: float) -> Any:
+        async with Server(says(FOUR)) as up, serving(up, served=Served({"m": priced(up)})) as (url, _):
+            return await asked(url, chat("What is 1+1?", outthink={"budget": {"usd": usd}}), path="/v1/quote")
+
     said, sent = run(least(0.0001, tmp_path))
     assert sent == 0
     assert "allow at least " in said
@@ -250,6 +257,8 @@ def test_a_budget_below_one_sample_names_the_least_that_would_do(door: Door, tmp
     assert 0.00512 < smallest < 0.0054
     assert run(least(smallest, tmp_path / "enough"))[0] == ""
     assert "allow at least" in run(least(smallest * 0.999, tmp_path / "less"))[0]
+    if door is by_server:
+        assert [run(quoted(usd)).status for usd in (smallest, smallest * 0.999)] == [200, 400]
 
 
 # ---------------------------------------------------------------- prices and units
@@ -337,6 +346,14 @@ def test_commands_infer_the_only_model_for_its_price_and_fit_the_cap(
         assert trace.cost["usd"] > 0
 
 
+def test_a_served_model_that_a_request_names_has_the_price_of_its_name(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("prices.json").write_text(json.dumps({"org/m": {"prompt": 1, "completion": 3}}), encoding="utf-8")
+    assert priced_engine("prices.json", "http://localhost:1/v1#org%2Fm") == Price(prompt=1, completion=3)
+    assert "org/m in prices.json" in capsys.readouterr().err
+
+
 def test_commands_that_need_a_price_or_a_model_name_what_to_give(
     alone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,3 +408,66 @@ def test_a_unit_of_an_engine_can_be_limited_as_text() -> None:
     assert outthink.solve("What is 2+2?", "greedy", model=engine, answer="math", budget="3 renders").answer == "4"
     with pytest.raises(UsageError, match=r"'3 kernels'.*renders"):
         outthink.solve("What is 2+2?", "greedy", model=engine, answer="math", budget="3 kernels")
+
+
+# ---------------------------------------------------------------- what was seen and what is charged
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_deadline_is_billed_near_to_what_was_written_and_both_are_told(stream: bool) -> None:
+    async def go() -> tuple[Any, Server]:
+        async with Server(says("word " * 400), pace=1.0) as up:
+            served = Served({"m": priced(up)})
+            async with serving(up, served=served, strategy="self_consistency") as (url, _):
+                wish = {"n": 4, "answer": "math", "budget": {"seconds": 60.5}}
+                how = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+                return await asked(url, chat(outthink=wish, max_tokens=2000, **how)), up
+
+    answer, up = run(go())
+    assert answer.status == 200
+    last = answer.events[-2] if stream else answer.json
+    usage, told = last["usage"], last["outthink"]
+    assert told["stopped"] == "deadline"
+    assert up.made > 150
+    assert told["seen"]["completion"] <= up.made <= told["charged"]["completion"] <= up.made + 4 * 33
+    assert up.prompt <= told["charged"]["prompt"] <= 4 * 90
+    assert usage["completion_tokens"] == told["charged"]["completion"]
+    assert usage["completion_tokens_details"]["seen_tokens"] == told["seen"]["completion"]
+    assert usage["prompt_tokens_details"]["seen_tokens"] == told["seen"]["prompt"] == 0, "a stream tells it at its end"
+    (line,) = told["ledger"]
+    assert (line["completion_tokens"], line["seen"]["completion"]) == (
+        usage["completion_tokens"],
+        told["seen"]["completion"],
+    )
+    assert any("seen is what was seen" in note for note in told["notes"])
+    if not stream:
+        charged, seen = (int(answer.headers[f"x-outthink-{what}-tokens"]) for what in ("charged", "seen"))
+        assert charged == int(answer.headers["x-litellm-total-tokens"]) == usage["total_tokens"]
+        assert seen == told["seen"]["completion"]
+        usd = float(answer.headers["x-litellm-response-cost"])
+        assert usd == pytest.approx((usage["prompt_tokens"] + 10 * usage["completion_tokens"]) / 1e6)
+
+
+def test_the_printed_ledger_and_reports_tell_both_where_they_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    async def cut() -> tuple[Any, Any]:
+        async with Server(says("word " * 400), pace=1.0) as up:
+            engine = priced(up)
+            sampling = Sampling(max_tokens=2000)
+            trace = await solve_async(problem(), "greedy", model=engine, sampling=sampling, budget="30.5s")
+            whole = await solve_async(problem(), "greedy", model=engine, sampling=Sampling(max_tokens=40))
+            await engine.close()
+            return trace, whole
+
+    trace, whole = run(cut())
+    print_trace(trace)
+    (line,) = trace.ledger()
+    rows = [row.split() for row in capsys.readouterr().out.splitlines()]
+    assert ["calls", "samples", "prompt", "cached", "completion", "tokens", "seen"] in rows
+    (row,) = [row for row in rows if row[:2] == ["sample", "(model)"]]
+    assert row[-3:] == ["<=", f"{line.usage.tokens:,}", f"{line.seen.tokens:,}"]
+    assert trace_json(trace)["ledger"][0]["seen"] == {"prompt": 0, "cached": 0, "completion": line.seen.completion}
+    print_trace(whole)
+    assert "seen" not in capsys.readouterr().out, "nothing differs"
+    told = cells("run", summary([Result(problem="p", credit=0.0, trace=trace)]))
+    assert f"{line.usage.tokens:,} ({line.seen.tokens:,} seen)" in told
+    assert not any("seen" in cell for cell in cells("run", summary([Result(problem="p", credit=0.0, trace=whole)])))

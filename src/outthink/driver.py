@@ -461,11 +461,16 @@ async def _check_engines(
         raise MissingResource(f"{model.spec.name} gives no token logprobs; choose a verifier that reads none.")
     # other roles get other prompts, so only the units of their costs matter here
     check_units(run.meter.budget, {role: engine.spec for role, engine in engines.items()}, units)
-    for unit, limit in run.meter.budget.limits.items():
+    check_one_fits(run.meter.budget, worst, run.sampling.cap)
+
+
+def check_one_fits(budget: Budget, worst: Mapping[str, float], cap: int) -> None:
+    """Raise BudgetTooSmall where one sample with this cap, which costs at most `worst` by unit, is not within it."""
+    for unit, limit in budget.limits.items():
         if unit != "seconds" and worst.get(unit, 0.0) > limit * (1 + 1e-9):
             raise BudgetTooSmall(
                 f"One sample can cost {worst[unit]:.12g} {unit}, more than the budget of {limit:.12g}: "
-                f"allow at least {worst[unit]:.12g} {unit}, or lower max_tokens ({run.sampling.max_tokens})."
+                f"allow at least {worst[unit]:.12g} {unit}, or lower max_tokens ({cap})."
             )
 
 

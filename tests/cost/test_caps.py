@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink.cost.caps import AnswerLengths, cap_within, fitted_cap, fitting, least_caps
+from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Price, Request
+from outthink.models.facts import Facts
+from outthink.models.openai.engine import OpenAIEngine
 from outthink.models.scripted import ScriptedEngine
 from outthink.types import Candidate, Message, Usage
 from tests.tools.virtual import run
@@ -45,6 +48,7 @@ def test_the_cap_that_fits(limits: Mapping[str, float], most: int, wanted: int, 
     assert (found_cap.tokens, found_cap.at_once, found_cap.lowered) == (cap, at_once, cap < most)
 
 
+@settings(deadline=None)  # how loaded the machine is says nothing
 @given(
     limit=st.floats(1, 1e5),
     most=st.integers(1, 8192),
@@ -117,3 +121,10 @@ def test_an_engine_is_asked_what_it_can_cost() -> None:
     cap = run(cap_within(engine, request, {"usd": 0.05}, wanted=8))
     assert (cap.tokens, cap.at_once) == (605, 8)
     assert run(cap_within(engine, request, {"usd": 0.02}, wanted=8, usual=100)).tokens == 230
+
+
+def test_who_thinks_unseen_needs_more() -> None:
+    thinking = OpenAIEngine(Endpoint("http://localhost:1/v1"), Facts(model="m", hidden=True), price=PRICE)
+    request = Request(messages=(Message(content="x" * PROMPT),), max_tokens=4096)
+    cap = run(cap_within(thinking, request, {"usd": 0.05}, wanted=8))
+    assert (cap.at_once, cap.tokens >= 2048) == (2, True)

@@ -243,20 +243,20 @@ USAGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("facts", [STREAMED, BARE], ids=["stream", "whole"])
 @pytest.mark.parametrize("n", [1, 2])
 def test_all_that_is_written_beyond_a_cap_is_charged(n: int, facts: Facts, usage: dict[str, Any]) -> None:
-    """The cap of 16 is ignored, and what is told of the usage may be anything: at least what was made is charged."""
+    """The cap of 20 is ignored, and what is told of the usage may be anything: at least what was made is charged."""
 
     async def go() -> None:
         ignoring = {"ignores": {"max_tokens"}, "pace": 0.02, **usage}
         async with Server(lambda ask: LONG, **ignoring) as up:
             engine = engine_on(up, replace(facts, n=n > 1))
-            strategy, sampling = SelfConsistency(n=n), Sampling(max_tokens=16)
-            asking = ask_for(text=problem().messages[0].text, max_tokens=16)
+            strategy, sampling = SelfConsistency(n=n), Sampling(max_tokens=20)
+            asking = ask_for(text=problem().messages[0].text, max_tokens=20)
             bound = await engine.bound(asking)
             for _ in range(2):  # what is learned of the server must not make the next call cheaper than it is
                 before = up.made
                 trace = await solve_async(problem(), strategy, model=engine, sampling=sampling, budget="9000-tokens")
                 made, charged = up.made - before, trace.usage.completion
-                assert {seen.body["max_tokens"] for seen in up.asked} == {16}, "what is asked for is what was said"
+                assert {seen.body["max_tokens"] for seen in up.asked} == {20}, "what is asked for is what was said"
                 assert trace.seen.completion <= made <= charged
                 assert trace.stopped == "overrun" or trace.usage.tokens <= n * bound.tokens
                 bound = await engine.bound(asking)

@@ -93,6 +93,7 @@ def serve(
     """
     from outthink.driver import as_budget, check_units, counted_by
     from outthink.models.engine import EngineSpec, Price
+    from outthink.resources.metered_sandbox import MeteredSandbox
 
     try:
         from outthink.server import start
@@ -143,7 +144,7 @@ def serve(
             specs["model"] = EngineSpec(
                 name=f"the models of {upstream}", price=Price(prompt=0, completion=0) if roles else None
             )
-        check_units(policy.budget, specs, counted_by(engines, resources))
+        check_units(policy.budget, specs, {*counted_by(engines, resources), *MeteredSandbox.units})
         start.run(
             settings,
             policy,

@@ -151,6 +151,9 @@ async def cap_within(
     """What the limits allow of samples of this request, whose cap is the largest that is considered.
 
     An engine that cannot lower it, such as a recorded pool, keeps it. Raises as `Engine.bound` does.
+
+    Args:
+        usual: what answers usually take; None: as the engine says.
     """
     most = request.max_tokens
     high = await engine.bound(request)
@@ -158,7 +161,7 @@ async def cap_within(
     def at_most(cap: int) -> Mapping[str, float]:
         return charge(engine.spec, [high])
 
-    least = least_caps(most, usual)
+    least = least_caps(most, engine.spec.usual if usual is None else usual)
     if least[1] == most or fitting(at_most(most), limits) >= wanted:
         return fitted_cap(at_most, limits, most=most, least=(most, most), wanted=wanted)
     try:

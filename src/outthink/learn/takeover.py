@@ -121,7 +121,7 @@ def _recorded_as(pool: PoolData) -> tuple[str | None, Sampling | None]:
     """The model and the sampling of a pool; None where it does not say."""
     sampling = pool.meta.get("sampling")
     try:
-        return pool.meta.get("model"), None if sampling is None else Sampling(**sampling)
+        return pool.meta.get("model"), None if sampling is None else Sampling(**sampling).settled()
     except (TypeError, ValueError):
         raise UsageError(f"{pool.path} says something else than how its samples were drawn.") from None
 

@@ -78,6 +78,7 @@ class EngineSpec:
         price: None where unknown.
         fields: which `Request.fields` it honours; None: it gives all of them on.
         units: what it counts in `Usage.further`.
+        usual: tokens that its answers need, at least, to be of use; None: not known.
     """
 
     name: str
@@ -87,6 +88,7 @@ class EngineSpec:
     price: Price | None = None
     fields: frozenset[str] | None = frozenset()
     units: frozenset[str] = frozenset()
+    usual: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

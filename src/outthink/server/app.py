@@ -21,7 +21,7 @@ from aiohttp import web
 
 from outthink.answers.reader import Reader
 from outthink.cost.caps import AnswerLengths, whole_samples
-from outthink.driver import solve_async
+from outthink.driver import check_one_fits, solve_async
 from outthink.errors import OutthinkError
 from outthink.models.engine import Engine
 from outthink.models.facts import Facts
@@ -293,6 +293,7 @@ class Service:
         """What a request may cost, and with a plan what it is expected to cost and gain; nothing is spent."""
         job = await self._job(await self._asked(request), request.get(_OWNER))
         worst = await worst_sample(job.engine, job.problem, job.sampling)
+        check_one_fits(job.budget, worst, job.sampling.cap)
         strategy = job.choice.strategy
         strategy = getattr(strategy, "strategy", strategy)
         n = most_samples(job.choice)

@@ -139,7 +139,12 @@ async def prepared(
             allowed = {unit: limit * load for unit, limit in limits.items()}
             request = Request(messages=problem.messages, max_tokens=sampling.cap, fields=problem.fields)
             cap = await cap_within(engine, request, allowed, wanted=traits.at_once(choice.strategy), usual=usual)
-            problem, sampling = _capped(problem, sampling, cap, left)
+            if cap.lowered and cap.tokens > left:
+                cap = None  # so many may not be left of the context, and then the upstream would refuse it
+            elif cap.lowered:
+                # the upstream is told of it, also where the context alone would have limited it
+                fields = {name: value for name, value in problem.fields.items() if name not in _CAPS}
+                problem, sampling = replace(problem, fields=fields), replace(sampling, max_tokens=cap.tokens)
     worst = await worst_sample(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
     if choice.samples is not None:
         limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
@@ -175,14 +180,6 @@ async def _fitted(
     # the prompt is shorter than its bytes; how much is left for an answer, only the upstream knows
     fields = {**problem.fields, facts.cap: None}
     return replace(problem, fields=fields), replace(sampling, max_tokens=context), left
-
-
-def _capped(problem: Problem, sampling: Sampling, cap: Cap, left: float) -> tuple[Problem, Sampling]:
-    """With the cap that fits the budget; the upstream is told of it where that is surely left of its context."""
-    if not cap.lowered or cap.tokens > left:
-        return problem, sampling
-    fields = {name: value for name, value in problem.fields.items() if name not in _CAPS}
-    return replace(problem, fields=fields), replace(sampling, max_tokens=cap.tokens)
 
 
 async def worst_sample(engine: Engine, problem: Problem, sampling: Sampling) -> dict[str, float]:

@@ -41,6 +41,7 @@ _SLACK = 32  # tokens that may be written between the last that was seen and the
 _LIKELY, _FEW = 10, 64  # bytes of a token on the mean of an answer, and beyond, that are likely within a cap
 _PER_ANSWER = 8  # tokens that mark the beginning and the end of an answer, and are never shown
 _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyond, a prompt cannot be
+_THINKING = 2048  # tokens that an answer needs, at least, with thoughts that are not shown
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
 _BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
@@ -72,7 +73,14 @@ class OpenAIEngine:
         self._times = 1
         self._hidden = facts.hidden
         self._said: set[str] = set()
-        self._spec = EngineSpec(name=facts.model, context=facts.context, powers=facts.powers, price=price, fields=None)
+        self._spec = EngineSpec(
+            name=facts.model,
+            context=facts.context,
+            powers=facts.powers,
+            price=price,
+            fields=None,
+            usual=_THINKING if facts.hidden else None,
+        )
 
     @classmethod
     def open(
