@@ -6,7 +6,8 @@ The endpoint, the server, the callers and whoever looks at /health are processes
 real one. One answer in two of the endpoint is faulty: refused, late, cut off, hung, nonsense, endless, or with usage
 that is missing or wrong; else it writes 500 tokens a second. Three callers in ten leave: before all is sent, while it
 works, in the middle of a stream. What a caller was charged is read in the recorded traces, and what was written for him
-at the endpoint. Ends with 1 where a promise is broken. Linux only.
+at the endpoint. Time for which a process waited for a processor, since the machine is busy with something else, is
+told and does not count. Ends with 1 where a promise is broken. Linux only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ class Made:
     live: Counter[int] = field(default_factory=Counter)
     requests: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    story: dict[int, list[str]] = field(default_factory=dict)
+    """What was done to each caller's requests."""
 
 
 class Endpoint:
@@ -103,6 +106,7 @@ class Endpoint:
                 "requests": made.requests,
                 "live": sum(made.live.values()),
                 "faults": made.faults,
+                "story": made.story,
             }
         )
 
@@ -125,6 +129,10 @@ class Endpoint:
         faulty = self.unruly and number >= 0 and rng.random() < 0.5
         fault = rng.choice(list(FAULTS)) if faulty else "none"
         self.made.faults[fault] += faulty
+        told = (
+            f"{fault}, n {body.get('n')}, cap {body.get('max_tokens')}, {'streamed' if body.get('stream') else 'whole'}"
+        )
+        self.made.story.setdefault(number, []).append(told)
         how = FAULTS.get(fault, {})
         await asyncio.sleep(how.get("before", 0.0))
         if "status" in how:
@@ -139,7 +147,7 @@ class Endpoint:
         self.made.prompt[number] += prompt
         most = body.get("max_tokens") or body.get("max_completion_tokens") or 10**6
         texts = [rng.choice(SAYS).split(" ") for _ in range((body.get("n") or 1) + how.get("surplus", 0))]
-        if how.get("endless"):
+        if how.get("endless") and body.get("stream"):  # else nobody could know who left before it came
             texts = [[*words, *["more"] * 3000] for words in texts]
             most = 10**6
         words = [text[:most] for text in texts]
@@ -173,7 +181,7 @@ class Endpoint:
                 self.made.completion[number] += 1
                 sent += 1
                 await response.write(b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode())
-                await asyncio.sleep(how.get("pace", PACE))
+                await asyncio.sleep(PACE * 5 if how.get("endless") else how.get("pace", PACE))
         if (body.get("stream_options") or {}).get("include_usage"):
             await response.write(b"data: %b\n\n" % json.dumps({"choices": [], "usage": usage}).encode())
         if not how.get("open"):
@@ -262,7 +270,7 @@ class Caller:
         self.does = rng.choice(does) if self.faults else "reads"
         self.waits = rng.random() * 1.5
 
-    async def go(self, url: str, endpoint: str, session: aiohttp.ClientSession) -> None:
+    async def go(self, url: str, endpoint: str, pids: Sequence[int], session: aiohttp.ClientSession) -> None:
         """Ask, and do whatever he does; a second after he has left, nothing is done for him."""
         host, port = url.removeprefix("http://").split(":")
         data = json.dumps(self.body).encode()
@@ -290,7 +298,9 @@ class Caller:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-        await asyncio.sleep(LEFT)
+        left = time.perf_counter() - waited(*pids)
+        while time.perf_counter() - waited(*pids) < left + LEFT:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(LEFT / 4)
         async with session.get(f"{endpoint}/live/{self.number}") as live:
             if count := await live.json():
                 self.wrong = f"{count} requests live {LEFT:g} s after he left"
@@ -351,9 +361,17 @@ def unchunked(body: bytes) -> bytes:
 # ------------------------------------------------------------------------------------------------------ the processes
 
 
-def health(url: str) -> None:
-    """Look every 50 ms, until told to stop; then the times in ms, and how many looks failed."""
-    told: list[float] = []
+def waited(*pids: int) -> float:
+    """Seconds for which the first threads of processes, where their loops run, have waited for a processor."""
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) for pid in pids) / 1e9
+
+
+def health(url: str, pid: int) -> None:
+    """Look every 50 ms, until told to stop; then how long each took, and how many failed.
+
+    Beside each stands for how long the server and whoever looks waited for a processor meanwhile.
+    """
+    told: list[tuple[float, float]] = []
     failed = 0
     going = True
 
@@ -365,12 +383,13 @@ def health(url: str) -> None:
     print("ready", flush=True)
     while going:
         began = time.perf_counter()
+        before = waited(pid, os.getpid())
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=60) as answer:
                 failed += answer.status != 200
         except OSError:
             failed += 1
-        told.append(time.perf_counter() - began)
+        told.append((time.perf_counter() - began, waited(pid, os.getpid()) - before))
         time.sleep(0.05)
     print(json.dumps({"times": told, "failed": failed}), flush=True)
 
@@ -405,14 +424,14 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-async def crowd(callers: list[Caller], seconds: float, url: str, model: str) -> None:
+async def crowd(callers: list[Caller], seconds: float, url: str, model: str, pids: Sequence[int]) -> None:
     """Each comes at a moment of his own."""
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
 
         async def one(caller: Caller) -> None:
             await asyncio.sleep(caller.rng.random() * seconds)
-            await caller.go(url, model, session)
+            await caller.go(url, model, pids, session)
 
         await asyncio.gather(*(one(caller) for caller in callers))
 
@@ -443,18 +462,19 @@ async def measured(requests: int, seconds: float, seed: int, folder: Path, here:
             logging = asyncio.create_task(read_log())
             url = await asyncio.wait_for(ready, 60)
             before = [Caller(requests + place, random.Random(f"{seed} base {place}"), False) for place in range(BASE)]
-            await crowd(before, 5.0, url, model)
+            pids = (server.pid, model_process.pid)
+            await crowd(before, 5.0, url, model, pids)
             await asyncio.sleep(2.0)
             base = memory(server.pid), descriptors(server.pid)
-            async with process(here, "--health", url) as looking:
+            async with process(here, "--health", url, "--pid", str(server.pid)) as looking:
                 assert looking.stdout is not None
                 await looking.stdout.readline()
                 async with aiohttp.ClientSession() as session:
                     await (await session.post(f"{model}/begin")).read()
                 callers = [Caller(place, random.Random(f"{seed} {place}"), True) for place in range(requests)]
-                began = time.perf_counter()
-                await crowd(callers, seconds, url, model)
-                took = time.perf_counter() - began
+                began, waiting = time.perf_counter(), waited(server.pid)
+                await crowd(callers, seconds, url, model, pids)
+                took, waiting = time.perf_counter() - began, waited(server.pid) - waiting
                 looking.send_signal(signal.SIGTERM)
                 looked = json.loads(await looking.stdout.readline())
             until = time.perf_counter() + SETTLE
@@ -473,7 +493,10 @@ async def measured(requests: int, seconds: float, seed: int, folder: Path, here:
             number = whose[result.problem]
             charged[number] = charged.get(number, Usage()) + result.trace.usage
     short = [
-        (number, made["prompt"].get(str(number), 0), made["completion"].get(str(number), 0), charged.get(number))
+        (
+            *(number, made["prompt"].get(str(number), 0), made["completion"].get(str(number), 0)),
+            *(charged.get(number), made["story"].get(str(number))),
+        )
         for number in range(requests + BASE)
         if charged.get(number, Usage()).prompt < made["prompt"].get(str(number), 0)
         or charged.get(number, Usage()).completion < made["completion"].get(str(number), 0)
@@ -481,6 +504,7 @@ async def measured(requests: int, seconds: float, seed: int, folder: Path, here:
     return {
         "callers": callers,
         "took": took,
+        "waited": waiting,
         "base": base,
         "after": after,
         "looked": looked,
@@ -503,7 +527,8 @@ def show(told: dict[str, Any]) -> bool:
     """Print what was measured; whether every promise was kept."""
     callers: list[Caller] = told["callers"]
     wrong = [caller for caller in callers if caller.wrong]
-    times = sorted(told["looked"]["times"])
+    looks = sorted(took for took, _ in told["looked"]["times"])
+    longest = max(took - waiting for took, waiting in told["looked"]["times"])
     kinds = Counter(caller.what for caller in callers)
     live = [caller for caller in wrong if "live" in caller.wrong]
     internal = [line for line in told["log"] if b" ERROR " in line or b"Traceback" in line]
@@ -520,9 +545,11 @@ def show(told: dict[str, Any]) -> bool:
         ("tokens charged, and made", f"{told['charged']:,}, {told['written']:,}", True),
         (
             "/health, median and longest",
-            f"{times[len(times) // 2]:.3f} s, {times[-1]:.3f} s",
-            times[-1] < HEALTHY and not told["looked"]["failed"],
+            f"{looks[len(looks) // 2]:.3f} s, {looks[-1]:.3f} s",
+            not told["looked"]["failed"],
         ),
+        ("the longest, less the waiting for a processor", f"{longest:.3f} s", longest < HEALTHY),
+        ("waiting for a processor in all", f"{told['waited']:.1f} s", True),
         (
             "memory before and after",
             f"{memory_before:.0f} MB, {memory_after:.0f} MB",
@@ -551,11 +578,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--endpoint", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--health", help=argparse.SUPPRESS)
+    parser.add_argument("--pid", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.endpoint:
         asyncio.run(endpoint(given.seed))
     elif given.health:
-        health(given.health)
+        health(given.health, given.pid)
     else:
         with tempfile.TemporaryDirectory() as folder:
             here = str(Path(__file__).resolve())

@@ -322,6 +322,32 @@ def test_a_candidate_of_the_strategy_s_own_making_can_be_chosen(listed: bool) ->
 # ---------------------------------------------------------------- why it ended
 
 
+class Lingering(ScriptedEngine):
+    """Needs some seconds to end what is cancelled, and says only then what it has used."""
+
+    def __init__(self, lingers: float) -> None:
+        super().__init__(lambda request, child, rng: "x" * 100, latency=lambda request, child: 100.0)
+        self._lingers = lingers
+        self.begun = 0
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        self.begun += request.n
+        try:
+            await super().generate(request, progress)
+        except asyncio.CancelledError:
+            await asyncio.sleep(self._lingers)
+            raise
+
+
+@pytest.mark.parametrize("name", ["adaptive_consistency", "first_finish", "multi_temperature", "esc"])
+def test_what_takes_long_to_end_is_charged_all_the_same(name: str) -> None:
+    engine = Lingering(3.0)
+    trace = run(solve_async(problem(), make_strategy(name), model=engine, budget="50s"))
+    assert (trace.stopped, {call.outcome for call in trace.calls}) == ("deadline", {"cancelled"})
+    assert sum(call.n for call in trace.calls) == engine.begun > 1
+    assert trace.usage.completion >= 50 * engine.begun, "half of each was written by then"
+
+
 def test_a_strategy_that_swallows_its_cancellation_is_cancelled_again() -> None:
     async def work(problem: Problem, report: Any, model: Any, meter: Any) -> None:
         await one_sample(problem, report, model, meter)

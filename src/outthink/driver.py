@@ -56,6 +56,7 @@ from outthink.types import (
 )
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
+_SETTLING = 10.0  # seconds for calls that were cancelled to say what they have used
 _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
 
 
@@ -319,6 +320,9 @@ async def solve_async(
         if watch is not None:
             watch(meter)
         stopped, failure = await _drive(strategy.run(problem, report, **bound), budget.limits.get("seconds"), stop)
+        with contextlib.suppress(TimeoutError):  # what a strategy has left behind while it ends is charged as well
+            async with asyncio.timeout(_SETTLING):
+                await meter.settled()
         if stopped == "finished" and meter.refused:
             stopped = "budget"
         if meter.overrun:

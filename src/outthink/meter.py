@@ -87,6 +87,7 @@ class Meter:
         self._settled: dict[str, float] = {}
         self._reserved: list[Reservation] = []
         self._queue: deque[_Waiting] = deque()
+        self._idle: asyncio.Future[None] | None = None
         self._requests: dict[Address, int] = {}
         self._on_call = on_call
         self._clock = asyncio.get_running_loop().time
@@ -136,6 +137,12 @@ class Meter:
         """Give back what was reserved for a call that never started."""
         self._reserved.remove(reservation)
         self._decide()
+
+    async def settled(self) -> None:
+        """Wait until nothing is reserved any more: whatever was begun is in the ledger then."""
+        while self._reserved:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
 
     @contextlib.asynccontextmanager
     async def work(
@@ -229,6 +236,8 @@ class Meter:
         return fitting
 
     def _decide(self) -> None:
+        if not self._reserved and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
         while self._queue:
             head = self._queue[0]
             n = 0 if self.overrun else int(min(self._fitting(head.worst), head.upto))

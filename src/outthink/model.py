@@ -24,7 +24,7 @@ ReadAnswer = Callable[[Problem, str], Awaitable[tuple[str | None, str | None]]]
 Listen = Callable[[Address, Mapping[str, Any]], None]
 """(address of a sample, a piece of it), as `Progress.listen`."""
 
-Seen = Callable[[Candidate, int], None]
+OnSample = Callable[[Candidate, int], None]
 """(a sample with its answer, its place among those asked for), in the order in which they end; none for a failure."""
 
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
@@ -231,7 +231,7 @@ class Model:
         temperature: float | None = None,
         max_tokens: int | None = None,
         logprobs: bool = False,
-        seen: Seen | None = None,
+        seen: OnSample | None = None,
     ) -> list[Candidate]:
         """Up to n complete samples, in the order of their addresses; `seen` is told of each while others are written.
 
@@ -249,7 +249,7 @@ class Model:
         return (await self.sample_each(problem, [draw], seen=seen))[0]
 
     async def sample_each(
-        self, problem: Problem, draws: Sequence[Draw], *, seen: Seen | None = None
+        self, problem: Problem, draws: Sequence[Draw], *, seen: OnSample | None = None
     ) -> list[list[Candidate]]:
         """The samples of several prompts as one batch, decided by the budget in order; errors as for `sample`.
 
@@ -277,7 +277,9 @@ class Model:
             return refusal
         return None
 
-    async def _drawn(self, batch: Sequence[tuple[Request, Draw]], seen: Seen | None = None) -> list[list[Candidate]]:
+    async def _drawn(
+        self, batch: Sequence[tuple[Request, Draw]], seen: OnSample | None = None
+    ) -> list[list[Candidate]]:
         before = [self._taken(draw, request.n) for request, draw in batch]
         places = list(accumulate((request.n for request, _ in batch), initial=0))
         batch = [(_going_on(request, taken), draw) for (request, draw), taken in zip(batch, before, strict=True)]
@@ -286,7 +288,7 @@ class Model:
 
         async def tell(sample: Candidate, place: int) -> None:
             known[sample.id] = await with_answer(sample, self._run)
-            cast("Seen", seen)(known[sample.id], place)
+            cast("OnSample", seen)(known[sample.id], place)
 
         def ended(group: _Group, child: int, completion: Completion) -> None:
             index, number = group.index, group.request.child + child

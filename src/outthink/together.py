@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -87,15 +88,21 @@ async def turn(size: int) -> None:
 
 @contextlib.asynccontextmanager
 async def beside() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
-    """What begins coroutines that run beside the block, which ends after them: if it fails, they are cancelled."""
+    """What begins coroutines that run beside the block, which ends after them: if it fails, they are cancelled.
+
+    It may be called from any thread; what comes when the block has ended is not begun.
+    """
     running: list[asyncio.Task[None]] = []
     over = False
+    loop, home = asyncio.get_running_loop(), threading.get_ident()
 
     def begin(coroutine: Coroutine[Any, Any, None]) -> None:
         if over:
             coroutine.close()
+        elif threading.get_ident() == home:
+            running.append(loop.create_task(coroutine))
         else:
-            running.append(asyncio.ensure_future(coroutine))
+            loop.call_soon_threadsafe(begin, coroutine)
 
     try:
         yield begin

@@ -14,7 +14,7 @@ from outthink.model import Model
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies import Report
-from outthink.strategies.choosing import Majority, Vote, by_majority
+from outthink.strategies.choosing import EarlyVote, Majority, by_majority
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import Candidate, Problem, Trace
 from tests.tools.virtual import run
@@ -44,7 +44,7 @@ def test_what_is_fixed_is_what_all_of_them_choose_in_whatever_order_they_come(or
                 assert list(candidates) == sorted(candidates, key=lambda one: one.address)
                 reports.append(chosen)  # noqa: B023 - called within the round
 
-            vote = Vote(report, N)
+            vote = EarlyVote(report, N)
             for count, place in enumerate(order, start=1):
                 majority.add(samples[place], place)
                 vote(samples[place], place)

@@ -109,7 +109,7 @@ class Majority:
         return left == 0 or all(place in self._samples for place in range(leader))
 
 
-class Vote:
+class EarlyVote:
     """A majority of n samples that is reported as fixed as soon as the rest of them cannot change it.
 
     It is told of samples in the order in which they end, as `Model.sample` tells; what is chosen in the end is the

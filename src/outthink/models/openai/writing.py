@@ -20,7 +20,7 @@ _PIECE = 4096  # characters of a piece that say how many tokens it has
 _BYTES = 16  # of text that a token has at most, on the mean of a whole answer
 
 
-class Grown:
+class Growing:
     """What a stream has told so far of a value: texts, lists and objects grow, all else is replaced.
 
     A piece costs the same however much came before it.
@@ -41,7 +41,7 @@ class Grown:
             self._kind, self._held = kind, {} if kind is dict else piece if kind is object else []
         if kind is dict:
             for name, value in piece.items():
-                self._held.setdefault(name, Grown()).add(value)
+                self._held.setdefault(name, Growing()).add(value)
         elif kind is list:
             self._held.extend(piece)
         elif kind is str:
@@ -67,7 +67,7 @@ class Writing:
     function: Calls = field(default_factory=Calls)
     """The one call of the older form, `function_call`."""
     refusal: list[str] = field(default_factory=list)
-    more: Grown = field(default_factory=Grown)
+    more: Growing = field(default_factory=Growing)
     """What else the message has, such as annotations."""
     told: dict[str, list[Any]] = field(default_factory=dict)
     """Logprobs as the server tells them."""

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from outthink.model import Draw, Model, Seen
+from outthink.model import Draw, Model, OnSample
 from outthink.strategies import Report
-from outthink.strategies.choosing import Chosen, Vote, by_majority
+from outthink.strategies.choosing import Chosen, EarlyVote, by_majority
 from outthink.types import Candidate, Problem
 
 
 async def hedged_pool(
-    model: Model, problem: Problem, n: int, temperature: float, seen: Seen | None = None
+    model: Model, problem: Problem, n: int, temperature: float, seen: OnSample | None = None
 ) -> tuple[Candidate | None, list[Candidate]]:
     """The sample at temperature 0 (None: it failed), and it with n - 1 others at `temperature` after it, as one batch.
 
@@ -83,6 +83,6 @@ class HedgedSampling:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one vote."""
-        _, samples = await hedged_pool(model, problem, self.n, self.temperature, Vote(report, self.n))
+        _, samples = await hedged_pool(model, problem, self.n, self.temperature, EarlyVote(report, self.n))
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)

@@ -15,7 +15,7 @@ from typing import ClassVar
 from outthink.maths.selection import Drawn, Replayed, majority
 from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.choosing import Vote, by_majority
+from outthink.strategies.choosing import EarlyVote, by_majority
 from outthink.types import Problem
 
 
@@ -43,7 +43,7 @@ class SelfConsistency:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch, one vote."""
-        samples = await model.sample(problem, self.n, seen=Vote(report, self.n))
+        samples = await model.sample(problem, self.n, seen=EarlyVote(report, self.n))
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
 
