@@ -102,7 +102,7 @@ def test_no_readable_answer_is_exit_3(outthink: Any) -> None:
     Path("pool.jsonl").write_text(text.replace('"eos"', '"length"'), encoding="utf-8")
     result = outthink(*solve("--n", "4", "--answer", "math"))
     assert result.code == 3
-    assert "Answer: none: no sample ended with a readable answer" in result.out
+    assert result.out.startswith("2+2=4\n#### 4\n\nAnswer: none: no sample ended with a readable answer")
     chat = outthink(*solve("--n", "4"))
     assert chat.code == 0, "a chat has a text all the same"
     assert chat.out.startswith("2+2=4\n#### 4\n\nNote: the first replies were all cut off or empty")

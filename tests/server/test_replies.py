@@ -563,7 +563,7 @@ def test_without_a_word_of_the_operator_a_judge_that_is_there_chooses_if_it_can_
         assert contents(answer) == UNLIKE[:1]
         return
     assert note == f"{FREE} best_of_n chose it"
-    assert [body["messages"] for body in (seen.body for seen in up.asked)][0] == chat("Write a poem")["messages"]
+    assert up.asked[0].body["messages"] == chat("Write a poem")["messages"]
     judged = {line["kind"]: line for line in outthink(answer)["ledger"]}["judge"]
     assert judged["prompt_tokens"] == outthink(answer)["verifier_tokens"]["prompt"] > 0
     assert outthink(answer)["samples"] == 4

@@ -115,7 +115,8 @@ def print_trace(trace: Trace, *, chat: bool = False) -> None:
     from outthink.records.sharing import sharing
 
     printed = console()
-    said = None if trace.text is None else trace.text.strip()
+    said = _text(trace)
+    said = None if said is None else said.strip()
     text = None if said is None else printable(said)
     if chat and text is not None and trace.answer in (None, said):
         printed.print(f"{escape(text)}\n", soft_wrap=True)
@@ -165,6 +166,14 @@ def print_trace(trace: Trace, *, chat: bool = False) -> None:
     printed.print(costs(trace.cost))
 
 
+def _text(trace: Trace) -> str | None:
+    """The text of the answer; where nothing was chosen the fullest one, which is paid for all the same."""
+    from outthink.types import fullest
+
+    longest = fullest(trace.candidates, {one.id: one for one in trace.candidates}) if trace.text is None else None
+    return trace.text if longest is None else trace.whole_text(longest.id)
+
+
 def costs(cost: Mapping[str, float]) -> str:
     """The sum of what was charged, in words."""
     parts = [f"{cost.get('tokens', 0):,.0f} tokens"]
@@ -195,7 +204,7 @@ def trace_json(trace: Trace) -> dict[str, Any]:
     ]
     return {
         "answer": trace.answer,
-        "text": trace.text,
+        "text": _text(trace),
         "confidence": trace.confidence,
         "stopped": trace.stopped,
         "error": trace.error,

@@ -33,6 +33,7 @@ from outthink.types import Candidate, Problem, Usage
 ALIKE = 0.4
 """Mean chrF of replies to each other from which they say much the same: twice that of replies to other questions."""
 
+_PAIRED = 8  # replies, at most, of which every two are compared
 _FRAME = 64  # tokens of what a judge is told around a question and an answer
 _PLAIN = FOR_ALL | {"seed", "temperature", "top_p", "max_tokens", "max_completion_tokens"}
 
@@ -119,40 +120,43 @@ def _ways(
         name: str,
         strategy: Strategy,
         reader: Model,
-        readings: Sequence[float],
+        read: int,
         most: int,
         scorer: Scorer | None = None,
     ) -> Way:
-        written = len(readings) * min(most, usual)
+        """With the cost of reading each of them, or each pair of them in both orders."""
+        count = math.perm(len(lengths), read)
+        frame = asked + _FRAME
+        total = count * (frame + sum(lengths) * read / len(lengths))
+        longest = frame + sum(sorted(lengths)[-read:])
         return Way(
             name=name,
             strategy=strategy,
             scorer=scorer,
-            least=reader.cost(Usage(prompt=round(max(readings)), completion=most)),
-            usual=reader.cost(Usage(prompt=round(sum(readings)), completion=written)),
+            least=reader.cost(Usage(prompt=round(longest), completion=most)),
+            usual=reader.cost(Usage(prompt=round(total), completion=count * min(most, usual))),
         )
 
     plain = {name for name, given in problem.fields.items() if given is not None} <= _PLAIN
     if models.has("fusor") and plain:
-        fusor = models.role("fusor")
-        yield way("fusion", Fusion(n=n), fusor, [asked + sum(lengths) + _FRAME], fusor.sampling.cap)
+        fusor, whole = models.role("fusor"), asked + sum(lengths) + _FRAME
+        yield Way(
+            name="fusion",
+            strategy=Fusion(n=n),
+            least=fusor.cost(Usage(prompt=round(whole), completion=fusor.sampling.cap)),
+            usual=fusor.cost(Usage(prompt=round(whole), completion=usual)),
+        )
     judge = models.role("judge")
     most = 1 if "labels" in judge.powers else judge.sampling.cap
-    single = [asked + length + _FRAME for length in lengths]
-    pair = [
-        asked + one + other + _FRAME
-        for place, one in enumerate(lengths)
-        for at, other in enumerate(lengths)
-        if at != place
-    ]
     best = BestOfN(n=n)
     if verifier is not None and verifier.asks_models:
-        yield way("best_of_n", best, judge, pair if verifier.relative else single, most)
+        yield way("best_of_n", best, judge, 2 if verifier.relative else 1, most)
     elif verifier is not None:
         yield Way(name="best_of_n", strategy=best)
     if models.has("judge"):
-        yield way("pairwise", best, judge, pair, most, Pairwise())
-        yield way("judge", best, judge, single, most, Judge())
+        if len(among) <= _PAIRED:
+            yield way("pairwise", best, judge, 2, most, Pairwise())
+        yield way("judge", best, judge, 1, most, Judge())
 
 
 def _short(way: Way, meter: Meter, value: str, n: int) -> str | None:
