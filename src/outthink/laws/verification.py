@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 from outthink.laws.coverage import pass_at_k
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap, means
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -215,28 +215,38 @@ def fit(verdicts: Verdicts, *, seed: int = 0) -> Verifier:
             f"{both.sum()} questions have both right and wrong samples, and two are needed: otherwise how easy a "
             "question is cannot be told from how well it is judged."
         )
-    interval = bootstrap(lambda questions: _quality(verdicts.select(questions)), len(both), seed=seed)
+    low, high = _bounds(verdicts, seed)
     return Verifier(
         value=_quality(verdicts),
-        low=VerifierQuality(*interval.low.tolist()),
-        high=VerifierQuality(*interval.high.tolist()),
+        low=low,
+        high=high,
         questions=int(both.sum()),
         all_questions=len(both),
         unread=float(verdicts.unread.sum() / (verdicts.right + verdicts.wrong).sum()),
     )
 
 
+_TOGETHER = ("pooled_tpr", "pooled_tnr", "even")  # numbers that are no means over questions
+
+
+def _judged(verdicts: Verdicts) -> tuple[Floats, Floats]:
+    """Share of right samples accepted and of wrong ones rejected (questions,); each question has both."""
+    return verdicts.accepted_right / verdicts.right, 1 - verdicts.accepted_wrong / verdicts.wrong
+
+
+def _kept(verdicts: Verdicts) -> tuple[Floats, Floats]:
+    """Share of right ones among all samples, and among those that are accepted (questions,)."""
+    pass_rate = verdicts.right / (verdicts.right + verdicts.wrong)
+    accepted = verdicts.accepted_right + verdicts.accepted_wrong
+    return pass_rate, np.divide(verdicts.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
+
+
 def _quality(verdicts: Verdicts) -> VerifierQuality:
     both = (verdicts.right > 0) & (verdicts.wrong > 0)
     if not both.any():
         raise Unidentified("No question has both right and wrong samples.")
-    tpr = float((verdicts.accepted_right[both] / verdicts.right[both]).mean())
-    tnr = float((1 - verdicts.accepted_wrong[both] / verdicts.wrong[both]).mean())
-    pass_rate, accepted = (
-        verdicts.right / (verdicts.right + verdicts.wrong),
-        verdicts.accepted_right + verdicts.accepted_wrong,
-    )
-    kept = np.divide(verdicts.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
+    tpr, tnr = (float(shares.mean()) for shares in _judged(verdicts.select(both)))
+    pass_rate, kept = _kept(verdicts)
     return VerifierQuality(
         tpr=tpr,
         tnr=tnr,
@@ -247,6 +257,36 @@ def _quality(verdicts: Verdicts) -> VerifierQuality:
         gain=float((kept - pass_rate).mean()),
         even=float(precision(0.5, tpr, tnr)),
     )
+
+
+def _bounds(verdicts: Verdicts, seed: int) -> tuple[VerifierQuality, VerifierQuality]:
+    """Of means over questions, and of what follows from them; a few questions that are all judged well prove little."""
+    both = (verdicts.right > 0) & (verdicts.wrong > 0)
+    accepted, rejected = _judged(verdicts.select(both))
+    pass_rate, kept = _kept(verdicts)
+    shares = {
+        "tpr": means(accepted, seed=seed)[1],
+        "tnr": means(rejected, seed=seed)[1],
+        "balanced": means((accepted + rejected) / 2, seed=seed)[1],
+        "pass_rate": means(pass_rate, seed=seed)[1],
+        "gain": means(kept - pass_rate, least=-1.0, seed=seed)[1],
+    }
+    drawn = bootstrap(
+        lambda questions: [getattr(_quality(verdicts.select(questions)), name) for name in _TOGETHER],
+        len(both),
+        seed=seed,
+        bounds=(0.0, 1.0),
+    )
+    ends = []
+    for side in ("low", "high"):
+        numbers = {name: float(getattr(interval, side)) for name, interval in shares.items()}
+        numbers |= dict(zip(_TOGETHER, getattr(drawn, side).tolist(), strict=True))
+        # where nothing was judged wrongly, how wrong it may be decides it
+        even = float(precision(0.5, numbers["tpr"], numbers["tnr"]))
+        if _quality(verdicts).even == 1.0:
+            numbers["even"] = even
+        ends.append(VerifierQuality(**numbers))
+    return ends[0], ends[1]
 
 
 # ---- by difficulty --------------------------------------------------------------------------------------------------
@@ -313,17 +353,28 @@ def by_difficulty(verdicts: Verdicts, easiness: ArrayLike, *, bins: int = 4, see
             "or another generator's samples, are needed."
         )
 
-    def trend(questions: Positions) -> Floats:
-        hard, easy = (_quality(verdicts.select(questions[members[questions] == one])) for one in (known[0], known[-1]))
-        return np.array([easy.tpr - hard.tpr, easy.tnr - hard.tnr])
-
+    easy, hard = (verifiers[one] for one in (known[-1], known[0]))
+    assert easy is not None and hard is not None  # as known says
     return ByDifficulty(
         bins=tuple(verifiers),
         easiness=np.array([value[members == one].mean() for one in range(len(names))]),
         members=members,
-        trend=trend(np.arange(len(value))),
-        trend_interval=bootstrap(trend, len(value), seed=seed),
+        trend=_difference(easy, hard)[0],
+        trend_interval=_difference(easy, hard)[1],
     )
+
+
+def _difference(easy: Verifier, hard: Verifier) -> tuple[Floats, Interval]:
+    """TPR and TNR (2,) of one bin less those of another, whose questions are others, from the interval of each.
+
+    By squares and sums, as Newcombe (1998), from memory.
+    """
+    (a, low_a, high_a), (b, low_b, high_b) = (
+        np.array([[numbers.tpr, numbers.tnr] for numbers in (one.value, one.low, one.high)]) for one in (easy, hard)
+    )
+    below = np.hypot(a - low_a, high_b - b)
+    above = np.hypot(high_a - a, b - low_b)
+    return a - b, Interval(low=a - b - below, high=a - b + above, missing=0.0)
 
 
 # ---- right answers with wrong reasons -------------------------------------------------------------------------------
@@ -375,8 +426,7 @@ def sound_coverage(
         return float(1 - all_sound / all_right) if all_right > 0 else None
 
     everything = np.arange(len(n))
-    interval = bootstrap(lambda questions: curves[..., questions].mean(-1), len(n), seed=seed)
-    bounds = [Interval(low=low, high=high, missing=0.0) for low, high in zip(interval.low, interval.high, strict=True)]
+    bounds = [means(rows.T, seed=seed)[1] for rows in curves]
     estimate = false(everything)
     assert estimate is not None  # some answer is right
     return Sound(
@@ -386,7 +436,7 @@ def sound_coverage(
         sound=curves[1].mean(-1),
         sound_interval=bounds[1],
         false_positives=estimate,
-        false_positives_interval=bootstrap(false, len(n), seed=seed),
+        false_positives_interval=bootstrap(false, len(n), seed=seed, bounds=(0.0, 1.0)),
     )
 
 
@@ -495,7 +545,9 @@ def joint_rate(passed: Sequence[ArrayLike], *, seed: int = 0) -> Judges:
         return np.array([joint, joint - all_pass(rates), *rates])
 
     joint, excess, *rates = measured(np.arange(len(tables))).tolist()
-    interval = bootstrap(measured, len(tables), seed=seed)
+    interval = bootstrap(
+        measured, len(tables), seed=seed, bounds=([0.0, -1.0, *np.zeros(len(rates))], np.ones(len(rates) + 2))
+    )
 
     def part(index: Any) -> Interval:
         return Interval(low=interval.low[index], high=interval.high[index], missing=interval.missing)
