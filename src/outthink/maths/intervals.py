@@ -157,11 +157,16 @@ def _of_mean(values: Numbers, least: float, most: float, tail: float, seed: int)
         share = unseen(n, tail)
         return mean - (mean - least) * share, mean + (most - mean) * share
     rng = np.random.default_rng(seed)
-    if _alike(counts, least, most):  # the weight of a value is that of all problems with it; only sums of weights matter
+    if _alike(
+        counts, least, most
+    ):  # the weight of a value is that of all problems with it; only sums of weights matter
         weights = rng.standard_gamma(np.append(counts, 1).astype(float), size=(RESAMPLES, len(counts) + 1))
         weights /= weights.sum(1, keepdims=True)
         below = weights[:, :-1] @ distinct
-        low, high = np.quantile(below + weights[:, -1] * least, tail), np.quantile(below + weights[:, -1] * most, 1 - tail)
+        low, high = (
+            np.quantile(below + weights[:, -1] * least, tail),
+            np.quantile(below + weights[:, -1] * most, 1 - tail),
+        )
         return min(float(low), mean), max(float(high), mean)
     # bootstrap means depend only on how often each value is drawn, so those counts are drawn, from a multinomial; this
     # has exactly the distribution of drawing problems one by one

@@ -29,6 +29,9 @@ from outthink.types import AnswerKind
 
 _log = logging.getLogger(__name__)
 
+_COPIED = 40  # letters from which on equal texts are no chance
+_MANY = 0.05  # share of problems whose samples are copies, from which on that is told
+
 Kind = Literal["iid", "models", "sequence"]
 
 
@@ -164,6 +167,18 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
     )
 
 
+def copies(pool: PoolData) -> str | None:
+    """A sentence where many problems have several samples but one text, which then are copies of one; else None."""
+    several = [problem.texts for problem in pool.problems if problem.texts is not None and len(problem.texts) > 1]
+    one = sum(len(set(texts)) == 1 and len(texts[0]) >= _COPIED for texts in several)
+    if one <= _MANY * len(pool.problems):
+        return None
+    return (
+        f"in {one} of {len(pool.problems)} problems all samples have one and the same text: they are copies and not "
+        "independent samples (were they drawn at temperature 0?), and more of them say nothing new."
+    )
+
+
 def scored(pool: PoolData, scorer: str) -> PoolData:
     """Only the samples that `scorer` has scored, for pools where only some were given to it.
 
@@ -238,8 +253,9 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
         scores[scorer] = _matrix([[one[-1] if one else None] for one in steps], n, scorer)
     verdicts = row.get("verifications")
     if verdicts:
-        if not isinstance(verdicts, list) or len(verdicts) > n:
-            raise ValueError(f"verifications is no list of those of at most {n} samples")
+        if not isinstance(verdicts, list) or len(verdicts) != n:
+            many = f"{len(verdicts)}" if isinstance(verdicts, list) else "no list"
+            raise ValueError(f"verifications has {many} for {n} samples; write null where one has none")
         scores["verifications"] = _matrix([one or [] for one in verdicts], n, "verifications")
     tokens = [token_count(sample.get("tokens"), "tokens") for sample in samples]
     question = row.get("question")
@@ -275,7 +291,7 @@ def _by_scorer(row: dict[str, Any], name: str, n: int) -> Sequence[tuple[str, li
 
 
 def _matrix(values: Sequence[Sequence[Any]], n: int, name: str) -> NDArray[np.float64]:
-    """(n, m) numbers; NaN where one is missing, also for samples behind the last that was scored at all."""
+    """(n, m) numbers; NaN where one is missing."""
     scores = np.full((n, max((len(row) for row in values), default=0)), np.nan)
     for index, row in enumerate(values):
         scores[index, : len(row)] = [np.nan if value is None else value for value in numbers_of(row, name)]

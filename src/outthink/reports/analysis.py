@@ -172,6 +172,20 @@ def misfit(name: str, ks: Sequence[int], measured: Sequence[Cell], law: ArrayLik
     ]
 
 
+def predicted(k: float, most: float) -> str:
+    """What a prediction at k is called in a table; beyond the `most` that was recorded it says what it hangs on."""
+    return f"law at {k:g}" + (", if it is right" if k > most else "")
+
+
+def misled(name: str, most: int, drift: float) -> str:
+    """Says that half of the samples would have misled by more than chance."""
+    return (
+        f"{name}: fitted to half of the range, the law is {100 * abs(drift):.1f} points too "
+        f"{'high' if drift > 0 else 'low'} at {most}, more than chance makes it; so it is not the law of these data, "
+        "and its intervals beyond them are wider by as much at each doubling."
+    )
+
+
 def too_far(name: str, k: float, most: int) -> str:
     """Says that a prediction is one too far."""
     return f"{name}: {k:g} is more than ten times the {most} samples that were recorded; nothing supports it there."

@@ -19,24 +19,26 @@ from outthink.reports.analysis import (
     grid,
     mean_of,
     misfit,
+    misled,
     powers_of_two,
+    predicted,
     short_names,
     too_far,
 )
 from outthink.reports.figures import Axis, Figure, Series
-from outthink.reports.laws.data import independent, naming, right_counts
+from outthink.reports.laws.data import independent, naming, remarks, right_counts
 
 
 def coverage(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) -> Analysis:
     """P(some sample of k is right) grows as exp(a k^b).
 
-    Pools of independent samples, at least three of each problem.
+    Pools of independent samples, at least three of each problem; they may be those of several models.
     """
     columns: dict[str, dict[str, str | Cell | None]] = {}
     sentences: list[str] = []
     series: list[Series] = []
     for name, path in short_names(files):
-        pool = independent(path)
+        pool = independent(path, models=True)
         n, c = right_counts(pool)
         with naming(name):
             law = coverage_law(n, c, seed=seed)
@@ -50,8 +52,11 @@ def coverage(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) 
             "pass@all": measured[-1],
             "a": a,
             "b": b,
-            **{f"law at {k:g}": estimated(law.at(k), law.at_interval(k), "share") for k in at},
+            **{predicted(k, pool.samples): estimated(law.at(k), law.at_interval(k), "share") for k in at},
         }
+        sentences += remarks(pool, name)
+        if law.misses:
+            sentences.append(misled(name, pool.samples, law.drift))
         with contextlib.suppress(Unidentified):  # there may be too few samples to leave half of them out
             half = coverage_law(n, c, most=pool.samples // 2, seed=seed)
             told = estimated(half.at(pool.samples), half.at_interval(pool.samples), "share")
