@@ -413,3 +413,13 @@ def test_right_answers_with_wrong_steps_by_people() -> None:
         )
         shares.append((coverage.false_positives_interval.low, coverage.false_positives_interval.high))
     assert all(easier[1] < harder[0] for easier, harder in combinations(shares, 2))
+
+
+def test_six_questions_that_were_judged_well_prove_little() -> None:
+    """All wrong samples of six questions were rejected: TNR is 100%, and may well be 60%."""
+    verifier = fit(count([[True, False, False]] * 6, [[1.0, 0.0, 0.0]] * 6))
+    assert (verifier.value.tnr, verifier.high.tnr) == (1.0, 1.0)
+    assert verifier.low.tnr == pytest.approx(0.025 ** (1 / 6))
+    assert verifier.low.balanced == pytest.approx(verifier.low.tpr)
+    assert verifier.low.pooled_tnr < 0.6
+    assert float(verifier.at_interval(0.5).low) < 0.65 < float(verifier.at(0.5)) == 1.0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from outthink.errors import UsageError
 from outthink.maths.selection import majority as vote_majority
 from outthink.models.engine import EngineSpec, Shape
-from outthink.planner.bins import ABSOLUTE, Table, ease, fill, flat, quantile_edges
+from outthink.planner.bins import ABSOLUTE, Table, absolute_edges, affordable, ease, fill, flat, quantile_edges
 from outthink.planner.cases import Material, cases, material
 from outthink.planner.estimate import Estimate, Scale, fit_estimate
 from outthink.planner.evidence import Floats, Seen, Vote, evidence, feature_names, leaders
@@ -382,6 +382,27 @@ def test_equal_difficulty_is_one_bin() -> None:
 def test_absolute_bins_have_their_edges_in_the_easier_one() -> None:
     table = Table(difficulty="oracle", probe=1, edges=ABSOLUTE, budgets=(), cells=())
     assert list(table.bin([0.5, 0.4999, 0.1, 0.0999])) == [2, 1, 1, 0]
+
+
+def test_absolute_bins_are_as_large_as_the_shares_of_such_pass_rates() -> None:
+    """A third is hard, and looks as if two of four samples agreed; the agreement itself is never below one in ten."""
+    rates = np.array([0.0] * 30 + [0.3] * 30 + [0.9] * 30)
+    seen = np.array([0.25] * 30 + [0.5] * 30 + [1.0] * 30)[:, None]
+    table = Table(difficulty="agreement", probe=4, edges=absolute_edges(seen, rates), budgets=(), cells=())
+    assert np.bincount(table.bin(seen[:, 0])).tolist() == [30, 30, 30]
+    assert table.bin([0.25, 0.5, 1.0]).tolist() == [0, 1, 2]
+    assert absolute_edges(np.repeat(rates[:, None], 3, 1), rates) == ABSOLUTE
+    hopeless = absolute_edges(seen, np.zeros(90))
+    assert np.searchsorted(hopeless, [0.25, 1.0], side="right").tolist() == [0, 0]
+
+
+def test_what_no_setting_can_be_had_for_is_not_affordable(toy: Material) -> None:
+    (family,) = [family for family in families(toy) if family.name == "self_consistency"]
+    least = float(family.cost[..., 2].mean())
+    empty = Table(difficulty="agreement", probe=4, edges=(), budgets=(0.4 * least, 1e9), cells=())
+    table, _ = fill([family], ease(toy, "agreement", 4), toy.cost((4, 0)), empty, 4)
+    assert [affordable(cell, budget) for cell, budget in zip(table.cells[0], table.budgets, strict=True)] == [False, True]
+    assert table.cells[0][0].cost > table.budgets[0]
 
 
 def test_one_bin_and_one_family_is_a_fixed_number(toy: Material) -> None:

@@ -19,6 +19,7 @@ import pytest
 from outthink.cost import kinetics
 from outthink.errors import Unidentified, UnknownName, UsageError
 from outthink.laws.coverage import coverage_law, pass_at_k
+from outthink.reports.coverage import pool_coverage
 from outthink.models.engine import Shape
 from outthink.reports.analysis import Analysis, Cell, misfit
 from outthink.reports.figures import chart
@@ -204,7 +205,7 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
     assert cell(analysis, "a", "small.jsonl").value == law.law.a
     assert cell(analysis, "b", "small.jsonl").value == law.law.b
     assert cell(analysis, "pass@1", "small.jsonl").value == pytest.approx(pass_at_k(n, c, 1).mean())
-    assert cell(analysis, "law at 64", "small.jsonl").value == pytest.approx(float(law.at(64)))
+    assert cell(analysis, "law at 64, if it is right", "small.jsonl").value == pytest.approx(float(law.at(64)))
     (points,) = [
         series for series in analysis.figure.series if series.name == "small.jsonl" and series.mark == "points"
     ]
@@ -213,6 +214,19 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
     assert any("200 is more than ten times the 8 samples" in line for line in analysis.sentences)
     assert not any("64 is more than" in line for line in analysis.sentences)
     assert any("the law of k up to 4 alone says" in line for line in analysis.sentences)
+
+
+def test_samples_of_several_models_and_copies_are_remarked(data: Path) -> None:
+    several = changed(data, lambda row: [sample.update(model=str(k)) for k, sample in enumerate(row["samples"])])
+    analysis = analyse("coverage", [several])
+    assert cell(analysis, "pass@1", several.name).value == pytest.approx(pass_at_k(*counts("small"), 1).mean())
+    assert any("those of several models" in line for line in analysis.sentences)
+    assert not any("copies" in line for line in analysis.sentences)
+    copied = changed(data, lambda row: all_of(row, text="the very same long text, as a model writes it at no heat"))
+    analysis = analyse("coverage", [copied])
+    problems = len(rows("small"))
+    assert any(f"in {problems} of {problems} problems all samples have one" in line for line in analysis.sentences)
+    assert "they are copies" in pool_coverage(copied).sentence("x")
 
 
 def test_passuntil_brackets_the_average(analysed: Callable[[str], Analysis]) -> None:
@@ -229,7 +243,7 @@ def test_passuntil_brackets_the_average(analysed: Callable[[str], Analysis]) -> 
 def test_saturation_finds_the_share_that_can_be_solved(analysed: Callable[[str], Analysis]) -> None:
     """Two thirds of the problems have rate .6: eight samples miss one of these 16 with probability 16 * .4^8 = 1%."""
     analysis = analysed("saturation")
-    ceiling = cell(analysis, "ceiling", "some sample is right, many rates")
+    ceiling = cell(analysis, "ceiling, if the law is right", "some sample is right, many rates")
     assert ceiling.value == pytest.approx(2 / 3, abs=0.01)
     assert cell(analysis, "rate", "some sample is right, many rates").value == pytest.approx(0.6, abs=0.15)
 
@@ -373,7 +387,7 @@ def test_what_data_cannot_identify(name: str, change: Callable[[dict[str, Any]],
     [
         ("coverage", lambda row: row.update(steps=[]), "build on each other"),
         (
-            "coverage",
+            "saturation",
             lambda row: [sample.update(model=str(k)) for k, sample in enumerate(row["samples"])],
             "several models",
         ),

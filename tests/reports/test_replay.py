@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
+from dataclasses import replace
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
@@ -147,7 +149,7 @@ def test_a_live_run_is_compared_with_the_vote_that_costs_the_same(tmp_path: Path
         row("q", ["a", "a", "b", "b"], "a", tokens=[10] * 4),
         row("never solved", ["a", "a", "b", "b"], "a", tokens=[1000] * 4),
     )
-    found = at_equal_tokens([finished("p", 1.0, 10), finished("q", 1.0, 20)], data, subsamples=4000)
+    found = at_equal_tokens([finished("p", 1.0, 10), finished("q", 1.0, 20)], data, subsamples=50)
     assert found is not None
     assert (found.problems, found.tokens, found.samples) == (2, 15.0, 1.5)
     # six standard deviations of 4,000 subsamples are 0.05, missed once in 10^8
@@ -271,9 +273,12 @@ def test_the_report(tmp_path: Path) -> None:
     assert [at["n"] for at in plain["curves"]["coverage"]] == [1, 2, 4, 8]
     assert "| best_of_n | 8 |" in report.markdown()
     assert report.table().row_count == 12
-    first, second = report.sentences()
+    first, second, noise = report.sentences()
     assert first.startswith("best_of_n minus self_consistency at n = 8: ")
     assert "tokens" in second
+    assert re.search(r"With 100 subsamples.* up to \d\.\d points", noise)
+    many = replay_pool(write(tmp_path, *rows), ["self_consistency", "best_of_n"], subsamples=50)
+    assert replace(many, subsamples=100_000).noise() is None
 
 
 # ---- what is left out -----------------------------------------------------------------------------------------------
