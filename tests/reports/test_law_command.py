@@ -18,10 +18,10 @@ import pytest
 
 from outthink.cost import kinetics
 from outthink.errors import Unidentified, UnknownName, UsageError
-from outthink.laws.coverage import coverage_law, pass_at_k
-from outthink.reports.coverage import pool_coverage
+from outthink.laws.coverage import coverage_law, pass_at_k, union_coverage
 from outthink.models.engine import Shape
 from outthink.reports.analysis import Analysis, Cell, misfit
+from outthink.reports.coverage import pool_coverage
 from outthink.reports.figures import chart
 from outthink.reports.laws.table import LAWS, analyse, needs, summary
 from tests.cli.test_cli import main
@@ -227,6 +227,44 @@ def test_samples_of_several_models_and_copies_are_remarked(data: Path) -> None:
     problems = len(rows("small"))
     assert any(f"in {problems} of {problems} problems all samples have one" in line for line in analysis.sentences)
     assert "they are copies" in pool_coverage(copied).sentence("x")
+
+
+def test_what_knowing_the_rates_and_two_models_are_worth(data: Path) -> None:
+    analysis = analyse("coverage", [data / "small.jsonl", data / "large.jsonl"])
+    assert any("shared out by the rates that 4 others show" in line for line in analysis.sentences)
+    (together,) = [line for line in analysis.sentences if "samples from each of the 2" in line]
+    pairs = [counts("small"), counts("large")]
+    n, c = (np.stack([pair[place] for pair in pairs], axis=-1) for place in (0, 1))
+    assert f"solve {100 * union_coverage(n, c, [4, 4]).mean():.1f}% " in together
+
+
+def test_coverage_by_sound_reasons(data: Path) -> None:
+    """Every other right answer has sound reasons."""
+
+    def unsound(row: dict[str, Any]) -> None:
+        row.pop("verifications")
+        row["scores"] = {"soundness": [float(k % 2) for k, _ in enumerate(row["samples"])]}
+
+    analysis = analyse("coverage", [changed(data, unsound)])
+    (told,) = [line for line in analysis.sentences if "not sound" in line]
+    n, _ = counts("small")
+    sound = [sum(one["correct"] for one in row["samples"][1::2]) for row in rows("small")]
+    assert f"pass@1 is {100 * pass_at_k(n, sound, 1).mean():.1f}%" in told
+
+
+def test_regret_of_answers_that_were_forced(tmp_path: Path) -> None:
+    """Two thoughts: one is right from its second probe on, the other never; both end at 30 tokens."""
+    probed = {"id": "p", "answer": "4", "probe_every": 10}
+    probed["samples"] = [
+        {"answer": "4", "tokens": 30, "probes": ["1", "4"]},
+        {"answer": "5", "tokens": 30, "probes": ["ERR", "5"]},
+    ]
+    path = write(tmp_path / "probes.jsonl", [probed, {**probed, "id": "q"}])
+    analysis = analyse("regret", [path], at=[10.0, 20.0, 30.0], answer="math")
+    assert [row[2].value for row in analysis.rows] == [0.0, 0.5, 0.5]  # type: ignore[union-attr]
+    path.write_text(json.dumps({"id": "p", "probe_every": 10, "samples": []}) + "\n")
+    with pytest.raises(UsageError, match=r"Line 1 of .* needs id, answer and probe_every"):
+        analyse("regret", [path])
 
 
 def test_passuntil_brackets_the_average(analysed: Callable[[str], Analysis]) -> None:

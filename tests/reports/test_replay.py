@@ -6,7 +6,6 @@ import gzip
 import itertools
 import json
 import re
-from dataclasses import replace
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence

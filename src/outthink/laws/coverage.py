@@ -55,6 +55,23 @@ def all_right_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> NDArray[np
     return np.asarray(1.0 - pass_at_k(n, n - c, k))
 
 
+def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> NDArray[np.float64]:
+    """P(some of all draws is right) (...): 1 - prod_T C(n_T - c_T, k_T) / C(n_T, k_T), unbiased.
+
+    The estimate of one pool must not be used on a mixed one: samples of several models or temperatures are not alike.
+
+    Args:
+        samples, correct: (..., m) samples recorded at each setting, and how many of them are right.
+        draws: (m,) samples drawn at each; at temperature 0 at most 1.
+    """
+    n, c = np.broadcast_arrays(np.asarray(samples), np.asarray(correct))
+    missed = np.ones(n.shape[:-1])
+    for place, k in enumerate(np.broadcast_to(np.asarray(draws), n.shape[-1:]).tolist()):
+        if k:
+            missed = missed * (1 - pass_at_k(n[..., place], c[..., place], k))
+    return 1 - missed
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PowerLaw:
     """coverage(k) = exp(a * k**b), with a < 0 and b < 0 where coverage grows.

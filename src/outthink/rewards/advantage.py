@@ -96,12 +96,8 @@ class Advantage:
         before = [path[:-1] for path, alone in zip(paths, plain, strict=True) if not alone]
         values = await self._inner.bound(meter=meter, **others).probabilities(problem, [*paths, *before])
         earlier = iter(values[len(paths) :])
-        triples = [
-            (q, q if alone else next(earlier), end) for q, alone, end in zip(values, plain, ends, strict=False)
-        ]
-        return [
-            None if q is None or was is None else q if end else self._mapped(q, was) for q, was, end in triples
-        ]
+        triples = [(q, q if alone else next(earlier), end) for q, alone, end in zip(values, plain, ends, strict=False)]
+        return [None if q is None or was is None else q if end else self._mapped(q, was) for q, was, end in triples]
 
     def _mapped(self, q: float, before: float) -> float:
         return float(to_unit(effective_reward(q, before, alpha=self.alpha, k=self.k), self.alpha))

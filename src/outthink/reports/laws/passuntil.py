@@ -44,6 +44,7 @@ def passuntil(files: Sequence[Path]) -> Analysis:
             "samples": Cell(pool.samples),
             "average": best[0],
             "rate until 3 pass": mean_of([rate.rate for rate in rates]),
+            "likeliest, too high": mean_of([rate.likeliest for rate in rates]),
             "samples that took": mean_of([rate.samples for rate in rates], "number"),
             "fewer than 3 passed": Cell(float(np.mean([rate.censored for rate in rates])), "share"),
             "best of all": best[-1],
