@@ -19,7 +19,11 @@ from tests.cli.test_cli import main
 
 def written(path: Path, **scores: Any) -> Path:
     rows = [
-        {"id": f"q{place}", "samples": [{"correct": True}] * 3, "scores": {name: each[place] for name, each in scores.items()}}
+        {
+            "id": f"q{place}",
+            "samples": [{"correct": True}] * 3,
+            "scores": {name: each[place] for name, each in scores.items()},
+        }
         for place in range(2)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -27,15 +31,15 @@ def written(path: Path, **scores: Any) -> Path:
 
 
 def test_what_it_prints_is_the_strategy_with_the_prior_of_the_pool(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = [[0.2, 0.4, None], [0.7, 0.9, 0.8]]
     pool = written(tmp_path / "pool.jsonl", rm=scores)
     prior, best = fit(pool)
     assert prior == pytest.approx(fit_prior([[0.2, 0.4], [0.7, 0.9, 0.8]]))
     assert best == pytest.approx(np.quantile([0.4, 0.9], [0.75, 0.5, 0.25]))
-    assert main(["optscale", "fit", str(pool)]) == 0
-    said = re.search(r'"(optscale\?.*)TARGET"', capsys.readouterr().out)
+    result = main(["optscale", "fit", str(pool)], capsys, monkeypatch)
+    said = re.search(r'"(optscale\?.*)TARGET"', result.out.replace("\n", ""))
     assert said is not None
     strategy = make_strategy(said[1] + "0.8")
     assert isinstance(strategy, OptScale)

@@ -148,7 +148,7 @@ def test_a_live_run_is_compared_with_the_vote_that_costs_the_same(tmp_path: Path
         row("q", ["a", "a", "b", "b"], "a", tokens=[10] * 4),
         row("never solved", ["a", "a", "b", "b"], "a", tokens=[1000] * 4),
     )
-    found = at_equal_tokens([finished("p", 1.0, 10), finished("q", 1.0, 20)], data, subsamples=50)
+    found = at_equal_tokens([finished("p", 1.0, 10), finished("q", 1.0, 20)], data, subsamples=4000)
     assert found is not None
     assert (found.problems, found.tokens, found.samples) == (2, 15.0, 1.5)
     # six standard deviations of 4,000 subsamples are 0.05, missed once in 10^8

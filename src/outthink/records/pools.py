@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _COPIED = 40  # letters from which on equal texts are no chance
 _MANY = 0.05  # share of problems whose samples are copies, from which on that is told
 
-Kind = Literal["iid", "models", "sequence"]
+Kind = Literal["iid", "models", "sequence", "until"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -74,7 +74,8 @@ class PoolData:
 
     Args:
         kind: "iid": independent samples of one model; "models": one sample of each of several models; "sequence":
-            later samples build on earlier ones.
+            later samples build on earlier ones; "until": those of each problem end with the last of so many that are
+            right, so that how many there are depends on them.
         scorers: names of the scores that every problem has.
         meta: how it was recorded, as far as all its lines say the same.
         varied: names in their meta of which they say different things.
@@ -157,6 +158,8 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
     common = {
         name: value for name, value in metas[0].items() if all(name in meta and meta[name] == value for meta in metas)
     }
+    if any(meta.get("until") is not None for meta in metas):
+        kind = "until"
     return PoolData(
         path=path,
         kind=kind,
@@ -165,6 +168,17 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
         meta=common,
         varied=frozenset(name for meta in metas for name in meta) - common.keys(),
     )
+
+
+def need_fixed(pool: PoolData) -> None:
+    """Raise UsageError where subsamples of a pool mean nothing."""
+    if pool.kind == "sequence":
+        raise UsageError(f"{pool.path} holds attempts that build on each other; subsamples of them mean nothing.")
+    if pool.kind == "until":
+        raise UsageError(
+            f"{pool.path} was recorded until some samples were right, so subsamples of them mean nothing; "
+            "`outthink law passuntil` reads it."
+        )
 
 
 def copies(pool: PoolData) -> str | None:

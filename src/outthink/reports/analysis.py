@@ -100,9 +100,10 @@ def worded(value: float, unit: Unit = "number") -> str:
 
 
 def mean_of(values: Iterable[Any], unit: Unit = "share", *, least: float = 0.0) -> Cell:
-    """The mean of one number per problem, from `least` to 1 where the unit is a share or points, and its interval."""
-    mean, low, high = mean_and_interval([float(value) for value in values], least=least)
-    return Cell(mean, unit, low, high)
+    """The mean of one number per problem and its interval; shares and points are from `least` to 1, numbers any."""
+    low, high = (-math.inf, math.inf) if unit == "number" else (least, 1.0)
+    mean, *ends = mean_and_interval([float(value) for value in values], least=low, most=high)
+    return Cell(mean, unit, *ends)
 
 
 def estimated(value: ArrayLike, interval: Interval, unit: Unit = "number") -> Cell:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outthink.errors import UsageError
 from outthink.laws.coverage import PowerLaw, fit_power_law, pass_at_k
 from outthink.laws.passuntil import pass_until
 from outthink.maths.intervals import mean_and_interval
-from outthink.records.pools import copies, read_pool
+from outthink.records.pools import copies, need_fixed, read_pool
 from outthink.reports.report import interval_cell
 from outthink.reports.tables import markdown_table, text_table
 
@@ -62,8 +61,7 @@ def pool_coverage(path: Path) -> Coverage:
     Raises UsageError that names the line of what is not of a graded pool, and where its samples are not independent.
     """
     pool = read_pool(path)
-    if pool.kind == "sequence":
-        raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
+    need_fixed(pool)
     samples = pool.samples
     totals = [len(problem.correct) for problem in pool.problems]
     counts = [int(problem.correct.sum()) for problem in pool.problems]

@@ -25,7 +25,7 @@ from outthink.laws.coverage import pass_at_k
 from outthink.laws.imperfect import accepted_share
 from outthink.maths.intervals import mean_and_interval
 from outthink.maths.selection import Drawn, Replayed, codes, finite
-from outthink.records.pools import PoolData, PoolProblem, copies, read_pool, scored
+from outthink.records.pools import PoolData, PoolProblem, copies, need_fixed, read_pool, scored
 from outthink.records.runs import Result
 from outthink.reports.tables import markdown_table, text_table
 from outthink.strategies.making import make_strategy, strategy_name
@@ -543,8 +543,7 @@ def replay_pool(
         ns = sorted({pool.samples, *(2**power for power in range(pool.samples.bit_length()))})
     if not ns or min(ns) < 1 or max(ns) > pool.samples:
         raise UsageError(f"{path} has {pool.samples} samples of each problem, so n must be from 1 to {pool.samples}.")
-    if pool.kind == "sequence":
-        raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
+    need_fixed(pool)
     curves: dict[str, Curve] = {"coverage": coverage_curve(pool, ns)}
     left_out: list[str] = []
     refusal: UsageError | None = None

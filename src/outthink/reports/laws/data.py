@@ -15,7 +15,7 @@ from outthink.cost.shapes import read_shape
 from outthink.errors import Unidentified, UnknownName, UsageError
 from outthink.models import catalog
 from outthink.models.engine import Shape
-from outthink.records.pools import PoolData, copies, read_pool, scored
+from outthink.records.pools import PoolData, copies, need_fixed, read_pool, scored
 from outthink.reports.analysis import short_names
 from outthink.types import AnswerKind
 
@@ -83,13 +83,16 @@ def only(files: Sequence[Path], name: str) -> Path:
     return files[0]
 
 
-def independent(path: Path, *, answer: AnswerKind = "text", models: bool = False) -> PoolData:
-    """A pool of independent samples of one model, or with `models` one of each of several."""
+def independent(path: Path, *, answer: AnswerKind = "text", models: bool = False, until: bool = False) -> PoolData:
+    """A pool of independent samples of one model; with `models` also one of each of several, or with `until` those that
+    end with the last that had to be right."""
     if os.path.isdir(path):
         raise UsageError(f"{path} is a run directory; this law needs a pool (.jsonl or .jsonl.gz).")
     pool = read_pool(path, answer=answer)
     if pool.kind == "sequence":
-        raise UsageError(f"{path} holds attempts that build on each other; laws of samples say nothing of them.")
+        need_fixed(pool)
+    if not until:
+        need_fixed(pool)
     if pool.kind == "models" and not models:
         raise UsageError(f"{path} holds samples of several models; laws of samples are about those of one.")
     return pool
