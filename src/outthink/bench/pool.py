@@ -68,7 +68,7 @@ class _Until:
         while len(drawn) < self.n:
             batch = min(max(self.passes - passed, len(drawn)), self.n - len(drawn))
             samples = await model.sample(problem, batch, logprobs=self.logprobs)
-            for sample in samples:
+            for sample in sorted(samples, key=_address):  # not as they came back: a short one must not count first
                 drawn.append(sample)
                 passed += await self.right(sample)
                 if passed == self.passes:
@@ -184,11 +184,12 @@ async def record_pool(
                 problem = example.problem
                 trace = outcome if isinstance(outcome, Trace) else outcome.trace
                 tokens += trace.cost.get("tokens", 0.0) if trace is not None else 0.0
-                drawn = [] if trace is None else _drawn(trace, until)
                 row = None
-                if trace is not None and (len(drawn) == n or (until is not None and drawn)):
-                    row = await _row(example, trace, drawn, read, box, token_ends)
-                    if len(drawn) < n and sum(sample["correct"] for sample in row["samples"]) != until:
+                if trace is not None and (len(trace.candidates) == n or (until is not None and trace.candidates)):
+                    row = await _row(example, trace, read, box, token_ends)
+                if row is not None and until is not None:
+                    row["samples"] = _until(row["samples"], until)
+                    if len(row["samples"]) < n and sum(sample["correct"] for sample in row["samples"]) < until:
                         row = None  # a request failed before enough were right
                 if row is None:
                     errors = [call.error for call in trace.calls if call.error] if trace is not None else []
@@ -205,12 +206,19 @@ async def record_pool(
             return tell()
 
 
-def _drawn(trace: Trace, until: int | None) -> list[Candidate]:
-    """The samples that count: all, or those up to the last that passed, in the order in which they were drawn."""
-    if until is None:
-        return list(trace.candidates)
-    by_id = {candidate.id: candidate for candidate in trace.candidates}
-    return [by_id[name] for name in trace.rounds[-1].candidates] if trace.rounds else []
+def _until(samples: list[dict[str, Any]], until: int) -> list[dict[str, Any]]:
+    """The samples up to the one with which so many are right; all where they never are."""
+    right = 0
+    for place, sample in enumerate(samples, start=1):
+        right += sample["correct"]
+        if right == until:
+            return samples[:place]
+    return samples
+
+
+def _address(candidate: Candidate) -> tuple[int, ...]:
+    """Of requests of one lane, whose parts after the name are numbers."""
+    return tuple(part for part in candidate.address if isinstance(part, int))
 
 
 def _held(path: Path, n: int | None, meta: dict[str, Any], prompts: dict[str, str]) -> set[str]:
@@ -239,11 +247,11 @@ def _held(path: Path, n: int | None, meta: dict[str, Any], prompts: dict[str, st
 async def _row(
     example: Example,
     trace: Trace,
-    drawn: Sequence[Candidate],
     reader: Reader,
     sandbox: Sandbox | None,
     token_ends: TokenEnds | None,
 ) -> dict[str, Any]:
+    drawn = sorted(trace.candidates, key=_address)
     answers = list(dict.fromkeys(candidate.answer for candidate in drawn))
     credits = await together(*(grade(example, answer, reader, sandbox) for answer in answers))
     right = {answer: credit == 1.0 for answer, credit in zip(answers, credits, strict=True)}
