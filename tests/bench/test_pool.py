@@ -8,8 +8,9 @@ import gzip
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pytest
 
 from outthink.answers.reader import Reader
@@ -20,13 +21,14 @@ from outthink.models import open_engine
 from outthink.models.engine import Engine, Price, Request, Shape
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
+from outthink.records.pools import read_pool
+from outthink.reports.analysis import Cell
+from outthink.reports.laws.table import analyse
+from outthink.reports.replay import replay_pool
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.tasks.example import Example
 from outthink.types import Budget, Message, Problem, Sampling, Trace
 from tests.tools.virtual import run
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SAMPLING = Sampling(temperature=0.7, max_tokens=12)
 SHAPE, PRICE = Shape(parameters=1000, layers=2, hidden=8), Price(prompt=1.0, completion=3.0, cached=0.1)
@@ -277,3 +279,38 @@ def test_a_pool_of_a_real_model_is_read() -> None:
 
     # the recorder's majority of 24 was right on 0.297 (ties split); ours reads more formats and breaks ties
     assert asyncio.run(replay()) == pytest.approx(0.30, abs=0.06)
+
+
+def test_samples_until_some_are_right(tmp_path: Path) -> None:
+    """Half are right: each problem ends with its second right sample, and what came after is left out but paid for."""
+    path = tmp_path / "until.jsonl"
+    recorded = record(path, n=40, until=2)
+    assert recorded.done == 5
+    for row in rows(path).values():
+        correct = [sample["correct"] for sample in row["samples"]]
+        assert (sum(correct), correct[-1]) == (2, True)
+        assert (row["meta"]["until"], row["meta"]["most"]) == (2, 40)
+    assert recorded.tokens >= sum(sample["tokens"] for row in rows(path).values() for sample in row["samples"])
+    assert record(path, n=40, until=2).tokens == 0  # it is gone on with
+    with pytest.raises(UsageError, match="other settings"):
+        record(path, n=40, until=3)
+    pool = read_pool(path)
+    assert pool.kind == "until"
+    analysis = analyse("passuntil", [path])
+    (rate,) = [row[1] for row in analysis.rows if row[0] == "rate until they pass"]
+    expected = np.mean([1 / (len(row["samples"]) - 1) for row in rows(path).values()])
+    assert isinstance(rate, Cell)
+    assert rate.value == pytest.approx(expected)
+    for law in ("coverage", "saturation"):
+        with pytest.raises(UsageError, match="until some samples were right"):
+            analyse(law, [path])
+    with pytest.raises(UsageError, match="until some samples were right"):
+        replay_pool(path, ["self_consistency"])
+
+
+def test_what_is_never_right_ends_with_the_most_samples(tmp_path: Path) -> None:
+    wrong = ScriptedEngine(lambda request, child, rng: "#### 99")
+    assert record(tmp_path / "never.jsonl", 2, wrong, n=7, until=3).done == 2
+    assert {len(row["samples"]) for row in rows(tmp_path / "never.jsonl").values()} == {7}
+    with pytest.raises(UsageError, match="until must be from 2 to n"):
+        record(tmp_path / "x.jsonl", n=7, until=1)

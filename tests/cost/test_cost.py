@@ -28,31 +28,11 @@ from outthink.cost.kinetics import (
     top_k,
 )
 from outthink.cost.latency import (
-    AgentTurn,
     Latency,
     TimedRequest,
-    agent,
-    concurrency,
-    context_switch,
     fit,
-    fleet_watts,
-    roofline_prefill,
-    roofline_step,
-    watt_hours,
 )
 from outthink.cost.price import from_file, price_of, published
-from outthink.cost.serving import (
-    batching_waste,
-    block_float_bits,
-    continuous_steps,
-    distinct_experts,
-    grouped_bits,
-    grouped_cache_bytes,
-    link_floor,
-    static_steps,
-    streamed_step,
-    weight_speedup,
-)
 from outthink.cost.shapes import from_config, read_shape
 from outthink.driver import solve
 from outthink.errors import Unidentified, UsageError
@@ -525,113 +505,6 @@ def test_what_cannot_be_told_apart_is_not_fitted() -> None:
         fit([replace(row, lengths=(5,) * row.samples) for row in good])
     with pytest.raises(Unidentified, match="some time"):
         fit([replace(good[0], seconds=0.0), *good[1:]])
-
-
-def test_memory_of_long_contexts() -> None:
-    each = kv_bytes(YI_34B)
-    assert each == 245_760
-    assert 4096 * each / 2**30 == 0.9375
-    assert 50_000 * each / 2**30 == pytest.approx(11.44, abs=5e-3)
-    assert 100_000 * each / 2**30 == pytest.approx(22.89, abs=5e-3)
-    assert float(context_switch(50_000 * each, bytes_per_second=20e9)) == pytest.approx(1.23, abs=5e-3)
-    assert 50_000 * each / 20e9 == pytest.approx(0.614, abs=5e-4)
-    fitting = concurrency(YI_34B, [4096, 50_000, 10**9], memory=80e9, weight_bytes=68e9, reserve=1e9)
-    assert fitting.tolist() == [10, 0, 0]
-    assert fitting[0] * 4096 * each <= 11e9 < (fitting[0] + 1) * 4096 * each
-    assert int(concurrency(YI_34B, 4096, memory=1e9, weight_bytes=68e9)) == 0
-
-
-def test_the_roofline() -> None:
-    step = {"flops_per_second": 312e12, "bytes_per_second": 2e12, "weight_bytes": 68e9}
-    assert float(roofline_step(YI_34B, 1, 0, **step)) == pytest.approx(0.034)
-    assert float(roofline_step(YI_34B, 1, 50_000, **step)) == pytest.approx((68e9 + 50_000 * 245_760) / 2e12)
-    bend = 68e9 / 2e12 * 312e12 / (2 * YI_34B.parameters)  # where computing takes as long as reading
-    assert bend == pytest.approx(156)
-    assert float(roofline_step(YI_34B, 2 * bend, 0, **step)) == pytest.approx(2 * 0.034)
-    read = roofline_prefill(YI_34B, 50_000, flops_per_second=312e12)
-    assert float(read) * 312e12 == pytest.approx(flops(YI_34B, Usage(prompt=50_000)))
-
-
-def test_an_agent_waits_for_its_tools() -> None:
-    latency = Latency(fixed=1.0, linear=0.01, step=0.1)
-    turns = [AgentTurn(new=100, written=20, tool=3.0), AgentTurn(new=50, written=10, tool=0.0)]
-    waited = agent(latency, turns)
-    assert (waited.prefill, waited.decode, waited.tools) == pytest.approx((2.0 + 1.5, 3.0, 3.0))
-    assert waited.seconds == pytest.approx(9.5)
-    assert waited.idle == pytest.approx(3.0 / 9.5)
-    anew = agent(latency, turns, cached=False)
-    assert anew.prefill == pytest.approx(2.0 + 1.0 + 0.01 * 170)
-    assert agent(latency, []).idle == 0.0
-
-
-def test_energy_of_the_literature() -> None:
-    assert float(fleet_watts(1, 348.41)) == pytest.approx(1.254e6, rel=5e-4)
-    assert float(fleet_watts(13.7e9 / 86_400, 348.41)) == pytest.approx(198.9e9, rel=5e-4)
-    assert float(watt_hours([400.0, 250.0], [9.0, 36.0])) == pytest.approx(3.5)
-    assert watt_hours([[400.0, 250.0], [0.0, 0.0]], [9.0, 36.0]) == pytest.approx([3.5, 0.0])
-
-
-# ---- serving ------------------------------------------------------------------------------------------------------
-
-
-def test_quantised_weights_help_small_batches() -> None:
-    speedup = weight_speedup(4, [1, 16, 50, 64, 100, 128, 200], 200)
-    assert speedup == pytest.approx([4, 4, 4, 3.125, 2, 1.5625, 1])
-    assert weight_speedup([4, 8], 1e6, math.inf) == pytest.approx([4, 2])
-    assert weight_speedup(16, [1, 500], 200) == pytest.approx([1, 1])
-
-
-def test_bits_of_grouped_numbers() -> None:
-    assert grouped_bits([2, 2, 4], [32, 128, 32]) == pytest.approx([3, 2.25, 5])
-    assert 16 / grouped_bits([2, 2, 4], [32, 128, 32]) == pytest.approx([5.33, 7.11, 3.2], abs=5e-3)
-    assert float(block_float_bits(4, 8, 32)) == pytest.approx(4.25)
-    assert 16 / float(block_float_bits(4, 8, 32)) == pytest.approx(3.76, abs=5e-3)
-
-
-def test_a_quantised_cache_keeps_its_latest_tokens() -> None:
-    each = kv_bytes(QWEN3_8B)
-    assert each == 147_456
-    whole = 8192 * each
-    assert whole == pytest.approx(1.208e9, rel=5e-4)
-    small = float(grouped_cache_bytes(8192, each, bits=2, group=32, recent=128))
-    assert small == pytest.approx(0.242e9, rel=1e-3)
-    assert whole / small == pytest.approx(4.995, abs=5e-4)
-    assert (40e9 // whole, 40e9 // small) == (33, 165)
-    assert float(grouped_cache_bytes(8192, each, bits=16, group=32, recent=8192)) == whole
-    assert float(grouped_cache_bytes(50, each, bits=2, group=32, recent=128)) == 50 * each
-    with pytest.raises(ValueError, match="multiple"):
-        grouped_cache_bytes(8192, each, bits=2, group=32, recent=100)
-
-
-def test_slots_that_wait_for_the_longest() -> None:
-    lengths = [812, 640, 1204, 977]
-    assert (4 * max(lengths), sum(lengths)) == (4816, 3633)
-    assert float(batching_waste(lengths)) == pytest.approx(1.326, abs=5e-4)
-    assert batching_waste([[1, 1], [1, 3]]) == pytest.approx([1, 1.5])
-    assert static_steps([1, 8, 1, 8], 2) == 16
-    assert continuous_steps([1, 8, 1, 8], 2) == 10
-    assert static_steps(lengths, 1) == continuous_steps(lengths, 1) == sum(lengths)
-
-
-@settings(deadline=None)
-@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=20), slots=st.integers(1, 6))
-def test_continuous_batching_is_never_slower(lengths: list[int], slots: int) -> None:
-    assert max(max(lengths), sum(lengths) / slots) <= continuous_steps(lengths, slots) <= static_steps(lengths, slots)
-
-
-def test_experts_that_a_step_loads() -> None:
-    tokens = np.array([1, 4, 16, 64])
-    loaded = distinct_experts(128, 8, tokens)
-    assert loaded == pytest.approx([8, 29.12, 82.42, 125.94], abs=5e-3)
-    assert loaded / tokens == pytest.approx([8, 7.28, 5.15, 1.97], abs=5e-3)
-    assert distinct_experts(16, 16, tokens) == pytest.approx(np.full(4, 16.0))
-
-
-def test_streamed_weights_and_slow_links() -> None:
-    step = float(streamed_step(140e9, 25e9))
-    assert (step, 1 / step, 64 / step) == pytest.approx((5.6, 0.18, 11.4), abs=0.05)
-    assert link_floor(80, 1e-3, [2, 4, 8]) == pytest.approx([0.32, 0.32, 0.32])
-    assert link_floor(80, 1e-3, [2, 4, 8], "ring") == pytest.approx([0.32, 0.96, 2.24])
 
 
 # ---- dollars ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink.errors import Unidentified
-from outthink.laws.arise import arise, measure_arise, runs_wanted, slope, steps, variation
+from outthink.laws.arise import arise, measure_arise, slope, steps
 
 untimed = settings(deadline=None)  # a busy machine is no failure
 accuracies = st.lists(st.floats(0, 1), min_size=3, max_size=3)
@@ -55,61 +55,6 @@ def test_what_the_score_does_not_depend_on(accuracy: list[float], tokens: list[f
 
 def test_the_baseline() -> None:
     assert slope([0.2, 0.4, 0.3, 0.5], [1000, 2000, 3000, 2500]) == pytest.approx([2e-4, -1e-4, 0.0])
-
-
-def test_variation() -> None:
-    assert variation([1, 1, 0]) == pytest.approx(0.707107, abs=5e-7)
-    assert variation([1000, 1200, 1100]) == pytest.approx(0.074227, abs=5e-7)
-    assert variation([1]) == variation([]) == 0
-    assert variation([0, 0, 0]) == 0
-
-
-def test_one_more_run_while_a_cell_is_noisy() -> None:
-    tokens = [1000.0, 1200.0, 1100.0]
-    assert runs_wanted([[1, 1, 0]], [tokens]).tolist() == [1]  # .781334 > .5
-    assert runs_wanted([[1, 1, 1]], [tokens]).tolist() == [0]
-    assert runs_wanted([[1, 1, 0]], [tokens], threshold=0.79).tolist() == [0]
-    assert runs_wanted([[1, 1, 0] * 3 + [1]], [tokens * 3 + [1000.0]]).tolist() == [0]  # ten runs are the most
-    assert runs_wanted([[], [1], [1, 0]], [[], [9.0], [9.0, 9.0]]).tolist() == [3, 2, 1]
-    assert runs_wanted([[0, 0, 0]], [tokens]).tolist() == [0]  # all failed: no variation, so no more runs
-    assert runs_wanted([], []).tolist() == []
-
-
-def test_a_budget_is_shared_by_the_noise_of_the_first_runs() -> None:
-    right = [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
-    tokens = [[100.0] * 3] * 3
-    noise = np.array([variation(cell) for cell in right])
-    planned = 3 + (11 * noise / noise.sum()).astype(int)
-    assert planned.tolist() == [6, 10, 3]
-    more = runs_wanted(right, tokens, budget=20)
-    assert more.tolist() == [3, 7, 0]
-    # what was run is kept, and the plan stays the same whatever came out of it
-    further = [[1, 1, 0, 1, 1], [1, 0, 0] + [0] * 5, [1, 1, 1]]
-    spent = [[100.0] * 5, [100.0] * 3 + [1.0] * 5, [100.0] * 3]
-    assert runs_wanted(further, spent, budget=20).tolist() == [1, 2, 0]
-    assert runs_wanted(right, tokens, budget=9).tolist() == [0, 0, 0]
-    assert runs_wanted(right, tokens, budget=1).tolist() == [0, 0, 0]
-    assert runs_wanted([[1, 1, 1]] * 3, tokens, budget=20).tolist() == [0, 0, 0]
-    assert runs_wanted([[], [1]], [[], [1.0]], budget=1).tolist() == [3, 2]
-
-
-@untimed
-@given(
-    cells=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=6),
-    budget=st.integers(0, 80),
-)
-def test_a_budget_is_never_exceeded_by_choice(cells: list[list[bool]], budget: int) -> None:
-    more = runs_wanted(cells, [[5.0, 6.0, 7.0]] * len(cells), budget=budget)
-    assert (more >= 0).all()
-    assert (more <= 7).all()
-    assert more.sum() <= max(budget - 3 * len(cells), 0)
-
-
-def test_impossible_runs_are_refused() -> None:
-    with pytest.raises(ValueError, match="as many token counts"):
-        runs_wanted([[1, 0]], [[1.0]])
-    with pytest.raises(ValueError, match="least must be"):
-        runs_wanted([[1]], [[1.0]], least=4, most=3)
 
 
 def test_the_metric_on_questions() -> None:

@@ -25,7 +25,6 @@ from outthink.laws.genrm import (
     compare,
     fit_split,
     limits,
-    measure_price,
     options,
     success_rates,
 )
@@ -52,37 +51,6 @@ def test_reading_is_charged_once_for_each_verified_solution() -> None:
     price = VerifyingCost(ratio=0.5, reading=1.5)
     assert price.cost([4, 4, 4], [0, 1, 8]).tolist() == [4, 12, 26]
     assert VerifyingCost(ratio=0.5).cost(4, 8) == 20
-
-
-def test_a_price_is_measured_from_tokens() -> None:
-    """The cost of all is a sum, so lambda is a ratio of means over problems, and not a mean of ratios."""
-    price = measure_price([[100, 300], [400]], [[50], [150, 250]], relative_size=8 / 70)
-    assert price.ratio == pytest.approx(8 / 70 * 125 / 300)
-    assert price.reading == 0
-    assert price.interval is not None
-    assert price.interval.low <= price.ratio <= price.interval.high
-    read = measure_price([[100, 300], [400]], [[50], [150, 250]], read_tokens=[[250], [500]])
-    assert read.reading == pytest.approx(375 / 300)
-    with pytest.raises(Unidentified, match="two problems"):
-        measure_price([[1]], [[1]])
-    for solutions, verifications in ([[[1]], [[1], [2]]], [[[1], []], [[1], [2]]], [[[1], [-1]], [[1], [2]]]):
-        with pytest.raises(ValueError, match="token count"):
-            measure_price(solutions, verifications)
-
-
-def test_the_interval_of_a_price_holds_the_truth() -> None:
-    """Lambda is 0.4; 40 intervals of 95% over 30 problems hold it fewer than 32 times in 1 of 650 cases (binomial
-    with 0.93, as percentile intervals of 30 skewed problems are a little short)."""
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(40):
-        level = rng.lognormal(0, 0.3, 30)
-        price = measure_price(
-            [mean * rng.gamma(4, 100, 8) for mean in level], [mean * rng.gamma(2, 80, 8) for mean in level]
-        )
-        assert price.interval is not None
-        held += bool(price.interval.low <= 0.4 <= price.interval.high)
-    assert held >= 32
 
 
 @pytest.mark.parametrize("wrong", [{"ratio": 0}, {"ratio": math.nan}, {"reading": -1}, {"reading": math.inf}])

@@ -365,3 +365,34 @@ def test_what_stored_samples_cannot_say() -> None:
             resampling(right, passed, **options)
     with pytest.raises(ValueError, match="needs samples"):
         resampling(right, [[True]] * 4)
+
+
+def test_a_check_that_never_failed_may_fail() -> None:
+    """Forty wrong samples, none accepted: up to 7% of them may be, and where an error is dear no attempt is safe."""
+    right = [[True, False, False]] * 20
+    stored = resampling(right, right, cost=20)
+    assert (stored.best, float(stored.best_interval.low), float(stored.best_interval.high)) == (3, 0, 3)
+    assert float(stored.ceiling_interval.low) == pytest.approx(0.025 ** (1 / 20))
+    assert float(stored.gap_interval.high) == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert float(stored.at_interval(3).low) < 0 < float(stored.at_interval(1).high)
+    cheap = resampling(right, right, cost=1)
+    assert float(cheap.best_interval.low) == 3  # three attempts are best whatever is accepted of the wrong ones
+    assert float(stored.held_out_interval.low) < stored.held_out
+
+
+@pytest.mark.parametrize("problems", [20, 40, 100])
+def test_the_interval_of_the_gap_holds_the_truth(problems: int) -> None:
+    """One problem in twenty is checked badly. Of 20 intervals of 95%, fewer than 15 hold it once in 500 (0.93)."""
+    rng, held = np.random.default_rng(problems), 0
+    for _ in range(20):
+        bad = np.where(rng.random(problems) < 0.05, rng.random(problems), 0.0)  # share of what passes that is wrong
+        passing = [np.arange(200) < round(200 * (1 - share)) for share in bad]
+        stored = resampling(passing, [np.ones(200, bool)] * problems, most=1)
+        held += bool(stored.gap_interval.low <= 0.025 <= stored.gap_interval.high)
+    assert held >= 15
+
+
+def test_what_a_choice_is_worth_hardly_depends_on_the_seed() -> None:
+    data = two_types(60, 20, 3)
+    worth = [resampling(*data, cost=0.8, most=10, seed=seed).held_out for seed in range(4)]
+    assert np.ptp(worth) < 0.01

@@ -630,7 +630,7 @@ def test_the_commands_of_a_plan(made: tuple[Path, Path, Plan], tmp_path: Path) -
         (["plan", "fit", "POOL", "--folds", "500"], "make no sense"),
         (["plan", "fit", "POOL", "--difficulty", "verifier"], "no verifier"),
         (["plan", "fit", "POOL", "POOL"], "one pool of samples, not 2"),
-        (["plan", "fit", "POOL", "--bins", "absolute", "--difficulty", "length"], "choose agreement"),
+        (["plan", "fit", "POOL", "--verifier", "nobody"], "There is no verifier"),
         (["plan", "fit", "POOL", "--writer", "nobody"], "no model 'nobody'"),
         (["plan", "show", "nothing.json"], "Cannot read the plan"),
         (["quote", "What?", "--plan", "PLAN", "--budget", "5s"], "has to be in tokens"),
@@ -655,7 +655,8 @@ def test_absolute_bins_are_written_and_read_even_if_one_is_empty(made: tuple[Pat
     )
     assert code == 0, text
     plan = Plan.open(out)
-    assert (plan.table.difficulty, plan.table.edges) == ("agreement", (0.1, 0.5))
+    assert plan.table.difficulty == "agreement"
+    assert set(plan.table.edges) <= {0.5, 1.0, np.nextafter(1.0, 2.0)}  # what two samples can say
     assert quote(plan, plan.expected[2].price, bin_number=0).accuracy >= 0
 
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from outthink.errors import UsageError
 from outthink.maths.selection import majority as vote_majority
 from outthink.models.engine import EngineSpec, Shape
-from outthink.planner.bins import ABSOLUTE, Table, ease, fill, flat, quantile_edges
+from outthink.planner.bins import ABSOLUTE, Table, absolute_edges, affordable, ease, fill, flat, quantile_edges
 from outthink.planner.cases import Material, cases, material
 from outthink.planner.estimate import Estimate, Scale, fit_estimate
 from outthink.planner.evidence import Floats, Seen, Vote, evidence, feature_names, leaders
 from outthink.planner.fit import fit_policy, fit_vote
 from outthink.planner.fixed import families
 from outthink.planner.policy import Action, Policy, Rate
-from outthink.planner.portfolio import Portfolio, allocate
+from outthink.planner.portfolio import Portfolio
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.records.pools import read_pool
 from outthink.reports.replay import majority, replayed_curve
@@ -384,6 +384,30 @@ def test_absolute_bins_have_their_edges_in_the_easier_one() -> None:
     assert list(table.bin([0.5, 0.4999, 0.1, 0.0999])) == [2, 1, 1, 0]
 
 
+def test_absolute_bins_are_as_large_as_the_shares_of_such_pass_rates() -> None:
+    """A third is hard, and looks as if two of four samples agreed; the agreement itself is never below one in ten."""
+    rates = np.array([0.0] * 30 + [0.3] * 30 + [0.9] * 30)
+    seen = np.array([0.25] * 30 + [0.5] * 30 + [1.0] * 30)[:, None]
+    table = Table(difficulty="agreement", probe=4, edges=absolute_edges(seen, rates), budgets=(), cells=())
+    assert np.bincount(table.bin(seen[:, 0])).tolist() == [30, 30, 30]
+    assert table.bin([0.25, 0.5, 1.0]).tolist() == [0, 1, 2]
+    assert absolute_edges(np.repeat(rates[:, None], 3, 1), rates) == ABSOLUTE
+    hopeless = absolute_edges(seen, np.zeros(90))
+    assert np.searchsorted(hopeless, [0.25, 1.0], side="right").tolist() == [0, 0]
+
+
+def test_what_no_setting_can_be_had_for_is_not_affordable(toy: Material) -> None:
+    (family,) = [family for family in families(toy) if family.name == "self_consistency"]
+    least = float(family.cost[..., 2].mean())
+    empty = Table(difficulty="agreement", probe=4, edges=(), budgets=(0.4 * least, 1e9), cells=())
+    table, _ = fill([family], ease(toy, "agreement", 4), toy.cost((4, 0)), empty, 4)
+    assert [affordable(cell, budget) for cell, budget in zip(table.cells[0], table.budgets, strict=True)] == [
+        False,
+        True,
+    ]
+    assert table.cells[0][0].cost > table.budgets[0]
+
+
 def test_one_bin_and_one_family_is_a_fixed_number(toy: Material) -> None:
     (family,) = [family for family in families(toy) if family.name == "self_consistency"]
     budgets = tuple(float(cost) for cost in family.cost.mean((0, 1)))
@@ -425,38 +449,6 @@ def test_what_does_not_go_on_from_the_probe_pays_it_too(both: Material) -> None:
 
 
 # ------------------------------------------------------------------------------------------- one budget for many
-
-
-def test_allocation_by_hand() -> None:
-    gains = [(0.5, 0.2, 0.1), (0.3, 0.25, 0.05)]
-    totals = {one: sum(gains[0][:one]) + sum(gains[1][: 3 - one]) for one in range(4)}
-    assert [totals[one] for one in range(4)] == pytest.approx([0.60, 1.05, 1.00, 0.80])
-    assert allocate(gains, 3) == [1, 2]
-
-
-def test_allocation_looks_behind_a_step_without_gain() -> None:
-    assert allocate([(0.0, 0.6)], 2) == [2]
-    assert allocate([(0.0, 0.6)], 1) == [0]
-    assert allocate([(0.0, 0.6), (0.2, 0.1)], 2) == [2, 0]
-    assert allocate([(0.0, 0.3), (0.2, 0.1)], 2) == [0, 2]
-    assert allocate([(-0.1, 0.0)], 5) == [0]
-    with pytest.raises(ValueError, match="at least 0"):
-        allocate([(1.0,)], -1)
-
-
-@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 8))
-@settings(max_examples=300, deadline=None)
-def test_allocation_is_the_optimum_where_gains_fall(lines: list[list[int]], budget: int) -> None:
-    gains = [sorted(line, reverse=True) for line in lines]
-    taken = allocate(gains, budget)
-    assert sum(taken) <= budget
-    reached = sum(sum(line[:units]) for line, units in zip(gains, taken, strict=True))
-    best = max(
-        sum(sum(line[:units]) for line, units in zip(gains, units_of, strict=True))
-        for units_of in itertools.product(*(range(len(line) + 1) for line in gains))
-        if sum(units_of) <= budget
-    )
-    assert reached == best
 
 
 @given(

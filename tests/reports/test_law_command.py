@@ -18,9 +18,10 @@ import pytest
 
 from outthink.cost import kinetics
 from outthink.errors import Unidentified, UnknownName, UsageError
-from outthink.laws.coverage import coverage_law, pass_at_k
+from outthink.laws.coverage import coverage_law, pass_at_k, union_coverage
 from outthink.models.engine import Shape
 from outthink.reports.analysis import Analysis, Cell, misfit
+from outthink.reports.coverage import pool_coverage
 from outthink.reports.figures import chart
 from outthink.reports.laws.table import LAWS, analyse, needs, summary
 from tests.cli.test_cli import main
@@ -204,7 +205,7 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
     assert cell(analysis, "a", "small.jsonl").value == law.law.a
     assert cell(analysis, "b", "small.jsonl").value == law.law.b
     assert cell(analysis, "pass@1", "small.jsonl").value == pytest.approx(pass_at_k(n, c, 1).mean())
-    assert cell(analysis, "law at 64", "small.jsonl").value == pytest.approx(float(law.at(64)))
+    assert cell(analysis, "law at 64, if it is right", "small.jsonl").value == pytest.approx(float(law.at(64)))
     (points,) = [
         series for series in analysis.figure.series if series.name == "small.jsonl" and series.mark == "points"
     ]
@@ -213,6 +214,57 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
     assert any("200 is more than ten times the 8 samples" in line for line in analysis.sentences)
     assert not any("64 is more than" in line for line in analysis.sentences)
     assert any("the law of k up to 4 alone says" in line for line in analysis.sentences)
+
+
+def test_samples_of_several_models_and_copies_are_remarked(data: Path) -> None:
+    several = changed(data, lambda row: [sample.update(model=str(k)) for k, sample in enumerate(row["samples"])])
+    analysis = analyse("coverage", [several])
+    assert cell(analysis, "pass@1", several.name).value == pytest.approx(pass_at_k(*counts("small"), 1).mean())
+    assert any("those of several models" in line for line in analysis.sentences)
+    assert not any("copies" in line for line in analysis.sentences)
+    copied = changed(data, lambda row: all_of(row, text="the very same long text, as a model writes it at no heat"))
+    analysis = analyse("coverage", [copied])
+    problems = len(rows("small"))
+    assert any(f"in {problems} of {problems} problems all samples have one" in line for line in analysis.sentences)
+    assert "they are copies" in pool_coverage(copied).sentence("x")
+
+
+def test_what_knowing_the_rates_and_two_models_are_worth(data: Path) -> None:
+    analysis = analyse("coverage", [data / "small.jsonl", data / "large.jsonl"])
+    assert any("shared out by the rates that 4 others show" in line for line in analysis.sentences)
+    (together,) = [line for line in analysis.sentences if "samples from each of the 2" in line]
+    pairs = [counts("small"), counts("large")]
+    n, c = (np.stack([pair[place] for pair in pairs], axis=-1) for place in (0, 1))
+    assert f"solve {100 * union_coverage(n, c, [4, 4]).mean():.1f}% " in together
+
+
+def test_coverage_by_sound_reasons(data: Path) -> None:
+    """Every other right answer has sound reasons."""
+
+    def unsound(row: dict[str, Any]) -> None:
+        row.pop("verifications")
+        row["scores"] = {"soundness": [float(k % 2) for k, _ in enumerate(row["samples"])]}
+
+    analysis = analyse("coverage", [changed(data, unsound)])
+    (told,) = [line for line in analysis.sentences if "not sound" in line]
+    n, _ = counts("small")
+    sound = [sum(one["correct"] for one in row["samples"][1::2]) for row in rows("small")]
+    assert f"pass@1 is {100 * pass_at_k(n, sound, 1).mean():.1f}%" in told
+
+
+def test_regret_of_answers_that_were_forced(tmp_path: Path) -> None:
+    """Two thoughts: one is right from its second probe on, the other never; both end at 30 tokens."""
+    probed = {"id": "p", "answer": "4", "probe_every": 10}
+    probed["samples"] = [
+        {"answer": "4", "tokens": 30, "probes": ["1", "4"]},
+        {"answer": "5", "tokens": 30, "probes": ["ERR", "5"]},
+    ]
+    path = write(tmp_path / "probes.jsonl", [probed, {**probed, "id": "q"}])
+    analysis = analyse("regret", [path], at=[10.0, 20.0, 30.0], answer="math")
+    assert [row[2].value for row in analysis.rows] == [0.0, 0.5, 0.5]  # type: ignore[union-attr]
+    path.write_text(json.dumps({"id": "p", "probe_every": 10, "samples": []}) + "\n")
+    with pytest.raises(UsageError, match=r"Line 1 of .* needs id, answer and probe_every"):
+        analyse("regret", [path])
 
 
 def test_passuntil_brackets_the_average(analysed: Callable[[str], Analysis]) -> None:
@@ -229,7 +281,7 @@ def test_passuntil_brackets_the_average(analysed: Callable[[str], Analysis]) -> 
 def test_saturation_finds_the_share_that_can_be_solved(analysed: Callable[[str], Analysis]) -> None:
     """Two thirds of the problems have rate .6: eight samples miss one of these 16 with probability 16 * .4^8 = 1%."""
     analysis = analysed("saturation")
-    ceiling = cell(analysis, "ceiling", "some sample is right, many rates")
+    ceiling = cell(analysis, "ceiling, if the law is right", "some sample is right, many rates")
     assert ceiling.value == pytest.approx(2 / 3, abs=0.01)
     assert cell(analysis, "rate", "some sample is right, many rates").value == pytest.approx(0.6, abs=0.15)
 
@@ -373,7 +425,7 @@ def test_what_data_cannot_identify(name: str, change: Callable[[dict[str, Any]],
     [
         ("coverage", lambda row: row.update(steps=[]), "build on each other"),
         (
-            "coverage",
+            "saturation",
             lambda row: [sample.update(model=str(k)) for k, sample in enumerate(row["samples"])],
             "several models",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
@@ -271,9 +272,12 @@ def test_the_report(tmp_path: Path) -> None:
     assert [at["n"] for at in plain["curves"]["coverage"]] == [1, 2, 4, 8]
     assert "| best_of_n | 8 |" in report.markdown()
     assert report.table().row_count == 12
-    first, second = report.sentences()
+    first, second, noise = report.sentences()
     assert first.startswith("best_of_n minus self_consistency at n = 8: ")
     assert "tokens" in second
+    assert re.search(r"With 100 subsamples.* up to \d\.\d points", noise)
+    many = replay_pool(write(tmp_path, *rows), ["self_consistency", "best_of_n"], subsamples=50)
+    assert replace(many, subsamples=100_000).noise() is None
 
 
 # ---- what is left out -----------------------------------------------------------------------------------------------

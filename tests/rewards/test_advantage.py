@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, UsageError
+from outthink.maths.selection import weighted_vote
 from outthink.model import Model
 from outthink.models.engine import EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
@@ -121,8 +122,16 @@ def test_an_answer_is_scored_by_its_value() -> None:
     known = values(s=0.9, a=0.6, b=0.7)
     scores = rewards(Advantage(prm=known), chain("s", "a", done=True), chain("s", "b", done=True), chain("s", "a"))
     worse = 0.6 + float(prover_value(0.6, 4) - prover_value(0.9, 4))
-    assert scores == pytest.approx((1.6 / 3, 1.7 / 3, (worse + 1) / 3))
+    assert scores == pytest.approx((0.6, 0.7, (worse + 1) / 3))
     assert known.asked == ["a", "b", "s"]  # of answers, nothing before is asked; equal texts are asked once
+
+
+def test_one_answer_of_great_value_outvotes_three_of_small_value() -> None:
+    known = values(a=0.95, b=0.05)
+    answers = [chain("a", done=True), *(chain("b", done=True) for _ in range(3))]
+    weights = np.array(rewards(Advantage(prm=known), *answers), dtype=float)
+    assert weights.tolist() == [0.95, 0.05, 0.05, 0.05]
+    assert int(weighted_vote([0, 1, 1, 1], weights).index) == 0
 
 
 def test_what_is_missing_leaves_the_reward_missing() -> None:
@@ -214,7 +223,7 @@ def test_resources_of_the_innermost_are_asked_for() -> None:
             problem(), strategy, model=ScriptedEngine(steps), prm=scorer, resources={"retriever": object()}, seed=1
         )
     )
-    assert trace.rounds[-1].scores == pytest.approx((2 / 3,) * len(trace.rounds[-1].candidates))  # Q = 1 at the end
+    assert trace.rounds[-1].scores == pytest.approx((1.0,) * len(trace.rounds[-1].candidates))  # Q = 1 at the end
 
 
 # ------------------------------------------------------------------------------------------------ in a search
@@ -328,6 +337,5 @@ def test_finished_samples_are_scored_by_value() -> None:
         run(solve_async(problem(), strategy, model=engine, prm=prm, seed=1)) for prm in (value, Advantage(prm=value))
     )
     assert charged.answer == plain.answer
-    mapped = [(score + 1) / 3 for score in plain.rounds[-1].scores or () if score is not None]
-    assert charged.rounds[-1].scores == pytest.approx(mapped)
-    assert len(mapped) == 6
+    assert charged.rounds[-1].scores == pytest.approx(plain.rounds[-1].scores)
+    assert len(plain.rounds[-1].scores or ()) == 6

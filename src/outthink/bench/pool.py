@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +54,31 @@ class PoolStanding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Until:
+    """Samples until `passes` of them are right, at most n; drawn in batches, of which what comes after is left out."""
+
+    n: int
+    passes: int
+    logprobs: bool
+    right: Callable[[Candidate], Awaitable[bool]]
+
+    async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
+        drawn: list[Candidate] = []
+        passed = 0
+        while len(drawn) < self.n:
+            batch = min(max(self.passes - passed, len(drawn)), self.n - len(drawn))
+            samples = await model.sample(problem, batch, logprobs=self.logprobs)
+            for sample in sorted(samples, key=_address):  # not as they came back: a short one must not count first
+                drawn.append(sample)
+                passed += await self.right(sample)
+                if passed == self.passes:
+                    break
+            report(drawn, chosen=None, confidence=0.0)
+            if passed == self.passes or len(samples) < batch:
+                return
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Draw:
     """Self-consistency that asks for logprobs: one request for all samples, at the address a live run gives it."""
 
@@ -70,6 +95,7 @@ async def record_pool(
     examples: Sequence[Example],
     *,
     n: int,
+    until: int | None = None,
     model: Engine,
     path: str | Path,
     sampling: Sampling | None = None,
@@ -87,7 +113,9 @@ async def record_pool(
     with by the same call. A problem with a failed sample is not written.
 
     Args:
-        n: samples per problem, at least 1.
+        n: samples per problem, at least 1; with `until` at most so many.
+        until: draw samples of a problem until so many are right, at least 2. They tell its rate, however small, and
+            are no independent samples: when they end depends on them.
         path: a .jsonl file.
         resources: as for `solve_async`.
         stop: set it to end early; what is being sampled is given up.
@@ -100,6 +128,8 @@ async def record_pool(
         raise UsageError(f"A pool is recorded into a .jsonl file, not {path.name}; compress it when it is complete.")
     if n < 1:
         raise UsageError(f"n must be at least 1, not {n}.")
+    if until is not None and not 2 <= until <= n:
+        raise UsageError(f"until must be from 2 to n ({n}), not {until}.")
     asked = set(ids(examples))
     spec = model.spec
     meta: dict[str, Any] = {
@@ -109,6 +139,7 @@ async def record_pool(
         "schema": SCHEMA,
         "shape": None if spec.shape is None else dataclasses.asdict(spec.shape),
         "price": None if spec.price is None else dataclasses.asdict(spec.price),
+        **({} if until is None else {"until": until, "most": n}),
         **({"versions": depends} if (depends := versions(resources or {})) else {}),
     }
     token_ends = TokenEnds(cast("Tokenizing", model)) if "tokens" in spec.powers else None
@@ -118,7 +149,7 @@ async def record_pool(
         with jsonl.Appender(path) as file:
             problems = [example.problem for example in examples]
             prompts = {problem.id: prompt_digest(problem.id, problem.messages) for problem in problems}
-            held = _held(path, n, meta, prompts)
+            held = _held(path, None if until else n, meta, prompts)
             done = len(held & asked)
 
             def tell() -> PoolStanding:
@@ -128,10 +159,17 @@ async def record_pool(
                 return standing
 
             async def attempt(example: Example) -> Trace | OutthinkError:
+                logprobs = "logprobs" in spec.powers
+
+                async def right(sample: Candidate) -> bool:
+                    return await grade(example, sample.answer, read, box) == 1.0
+
                 try:
                     return await solve_async(
                         example.problem,
-                        _Draw(n=n, logprobs="logprobs" in spec.powers),
+                        _Draw(n=n, logprobs=logprobs)
+                        if until is None
+                        else _Until(n=n, passes=until, logprobs=logprobs, right=right),
                         model=model,
                         sampling=sampling,
                         seed=seed,
@@ -146,11 +184,17 @@ async def record_pool(
                 problem = example.problem
                 trace = outcome if isinstance(outcome, Trace) else outcome.trace
                 tokens += trace.cost.get("tokens", 0.0) if trace is not None else 0.0
-                if trace is None or len(trace.candidates) < n:
+                row = None
+                if trace is not None and (len(trace.candidates) == n or (until is not None and trace.candidates)):
+                    row = await _row(example, trace, read, box, token_ends)
+                if row is not None and until is not None:
+                    row["samples"] = _until(row["samples"], until)
+                    if len(row["samples"]) < n and sum(sample["correct"] for sample in row["samples"]) < until:
+                        row = None  # a request failed before enough were right
+                if row is None:
                     errors = [call.error for call in trace.calls if call.error] if trace is not None else []
                     failed[problem.id] = errors[0] if errors else str(outcome)
                 else:
-                    row = await _row(example, trace, read, box, token_ends)
                     row["meta"] = {**meta, "prompt": prompts[problem.id]}
                     file.append(json.dumps(row, separators=(",", ":")))
                     done += 1
@@ -162,7 +206,22 @@ async def record_pool(
             return tell()
 
 
-def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> set[str]:
+def _until(samples: list[dict[str, Any]], until: int) -> list[dict[str, Any]]:
+    """The samples up to the one with which so many are right; all where they never are."""
+    right = 0
+    for place, sample in enumerate(samples, start=1):
+        right += sample["correct"]
+        if right == until:
+            return samples[:place]
+    return samples
+
+
+def _address(candidate: Candidate) -> tuple[int, ...]:
+    """Of requests of one lane, whose parts after the name are numbers."""
+    return tuple(part for part in candidate.address if isinstance(part, int))
+
+
+def _held(path: Path, n: int | None, meta: dict[str, Any], prompts: dict[str, str]) -> set[str]:
     """Ids of the problems in the file; raises UsageError where they were recorded in another way."""
     held: set[str] = set()
     for number, row in jsonl.read(path):
@@ -172,7 +231,7 @@ def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> 
         if name in held:
             raise UsageError(f"Line {number} of {path} repeats the problem {name!r}: remove it.")
         prompt = there.get("prompt")
-        now = {"n": n, **meta, "prompt": prompts.get(name, prompt)}
+        now = {"n": len(row["samples"]) if n is None else n, **meta, "prompt": prompts.get(name, prompt)}
         if isinstance(there.get("shape"), dict) and now["shape"] is not None:  # an older pool knows less of it
             now["shape"] = {field: value for field, value in now["shape"].items() if field in there["shape"]}
         different = differences({"n": len(row["samples"]), **there}, json.loads(json.dumps(now)))
@@ -186,9 +245,14 @@ def _held(path: Path, n: int, meta: dict[str, Any], prompts: dict[str, str]) -> 
 
 
 async def _row(
-    example: Example, trace: Trace, reader: Reader, sandbox: Sandbox | None, token_ends: TokenEnds | None
+    example: Example,
+    trace: Trace,
+    reader: Reader,
+    sandbox: Sandbox | None,
+    token_ends: TokenEnds | None,
 ) -> dict[str, Any]:
-    answers = list(dict.fromkeys(candidate.answer for candidate in trace.candidates))
+    drawn = sorted(trace.candidates, key=_address)
+    answers = list(dict.fromkeys(candidate.answer for candidate in drawn))
     credits = await together(*(grade(example, answer, reader, sandbox) for answer in answers))
     right = {answer: credit == 1.0 for answer, credit in zip(answers, credits, strict=True)}
     exact = all(call.exact for call in trace.calls)
@@ -204,7 +268,7 @@ async def _row(
             "key": candidate.key,
             "correct": right[candidate.answer],
         }
-        for candidate in trace.candidates
+        for candidate in drawn
     ]
     return {
         "id": example.problem.id,

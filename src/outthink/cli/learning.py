@@ -1,4 +1,4 @@
-"""The commands that fit something for a strategy: prm, takeover."""
+"""The commands that fit something for a strategy: prm, takeover, optscale."""
 
 from __future__ import annotations
 
@@ -123,3 +123,30 @@ def takeover_fit(
         f"{out}: use it as --strategy atts --role draft={calibration.model} --signal {signal} --n {n} "
         f"--calibration {out} --alpha RATE"
     )
+
+
+optscale_app = group("What scores to expect, for the strategy optscale.")
+
+
+@optscale_app.command("fit", cls=Command)
+def optscale_fit(
+    pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) with scores from 0 to 1.")],
+    verifier: Annotated[str | None, typer.Option(help="Which scores of the pool to take.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the prior of `optscale` from recorded scores.
+
+    The options that it prints are for other questions of the same kind, with the same model and verifier.
+    """
+    from outthink.learn.optscale import fit
+
+    prior, best = fit(pool, verifier=verifier)
+    if as_json:
+        typer.echo(json.dumps({**prior._asdict(), "best": best}, indent=2))
+        return
+    typer.echo(
+        f"With all samples a quarter of the problems have a best score of {best[0]:.3g}, half of them {best[1]:.3g} "
+        f"and three quarters {best[2]:.3g}: choose the target by that."
+    )
+    options = "&".join(f"{name}={value:.4g}" for name, value in prior._asdict().items())
+    typer.echo(f'Use it as --strategy "optscale?{options}&target=TARGET"')

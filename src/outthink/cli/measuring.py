@@ -164,6 +164,10 @@ def pool(
     drawn: SamplingOptions,
     taken: TaskOptions,
     n: Annotated[int, typer.Option(help="Samples per problem.")] = 32,
+    until: Annotated[
+        int | None,
+        typer.Option(help="Draw until so many are right, at most --n: for `law passuntil`, which tells small rates."),
+    ] = None,
     resource: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
@@ -197,6 +201,7 @@ def pool(
                 lambda stop: record_pool(
                     examples,
                     n=n,
+                    until=until,
                     model=engines["model"],
                     path=path,
                     sampling=sampling,
@@ -214,8 +219,9 @@ def pool(
                 else f" {last.done} of {last.total} problems are in {path} ({last.tokens:,.0f} tokens)."
             )
             raise KeyboardInterrupt(f"Interrupted.{has} Run the same command again to go on.") from None
+    many = f"up to {n}" if until else f"{n}"
     typer.echo(
-        f"{path}: {recorded.done} of {recorded.total} problems with {n} samples; {recorded.tokens:,.0f} tokens now"
+        f"{path}: {recorded.done} of {recorded.total} problems with {many} samples; {recorded.tokens:,.0f} tokens now"
     )
     for name, why in recorded.failed.items():
         note(f"Not recorded: {name}: {why}")

@@ -310,6 +310,11 @@ ScoresOption = Annotated[
 ]
 
 
+PoolScorerOption = Annotated[
+    str | None, typer.Option("--verifier", help="Which scores of the pool are the verifier's; by default the first.")
+]
+
+
 UnitOption = Annotated[Literal["tokens", "flops", "usd"], typer.Option(help="What costs are counted in.")]
 
 

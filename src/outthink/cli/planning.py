@@ -21,6 +21,7 @@ from outthink.cli.options import (
     JsonOption,
     MarkdownOption,
     ModelOptions,
+    PoolScorerOption,
     QuestionArgument,
     SamplingOptions,
     ScoresOption,
@@ -44,6 +45,7 @@ def plan_fit(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("plan.json"),
     target: TargetOption = None,
     scores: ScoresOption = None,
+    verifier: PoolScorerOption = None,
     unit: UnitOption = "tokens",
     writer: WriterOption = None,
     cache_block: BlockOption = 0,
@@ -71,7 +73,7 @@ def plan_fit(
     writable_json(out)
     if bins != "absolute" and not (bins.isdigit() and int(bins) >= 1):
         raise UsageError(f"Cannot read --bins {bins!r}; write a number such as 5, or absolute.")
-    recordings = _recordings(files, target, scores, unit, writer, answer, seed, cache_block)
+    recordings = _recordings(files, target, scores, verifier, unit, writer, answer, seed, cache_block)
     with working("Reading") as status:
         plan, _ = make_plan(
             recordings,
@@ -118,6 +120,7 @@ def plan_check(
     files: Annotated[list[Path], typer.Argument(help="One new pool, or runs of auto with this plan.")],
     target: TargetOption = None,
     scores: ScoresOption = None,
+    verifier: PoolScorerOption = None,
     writer: WriterOption = None,
     cache_block: BlockOption = 0,
     answer: AnswerOption = None,
@@ -139,7 +142,7 @@ def plan_check(
     else:
         with working("Reading"):
             checked = check_plan(
-                opened, _recordings(files, target, scores, opened.unit, writer, answer, seed, cache_block)
+                opened, _recordings(files, target, scores, verifier, opened.unit, writer, answer, seed, cache_block)
             )
     print_table(text_table(*checks(checked)))
     if any(one.drift for one in checked):
@@ -197,6 +200,7 @@ def _recordings(
     files: list[Path],
     target: Path | None,
     scores: Path | None,
+    verifier: str | None,
     unit: str,
     writers: list[str] | None,
     answer: str | None,
@@ -216,6 +220,7 @@ def _recordings(
             files,
             target=target,
             scores=scores,
+            verifier=verifier,
             unit=unit,
             answer="text" if answer is None else given_kind(answer),
             specs=specs,

@@ -1,10 +1,9 @@
-"""What work costs: tokens, FLOPs and dollars of every call here; bytes, seconds and joules in the modules beside it.
+"""What work costs: tokens, FLOPs and dollars of every call here; bytes and seconds in the modules beside it.
 
     flops.py        operations of calls, of pretraining, and the exchange between the two
     kinetics.py     memory traffic beside the operations (eFLOPs)
-    latency.py      seconds, memory, switching and energy
+    latency.py      seconds
     calibration.py  the latency of one engine on one machine, as measured by `outthink calibrate`
-    serving.py      what quantisation, batching, experts and slow links do to the price of a sample
     price.py        dollars from published prices or a file
     shapes.py       the shape of a model from its file
 

@@ -1,13 +1,10 @@
-"""Seconds, memory and energy of requests: a fitted model of latency, a roofline where nothing was measured.
+"""Seconds of requests: a fitted model of latency.
 
-Source: "EdgeReasoning" (2025; the form of the fitted latency and its coefficients), "Challenges in Deploying
-Long-Context Transformers" (2024; cache per token, concurrency, context switch), "The Cost of Dynamic Reasoning" (2025;
-what an agent's time and energy consist of): all through public notes and tables, not the papers themselves. The
-roofline is common practice. Differs: the context of a step grows while it is written; samples of one prompt decode as
-one batch, whose step costs the same up to some size and more for each sample beyond; all of it is fitted at once.
+Source: "EdgeReasoning" (2025; the form of the fitted latency and its coefficients), through public notes and tables,
+not the paper itself. Differs: the context of a step grows while it is written; samples of one prompt decode as one
+batch, whose step costs the same up to some size and more for each sample beyond; all of it is fitted at once.
 
-A fit says something about the machine, engine and lengths it was measured with and nothing about others. A device's
-nameplate power is not what it draws, and cooling and the rest of the computer come on top.
+A fit says something about the machine, engine and lengths it was measured with and nothing about others.
 """
 
 from __future__ import annotations
@@ -19,9 +16,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.cost.kinetics import kv_bytes
 from outthink.errors import Unidentified
-from outthink.models.engine import Shape
 
 Floats = NDArray[np.float64]
 
@@ -194,115 +189,3 @@ def _decoding(prompt: int, lengths: ArrayLike) -> tuple[Floats, float]:
 def _beyond(exactly: Floats, free: float) -> float:
     """Samples beyond the first `free`, summed over steps."""
     return float(exactly @ np.maximum(0.0, np.arange(1, len(exactly) + 1) - free))
-
-
-# ---- where nothing was measured -------------------------------------------------------------------------------------
-
-
-def roofline_prefill(shape: Shape, prompt: ArrayLike, *, flops_per_second: float) -> Floats:
-    """Seconds (...) to read prompts: their operations at the rate that the device really reaches."""
-    read = np.asarray(prompt, dtype=float)
-    operations = 2.0 * (shape.active or shape.parameters) * read + 2.0 * shape.layers * shape.hidden * read**2
-    return np.asarray(operations / flops_per_second)
-
-
-def roofline_step(
-    shape: Shape,
-    samples: ArrayLike,
-    context: ArrayLike,
-    *,
-    flops_per_second: float,
-    bytes_per_second: float,
-    weight_bytes: float,
-    value_bytes: float = 2.0,
-) -> Floats:
-    """Seconds (...) of a step of so many samples with `context` tokens each: of reading or of computing, the longer.
-
-    Args:
-        weight_bytes: of all weights, which every step reads.
-    """
-    n = np.asarray(samples, dtype=float)
-    read = weight_bytes + n * np.asarray(context, dtype=float) * kv_bytes(shape, value_bytes)
-    computed = 2.0 * (shape.active or shape.parameters) * n
-    return np.asarray(np.maximum(read / bytes_per_second, computed / flops_per_second))
-
-
-def concurrency(
-    shape: Shape,
-    context: ArrayLike,
-    *,
-    memory: float,
-    weight_bytes: float,
-    reserve: float = 0.0,
-    value_bytes: float = 2.0,
-) -> NDArray[np.int64]:
-    """How many samples (...) of `context` tokens, at least 1, fit into `memory` bytes beside the weights and `reserve`.
-
-    0 where not even one does.
-    """
-    room = memory - weight_bytes - reserve
-    each = np.asarray(context, dtype=float) * kv_bytes(shape, value_bytes)
-    return np.asarray(np.maximum(0, np.floor(room / each)), dtype=np.int64)
-
-
-def context_switch(cache_bytes: ArrayLike, *, bytes_per_second: float) -> Floats:
-    """Seconds (...) to move a cache out of the device and back over a link of that speed."""
-    return np.asarray(2.0 * np.asarray(cache_bytes, dtype=float) / bytes_per_second)
-
-
-# ---- agents and energy ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AgentTurn:
-    """One turn of an agent: new tokens in its context, tokens that it writes, and seconds that its tool takes."""
-
-    new: int
-    written: int
-    tool: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Phases:
-    """Seconds of an agent by what they are spent on."""
-
-    prefill: float
-    decode: float
-    tools: float
-
-    @property
-    def seconds(self) -> float:
-        """All of them; one after the other, so it is too much where independent tools run side by side."""
-        return self.prefill + self.decode + self.tools
-
-    @property
-    def idle(self) -> float:
-        """Share of the time in which the device waits for tools; 0 where nothing happened."""
-        return self.tools / self.seconds if self.seconds else 0.0
-
-
-def agent(latency: Latency, turns: Sequence[AgentTurn], *, cached: bool = True) -> Phases:
-    """Seconds of turns after each other, whose context is all that was read and written before.
-
-    Args:
-        cached: a turn finds what the one before it had read and written in the cache.
-    """
-    prefill = decode = tools = 0.0
-    context = 0
-    for turn in turns:
-        prompt = context + turn.new
-        prefill += float(latency.prefill(prompt, context if cached else 0))
-        decode += float(latency.decode(prompt, turn.written))
-        tools += turn.tool
-        context = prompt + turn.written
-    return Phases(prefill=prefill, decode=decode, tools=tools)
-
-
-def watt_hours(watts: ArrayLike, seconds: ArrayLike) -> Floats:
-    """Energy (...) of phases (..., phases): power times time, summed; 3,600 joules are one Wh."""
-    return np.asarray((np.asarray(watts, dtype=float) * np.asarray(seconds, dtype=float)).sum(-1) / 3600.0)
-
-
-def fleet_watts(queries_per_second: ArrayLike, watt_hours_each: ArrayLike) -> Floats:
-    """Mean power (...) of what answers so many queries a second."""
-    return np.asarray(np.asarray(queries_per_second, dtype=float) * np.asarray(watt_hours_each, dtype=float) * 3600.0)

@@ -1,9 +1,9 @@
 """ARISE: how well a model turns more tokens into right answers, question by question, where losses weigh more.
 
 Source: ARISE: An Adaptive Resolution-Aware Metric for Test-Time Scaling Evaluation in Large Reasoning Models (2025),
-read in the authors' released code; of the paper the abstract. Differs: the adaptive rule keeps the runs that it decides
-from, where the code draws them again. The score comes with an interval over questions, and with the score that chance
-alone would give: random ups and downs sum to less than 0, since losses weigh more than gains.
+read in the authors' released code; of the paper the abstract. Differs: the rule for further runs is left
+out. The score comes with an interval over questions, and with the score that chance alone would give: random ups and
+downs sum to less than 0, since losses weigh more than gains.
 
 A question is answered at levels 0 ... J, in the order of their nominal budgets, in one or more runs each. The score is
 a sum over steps from one level to the next, so it depends on which levels there are: compare only with equal levels.
@@ -53,52 +53,6 @@ def slope(accuracy: ArrayLike, tokens: ArrayLike) -> Floats:
     a, t = np.broadcast_arrays(np.asarray(accuracy, dtype=float), np.asarray(tokens, dtype=float))
     spent = np.diff(t, axis=-1)
     return np.asarray(np.divide(np.diff(a, axis=-1), spent, out=np.zeros_like(spent), where=spent > 0))
-
-
-def variation(values: ArrayLike) -> float:
-    """Coefficient of variation of some runs (population standard deviation over mean); 0 with fewer than two."""
-    runs = np.asarray(values, dtype=float)
-    return float(runs.std() / (runs.mean() + _TINY)) if runs.size > 1 else 0.0
-
-
-def runs_wanted(
-    right: Sequence[ArrayLike],
-    tokens: Sequence[ArrayLike],
-    *,
-    least: int = 3,
-    most: int = 10,
-    threshold: float = 0.5,
-    budget: int | None = None,
-) -> NDArray[np.intp]:
-    """How many further runs each cell (a question at a level) wants, (cells,), after those that it has had.
-
-    Every cell wants `least` runs. Without a budget it then wants one more as long as the variation of its correctness
-    plus that of its tokens is above `threshold`, up to `most`; ask again after each. With a budget the rest of it is
-    shared out at once, in proportion to that sum over the first `least` runs, rounded down, up to `most`: the same
-    plan at every call. Runs that were made are kept. A cell whose runs all failed shows no variation of correctness,
-    so a rare success gets no more runs than certain failure.
-
-    Args:
-        right, tokens: of each cell, its runs so far; none is an empty sequence.
-        budget: runs of all cells together; where it is below `least` for each, all get `least` nevertheless.
-
-    Raises ValueError where a cell has not as many token counts as runs, or least and most cross.
-    """
-    if not 1 <= least <= most:
-        raise ValueError(f"least must be from 1 to most = {most}, not {least}")
-    cells = [(np.asarray(a, dtype=float), np.asarray(t, dtype=float)) for a, t in zip(right, tokens, strict=True)]
-    if any(a.shape != t.shape or a.ndim != 1 for a, t in cells):
-        raise ValueError("each cell needs as many token counts as it has runs")
-    made = np.array([a.size for a, _ in cells], dtype=np.intp)
-    if budget is None:
-        noisy = np.array([variation(a) + variation(t) > threshold for a, t in cells], dtype=bool)
-        return np.asarray(np.where(made < least, least - made, noisy & (made < most)), dtype=np.intp)
-    if np.any(made < least):
-        return np.maximum(least - made, 0)
-    noise = np.array([variation(a[:least]) + variation(t[:least]) for a, t in cells])
-    rest = max(budget - least * len(cells), 0)
-    shares = rest * noise / noise.sum() if noise.sum() > 0 else np.zeros(len(cells))
-    return np.asarray(np.maximum(np.minimum(least + shares.astype(np.intp), most) - made, 0), dtype=np.intp)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -2,7 +2,8 @@
 
 Source: Chen et al. 2021, "Evaluating Large Language Models Trained on Code" (the unbiased estimator, read in its code);
 Brown et al. 2024, "Large Language Monkeys" (coverage over k). Differs: several problems at once; parameters,
-predictions and the number of samples that a coverage needs have intervals, from a bootstrap over problems.
+predictions and the number of samples that a coverage needs have intervals, from a bootstrap over problems. Beyond what
+was recorded they also hold what the law missed when it was fitted to half of the range.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from outthink.errors import Unidentified
 from outthink.maths.intervals import Interval, bootstrap
 
 _POINTS = 40  # at most so many k are fitted, as in the paper
+_STEPS = 200  # of a fit, at most; ten are usual
+_STILL = 1e-10  # a step that is shorter changes nothing
+_FARTHEST = 1e6  # times the largest k: where no interval of coverage has reached, none is looked for
+_TESTED = 3  # different k that half of the range must have, so that a law can be fitted to it
+_LOST = 0.2  # share of resamples whose half has no law, above which none is known
 _DECADE = 10  # a law says nothing beyond so many times the largest k that was fitted
 
 
@@ -47,6 +53,23 @@ def all_right_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> NDArray[np
     """Unbiased estimate of the probability that all of k new samples are right (worst-of-k); arguments as above."""
     n, c = np.broadcast_arrays(np.asarray(samples), np.asarray(correct))
     return np.asarray(1.0 - pass_at_k(n, n - c, k))
+
+
+def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> NDArray[np.float64]:
+    """P(some of all draws is right) (...): 1 - prod_T C(n_T - c_T, k_T) / C(n_T, k_T), unbiased.
+
+    The estimate of one pool must not be used on a mixed one: samples of several models or temperatures are not alike.
+
+    Args:
+        samples, correct: (..., m) samples recorded at each setting, and how many of them are right.
+        draws: (m,) samples drawn at each; at temperature 0 at most 1.
+    """
+    n, c = np.broadcast_arrays(np.asarray(samples), np.asarray(correct))
+    missed = np.ones(n.shape[:-1])
+    for place, k in enumerate(np.broadcast_to(np.asarray(draws), n.shape[-1:]).tolist()):
+        if k:
+            missed = missed * (1 - pass_at_k(n[..., place], c[..., place], k))
+    return 1 - missed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,36 +114,85 @@ def fit_power_law(ks: ArrayLike, coverage: ArrayLike) -> PowerLaw | None:
     0 and 1: then the law has nothing to hold on to.
     """
     k, c = np.asarray(ks, dtype=float), np.asarray(coverage, dtype=float)
-    inside = (c > 0) & (c < 1)
-    if len(np.unique(k[inside])) < 2:
+    a, b = _fitted(k, c[None])[0].tolist()
+    if math.isnan(a):
         return None
-    from scipy.optimize import least_squares  # here, because importing it is slow
-
-    slope, height = np.polyfit(np.log(k[inside]), np.log(-np.log(c[inside])), 1)
-    fitted = least_squares(lambda ab: np.exp(ab[0] * k ** ab[1]) - c, (-math.exp(height), slope))
-    a, b = (float(value) for value in fitted.x)
     law = PowerLaw(a=a, b=b, error=0.0, least=int(k.min()), most=int(k.max()))
     return replace(law, error=float(np.abs(law.at(k) - c).max()))
+
+
+def _fitted(k: NDArray[np.float64], curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """a and b (r, 2) of curves (r, m) at k (m,), all at once, by Levenberg and Marquardt; NaN where there is no law."""
+    inside = (curves > 0) & (curves < 1)
+    x = np.log(k)
+    some = inside.sum(-1) > 1
+    y = np.log(-np.log(np.where(inside, curves, 0.5)))
+    weight = inside / np.maximum(inside.sum(-1, keepdims=True), 1)
+    middle, height = (weight * x).sum(-1), (weight * y).sum(-1)
+    spread = (weight * (x - middle[:, None]) ** 2).sum(-1)
+    some &= spread > 0
+    b = ((weight * (x - middle[:, None])) * (y - height[:, None])).sum(-1) / np.where(some, spread, 1.0)
+    log_a = height - b * middle
+    damp, best = np.full(len(curves), 1e-3), np.full(len(curves), np.inf)
+
+    def law(log_a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        power = np.exp(np.clip(log_a[:, None] + b[:, None] * x, -700, 700))
+        told = np.exp(-power)
+        return told, -told * power  # and its slope by log a
+
+    for _ in range(_STEPS):
+        told, slope = law(log_a, b)
+        rest = curves - told
+        best = (rest**2).sum(-1)
+        by_b = slope * x
+        aa, ab, bb = (slope**2).sum(-1), (slope * by_b).sum(-1), (by_b**2).sum(-1)
+        ga, gb = (slope * rest).sum(-1), (by_b * rest).sum(-1)
+        aa, bb = aa * (1 + damp), bb * (1 + damp)
+        scale = aa * bb - ab**2
+        usable = scale > 0
+        scale = np.where(usable, scale, 1.0)
+        da, db = (
+            np.where(usable, (bb * ga - ab * gb) / scale, 0.0),
+            np.where(usable, (aa * gb - ab * ga) / scale, 0.0),
+        )
+        better = ((curves - law(log_a + da, b + db)[0]) ** 2).sum(-1) <= best
+        log_a, b = np.where(better, log_a + da, log_a), np.where(better, b + db, b)
+        damp = np.where(better, damp / 10, damp * 10)
+        if np.all(np.where(some & better, np.hypot(da, db), 0.0) < _STILL) and better[some].all():
+            break
+    return np.where(some[:, None], np.stack([-np.exp(log_a), b], axis=-1), np.nan)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CoverageLaw:
     """The power law of a pool, and what is known of it when other problems had been drawn.
 
-    The intervals hold what the choice of problems leaves open, if the law is right. A handful of problems that are
-    nearly never solved decide the exponent, and no interval can see those that were never solved at all.
+    The intervals hold what the choice of problems leaves open, if the law is right. Beyond `law.most` they also hold
+    what it leaves open whether it is: what the law of half the range missed at the whole of it, it may miss again at
+    each further doubling. Where there are too few samples to see that, nothing is said there but that coverage does
+    not fall.
 
     Args:
         law: fitted to the mean of pass@k over problems.
         parameters: interval of (a, b), bounds of shape (2,).
-        draws: (resamples, 2), a and b of each resample; what the other intervals are read from.
+        drift: coverage at `law.most` as told by the law of k up to half of it, less what was measured; NaN where half
+            of the range has fewer than three k.
+        drift_interval: of it.
+        draws: (resamples, 3), a, b and the drift of each resample; what the other intervals are read from.
         level: of all intervals.
     """
 
     law: PowerLaw
     parameters: Interval
+    drift: float
+    drift_interval: Interval
     draws: NDArray[np.float64] = field(repr=False)
     level: float
+
+    @property
+    def misses(self) -> bool:
+        """Whether half of the range would have misled by more than chance."""
+        return bool(self.drift_interval.low > 0 or self.drift_interval.high < 0)
 
     def at(self, k: ArrayLike) -> NDArray[np.float64]:
         """Coverage (...) at k (...)."""
@@ -128,8 +200,15 @@ class CoverageLaw:
 
     def at_interval(self, k: ArrayLike) -> Interval:
         """Interval (...) of the coverage at k (...)."""
-        a, b = self.draws.T.reshape(2, -1, *(1,) * np.ndim(k))
-        return self._interval(np.exp(a * np.asarray(k, dtype=float) ** b))
+        ks = np.asarray(k, dtype=float)
+        a, b, drift = self.draws.T.reshape(3, -1, *(1,) * np.ndim(k))
+        told = self._interval(np.exp(a * ks**b))
+        beyond = np.log2(np.maximum(ks / self.law.most, 1.0))
+        if math.isnan(self.drift):
+            least = self._interval(np.exp(a * np.minimum(ks, self.law.most) ** b)).low
+            return replace(told, low=least, high=np.where(beyond > 0, 1.0, told.high))
+        moved = self._interval(np.clip(np.exp(a * ks**b) - drift * beyond, 0.0, 1.0))
+        return replace(told, low=np.minimum(told.low, moved.low), high=np.maximum(told.high, moved.high))
 
     def samples(self, coverage: float) -> float:
         """How many samples reach `coverage`, in (0, 1); infinite where it does not grow. See `law.far`."""
@@ -139,7 +218,18 @@ class CoverageLaw:
         """Interval of that number, for a coverage in (0, 1); its bounds may be infinite."""
         if not 0 < coverage < 1:
             raise ValueError(f"a coverage is above 0 and below 1, not {coverage}")
-        return self._interval(_needed(coverage, *self.draws.T))
+        told = self._interval(_needed(coverage, *self.draws.T[:2]))
+        ks = self.law.most * np.geomspace(1.0, _FARTHEST, 400)
+        ends = self.at_interval(ks)
+        beyond = [
+            float(ks[reached.argmax()]) if (reached := end >= coverage).any() else np.inf
+            for end in (ends.high, ends.low)
+        ]
+        return replace(
+            told,
+            low=np.asarray(min(float(told.low), beyond[0])),
+            high=np.asarray(max(float(told.high), beyond[1]) if told.high > self.law.most else told.high),
+        )
 
     def _interval(self, values: NDArray[np.float64]) -> Interval:
         # no interpolation, because values may be infinite
@@ -185,14 +275,40 @@ def coverage_law(
             "A power law needs coverage strictly between 0 and 1 at two k at least; these problems are too hard or too "
             "easy."
         )
-    draws: list[tuple[float, float]] = []
+    half = ks <= largest // 2
+    tested = half.sum() >= _TESTED
 
-    def refit(problems: NDArray[np.intp]) -> tuple[float, float] | None:
-        drawn = fit_power_law(ks, curves[problems].mean(0))
-        if drawn is None:
+    def refitted(means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """a, b and the drift (r, 3) of mean curves (r, m)."""
+        missed = np.full(len(means), np.nan)
+        if tested:
+            a, b = _fitted(ks[half].astype(float), means[:, half]).T
+            missed = np.exp(a * float(largest) ** b) - means[:, -1]
+        return np.concatenate([_fitted(ks.astype(float), means), missed[:, None]], axis=1)
+
+    resampled: list[NDArray[np.float64]] = []
+
+    def drawn(problems: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        mean = curves[problems].mean(0)
+        if ((mean > 0) & (mean < 1)).sum() < 2:
             return None
-        draws.append((drawn.a, drawn.b))
-        return draws[-1]
+        resampled.append(mean)
+        return mean
 
-    parameters = bootstrap(refit, len(n), level=level, resamples=resamples, seed=seed)
-    return CoverageLaw(law=law, parameters=parameters, draws=np.array(draws), level=level)
+    missing = bootstrap(drawn, len(n), level=level, resamples=resamples, seed=seed).missing
+    draws = refitted(np.array(resampled))
+    drift = float(refitted(curves.mean(0)[None])[0, 2])
+    known = draws[:, 2][~np.isnan(draws[:, 2])]
+    if len(known) < (1 - _LOST) * len(draws):
+        drift, known = math.nan, np.array([np.nan])
+    draws[:, 2] = np.where(np.isnan(draws[:, 2]), np.median(known), draws[:, 2])
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    ends, moved = np.quantile(draws[:, :2], tails, axis=0), np.quantile(known, tails)
+    return CoverageLaw(
+        law=law,
+        parameters=Interval(low=ends[0], high=ends[1], missing=missing),
+        drift=drift,
+        drift_interval=Interval(low=moved[0], high=moved[1], missing=1 - len(known) / len(draws)),
+        draws=draws,
+        level=level,
+    )

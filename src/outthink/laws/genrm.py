@@ -70,44 +70,6 @@ class VerifyingCost:
         return np.asarray(1 + np.where(v > 0, self.reading, 0.0) + self.ratio * v)
 
 
-def measure_price(
-    solution_tokens: Sequence[ArrayLike],
-    verification_tokens: Sequence[ArrayLike],
-    *,
-    read_tokens: Sequence[ArrayLike] | None = None,
-    relative_size: float = 1.0,
-) -> VerifyingCost:
-    """The price from token counts, one array per problem; the mean cost of a verification over that of a solution.
-
-    Args:
-        solution_tokens, verification_tokens: written, of any number of solutions and verifications of each problem.
-        read_tokens: of the problem and a solution, as a verifier reads them; None: not charged.
-        relative_size: parameters of the verifier over those of the model that solves (P_V / P_S).
-
-    Raises Unidentified with fewer than two problems, ValueError where a problem has no counts.
-    """
-    wrote, verified = _means(solution_tokens), _means(verification_tokens)
-    read = np.zeros(len(wrote)) if read_tokens is None else _means(read_tokens)
-    if not len(wrote) == len(verified) == len(read):
-        raise ValueError("each problem needs token counts of its solutions and of its verifications")
-
-    def ratio(problems: NDArray[np.intp]) -> float:
-        return float(relative_size * verified[problems].mean() / wrote[problems].mean())
-
-    everything = np.arange(len(wrote))
-    interval = bootstrap(ratio, len(wrote))
-    return VerifyingCost(
-        ratio=ratio(everything), reading=float(relative_size * read.mean() / wrote.mean()), interval=interval
-    )
-
-
-def _means(counts: Sequence[ArrayLike]) -> Floats:
-    arrays = [np.asarray(lengths, float) for lengths in counts]
-    if any(not lengths.any() or not np.isfinite(lengths).all() or lengths.min() < 0 for lengths in arrays):
-        raise ValueError("each problem needs a token count above 0, and none below 0")
-    return np.array([lengths.mean() for lengths in arrays])
-
-
 # ---- what it reaches ------------------------------------------------------------------------------------------------
 
 

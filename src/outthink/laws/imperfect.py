@@ -13,7 +13,7 @@ sample drawn costs kappa. Samples must be independent: with feedback between att
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap, means
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 _DIGITS = 12  # utilities that differ by less are ties
-_HALVINGS = 10  # of the problems; each half chooses K for the other one
+_HALVINGS = 400  # of the problems; each half chooses K for the other one, and so many that it hardly depends on chance
+_RESAMPLED = 20  # of these for each resample
 
 
 class ResamplingOutcomes(NamedTuple):
@@ -234,7 +235,8 @@ class Resampling:
             causes; NaN where there are none.
         utility: U(K) for K = 0, 1 ... `most`, (most + 1,), and its interval.
         best: K with the largest utility, the smaller of equals; 0: better not to answer at all.
-        best_interval: of K, which is a whole number.
+        best_interval: of K, which is a whole number. Where all resamples agree, it is told what one more problem would
+            do, with a wrong sample that passes, or with a right one that seldom does.
         held_out: utility of the K that one half of the problems chooses, on the other half.
         cost, kappa: of a false positive and of a sample, where a right answer earns 1.
     """
@@ -316,12 +318,18 @@ def resampling(
     half = np.tile(np.arange(problems) < problems // 2, (_HALVINGS, 1))
     half = np.random.default_rng([seed, problems]).permuted(half, axis=1)
 
-    def best(positions: NDArray[np.intp]) -> int:
-        return int(np.round(curves[positions].mean(0), _DIGITS).argmax())
+    # two problems that were not seen: one of its samples passes, and is wrong; or is right
+    never = _none(np.array(1), np.array(least), curves.shape[1] - 1)
+    spent = kappa * np.concatenate([[0.0], never[:-1].cumsum()])
+    extended = np.concatenate([curves, [-cost * (1 - never) - spent, (1 - never) - spent]])
 
-    def held_out(positions: NDArray[np.intp]) -> float | None:
+    def best(positions: NDArray[np.intp]) -> int:
+        return int(np.round(extended[positions].mean(0), _DIGITS).argmax())
+
+    def held_out(positions: NDArray[np.intp], halvings: int = _RESAMPLED) -> float | None:
         often = np.bincount(positions, minlength=problems)
-        here, there = np.concatenate([half, ~half]) * often, np.concatenate([~half, half]) * often
+        one = half[:halvings]
+        here, there = np.concatenate([one, ~one]) * often, np.concatenate([~one, one]) * often
         usable = here.any(1) & there.any(1)
         if not usable.any():
             return None
@@ -331,25 +339,47 @@ def resampling(
         return float(np.take_along_axis(earned, picks[:, None], -1).mean())
 
     everything = np.arange(problems)
-    estimate = held_out(everything)
+    attempted = best(everything)
+    estimate = held_out(everything, _HALVINGS)
     assert estimate is not None  # both halves have problems
+    largest = curves.shape[1] - 1
+    lowest = -cost - kappa * np.arange(largest + 1)  # a wrong answer after so many attempts
+    lowest[0] = 0.0
     worst = np.sort(pass_wrong / n)[::-1]
     return Resampling(
         ceiling=float(q.mean()),
-        ceiling_interval=bootstrap(lambda positions: q[positions].mean(), problems, seed=seed),
+        ceiling_interval=means(q, seed=seed)[1],
         gap=float(wrongly.mean()),
-        gap_interval=bootstrap(lambda positions: wrongly[positions].mean(), problems, seed=seed),
+        gap_interval=means(wrongly, seed=seed)[1],
         single=float(np.mean([truth.mean() for truth, _ in rows])),
         concentration=float(worst[: math.ceil(problems / 10)].sum() / worst.sum()) if worst.any() else math.nan,
         utility=curves.mean(0),
-        utility_interval=bootstrap(lambda positions: curves[positions].mean(0), problems, seed=seed),
-        best=best(everything),
-        best_interval=bootstrap(best, problems, seed=seed),
+        utility_interval=means(curves, least=lowest, most=np.arange(largest + 1) > 0, seed=seed)[1],
+        best=attempted,
+        best_interval=_of_choice(best, attempted, problems, seed),
         held_out=estimate,
-        held_out_interval=bootstrap(held_out, problems, seed=seed),
+        held_out_interval=bootstrap(held_out, problems, seed=seed, bounds=(lowest.min(), 1.0)),
         cost=cost,
         kappa=kappa,
     )
+
+
+def _of_choice(best: Callable[[NDArray[np.intp]], int], choice: int, problems: int, seed: int) -> Interval:
+    """The interval of a choice; on a side where all resamples agree, with the problem that was not seen among them.
+
+    Positions `problems` and `problems + 1` are those that speak for fewer and for more.
+    """
+    among = bootstrap(best, problems, seed=seed)
+    ends = [among.low, among.high]
+    for side, unlike in enumerate((problems, problems + 1)):
+        if ends[side] == choice:
+            further = bootstrap(
+                lambda positions, unlike=unlike: best(np.where(positions == problems, unlike, positions)),  # type: ignore[misc]  # unlike is bound
+                problems + 1,
+                seed=seed,
+            )
+            ends[side] = np.minimum(further.low, choice) if side == 0 else np.maximum(further.high, choice)
+    return Interval(low=np.asarray(ends[0]), high=np.asarray(ends[1]), missing=among.missing)
 
 
 def _belief(rejected: int, accept: Floats, shares: ArrayLike | None) -> Floats:

@@ -21,7 +21,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.errors import Unidentified
+from outthink.maths.intervals import Interval, means
 
 Floats = NDArray[np.float64]
 Shape = Literal["line", "step"]
@@ -157,7 +158,6 @@ def measure_regret(
     shape: Shape = "line",
     prior: Prior = "uniform",
     level: float = 0.95,
-    resamples: int = 500,
     seed: int = 0,
 ) -> Regret:
     """Regret and anytime accuracy from the curves of traces.
@@ -173,6 +173,8 @@ def measure_regret(
     b = np.asarray(budgets, dtype=float)
     if not questions or not all(questions):
         raise ValueError("each question needs one trace at least")
+    if len(questions) < 2:
+        raise Unidentified("An interval needs at least two problems.")
     regrets = np.array(
         [np.mean([normalised_regret(*one, b, shape=shape) for one in traces], axis=0) for traces in questions]
     )
@@ -183,9 +185,7 @@ def measure_regret(
     solvable = np.array([any(np.max(accuracy, initial=0.0) > 0 for _, accuracy in traces) for traces in questions])
 
     def interval(rows: Floats) -> Interval:
-        return bootstrap(
-            lambda positions: rows[positions].mean(0), len(rows), level=level, resamples=resamples, seed=seed
-        )
+        return means(rows, level=level, seed=seed)[1]
 
     enough = solvable.sum() > 1
     return Regret(

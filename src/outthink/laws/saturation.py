@@ -5,7 +5,9 @@ model TTSPM, from reviews, an explainer and a tutorial with the same symbols. Th
 equation of the saturation point: that is derived here from the gain of one more unit. Differs: each question has a rate
 of its own (`fit_many_rates`). The literature's curve has one rate for all questions and is fitted to the mean
 (`fit_one_rate`). It stands beside the other because it is all that can be fitted where only accuracies are known. A
-mean of many curves climbs early and long, so one rate promises too low a ceiling and stops too soon.
+mean of many curves climbs early and long, so one rate promises too low a ceiling and stops too soon. Each law is also
+fitted to half of the range. What that misses at the whole of it, the law may miss again at each further doubling; where
+it is more than chance, of the ceiling is known no more than what was seen.
 
 F(N) = F_max (1 - (1 - p)^N) is the chance that one of N independent samples is right, or that a wrong answer was put
 right within N rounds and stayed right, times the ceiling F_max. The expected units of stopping at the first success are
@@ -14,7 +16,8 @@ right within N rounds and stayed right, times the ceiling F_max. The expected un
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -22,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 from outthink.laws.coverage import pass_at_k
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap, means
 
 Floats = NDArray[np.float64]
 Rule = Literal["gain", "gap"]
@@ -30,6 +33,12 @@ Rule = Literal["gain", "gap"]
 _DECADE = 10  # a law says nothing beyond so many times the largest budget that was fitted
 _SEEN = 0.5  # share of its ceiling that a curve must have reached at the largest budget, or the ceiling is a guess
 _CLOSE = 1e-9  # a budget that is whole but for rounding is not rounded up
+_SAMPLES = 3  # of a question, so that its rate can be told from that of others
+_TESTS = 40  # resamples that are also fitted to half of their samples
+_TRIFLE = 0.005  # a drift below half a point proves nothing
+_THINNED = 5  # random halves of the samples, whose mean is the drift
+_LOST = 0.2  # share of resamples whose half has no law, above which none is known
+_LIKELY = 3.84  # twice the difference of log likelihoods that a parameter makes once in twenty
 _EDGE = 14.0  # logits beyond which a rate or a share is 0 or 1
 
 
@@ -107,7 +116,10 @@ class OneRate:
         error: largest absolute difference from the mean curve; where it is larger than noise, the questions differ.
         least, most: smallest and largest budget that was fitted.
         parameters: interval of (ceiling, p), bounds of shape (2,).
-        draws: (resamples, 2), both of each resample.
+        drift: accuracy at `most` as told by the law of budgets up to half of it, less what was measured; NaN where
+            there are fewer than three.
+        drift_interval: of it.
+        draws: (resamples, 3), ceiling, p and drift of each resample.
         level: of all intervals.
     """
 
@@ -117,6 +129,8 @@ class OneRate:
     least: float
     most: float
     parameters: Interval
+    drift: float
+    drift_interval: Interval
     draws: Floats = field(repr=False)
     level: float
 
@@ -126,7 +140,14 @@ class OneRate:
 
     def at_interval(self, n: ArrayLike) -> Interval:
         """Interval (...) of it."""
-        return _interval(reached(n, *_columns(self.draws, np.ndim(n))), self.level, self.parameters.missing)
+        ceiling, p, drift = _columns(self.draws, np.ndim(n))
+        told = reached(n, ceiling, p)
+        return _beyond(told, drift, n, self.most, self.level, self.parameters.missing)
+
+    @property
+    def misses(self) -> bool:
+        """Whether half of the range would have misled by more than chance."""
+        return _excludes_0(self.drift_interval)
 
     def point(self, eps: float, *, rule: Rule = "gain") -> float:
         """The saturation point, see `saturation_point`; eps below the noise of the curve says nothing."""
@@ -134,7 +155,7 @@ class OneRate:
 
     def point_interval(self, eps: float, *, rule: Rule = "gain") -> Interval:
         """Interval of it."""
-        points = saturation_point(eps, *_columns(self.draws, 0), rule=rule)
+        points = saturation_point(eps, *_columns(self.draws, 0)[:2], rule=rule)
         return _interval(points, self.level, self.parameters.missing)
 
     def far(self, n: ArrayLike) -> NDArray[np.bool_]:
@@ -207,16 +228,39 @@ def fit_one_rate(
         count = known[questions].sum(0).astype(float)
         return np.divide(filled[questions].sum(0), count, out=np.zeros_like(count), where=count > 0), count
 
-    draws: list[tuple[float, float]] = []
-
-    def refit(questions: NDArray[np.intp]) -> tuple[float, float]:
-        draws.append(fit_curve(n, *mean(questions)))
-        return draws[-1]
-
     curve, count = mean(np.arange(len(table)))
     ceiling, p = fit_curve(n, curve, count)
-    parameters = bootstrap(refit, len(table), level=level, resamples=resamples, seed=seed)
     fitted = n[count > 0]
+    half, last = n <= fitted.max() / 2, int(np.flatnonzero(n == fitted.max())[0])
+
+    def missed(accuracy: Floats, weights: Floats) -> float:
+        try:
+            return float(reached(n[last], *fit_curve(n[half], accuracy[half], weights[half])) - accuracy[last])
+        except Unidentified:
+            return np.nan
+
+    draws: list[tuple[float, float]] = []
+    drifts: list[float] = []
+
+    def refit(questions: NDArray[np.intp]) -> tuple[float, float]:
+        means_of = mean(questions)
+        fit = fit_curve(n, *means_of)
+        draws.append(fit)
+        if half.any() and len(drifts) < _TESTS:
+            drifts.append(missed(*means_of))
+        return fit
+
+    parameters = bootstrap(refit, len(table), level=level, resamples=resamples, seed=seed)
+    drift, drift_interval, drawn = _drift(
+        missed(curve, count) if half.any() else np.nan,
+        np.column_stack([draws, np.resize(drifts or [np.nan], len(draws))]),
+        level,
+    )
+    if _excludes_0(drift_interval):  # the ceiling may be missed as much as at ten times the budget
+        off = np.log2(_DECADE) * np.abs([drift, drift_interval.low, drift_interval.high]).max()
+        low, high = parameters.low.copy(), parameters.high.copy()
+        low[0], high[0] = max(low[0] - off, 0.0), min(high[0] + off, 1.0)
+        parameters = replace(parameters, low=low, high=high)
     return OneRate(
         ceiling=ceiling,
         p=p,
@@ -224,7 +268,9 @@ def fit_one_rate(
         least=float(fitted.min()),
         most=float(fitted.max()),
         parameters=parameters,
-        draws=np.array(draws),
+        drift=drift,
+        drift_interval=drift_interval,
+        draws=drawn,
         level=level,
     )
 
@@ -273,8 +319,12 @@ class ManyRates:
             distribution: 0 where all rates are equal, 1 where each is 0 or 1.
         error: largest absolute difference from the mean of unbiased pass@k.
         most: samples of a question, their median: beyond it the curve is what the beta distribution says.
-        parameters: interval of (ceiling, rate, spread), bounds of shape (3,).
-        draws: (resamples, 3), all of each resample.
+        parameters: interval of (ceiling, rate, spread), bounds of shape (3,). That of the ceiling holds 1 where the
+            likelihood does not speak against it.
+        drift: coverage at the smallest number of samples as told by the law of half of each question's, taken at
+            random, less what was measured; NaN where there are fewer than six.
+        drift_interval: of it.
+        draws: (resamples, 4), all of these of each resample.
         level: of all intervals.
     """
 
@@ -284,8 +334,15 @@ class ManyRates:
     error: float
     most: int
     parameters: Interval
+    drift: float
+    drift_interval: Interval
     draws: Floats = field(repr=False)
     level: float
+
+    @property
+    def misses(self) -> bool:
+        """Whether half of the samples would have misled by more than chance."""
+        return _excludes_0(self.drift_interval)
 
     def at(self, n: ArrayLike) -> Floats:
         """P(some of n (...) samples is right), mean over questions."""
@@ -293,8 +350,9 @@ class ManyRates:
 
     def at_interval(self, n: ArrayLike) -> Interval:
         """Interval (...) of it."""
-        ceiling, rate, spread = _columns(self.draws, np.ndim(n))
-        return _interval(ceiling * (1 - _missed(n, rate, spread)), self.level, self.parameters.missing)
+        ceiling, rate, spread, drift = _columns(self.draws, np.ndim(n))
+        told = ceiling * (1 - _missed(n, rate, spread))
+        return _beyond(told, drift, n, self.most, self.level, self.parameters.missing)
 
     def point(self, eps: float, *, rule: Rule = "gain") -> float:
         """The saturation point of the mean curve; rules as in `saturation_point`."""
@@ -302,7 +360,7 @@ class ManyRates:
 
     def point_interval(self, eps: float, *, rule: Rule = "gain") -> Interval:
         """Interval of it."""
-        ceiling, rate, spread = _columns(self.draws, 0)
+        ceiling, rate, spread, _ = _columns(self.draws, 0)
         points = _mixed_point(eps, ceiling, rate, spread, rule)
         return _interval(points, self.level, self.parameters.missing)
 
@@ -331,32 +389,67 @@ def fit_many_rates(
     draws: list[Floats] = []
 
     def refit(questions: NDArray[np.intp]) -> Floats:
-        draws.append(_most_likely(kinds, np.bincount(which[questions], minlength=len(kinds))))
+        draws.append(_most_likely(kinds, np.bincount(which[questions], minlength=len(kinds)))[0])
         return draws[-1]
 
-    ceiling, rate, spread = _most_likely(kinds, np.bincount(which, minlength=len(kinds))).tolist()
+    fitted, likelihood = _most_likely(kinds, np.bincount(which, minlength=len(kinds)))
+    ceiling, rate, spread = fitted.tolist()
     parameters = bootstrap(refit, len(n), level=level, resamples=resamples, seed=seed)
     ks = np.arange(1, n.min() + 1)
     seen = np.array([pass_at_k(n, c, int(k)).mean() for k in ks])
-    return ManyRates(
+    rng = np.random.default_rng([seed, len(n)])
+    last = pass_at_k(n, c, int(n.min()))
+
+    def missed(questions: NDArray[np.intp]) -> float:
+        """By the law of a random half of the samples of each of these questions."""
+        half = n[questions] // 2
+        kept = rng.hypergeometric(c[questions], n[questions] - c[questions], half)
+        try:
+            ceiling, rate, spread = _most_likely(*np.unique(np.stack([half, kept], -1), axis=0, return_counts=True))[0]
+        except Unidentified:
+            return np.nan
+        return float(ceiling * (1 - _missed(n.min(), rate, spread)) - last[questions].mean())
+
+    enough = n.min() >= 2 * _SAMPLES
+    tests = min(_TESTS, len(draws)) if enough else 0
+    drifts = [missed(rng.integers(0, len(n), len(n))) for _ in range(tests)] or [np.nan]
+    middle = float(np.mean([missed(np.arange(len(n))) for _ in range(_THINNED)])) if enough else np.nan
+    drift, drift_interval, drawn = _drift(
+        middle, np.column_stack([draws, np.resize(drifts, len(draws))]), level
+    )  # the drifts are those of other resamples
+    low, high = parameters.low.copy(), parameters.high.copy()
+    without = _most_likely(kinds, np.bincount(which, minlength=len(kinds)), ceiling=True)[1]
+    if 2 * (likelihood - without) <= _LIKELY:
+        high[0] = 1.0
+    if _excludes_0(drift_interval):  # the rates have no beta distribution, and then a ceiling is anybody's guess
+        low[0], high[0] = min(low[0], float(means(last, level=level, seed=seed)[1].low)), 1.0
+    law = ManyRates(
         ceiling=ceiling,
         rate=rate,
         spread=spread,
         error=float(np.abs(ceiling * (1 - _missed(ks, rate, spread)) - seen).max()),
         most=int(np.median(n)),
-        parameters=parameters,
-        draws=np.array(draws),
+        parameters=replace(parameters, low=low, high=high),
+        drift=drift,
+        drift_interval=drift_interval,
+        draws=drawn,
         level=level,
     )
+    # what ten times the samples may not have shown may not be there either
+    shown = float(law.at_interval(_DECADE * law.most).low)
+    return replace(law, parameters=replace(law.parameters, low=np.array([min(low[0], shown), *low[1:]])))
 
 
-def _most_likely(kinds: NDArray[np.int64], count: NDArray[np.int64]) -> Floats:
-    """Ceiling, rate and spread (3,) of `count` questions of each kind: n samples, c of them right, (kinds, 2)."""
+def _most_likely(kinds: NDArray[np.int64], count: NDArray[np.int64], *, ceiling: bool = False) -> tuple[Floats, float]:
+    """Ceiling, rate and spread (3,) of `count` questions of each kind: n samples, c of them right, (kinds, 2).
+
+    Also the logarithm of their likelihood, but for a constant. With `ceiling` it is held at 1, and nothing is refused.
+    """
     from scipy.optimize import minimize  # here, because importing it is slow
 
     (n, c), count = kinds[count > 0].T, count[count > 0]
     middle = float(np.median(np.repeat(n, count)))
-    if middle < 3:
+    if middle < _SAMPLES:
         raise Unidentified("Rates that differ between questions need three samples or more of each question.")
     if not np.any((c > 0) & (c < n)):
         raise Unidentified(
@@ -391,16 +484,16 @@ def _most_likely(kinds: NDArray[np.int64], count: NDArray[np.int64]) -> Floats:
         np.log(guess) - np.log1p(-guess),
         jac=True,
         method="TNC",  # as exact as others here, and without the threads of BLAS, which cost more than the fit
-        bounds=[(-_EDGE, _EDGE)] * 3,
+        bounds=[(_EDGE, _EDGE) if ceiling else (-_EDGE, _EDGE), (-_EDGE, _EDGE), (-_EDGE, _EDGE)],
     )
-    ceiling, rate, spread = 1 / (1 + np.exp(-optimum.x))
-    seen = float(1 - _missed(middle, rate, spread))
+    share, rate, spread = 1 / (1 + np.exp(-optimum.x))
+    seen = 1.0 if ceiling else float(1 - _missed(middle, rate, spread))
     if seen < _SEEN:
         raise Unidentified(
             f"At {middle:g} samples the curve has reached {100 * seen:.0f}% of the ceiling that fits it best, so that "
             "neither ceiling nor rates are known; more samples of each question are needed."
         )
-    return np.array([ceiling, rate, spread])
+    return np.array([share, rate, spread]), -float(optimum.fun)
 
 
 def _missed(n: ArrayLike, rate: ArrayLike, spread: ArrayLike) -> Floats:
@@ -430,6 +523,38 @@ def _mixed_point(eps: float, ceiling: ArrayLike, rate: ArrayLike, spread: ArrayL
         enough = left(middle) <= eps
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return np.where(never, np.inf, high)
+
+
+def _drift(value: float, draws: Floats, level: float) -> tuple[float, Interval, Floats]:
+    """The drift, its interval, and the draws with it in the last column; NaN where half of the range has no law."""
+    known = draws[:, -1][~np.isnan(draws[:, -1])]
+    if np.isnan(value) or len(known) < (1 - _LOST) * len(draws):
+        value, known = np.nan, np.array([np.nan])
+    draws = draws.copy()
+    draws[:, -1] = np.resize(known, len(draws))
+    reach = NormalDist().inv_cdf((1 + level) / 2) * float(known.std())  # they are too few for quantiles
+    around = Interval(low=np.asarray(value - reach), high=np.asarray(value + reach), missing=0.0)
+    return float(value), around, draws
+
+
+def _excludes_0(interval: Interval) -> bool:
+    return bool(interval.low > _TRIFLE or interval.high < -_TRIFLE)
+
+
+def _beyond(told: Floats, drift: Floats, n: ArrayLike, most: float, level: float, missing: float) -> Interval:
+    """The interval of what is told (resamples, ...) at n (...), with the drift of each doubling beyond `most`.
+
+    Without one nothing is told there but that it is a share.
+    """
+    inside = _interval(told, level, missing)
+    beyond = np.log2(np.maximum(np.asarray(n, float) / most, 1.0))
+    moved = _interval(
+        np.clip(told - np.where(beyond > 0, np.nan_to_num(drift) * beyond, 0.0), 0.0, 1.0), level, missing
+    )
+    low, high = np.minimum(inside.low, moved.low), np.maximum(inside.high, moved.high)
+    if np.isnan(drift).all():
+        low, high = np.where(beyond > 0, 0.0, low), np.where(beyond > 0, 1.0, high)
+    return Interval(low=np.asarray(low), high=np.asarray(high), missing=missing)
 
 
 def _columns(draws: Floats, axes: int) -> list[Floats]:

@@ -2,10 +2,8 @@
 
 Source: "Variation in Verification: Understanding Verification Dynamics in Large Language Models" (2025; a summary and
 the abstract read); "Examining False Positives under Inference Scaling for Mathematical Reasoning" (2025; the README of
-its code and the abstract read); IneqMath (2025; its repository read) for judges that must all agree; Rogan and Gladen
-1978 for the correction, from memory. Differs: a verdict that cannot be read rejects, and is counted; what verification
-gains is measured question by question, and the formula is only for predicting it elsewhere; corrected rates come with
-the uncertainty of the judge's own calibration.
+its code and the abstract read). Differs: a verdict that cannot be read rejects, and is counted; what verification
+gains is measured question by question, and the formula is only for predicting it elsewhere.
 
 TPR is the share of right samples that are accepted, TNR the share of wrong ones that are rejected. Without further
 words a rate is a mean over the questions that have both right and wrong samples; pooled rates mix how easy a question
@@ -23,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 from outthink.laws.coverage import pass_at_k
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap, means
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -51,26 +49,6 @@ def filtered(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike, k: ArrayLike)
 def gain(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
     """Precision minus pass rate: what keeping only accepted answers adds; 0 where TPR + TNR = 1."""
     return np.asarray(precision(pass_rate, tpr, tnr) - np.asarray(pass_rate, float))
-
-
-def rogan_gladen(observed: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
-    """The true rate behind an observed one, (observed + TNR - 1) / (TPR + TNR - 1), held within 0 and 1.
-
-    Raises Unidentified where TPR + TNR is not above 1: then the verdicts say nothing, or the reverse.
-    """
-    seen, right, wrong = _rates(observed, "the observed rate"), _rates(tpr, "TPR"), _rates(tnr, "TNR")
-    informed = right + wrong - 1
-    if np.any(informed <= 1e-12):
-        raise Unidentified("TPR + TNR is not above 1, so these verdicts cannot correct a rate.")
-    return np.asarray(np.clip((seen + wrong - 1) / informed, 0.0, 1.0))
-
-
-def all_pass(rates: ArrayLike) -> Floats:
-    """P(all judges pass) (...) from their rates (..., J), if they were independent; what correlates passes more often.
-
-    Four judges that each pass 95% of what is sound pass 81% of it together.
-    """
-    return np.asarray(_rates(rates, "rates").prod(-1))
 
 
 def _accepted(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -215,28 +193,38 @@ def fit(verdicts: Verdicts, *, seed: int = 0) -> Verifier:
             f"{both.sum()} questions have both right and wrong samples, and two are needed: otherwise how easy a "
             "question is cannot be told from how well it is judged."
         )
-    interval = bootstrap(lambda questions: _quality(verdicts.select(questions)), len(both), seed=seed)
+    low, high = _bounds(verdicts, seed)
     return Verifier(
         value=_quality(verdicts),
-        low=VerifierQuality(*interval.low.tolist()),
-        high=VerifierQuality(*interval.high.tolist()),
+        low=low,
+        high=high,
         questions=int(both.sum()),
         all_questions=len(both),
         unread=float(verdicts.unread.sum() / (verdicts.right + verdicts.wrong).sum()),
     )
 
 
+_TOGETHER = ("pooled_tpr", "pooled_tnr", "even")  # numbers that are no means over questions
+
+
+def _judged(verdicts: Verdicts) -> tuple[Floats, Floats]:
+    """Share of right samples accepted and of wrong ones rejected (questions,); each question has both."""
+    return verdicts.accepted_right / verdicts.right, 1 - verdicts.accepted_wrong / verdicts.wrong
+
+
+def _kept(verdicts: Verdicts) -> tuple[Floats, Floats]:
+    """Share of right ones among all samples, and among those that are accepted (questions,)."""
+    pass_rate = verdicts.right / (verdicts.right + verdicts.wrong)
+    accepted = verdicts.accepted_right + verdicts.accepted_wrong
+    return pass_rate, np.divide(verdicts.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
+
+
 def _quality(verdicts: Verdicts) -> VerifierQuality:
     both = (verdicts.right > 0) & (verdicts.wrong > 0)
     if not both.any():
         raise Unidentified("No question has both right and wrong samples.")
-    tpr = float((verdicts.accepted_right[both] / verdicts.right[both]).mean())
-    tnr = float((1 - verdicts.accepted_wrong[both] / verdicts.wrong[both]).mean())
-    pass_rate, accepted = (
-        verdicts.right / (verdicts.right + verdicts.wrong),
-        verdicts.accepted_right + verdicts.accepted_wrong,
-    )
-    kept = np.divide(verdicts.accepted_right, accepted, out=pass_rate.copy(), where=accepted > 0)
+    tpr, tnr = (float(shares.mean()) for shares in _judged(verdicts.select(both)))
+    pass_rate, kept = _kept(verdicts)
     return VerifierQuality(
         tpr=tpr,
         tnr=tnr,
@@ -247,6 +235,36 @@ def _quality(verdicts: Verdicts) -> VerifierQuality:
         gain=float((kept - pass_rate).mean()),
         even=float(precision(0.5, tpr, tnr)),
     )
+
+
+def _bounds(verdicts: Verdicts, seed: int) -> tuple[VerifierQuality, VerifierQuality]:
+    """Of means over questions, and of what follows from them; a few questions that are all judged well prove little."""
+    both = (verdicts.right > 0) & (verdicts.wrong > 0)
+    accepted, rejected = _judged(verdicts.select(both))
+    pass_rate, kept = _kept(verdicts)
+    shares = {
+        "tpr": means(accepted, seed=seed)[1],
+        "tnr": means(rejected, seed=seed)[1],
+        "balanced": means((accepted + rejected) / 2, seed=seed)[1],
+        "pass_rate": means(pass_rate, seed=seed)[1],
+        "gain": means(kept - pass_rate, least=-1.0, seed=seed)[1],
+    }
+    drawn = bootstrap(
+        lambda questions: [getattr(_quality(verdicts.select(questions)), name) for name in _TOGETHER],
+        len(both),
+        seed=seed,
+        bounds=(0.0, 1.0),
+    )
+    ends = []
+    for side in ("low", "high"):
+        numbers = {name: float(getattr(interval, side)) for name, interval in shares.items()}
+        numbers |= dict(zip(_TOGETHER, getattr(drawn, side).tolist(), strict=True))
+        # where nothing was judged wrongly, how wrong it may be decides it
+        even = float(precision(0.5, numbers["tpr"], numbers["tnr"]))
+        if _quality(verdicts).even == 1.0:
+            numbers["even"] = even
+        ends.append(VerifierQuality(**numbers))
+    return ends[0], ends[1]
 
 
 # ---- by difficulty --------------------------------------------------------------------------------------------------
@@ -313,17 +331,29 @@ def by_difficulty(verdicts: Verdicts, easiness: ArrayLike, *, bins: int = 4, see
             "or another generator's samples, are needed."
         )
 
-    def trend(questions: Positions) -> Floats:
-        hard, easy = (_quality(verdicts.select(questions[members[questions] == one])) for one in (known[0], known[-1]))
-        return np.array([easy.tpr - hard.tpr, easy.tnr - hard.tnr])
-
+    easy, hard = (verifiers[one] for one in (known[-1], known[0]))
+    assert easy is not None  # as known says
+    assert hard is not None
     return ByDifficulty(
         bins=tuple(verifiers),
         easiness=np.array([value[members == one].mean() for one in range(len(names))]),
         members=members,
-        trend=trend(np.arange(len(value))),
-        trend_interval=bootstrap(trend, len(value), seed=seed),
+        trend=_difference(easy, hard)[0],
+        trend_interval=_difference(easy, hard)[1],
     )
+
+
+def _difference(easy: Verifier, hard: Verifier) -> tuple[Floats, Interval]:
+    """TPR and TNR (2,) of one bin less those of another, whose questions are others, from the interval of each.
+
+    By squares and sums, as Newcombe (1998), from memory.
+    """
+    (a, low_a, high_a), (b, low_b, high_b) = (
+        np.array([[numbers.tpr, numbers.tnr] for numbers in (one.value, one.low, one.high)]) for one in (easy, hard)
+    )
+    below = np.hypot(a - low_a, high_b - b)
+    above = np.hypot(high_a - a, b - low_b)
+    return a - b, Interval(low=a - b - below, high=a - b + above, missing=0.0)
 
 
 # ---- right answers with wrong reasons -------------------------------------------------------------------------------
@@ -354,8 +384,7 @@ def sound_coverage(
 
     Args:
         correct, sound: of each question (n,) whether each sample has the right answer, and whether its reasons are
-            sound. Soundness is what people say, or a judge that was compared with people. What an imperfect judge says
-            can be corrected for single samples (`corrected`), but not for coverage.
+            sound: what people say, or a judge that was compared with people.
         samples: numbers k, from 1 to the smallest n.
 
     Raises Unidentified where no answer is right.
@@ -375,8 +404,7 @@ def sound_coverage(
         return float(1 - all_sound / all_right) if all_right > 0 else None
 
     everything = np.arange(len(n))
-    interval = bootstrap(lambda questions: curves[..., questions].mean(-1), len(n), seed=seed)
-    bounds = [Interval(low=low, high=high, missing=0.0) for low, high in zip(interval.low, interval.high, strict=True)]
+    bounds = [means(rows.T, seed=seed)[1] for rows in curves]
     estimate = false(everything)
     assert estimate is not None  # some answer is right
     return Sound(
@@ -386,126 +414,5 @@ def sound_coverage(
         sound=curves[1].mean(-1),
         sound_interval=bounds[1],
         false_positives=estimate,
-        false_positives_interval=bootstrap(false, len(n), seed=seed),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Corrected:
-    """A rate that a judge observed, and the true one behind it.
-
-    Args:
-        observed: mean over questions.
-        tpr, tnr: of the judge, on the samples that people have labelled.
-        rate, low, high: corrected, and its interval, in which both the questions and the labelled samples vary.
-    """
-
-    observed: float
-    tpr: float
-    tnr: float
-    rate: float
-    low: float
-    high: float
-
-
-def corrected(
-    passed: Sequence[ArrayLike], truth: ArrayLike, verdict: ArrayLike, *, level: float = 0.95, seed: int = 0
-) -> Corrected:
-    """The true pass rate behind a judge's, by Rogan and Gladen.
-
-    Args:
-        passed: of each question (n,) whether the judge passes each sample.
-        truth, verdict: (m,) of samples that people have labelled: whether they are sound, and whether the same judge
-            passes them. They are independent and not among those of `passed`; about 50 at least.
-
-    Raises Unidentified where no labelled sample is sound or none is not, or the judge's TPR + TNR is not clearly above
-    1.
-    """
-    rates = np.array([np.mean(np.asarray(verdicts, bool)) for verdicts in passed])
-    labels, said = np.asarray(truth, bool), np.asarray(verdict, bool)
-    if labels.ndim != 1 or labels.shape != said.shape:
-        raise ValueError("each labelled sample needs a truth and a verdict")
-    if not len(rates) or np.isnan(rates).any():
-        raise ValueError("each question needs at least one sample")
-    rng = np.random.default_rng([seed, 1])
-
-    def rate(questions: Positions, labelled: Positions) -> tuple[float, float, float]:
-        true, passes = labels[labelled], said[labelled]
-        if not true.any() or true.all():
-            raise Unidentified("The judge must be compared with people on samples that are sound and that are not.")
-        tpr, tnr = float(passes[true].mean()), float((~passes[~true]).mean())
-        return float(rogan_gladen(rates[questions].mean(), tpr, tnr)), tpr, tnr
-
-    estimate, tpr, tnr = rate(np.arange(len(rates)), np.arange(len(labels)))
-    interval = bootstrap(
-        lambda questions: rate(questions, rng.integers(0, len(labels), len(labels)))[0],
-        len(rates),
-        level=level,
-        seed=seed,
-    )
-    return Corrected(
-        observed=float(rates.mean()),
-        tpr=tpr,
-        tnr=tnr,
-        rate=estimate,
-        low=float(interval.low),
-        high=float(interval.high),
-    )
-
-
-# ---- several judges -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Judges:
-    """Judges that must all pass an answer.
-
-    Args:
-        rates: (J,) of each alone; the joint rate is at most the smallest.
-        joint: passed by all.
-        product: of the rates: what the joint rate would be, were the judges independent.
-        excess: joint minus product.
-    """
-
-    rates: Floats
-    rates_interval: Interval
-    joint: float
-    joint_interval: Interval
-    product: float
-    excess: float
-    excess_interval: Interval
-
-
-def joint_rate(passed: Sequence[ArrayLike], *, seed: int = 0) -> Judges:
-    """The joint rate of judges; all rates are means over questions.
-
-    Args:
-        passed: of each question (n, J) whether each judge passes each sample.
-
-    Raises Unidentified with fewer than two questions.
-    """
-    tables = [np.asarray(table, bool) for table in passed]
-    if not tables or any(table.ndim != 2 or not table.size or table.shape[1] != tables[0].shape[1] for table in tables):
-        raise ValueError("each question needs a table of samples and judges, with the same judges for all")
-    each = np.array([table.mean(0) for table in tables])
-    together = np.array([table.all(1).mean() for table in tables])
-
-    def measured(questions: Positions) -> Floats:
-        rates, joint = each[questions].mean(0), together[questions].mean()
-        return np.array([joint, joint - all_pass(rates), *rates])
-
-    joint, excess, *rates = measured(np.arange(len(tables))).tolist()
-    interval = bootstrap(measured, len(tables), seed=seed)
-
-    def part(index: Any) -> Interval:
-        return Interval(low=interval.low[index], high=interval.high[index], missing=interval.missing)
-
-    return Judges(
-        rates=np.array(rates),
-        rates_interval=part(slice(2, None)),
-        joint=joint,
-        joint_interval=part(0),
-        product=joint - excess,
-        excess=excess,
-        excess_interval=part(1),
+        false_positives_interval=bootstrap(false, len(n), seed=seed, bounds=(0.0, 1.0)),
     )

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.errors import UnknownName, UsageError
+from outthink.errors import UsageError
 from outthink.learn.measures import auroc
-from outthink.records.pools import PoolData, PoolProblem, read_pool, scored
+from outthink.learn.scores import scores_of
+from outthink.records.pools import PoolData, PoolProblem, read_pool
 from outthink.rng import Rng
 from outthink.strategies.parallel.atts import DraftScores, Signal, drafted
 from outthink.types import AnswerKind, Sampling
@@ -81,7 +82,7 @@ def fit(
         raise UsageError(f"{path} has no logprobs; choose another signal.")
     scorer = None
     if signal == "verifier":
-        pool, scorer = _of_verifier(pool, verifier)
+        pool, scorer = scores_of(pool, verifier)
     if pool.samples < n:
         raise UsageError(f"{path} has {pool.samples} samples of each question, so n must be at most {pool.samples}.")
     writer, sampling = _recorded_as(pool)
@@ -104,17 +105,6 @@ def fit(
         right=right,
         auroc=float(auroc(-badness[known], right[known])) if known.any() else float("nan"),
     )
-
-
-def _of_verifier(pool: PoolData, verifier: str | None) -> tuple[PoolData, str]:
-    if not pool.scorers:
-        raise UsageError(f"{pool.path} has no scores of a verifier; choose another signal.")
-    if verifier is None and len(pool.scorers) > 1:
-        raise UsageError(f"{pool.path} has scores of several verifiers: name one of {', '.join(pool.scorers)}.")
-    verifier = verifier or pool.scorers[0]
-    if verifier not in pool.scorers:
-        raise UnknownName(f"verifier in {pool.path}", verifier, pool.scorers)
-    return scored(pool, verifier), verifier
 
 
 def _recorded_as(pool: PoolData) -> tuple[str | None, Sampling | None]:

@@ -19,9 +19,13 @@ from outthink.planner.cases import Material
 from outthink.planner.evidence import Floats, Vote, evidence, feature_names
 from outthink.planner.fixed import Family
 
+_WITHIN = 1 + 1e-9  # times the budget; what costs exactly that is affordable
+
 Difficulty = Literal["agreement", "entropy", "length", "logprob", "verifier", "oracle"]
 ABSOLUTE = (0.1, 0.5)
 """Pass rates between hard, medium and easy."""
+NOT_AFFORDABLE = "not affordable"
+"""What a table shows where even the cheapest setting costs more than the budget."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +51,7 @@ class Table:
         probe: samples it is measured on.
         edges: between bins, from the hardest to the easiest; ascending.
         budgets: most mean cost of a problem, the probe included.
-        cells: (bins, budgets).
+        cells: (bins, budgets). Where nothing is affordable it is the cheapest setting, which costs more.
     """
 
     difficulty: Difficulty
@@ -59,6 +63,35 @@ class Table:
     def bin(self, ease: ArrayLike) -> NDArray[np.intp]:
         """(...,) the bin of each ease; a value on an edge belongs to the easier one."""
         return np.asarray(np.searchsorted(np.array(self.edges), np.asarray(ease, dtype=float), side="right"))
+
+
+def affordable(choice: BinChoice, budget: float) -> bool:
+    """Whether a cell holds what its budget affords."""
+    return choice.cost <= budget * _WITHIN
+
+
+def absolute_edges(easiness: ArrayLike, pass_rates: ArrayLike) -> tuple[float, ...]:
+    """Edges on the scale of what is seen, so that bins are as large as the shares of such pass rates really are.
+
+    What is seen of a question, such as the agreement of its samples, is no pass rate: of samples that agree most may be
+    wrong. So the hardest bin holds as many as have pass rates below the first of `ABSOLUTE`, those that look hardest,
+    as nearly as ties allow; and so on. For pass rates themselves these are `ABSOLUTE`.
+
+    Args:
+        easiness: (problems, orders) as they look.
+        pass_rates: (problems,) of the same problems; for fitting only, like all that is known of right answers.
+    """
+    seen, rates = np.asarray(easiness, dtype=float), np.asarray(pass_rates, dtype=float)
+    if np.array_equal(seen, np.broadcast_to(rates[:, None], seen.shape)):
+        return ABSOLUTE
+    values, counts = np.unique(seen[~np.isnan(seen)], return_counts=True)
+    if not values.size:
+        return ABSOLUTE
+    # an edge at a value puts all below it into the harder bin; one beyond the last puts everything there
+    below = np.concatenate([[0.0], counts.cumsum() / counts.sum()])
+    cuts = np.append(values, np.nextafter(values[-1], np.inf))
+    wanted = [float((rates < edge).mean()) for edge in ABSOLUTE]
+    return tuple(float(cuts[np.abs(below - share).argmin()]) for share in wanted)
 
 
 def quantile_edges(ease: ArrayLike, bins: int) -> tuple[float, ...]:
@@ -100,10 +133,11 @@ def fill(
 ) -> tuple[Table, NDArray[np.intp]]:
     """The table with the best affordable setting of every cell, and for each (bin, budget) its number among `flat`.
 
-    Ties go to what is cheaper. Where nothing is affordable it is the cheapest.
+    Ties go to what is cheaper. Where nothing is affordable it is the cheapest, which is then not what the budget buys
+    (`affordable`).
 
     Args:
-        of: (problems, orders) ease.
+        easiness: (problems, orders) ease.
         probing: (problems, orders) cost of the probe, for settings that do not go on from it.
     """
     names, credit, cost = flat(options, probing, probe)
@@ -115,11 +149,11 @@ def fill(
         for column, budget in enumerate(table.budgets):
             accuracy = credit[here].mean(0) if here.any() else credit.mean((0, 1))
             spent = cost[here].mean(0) if here.any() else cost.mean((0, 1))
-            affordable = spent <= budget * (1 + 1e-9)
-            if not affordable.any():
-                affordable = spent <= spent.min() * (1 + 1e-9)
-            best = accuracy[affordable].max()
-            chosen = min(np.flatnonzero(affordable & (accuracy >= best - 1e-9)), key=lambda at: float(spent[at]))
+            within = spent <= budget * _WITHIN
+            if not within.any():
+                within = spent <= spent.min() * _WITHIN
+            best = accuracy[within].max()
+            chosen = min(np.flatnonzero(within & (accuracy >= best - 1e-9)), key=lambda at: float(spent[at]))
             numbers[row, column] = chosen
             line.append(BinChoice(setting=names[chosen], accuracy=float(accuracy[chosen]), cost=float(spent[chosen])))
         cells.append(tuple(line))

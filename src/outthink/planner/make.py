@@ -56,15 +56,13 @@ def make_plan(
     if difficulty is None:
         shares = bins is None or "logprob" not in whole.signals
         difficulty = "verifier" if recordings.verifier else "agreement" if shares else "logprob"
-    if bins is None and difficulty in ("logprob", "length", "entropy"):
-        raise UsageError(f"Absolute bins are cut at rates of success, and {difficulty} is none; choose agreement.")
     tell(f"Measuring on {folds} folds of {len(whole.ids)} problems")
     validation = validate(whole, budgets, folds=folds, bins=bins, difficulty=difficulty, probe=probe, seed=seed)
     tell("Fitting on all problems")
     policy, fitted = fit_policy(whole, seed=seed)
     simulator, grid = Simulator(policy, fitted, whole), price_grid(policy.rates)
     of_ease = ease(whole, difficulty, probe)
-    empty = table_of(of_ease, budgets, bins, difficulty, probe)
+    empty = table_of(of_ease, whole.model.correct.mean(1), budgets, bins, difficulty, probe)
     table, _ = fill(validation.families, of_ease, whole.cost((probe, 0)), empty, probe)
     where = table.bin(of_ease)
     expected = []

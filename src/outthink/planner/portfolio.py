@@ -1,58 +1,19 @@
 """One budget over many problems: each gets what it is expected to gain most by, at one price for all.
 
-Source: the classic allocation by equal marginal gain (the greedy solution of concave resource allocation). Differs: the
-price is found while it is spent, from what is left for the problems that are left; a hard limit stands behind it.
+Source: the classic allocation by equal marginal gain (the greedy solution of concave resource allocation, see
+`maths.allocation`). Differs: the price is found while it is spent, from what is left for the problems that are left; a
+hard limit stands behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 _WIDE = 5.0  # times the mean of what is left that a single problem may take at most
 _STILL = 0.4  # of the limits of what runs is counted as spent: what runs long is what will cost much
 _MOST = 1.2  # times the first share: a price that rises late would have been too low before
 _ENOUGH = 3.0  # times the mean that a problem has to be allowed, or it waits
 _MARGIN = 4  # problems for which the worst first sample is kept, since the last ones cannot wait for luck
-
-
-def allocate(gains: Sequence[Sequence[float]], budget: int) -> list[int]:
-    """How many units each problem gets, where gains[p][k] is what problem p gains by its (k + 1)-th unit.
-
-    Where the gains of each problem fall, it is the largest total gain. Where they do not, units are taken together as
-    far as their mean gain rises (the concave hull). That is the best, except for what is left over where a whole piece
-    does not fit.
-
-    Args:
-        gains: per unit of cost, any numbers; a unit that gains nothing is not bought.
-        budget: units, at least 0.
-    """
-    if budget < 0:
-        raise ValueError(f"the budget must be at least 0, not {budget}")
-    pieces = []
-    for problem, line in enumerate(gains):
-        for start, end, slope in _hull(line):
-            pieces.append((-slope, problem, start, end))
-    taken = [0] * len(gains)
-    left = budget
-    for slope, problem, start, end in sorted(pieces):
-        if slope >= 0 or taken[problem] != start or end - start > left:
-            continue
-        taken[problem], left = end, left - (end - start)
-    return taken
-
-
-def _hull(line: Sequence[float]) -> list[tuple[int, int, float]]:
-    """Pieces (from, to, mean gain) of falling mean gain."""
-    pieces: list[tuple[int, int, float]] = []
-    for place, gain in enumerate(line):
-        piece = (place, place + 1, float(gain))
-        while pieces and pieces[-1][2] < piece[2]:
-            start, end, slope = pieces.pop()
-            length = piece[1] - start
-            piece = (start, piece[1], (slope * (end - start) + piece[2] * (piece[1] - end)) / length)
-        pieces.append(piece)
-    return pieces
 
 
 class Portfolio:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from outthink.errors import UsageError
+from outthink.errors import UnknownName, UsageError
 from outthink.models.engine import EngineSpec
 from outthink.models.recorded import recorded_price, recorded_shape
 from outthink.planner.cases import Material, RecordedRun, material
@@ -45,6 +45,7 @@ def read(
     *,
     target: Path | None = None,
     scores: Path | None = None,
+    verifier: str | None = None,
     unit: str = "tokens",
     answer: AnswerKind = "text",
     specs: Mapping[str, EngineSpec] | None = None,
@@ -57,6 +58,7 @@ def read(
     Args:
         target: a pool of the dearer model on the same problems.
         scores: a run of best_of_n with a verifier over all samples of the pool; its scores, and what they cost.
+        verifier: which scores of the pool; None: the first by name.
         unit: "tokens", "flops" or "usd".
         specs: what "model" and "target" cost, where the pools do not say.
         cache_block: as for `material`; 32 for the embedded engine.
@@ -74,7 +76,11 @@ def read(
     target_spec = None if dear is None else specs.get("target") or _spec(dear)
     signals: dict[str, dict[str, Floats]] = {}
     scoring: dict[str, float] = {}
-    verifier = next((name for name in pool.scorers if name != "logprob"), None)
+    if verifier is not None and verifier not in pool.scorers:
+        raise UnknownName(f"verifier in {pool.path}", verifier, pool.scorers or ["none"])
+    if verifier is not None and scores is not None:
+        raise UsageError("--verifier chooses among the scores of the pool, and --scores brings others: give one.")
+    verifier = verifier or next((name for name in pool.scorers if name != "logprob"), None)
     writer = spec.name.removeprefix("recorded:")
     if scores is not None:
         verifier, by_problem, each = _scores(scores, unit, pool, writer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from outthink.planner.bins import NOT_AFFORDABLE, affordable
 from outthink.planner.check import Checked
 from outthink.planner.plan import Expected, Fixed, Gain, Plan
 from outthink.planner.quote import amount
@@ -103,7 +104,10 @@ def bins(plan: Plan) -> Rows:
     rows = []
     for number, row in enumerate(table.cells):
         name = {0: "1 hardest", len(table.cells) - 1: f"{len(table.cells)} easiest"}.get(number, str(number + 1))
-        cells = [f"{cell.setting} {100 * cell.accuracy:.0f}%" for cell in row]
+        cells = [
+            f"{cell.setting} {100 * cell.accuracy:.0f}%" if affordable(cell, budget) else NOT_AFFORDABLE
+            for cell, budget in zip(row, table.budgets, strict=True)
+        ]
         rows.append([name, f"{edges[number]} to {edges[number + 1]}".strip(), *cells])
     return columns, rows
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.planner.bins import ABSOLUTE, Difficulty, Table, ease, fill, flat, quantile_edges
+from outthink.planner.bins import Difficulty, Table, absolute_edges, ease, fill, flat, quantile_edges
 from outthink.planner.cases import Material, cases
 from outthink.planner.evidence import Floats
 from outthink.planner.fit import fit_policy
@@ -112,7 +112,7 @@ def validate(
         held = material.select(test)
         testing = Simulator(policy, cases(held, policy.vote), held)
         grid = price_grid(policy.rates)
-        empty = table_of(ease_of[train], budgets, bins, difficulty, probe)
+        empty = table_of(ease_of[train], material.model.correct[train].mean(1), budgets, bins, difficulty, probe)
         table, chosen = fill([_only(family, train) for family in every], ease_of[train], probing[train], empty, probe)
         where = table.bin(ease_of[test])
         for row, budget in enumerate(budgets):
@@ -158,9 +158,11 @@ def validate(
     )
 
 
-def table_of(easiness: Floats, budgets: Sequence[float], bins: int | None, difficulty: Difficulty, probe: int) -> Table:
-    """An empty table, cut by the ease of these problems or absolutely."""
-    edges = ABSOLUTE if bins is None else quantile_edges(easiness, bins)
+def table_of(
+    easiness: Floats, rates: Floats, budgets: Sequence[float], bins: int | None, difficulty: Difficulty, probe: int
+) -> Table:
+    """An empty table, cut by the ease of these problems, or absolutely by their pass rates (problems,)."""
+    edges = absolute_edges(easiness, rates) if bins is None else quantile_edges(easiness, bins)
     return Table(difficulty=difficulty, probe=probe, edges=tuple(edges), budgets=tuple(budgets), cells=())
 
 

@@ -29,7 +29,10 @@ from outthink.types import AnswerKind
 
 _log = logging.getLogger(__name__)
 
-Kind = Literal["iid", "models", "sequence"]
+_COPIED = 40  # letters from which on equal texts are no chance
+_MANY = 0.05  # share of problems whose samples are copies, from which on that is told
+
+Kind = Literal["iid", "models", "sequence", "until"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,7 +74,8 @@ class PoolData:
 
     Args:
         kind: "iid": independent samples of one model; "models": one sample of each of several models; "sequence":
-            later samples build on earlier ones.
+            later samples build on earlier ones; "until": those of each problem end with the last of so many that are
+            right, so that how many there are depends on them.
         scorers: names of the scores that every problem has.
         meta: how it was recorded, as far as all its lines say the same.
         varied: names in their meta of which they say different things.
@@ -161,6 +165,8 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
     common = {
         name: value for name, value in metas[0].items() if all(name in meta and meta[name] == value for meta in metas)
     }
+    if any(meta.get("until") is not None for meta in metas):
+        kind = "until"
     return PoolData(
         path=path,
         kind=kind,
@@ -168,6 +174,29 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
         scorers=tuple(sorted(shared)),
         meta=common,
         varied=frozenset(name for meta in metas for name in meta) - common.keys(),
+    )
+
+
+def need_fixed(pool: PoolData) -> None:
+    """Raise UsageError where subsamples of a pool mean nothing."""
+    if pool.kind == "sequence":
+        raise UsageError(f"{pool.path} holds attempts that build on each other; subsamples of them mean nothing.")
+    if pool.kind == "until":
+        raise UsageError(
+            f"{pool.path} was recorded until some samples were right, so subsamples of them mean nothing; "
+            "`outthink law passuntil` reads it."
+        )
+
+
+def copies(pool: PoolData) -> str | None:
+    """A sentence where many problems have several samples but one text, which then are copies of one; else None."""
+    several = [problem.texts for problem in pool.problems if problem.texts is not None and len(problem.texts) > 1]
+    one = sum(len(set(texts)) == 1 and len(texts[0]) >= _COPIED for texts in several)
+    if one <= _MANY * len(pool.problems):
+        return None
+    return (
+        f"in {one} of {len(pool.problems)} problems all samples have one and the same text: they are copies and not "
+        "independent samples (were they drawn at temperature 0?), and more of them say nothing new."
     )
 
 
@@ -248,8 +277,9 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
         scores[scorer] = _matrix([[one[-1] if one else None] for one in steps], n, scorer)
     verdicts = row.get("verifications")
     if verdicts:
-        if not isinstance(verdicts, list) or len(verdicts) > n:
-            raise ValueError(f"verifications is no list of those of at most {n} samples")
+        if not isinstance(verdicts, list) or len(verdicts) != n:
+            many = f"{len(verdicts)}" if isinstance(verdicts, list) else "no list"
+            raise ValueError(f"verifications has {many} for {n} samples; write null where one has none")
         scores["verifications"] = _matrix([one or [] for one in verdicts], n, "verifications")
     tokens = [token_count(sample.get("tokens"), "tokens") for sample in samples]
     question = row.get("question")
@@ -285,7 +315,7 @@ def _by_scorer(row: dict[str, Any], name: str, n: int) -> Sequence[tuple[str, li
 
 
 def _matrix(values: Sequence[Sequence[Any]], n: int, name: str) -> NDArray[np.float64]:
-    """(n, m) numbers; NaN where one is missing, also for samples behind the last that was scored at all."""
+    """(n, m) numbers; NaN where one is missing."""
     scores = np.full((n, max((len(row) for row in values), default=0)), np.nan)
     for index, row in enumerate(values):
         scores[index, : len(row)] = [np.nan if value is None else value for value in numbers_of(row, name)]

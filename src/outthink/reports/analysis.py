@@ -100,9 +100,10 @@ def worded(value: float, unit: Unit = "number") -> str:
 
 
 def mean_of(values: Iterable[Any], unit: Unit = "share", *, least: float = 0.0) -> Cell:
-    """The mean of one number per problem, from `least` to 1 where the unit is a share or points, and its interval."""
-    mean, low, high = mean_and_interval([float(value) for value in values], least=least)
-    return Cell(mean, unit, low, high)
+    """The mean of one number per problem and its interval; shares and points are from `least` to 1, numbers any."""
+    low, high = (-math.inf, math.inf) if unit == "number" else (least, 1.0)
+    mean, *ends = mean_and_interval([float(value) for value in values], least=low, most=high)
+    return Cell(mean, unit, *ends)
 
 
 def estimated(value: ArrayLike, interval: Interval, unit: Unit = "number") -> Cell:
@@ -170,6 +171,20 @@ def misfit(name: str, ks: Sequence[int], measured: Sequence[Cell], law: ArrayLik
         f"{name}: the law does not have the shape of these data. At {', '.join(map(str, missed))} it is outside of the "
         f"interval of what was measured, by up to {100 * worst:.1f} points, and its own intervals do not know that."
     ]
+
+
+def predicted(k: float, most: float) -> str:
+    """What a prediction at k is called in a table; beyond the `most` that was recorded it says what it hangs on."""
+    return f"law at {k:g}" + (", if it is right" if k > most else "")
+
+
+def misled(name: str, most: int, drift: float) -> str:
+    """Says that half of the samples would have misled by more than chance."""
+    return (
+        f"{name}: fitted to half of the range, the law is {100 * abs(drift):.1f} points too "
+        f"{'high' if drift > 0 else 'low'} at {most}, more than chance makes it; so it is not the law of these data, "
+        "and its intervals beyond them are wider by as much at each doubling."
+    )
 
 
 def too_far(name: str, k: float, most: int) -> str:

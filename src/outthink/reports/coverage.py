@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outthink.errors import UsageError
 from outthink.laws.coverage import PowerLaw, fit_power_law, pass_at_k
 from outthink.laws.passuntil import pass_until
 from outthink.maths.intervals import mean_and_interval
-from outthink.records.pools import read_pool
+from outthink.records.pools import copies, need_fixed, read_pool
 from outthink.reports.report import interval_cell
 from outthink.reports.tables import markdown_table, text_table
 
@@ -34,6 +33,7 @@ class Coverage:
         at: k to the mean of pass@k over problems, and its 95% interval.
         law: fitted to coverage at k spaced evenly in log k; None where it cannot be.
         until: mean over problems of the rate by PassUntil.
+        remark: what to be careful about with its samples; None: nothing.
     """
 
     problems: int
@@ -41,6 +41,7 @@ class Coverage:
     at: Mapping[int, tuple[float, float, float]]
     law: PowerLaw | None
     until: float
+    remark: str | None = None
 
     def sentence(self, name: str) -> str:
         """What the fits say, in words."""
@@ -50,7 +51,8 @@ class Coverage:
             else f"coverage(k) = exp({self.law.a:.3f} k^{self.law.b:.3f}) for k from 1 to {self.law.most}, "
             f"off by at most {100 * self.law.error:.1f} points"
         )
-        return f"{name}: {law}; mean rate of sampling until {_PASSES} passes {100 * self.until:.1f}%."
+        told = f"{name}: {law}; mean rate of sampling until {_PASSES} passes {100 * self.until:.1f}%."
+        return told if self.remark is None else f"{told} Note that {self.remark}"
 
 
 def pool_coverage(path: Path) -> Coverage:
@@ -59,8 +61,7 @@ def pool_coverage(path: Path) -> Coverage:
     Raises UsageError that names the line of what is not of a graded pool, and where its samples are not independent.
     """
     pool = read_pool(path)
-    if pool.kind == "sequence":
-        raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
+    need_fixed(pool)
     samples = pool.samples
     totals = [len(problem.correct) for problem in pool.problems]
     counts = [int(problem.correct.sum()) for problem in pool.problems]
@@ -73,6 +74,7 @@ def pool_coverage(path: Path) -> Coverage:
         at={k: mean_and_interval(pass_at_k(totals, counts, k).tolist()) for k in steps},
         law=fit_power_law(points, [pass_at_k(totals, counts, int(k)).mean() for k in points]),
         until=float(np.mean(rates)),
+        remark=copies(pool),
     )
 
 

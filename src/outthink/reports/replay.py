@@ -25,7 +25,7 @@ from outthink.laws.coverage import pass_at_k
 from outthink.laws.imperfect import accepted_share
 from outthink.maths.intervals import mean_and_interval
 from outthink.maths.selection import Drawn, Replayed, codes, finite
-from outthink.records.pools import PoolData, PoolProblem, read_pool, scored
+from outthink.records.pools import PoolData, PoolProblem, copies, need_fixed, read_pool, scored
 from outthink.records.runs import Result
 from outthink.reports.tables import markdown_table, text_table
 from outthink.strategies.making import make_strategy, strategy_name
@@ -35,6 +35,7 @@ from outthink.types import AnswerKind
 if TYPE_CHECKING:
     from rich.table import Table
 
+_NOISE = 0.005  # of the subsamples, from which on it is told
 _AT_ONCE = 1 << 21  # numbers of one chunk of subsamples, so that memory does not grow with their number
 
 
@@ -412,6 +413,8 @@ class Replays:
     """The verifier, and for each problem the share of right samples among those that it scores at least one half."""
     left_out: tuple[str, ...] = ()
     """Which rows there are not, and why: one sentence for each strategy and reason."""
+    subsamples: int = 1000
+    """Random subsamples of each problem."""
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
@@ -453,8 +456,32 @@ class Replays:
         return markdown_table(*self.rows())
 
     def sentences(self) -> list[str]:
-        """What was left out, and `differences`."""
-        return [*self.left_out, *self.differences()]
+        """What was left out, `differences`, and what to be careful about."""
+        copied = copies(self.pool)
+        noise = self.noise()
+        return [
+            *self.left_out,
+            *self.differences(),
+            *([] if noise is None else [noise]),
+            *([] if copied is None else [f"Note that {copied}"]),
+        ]
+
+    def noise(self) -> str | None:
+        """How far the choice of subsamples alone moves an accuracy, where that is half a point or more; at most."""
+        variances = [
+            at.accuracy * (1 - at.accuracy)
+            for name, curve in self.curves.items()
+            if name != "coverage"
+            for at in curve.values()
+        ]
+        means = [float(np.mean(each)) / (self.subsamples * len(self.pool.problems)) for each in variances]
+        reach = 1.96 * max(means, default=0.0) ** 0.5
+        if reach < _NOISE:
+            return None
+        return (
+            f"With {self.subsamples} subsamples of each problem, chance in them moves an accuracy by up to "
+            f"{100 * reach:.1f} points (95%), which the intervals hold; more --subsamples lower that."
+        )
 
     def differences(self) -> list[str]:
         """Each strategy against the baseline: at its largest n, and where tokens are known at equal tokens."""
@@ -516,8 +543,7 @@ def replay_pool(
         ns = sorted({pool.samples, *(2**power for power in range(pool.samples.bit_length()))})
     if not ns or min(ns) < 1 or max(ns) > pool.samples:
         raise UsageError(f"{path} has {pool.samples} samples of each problem, so n must be from 1 to {pool.samples}.")
-    if pool.kind == "sequence":
-        raise UsageError(f"{path} holds attempts that build on each other; subsamples of them mean nothing.")
+    need_fixed(pool)
     curves: dict[str, Curve] = {"coverage": coverage_curve(pool, ns)}
     left_out: list[str] = []
     refusal: UsageError | None = None
@@ -543,7 +569,14 @@ def replay_pool(
         dense, _ = _replayed(
             made[replayed[0]], pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
         )
-    return Replays(pool=pool, curves=curves, dense=dense, ceiling=_ceiling(pool, verifier), left_out=tuple(left_out))
+    return Replays(
+        pool=pool,
+        curves=curves,
+        dense=dense,
+        ceiling=_ceiling(pool, verifier),
+        left_out=tuple(left_out),
+        subsamples=subsamples,
+    )
 
 
 def _left_out(name: str, refusals: Mapping[int, str]) -> list[str]:

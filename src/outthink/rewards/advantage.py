@@ -3,7 +3,7 @@
 Source: Setlur et al., Rewarding Progress: Scaling Automated Process Verifiers for LLM Reasoning (PAV), its text read in
 a conversion, without the appendix that says how alpha was tuned. Differs: the prover is always best-of-K of the value
 itself, in closed form; the first step is not charged an advantage, because that needs the value of the bare question;
-the reward is mapped to [0, 1].
+the reward of a step is mapped to [0, 1]. That of an answer is its value, as the paper chooses answers by it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ def to_unit(reward: ArrayLike, alpha: float) -> NDArray[np.float64]:
 class Advantage:
     """(R + alpha) / (1 + 2 alpha), in [0, 1], of the last step of each path, with values Q by another PRM.
 
-    A path that is complete has R = Q: an answer is chosen by its value, not by its progress. So has a first step. Among
-    first steps that changes no order, since there the advantage rises with Q.
+    A path that is complete has Q itself: an answer is chosen by its value, and not by its progress, and in a weighted
+    vote a mapped reward would let three answers of .05 outweigh one of .95. A first step has R = Q. Among first steps
+    that changes no order, since there the advantage rises with Q.
 
     Args:
         prm: the PRM that gives the values, as text or as what `make_scorer` takes; its scores must be in [0, 1].
@@ -90,14 +91,13 @@ class Advantage:
     async def _rewards(
         self, problem: Problem, paths: Sequence[Path], *, meter: Meter, **others: Any
     ) -> list[float | None]:
-        plain = [
-            len(path) == 1 or path[-1].complete or path[-1].finish == "eos" for path in paths
-        ]  # an end is an answer
+        ends = [path[-1].complete or path[-1].finish == "eos" for path in paths]  # an end is an answer
+        plain = [len(path) == 1 or end for path, end in zip(paths, ends, strict=True)]
         before = [path[:-1] for path, alone in zip(paths, plain, strict=True) if not alone]
         values = await self._inner.bound(meter=meter, **others).probabilities(problem, [*paths, *before])
         earlier = iter(values[len(paths) :])
-        pairs = [(q, q if alone else next(earlier)) for q, alone in zip(values, plain, strict=False)]
-        return [None if q is None or was is None else self._mapped(q, was) for q, was in pairs]
+        triples = [(q, q if alone else next(earlier), end) for q, alone, end in zip(values, plain, ends, strict=False)]
+        return [None if q is None or was is None else q if end else self._mapped(q, was) for q, was, end in triples]
 
     def _mapped(self, q: float, before: float) -> float:
         return float(to_unit(effective_reward(q, before, alpha=self.alpha, k=self.k), self.alpha))

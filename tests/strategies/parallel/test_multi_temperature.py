@@ -19,7 +19,6 @@ from outthink.strategies.parallel.multi_temperature import (
     MultiTemperature,
     agreement,
     exits_at,
-    union_coverage,
     vote_of_temperatures,
 )
 from outthink.strategies.parallel.self_consistency import SelfConsistency
@@ -47,32 +46,6 @@ def table(**pools: str) -> ScriptedEngine:
 
 
 # ---- formulas -------------------------------------------------------------------------------------------------------
-
-
-def test_the_coverage_of_a_union_of_pools() -> None:
-    assert float(union_coverage([10, 10], [0, 3], [4, 4])) == pytest.approx(0.833333, abs=5e-7)
-    assert float(union_coverage([10, 10], [1, 3], [4, 4])) == pytest.approx(0.9)
-    assert float(union_coverage([10], [3], [4])) == pytest.approx(1 - math.comb(7, 4) / math.comb(10, 4))  # pass@k
-    assert union_coverage([[10, 10], [10, 10]], [[0, 0], [10, 0]], [1, 0]).tolist() == [0.0, 1.0]
-    assert float(union_coverage([1, 8], [1, 0], [1, 4])) == 1.0  # one sample at temperature 0
-    with pytest.raises(ValueError, match="k must be"):
-        union_coverage([1, 8], [0, 0], [2, 4])
-
-
-def test_equal_temperatures_cover_what_one_does_at_equal_cost() -> None:
-    """Mean over 20,000 pools of 8 samples each; 4 standard errors, a false alarm in 1 of 16,000, with a fixed seed."""
-    right = np.random.default_rng(0).binomial(8, 0.1, (20_000, 2))
-    found = union_coverage(8, right, [4, 4])
-    assert found.mean() == pytest.approx(1 - 0.9**8, abs=4 * found.std() / math.sqrt(20_000))
-
-
-def test_a_mixture_is_never_better_than_the_best_temperature_of_one_question() -> None:
-    p, k = np.array([0.0, 0.1]), 20
-    split = 1 - np.prod((1 - p) ** (k // 2))
-    assert 1 - (1 - p) ** k == pytest.approx([0.0, 0.878423], abs=5e-7)
-    assert split == pytest.approx(0.651322, abs=5e-7)
-    big = 10**7
-    assert float(union_coverage([big, big], [0, big // 10], [10, 10])) == pytest.approx(split, abs=1e-5)
 
 
 def test_the_exit_needs_every_temperature_and_all_of_one_mind() -> None:

@@ -491,3 +491,15 @@ def test_the_budget_stops_a_search_and_what_was_finished_answers(strategy: Any) 
 def test_hyperparameters_are_checked(strategy: type[Any], given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         strategy(**given)
+
+
+@pytest.mark.parametrize("kind", [Beam, DVTS, Lookahead])
+def test_the_best_path_is_another_answer_than_the_vote(kind: Any) -> None:
+    """One answer of .9 against three of .4."""
+    reply = lambda request, child, rng: "#### 1" if child == 0 else "#### 2"  # noqa: E731
+    prm = Prm(reward=lambda text: 0.9 if text.endswith("1") else 0.4)
+    wide = {"width": 4, "children": 4}
+    assert solved(kind(**wide), reply, prm=prm).answer == "2"
+    assert solved(kind(**wide, choose="best"), reply, prm=prm).answer == "1"
+    with pytest.raises(ValueError, match="choose must be best or vote"):
+        kind(choose="last")

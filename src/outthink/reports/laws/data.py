@@ -15,7 +15,7 @@ from outthink.cost.shapes import read_shape
 from outthink.errors import Unidentified, UnknownName, UsageError
 from outthink.models import catalog
 from outthink.models.engine import Shape
-from outthink.records.pools import PoolData, read_pool, scored
+from outthink.records.pools import PoolData, copies, need_fixed, read_pool, scored
 from outthink.reports.analysis import short_names
 from outthink.types import AnswerKind
 
@@ -83,14 +83,17 @@ def only(files: Sequence[Path], name: str) -> Path:
     return files[0]
 
 
-def independent(path: Path, *, answer: AnswerKind = "text") -> PoolData:
-    """A pool of independent samples of one model."""
+def independent(path: Path, *, answer: AnswerKind = "text", models: bool = False, until: bool = False) -> PoolData:
+    """A pool of independent samples of one model; with `models` also one of each of several, or with `until` those that
+    end with the last that had to be right."""
     if os.path.isdir(path):
         raise UsageError(f"{path} is a run directory; this law needs a pool (.jsonl or .jsonl.gz).")
     pool = read_pool(path, answer=answer)
     if pool.kind == "sequence":
-        raise UsageError(f"{path} holds attempts that build on each other; laws of samples say nothing of them.")
-    if pool.kind == "models":
+        need_fixed(pool)
+    if not until:
+        need_fixed(pool)
+    if pool.kind == "models" and not models:
         raise UsageError(f"{path} holds samples of several models; laws of samples are about those of one.")
     return pool
 
@@ -110,6 +113,16 @@ def judged(pool: PoolData, verifier: str | None) -> tuple[PoolData, str]:
     if not ((known >= 0) & (known <= 1)).all():
         raise UsageError(f"{verifier} scores from {known.min():g} to {known.max():g}; verdicts are from 0 to 1.")
     return pool, verifier
+
+
+def remarks(pool: PoolData, name: str) -> list[str]:
+    """What to be careful about with the samples of a pool."""
+    told = []
+    if pool.kind == "models":
+        told.append(f"{name}: the samples are those of several models, so k samples are those of k of them at random.")
+    if (copied := copies(pool)) is not None:
+        told.append(f"{name}: {copied}")
+    return told
 
 
 def right_counts(pool: PoolData) -> tuple[Counts, Counts]:

@@ -7,12 +7,15 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from outthink import tasks
+from outthink.answers.reader import Reader
 from outthink.errors import UsageError
 from outthink.laws import regret as _regret
+from outthink.records.pools import read_rows
 from outthink.records.runs import read_results, read_settings
 from outthink.reports.analysis import Analysis, Cell, Row, curve, estimated, estimates, mean_of, short_names
 from outthink.reports.figures import Axis, Figure, Series
@@ -25,7 +28,8 @@ from outthink.types import AnswerKind
 def regret(files: Sequence[Path], *, at: Sequence[float] = (), answer: AnswerKind = "text", seed: int = 0) -> Analysis:
     """What an answer is worth at every moment: accuracy over tokens, regret up to a budget, and anytime accuracy.
 
-    Runs on the same problems, whose rounds are graded again; or pools with token counts: the vote as samples come in.
+    Runs on the same problems, whose rounds are graded again; or pools with token counts: the vote as samples come in,
+    or where samples have `probes`, the answer that was forced after every so many tokens of a thought.
     """
     curves = {name: _curves_of(path, answer, seed) for name, path in short_names(files)}
     shared = [
@@ -90,6 +94,9 @@ def _curves_of(path: Path, answer: AnswerKind, seed: int) -> dict[str, tuple[Flo
     """Tokens and accuracy of what would be answered, of each problem."""
     if os.path.isdir(path):
         return asyncio.run(_curves_of_run(path))
+    rows = read_rows(path)
+    if all("probe_every" in row for _, row in rows):
+        return asyncio.run(_probed(path, rows, answer))
     pool = independent(path, answer=answer)
     if any(problem.keys is None or problem.tokens is None for problem in pool.problems):
         raise UsageError(f"{path} has no answers or no token counts, which this needs.")
@@ -97,6 +104,42 @@ def _curves_of(path: Path, answer: AnswerKind, seed: int) -> dict[str, tuple[Flo
     tokens = np.stack([np.asarray(point.tokens) for _, point in sorted(vote.items())], axis=-1)
     credit = np.stack([point.accuracy for _, point in sorted(vote.items())], axis=-1)
     return {problem.id: pair for problem, pair in zip(pool.problems, zip(tokens, credit, strict=True), strict=True)}
+
+
+async def _probed(
+    path: Path, rows: Sequence[tuple[int, dict[str, Any]]], answer: AnswerKind
+) -> dict[str, tuple[Floats, Floats]]:
+    """What an answer forced after each prefix of a thought is worth, over all thoughts of a problem together.
+
+    A thought that has ended gives its answer from there on. What forcing costs is not recorded, and not charged.
+    """
+    curves: dict[str, tuple[Floats, Floats]] = {}
+    reader = Reader()
+    try:
+        for number, row in rows:
+            try:
+                every, gold = int(row["probe_every"]), await reader.key(answer, str(row["answer"]))
+                asked = [[*map(str, one["probes"]), str(one["answer"])] for one in row["samples"]]
+                ends = np.array([float(one["tokens"]) for one in row["samples"]])
+                name = str(row["id"])
+            except (KeyError, TypeError, ValueError) as cause:
+                raise UsageError(
+                    f"Line {number} of {path} needs id, answer and probe_every, and of each sample answer, tokens and "
+                    f"probes ({cause})."
+                ) from None
+            known = {text: await reader.key(answer, text) == gold for text in {one for texts in asked for one in texts}}
+            prefixes = np.array([*(every * np.arange(1, max(map(len, asked)))), ends.max()])
+            right = [
+                [
+                    known[texts[-1] if tokens >= end else texts[min(place, len(texts) - 1)]]
+                    for texts, end in zip(asked, ends, strict=True)
+                ]
+                for place, tokens in enumerate(prefixes)
+            ]
+            curves[name] = _regret.prefix_curve(prefixes, np.zeros((len(prefixes), len(asked))), right)
+    finally:
+        await reader.close()
+    return curves
 
 
 async def _curves_of_run(path: Path) -> dict[str, tuple[Floats, Floats]]:

@@ -21,7 +21,9 @@ from outthink.reports.analysis import (
     grid,
     mean_of,
     misfit,
+    misled,
     powers_of_two,
+    predicted,
     short_names,
     too_far,
 )
@@ -77,15 +79,17 @@ def saturation(
             columns[name] = {
                 "problems": Cell(len(n)),
                 "samples": Cell(pool.samples),
-                "ceiling": ceiling,
+                "ceiling, if the law is right": ceiling,
                 "rate": rate,
                 "spread of rates": None if spread is None else spread._replace(unit="number"),
                 "one more adds < 1 point after": gain,
                 "all more add < 1 point after": gap,
-                **{f"law at {k:g}": estimated(law.at(k), law.at_interval(k), "share") for k in at},
+                **{predicted(k, pool.samples): estimated(law.at(k), law.at_interval(k), "share") for k in at},
             }
             cells = [mean_of(column) for column in measured.T]
             sentences += misfit(name, ks, cells, law.at(ks))
+            if law.misses:
+                sentences.append(misled(name, pool.samples, law.drift))
             sentences += [too_far(name, k, pool.samples) for k in at if law.far(k)]
             dense = grid(1, max(pool.samples, *at, 1))
             series.append(curve(name, dense, estimates(law.at(dense), law.at_interval(dense))))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -98,6 +99,7 @@ def stops_at(keys: ArrayLike, threshold: float = 0.95, criterion: Criterion = "b
     drawn = np.full(len(rows), n, dtype=np.intp)
     going = np.arange(len(rows))
     counts = np.zeros((len(rows), max(int(rows.max(initial=-1)), 0) + 1), dtype=np.intp)
+    ahead_of = _sure_ahead(n, threshold)  # votes are few whole numbers, so each pair of them is looked at once
     leader, most, second = (np.zeros(len(rows), dtype=np.intp) for _ in range(3))
     for m in range(1, n):
         if not len(going):
@@ -111,16 +113,27 @@ def stops_at(keys: ArrayLike, threshold: float = 0.95, criterion: Criterion = "b
         second[voted] = np.where(other, np.maximum(second[voted], np.minimum(votes, most[voted])), second[voted])
         leader[voted] = np.where(ahead, answer, leader[voted])
         most[voted] = np.maximum(most[voted], votes)
-        if criterion == "beta":
-            sure = (leader_probability(most[going], second[going]) >= threshold) & (most[going] > 0)
-        else:
-            votes = counts[going]
+        sure = ahead_of[most[going], second[going]]
+        if criterion == "dirichlet" and sure.any():
+            # to be ahead of all others is never likelier than to be ahead of the runner-up
+            likely = np.flatnonzero(sure)
+            votes = counts[going[likely]]
             if votes.shape[-1] > _TOP:
                 votes = np.partition(votes, -_TOP, axis=-1)[:, -_TOP:]
-            sure = posterior_of_votes(-np.sort(-votes, axis=-1), criterion) >= threshold
+            kinds, which = np.unique(-np.sort(-votes, axis=-1), axis=0, return_inverse=True)
+            sure[likely] = (posterior_of_votes(kinds, criterion) >= threshold)[which.reshape(-1)]
         drawn[going[sure]] = m
         going = going[~sure]
     return drawn.reshape(keys.shape[:-1])
+
+
+@lru_cache(maxsize=8)
+def _sure_ahead(n: int, threshold: float) -> NDArray[np.bool_]:
+    """Whether a leader (row) with a vote at least is surely ahead of a runner-up (column), for up to n votes each."""
+    votes = np.arange(n + 1)
+    sure = leader_probability(votes[:, None], votes) >= threshold
+    sure[0] = False
+    return np.asarray(sure)
 
 
 def _rows(keys: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import BudgetExhausted, EngineError
-from outthink.laws.coverage import pass_at_k
 from outthink.maths.selection import Selected, codes, first_by, majority
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
@@ -95,23 +94,6 @@ def vote_of_temperatures(
     size = np.where(answers >= 0, np.broadcast_to(n if drawn is None else np.asarray(drawn), answers.shape), 0)
     share = np.take_along_axis(total, place, -1)[..., 0] / np.maximum(size.sum(-1), 1)
     return Selected(np.where(winner >= 0, index, -1), np.where(winner >= 0, share, 0.0))
-
-
-def union_coverage(samples: ArrayLike, correct: ArrayLike, draws: ArrayLike) -> NDArray[np.float64]:
-    """P(some of all draws is right) (...): 1 - prod_T C(n_T - c_T, k_T) / C(n_T, k_T), unbiased.
-
-    The estimate of one pool must not be used on a mixed one: samples of several temperatures are not alike.
-
-    Args:
-        samples, correct: (..., m) samples recorded at each temperature, and how many of them are right.
-        draws: (m,) samples drawn at each; at temperature 0 at most 1.
-    """
-    n, c = np.broadcast_arrays(np.asarray(samples), np.asarray(correct))
-    missed = np.ones(n.shape[:-1])
-    for place, k in enumerate(np.broadcast_to(np.asarray(draws), n.shape[-1:]).tolist()):
-        if k:
-            missed = missed * (1 - pass_at_k(n[..., place], c[..., place], k))
-    return 1 - missed
 
 
 def _answers(keys: NDArray[np.intp], leading: Selected) -> NDArray[np.intp]:

@@ -2,8 +2,8 @@
 
 Source: OptScale: Probabilistic Optimality for Inference-time Scaling (2025); the authors' code, a note on the paper and
 the abstract read, not the paper. Differs: the trained predictor of a question's mu and sigma is replaced by one prior
-for all questions, fitted to a pool; N comes in closed form; mu and sigma are kept in bounds; re-estimated after every
-score, as the note says (the code does it once).
+for all questions, fitted to a pool (`outthink optscale fit`); N comes in closed form; mu and sigma are kept in bounds;
+re-estimated after every score, as the note says (the code does it once).
 
 Pays: in place of best_of_n, where few samples often do: its accuracy with 22% fewer tokens on sums
 (docs/results/selection.md). Choose target and alpha on other questions.
@@ -196,7 +196,7 @@ class OptScale:
 
     The promise is about the verifier's scores and not about right answers: choose target and alpha on other problems.
     The scores must be in [0, 1]. Without mu and sigma it is the paper's OptScale^0, which estimates from the scores
-    seen; with them OptScale^t, for one prior for all problems: `OptScale(**fit_prior(scores)._asdict())`.
+    seen; with them OptScale^t, with one prior for all problems, which `outthink optscale fit` reads from a pool.
 
     Args:
         n: most samples; at least 1.

@@ -152,4 +152,5 @@ class AStar(StepSearch):
             rng=rng,
             max_step_tokens=self.max_step_tokens,
             delimiter=self.delimiter,
+            choose=self.choose,
         )

@@ -110,4 +110,5 @@ class Beam(StepSearch):
             max_step_tokens=self.max_step_tokens,
             delimiter=self.delimiter,
             aggregate=self.aggregate,
+            choose=self.choose,
         )

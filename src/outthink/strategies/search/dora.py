@@ -114,4 +114,5 @@ class DORA(StepSearch):
             aggregate=self.aggregate,
             embedder=embedder,
             embed="path",
+            choose=self.choose,
         )

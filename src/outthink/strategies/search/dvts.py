@@ -101,4 +101,5 @@ class DVTS(StepSearch):
             max_step_tokens=self.max_step_tokens,
             delimiter=self.delimiter,
             aggregate=self.aggregate,
+            choose=self.choose,
         )

@@ -26,8 +26,8 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Event, Expand, Grown, Level, Node, Rounds, View, search
-from outthink.strategies.search.particle_filter import Choose, log_odds
-from outthink.strategies.search.step_search import StepSearch
+from outthink.strategies.search.particle_filter import log_odds
+from outthink.strategies.search.step_search import Choose, StepSearch
 from outthink.types import Problem
 
 Mode = Literal["ess", "entropy", "base"]

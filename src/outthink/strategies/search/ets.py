@@ -188,4 +188,5 @@ class ETS(StepSearch):
             delimiter=self.delimiter,
             aggregate=self.aggregate,
             embedder=embedder if self.lambda_b and self.lambda_d else None,
+            choose=self.choose,
         )

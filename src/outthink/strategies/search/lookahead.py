@@ -66,4 +66,5 @@ class Lookahead(StepSearch):
             delimiter=self.delimiter,
             aggregate=self.aggregate,
             lookahead=self.k,
+            choose=self.choose,
         )

@@ -233,4 +233,5 @@ class MCTS(StepSearch):
             max_step_tokens=self.max_step_tokens,
             delimiter=self.delimiter,
             logprobs=self.priors == "logprobs" and "logprobs" in model.powers,
+            choose=self.choose,
         )

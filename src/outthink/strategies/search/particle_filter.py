@@ -25,11 +25,10 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.search.loop import Level, Rounds, search
-from outthink.strategies.search.step_search import StepSearch
+from outthink.strategies.search.step_search import Choose, StepSearch
 from outthink.types import Problem
 
 Scheme = Literal["systematic", "multinomial"]
-Choose = Literal["best", "vote"]
 
 _LEAST = 1e-7  # rewards closer to 0 or 1 than this have finite odds all the same
 

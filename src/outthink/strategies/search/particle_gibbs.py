@@ -24,8 +24,8 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.search.loop import Event, Expand, Grown, Level, Node, View, search
-from outthink.strategies.search.particle_filter import Choose, ParticleFilter, Scheme, weights
-from outthink.strategies.search.step_search import StepSearch
+from outthink.strategies.search.particle_filter import ParticleFilter, Scheme, weights
+from outthink.strategies.search.step_search import Choose, StepSearch
 from outthink.types import Problem
 
 

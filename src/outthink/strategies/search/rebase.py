@@ -64,4 +64,5 @@ class Rebase(StepSearch):
             max_step_tokens=self.max_step_tokens,
             delimiter=self.delimiter,
             aggregate=self.aggregate,
+            choose=self.choose,
         )
