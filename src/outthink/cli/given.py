@@ -119,8 +119,13 @@ def given_shard(text: str | None) -> tuple[int, int] | None:
 
 def writable_json(out: Path) -> None:
     """Raise UsageError, before anything is computed, where no .json file can be written there."""
-    if out.suffix != ".json" or not os.path.isdir(out.parent):
-        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    writable_as(out, ".json")
+
+
+def writable_as(out: Path, suffix: str) -> None:
+    """Raise UsageError, before anything is computed, where no file that ends so can be written there."""
+    if out.suffix != suffix or not os.path.isdir(out.parent):
+        raise UsageError(f"Cannot write {out}: name a {suffix} file in a folder that exists.")
 
 
 def file_name(text: str) -> str:

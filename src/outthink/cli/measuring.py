@@ -118,8 +118,8 @@ def bench(
         note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
     if left:
         note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
-    if summary.problems < summary.planned:
-        note(f"{summary.planned - summary.problems} problems are left: run the same command again to go on.")
+    if summary.attempts < summary.planned:
+        note(f"{summary.planned - summary.attempts} problems are left: run the same command again to go on.")
         raise typer.Exit(130)
     if summary.errors == summary.problems:
         raise typer.Exit(1)

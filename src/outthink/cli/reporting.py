@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,18 @@ import typer
 
 from outthink.cli import completing
 from outthink.cli.given import given_kind
-from outthink.cli.options import AnswerOption, FigureOption, JsonOption, MarkdownOption, SeedOption
-from outthink.cli.shown import note, print_summaries, print_table
+from outthink.cli.options import AnswerOption, FigureOption, JsonOption, MarkdownOption, SeedOption, TableOptions
+from outthink.cli.parsing import takes_blocks
+from outthink.cli.shown import note, print_json, print_summaries, print_table, printable
 from outthink.errors import UsageError
 
 
+@takes_blocks
 def report(
+    written: TableOptions,
     runs: Annotated[
-        list[Path], typer.Argument(help="Run directories, the first one as the baseline; or pools (.jsonl).")
+        list[Path],
+        typer.Argument(help="Run directories or folders with some, the first one as the baseline; or pools (.jsonl)."),
     ],
     as_json: JsonOption = False,
     as_markdown: MarkdownOption = False,
@@ -29,70 +34,89 @@ def report(
 ) -> None:
     """Accuracy and cost of runs, with intervals; pass@k of pools.
 
-    Runs are compared with the first one, problem by problem. How their answers were read is told, too.
+    Runs are compared with the first one, problem by problem; those that differ in their seeds only are one. How their
+    answers were read is told, too.
     """
-    from outthink.records.runs import DOUBTS, read_settings
+    from outthink.records.runs import DOUBTS, is_pool, read_settings, runs_in
+    from outthink.reports.compared import paper_table, run_figure, run_frame
     from outthink.reports.report import (
         agreement,
         agreement_sentence,
         markdown,
         paired,
-        read_run,
+        read_runs,
+        seeds_sentence,
         sentence,
         tree_sentence,
     )
+    from outthink.reports.seeds import by_method
     from outthink.reports.tables import plain
 
-    pools = [run for run in runs if run.suffix in (".jsonl", ".gz")]
+    written.check()
+    pools = [run for run in runs if is_pool(run)]
     if pools:
         if len(pools) < len(runs):
             raise UsageError("Give run directories or pools, not both.")
         if against is not None:
             raise UsageError("--against compares runs with a pool: give run directories.")
-        _report_pools(pools, as_json, as_markdown)
+        _report_pools(pools, as_json, as_markdown, written)
         return
 
-    both = {str(run): read_run(run) for run in runs}
+    folders = by_method([folder for run in runs for folder in runs_in(run)])
+    both = {name: read_runs(paths) for name, paths in folders.items()}
     summaries = {run: summary for run, (summary, _) in both.items()}
     results = {run: light for run, (_, light) in both.items()}
-    doubts = {str(run): told for run in runs if (told := read_settings(run).get(DOUBTS))}
+    doubts = {name: told for name, paths in folders.items() if (told := read_settings(paths[0]).get(DOUBTS))}
     base, *others = results
     differences = {run: paired(results[run], results[base]) for run in others}
-    agreements = {run: agreement(results[run], results[base]) for run in others}
+    # answers of several seeds are several: there is no one answer to agree with
+    alone = [run for run in others if not summaries[run].seeds and not summaries[base].seeds]
+    agreements = {run: agreement(results[run], results[base]) for run in alone}
     equal = {} if against is None else _at_equal_tokens(results, against)
-    read = {str(run): _rules(run) for run in runs}
+    read = {name: _rules(paths) for name, paths in folders.items()}
+    written.write(
+        run_frame(summaries, differences, folders),
+        *paper_table(summaries, differences),
+        lambda: run_figure(summaries, folders),
+    )
     if as_json:
         import dataclasses
 
         shown = {
             "runs": {run: dataclasses.asdict(summary) for run, summary in summaries.items()},
+            "folders": {run: [str(path) for path in paths] for run, paths in folders.items()},
             "differences": {run: dataclasses.asdict(difference) for run, difference in differences.items()},
             "agreements": {run: dataclasses.asdict(agreed) for run, agreed in agreements.items()},
             "equal_tokens": {run: None if same is None else dataclasses.asdict(same) for run, same in equal.items()},
             "doubts": doubts,
             "rules": read,
         }
-        typer.echo(json.dumps(plain(shown), indent=2))
+        print_json(plain(shown))
         return
     if as_markdown:
         typer.echo(markdown(summaries))
     else:
         print_summaries(summaries, as_json=False)
+
+    def tell(line: str) -> None:
+        typer.echo(("- " if as_markdown else "") + printable(line))
+
     for run in others:
-        difference, agreed = differences[run], agreements[run]
-        if agreed.graded < agreed.problems:
-            typer.echo(("- " if as_markdown else "") + agreement_sentence((run, base), agreed))
-        if difference.problems or agreed.graded == agreed.problems:
-            typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
+        difference, agreed = differences[run], agreements.get(run)
+        if agreed is not None and agreed.graded < agreed.problems:
+            tell(agreement_sentence((run, base), agreed))
+        if difference.problems or agreed is None or agreed.graded == agreed.problems:
+            tell(sentence((run, base), difference))
     for run, summary in summaries.items():
+        if summary.seeds:
+            tell(seeds_sentence(run, summary))
         if summary.tree:
-            typer.echo(("- " if as_markdown else "") + tree_sentence(run, summary.tree))
+            tell(tree_sentence(run, summary.tree))
     for run, said in doubts.items():
         for doubt in said:
-            typer.echo(("- " if as_markdown else "") + f"{run}, please check: {doubt}")
+            tell(f"{run}, please check: {doubt}")
     for run, same in equal.items():
-        told = f"{run} cost less than one sample of {against}." if same is None else same.sentence(run)
-        typer.echo(("- " if as_markdown else "") + told)
+        tell(f"{run} cost less than one sample of {against}." if same is None else same.sentence(run))
     _tell_rules(read, as_markdown)
 
 
@@ -104,13 +128,13 @@ def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any
     return {run: at_equal_tokens(light, recorded) for run, light in results.items()}
 
 
-def _rules(path: Path) -> dict[str, int]:
-    """How many replies of a run or a pool were read by which rule."""
+def _rules(paths: Sequence[Path]) -> dict[str, int]:
+    """How many replies of runs or of a pool were read by which rule."""
     from itertools import chain, islice
 
     from outthink.reports.reading import kind_of, replies, rules
 
-    every = replies(path)
+    every = chain.from_iterable(map(replies, paths))
     first = list(islice(every, 200))
     return rules((reply.text for reply in chain(first, every) if reply.complete), kind_of(first))
 
@@ -126,16 +150,24 @@ def _tell_rules(read: dict[str, dict[str, int]], as_markdown: bool) -> None:
             note(f"{name}: {warning}")
 
 
-def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
-    from outthink.reports.coverage import coverage_markdown, coverage_table, pool_coverage
+def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool, written: TableOptions) -> None:
+    from outthink.reports.coverage import (
+        coverage_cells,
+        coverage_figure,
+        coverage_frame,
+        coverage_markdown,
+        coverage_table,
+        pool_coverage,
+    )
+    from outthink.reports.tables import plain
 
     covered = {str(pool): pool_coverage(pool) for pool in pools}
-    read = {str(pool): _rules(pool) for pool in pools}
+    read = {str(pool): _rules([pool]) for pool in pools}
+    written.write(coverage_frame(covered), *coverage_cells(covered), lambda: coverage_figure(covered))
     if as_json:
         import dataclasses
 
-        shown = {pool: {**dataclasses.asdict(covered[pool]), "rules": read[pool]} for pool in covered}
-        typer.echo(json.dumps(shown, indent=2))
+        print_json(plain({pool: {**dataclasses.asdict(covered[pool]), "rules": read[pool]} for pool in covered}))
         return
     if as_markdown:
         typer.echo(coverage_markdown(covered))
@@ -146,7 +178,9 @@ def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
     _tell_rules(read, as_markdown)
 
 
+@takes_blocks
 def replay(
+    written: TableOptions,
     pool: Annotated[
         Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz); samples must say whether they are correct.")
     ],
@@ -170,7 +204,9 @@ def replay(
     Their accuracy and tokens are shown; nothing is generated.
     """
     from outthink.reports.replay import replay_pool
+    from outthink.reports.tables import plain
 
+    written.check()
     try:
         ns = sorted({int(part) for part in n.split(",")}) if n else None
     except ValueError:
@@ -185,8 +221,9 @@ def replay(
         subsamples=subsamples,
         seed=seed,
     )
+    written.write(replayed.frame(), *replayed.rows(), replayed.figure)
     if as_json:
-        typer.echo(json.dumps(replayed.plain(), indent=2))
+        print_json(plain(replayed.plain()))
     elif as_markdown:
         typer.echo(replayed.markdown())
     else:

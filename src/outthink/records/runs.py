@@ -144,6 +144,21 @@ class Store:
             )
 
 
+def is_pool(path: Path) -> bool:
+    """Whether a path is named as a pool is, and not as a run directory or a folder with some."""
+    return path.name.endswith((".jsonl", ".jsonl.gz"))
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories in a folder, at any depth, by name; the folder alone where it is one, or has none.
+
+    What is wrong with one that is none is said by what reads it.
+    """
+    if (folder / RUN).exists():
+        return [folder]
+    return sorted({file.parent for file in folder.rglob(RUN)}) or [folder]
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """What was asked of the run in `folder`; raises UsageError where there is none, or one of another version."""
     try:
