@@ -154,7 +154,7 @@ def runs_in(folder: Path) -> list[Path]:
 
     What is wrong with one that is none is said by what reads it.
     """
-    if (folder / RUN).exists():
+    if os.path.exists(folder / RUN) or not os.path.isdir(folder):
         return [folder]
     return sorted({file.parent for file in folder.rglob(RUN)}) or [folder]
 
