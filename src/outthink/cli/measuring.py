@@ -23,7 +23,8 @@ from outthink.cli.options import (
     TaskOptions,
 )
 from outthink.cli.parsing import takes_blocks
-from outthink.cli.running import interruptible, opened_engines, opened_resources, progress_bar
+from outthink.cli.progress import Working
+from outthink.cli.running import interruptible, opened_engines, opened_resources
 from outthink.cli.shown import note, print_summaries, print_table
 from outthink.errors import OutthinkError
 
@@ -69,7 +70,7 @@ def bench(
     with (
         opened_resources(helpers.resource) as resources,
         opened_engines(writer.model, helpers.role, prices) as engines,
-        progress_bar() as bar,
+        Working(f"{task_name(task)}", unit="problems") as bar,
     ):
         told = False
         left = ""
@@ -83,7 +84,7 @@ def bench(
             if not told and before.interrupted:
                 note(f"{before.interrupted} problems were cut off and begin anew; paid again: {_amounts(before.lost)}.")
             told = True
-            bar(standing.done, standing.total)
+            bar.tell(standing.done, standing.total)
 
         try:
             summary = interruptible(
@@ -171,13 +172,13 @@ def pool(
     with (
         opened_resources(resource) as resources,
         opened_engines(writer.model, None, prices) as engines,
-        progress_bar() as bar,
+        Working(f"{task_name(task)}", unit="problems") as bar,
     ):
 
         def progress(standing: PoolStanding) -> None:
             nonlocal last
             last = standing
-            bar(standing.done, standing.total)
+            bar.tell(standing.done, standing.total)
 
         try:
             recorded = interruptible(
@@ -264,22 +265,20 @@ def calibrate(
 
     It is timed with 1, 2, 4 and more samples at once, and its latency is fitted.
     """
-    from rich.console import Console
-
     from outthink.cost.measuring import calibrate as measure
     from outthink.jsonl import write_whole
 
     name = Path(model).stem if os.path.exists(Path(model)) else model.rpartition("#")[2]
     path = out or Path(file_name(f"calibration-{name}") + ".json")
     writable_json(path)
-    with opened_engines(model, None, {}) as engines, Console(stderr=True).status(f"Measuring {model}") as status:
+    with opened_engines(model, None, {}) as engines, Working(f"Measuring {model}") as standing:
         try:
             measured = interruptible(
                 lambda stop: measure(
                     engines["model"],
                     seconds=seconds,
                     most=most,
-                    on_row=lambda row: status.update(
+                    on_row=lambda row: standing.update(
                         f"Measuring {model}: {row.timed.samples} samples took {row.timed.seconds:.3g} s"
                     ),
                     stop=stop,

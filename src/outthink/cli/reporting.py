@@ -14,6 +14,7 @@ from outthink.cli import completing
 from outthink.cli.given import given_kind
 from outthink.cli.options import AnswerOption, FigureOption, JsonOption, MarkdownOption, SeedOption, TableOptions
 from outthink.cli.parsing import takes_blocks
+from outthink.cli.progress import Working
 from outthink.cli.shown import note, print_json, print_summaries, print_table, printable
 from outthink.errors import UsageError
 
@@ -63,7 +64,11 @@ def report(
         return
 
     folders = by_method([folder for run in runs for folder in runs_in(run)])
-    both = {name: read_runs(paths) for name, paths in folders.items()}
+    both: dict[str, Any] = {}
+    with Working("Reading", unit="runs") as standing:
+        for name, paths in folders.items():
+            standing.tell(len(both), len(folders), f"Reading {name}")
+            both[name] = read_runs(paths)
     summaries = {run: summary for run, (summary, _) in both.items()}
     results = {run: light for run, (_, light) in both.items()}
     doubts = {name: told for name, paths in folders.items() if (told := read_settings(paths[0]).get(DOUBTS))}
@@ -211,16 +216,18 @@ def replay(
         ns = sorted({int(part) for part in n.split(",")}) if n else None
     except ValueError:
         raise UsageError(f"Cannot read --n {n!r}; write whole numbers, such as 1,2,4.") from None
-    replayed = replay_pool(
-        pool,
-        [name.strip() for name in strategies.split(",")],
-        ns=ns,
-        verifier=verifier,
-        verdicts=verdicts,
-        answer="text" if answer is None else given_kind(answer),
-        subsamples=subsamples,
-        seed=seed,
-    )
+    with Working("Replaying", unit="strategies") as standing:
+        replayed = replay_pool(
+            pool,
+            [name.strip() for name in strategies.split(",")],
+            ns=ns,
+            verifier=verifier,
+            verdicts=verdicts,
+            answer="text" if answer is None else given_kind(answer),
+            subsamples=subsamples,
+            seed=seed,
+            on_progress=lambda name, done, total: standing.tell(done, total, f"Replaying {name}"),
+        )
     written.write(replayed.frame(), *replayed.rows(), replayed.figure)
     if as_json:
         print_json(plain(replayed.plain()))
@@ -279,7 +286,8 @@ def law(
     }
     if figure is not None:
         check(figure)  # before anything is computed
-    fitted = laws.analyse(name, files or [], **{key: value for key, value in options.items() if value is not None})
+    with Working(f"Fitting {name}"):
+        fitted = laws.analyse(name, files or [], **{key: value for key, value in options.items() if value is not None})
     if figure is not None:
         save(fitted.figure, figure)
     if as_json:

@@ -31,7 +31,7 @@ def run_frame(
             "run": name,
             "task": settings.get("task"),
             "strategy": settings["strategy"]["name"],
-            "model": settings["models"]["model"],
+            "model": settings.get("models", {}).get("model"),
             "seeds": len(folders[name]),
             "problems": summary.problems,
             "attempts": summary.attempts,
@@ -123,7 +123,7 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         {
             "strategy": str(asked["strategy"]["name"]),
             **{role: str(asked.get(role) or "") for role in ("verifier", "prm", "embedder")},
-            **{f"models.{role}": str(name) for role, name in asked["models"].items()},
+            **{f"models.{role}": str(name) for role, name in asked.get("models", {}).items()},
             "task": str(asked.get("task") or ""),
         }
         for asked in settings

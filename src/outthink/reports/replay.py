@@ -12,7 +12,7 @@ strategy is computed from the same random orders, so that curves are smooth and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -567,6 +567,7 @@ def replay_pool(
     answer: AnswerKind = "text",
     subsamples: int = 1000,
     seed: int = 0,
+    on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Replays:
     """Curves of strategies on a pool.
 
@@ -576,11 +577,13 @@ def replay_pool(
         verifier: name of the scores; None where the pool has only one, or none is needed.
         verdicts: as for `curve`.
         answer: how answers without a key are compared.
+        on_progress: told the strategy that comes next, and how many of how many are done.
 
     A strategy that cannot be replayed, or not on this pool, is left out with the reason, and so is an n that it cannot
     have. Raises UsageError with the reason where no strategy is left.
     """
     made = {name: make_strategy(name) for name in strategies}
+    on_progress(f"reading {path.name}", 0, len(made))
     pool = read_pool(path, answer=answer)
     if verifier is None and len(pool.scorers) == 1:
         verifier = pool.scorers[0]
@@ -597,7 +600,8 @@ def replay_pool(
     curves: dict[str, Curve] = {"coverage": coverage_curve(pool, ns)}
     left_out: list[str] = []
     refusal: UsageError | None = None
-    for name, strategy in made.items():
+    for done, (name, strategy) in enumerate(made.items()):
+        on_progress(name, done, len(made))
         try:
             curve, refusals = _replayed(
                 strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
@@ -616,6 +620,7 @@ def replay_pool(
     dense = None
     if len(replayed) > 1 and all(problem.tokens is not None for problem in pool.problems):
         every = range(1, pool.samples + 1)
+        on_progress(f"{replayed[0]} at every n", len(made), len(made))
         dense, _ = _replayed(
             made[replayed[0]], pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
         )

@@ -26,7 +26,7 @@ def by_method(folders: Sequence[Path]) -> dict[str, list[Path]]:
     groups: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for folder in dict.fromkeys(folders):
         settings = read_settings(folder)
-        alone = settings["problems"] is None or settings["shard"] is not None
+        alone = settings.get("problems") is None or settings.get("shard") is not None
         same = {name: value for name, value in settings.items() if name not in _OF_A_SEED}
         groups.setdefault(str(folder) if alone else json.dumps(same, sort_keys=True), []).append((folder, settings))
     named: dict[str, list[Path]] = {}
