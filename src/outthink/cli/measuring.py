@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outthink.cli.given import file_name, given_kind, given_shard, given_strategy, task_name, writable_json
+from outthink.cli.given import file_name, given_kind, given_shard, task_name, writable_json
 from outthink.cli.options import (
     AnswerOption,
     AnswerOptions,
@@ -21,7 +21,9 @@ from outthink.cli.options import (
     StrategyOptions,
     TaskArgument,
     TaskOptions,
+    TotalBudgetOption,
 )
+from outthink.cli.ordering import order_of
 from outthink.cli.parsing import takes_blocks
 from outthink.cli.progress import Working
 from outthink.cli.running import interruptible, opened_engines, opened_resources
@@ -47,9 +49,7 @@ def bench(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory; a part of the same run in it is gone on with.")
     ] = None,
-    total_budget: Annotated[
-        str | None, typer.Option(help="Of all problems together, such as 1M-tokens; auto with a plan spreads it.")
-    ] = None,
+    total_budget: TotalBudgetOption = None,
     shard: Annotated[str | None, typer.Option(help="I/K takes every K-th problem from the I-th, from 0.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,20 +57,18 @@ def bench(
 
     An interrupted run is gone on with by the same command.
     """
-    from outthink.bench.run import bench as run_bench
     from outthink.records.runs import read_results
 
-    chosen = given_strategy(how.strategy, context)
-    examples = taken.examples(task, asked, drawn.seed)
-    _say_doubts(examples)
-    sampling, limits, prices, part = drawn.sampling(), how.limits(), writer.prices(), given_shard(shard)
-    scored = helpers.verifier or helpers.prm
-    folder = out or Path("runs", file_name(f"{task_name(task)}-{how.strategy}" + (f"-{scored}" if scored else "")))
+    order = order_of(context, task, how, writer, helpers, asked, drawn, taken, total_budget)
+    examples = order.examples()
+    say_doubts(examples)
+    part = given_shard(shard)
+    folder = out or Path("runs", order.title)
 
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(writer.model, helpers.role, prices) as engines,
-        Working(f"{task_name(task)}", unit="problems") as bar,
+        opened_engines(writer.model, helpers.role, order.prices) as engines,
+        Working(order.title, unit="problems") as bar,
     ):
         told = False
         left = ""
@@ -88,25 +86,8 @@ def bench(
 
         try:
             summary = interruptible(
-                lambda stop: run_bench(
-                    examples,
-                    chosen,
-                    store=folder,
-                    model=engines["model"],
-                    models=engines,
-                    verifier=helpers.verifier,
-                    prm=helpers.prm,
-                    embedder=helpers.embedder,
-                    resources=resources,
-                    budget=limits,
-                    total_budget=total_budget,
-                    sampling=sampling,
-                    seed=drawn.seed,
-                    task=task,
-                    shard=part,
-                    concurrency=taken.concurrency,
-                    on_progress=progress,
-                    stop=stop,
+                lambda stop: order.carry_out(
+                    examples, folder, engines, resources, on_progress=progress, stop=stop, shard=part
                 )
             )
         except KeyboardInterrupt:
@@ -164,7 +145,7 @@ def pool(
     from outthink.bench.pool import record_pool
 
     examples = taken.examples(task, asked, drawn.seed)
-    _say_doubts(examples)
+    say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
     path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
     last: PoolStanding | None = None
@@ -212,7 +193,7 @@ def pool(
         raise typer.Exit(1 if recorded.failed else 130)
 
 
-def _say_doubts(examples: list[Example]) -> None:
+def say_doubts(examples: list[Example]) -> None:
     """What looks wrong with the questions, before anything is spent on them."""
     from outthink.tasks.checks import doubts
 

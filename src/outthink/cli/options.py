@@ -123,6 +123,12 @@ BudgetOption = Annotated[
 ]
 
 
+TotalBudgetOption = Annotated[
+    str | None,
+    typer.Option("--total-budget", help="Of all problems together, such as 1M-tokens; auto with a plan spreads it."),
+]
+
+
 VerifierOption = Annotated[
     str | None,
     typer.Option(

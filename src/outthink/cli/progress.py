@@ -24,8 +24,12 @@ EVERY = 30.0
 _BYTES = "bytes"
 
 
+_running: Working | None = None
+"""The innermost work that is being done."""
+
+
 class Working:
-    """How far one piece of work is; use it as a context manager.
+    """How far one piece of work is; use it as a context manager. Work within other work is told in its line.
 
     Args:
         text: what is being done.
@@ -44,9 +48,16 @@ class Working:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._bar: Progress | None = None
+        self._outer: Working | None = None
+        self._inner: Working | None = None
 
     def __enter__(self) -> Working:
+        global _running
         self._start = self._clock()
+        self._outer, _running = _running, self
+        if self._outer is not None:  # what is being done is told in the line that is there
+            self._outer._inner = self
+            return self
         if sys.stderr is None:
             return self
         from rich.console import Console
@@ -61,6 +72,10 @@ class Working:
         return self
 
     def __exit__(self, *raised: object) -> None:
+        global _running
+        _running = self._outer
+        if self._outer is not None:
+            self._outer._inner = None
         self._ended.set()
         if self._bar is not None:
             self._bar.stop()
@@ -80,7 +95,11 @@ class Working:
 
     def line(self) -> str:
         """All of it in words."""
-        return ", ".join(part for part in (self._text, self._count(), self._time()) if part)
+        return ", ".join(part for part in (self._what(), self._count(), self._time()) if part)
+
+    def _what(self) -> str:
+        inner = self._inner
+        return self._text if inner is None else inner._what()
 
     def _lines(self) -> None:
         while not self._ended.wait(self._every):
@@ -104,7 +123,7 @@ class Working:
         def rest() -> str:
             return ", ".join(part for part in (self._count(), self._time()) if part)
 
-        columns = (SpinnerColumn(), Words(lambda: self._text), BarColumn(), Words(rest))
+        columns = (SpinnerColumn(), Words(self._what), BarColumn(), Words(rest))
         bar = Progress(*columns, console=console, transient=True)
         bar.add_task("", total=None)
         return bar
