@@ -172,7 +172,8 @@ class Pace:
         paces = {method: timed.pace for method, timed in self._timed.items() if timed.pace is not None}
         if self._now is not None and (pace := self._current().pace) is not None:
             paces.setdefault(self._methods[self._now], pace)
-        total, guessed = 0.0, 0
+        total: float | None = 0.0
+        guessed = 0
         for run, left in enumerate(self._left):
             if not left:
                 continue
@@ -181,9 +182,7 @@ class Pace:
             if pace is None:
                 guessed += 1
                 pace = self._guess(method, paces)
-            if pace is None:
-                return None, guessed
-            total += left * pace
+            total = None if total is None or pace is None else total + left * pace
         return total, guessed
 
     def _guess(self, method: str, paces: Mapping[str, float]) -> float | None:

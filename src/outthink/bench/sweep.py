@@ -114,13 +114,14 @@ def read_sweep(file: Path, *, repeated: frozenset[str] = frozenset()) -> Sweep:
     for name, value in shared.items():
         if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(one, Mapping) for one in value)):
             raise UsageError(f"{file}: {name} is a table; there may be [[task]], [[model]] and [[strategy]].")
+    several = {name for name, choices in zip(_PARTS, parts, strict=True) if len(choices) > 1}
     every: list[tuple[dict[str, Any], set[str]]] = []
     for combined in itertools.product(*(choices or [{}] for choices in parts)):
         options = {**shared, **{name: value for choice in combined for name, value in choice.items()}}
         axes = {name: _axis(file, name, value, repeated) for name, value in options.items()}
         if len(every) + math.prod(len(axis) for axis in axes.values()) > _MOST_CELLS:
             raise UsageError(f"{file} is more than {_MOST_CELLS:,} runs; make its lists shorter.")
-        told_of = {name for name, axis in axes.items() if len(axis) > 1} | combined[-1].keys()
+        told_of = {name for name, axis in axes.items() if len(axis) > 1} | combined[-1].keys() | several
         every += [(dict(zip(axes, values, strict=True)), told_of) for values in itertools.product(*axes.values())]
     places = {name: list(dict.fromkeys(options.get(name) for options, _ in every)) for name in _SLOW}
     every.sort(key=lambda cell: [places[name].index(cell[0].get(name)) for name in _SLOW])
