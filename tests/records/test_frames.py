@@ -15,7 +15,7 @@ import pytest
 import outthink
 from outthink.errors import UsageError
 from outthink.records.frames import Frame, check_parquet
-from outthink.records.runs import Store
+from outthink.records.runs import Store, runs_in
 from tests.records.test_store import SETTINGS, call, result
 
 LIBRARIES = ("polars", "pandas")
@@ -118,6 +118,13 @@ def test_a_folder_is_all_its_runs_with_what_differs(tmp_path: Path) -> None:
     assert list(columns["strategy.n"]) == [4, 4, 4, 8]
     assert list(columns["seed"]) == [0, 0, 0, 1]
     assert "problems" not in columns
+
+
+def test_runs_are_by_name_and_numbers_by_size(tmp_path: Path) -> None:
+    for name in ("n10", "n2", "n2-a", "m"):
+        write_run(tmp_path / name)
+    assert [path.name for path in runs_in(tmp_path)] == ["m", "n2", "n2-a", "n10"]
+    assert runs_in(tmp_path / "n2") == [tmp_path / "n2"]
 
 
 def test_a_pool_is_a_row_for_each_sample(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -150,13 +151,17 @@ def is_pool(path: Path) -> bool:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The run directories in a folder, at any depth, by name; the folder alone where it is one, or has none.
+    """The run directories in a folder, at any depth, by name (2 before 10); the folder alone if it is one or has none.
 
     What is wrong with one that is none is said by what reads it.
     """
     if os.path.exists(folder / RUN) or not os.path.isdir(folder):
         return [folder]
-    return sorted({file.parent for file in folder.rglob(RUN)}) or [folder]
+
+    def numbers_apart(path: Path) -> list[tuple[int, str]]:
+        return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"([0-9]+)", str(path))]
+
+    return sorted({file.parent for file in folder.rglob(RUN)}, key=numbers_apart) or [folder]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

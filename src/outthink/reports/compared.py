@@ -10,6 +10,7 @@ from typing import Any
 
 from outthink.records.frames import Frame, Value
 from outthink.records.runs import read_settings
+from outthink.reports.analysis import short_names
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.report import COLUMNS, Difference, Summary, cells
 
@@ -61,13 +62,16 @@ def run_frame(
 def paper_table(
     summaries: Mapping[str, Summary], differences: Mapping[str, Difference]
 ) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows as in the report, with the paired difference from the first run; how runs ended only where not
-    all have finished."""
+    """Columns and rows as in the report, runs by their shortest names, with the paired difference from the first run.
+
+    How runs ended is told only where not all have finished.
+    """
     shown = [cells(name, summary) for name, summary in summaries.items()]
     ended = any(row[-1] != "all finished" for row in shown)
     last = len(COLUMNS) if ended else len(COLUMNS) - 1
     columns = [*COLUMNS[:3], "difference (95%)", *COLUMNS[3:last]]
-    rows = [[*row[:3], _points(differences.get(row[0])), *row[3:last]] for row in shown]
+    short = {str(path): name for name, path in short_names([Path(name) for name in summaries])}
+    rows = [[short.get(row[0], row[0]), *row[1:3], _points(differences.get(row[0])), *row[3:last]] for row in shown]
     return columns, rows
 
 
