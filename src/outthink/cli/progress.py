@@ -108,22 +108,26 @@ class Working:
 
     def _drawn(self, console: Any) -> Progress:
         from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn
+        from rich.table import Column
         from rich.text import Text
 
         class Words(ProgressColumn):
             """Told anew whenever the line is drawn."""
 
-            def __init__(self, words: Callable[[], str]) -> None:
-                super().__init__()
+            def __init__(self, words: Callable[[], str], column: Column) -> None:
+                super().__init__(column)
                 self._words = words
 
             def render(self, task: Any) -> Text:
                 return Text(one_line(self._words()))
 
-        def rest() -> str:
-            return ", ".join(part for part in (self._count(), self._time()) if part)
+        def words() -> str:
+            rest = ", ".join(part for part in (self._count(), self._time()) if part)
+            return f"{rest} | {self._what()}" if self._total else f"{self._what()}, {rest}"
 
-        columns = (SpinnerColumn(), Words(self._what), BarColumn(), Words(rest))
+        bar_width = max(min(console.width // 5, 24), 4)
+        one_row = Column(no_wrap=True, overflow="ellipsis")
+        columns = (SpinnerColumn(), BarColumn(bar_width), Words(words, one_row))
         bar = Progress(*columns, console=console, transient=True)
         bar.add_task("", total=None)
         return bar
