@@ -72,6 +72,37 @@ def test_report_finds_runs_and_pools_seeds(outthink: Any, runs: None) -> None:
     assert "tokens per problem" in legend()
 
 
+def test_a_run_of_a_folder_that_cannot_be_read_is_left_out(outthink: Any, runs: None) -> None:
+    """With a word for each; one that was named is an error."""
+    for name, file, text in (
+        ("bad", "run.json", "{"),
+        ("old", "run.json", '{"schema": 99}'),
+        ("cut", "results.jsonl", '{"schema": 1, "problem": 3}\n{}\n'),
+        ("n1-seed7", "results.jsonl", "{}\n{}\n"),
+    ):
+        Path("runs", name).mkdir()
+        like = Path("runs", "n1-seed0" if "seed" in name else "n4-seed0", "run.json").read_text(encoding="utf-8")
+        Path("runs", name, "run.json").write_text(like.replace('"seed": 0', '"seed": 7'), encoding="utf-8")
+        Path("runs", name, file).write_text(text, encoding="utf-8")
+    result = outthink("report", "runs", "--json")
+    assert result.code == 0
+    told = json.loads(result.out)
+    assert set(told["runs"]) == {"runs/n1", "runs/n4-seed0"}
+    assert told["folders"]["runs/n1"] == ["runs/n1-seed0", "runs/n1-seed1"], "the other seeds of its method stay"
+    left_out = [line.split("runs/")[1].split("/")[0].split()[0] for line in result.err.splitlines()]
+    assert sorted(left_out) == ["bad", "cut", "n1-seed7", "old"]
+    assert outthink("report", "runs/bad").code == 2
+    assert outthink("report", "runs/n1-seed0", "runs/cut").code == 2
+
+
+def test_without_a_single_graded_run_a_figure_is_refused(outthink: Any, runs: None) -> None:
+    text = Path("runs/n4-seed0/results.jsonl").read_text(encoding="utf-8").replace('"credit":1.0', '"credit":null')
+    Path("runs/n4-seed0/results.jsonl").write_text(text, encoding="utf-8")
+    result = outthink("report", "runs/n4-seed0", "--figure", "a.svg")
+    assert (result.code, result.err) == (2, "outthink: There is nothing to draw: no run is graded and counts tokens.\n")
+    assert not Path("a.svg").exists()
+
+
 def test_a_pool_is_written_too(outthink: Any) -> None:
     assert outthink("report", "pool.jsonl", *FILES).code == 0
     assert [(row["k"], round(float(row["coverage"]), 9)) for row in read_csv()] == [("1", 0.75), ("2", 1), ("4", 1)]

@@ -34,6 +34,23 @@ def test_only_the_seed_may_differ(tmp_path: Path) -> None:
     assert by_method([same[0], same[0]]) == {str(same[0]): [same[0]]}
 
 
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (("n4-seed0-1f", "n4-seed1-ab"), "n4"),
+        (("n4-seed10", "n4-seed11"), "n4"),
+        (("class0", "class1"), "class"),
+        (("one", "two"), "one"),
+        (("x/seed0", "x/seed1"), "x"),
+    ],
+)
+def test_what_is_one_method_has_the_name_that_its_runs_share(
+    tmp_path: Path, names: tuple[str, str], shared: str
+) -> None:
+    runs = [write_run(tmp_path / name, seed=seed) for seed, name in enumerate(names)]
+    assert list(by_method(runs)) == [str(tmp_path / shared)]
+
+
 def test_generated_questions_differ_by_seed_and_are_pooled(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / f"s{s}", seed=s, problems=[f"g:{s}:0"], prompts=f"{s}") for s in (0, 1)]
     ((_, paths),) = by_method(runs).items()

@@ -35,22 +35,21 @@ def report(
 ) -> None:
     """Accuracy and cost of runs, with intervals; pass@k of pools.
 
-    Runs are compared with the first one, problem by problem; those that differ in their seeds only are one. How their
+    Runs are compared with the first one on the same problems; those that differ in their seeds only are one. How their
     answers were read is told, too.
     """
-    from outthink.records.runs import DOUBTS, is_pool, read_settings, runs_in
+    from outthink.records.runs import DOUBTS, is_pool, read_settings
     from outthink.reports.compared import paper_table, run_figure, run_frame
     from outthink.reports.report import (
         agreement,
         agreement_sentence,
+        baselines,
         markdown,
         paired,
-        read_runs,
         seeds_sentence,
         sentence,
         tree_sentence,
     )
-    from outthink.reports.seeds import by_method
     from outthink.reports.tables import plain
 
     written.check()
@@ -63,24 +62,19 @@ def report(
         _report_pools(pools, as_json, as_markdown, written)
         return
 
-    folders = by_method([folder for run in runs for folder in runs_in(run)])
-    both: dict[str, Any] = {}
-    with Working("Reading", unit="runs") as standing:
-        for name, paths in folders.items():
-            standing.tell(len(both), len(folders), f"Reading {name}")
-            both[name] = read_runs(paths)
+    folders, both = _read(runs)
     summaries = {run: summary for run, (summary, _) in both.items()}
     results = {run: light for run, (_, light) in both.items()}
     doubts = {name: told for name, paths in folders.items() if (told := read_settings(paths[0]).get(DOUBTS))}
-    base, *others = results
-    differences = {run: paired(results[run], results[base]) for run in others}
+    bases = baselines(results)
+    differences = {run: paired(results[run], results[base]) for run, base in bases.items()}
     # answers of several seeds are several: there is no one answer to agree with
-    alone = [run for run in others if not summaries[run].seeds and not summaries[base].seeds]
-    agreements = {run: agreement(results[run], results[base]) for run in alone}
+    alone = {run: base for run, base in bases.items() if not summaries[run].seeds and not summaries[base].seeds}
+    agreements = {run: agreement(results[run], results[base]) for run, base in alone.items()}
     equal = {} if against is None else _at_equal_tokens(results, against)
     read = {name: _rules(paths) for name, paths in folders.items()}
     written.write(
-        run_frame(summaries, differences, folders),
+        run_frame(summaries, differences, bases, folders),
         *paper_table(summaries, differences),
         lambda: run_figure(summaries, folders),
     )
@@ -90,6 +84,7 @@ def report(
         shown = {
             "runs": {run: dataclasses.asdict(summary) for run, summary in summaries.items()},
             "folders": {run: [str(path) for path in paths] for run, paths in folders.items()},
+            "baselines": bases,
             "differences": {run: dataclasses.asdict(difference) for run, difference in differences.items()},
             "agreements": {run: dataclasses.asdict(agreed) for run, agreed in agreements.items()},
             "equal_tokens": {run: None if same is None else dataclasses.asdict(same) for run, same in equal.items()},
@@ -106,7 +101,7 @@ def report(
     def tell(line: str) -> None:
         typer.echo(("- " if as_markdown else "") + printable(line))
 
-    for run in others:
+    for run, base in bases.items():
         difference, agreed = differences[run], agreements.get(run)
         if agreed is not None and agreed.graded < agreed.problems:
             tell(agreement_sentence((run, base), agreed))
@@ -123,6 +118,56 @@ def report(
     for run, same in equal.items():
         tell(f"{run} cost less than one sample of {against}." if same is None else same.sentence(run))
     _tell_rules(read, as_markdown)
+
+
+def _read(runs: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, Any]]:
+    """The runs by name with their directories, and what was read of each.
+
+    One that was only come upon in a folder is left out where it cannot be read, with a word.
+    """
+    from outthink.records.runs import read_settings, runs_in
+    from outthink.reports.report import read_runs
+    from outthink.reports.seeds import by_method
+
+    there: list[Path] = []
+    for run in runs:
+        for folder in runs_in(run):
+            try:
+                read_settings(folder)
+                there.append(folder)
+            except UsageError as cause:
+                if folder in runs:
+                    raise
+                note(f"Left out: {cause}")
+    folders = by_method(there)
+    both: dict[str, Any] = {}
+    kept: dict[str, list[Path]] = {}
+    with Working("Reading", unit="runs") as standing:
+        for name, paths in folders.items():
+            standing.tell(len(both), len(folders), f"Reading {name}")
+            try:
+                both[name], kept[name] = read_runs(paths), paths
+            except UsageError:
+                if set(paths) & set(runs):
+                    raise
+                for left, whole in by_method([path for path in paths if _is_whole(path)]).items():
+                    both[left], kept[left] = read_runs(whole), whole
+    if not both:
+        raise UsageError(f"Nothing can be read in {', '.join(map(str, runs))}.")
+    return kept, both
+
+
+def _is_whole(run: Path) -> bool:
+    """Whether every line can be read; where not, that is told."""
+    from outthink.records.runs import read_results
+
+    try:
+        for _ in read_results(run):
+            pass
+    except UsageError as cause:
+        note(f"Left out: {cause}")
+        return False
+    return True
 
 
 def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any]:

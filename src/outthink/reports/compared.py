@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from outthink.errors import UsageError
 from outthink.records.frames import Frame, Value
 from outthink.records.runs import read_settings
 from outthink.reports.analysis import short_names
@@ -21,9 +22,12 @@ _WIDE = 10.0  # a cost so many times another one: the axis is logarithmic
 
 
 def run_frame(
-    summaries: Mapping[str, Summary], differences: Mapping[str, Difference], folders: Mapping[str, Sequence[Path]]
+    summaries: Mapping[str, Summary],
+    differences: Mapping[str, Difference],
+    baselines: Mapping[str, str],
+    folders: Mapping[str, Sequence[Path]],
 ) -> Frame:
-    """One row for each run, shares in [0, 1] and costs per problem; differences are from the first run."""
+    """One row for each run, shares in [0, 1] and costs per problem; differences are from its baseline."""
     units = list(dict.fromkeys(unit for summary in summaries.values() for unit in summary.cost))
     rows = []
     for name, summary in summaries.items():
@@ -48,6 +52,7 @@ def run_frame(
         }
         if (difference := differences.get(name)) is not None:
             row |= {
+                "baseline": baselines[name],
                 "difference": difference.difference,
                 "difference_low": difference.low,
                 "difference_high": difference.high,
@@ -62,7 +67,7 @@ def run_frame(
 def paper_table(
     summaries: Mapping[str, Summary], differences: Mapping[str, Difference]
 ) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows as in the report, runs by their shortest names, with the paired difference from the first run.
+    """Columns and rows as in the report, runs by their shortest names, with the paired difference from their baseline.
 
     How runs ended is told only where not all have finished.
     """
@@ -84,7 +89,7 @@ def _points(difference: Difference | None) -> str:
 def run_figure(summaries: Mapping[str, Summary], folders: Mapping[str, Sequence[Path]]) -> Figure:
     """Accuracy against tokens: runs of one method are a curve with its band, others points with bars.
 
-    Runs without graded problems or without tokens are left out. Raises ValueError where none is left.
+    Runs without graded problems or without tokens are left out. Raises UsageError where none is left.
     """
     settings = {name: read_settings(folders[name][0]) for name in summaries}
     curves: dict[str, list[str]] = {}
@@ -93,6 +98,8 @@ def run_figure(summaries: Mapping[str, Summary], folders: Mapping[str, Sequence[
             asked = settings[name]
             same = [asked["strategy"]["name"], *(asked.get(part) for part in _ONE_CURVE)]
             curves.setdefault(json.dumps(same), []).append(name)
+    if not curves:
+        raise UsageError("There is nothing to draw: no run is graded and counts tokens.")
     series: list[Series] = []
     labels = _labels([settings[names[0]] for names in curves.values()])
     for names, label in zip(curves.values(), labels, strict=True):

@@ -257,6 +257,22 @@ def paired(a: Iterable[Result], b: Iterable[Result]) -> Difference:
     )
 
 
+def baselines(results: Mapping[str, Iterable[Result]]) -> dict[str, str]:
+    """What each run but the first is compared with: the first run that has some of its problems.
+
+    The first run of a further task is compared with none, unless no run shares problems with another: then all are
+    with the first one.
+    """
+    problems = {name: {result.problem for result in run} for name, run in results.items()}
+    names = list(results)
+    bases = {}
+    for place, name in enumerate(names):
+        earlier = (other for other in names[:place] if problems[other] & problems[name])
+        if (base := next(earlier, None)) is not None:
+            bases[name] = base
+    return bases or dict.fromkeys(names[1:], names[0])
+
+
 def credit_of_each(results: Iterable[Result]) -> dict[str, float]:
     """The credit of each graded problem, mean over its seeds."""
     credits: dict[str, list[float]] = {}

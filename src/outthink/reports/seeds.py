@@ -32,7 +32,7 @@ def by_method(folders: Sequence[Path]) -> dict[str, list[Path]]:
     named: dict[str, list[Path]] = {}
     for group in groups.values():
         paths = [folder for folder, _ in group]
-        name = _shared_name(paths)
+        name = _shared_name(paths) or str(paths[0])
         one_method = len({settings["seed"] for _, settings in group}) == len(group) if len(group) > 1 else False
         if one_method and name not in named:
             named[name] = paths
@@ -42,7 +42,7 @@ def by_method(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _shared_name(paths: Sequence[Path]) -> str:
-    """How the names begin alike, without what announces a seed; the first name where they do not."""
-    names = [str(path) for path in paths]
+    """How the names begin alike, without what announces a seed; empty where they have no more than a folder alike."""
+    names = [path.as_posix() for path in paths]
     alike = os.path.commonprefix(names)  # noqa: RUF071  # characters are meant
-    return re.sub(r"(?:^|[-_./])(?:seed|s)?[-_.]*$", "", alike) or names[0]
+    return "" if alike.endswith("/") else re.sub(r"(?:^|[-_./])(?:seed|s)?\d*[-_.]*$", "", alike)
