@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from outthink.bench.sweep import Sweep, SweepCell, commands, read_sweep
+from outthink.bench.sweep import Sweep, SweepCell, read_sweep
 from outthink.errors import UsageError
 
 REPEATED = frozenset({"role", "price"})
@@ -93,8 +93,15 @@ def test_cells_that_differ_in_their_seed_are_one_method(tmp_path: Path) -> None:
 
 
 def test_each_cell_is_a_command(tmp_path: Path) -> None:
-    ((cell, words),) = commands(sweep(tmp_path, 'task = "a b.jsonl"\nstrategy = "greedy"\n'))
-    assert words == ["outthink", "bench", "a b.jsonl", "--strategy=greedy", f"--out=runs/many/a-b-greedy-{cell.digest}"]
+    made = sweep(tmp_path, 'task = "a b.jsonl"\nstrategy = "greedy"\n')
+    (cell,) = made.cells
+    assert cell.command(made.out) == [
+        "outthink",
+        "bench",
+        "a b.jsonl",
+        "--strategy=greedy",
+        f"--out=runs/many/a-b-greedy-{cell.digest}",
+    ]
 
 
 def test_names_of_folders_are_short_and_plain() -> None:

@@ -90,7 +90,7 @@ def test_it_is_what_bench_makes_of_each_alone(outthink: Any, asked: list[Any]) -
     """Run by run the same answers, so that what ran before in the same program changes nothing."""
     made = runs(outthink)
     for run in made.values():
-        words = [word for word in run["words"] if not word.startswith("--out")]
+        words = [word for word in run["command"][1:] if not word.startswith("--out")]
         assert outthink(*words, "--out", "alone/" + run["run"]).code == 0
         alone = {
             result.problem: result.trace and result.trace.candidates
@@ -196,13 +196,14 @@ def test_after_a_kill_it_goes_on_and_redoes_nothing(outthink: Any) -> None:
 
 
 def test_ctrl_c_keeps_what_is_finished(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(name: str, *, price: object = None) -> ScriptedEngine:
-        def reply(request: Request, child: int, rng: Any) -> str:
-            if request.problem == "p3":
-                signal.raise_signal(signal.SIGINT)
-            return "#### 1"
+    def latency(request: Request, child: int) -> float:
+        if request.problem != "p3":
+            return 0.0
+        signal.raise_signal(signal.SIGINT)
+        return 3600.0
 
-        return ScriptedEngine(reply)
+    def opened(name: str, *, price: object = None) -> ScriptedEngine:
+        return ScriptedEngine(lambda request, child, rng: "#### 1", latency=latency)
 
     monkeypatch.setattr("outthink.models.open_engine", opened)
     Path("many.toml").write_text("concurrency = 1\n" + SWEEP, encoding="utf-8")

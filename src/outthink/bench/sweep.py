@@ -13,7 +13,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,10 @@ class SweepCell:
                 given = value if isinstance(value, tuple) else (value,)
                 words += [f"--{name.replace('_', '-')}={_written(one)}" for one in given]
         return words
+
+    def command(self, out: Path) -> list[str]:
+        """The command that does the same alone."""
+        return ["outthink", "bench", *self.words(), f"--out={self.folder(out)}"]
 
     @property
     def digest(self) -> str:
@@ -191,9 +195,3 @@ def _title(options: Mapping[str, Any], told_of: set[str]) -> str:
 def _file_name(text: str) -> str:
     """A text with what files may be called."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
-
-
-def commands(sweep: Sweep) -> Iterator[tuple[SweepCell, list[str]]]:
-    """Each cell with the words of the command that does the same alone."""
-    for cell in sweep.cells:
-        yield cell, ["outthink", "bench", *cell.words(), f"--out={cell.folder(sweep.out)}"]

@@ -194,7 +194,7 @@ def pool(
 
 
 def say_doubts(examples: list[Example]) -> None:
-    """What looks wrong with the questions, before anything is spent on them."""
+    """Tell what looks wrong with the questions, before anything is spent on them."""
     from outthink.tasks.checks import doubts
 
     for doubt in doubts(examples):

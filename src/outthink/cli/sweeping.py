@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from outthink.cli.measuring import say_doubts
 from outthink.cli.options import JsonOption
 from outthink.cli.ordering import RunOrder, order_of
 from outthink.cli.parsing import HyperparameterCommand, takes_blocks
@@ -55,7 +56,7 @@ class _Run:
         return {
             "run": self.cell.title,
             "folder": str(self.folder),
-            "words": ["bench", *self.cell.words(), f"--out={self.folder}"],
+            "command": self.cell.command(self.folder.parent),
             "problems": self.total,
             "done": self.done,
             "failed": self.errors,
@@ -122,18 +123,12 @@ def _examples(order: RunOrder, loaded: dict[str, list[Example] | OutthinkError])
     name = repr((order.task, order.taken, order.asked, seed))
     if name not in loaded:
         try:
-            loaded[name] = order.examples()
-            _say(loaded[name])
+            examples = order.examples()
+            say_doubts(examples)
+            loaded[name] = examples
         except OutthinkError as failure:
             loaded[name] = failure
     return loaded[name]
-
-
-def _say(examples: Any) -> None:
-    from outthink.tasks.checks import doubts
-
-    for doubt in doubts(examples):
-        note(f"Please check: {doubt}")
 
 
 def _look(run: _Run, examples: list[Example] | OutthinkError) -> None:
@@ -217,8 +212,7 @@ def _print_plan(runs: Sequence[_Run]) -> None:
             note(f"{run.cell.title}: {run.reason}")
     typer.echo("\nThe same, one by one:")
     for run in runs:
-        words = ["outthink", "bench", *run.cell.words(), f"--out={run.folder}"]
-        typer.echo(printable(shlex.join(words)))
+        typer.echo(printable(shlex.join(run.cell.command(run.folder.parent))))
 
 
 def _carry_out(runs: Sequence[_Run], loaded: dict[str, list[Example] | OutthinkError]) -> None:
