@@ -137,6 +137,23 @@ def test_a_model_that_cannot_be_opened_fails_its_runs_only(
     assert {run["done"] for name, run in made.items() if "-m-" in name} == {PROBLEMS}
 
 
+def test_what_is_wrong_with_a_folder_is_one_run(outthink: Any, asked: list[Any]) -> None:
+    """Damaged, foreign, or of questions that have changed since: told, and left as it is."""
+    made = runs(outthink)
+    damaged, foreign, *_ = [Path(run["folder"]) for run in made.values()]
+    (damaged / "run.json").write_text('{"schema": 99}', encoding="utf-8")
+    (foreign / "results.jsonl").write_text('{"x": 1}\n{"x": 2}\n', encoding="utf-8")
+    Path("many.toml").write_text(SWEEP.replace("[0, 1]", "[0, 1, 2]"), encoding="utf-8")
+    again = runs(outthink, code=1)
+    assert [bool(run["error"]) for run in again.values()] == [True, True] + [False] * 7
+    assert (foreign / "results.jsonl").read_text(encoding="utf-8") == '{"x": 1}\n{"x": 2}\n'
+
+    rows = Path("own.jsonl").read_text(encoding="utf-8").replace("What is 0+1?", "What is 0 + 1?")
+    Path("own.jsonl").write_text(rows, encoding="utf-8")
+    changed = runs(outthink, code=1)
+    assert all("prompts" in run["error"] for name, run in changed.items() if not again[name]["error"])
+
+
 def test_a_mistake_in_the_file_is_refused_before_anything_is_spent(outthink: Any, asked: list[Any]) -> None:
     for wrong, said in (
         ("tempreature = 0.5", "did you mean '--temperature'?"),

@@ -75,9 +75,9 @@ def sweep(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Carry out many runs from one file: strategies x models x seeds x tasks.
+    """Carry out many runs from one file.
 
-    The same command goes on with what an earlier one has left, however it ended. A run that fails does not end the
+    They are its strategies x models x seeds x tasks. The same command goes on with what an earlier one has left, however it ended. A run that fails does not end the
     others.
     """
     from outthink.bench.sweep import read_sweep
@@ -133,16 +133,19 @@ def _examples(order: RunOrder, loaded: dict[str, list[Example] | OutthinkError])
 
 def _look(run: _Run, examples: list[Example] | OutthinkError) -> None:
     """How many problems a run has, and how many are done."""
-    from outthink.records.runs import RUN, read_before
+    from outthink.records.runs import RUN, read_before, read_settings
 
     if isinstance(examples, OutthinkError):
         run.reason = str(examples)
         return
     run.total = len(examples)
+    if not (run.folder / RUN).exists():
+        return
     try:
-        run.done = len(read_before(run.folder).done) if (run.folder / RUN).exists() else 0
-    except OutthinkError as failure:
-        run.reason = str(failure)
+        read_settings(run.folder)
+        run.done = len(read_before(run.folder).done)
+    except Exception as failure:  # whatever is wrong with what is there, the other runs go on
+        run.reason = f"{run.folder} cannot be gone on with: {_told(failure)}"
 
 
 def _predict(planned: Sweep, runs: Sequence[_Run]) -> None:
@@ -158,8 +161,11 @@ def _predict(planned: Sweep, runs: Sequence[_Run]) -> None:
     unfinished = {run.cell.method() for run in runs if run.left}
     measured: dict[str, Mapping[str, float]] = {}
     for run in runs:
-        if run.done and run.cell.method() in unfinished - measured.keys():  # of one seed; all of them may be many
-            measured[run.cell.method()] = summary(read_results(run.folder)).cost
+        try:
+            if run.done and run.cell.method() in unfinished - measured.keys():  # of one seed; all of them may be many
+                measured[run.cell.method()] = summary(read_results(run.folder)).cost
+        except OutthinkError as failure:
+            run.reason = run.reason or str(failure)
     for run in runs:
         try:
             run.predicted = forecast(
@@ -251,6 +257,8 @@ def _carry_out(runs: Sequence[_Run], loaded: dict[str, list[Example] | OutthinkE
                 interrupted = False
                 for run in group:
                     run.reason = run.reason or (_told(failure) if run.left else "")
+                    pace.begin(waiting.index(run))
+                    pace.end()  # which is not waited for
             if interrupted:
                 now = sum(run.done for run in runs) - before
                 raise KeyboardInterrupt(
@@ -305,8 +313,8 @@ def _is_complete(run: _Run, examples: list[Example] | OutthinkError) -> bool:
     if isinstance(examples, OutthinkError) or run.left or not run.total:
         return False
     settings = read_settings(run.folder)
-    same = settings["prompts"] == prompts_digest(example.problem for example in examples)
-    return bool(settings["problems"] == ids(examples) and same)
+    same = settings.get("prompts") == prompts_digest(example.problem for example in examples)
+    return bool(settings.get("problems") == ids(examples) and same)
 
 
 def _groups(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
