@@ -39,9 +39,10 @@ def show(
     limit: Annotated[int, typer.Option(min=0, help="Show only the first so many problems.")] = _SHOWN,
     as_json: JsonOption = False,
 ) -> None:
-    """What happened on the problems of a run, the failures first; with a PROBLEM, its tree.
+    """What happened on the problems of a run; the tree of one.
 
-    Every candidate is shown with its score, its answer, and the rule by which that was read.
+    Failures are first. Of a PROBLEM every candidate is shown with its score, its answer, and the rule by which that was
+    read.
     """
     from outthink.reports.problems import pick
 

@@ -77,8 +77,8 @@ def sweep(
 ) -> None:
     """Carry out many runs from one file.
 
-    They are its strategies x models x seeds x tasks. The same command goes on with what an earlier one has left, however it ended. A run that fails does not end the
-    others.
+    They are its strategies x models x seeds x tasks. The same command goes on with what an earlier one has left,
+    however it ended. A run that fails does not end the others.
     """
     from outthink.bench.sweep import read_sweep
 
