@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from outthink.errors import UsageError
+from outthink.names import file_name
 
 _PARTS = ("model", "task", "strategy")
 """What a cell is made of; each is a name, a list of names, or tables with a `name`."""
@@ -72,7 +73,7 @@ class SweepCell:
     def folder(self, out: Path) -> Path:
         """Its run directory: the one that is there already, whatever it is called by now, else one with its title."""
         there = sorted(out.glob(f"*-{self.digest}"))
-        return there[0] if there else out / f"{_file_name(self.title)[:_LONGEST]}-{self.digest}"
+        return there[0] if there else out / f"{file_name(self.title)[:_LONGEST]}-{self.digest}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,8 +191,3 @@ def _title(options: Mapping[str, Any], told_of: set[str]) -> str:
     ]
     seed = [f"seed{options['seed']}"] if "seed" in options else []
     return "-".join([*head, *further, *seed])
-
-
-def _file_name(text: str) -> str:
-    """A text with what files may be called."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")

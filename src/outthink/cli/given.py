@@ -13,6 +13,7 @@ import typer
 
 from outthink.cli.shown import note
 from outthink.errors import UnknownName, UsageError
+from outthink.names import file_name
 from outthink.types import AnswerKind
 
 if TYPE_CHECKING:
@@ -126,11 +127,6 @@ def writable_as(out: Path, suffix: str) -> None:
     """Raise UsageError, before anything is computed, where no file that ends so can be written there."""
     if out.suffix != suffix or not os.path.isdir(out.parent):
         raise UsageError(f"Cannot write {out}: name a {suffix} file in a folder that exists.")
-
-
-def file_name(text: str) -> str:
-    """A text with what files may be called."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
 
 
 def task_name(task: str) -> str:

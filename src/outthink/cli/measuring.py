@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outthink.cli.given import file_name, given_kind, given_shard, task_name, writable_json
+from outthink.cli.given import given_kind, given_shard, task_name, writable_json
 from outthink.cli.options import (
     AnswerOption,
     AnswerOptions,
@@ -29,6 +29,7 @@ from outthink.cli.progress import Working
 from outthink.cli.running import interruptible, opened_engines, opened_resources
 from outthink.cli.shown import note, print_summaries, print_table
 from outthink.errors import OutthinkError
+from outthink.names import file_name
 
 if TYPE_CHECKING:
     from outthink.bench.pool import PoolStanding

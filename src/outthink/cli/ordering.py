@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from outthink.cli.given import file_name, given_strategy, task_name
+from outthink.cli.given import given_strategy, task_name
 from outthink.cli.options import (
     AnswerOptions,
     ModelOptions,
@@ -21,6 +21,7 @@ from outthink.cli.options import (
     TaskOptions,
     TotalBudgetOption,
 )
+from outthink.names import file_name
 
 if TYPE_CHECKING:
     from outthink.bench.run import Standing
