@@ -263,6 +263,35 @@ def test_python_runs_on_a_real_model(block: Block, monkeypatch: pytest.MonkeyPat
             asyncio.run(engine.close())
 
 
+def test_the_way_to_a_figure_and_a_table_leads_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's own files and commands, at most six, with a scripted model in place of the real one."""
+    page = ROOT / "docs" / "paper.md"
+    files = dict(zip(("json", "toml"), re.findall(r"`([\w.]+)`", page.read_text("utf-8")), strict=False))
+    here = {block.language: block for block in blocks(page)}
+    for language, file in files.items():
+        Path(file).write_text(here[language].text, encoding="utf-8")
+    monkeypatch.setattr("outthink.models.open_engine", scripted)
+    given = list(commands(here["sh"]))
+    assert len(given) <= 6
+    for command in given:
+        words = [
+            name for word in command.words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+        ]
+        result = main(words, capsys, monkeypatch)
+        assert result.code == 0, f"{command}: {result.err}"
+        assert result.out, command
+    for figure in ("curves.pdf", "study.pdf"):
+        assert Path(figure).read_bytes().startswith(b"%PDF")
+    table = Path("study.tex").read_text(encoding="utf-8")
+    assert table.count(r"x 3 seeds") == 5
+    assert [table.count(word) for word in (r"\toprule", r"\bottomrule", "difference")] == [1, 1, 1]
+    pytest.importorskip("polars")
+    exec(here["python"].text, {})
+    assert "self_consistency" in capsys.readouterr().out
+
+
 def test_strategies_page_holds_what_the_command_prints(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from outthink.errors import OutthinkError
     from outthink.model import Draw, Model, Models
     from outthink.models import open_engine
+    from outthink.records.frames import Frame, load
     from outthink.rng import Rng
     from outthink.strategies import STRATEGIES, Report
     from outthink.strategies.making import make_strategy
@@ -29,6 +30,7 @@ _HOME = {
     "OutthinkError": "errors",
     "Draw": "model", "Model": "model", "Models": "model",
     "open_engine": "models",
+    "Frame": "records.frames", "load": "records.frames",
     "ask": "answers.asking",
     "Rng": "rng",
     "make_strategy": "strategies.making", "solve": "driver", "solve_async": "driver",
@@ -43,6 +45,7 @@ __all__ = [
     "Call",
     "Candidate",
     "Draw",
+    "Frame",
     "Message",
     "Model",
     "Models",
@@ -55,6 +58,7 @@ __all__ = [
     "Trace",
     "Usage",
     "ask",
+    "load",
     "make_strategy",
     "open_engine",
     "solve",

@@ -1,4 +1,4 @@
-"""Turns "module:attribute" into the object it stands for, and back; makes and calls things with options in text."""
+"""Turns "module:attribute" into the object it stands for, and back; makes and calls things by names and options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_type_hints
@@ -25,6 +26,11 @@ def load(target: str) -> Any:
     except (Exception, SystemExit) as cause:  # somebody's own module may raise anything while it is imported
         raise UsageError(f"Cannot load {target!r}: {_told(cause)}. Mend the module {module}.") from cause
     return loaded
+
+
+def file_name(text: str) -> str:
+    """A text with what files may be called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
 
 
 def name_of(value: object) -> str:

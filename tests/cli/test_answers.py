@@ -42,6 +42,7 @@ def test_the_same_replies_are_read_alike_wherever_they_are(outthink: Any, source
         assert told["kind"] == "math", source
         assert sorted(row["answer"] for row in told["replies"]) == ["4", "4", "4", "5"], source
         assert {row["key"] for row in told["replies"]} == {"4", "5"}
+        assert {type(row["sample"]) for row in told["replies"]} == {int}
         assert sum(told["rules"].values()) == 4
         assert told["cut_off"] == 0
 

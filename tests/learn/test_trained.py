@@ -277,7 +277,10 @@ def test_it_learns_what_there_is_to_learn(trained: prm.Training) -> None:
 
 
 def test_the_same_pool_and_seed_give_the_same_file(pool: Path, trained: prm.Training, tmp_path: Path) -> None:
-    again = train(pool, delimiter="\n", folds=3)
+    told: list[int] = []
+    again = train(pool, delimiter="\n", folds=3, tell=lambda text, done, total: told.append(done * 100 // total))
+    assert told == sorted(set(told)), "it never goes back"
+    assert max(told) < 100
     assert again.probe.text() == trained.probe.text()
     assert train(pool, delimiter="\n", folds=3, seed=1).probe.text() != trained.probe.text()
 

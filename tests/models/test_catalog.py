@@ -323,6 +323,19 @@ def test_pip_is_needed_only_for_the_package_source(
     catalog.pull(NAME, announce=silent)
 
 
+def test_what_has_arrived_is_told_while_it_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_LOOK", 0.001)
+    seen = threading.Event()
+
+    def fetch() -> str:
+        (tmp_path / "pip-unpack").mkdir()
+        (tmp_path / "pip-unpack" / "half.whl").write_bytes(b"1234567")
+        assert seen.wait(20), "nothing was told"
+        return "done"
+
+    assert catalog._watched(fetch, tmp_path, lambda size: seen.set() if size == 7 else None) == "done"
+
+
 def test_pip_is_asked_for_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
     answers = [

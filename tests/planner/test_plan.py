@@ -702,5 +702,7 @@ def test_an_oracle_is_labelled(made: tuple[Path, Path, Plan], tmp_path: Path) ->
 
 def test_reading_a_pool_twice_gives_the_same_plan(made: tuple[Path, Path, Plan]) -> None:
     assert read_pool(made[0]).samples == SAMPLES
-    again, _ = make_plan(read([made[0]], orders=10), folds=3)
+    told: list[tuple[int, int]] = []
+    again, _ = make_plan(read([made[0]], orders=10), folds=3, tell=lambda text, done, total: told.append((done, total)))
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert again.to_json() == made[2].to_json()

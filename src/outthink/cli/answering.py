@@ -55,7 +55,13 @@ def answers(
         if most is None or len(shown) < most:
             ends = one_line(reply.text[-4 * _WIDE :])
             shown.append(
-                {"reply": f"{reply.problem} #{reply.sample}", "rule": rule, "answer": read, "ends": ends[-_WIDE:]}
+                {
+                    "problem": reply.problem,
+                    "sample": reply.sample,
+                    "rule": rule,
+                    "answer": read,
+                    "ends": ends[-_WIDE:],
+                }
             )
     _add_keys(shown, kind)
     counts = {rule: count for rule, count in rules.most_common() if count}
@@ -69,7 +75,7 @@ def answers(
 
         table = Table("reply", "rule", "answer", "key", "ends with", box=None, pad_edge=False)
         for row in shown:
-            cells = [one_line(str("" if row[name] is None else row[name])) for name in ("reply", "rule")]
+            cells = [one_line(f"{row['problem']} #{row['sample']}"), one_line(str(row["rule"]))]
             cells += [_short(row[name]) for name in ("answer", "key", "ends")]
             table.add_row(*map(escape, cells))
         print_table(table)

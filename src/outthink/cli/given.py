@@ -15,6 +15,7 @@ import typer
 
 from outthink.cli.shown import note
 from outthink.errors import UnknownName, UsageError
+from outthink.names import file_name
 from outthink.types import AnswerKind
 
 if TYPE_CHECKING:
@@ -144,13 +145,13 @@ def given_shard(text: str | None) -> tuple[int, int] | None:
 
 def writable_json(out: Path) -> None:
     """Raise UsageError, before anything is computed, where no .json file can be written there."""
-    if out.suffix != ".json" or not os.path.isdir(out.parent):
-        raise UsageError(f"Cannot write {out}: name a .json file in a folder that exists.")
+    writable_as(out, ".json")
 
 
-def file_name(text: str) -> str:
-    """A text with what files may be called."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+def writable_as(out: Path, suffix: str) -> None:
+    """Raise UsageError, before anything is computed, where no file that ends so can be written there."""
+    if out.suffix != suffix or not os.path.isdir(out.parent):
+        raise UsageError(f"Cannot write {out}: name a {suffix} file in a folder that exists.")
 
 
 def task_name(task: str) -> str:

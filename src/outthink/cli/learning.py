@@ -11,7 +11,8 @@ import typer
 from outthink.cli.given import given_kind, writable_json
 from outthink.cli.options import AnswerOption, JsonOption, MarkdownOption, SeedOption, TokenizerOption
 from outthink.cli.parsing import Command, group
-from outthink.cli.running import opened_tokenizer, working
+from outthink.cli.progress import Working
+from outthink.cli.running import opened_tokenizer
 from outthink.cli.shown import note, print_table
 
 prm_app = group("Train a small process reward model, and measure it.")
@@ -35,8 +36,15 @@ def prm_train(
     from outthink.learn.prm import TELL, train
 
     writable_json(out)
-    with opened_tokenizer(model) as tokenizer, working("Training"):
-        trained = train(pool, delimiter=delimiter.replace("\\n", "\n"), folds=folds, seed=seed, tokenizer=tokenizer)
+    with opened_tokenizer(model) as tokenizer, Working("Training", unit="classifiers") as standing:
+        trained = train(
+            pool,
+            delimiter=delimiter.replace("\\n", "\n"),
+            folds=folds,
+            seed=seed,
+            tokenizer=tokenizer,
+            tell=lambda text, done, total: standing.tell(done, total, text),
+        )
     write_whole(out, trained.probe.text())
     if as_json:
         typer.echo(json.dumps(trained.plain(), indent=2))
@@ -67,7 +75,7 @@ def prm_eval(
     from outthink.rewards.trained import TrainedPRM
 
     opened = TrainedPRM.open(probe)
-    with opened_tokenizer(model) as tokenizer, working("Measuring"):
+    with opened_tokenizer(model) as tokenizer, Working("Measuring"):
         measured = evaluate(opened, files, threshold=threshold, fit_on=fit, tokenizer=tokenizer)
     if as_json:
         typer.echo(json.dumps(measured.plain(), indent=2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outthink.cli.given import file_name, given_kind, given_shard, given_strategy, task_name, writable_json
+from outthink.cli.given import given_kind, given_shard, task_name, writable_json
 from outthink.cli.options import (
     AnswerOption,
     AnswerOptions,
@@ -21,11 +21,15 @@ from outthink.cli.options import (
     StrategyOptions,
     TaskArgument,
     TaskOptions,
+    TotalBudgetOption,
 )
+from outthink.cli.ordering import order_of
 from outthink.cli.parsing import takes_blocks
-from outthink.cli.running import interruptible, opened_engines, opened_resources, progress_bar
+from outthink.cli.progress import Working
+from outthink.cli.running import interruptible, opened_engines, opened_resources
 from outthink.cli.shown import note, print_summaries, print_table
 from outthink.errors import OutthinkError
+from outthink.names import file_name
 
 if TYPE_CHECKING:
     from outthink.bench.pool import PoolStanding
@@ -46,9 +50,7 @@ def bench(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory; a part of the same run in it is gone on with.")
     ] = None,
-    total_budget: Annotated[
-        str | None, typer.Option(help="Of all problems together, such as 1M-tokens; auto with a plan spreads it.")
-    ] = None,
+    total_budget: TotalBudgetOption = None,
     shard: Annotated[str | None, typer.Option(help="I/K takes every K-th problem from the I-th, from 0.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,26 +58,19 @@ def bench(
 
     An interrupted run is gone on with by the same command.
     """
-    from outthink.bench.run import bench as run_bench
     from outthink.records.runs import read_results
     from outthink.strategies.traits import recorded_cap
 
-    chosen = given_strategy(how.strategy, context)
-    examples = taken.examples(task, asked, drawn.seed)
-    _say_doubts(examples)
-    sampling, limits, prices, part = (
-        drawn.sampling(),
-        how.limits(helpers.resource, helpers.role, writer.own),
-        writer.prices(),
-        given_shard(shard),
-    )
-    scored = helpers.verifier or helpers.prm
-    folder = out or Path("runs", file_name(f"{task_name(task)}-{how.strategy}" + (f"-{scored}" if scored else "")))
+    order = order_of(context, task, how, writer, helpers, asked, drawn, taken, total_budget)
+    examples = order.examples()
+    say_doubts(examples)
+    part = given_shard(shard)
+    folder = out or Path("runs", order.title)
 
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(writer.model, helpers.role, prices) as engines,
-        progress_bar() as bar,
+        opened_engines(writer.model, helpers.role, order.prices) as engines,
+        Working(order.title, unit="problems") as bar,
     ):
         told = False
         left = ""
@@ -89,36 +84,19 @@ def bench(
             if not told and before.interrupted:
                 note(f"{before.interrupted} problems were cut off and begin anew; paid again: {_amounts(before.lost)}.")
             told = True
-            bar(standing.done, standing.total)
+            bar.tell(standing.done, standing.total)
 
         try:
             summary = interruptible(
-                lambda stop: run_bench(
-                    examples,
-                    chosen,
-                    store=folder,
-                    model=engines["model"],
-                    models=engines,
-                    verifier=helpers.verifier,
-                    prm=helpers.prm,
-                    embedder=helpers.embedder,
-                    resources=resources,
-                    budget=limits,
-                    total_budget=total_budget,
-                    sampling=sampling,
-                    seed=drawn.seed,
-                    task=task,
-                    shard=part,
-                    concurrency=taken.concurrency,
-                    on_progress=progress,
-                    stop=stop,
+                lambda stop: order.carry_out(
+                    examples, folder, engines, resources, on_progress=progress, stop=stop, shard=part
                 )
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_interrupted_run(folder)) from None
     print_summaries({str(folder): summary}, as_json)
     caps = {result.trace.sampling.cap for result in read_results(folder) if result.trace is not None}
-    own = drawn.max_tokens is None and recorded_cap(chosen) is None
+    own = drawn.max_tokens is None and recorded_cap(order.chosen) is None
     if own and caps and min(caps) < drawn.sampling().cap:
         most = f"{min(caps):,} to {max(caps):,}" if len(caps) > 1 else f"{min(caps):,}"
         note(
@@ -131,8 +109,8 @@ def bench(
         note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
     if left:
         note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
-    if summary.problems < summary.planned:
-        note(f"{summary.planned - summary.problems} problems are left: run the same command again to go on.")
+    if summary.attempts < summary.planned:
+        note(f"{summary.planned - summary.attempts} problems are left: run the same command again to go on.")
         raise typer.Exit(130)
     if summary.errors == summary.problems:
         raise typer.Exit(1)
@@ -180,7 +158,7 @@ def pool(
     from outthink.bench.pool import record_pool
 
     examples = taken.examples(task, asked, drawn.seed)
-    _say_doubts(examples)
+    say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
     path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
     last: PoolStanding | None = None
@@ -188,13 +166,13 @@ def pool(
     with (
         opened_resources(resource) as resources,
         opened_engines(writer.model, None, prices) as engines,
-        progress_bar() as bar,
+        Working(f"{task_name(task)}", unit="problems") as bar,
     ):
 
         def progress(standing: PoolStanding) -> None:
             nonlocal last
             last = standing
-            bar(standing.done, standing.total)
+            bar.tell(standing.done, standing.total)
 
         try:
             recorded = interruptible(
@@ -230,8 +208,8 @@ def pool(
         raise typer.Exit(1 if recorded.failed else 130)
 
 
-def _say_doubts(examples: list[Example]) -> None:
-    """What looks wrong with the questions, before anything is spent on them."""
+def say_doubts(examples: list[Example]) -> None:
+    """Tell what looks wrong with the questions, before anything is spent on them."""
     from outthink.tasks.checks import doubts
 
     for doubt in doubts(examples):
@@ -283,22 +261,20 @@ def calibrate(
 
     It is timed with 1, 2, 4 and more samples at once, and its latency is fitted.
     """
-    from rich.console import Console
-
     from outthink.cost.measuring import calibrate as measure
     from outthink.jsonl import write_whole
 
     name = Path(model).stem if os.path.exists(Path(model)) else model.rpartition("#")[2]
     path = out or Path(file_name(f"calibration-{name}") + ".json")
     writable_json(path)
-    with opened_engines(model, None, {}) as engines, Console(stderr=True).status(f"Measuring {model}") as status:
+    with opened_engines(model, None, {}) as engines, Working(f"Measuring {model}") as standing:
         try:
             measured = interruptible(
                 lambda stop: measure(
                     engines["model"],
                     seconds=seconds,
                     most=most,
-                    on_row=lambda row: status.update(
+                    on_row=lambda row: standing.update(
                         f"Measuring {model}: {row.timed.samples} samples took {row.timed.seconds:.3g} s"
                     ),
                     stop=stop,

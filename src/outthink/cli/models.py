@@ -11,7 +11,7 @@ import typer
 from outthink.cli import completing
 from outthink.cli.options import JsonOption
 from outthink.cli.parsing import Command, group
-from outthink.cli.running import working
+from outthink.cli.progress import Working
 from outthink.cli.shown import note
 from outthink.errors import UnknownName, UsageError
 
@@ -44,7 +44,9 @@ def models_pull(name: NameArgument) -> None:
     """Fetch a model, check it and keep it in the cache."""
     from outthink.models import catalog
 
-    typer.echo(catalog.pull(name, announce=lambda text: typer.echo(text, err=True)))
+    with Working(f"Fetching {name}", unit="bytes") as standing:
+        path = catalog.pull(name, announce=note, progress=standing.tell)
+    typer.echo(path)
 
 
 @models_app.command("probe", cls=Command)
@@ -60,7 +62,7 @@ def models_probe(
 
     from outthink.models.probe import probe_and_remember
 
-    with working(f"Asking {url}"):
+    with Working(f"Asking {url}"):
         probed = asyncio.run(probe_and_remember(url))
     facts = dataclasses.asdict(probed.facts)
     if as_json:

@@ -5,6 +5,9 @@ A block is a dataclass whose fields are options; a command that has it as a para
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
@@ -16,6 +19,8 @@ from outthink.types import AnswerKind
 
 if TYPE_CHECKING:
     from outthink.models.engine import Price
+    from outthink.records.frames import Frame
+    from outthink.reports.figures import Figure
     from outthink.types import Problem, Sampling
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
@@ -50,7 +55,52 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
 
 
-FigureOption = Annotated[Path | None, typer.Option(help="Draw into this .svg, .png or .html file.")]
+FigureOption = Annotated[Path | None, typer.Option(help="Draw into this .svg, .png, .pdf or .html file.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """Files into which what is shown is written, too."""
+
+    block: ClassVar[bool] = True
+
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the numbers into this .csv file.")] = None
+    latex: Annotated[Path | None, typer.Option("--latex", help="Write the table into this .tex file (booktabs).")] = (
+        None
+    )
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write the numbers into this .parquet file.")] = None
+    figure: FigureOption = None
+
+    def check(self) -> None:
+        """Raises UsageError, before anything is computed, where one of the files cannot be written."""
+        from outthink.cli.given import writable_as
+        from outthink.records.frames import check_parquet
+        from outthink.reports.figures import check
+
+        for path, suffix in ((self.csv, ".csv"), (self.latex, ".tex"), (self.parquet, ".parquet")):
+            if path is not None:
+                writable_as(path, suffix)
+        if self.parquet is not None:
+            check_parquet()
+        if self.figure is not None:
+            check(self.figure)
+
+    def write(
+        self, frame: Frame, columns: Sequence[str], rows: Sequence[Sequence[str]], figure: Callable[[], Figure]
+    ) -> None:
+        """Write what was asked for: the numbers, the table that people read, the figure."""
+        from outthink.jsonl import write_whole
+        from outthink.reports.figures import save
+        from outthink.reports.tables import latex_table
+
+        if self.csv is not None:
+            write_whole(self.csv, frame.csv())
+        if self.latex is not None:
+            write_whole(self.latex, latex_table(columns, rows, made_by=shlex.join(["outthink", *sys.argv[1:]])))
+        if self.parquet is not None:
+            frame.write_parquet(self.parquet)
+        if self.figure is not None:
+            save(figure(), self.figure)
 
 
 QuestionArgument = Annotated[
@@ -70,6 +120,12 @@ TaskArgument = Annotated[
 
 BudgetOption = Annotated[
     str | None, typer.Option("--budget", "-b", help="Limits per problem, such as 20k-tokens,8s,0.01usd,2T-flops.")
+]
+
+
+TotalBudgetOption = Annotated[
+    str | None,
+    typer.Option("--total-budget", help="Of all problems together, such as 1M-tokens; auto with a plan spreads it."),
 ]
 
 

@@ -211,7 +211,7 @@ def _names(formatter: Any) -> int:
     return 30 if formatter.width >= 60 else 12
 
 
-def takes_blocks(function: Callable[..., None]) -> Callable[..., None]:
+def takes_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` as a command whose parameters that are blocks of options are those options.
 
     A block is a dataclass with a class variable `block` that is true; its fields are annotated as parameters are.
@@ -234,9 +234,9 @@ def takes_blocks(function: Callable[..., None]) -> Callable[..., None]:
             for field in fields
         ]
 
-    def command(**given: Any) -> None:
+    def command(**given: Any) -> Any:
         made = {name: blocks[name](**{part: given.pop(part) for part in own}) for name, own in parts.items()}
-        function(**given, **made)
+        return function(**given, **made)
 
     command.__name__, command.__doc__, command.__module__ = function.__name__, function.__doc__, function.__module__
     command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]

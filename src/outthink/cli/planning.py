@@ -32,7 +32,8 @@ from outthink.cli.options import (
     WriterOption,
 )
 from outthink.cli.parsing import Command, group, takes_blocks
-from outthink.cli.running import opened_engines, working
+from outthink.cli.progress import Working
+from outthink.cli.running import opened_engines
 from outthink.cli.shown import note, print_table
 from outthink.errors import UsageError
 
@@ -74,7 +75,7 @@ def plan_fit(
     if bins != "absolute" and not (bins.isdigit() and int(bins) >= 1):
         raise UsageError(f"Cannot read --bins {bins!r}; write a number such as 5, or absolute.")
     recordings = _recordings(files, target, scores, verifier, unit, writer, answer, seed, cache_block)
-    with working("Reading") as status:
+    with Working("Fitting", unit="fits") as standing:
         plan, _ = make_plan(
             recordings,
             budgets=given_amounts(budgets),
@@ -83,7 +84,7 @@ def plan_fit(
             difficulty=difficulty,
             probe=probe,
             seed=seed,
-            tell=lambda text: status.update(text),
+            tell=lambda text, done, total: standing.tell(done, total, text),
         )
     write_whole(out, plan.to_json())
     if as_json:
@@ -140,7 +141,7 @@ def plan_check(
     if all(os.path.isdir(path) for path in files):
         checked = [check_run(opened, list(read_results(path))) for path in files]
     else:
-        with working("Reading"):
+        with Working("Reading"):
             checked = check_plan(
                 opened, _recordings(files, target, scores, verifier, opened.unit, writer, answer, seed, cache_block)
             )
@@ -215,7 +216,7 @@ def _recordings(
         if role not in ("", "target"):
             raise UsageError(f"Cannot read --writer {given!r}; write NAME or target=NAME.")
         specs[role or "model"] = given_writer(name)
-    with working("Reading"):
+    with Working("Reading"):
         return read(
             files,
             target=target,

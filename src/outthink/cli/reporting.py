@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,19 @@ import typer
 
 from outthink.cli import completing
 from outthink.cli.given import given_kind
-from outthink.cli.options import AnswerOption, FigureOption, JsonOption, MarkdownOption, SeedOption
-from outthink.cli.shown import note, print_summaries, print_table
+from outthink.cli.options import AnswerOption, FigureOption, JsonOption, MarkdownOption, SeedOption, TableOptions
+from outthink.cli.parsing import takes_blocks
+from outthink.cli.progress import Working
+from outthink.cli.shown import note, print_json, print_summaries, print_table, printable
 from outthink.errors import UsageError
 
 
+@takes_blocks
 def report(
+    written: TableOptions,
     runs: Annotated[
-        list[Path], typer.Argument(help="Run directories, the first one as the baseline; or pools (.jsonl).")
+        list[Path],
+        typer.Argument(help="Run directories or folders with some, the first one as the baseline; or pools (.jsonl)."),
     ],
     as_json: JsonOption = False,
     as_markdown: MarkdownOption = False,
@@ -29,71 +35,139 @@ def report(
 ) -> None:
     """Accuracy and cost of runs, with intervals; pass@k of pools.
 
-    Runs are compared with the first one, problem by problem. How their answers were read is told, too.
+    Runs are compared with the first one on the same problems; those that differ in their seeds only are one. How their
+    answers were read is told, too.
     """
-    from outthink.records.runs import DOUBTS, read_settings
+    from outthink.records.runs import DOUBTS, is_pool, read_settings
+    from outthink.reports.compared import paper_table, run_figure, run_frame
     from outthink.reports.report import (
         agreement,
         agreement_sentence,
+        baselines,
         markdown,
         paired,
-        read_run,
+        seeds_sentence,
         sentence,
         tree_sentence,
     )
     from outthink.reports.tables import plain
 
-    pools = [run for run in runs if run.suffix in (".jsonl", ".gz")]
+    written.check()
+    pools = [run for run in runs if is_pool(run)]
     if pools:
         if len(pools) < len(runs):
             raise UsageError("Give run directories or pools, not both.")
         if against is not None:
             raise UsageError("--against compares runs with a pool: give run directories.")
-        _report_pools(pools, as_json, as_markdown)
+        _report_pools(pools, as_json, as_markdown, written)
         return
 
-    both = {str(run): read_run(run) for run in runs}
+    folders, both = _read(runs)
     summaries = {run: summary for run, (summary, _) in both.items()}
     results = {run: light for run, (_, light) in both.items()}
-    doubts = {str(run): told for run in runs if (told := read_settings(run).get(DOUBTS))}
-    base, *others = results
-    differences = {run: paired(results[run], results[base]) for run in others}
-    agreements = {run: agreement(results[run], results[base]) for run in others}
+    doubts = {name: told for name, paths in folders.items() if (told := read_settings(paths[0]).get(DOUBTS))}
+    bases = baselines(results)
+    differences = {run: paired(results[run], results[base]) for run, base in bases.items()}
+    # answers of several seeds are several: there is no one answer to agree with
+    alone = {run: base for run, base in bases.items() if not summaries[run].seeds and not summaries[base].seeds}
+    agreements = {run: agreement(results[run], results[base]) for run, base in alone.items()}
     equal = {} if against is None else _at_equal_tokens(results, against)
-    read = {str(run): _rules(run) for run in runs}
+    read = {name: _rules(paths) for name, paths in folders.items()}
+    written.write(
+        run_frame(summaries, differences, bases, folders),
+        *paper_table(summaries, differences),
+        lambda: run_figure(summaries, folders),
+    )
     if as_json:
         import dataclasses
 
         shown = {
             "runs": {run: dataclasses.asdict(summary) for run, summary in summaries.items()},
+            "folders": {run: [str(path) for path in paths] for run, paths in folders.items()},
+            "baselines": bases,
             "differences": {run: dataclasses.asdict(difference) for run, difference in differences.items()},
             "agreements": {run: dataclasses.asdict(agreed) for run, agreed in agreements.items()},
             "equal_tokens": {run: None if same is None else dataclasses.asdict(same) for run, same in equal.items()},
             "doubts": doubts,
             "rules": read,
         }
-        typer.echo(json.dumps(plain(shown), indent=2))
+        print_json(plain(shown))
         return
     if as_markdown:
         typer.echo(markdown(summaries))
     else:
         print_summaries(summaries, as_json=False)
-    for run in others:
-        difference, agreed = differences[run], agreements[run]
-        if agreed.graded < agreed.problems:
-            typer.echo(("- " if as_markdown else "") + agreement_sentence((run, base), agreed))
-        if difference.problems or agreed.graded == agreed.problems:
-            typer.echo(("- " if as_markdown else "") + sentence((run, base), difference))
+
+    def tell(line: str) -> None:
+        typer.echo(("- " if as_markdown else "") + printable(line))
+
+    for run, base in bases.items():
+        difference, agreed = differences[run], agreements.get(run)
+        if agreed is not None and agreed.graded < agreed.problems:
+            tell(agreement_sentence((run, base), agreed))
+        if difference.problems or agreed is None or agreed.graded == agreed.problems:
+            tell(sentence((run, base), difference))
     for run, summary in summaries.items():
+        if summary.seeds:
+            tell(seeds_sentence(run, summary))
         if summary.tree:
-            typer.echo(("- " if as_markdown else "") + tree_sentence(run, summary.tree))
+            tell(tree_sentence(run, summary.tree))
     for run, said in doubts.items():
         for doubt in said:
-            typer.echo(("- " if as_markdown else "") + f"{run}, please check: {doubt}")
+            tell(f"{run}, please check: {doubt}")
     for run, same in equal.items():
-        told = f"{run} cost less than one sample of {against}." if same is None else same.sentence(run)
-        typer.echo(("- " if as_markdown else "") + told)
+        tell(f"{run} cost less than one sample of {against}." if same is None else same.sentence(run))
     _tell_rules(read, as_markdown)
+
+
+def _read(runs: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, Any]]:
+    """The runs by name with their directories, and what was read of each.
+
+    One that was only come upon in a folder is left out where it cannot be read, with a word.
+    """
+    from outthink.records.runs import read_settings, runs_in
+    from outthink.reports.report import read_runs
+    from outthink.reports.seeds import by_method
+
+    there: list[Path] = []
+    for run in runs:
+        for folder in runs_in(run):
+            try:
+                read_settings(folder)
+                there.append(folder)
+            except UsageError as cause:
+                if folder in runs:
+                    raise
+                note(f"Left out: {cause}")
+    folders = by_method(there)
+    both: dict[str, Any] = {}
+    kept: dict[str, list[Path]] = {}
+    with Working("Reading", unit="runs") as standing:
+        for name, paths in folders.items():
+            standing.tell(len(both), len(folders), f"Reading {name}")
+            try:
+                both[name], kept[name] = read_runs(paths), paths
+            except UsageError:
+                if set(paths) & set(runs):
+                    raise
+                for left, whole in by_method([path for path in paths if _is_whole(path)]).items():
+                    both[left], kept[left] = read_runs(whole), whole
+    if not both:
+        raise UsageError(f"Nothing can be read in {', '.join(map(str, runs))}.")
+    return kept, both
+
+
+def _is_whole(run: Path) -> bool:
+    """Whether every line can be read; where not, that is told."""
+    from outthink.records.runs import read_results
+
+    try:
+        for _ in read_results(run):
+            pass
+    except UsageError as cause:
+        note(f"Left out: {cause}")
+        return False
+    return True
 
 
 def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any]:
@@ -104,13 +178,13 @@ def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any
     return {run: at_equal_tokens(light, recorded) for run, light in results.items()}
 
 
-def _rules(path: Path) -> dict[str, int]:
-    """How many replies of a run or a pool were read by which rule."""
+def _rules(paths: Sequence[Path]) -> dict[str, int]:
+    """How many replies of runs or of a pool were read by which rule."""
     from itertools import chain, islice
 
     from outthink.reports.reading import kind_of, replies, rules
 
-    every = replies(path)
+    every = chain.from_iterable(map(replies, paths))
     first = list(islice(every, 200))
     return rules((reply.text for reply in chain(first, every) if reply.complete), kind_of(first))
 
@@ -126,16 +200,24 @@ def _tell_rules(read: dict[str, dict[str, int]], as_markdown: bool) -> None:
             note(f"{name}: {warning}")
 
 
-def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
-    from outthink.reports.coverage import coverage_markdown, coverage_table, pool_coverage
+def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool, written: TableOptions) -> None:
+    from outthink.reports.coverage import (
+        coverage_cells,
+        coverage_figure,
+        coverage_frame,
+        coverage_markdown,
+        coverage_table,
+        pool_coverage,
+    )
+    from outthink.reports.tables import plain
 
     covered = {str(pool): pool_coverage(pool) for pool in pools}
-    read = {str(pool): _rules(pool) for pool in pools}
+    read = {str(pool): _rules([pool]) for pool in pools}
+    written.write(coverage_frame(covered), *coverage_cells(covered), lambda: coverage_figure(covered))
     if as_json:
         import dataclasses
 
-        shown = {pool: {**dataclasses.asdict(covered[pool]), "rules": read[pool]} for pool in covered}
-        typer.echo(json.dumps(shown, indent=2))
+        print_json(plain({pool: {**dataclasses.asdict(covered[pool]), "rules": read[pool]} for pool in covered}))
         return
     if as_markdown:
         typer.echo(coverage_markdown(covered))
@@ -146,7 +228,9 @@ def _report_pools(pools: list[Path], as_json: bool, as_markdown: bool) -> None:
     _tell_rules(read, as_markdown)
 
 
+@takes_blocks
 def replay(
+    written: TableOptions,
     pool: Annotated[
         Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz); samples must say whether they are correct.")
     ],
@@ -170,23 +254,28 @@ def replay(
     Their accuracy and tokens are shown; nothing is generated.
     """
     from outthink.reports.replay import replay_pool
+    from outthink.reports.tables import plain
 
+    written.check()
     try:
         ns = sorted({int(part) for part in n.split(",")}) if n else None
     except ValueError:
         raise UsageError(f"Cannot read --n {n!r}; write whole numbers, such as 1,2,4.") from None
-    replayed = replay_pool(
-        pool,
-        [name.strip() for name in strategies.split(",")],
-        ns=ns,
-        verifier=verifier,
-        verdicts=verdicts,
-        answer="text" if answer is None else given_kind(answer),
-        subsamples=subsamples,
-        seed=seed,
-    )
+    with Working("Replaying", unit="strategies") as standing:
+        replayed = replay_pool(
+            pool,
+            [name.strip() for name in strategies.split(",")],
+            ns=ns,
+            verifier=verifier,
+            verdicts=verdicts,
+            answer="text" if answer is None else given_kind(answer),
+            subsamples=subsamples,
+            seed=seed,
+            on_progress=lambda name, done, total: standing.tell(done, total, f"Replaying {name}"),
+        )
+    written.write(replayed.frame(), *replayed.rows(), replayed.figure)
     if as_json:
-        typer.echo(json.dumps(replayed.plain(), indent=2))
+        print_json(plain(replayed.plain()))
     elif as_markdown:
         typer.echo(replayed.markdown())
     else:
@@ -242,7 +331,8 @@ def law(
     }
     if figure is not None:
         check(figure)  # before anything is computed
-    fitted = laws.analyse(name, files or [], **{key: value for key, value in options.items() if value is not None})
+    with Working(f"Fitting {name}"):
+        fitted = laws.analyse(name, files or [], **{key: value for key, value in options.items() if value is not None})
     if figure is not None:
         save(fitted.figure, figure)
     if as_json:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
+from outthink.cli.progress import Working
 from outthink.cli.shown import one_line
 from outthink.errors import UsageError
 from outthink.together import close_all
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from outthink.meter import Meter
     from outthink.models.engine import Engine, Price, Tokenizing
 
@@ -36,27 +35,6 @@ def opened_tokenizer(model: str | None) -> Iterator[Tokenizing | None]:
         if "tokens" not in engine.spec.powers:
             raise UsageError(f"{model} does not turn tokens into text; name a model that does.")
         yield cast("Tokenizing", engine)
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, from the first time it is told something."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), "problems", TimeElapsedColumn(), "left", TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task("", total=None)
-
-    def tell(done: int, total: int) -> None:
-        progress.start()
-        progress.update(task, completed=done, total=total)
-
-    try:
-        yield tell
-    finally:
-        if progress.live.is_started:
-            progress.stop()
 
 
 @contextlib.contextmanager
@@ -80,7 +58,7 @@ def opened_engines(
     opened: dict[str, Engine] = {}
     try:
         for name in dict.fromkeys(names.values()):
-            with working(f"Loading {name}"):
+            with Working(f"Loading {name}"):
                 opened[name] = open_engine(name, price=priced.get(name))
         yield {role: opened[name] for role, name in names.items()}
     finally:
@@ -97,15 +75,6 @@ def opened_resources(given: list[str] | None) -> Iterator[dict[str, Any]]:
         yield opened
     finally:
         asyncio.run(close_resources(opened))
-
-
-@contextlib.contextmanager
-def working(text: str) -> Iterator[Status]:
-    """A sentence on standard error that stays while something is done."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(text) as status:
-        yield status
 
 
 class Watcher:

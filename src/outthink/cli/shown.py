@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from outthink.types import Trace
 
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_ESCAPED |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 _WIDEST = 100_000  # characters; wider than any table
 
 
@@ -34,7 +35,8 @@ def note(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: control characters, which could move its cursor or change its title, are escaped."""
+    """A text for a terminal: control characters are escaped, which could move its cursor, change its title or turn the
+    order of what is read."""
     return text.translate(_ESCAPED)
 
 

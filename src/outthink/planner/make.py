@@ -34,7 +34,7 @@ def make_plan(
     difficulty: Difficulty | None = None,
     probe: int = 4,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> tuple[Plan, Validation]:
     """A plan fitted on all problems, and what it is worth by cross-validation.
 
@@ -43,7 +43,7 @@ def make_plan(
         folds: at least 2, and at most the number of problems.
         bins, difficulty, probe: of the table by difficulty; `bins` None: absolute ones; `difficulty` None: the
             verifier's mean, else the mean logprob, else agreement.
-        tell: told what is being done.
+        tell: told what is being done, and how many of how many fits are over.
     """
     whole = recordings.material
     if not 2 <= folds <= len(whole.ids):
@@ -56,9 +56,17 @@ def make_plan(
     if difficulty is None:
         shares = bins is None or "logprob" not in whole.signals
         difficulty = "verifier" if recordings.verifier else "agreement" if shares else "logprob"
-    tell(f"Measuring on {folds} folds of {len(whole.ids)} problems")
-    validation = validate(whole, budgets, folds=folds, bins=bins, difficulty=difficulty, probe=probe, seed=seed)
-    tell("Fitting on all problems")
+    validation = validate(
+        whole,
+        budgets,
+        folds=folds,
+        bins=bins,
+        difficulty=difficulty,
+        probe=probe,
+        seed=seed,
+        tell=lambda fold: tell(f"Measuring on {folds} folds of {len(whole.ids)} problems", fold, folds + 1),
+    )
+    tell("Fitting on all problems", folds, folds + 1)
     policy, fitted = fit_policy(whole, seed=seed)
     simulator, grid = Simulator(policy, fitted, whole), price_grid(policy.rates)
     of_ease = ease(whole, difficulty, probe)

@@ -6,7 +6,7 @@ policy, its price, the bins' settings and the fixed strategy to be beaten) is ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,6 +89,7 @@ def validate(
     difficulty: Difficulty = "agreement",
     probe: int = 4,
     seed: int = 0,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> Validation:
     """Fit on all folds but one, measure on that one, for every fold.
 
@@ -96,6 +97,7 @@ def validate(
         budgets: mean costs of a problem, in the material's unit.
         bins: quantile bins of difficulty; None: the absolute ones.
         probe: samples on which the bins' difficulty is measured.
+        tell: told before each fold its number, from 0.
     """
     problems = len(material.ids)
     fold = np.random.default_rng([seed, 92]).permutation(problems) % folds
@@ -106,6 +108,7 @@ def validate(
     ease_of, probing = ease(material, difficulty, probe), material.cost((probe, 0))
     _, flat_credit, flat_cost = flat(every, probing, probe)
     for number in range(folds):
+        tell(number)
         train, test = fold != number, fold == number
         policy, fitted = fit_policy(material.select(train), seed=seed)
         training = Simulator(policy, fitted, material.select(train))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -142,6 +143,25 @@ class Store:
                 f"The run in {self._folder} has other settings ({'; '.join(different)}): "
                 "ask for the same again, or give another folder."
             )
+
+
+def is_pool(path: Path) -> bool:
+    """Whether a path is named as a pool is, and not as a run directory or a folder with some."""
+    return path.name.endswith((".jsonl", ".jsonl.gz"))
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories in a folder, at any depth, by name (2 before 10); the folder alone if it is one or has none.
+
+    What is wrong with one that is none is said by what reads it.
+    """
+    if os.path.exists(folder / RUN) or not os.path.isdir(folder):
+        return [folder]
+
+    def numbers_apart(path: Path) -> list[tuple[int, str]]:
+        return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"([0-9]+)", str(path))]
+
+    return sorted({file.parent for file in folder.rglob(RUN)}, key=numbers_apart) or [folder]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

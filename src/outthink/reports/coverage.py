@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from outthink.laws.coverage import PowerLaw, fit_power_law, pass_at_k
 from outthink.laws.passuntil import pass_until
 from outthink.maths.intervals import mean_and_interval
+from outthink.records.frames import Frame
 from outthink.records.pools import copies, need_fixed, read_pool
+from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.report import interval_cell
 from outthink.reports.tables import markdown_table, text_table
 
@@ -86,6 +88,46 @@ def coverage_table(pools: Mapping[str, Coverage]) -> Table:
 def coverage_markdown(pools: Mapping[str, Coverage]) -> str:
     """The same as a Markdown table."""
     return markdown_table(_coverage_columns(pools), _coverage_rows(pools))
+
+
+def coverage_cells(pools: Mapping[str, Coverage]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the same table."""
+    return _coverage_columns(pools), _coverage_rows(pools)
+
+
+def coverage_frame(pools: Mapping[str, Coverage]) -> Frame:
+    """One row for each pool and k, shares in [0, 1]."""
+    return Frame.of_rows(
+        [
+            {
+                "pool": name,
+                "problems": measured.problems,
+                "samples": measured.samples,
+                "k": k,
+                "coverage": value,
+                "coverage_low": low,
+                "coverage_high": high,
+                "law": None if measured.law is None else float(measured.law.at(k)),
+            }
+            for name, measured in pools.items()
+            for k, (value, low, high) in measured.at.items()
+        ]
+    )
+
+
+def coverage_figure(pools: Mapping[str, Coverage]) -> Figure:
+    """Coverage against k with its band, a curve for each pool."""
+    series = []
+    for name, measured in pools.items():
+        y, low, high = zip(*measured.at.values(), strict=True)
+        mark: Literal["line", "points"] = "line" if len(measured.at) > 1 else "points"
+        series.append(Series(name=name, x=list(measured.at), y=y, low=low, high=high, mark=mark))
+    return Figure(
+        title="Coverage",
+        x=Axis(title="samples per problem", log=True),
+        y=Axis(title="some sample is right (95% interval)", percent=True),
+        series=tuple(series),
+    )
 
 
 def _coverage_columns(pools: Mapping[str, Coverage]) -> list[str]:

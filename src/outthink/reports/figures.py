@@ -1,4 +1,4 @@
-"""Figures of curves and measured points, written as .svg, .png or .html without a network.
+"""Figures of curves and measured points, written as .svg, .png, .pdf or .html without a network.
 
 Source: Vega-Lite, drawn by altair and vl-convert (the extra `figures`); the colours are those of Okabe and Ito 2008,
 "Color Universal Design", which colour-blind people can tell apart. Differs: every name also has a dash and a shape of
@@ -7,6 +7,7 @@ its own, so that a figure can be read in grey; an .html holds its scripts.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 from outthink.errors import UsageError
 
-SUFFIXES = (".svg", ".png", ".html")
+SUFFIXES = (".svg", ".png", ".pdf", ".html")
 """What `save` can write."""
 
 # The numbers of colours, dashes and shapes have no common divisor with each other, so that pairs repeat late.
@@ -92,14 +93,21 @@ def check(path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure; the same figure gives the same bytes.
+    """Write the figure; the same figure gives the same bytes, but for a .pdf, whose parts come in any order.
 
     Raises UsageError as `check`, and where the file cannot be written.
     """
     check(path)
+    options: Any = {"inline": True} if path.suffix == ".html" else {"scale_factor": 2}
     try:
-        options: Any = {"inline": True} if path.suffix == ".html" else {"scale_factor": 2}
-        chart(figure).save(str(path), **options)
+        if path.suffix == ".pdf":  # by way of .svg: the packages do not agree on how large a .pdf is
+            import vl_convert
+
+            with io.StringIO() as drawn:
+                chart(figure).save(drawn, format="svg")
+                path.write_bytes(vl_convert.svg_to_pdf(drawn.getvalue()))
+        else:
+            chart(figure).save(str(path), **options)
     except OSError as cause:
         raise UsageError(f"Cannot write {path}: {cause.strerror}.") from None
 

@@ -12,8 +12,8 @@ strategy is computed from the same random orders, so that curves are smooth and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -25,8 +25,11 @@ from outthink.laws.coverage import pass_at_k
 from outthink.laws.imperfect import accepted_share
 from outthink.maths.intervals import mean_and_interval
 from outthink.maths.selection import Drawn, Replayed, codes, finite
+from outthink.records.frames import Frame
 from outthink.records.pools import PoolData, PoolProblem, copies, need_fixed, read_pool, scored
 from outthink.records.runs import Result
+from outthink.reports.figures import Axis, Figure, Series
+from outthink.reports.report import credit_of_each
 from outthink.reports.tables import markdown_table, text_table
 from outthink.strategies.making import make_strategy, strategy_name
 from outthink.strategies.parallel.self_consistency import SelfConsistency
@@ -287,13 +290,15 @@ def at_equal_tokens(
     Raises UsageError where the pool lacks answers or token counts, or has no problem of the run.
     """
     _need(pool, keys=True, tokens=True)
-    credits = {result.problem: result.credit for result in results if result.credit is not None}
+    credits = credit_of_each(results)
     problems = [problem for problem in pool.problems if problem.id in credits]
     if not problems:
         raise UsageError(f"{pool.path} has none of the run's problems; record a pool of the same task and seed.")
     pool = replace(pool, problems=tuple(problems))
-    spent = {result.problem: result.trace.cost.get("tokens", 0.0) for result in results if result.trace is not None}
-    tokens = float(np.mean([spent.get(problem.id, 0.0) for problem in problems]))
+    spent: dict[str, list[float]] = {}
+    for result in results:
+        spent.setdefault(result.problem, []).append(0.0 if result.trace is None else result.trace.cost["tokens"])
+    tokens = float(np.mean([np.mean(spent[problem.id]) for problem in problems]))
     samples = min(len(problem.correct) for problem in problems)
     vote = majority(pool, range(1, samples + 1), subsamples=subsamples, seed=seed)
     costs = [float(np.mean(tokens_of_each)) for n in sorted(vote) if (tokens_of_each := vote[n].tokens) is not None]
@@ -402,6 +407,40 @@ def _need(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayDifference:
+    """A strategy minus the baseline on the same problems.
+
+    Args:
+        n: of the strategy; and of the baseline, unless both are compared at these `tokens` per problem.
+        difference, low, high: mean difference of credit and its 95% interval, paired.
+    """
+
+    strategy: str
+    baseline: str
+    n: int
+    tokens: float | None
+    difference: float
+    low: float
+    high: float
+
+    @classmethod
+    def over(
+        cls, strategy: str, baseline: str, credit: NDArray[np.float64], *, n: int, tokens: float | None = None
+    ) -> ReplayDifference:
+        """From the difference of credit (problems,)."""
+        mean, low, high = mean_and_interval(credit.tolist(), least=-1.0)
+        return cls(strategy=strategy, baseline=baseline, n=n, tokens=tokens, difference=mean, low=low, high=high)
+
+    def sentence(self) -> str:
+        """In words."""
+        at = f"n = {self.n}" if self.tokens is None else f"{self.tokens:,.0f} tokens"
+        return (
+            f"{self.strategy} minus {self.baseline} at {at}: {100 * self.difference:+.1f} points "
+            f"({100 * self.low:+.1f} to {100 * self.high:+.1f}, 95%, paired)."
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Replays:
     """Curves by name: "coverage" and the strategies, on one pool; the first strategy of them is the baseline."""
 
@@ -422,7 +461,8 @@ class Replays:
             "pool": str(self.pool.path),
             "problems": len(self.pool.problems),
             "kind": self.pool.kind,
-            "differences": self.differences(),
+            "ceiling": None if self.ceiling is None else {"verifier": self.ceiling[0], **_estimate(self.ceiling[1])},
+            "differences": [asdict(one) for one in self.differences()],
             "left_out": list(self.left_out),
             "curves": {name: [_plain(n, at) for n, at in sorted(curve.items())] for name, curve in self.curves.items()},
         }
@@ -456,12 +496,21 @@ class Replays:
         return markdown_table(*self.rows())
 
     def sentences(self) -> list[str]:
-        """What was left out, `differences`, and what to be careful about."""
+        """What was left out, what the verifier's errors allow at most, `differences`, and what to be careful about."""
         copied = copies(self.pool)
         noise = self.noise()
+        ceiling = []
+        if self.ceiling is not None:
+            verifier, shares = self.ceiling
+            mean, low, high = mean_and_interval(shares.tolist())
+            ceiling.append(
+                f"Sampling until {verifier} gives at least 0.5 reaches at most {100 * mean:.1f}% "
+                f"({100 * low:.1f}% to {100 * high:.1f}%, 95%), whatever the number of attempts."
+            )
         return [
             *self.left_out,
-            *self.differences(),
+            *ceiling,
+            *(one.sentence() for one in self.differences()),
             *([] if noise is None else [noise]),
             *([] if copied is None else [f"Note that {copied}"]),
         ]
@@ -483,29 +532,57 @@ class Replays:
             f"{100 * reach:.1f} points (95%), which the intervals hold; more --subsamples lower that."
         )
 
-    def differences(self) -> list[str]:
+    def differences(self) -> list[ReplayDifference]:
         """Each strategy against the baseline: at its largest n, and where tokens are known at equal tokens."""
         baseline, *others = [name for name in self.curves if name != "coverage"]
-        sentences = []
-        if self.ceiling is not None:
-            verifier, shares = self.ceiling
-            mean, low, high = mean_and_interval(shares.tolist())
-            sentences.append(
-                f"Sampling until {verifier} gives at least 0.5 reaches at most {100 * mean:.1f}% "
-                f"({100 * low:.1f}% to {100 * high:.1f}%, 95%), whatever the number of attempts."
-            )
+        differences = []
         for name in others:
             n = max(self.curves[name])
             at, base = self.curves[name][n], self.curves[baseline].get(n)
             if base is not None:
-                sentences.append(_against(f"{name} minus {baseline} at n = {n}", at.accuracy - base.accuracy))
+                credit = at.accuracy - base.accuracy
+                differences.append(ReplayDifference.over(name, baseline, credit, n=n))
             if at.tokens is None or self.dense is None:
                 continue
             tokens = float(np.mean(at.tokens))
             same = at_tokens(self.dense, tokens)
             if same is not None:
-                sentences.append(_against(f"{name} minus {baseline} at {tokens:,.0f} tokens", at.accuracy - same))
-        return sentences
+                differences.append(ReplayDifference.over(name, baseline, at.accuracy - same, n=n, tokens=tokens))
+        return differences
+
+    def frame(self) -> Frame:
+        """One row for each strategy and n, shares in [0, 1]."""
+        rows = [
+            {"strategy": name, **_plain(n, at)}
+            for name, curve in self.curves.items()
+            for n, at in sorted(curve.items())
+        ]
+        return Frame.of_rows(rows)
+
+    def figure(self) -> Figure:
+        """Accuracy against tokens, or against samples where the pool has no tokens: a curve with its band each."""
+        tokens = all(at.tokens is not None for curve in self.curves.values() for at in curve.values())
+        series = []
+        for name, curve in self.curves.items():
+            points = sorted(
+                (_plain(n, at) for n, at in curve.items()), key=lambda point: point["tokens" if tokens else "n"]
+            )
+            series.append(
+                Series(
+                    name=name,
+                    x=[point["tokens" if tokens else "n"] for point in points],
+                    y=[point["accuracy"] for point in points],
+                    low=[point["low"] for point in points],
+                    high=[point["high"] for point in points],
+                    mark="line" if len(points) > 1 else "points",
+                )
+            )
+        return Figure(
+            title=self.pool.path.name,
+            x=Axis(title=f"{'tokens' if tokens else 'samples'} per problem", log=True),
+            y=Axis(title="accuracy (95% interval)", percent=True),
+            series=tuple(series),
+        )
 
 
 def replay_pool(
@@ -518,6 +595,7 @@ def replay_pool(
     answer: AnswerKind = "text",
     subsamples: int = 1000,
     seed: int = 0,
+    on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Replays:
     """Curves of strategies on a pool.
 
@@ -527,11 +605,13 @@ def replay_pool(
         verifier: name of the scores; None where the pool has only one, or none is needed.
         verdicts: as for `curve`.
         answer: how answers without a key are compared.
+        on_progress: told the strategy that comes next, and how many of how many are done.
 
     A strategy that cannot be replayed, or not on this pool, is left out with the reason, and so is an n that it cannot
     have. Raises UsageError with the reason where no strategy is left.
     """
     made = {name: make_strategy(name) for name in strategies}
+    on_progress(f"reading {path.name}", 0, len(made))
     pool = read_pool(path, answer=answer)
     if verifier is None and len(pool.scorers) == 1:
         verifier = pool.scorers[0]
@@ -547,7 +627,8 @@ def replay_pool(
     curves: dict[str, Curve] = {"coverage": coverage_curve(pool, ns)}
     left_out: list[str] = []
     refusal: UsageError | None = None
-    for name, strategy in made.items():
+    for done, (name, strategy) in enumerate(made.items()):
+        on_progress(name, done, len(made))
         try:
             curve, refusals = _replayed(
                 strategy, pool, ns, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
@@ -566,6 +647,7 @@ def replay_pool(
     dense = None
     if len(replayed) > 1 and all(problem.tokens is not None for problem in pool.problems):
         every = range(1, pool.samples + 1)
+        on_progress(f"{replayed[0]} at every n", len(made), len(made))
         dense, _ = _replayed(
             made[replayed[0]], pool, every, subsamples=subsamples, seed=seed, scorer=verifier, verdicts=verdicts
         )
@@ -608,19 +690,16 @@ def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.floa
     return verifier, np.array([accepted_share(problem.correct, score >= 0.5) for problem, score in pairs])
 
 
+def _estimate(credit: NDArray[np.float64]) -> dict[str, float]:
+    mean, low, high = mean_and_interval(credit.tolist())
+    return {"accuracy": mean, "low": low, "high": high}
+
+
 def _plain(n: int, at: At) -> dict[str, Any]:
-    mean, low, high = mean_and_interval(at.accuracy.tolist())
     return {
         "n": n,
-        "accuracy": mean,
-        "low": low,
-        "high": high,
+        **_estimate(at.accuracy),
         "used": float(np.mean(at.used)),
         "tokens": None if at.tokens is None else float(np.mean(at.tokens)),
         "abstained": float(np.mean(at.abstained)),
     }
-
-
-def _against(what: str, difference: NDArray[np.float64]) -> str:
-    mean, low, high = mean_and_interval(difference.tolist(), least=-1.0)
-    return f"{what}: {100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, 95%, paired)."

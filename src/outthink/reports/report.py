@@ -1,6 +1,7 @@
 """What results say: accuracy with its interval, cost, paired differences; functions of results and nothing else.
 
-Averages are per problem, then over problems. Intervals are 95% percentile bootstrap intervals over problems, from
+Averages are per problem, then over problems: several results of one problem are those of several seeds, and count as
+one, their mean. So seeds are nested in problems. Intervals are 95% percentile bootstrap intervals over problems, from
 10,000 resamples with a fixed seed (2,000 for ratios). A bootstrap cannot see beyond what happened: where all values
 are equal, the share of problems that could still be otherwise (exact binomial, Clopper-Pearson) stands in for it.
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -44,9 +45,10 @@ class Summary:
     """A run in numbers; shares are in [0, 1], and means are per problem.
 
     Args:
-        problems, planned, graded: finished problems, those asked for, and those of the finished ones with a credit.
+        problems, graded: finished problems, and those of them with a credit.
+        attempts, planned: results, one for each problem and seed, and how many were asked for.
         accuracy, low, high: mean credit over graded problems and its 95% interval; NaN where there are none.
-        invalid: share of problems without an answer.
+        invalid: share of attempts without an answer.
         truncated: share of samples that were cut off by a cap, mean over the problems that have samples; of a search,
             of the steps that nothing continues.
         tokens: mean charged tokens: "prompt" (read anew), "cached" and "completion" of samples, and by kind of call
@@ -55,11 +57,13 @@ class Summary:
         cost: mean charge by unit ("tokens", "flops", "usd", "seconds"); a unit that is not known for some call is left
             out.
         tree: means of `Sharing` per problem by its fields; empty where no sample continues another one.
-        errors: problems on which nothing came back.
-        stopped: problems by the reason for which they ended.
+        errors: attempts on which nothing came back.
+        stopped: attempts by the reason for which they ended.
+        seeds: accuracy by seed, where there are several.
     """
 
     problems: int
+    attempts: int
     planned: int
     graded: int
     accuracy: float
@@ -73,6 +77,7 @@ class Summary:
     tree: Mapping[str, float]
     errors: int
     stopped: Mapping[str, int]
+    seeds: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,42 +144,56 @@ class Point:
     credit: float
 
 
-def read_run(folder: Path) -> tuple[Summary, list[Result]]:
-    """The numbers of a run directory, and its results without what was written, since of much traffic that is a lot.
+def read_runs(folders: Sequence[Path]) -> tuple[Summary, list[Result]]:
+    """The numbers of runs that differ in nothing but their seeds, and their results without what was written, since of
+    much traffic that is a lot.
 
     Raises UsageError where there is no run or a line is damaged.
     """
-    settings = read_settings(folder)
-    problems: list[str] | None = settings["problems"]
-    place, shards = settings["shard"] or (0, 1)
     light: list[Result] = []
+    planned = 0
+    seeds: dict[int, float] = {}
+    whole = True  # a run without an end has no problems that were asked for
 
     def passing() -> Iterator[Result]:
-        for result in read_results(folder):
-            trace = result.trace
-            light.append(result if trace is None else replace(result, trace=replace(trace, candidates=())))
-            yield result
+        for folder in folders:
+            before = len(light)
+            for result in read_results(folder):
+                trace = result.trace
+                light.append(result if trace is None else replace(result, trace=replace(trace, candidates=())))
+                yield result
+            credits = [result.credit for result in light[before:] if result.credit is not None]
+            if len(folders) > 1:
+                seeds[read_settings(folder)["seed"]] = _mean(credits)
 
-    return summary(passing(), planned=None if problems is None else len(problems[place::shards])), light
+    for folder in folders:
+        settings = read_settings(folder)
+        problems: list[str] | None = settings["problems"]
+        place, shards = settings["shard"] or (0, 1)
+        whole = whole and problems is not None
+        planned += len((problems or [])[place::shards])
+    return replace(summary(passing(), planned=planned if whole else None), seeds=seeds), light
 
 
 def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary:
-    """The numbers of a run; `planned` is how many problems were asked for, None: as many as there are."""
-    credits: list[float] = []
+    """The numbers of a run; `planned` is how many attempts were asked for, None: as many as there are."""
+    credits: dict[str, list[float]] = {}
     truncated: list[float] = []
     tokens: Counter[str] = Counter({"prompt": 0, "cached": 0, "completion": 0})
     cost: Counter[str] = Counter()
     stopped: Counter[str] = Counter()
     trees: list[Sharing] = []
-    units: list[set[str]] = []  # those that each problem with calls was charged in
-    problems = invalid = errors = seen = 0
+    units: list[set[str]] = []  # those that each attempt with calls was charged in
+    problems: set[str] = set()
+    attempts = invalid = errors = seen = 0
     for result in results:
         trace = result.trace
-        problems += 1
+        problems.add(result.problem)
+        attempts += 1
         errors += result.error is not None
         invalid += trace is None or trace.answer is None
         if result.credit is not None:
-            credits.append(result.credit)
+            credits.setdefault(result.problem, []).append(result.credit)
         if trace is None:
             continue
         stopped[trace.stopped] += 1
@@ -197,19 +216,20 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
                 tokens["completion"] += call.charged.completion
             elif call.charged.tokens:
                 tokens[call.kind] += call.charged.tokens
-    accuracy, low, high = mean_and_interval(credits)
+    accuracy, low, high = mean_and_interval([_mean(of_seeds) for of_seeds in credits.values()])
     return Summary(
-        problems=problems,
-        planned=problems if planned is None else planned,
+        problems=len(problems),
+        attempts=attempts,
+        planned=attempts if planned is None else planned,
         graded=len(credits),
         accuracy=accuracy,
         low=low,
         high=high,
-        invalid=invalid / problems if problems else math.nan,
+        invalid=invalid / attempts if attempts else math.nan,
         truncated=float(np.mean(truncated)) if truncated else math.nan,
-        tokens={kind: amount / problems for kind, amount in tokens.items()} if problems else {},
-        seen=seen / problems if problems else 0.0,
-        cost={unit: amount / problems for unit, amount in cost.items() if all(unit in known for known in units)},
+        tokens={kind: amount / attempts for kind, amount in tokens.items()} if attempts else {},
+        seen=seen / attempts if attempts else 0.0,
+        cost={unit: amount / attempts for unit, amount in cost.items() if all(unit in known for known in units)},
         tree=_tree(trees),
         errors=errors,
         stopped=dict(stopped.most_common()),
@@ -219,14 +239,13 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
 def _tree(trees: Sequence[Sharing]) -> dict[str, float]:
     if not any(tree.levels > 1 for tree in trees):
         return {}
-    return {field.name: float(np.mean([getattr(tree, field.name) for tree in trees])) for field in fields(Sharing)}
+    return {one.name: float(np.mean([getattr(tree, one.name) for tree in trees])) for one in fields(Sharing)}
 
 
 def paired(a: Iterable[Result], b: Iterable[Result]) -> Difference:
     """The credit of `a` minus that of `b` over the problems graded in both."""
-    there = {result.problem: result.credit for result in b}
-    pairs = [(result.credit, there.get(result.problem)) for result in a]
-    differences = np.array([mine - other for mine, other in pairs if mine is not None and other is not None])
+    mine, there = credit_of_each(a), credit_of_each(b)
+    differences = np.array([credit - there[problem] for problem, credit in mine.items() if problem in there])
     n = len(differences)
     discordant = int(np.count_nonzero(differences))
     difference, low, high = mean_and_interval(differences.tolist(), least=-1.0)
@@ -240,6 +259,31 @@ def paired(a: Iterable[Result], b: Iterable[Result]) -> Difference:
         discordant=discordant,
         detectable=(normal.inv_cdf(1 - TAIL) + normal.inv_cdf(0.8)) * math.sqrt(variance / n) if n else math.nan,
     )
+
+
+def baselines(results: Mapping[str, Iterable[Result]]) -> dict[str, str]:
+    """What each run but the first is compared with: the first run that has some of its problems.
+
+    The first run of a further task is compared with none, unless no run shares problems with another: then all are
+    with the first one.
+    """
+    problems = {name: {result.problem for result in run} for name, run in results.items()}
+    names = list(results)
+    bases = {}
+    for place, name in enumerate(names):
+        earlier = (other for other in names[:place] if problems[other] & problems[name])
+        if (base := next(earlier, None)) is not None:
+            bases[name] = base
+    return bases or dict.fromkeys(names[1:], names[0])
+
+
+def credit_of_each(results: Iterable[Result]) -> dict[str, float]:
+    """The credit of each graded problem, mean over its seeds."""
+    credits: dict[str, list[float]] = {}
+    for result in results:
+        if result.credit is not None:
+            credits.setdefault(result.problem, []).append(result.credit)
+    return {problem: _mean(of_seeds) for problem, of_seeds in credits.items()}
 
 
 def agreement(a: Iterable[Result], base: Iterable[Result]) -> Agreement:
@@ -340,7 +384,7 @@ def cells(name: str, summary: Summary) -> tuple[str, ...]:
         ended.append(f"{summary.errors} failed")
     return (
         name,
-        str(summary.problems) if summary.problems == summary.planned else f"{summary.problems} of {summary.planned}",
+        _count(summary),
         interval_cell((summary.accuracy, summary.low, summary.high))
         + (f" of {summary.graded}" if 0 < summary.graded < summary.problems else ""),
         _share(summary.invalid),
@@ -358,6 +402,19 @@ def _tokens_cell(summary: Summary) -> str:
     charged = summary.cost.get("tokens")
     apart = charged is not None and _number(charged) != _number(summary.seen)
     return _number(charged) + (f" ({_number(summary.seen)} seen)" if apart else "")
+
+
+def _count(summary: Summary) -> str:
+    seeds = f" x {len(summary.seeds)} seeds" if summary.seeds else ""
+    if summary.attempts == summary.planned:
+        return f"{summary.problems}{seeds}"
+    return f"{summary.attempts} of {summary.planned}{seeds}"
+
+
+def seeds_sentence(name: str, summary: Summary) -> str:
+    """The accuracy of each seed, in words."""
+    each = ", ".join(f"{_share(accuracy)} ({seed})" for seed, accuracy in summary.seeds.items())
+    return f"{name}: accuracy by seed: {each}; the interval is over problems, with their seeds nested in them."
 
 
 def table(summaries: Mapping[str, Summary]) -> Table:

@@ -1,0 +1,124 @@
+"""A run of a benchmark as it was asked for by options, for all commands that carry some out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from outthink.cli.given import given_strategy, task_name
+from outthink.cli.options import (
+    AnswerOptions,
+    ModelOptions,
+    ResourceOptions,
+    SamplingOptions,
+    StrategyOptions,
+    TaskArgument,
+    TaskOptions,
+    TotalBudgetOption,
+)
+from outthink.names import file_name
+
+if TYPE_CHECKING:
+    from outthink.bench.run import Standing
+    from outthink.models.engine import Engine, Price
+    from outthink.reports.report import Summary
+    from outthink.strategies import Strategy
+    from outthink.tasks.example import Example
+    from outthink.types import Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOrder:
+    """A run of a benchmark as it was asked for, with nothing opened yet."""
+
+    task: str
+    how: StrategyOptions
+    chosen: Strategy
+    writer: ModelOptions
+    helpers: ResourceOptions
+    asked: AnswerOptions
+    drawn: SamplingOptions
+    taken: TaskOptions
+    sampling: Sampling
+    limits: str | None
+    prices: dict[str, Price | str]
+    total_budget: str | None
+
+    def examples(self) -> list[Example]:
+        """The problems; raises UsageError where there are none such."""
+        examples: list[Example] = self.taken.examples(self.task, self.asked, self.drawn.seed)
+        return examples
+
+    @property
+    def title(self) -> str:
+        """Task, strategy and scorer."""
+        scored = self.helpers.verifier or self.helpers.prm
+        return file_name(f"{task_name(self.task)}-{self.how.strategy}" + (f"-{scored}" if scored else ""))
+
+    async def carry_out(
+        self,
+        examples: list[Example],
+        folder: Path,
+        engines: Mapping[str, Engine],
+        resources: Mapping[str, Any],
+        *,
+        on_progress: Callable[[Standing], None],
+        stop: asyncio.Event,
+        shard: tuple[int, int] | None = None,
+    ) -> Summary:
+        """As `outthink.bench.run.bench`."""
+        from outthink.bench.run import bench as run_bench
+
+        return await run_bench(
+            examples,
+            self.chosen,
+            store=folder,
+            model=engines["model"],
+            models=engines,
+            verifier=self.helpers.verifier,
+            prm=self.helpers.prm,
+            embedder=self.helpers.embedder,
+            resources=resources,
+            budget=self.limits,
+            total_budget=self.total_budget,
+            sampling=self.sampling,
+            seed=self.drawn.seed,
+            task=self.task,
+            shard=shard,
+            concurrency=self.taken.concurrency,
+            on_progress=on_progress,
+            stop=stop,
+        )
+
+
+def order_of(
+    context: typer.Context,
+    task: TaskArgument,
+    how: StrategyOptions,
+    writer: ModelOptions,
+    helpers: ResourceOptions,
+    asked: AnswerOptions,
+    drawn: SamplingOptions,
+    taken: TaskOptions,
+    total_budget: TotalBudgetOption = None,
+) -> RunOrder:
+    """The order that these options are; raises UsageError where one cannot be read."""
+    return RunOrder(
+        task=task,
+        how=how,
+        chosen=given_strategy(how.strategy, context),
+        writer=writer,
+        helpers=helpers,
+        asked=asked,
+        drawn=drawn,
+        taken=taken,
+        sampling=drawn.sampling(),
+        limits=how.limits(helpers.resource, helpers.role, writer.own),
+        prices=writer.prices(),
+        total_budget=total_budget,
+    )
