@@ -103,17 +103,21 @@ def _grams(texts: Sequence[str]) -> Iterator[csr_array]:
     alphabet, letter = np.unique(letters, return_inverse=True)
     row = np.repeat(np.arange(len(texts)), lengths)
     left = np.cumsum(lengths)[row] - np.arange(len(letters))  # letters from each place to the end of its text
-    gram = np.zeros(len(letters), dtype=np.intp)
+    begins, gram = np.arange(len(letters)), np.zeros(len(letters), dtype=np.intp)
     for order in range(1, _ORDERS + 1):
-        begins = np.flatnonzero(left >= order)
-        # an n-gram is the one before it and a letter more; both are small numbers
-        names, gram[begins] = np.unique(gram[begins] * len(alphabet) + letter[begins + order - 1], return_inverse=True)
-        table = csr_array(
-            (np.ones(len(begins), dtype=np.int32), (row[begins], gram[begins])), shape=(len(texts), len(names))
-        )
-        shared = np.bincount(table.indices, minlength=len(names))[table.indices] > 1
-        begin = np.concatenate([[0], np.cumsum(shared)])[table.indptr]
-        yield csr_array((table.data[shared], table.indices[shared], begin), shape=table.shape)
+        # an n-gram is the one before it and a letter more; where that is in one text only, so is this
+        going = left[begins] >= order
+        begins, gram = begins[going], gram[going]
+        names, gram = np.unique(gram * len(alphabet) + letter[begins + order - 1], return_inverse=True)
+        # sorted by text and gram, so that it is the table as it is stored
+        cells, counts = np.unique(row[begins] * len(names) + gram, return_counts=True)
+        place, column = np.divmod(cells, max(len(names), 1))
+        shared = np.bincount(column, minlength=len(names)) > 1
+        kept = shared[column]
+        begin = np.concatenate([[0], np.cumsum(np.bincount(place[kept], minlength=len(texts)))])
+        yield csr_array((counts[kept].astype(np.int32), column[kept], begin), shape=(len(texts), len(names)))
+        going = shared[gram]
+        begins, gram = begins[going], gram[going]
 
 
 def _matches(table: csr_array, references: NDArray[np.intp]) -> NDArray[np.float64]:
