@@ -35,7 +35,19 @@ from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
 from outthink.together import close_all, together
-from outthink.types import AnswerKind, Budget, Call, Candidate, Problem, Round, Sampling, Stopped, Trace, writable
+from outthink.types import (
+    AnswerKind,
+    Budget,
+    Call,
+    Candidate,
+    Problem,
+    Round,
+    Sampling,
+    Stopped,
+    Trace,
+    in_order,
+    writable,
+)
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
 _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
@@ -284,6 +296,7 @@ async def solve_async(
         failure = await _read_rest(meter, run) or failure
         if not traits.abstains(strategy) and (not meter.rounds or meter.rounds[-1].key is None):
             _report_majority(meter, report)
+        calls, prompts = meter.sent()
         trace = Trace(
             problem=problem.id,
             strategy=as_data,
@@ -295,13 +308,15 @@ async def solve_async(
                 **traits.versions(strategy),
                 **versions(resources or {}),
             },
-            candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: _order(candidate.address))),
+            candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: in_order(candidate.address))),
             rounds=tuple(meter.rounds),
-            calls=tuple(sorted(meter.calls, key=lambda call: _order(call.address))),
+            calls=calls,
             stopped=stopped,
             error=None if failure is None else _sentence(failure),
             notes=tuple(meter.notes),
             seconds=meter.now(),
+            prompts=prompts,
+            scores=meter.scores,
         )
         if failure is not None and not trace.rounds:
             error = failure if isinstance(failure, OutthinkError) else EngineError(_sentence(failure))
@@ -417,7 +432,7 @@ def _check_powers(engine: Engine, powers: Iterable[str]) -> None:
 def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
     """A strategy that was stopped before its first report still answers with the majority of what it paid for."""
     answers = (one for one in meter.candidates.values() if one.complete and one.problem is None)
-    samples = sorted(answers, key=lambda one: _order(one.address))
+    samples = sorted(answers, key=lambda one: in_order(one.address))
     if any(sample.key is not None for sample in samples) or (samples and not meter.rounds):
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
@@ -433,11 +448,6 @@ def as_budget(given: str | Budget | None) -> Budget:
         return Budget.parse(given)
     except ValueError as cause:
         raise UsageError(f"{cause}.") from None
-
-
-def _order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:
-    """Sorts addresses part by part, numbers as numbers."""
-    return [(0, part, "") if isinstance(part, int) else (1, 0, part) for part in address]
 
 
 def _sentence(failure: BaseException) -> str:

@@ -279,11 +279,13 @@ def _unused(result: Result) -> dict[str, Any]:
     unused = {"observed"} if not any(candidate.observed for candidate in candidates) else set()
     unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
     counted = any(call.charged.further or call.seen.further for call in calls)
-    usage = set() if counted else {"further"}
+    fields: dict[str, Any] = {} if counted else {"seen": {"further"}, "charged": {"further"}}
+    fields |= {"after": True} if all(call.after is None for call in calls) else {}
     return {
         "trace": {
             "candidates": {"__all__": unused},
-            "calls": {"__all__": {"seen": usage, "charged": usage}} if usage else {},
+            "calls": {"__all__": fields} if fields else {},
+            "prompts": {"__all__": {"__all__": {"sent"}}},
         }
     }
 
