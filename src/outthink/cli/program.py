@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from outthink import __version__
-from outthink.cli import answering, learning, measuring, models, planning, reporting, serving, solving
+from outthink.cli import answering, learning, measuring, models, planning, reporting, serving, solving, viewing
 from outthink.cli.parsing import (
     ASK,
     LEARN,
@@ -70,7 +70,7 @@ _add(ASK, solving.solve, settings=True)
 _add(ASK, solving.strategies, planning.quote)
 _add(MEASURE, measuring.bench, settings=True)
 _add(MEASURE, measuring.pool, measuring.grade, measuring.merge, measuring.calibrate)
-_add(LOOK, reporting.report, answering.answers, reporting.replay, reporting.law)
+_add(LOOK, viewing.view, reporting.report, answering.answers, reporting.replay, reporting.law)
 app.add_typer(planning.plan_app, name="plan", rich_help_panel=LEARN)
 app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.takeover_app, name="takeover", rich_help_panel=LEARN)

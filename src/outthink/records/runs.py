@@ -186,13 +186,22 @@ def read_results(folder: Path) -> Iterator[Result]:
     read_settings(folder)
     path = folder / RESULTS
     for number, line in jsonl.read(path):
-        trace = line.get("trace")
-        if line.get("schema") != SCHEMA or (trace and trace.get("schema") != types.SCHEMA):
-            raise UsageError(f"Line {number} of {path} was written by another version of this program.")
         try:
-            yield _adapter().validate_python(line)
-        except ValueError as cause:
-            raise UsageError(f"Line {number} of {path} is damaged: repair it, or remove that line.") from cause
+            yield result_of(line)
+        except UsageError as cause:
+            raise UsageError(f"Line {number} of {path} {cause}") from cause.__cause__
+
+
+def result_of(line: Mapping[str, Any]) -> Result:
+    """The result that a line of a run holds; raises UsageError with the end of a sentence about it."""
+    trace = line.get("trace")
+    if line.get("schema") != SCHEMA or (trace and trace.get("schema") != types.SCHEMA):
+        raise UsageError("was written by another version of this program.")
+    try:
+        result: Result = _adapter().validate_python(line)
+    except ValueError as cause:
+        raise UsageError("is damaged: repair it, or remove that line.") from cause
+    return result
 
 
 def differences(there: Any, now: Any, name: str = "") -> list[str]:
