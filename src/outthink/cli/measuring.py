@@ -25,6 +25,7 @@ from outthink.cli.options import (
 from outthink.cli.parsing import takes_blocks
 from outthink.cli.running import interruptible, opened_engines, opened_resources, progress_bar
 from outthink.cli.shown import note, print_summaries, print_table
+from outthink.cli.viewing import ViewOption, beside
 from outthink.errors import OutthinkError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def bench(
         str | None, typer.Option(help="Of all problems together, such as 1M-tokens; auto with a plan spreads it.")
     ] = None,
     shard: Annotated[str | None, typer.Option(help="I/K takes every K-th problem from the I-th, from 0.")] = None,
+    view: ViewOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a strategy over the problems of a task.
@@ -71,6 +73,11 @@ def bench(
         opened_engines(writer.model, helpers.role, prices) as engines,
         progress_bar() as bar,
     ):
+        page = None
+        if view:
+            from outthink.view.recordings import Shelf
+
+            page = context.with_resource(beside(Shelf([folder])))
         told = False
         left = ""
 
@@ -118,6 +125,8 @@ def bench(
         note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
     if left:
         note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
+    if page is not None and summary.problems == summary.planned:
+        page.stay()
     if summary.problems < summary.planned:
         note(f"{summary.planned - summary.problems} problems are left: run the same command again to go on.")
         raise typer.Exit(130)

@@ -19,11 +19,11 @@ _NORMAL = 1.959964  # of a 95% interval
 
 
 def compared(recordings: Sequence[tuple[int, Recording]]) -> dict[str, Any]:
-    """Graded recordings by their numbers: accuracy and cost with 95% intervals, which are best, and every pair.
+    """Graded recordings by their numbers: accuracy and cost with 95% intervals, and every pair.
 
     Intervals of accuracy are bootstrap intervals over problems, as in reports; those of costs are of a normal mean.
     """
-    points = []
+    points: list[dict[str, Any]] = []
     for number, recording in recordings:
         credit = recording.column("credit")
         graded = credit[~np.isnan(credit)]
@@ -43,7 +43,6 @@ def compared(recordings: Sequence[tuple[int, Recording]]) -> dict[str, Any]:
     numbers = [point["source"] for point in points]
     return {
         "points": points,
-        "frontier": {unit: _frontier(points, unit) for unit in UNITS},
         "pairs": [
             _pair(one, shelf[one], other, shelf[other])
             for place, one in enumerate(numbers)
@@ -69,17 +68,6 @@ def _mean(amounts: NDArray[np.float64]) -> list[float] | None:
     mean = float(amounts.mean())
     half = _NORMAL * float(amounts.std(ddof=1)) / math.sqrt(len(amounts)) if len(amounts) > 1 else 0.0
     return [mean, max(mean - half, 0.0), mean + half]
-
-
-def _frontier(points: Sequence[dict[str, Any]], unit: str) -> list[int]:
-    """Those that nothing else beats: the cheapest first, each further one more accurate than all that are cheaper."""
-    known = sorted((p["cost"][unit][0], -p["accuracy"][0], p["source"]) for p in points if unit in p["cost"])
-    best, frontier = -math.inf, []
-    for _, worse, source in known:
-        if -worse > best:
-            best = -worse
-            frontier.append(source)
-    return frontier
 
 
 def _pair(one: int, a: Recording, other: int, b: Recording) -> dict[str, Any]:

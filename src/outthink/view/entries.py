@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from outthink.types import AnswerKind, Trace
 Form = Literal["results", "traces", "pool"]
 """What the lines of a file are: results of a run, bare traces, or problems with recorded samples."""
 
+_UNREADABLE = (ValueError, UsageError, KeyError, TypeError, AttributeError, RecursionError)
 _HIDDEN = ("token_ids", "observed", "artifact", "sent")  # of a candidate, which the page does not show
 
 
@@ -43,6 +45,10 @@ class Row:
     error: str | None = None
     damaged: bool = False
 
+    def shown(self, line: int) -> dict[str, Any]:
+        """As JSON data, with the number of its line."""
+        return {"line": int(line), **dataclasses.asdict(self)}
+
 
 def form_of(line: bytes) -> Form | None:
     """What a file with this line holds; None: nothing that is known here."""
@@ -65,7 +71,7 @@ def row_of(form: Form, line: bytes) -> Row:
         if form == "pool":
             return _pool_row(_object(line))
         result = _result(form, line)
-    except (ValueError, UsageError, KeyError, TypeError, AttributeError, RecursionError) as cause:
+    except _UNREADABLE as cause:
         return Row(problem="", error=_why(cause), damaged=True)
     trace = result.trace
     if trace is None:
@@ -85,19 +91,33 @@ def row_of(form: Form, line: bytes) -> Row:
 
 def replies_of(form: Form, line: bytes) -> list[ReadReply]:
     """The complete replies of a line with the answers that were read from them; none where it cannot be read."""
-    try:
-        if form == "pool":
+    if form == "pool":
+        try:
             samples = _object(line)["samples"]
             return [
                 ReadReply(problem="", sample=place, text=text_of(sample), answer=sample.get("answer"))
                 for place, sample in enumerate(samples)
                 if not was_cut(sample.get("finish"))
             ]
-        trace = _result(form, line).trace
-    except (ValueError, UsageError, KeyError, TypeError, AttributeError, RecursionError):
+        except _UNREADABLE:
+            return []
+    result = result_or_none(form, line)
+    trace = None if result is None else result.trace
+    if trace is None:
         return []
-    whole = [] if trace is None else [one for one in trace.candidates if one.complete]
-    return [ReadReply(problem="", sample=0, text=trace.whole_text(one.id), answer=one.answer) for one in whole if trace]
+    return [
+        ReadReply(problem="", sample=0, text=trace.whole_text(one.id), answer=one.answer)
+        for one in trace.candidates
+        if one.complete and one.address[0] == "model"
+    ]
+
+
+def result_or_none(form: Form, line: bytes) -> Result | None:
+    """The result on a line of a run or of traces; None where it cannot be read."""
+    try:
+        return _result(form, line)
+    except _UNREADABLE:
+        return None
 
 
 def entry_of(form: Form, line: bytes, kind: AnswerKind) -> dict[str, Any]:
@@ -110,7 +130,7 @@ def entry_of(form: Form, line: bytes, kind: AnswerKind) -> dict[str, Any]:
         if form == "pool":
             return _pool_entry(_object(line), kind)
         result = _result(form, line)
-    except (ValueError, UsageError, KeyError, TypeError, AttributeError, RecursionError) as cause:
+    except _UNREADABLE as cause:
         raise UsageError(_why(cause)) from cause
     entry: dict[str, Any] = {"problem": result.problem, "credit": result.credit, "error": result.error, "kind": kind}
     return entry if result.trace is None else {**entry, **trace_entry(result.trace, kind)}

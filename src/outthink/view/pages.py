@@ -21,7 +21,8 @@ from aiohttp import web
 from outthink.errors import OutthinkError, UsageError
 from outthink.reports.tables import plain
 from outthink.view.compare import compared
-from outthink.view.recordings import Query, Shelf
+from outthink.view.overview import overview
+from outthink.view.recordings import Query, Recording, Shelf
 
 STATIC = Path(__file__).parent / "static"
 POLICY = (
@@ -53,19 +54,20 @@ class Viewer:
 
     Args:
         shelf: what is shown.
-        admit: raises where a caller may not see it; None: everybody who reaches it may.
+        admit: whether a caller may see it; None: everybody who reaches it may.
         every: seconds between looks at the files.
     """
 
-    def __init__(self, shelf: Shelf, *, admit: Callable[[web.Request], None] | None = None, every: float = 0.3) -> None:
+    def __init__(self, shelf: Shelf, *, admit: Callable[[web.Request], bool] | None = None, every: float = 0.3) -> None:
         self._shelf = shelf
         self._admit = admit
         self._every = every
         self._changed = asyncio.Condition()
         self._version = 0
+        self._ended = False
 
-    def add_routes(self, app: web.Application, prefix: str = "") -> None:
-        """Serve the page at `prefix` + "/"."""
+    def serve_at(self, app: web.Application, prefix: str = "") -> None:
+        """Let an application serve the page at `prefix` + "/", and follow the files while it runs."""
         app.router.add_get(f"{prefix}/", self._page)
         app.router.add_get(f"{prefix}/static/{{name:.+}}", self._static)
         for name, answer in (
@@ -73,20 +75,25 @@ class Viewer:
             ("rows", self._rows),
             ("problem", self._problem),
             ("compare", self._compare),
+            ("overview", self._overview),
         ):
             app.router.add_get(f"{prefix}/api/{name}", functools.partial(self._told, answer))
         app.router.add_get(f"{prefix}/api/events", self._events)
+        app.cleanup_ctx.append(self._following)
+        app.on_shutdown.append(self._end)
 
-    @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        """The files are read, and followed, while the context lasts."""
+    async def _following(self, app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(self._follow())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _end(self, app: web.Application) -> None:
+        """Let streams of events end, which would go on for ever."""
+        async with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,8 +126,8 @@ class Viewer:
     async def _told(
         self, answer: Callable[[Mapping[str, str]], Awaitable[Any]], request: web.Request
     ) -> web.StreamResponse:
-        if self._admit is not None:
-            self._admit(request)
+        if self._admit is not None and not self._admit(request):
+            return _refused()
         try:
             return _json(await answer(request.query))
         except (UsageError, OutthinkError) as cause:
@@ -171,6 +178,10 @@ class Viewer:
         chosen = [(number, self._recording(str(number))) for number in wanted]
         return await asyncio.to_thread(compared, chosen)
 
+    async def _overview(self, query: Mapping[str, str]) -> Any:
+        recording = self._recording(query["source"])
+        return await asyncio.to_thread(overview, recording) if isinstance(recording, Recording) else []
+
     def _recording(self, number: str) -> Any:
         place = int(number)
         if not 0 <= place < len(self._shelf.recordings):
@@ -179,20 +190,20 @@ class Viewer:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the versions of the recordings, at once and whenever one has changed."""
-        if self._admit is not None:
-            self._admit(request)
+        if self._admit is not None and not self._admit(request):
+            return _refused()
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         seen = -1
         with contextlib.suppress(ConnectionError):
-            while True:
+            while not self._ended:
                 if self._version != seen:
                     seen = self._version
                     versions = [recording.version for recording in self._shelf.recordings]
                     await response.write(f"data: {json.dumps({'versions': versions})}\n\n".encode())
                 try:
                     async with asyncio.timeout(_BEAT), self._changed:
-                        await self._changed.wait_for(lambda: self._version != seen)  # noqa: B023 - called here only
+                        await self._changed.wait_for(lambda: self._version != seen or self._ended)  # noqa: B023 - called here only
                 except TimeoutError:
                     await response.write(b": still here\n\n")
         return response
@@ -204,6 +215,10 @@ def static(name: str) -> bytes | None:
     if ".." in Path(name).parts or path.suffix not in _TYPES or not path.is_file():
         return None
     return path.read_bytes()
+
+
+def _refused() -> web.Response:
+    return _json({"error": "The key is missing or wrong: send Authorization: Bearer KEY."}, status=401)
 
 
 def _html() -> str:
@@ -235,7 +250,7 @@ async def viewing(viewer: Viewer, host: str, port: int) -> AsyncIterator[str]:
         return await handler(request)
 
     app = web.Application(middlewares=[guarded])
-    viewer.add_routes(app)
+    viewer.serve_at(app)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
     try:
@@ -246,8 +261,7 @@ async def viewing(viewer: Viewer, host: str, port: int) -> AsyncIterator[str]:
             raise UsageError(f"Cannot listen on {host}:{port}: {cause.strerror}; choose another --port.") from None
         bound = runner.addresses[0]
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        async with viewer.following():
-            yield f"http://{shown}:{bound[1]}/"
+        yield f"http://{shown}:{bound[1]}/"
     finally:
         await runner.cleanup()
 

@@ -11,8 +11,9 @@ import math
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from numpy.typing import NDArray
 
 from outthink.errors import UsageError
 from outthink.jsonl import read as read_lines
-from outthink.records.runs import JOURNAL, RESULTS, RUN, read_settings
-from outthink.reports.reading import kind_of
+from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, read_settings
+from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
-from outthink.view.entries import Form, Row, entry_of, form_of, replies_of, row_of
+from outthink.view.entries import Form, Row, entry_of, form_of, replies_of, result_or_none, row_of
 from outthink.view.lines import LineFile
 
 UNITS = ("tokens", "seconds", "flops", "usd")
@@ -254,30 +255,13 @@ class Recording:
         mine, its = self.column("credit"), other.column("credit")[places]
         graded = ~np.isnan(mine) & ~np.isnan(its)
         answers = self.column("key") != other.column("key")[places]
-        return there & np.where(graded, mine != its, answers)
+        differing: NDArray[np.bool_] = there & np.where(graded, mine != its, answers)
+        return differing
 
     def rows(self, lines: Sequence[int]) -> list[dict[str, Any]]:
         """What a list shows of these lines."""
         assert self.form is not None
-        shown = []
-        for line in lines:
-            row = row_of(self.form, self._file.line(line))
-            shown.append(
-                {
-                    "line": int(line),
-                    "problem": row.problem,
-                    "credit": row.credit,
-                    "answer": row.answer,
-                    "stopped": row.stopped,
-                    "strategy": row.strategy,
-                    "cost": dict(row.cost),
-                    "nodes": row.nodes,
-                    "error": row.error,
-                    "damaged": row.damaged,
-                    "key": row.key,
-                }
-            )
-        return shown
+        return [row_of(self.form, self._file.line(line)).shown(line) for line in lines]
 
     def problem(self, line: int) -> str:
         """The id of the problem on a line that is known."""
@@ -290,14 +274,22 @@ class Recording:
             raise UsageError(f"{self.name} has no line {line + 1}.")
         return {"line": line, **entry_of(self.form, self._file.line(line), self.kind())}
 
+    def results(self) -> Iterator[Result]:
+        """The results on the lines that can be read, of a run or of traces."""
+        for line in range(len(self._file)):
+            if self.form is not None and (result := result_or_none(self.form, self._file.line(line))) is not None:
+                yield result
+
+    def replies(self) -> Iterator[ReadReply]:
+        """The complete replies on the lines that can be read."""
+        for line in range(len(self._file)):
+            if self.form is not None:
+                yield from replies_of(self.form, self._file.line(line))
+
     def kind(self) -> AnswerKind:
         """As what the answers were read: the kind under which most of the first replies are read again."""
         if self._kind is None:
-            replies: list[Any] = []
-            for line in range(min(len(self._file), 50)):
-                if self.form is not None and len(replies) < _ENOUGH:
-                    replies += replies_of(self.form, self._file.line(line))
-            self._kind = kind_of(replies)
+            self._kind = kind_of(list(islice(self.replies(), _ENOUGH)))
         return self._kind
 
     def running(self) -> list[dict[str, Any]]:
@@ -343,23 +335,21 @@ class Shelf:
     Args:
         paths: run directories, pools, files of traces, or folders with such.
 
-    Raises UsageError where a path is not there.
+        live: further ones that are in no file.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.recordings: list[Any] = []
+    def __init__(self, paths: Sequence[Path], live: Sequence[Any] = ()) -> None:
+        self.recordings: list[Any] = list(live)
         self._paths = list(paths)
         self._there: set[Path] = set()
-        for path in paths:
-            if not path.exists():
-                raise UsageError(f"There is no {path}: name run directories, pools, or a folder with them.")
         self.look()
 
     def look(self) -> bool:
         """Take in what is new in the folders; whether there was anything."""
         before = len(self.recordings)
         for path in self._paths:
-            self._take(path, 0)
+            if path.exists():  # else it may come
+                self._take(path, 0)
         return len(self.recordings) > before
 
     def _take(self, path: Path, depth: int) -> None:

@@ -98,6 +98,28 @@ function grown(calls, unit) {
   return { names, areas, total: sums.reduce((a, b) => a + b, 0), end: charged.length ? charged[charged.length - 1].ended : 0 };
 }
 
+// Shares against a number on a logarithmic axis: measured points with their intervals, and a law through them.
+export function Curve({ x: title, points, law }) {
+  const width = 560;
+  const height = 240;
+  const [left, right, top, bottom] = [48, 12, 10, 38];
+  const most = Math.max(2, ...points.map((point) => point[0]));
+  const x = (value) => left + ((width - left - right) * Math.log(value)) / Math.log(most);
+  const y = (value) => height - bottom - (height - top - bottom) * value;
+  const path = (line) => line.map((point, place) => `${place ? "L" : "M"}${x(point[0])},${y(point[1])}`).join("");
+  const told = points.map((point) => `${point[0]}: ${share(point[1])}`).join(", ");
+  return html`<figure>
+    <svg viewBox=${`0 0 ${width} ${height}`} class="chart" role="img" aria-label=${`Share against ${title}. ${told}`}>
+      ${[0, 0.25, 0.5, 0.75, 1].map((tick) => html`<g class="tick"><path d=${`M${left},${y(tick)}H${width - right}`} /><text x=${left - 6} y=${y(tick)} dy="0.32em" text-anchor="end">${100 * tick}%</text></g>`)}
+      ${points.map((point) => html`<g class="tick"><text x=${x(point[0])} y=${height - bottom + 15} text-anchor="middle">${point[0]}</text></g>`)}
+      <text x=${(left + width - right) / 2} y=${height - 5} text-anchor="middle">${title}</text>
+      ${law.length > 1 && html`<path d=${path(law)} class="frontier" />`}
+      ${points.map((point) => html`<path stroke=${COLOURS[0]} class="interval" d=${`M${x(point[0])},${y(point[2])}V${y(point[3])}`} /><${Shape} place=${0} x=${x(point[0])} y=${y(point[1])} size=${4} />`)}
+    </svg>
+    <figcaption class="note">Bars are 95% intervals.${law.length > 1 ? " The dashed line is the fitted law." : ""}</figcaption>
+  </figure>`;
+}
+
 // Those that nothing beats: the cheapest first, each further one more accurate than all that are cheaper.
 export function frontier(points, unit) {
   let best = -Infinity;

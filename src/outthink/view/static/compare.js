@@ -98,8 +98,8 @@ function Pair({ pair, a, b, name }) {
   if (!pair.problems) return html`<p class="note">${name(a)} and ${name(b)} have no graded problem in common.</p>`;
   const [difference, low, high] = pair.difference;
   return html`<p>
-      <b>${signed(difference)} points</b> (${signed(low)} to ${signed(high)}, 95%) over ${number(pair.problems)} problems that both have.
-      Of ${number(pair.only_a + pair.only_b)} on which they differ, ${name(a)} is better on ${number(pair.only_a)}; an even split would be so uneven with odds of p = ${odds(pair.p)} (exact sign test).
+      <b>${signed(difference)} points</b> (${signed(low)} to ${signed(high)}, 95%) over ${number(pair.problems)} problems that both have.${" "}
+      ${name(a)} is better on ${number(pair.only_a)} and worse on ${number(pair.only_b)} of them (exact sign test: p = ${odds(pair.p)}).
       ${pair.detectable !== null && pair.detectable <= 1 ? ` The smallest difference that could have been seen is ${(100 * pair.detectable).toFixed(1)} points.` : " These are too few to see any difference."}
     </p>
     <p class="note">Both right: ${number(pair.both)}. Neither: ${number(pair.neither)}.</p>
@@ -115,7 +115,7 @@ function Only({ title, lines, count, a, b, name }) {
     <ul class="problems">
       ${lines.map(
         (line) => html`<li>
-          <a href=${link(`r/${a}/p/${line.a}`)} aria-label=${`${line.problem} in ${name(a)}`}>${line.problem}</a>
+          <a href=${link(`r/${a}/p/${line.a}`)} aria-label=${`${line.problem} in ${name(a)}`}>${line.problem}</a>${" "}
           <a class="note" href=${link(`r/${b}/p/${line.b}`)} aria-label=${`${line.problem} in ${name(b)}`}>other</a>
         </li>`,
       )}

@@ -54,6 +54,7 @@ const served = {
   mailed: false,
   sources: () => asked("sources"),
   rows: (query) => asked("rows", query),
+  overview: (source) => asked("overview", { source }),
   problem: (source, line) => asked("problem", { source, line }),
   compare: (sources) => asked("compare", { sources: sources.join(",") }),
   follow,

@@ -50,6 +50,7 @@ export function embedded() {
       const all = rows[query.source].length;
       return { total: kept.length, known: all, lines: all, rows: kept.slice(offset, offset + Number(query.limit || 50)) };
     },
+    overview: async (source) => (await whole).sources[source].overview,
     problem: async (source, line) => {
       const entry = (await whole).entries[source][line];
       if (!entry) throw new Error("This problem is not in the file, which would be too large with all of them.");

@@ -272,7 +272,7 @@ function Call({ entry, call, graph }) {
   const failed = call.outcome !== "ok" || call.failed > 0;
   return html`<details class="call" onToggle=${(event) => turn(event.target.open)}>
     <summary>
-      <code>${call.address.join("/")}</code> ${call.kind} (${call.role})${call.n > 1 ? ` \u00d7${call.n}` : ""}
+      <code>${call.address.join("/")}</code> ${call.kind} (${call.role})${call.n > 1 ? ` \u00d7${call.n}` : ""}${" "}
       <span class="note">${number(call.started)} to ${number(call.ended)} s; ${number(call.charged.prompt)} + ${call.exact ? "" : "\u2264"}${number(call.charged.completion)} tokens${call.charged.cached ? `, ${number(call.charged.cached)} cached` : ""}</span>
       ${failed && html` <span class="problem">${call.outcome === "ok" ? `${call.failed} failed` : call.outcome}</span>`}
     </summary>

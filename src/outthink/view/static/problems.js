@@ -1,5 +1,6 @@
 // The problems of one recording, filtered.
 import { html, useEffect, useRef, useState } from "./lib.js";
+import { Curve } from "./charts.js";
 import { data } from "./data.js";
 import { cost, described, link, number, oneLine, share, UNIT_NAMES, verdict } from "./format.js";
 
@@ -115,6 +116,7 @@ export function Problems({ sources, number: place, version, query }) {
   const to = (start) => link(`r/${place}`, { ...filters(query), offset: start || "" });
   return html`<h1>${source.name}</h1>
     <${Settings} source=${source} />
+    <${Overview} place=${place} version=${version} />
     ${source.error && html`<p class="problem">${source.error}</p>`}
     ${source.notes.map((note) => html`<p class="problem">${note}</p>`)}
     ${source.running?.length > 0 &&
@@ -155,6 +157,35 @@ export function Problems({ sources, number: place, version, query }) {
         ${offset + PAGE < shown.total && html`<a href=${to(offset + PAGE)}>next</a>`}
         ${offset + PAGE < shown.total && html`<a href=${to(Math.floor((shown.total - 1) / PAGE) * PAGE)}>last</a>`}
       </nav>`}`;
+}
+
+// What the whole recording tells; computed when it is opened.
+function Overview({ place, version }) {
+  const [open, turn] = useState(false);
+  const [sections, show] = useState(null);
+  const [error, fail] = useState(null);
+  useEffect(() => {
+    if (!open) return;
+    data.overview(place).then(show, (failure) => fail(failure.message));
+  }, [open, place, open && version]);
+  return html`<details onToggle=${(event) => turn(event.target.open)}>
+    <summary>Summary and method</summary>
+    ${error && html`<p class="problem">${error}</p>`}
+    ${open && !sections && !error && html`<p class="note">Reading ...</p>`}
+    ${open &&
+    sections &&
+    html`<div class="sections">
+      ${sections.map(
+        (section) => html`<section>
+          <h3>${section.title}</h3>
+          ${section.rows && html`<table><tbody>${section.rows.map(([name, ...cells]) => html`<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td class="num">${cell}</td>`)}</tr>`)}</tbody></table>`}
+          ${section.curve && html`<${Curve} ...${section.curve} />`}
+          ${section.command && html`<pre tabindex="0">${section.command}</pre>`}
+          ${(section.lines || []).map((line) => html`<p>${line}</p>`)}
+        </section>`,
+      )}
+    </div>`}
+  </details>`;
 }
 
 function Settings({ source }) {
