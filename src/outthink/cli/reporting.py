@@ -123,7 +123,10 @@ def _write_page(runs: list[Path], out: Path) -> None:
         raise UsageError(f"There are no runs and no pools in {', '.join(map(str, runs))}.")
     command = shlex.join(["outthink", *sys.argv[1:]])
     made = f"Made by Outthink {__version__} on {time.strftime('%Y-%m-%d')} with: {command}"
-    write_whole(out, mailed(shelf.recordings, made=made))
+    try:
+        write_whole(out, mailed(shelf.recordings, made=made))
+    finally:
+        shelf.close()
     typer.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser, or mail it.")
 
 

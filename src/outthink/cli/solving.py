@@ -80,7 +80,7 @@ def solve(
                 drawn.seed,
                 {role: engine.spec.name for role, engine in engines.items()},
             )
-            page = context.with_resource(beside(Shelf([], [live])))
+            page = context.with_resource(beside(Shelf([], [live]), "#/r/0/p/0"))
 
         def watch(meter: Meter) -> None:
             watcher.start(meter)

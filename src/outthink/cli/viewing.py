@@ -72,8 +72,8 @@ class Beside:
 
 
 @contextlib.contextmanager
-def beside(shelf: Shelf) -> Iterator[Beside]:
-    """Serve the page on this machine, from a thread, while the context lasts; where it is is told."""
+def beside(shelf: Shelf, part: str = "") -> Iterator[Beside]:
+    """Serve the page on this machine, from a thread, while the context lasts; the address of a part of it is told."""
     from outthink.view.pages import Viewer, viewing
 
     ready = threading.Event()
@@ -83,7 +83,7 @@ def beside(shelf: Shelf) -> Iterator[Beside]:
 
     async def serve(port: int) -> None:
         async with viewing(Viewer(shelf), "127.0.0.1", port) as address:
-            note(f"The page is at {address}")
+            note(f"The page is at {address}{part}")
             ready.set()
             await ended.wait()
 

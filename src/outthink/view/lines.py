@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import shutil
 import tempfile
+import threading
 import zlib
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -19,10 +22,10 @@ _CHUNK = 1 << 22
 
 
 class LineFile:
-    """Knows where each line of a file ends (8 bytes a line); nothing else of it is held.
+    """Knows where each line of a file ends (8 bytes a line); nothing else of it is held, and it is not kept open.
 
-    A name that ends in .gz is unpacked into a temporary file when it is first looked at. Raises UsageError where the
-    file cannot be read, here and in every method.
+    A name that ends in .gz is unpacked into a temporary file when it is first looked at; `close` frees that. Raises
+    UsageError where the file cannot be read, here and in every method.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,7 +33,8 @@ class LineFile:
         self._ends = array("Q")
         self._size = 0
         self._identity: tuple[int, int] | None = None
-        self._file: IO[bytes] | None = None
+        self._unpacked: IO[bytes] | None = None
+        self._lock = threading.Lock()  # of the temporary file, whose place several readers would share
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -44,19 +48,22 @@ class LineFile:
         """Look for lines that were added; whether the file has become another one, so that all lines are new."""
         try:
             stat = os.stat(self.path)
+            identity = (stat.st_dev, stat.st_ino)
             anew = self._identity is not None and (
-                (stat.st_dev, stat.st_ino) != self._identity
-                or (self.path.suffix != ".gz" and stat.st_size < self._size)
+                identity != self._identity or (self.path.suffix != ".gz" and stat.st_size < self._size)
             )
-            if anew or self._file is None:
+            if anew:
                 self.close()
-                self._file, self._ends, self._size = self._opened(), array("Q"), 0
-            self._identity = (stat.st_dev, stat.st_ino)
-            self._file.seek(self._size)
-            while chunk := self._file.read(_CHUNK):
-                breaks = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + (self._size + 1)
-                self._ends.frombytes(breaks.astype(np.uint64).tobytes())
-                self._size += len(chunk)
+                self._ends, self._size = array("Q"), 0
+            elif self._identity is not None and (self.path.suffix == ".gz" or stat.st_size == self._size):
+                return False
+            self._identity = identity
+            with self._opened() as file:
+                file.seek(self._size)
+                while chunk := file.read(_CHUNK):
+                    breaks = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + (self._size + 1)
+                    self._ends.frombytes(breaks.astype(np.uint64).tobytes())
+                    self._size += len(chunk)
         except (OSError, EOFError, zlib.error) as cause:
             raise UsageError(f"Cannot read {self.path}: {getattr(cause, 'strerror', None) or cause}.") from cause
         return anew
@@ -65,30 +72,28 @@ class LineFile:
         """The line of this number, from 0, without its line break; IndexError where there is none."""
         end = self._ends[number]
         start = self._ends[number - 1] if number else 0
-        if self._file is None:
-            raise IndexError(number)
-        try:  # by position, since several may read at once
-            data = os.pread(self._file.fileno(), end - start, start) if hasattr(os, "pread") else self._read(start, end)
+        try:
+            with self._opened() as file:
+                file.seek(start)
+                return file.read(end - start).rstrip(b"\r\n")
         except OSError as cause:
             raise UsageError(f"Cannot read {self.path}: {cause.strerror}.") from cause
-        return data.rstrip(b"\r\n")
 
     def close(self) -> None:
-        """Let the file go; calling it twice is fine."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Free what was unpacked; calling it twice is fine."""
+        if self._unpacked is not None:
+            self._unpacked.close()
+            self._unpacked = None
 
-    def _read(self, start: int, end: int) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(end - start)
-
-    def _opened(self) -> IO[Any]:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
         if self.path.suffix != ".gz":
-            return self.path.open("rb")
-        unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the object
-        with gzip.open(self.path) as packed:
-            shutil.copyfileobj(packed, unpacked, _CHUNK)
-        unpacked.flush()
-        return unpacked
+            with self.path.open("rb") as file:
+                yield file
+            return
+        with self._lock:
+            if self._unpacked is None:
+                self._unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+                with gzip.open(self.path) as packed:
+                    shutil.copyfileobj(packed, self._unpacked, _CHUNK)
+            yield self._unpacked

@@ -65,6 +65,9 @@ class LiveProblem:
             self.version += 1
         return False
 
+    def close(self) -> None:
+        """It takes nothing."""
+
     def trace(self) -> Trace:
         """What has happened so far."""
         if self._trace is not None:

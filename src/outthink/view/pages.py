@@ -88,6 +88,7 @@ class Viewer:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        self._shelf.close()
 
     async def _end(self, app: web.Application) -> None:
         """Let streams of events end, which would go on for ever."""

@@ -164,6 +164,10 @@ class Recording:
             self.version += 1
         return self.form is not None and self.error is None and self.known < len(self._file)
 
+    def close(self) -> None:
+        """Free what the file took."""
+        self._file.close()
+
     def described(self) -> dict[str, Any]:
         """What the list of recordings shows, as JSON data."""
         columns, n = self._columns, self.known
@@ -351,6 +355,11 @@ class Shelf:
             if path.exists():  # else it may come
                 self._take(path, 0)
         return len(self.recordings) > before
+
+    def close(self) -> None:
+        """Free what the recordings took."""
+        for recording in self.recordings:
+            recording.close()
 
     def _take(self, path: Path, depth: int) -> None:
         if path.is_dir():

@@ -30,22 +30,26 @@ function rule(entry, id) {
 export function Problem({ source, number: place, line, version, query }) {
   const [entry, show] = useState(null);
   const [error, fail] = useState(null);
-  const asking = useRef(false);
+  const asked = useRef({ wanted: 0, busy: false });
   useEffect(() => {
-    if (asking.current) return undefined;
-    asking.current = true;
-    let current = true;
-    data
-      .problem(place, line)
-      .then(
-        (told) => current && (show(told), fail(null)),
-        (failure) => current && fail(failure.message),
-      )
-      .finally(() => {
-        asking.current = false;
-      });
-    return undefined;
-  }, [place, line, source.live ? version : 0]);
+    // one request at a time: what changes meanwhile is asked for when it is over
+    asked.current.wanted += 1;
+    const ask = () => {
+      const { wanted } = asked.current;
+      asked.current.busy = true;
+      data
+        .problem(place, line)
+        .then(
+          (told) => (show(told), fail(null)),
+          (failure) => fail(failure.message),
+        )
+        .finally(() => {
+          asked.current.busy = false;
+          if (asked.current.wanted !== wanted) ask();
+        });
+    };
+    if (!asked.current.busy) ask();
+  }, [place, line, source.live, source.live ? version : 0]);
   const back = link(`r/${place}`, filters(query));
   useEffect(() => {
     const key = (event) => {
@@ -82,7 +86,8 @@ function Entry({ entry, live }) {
       ${entry.credit !== null && html`<span class=${`verdict ${told.class}`}><span aria-hidden="true">${told.mark}</span> ${told.word}</span>`}
       ${entry.gold !== undefined && entry.gold !== null && html`<span>right answer: <b>${oneLine(entry.gold, 200)}</b></span>`}
       ${trace?.strategy && html`<span>answer: <b>${entry.answer === null ? "none" : oneLine(entry.answer, 200)}</b></span>`}
-      ${trace?.stopped && html`<span>${live ? "running" : `ended: ${trace.stopped}`}</span>`}
+      ${trace?.stopped && html`<span>${live ? "being solved" : `ended: ${trace.stopped}`}</span>`}
+      ${live && entry.growing?.samples > 0 && html`<span>${number(entry.growing.tokens)} tokens in ${number(entry.growing.samples)} samples that are being written</span>`}
       ${Object.entries(entry.cost || {}).map(([unit, amount]) => html`<span>${cost(amount, unit)} ${unit === "seconds" || unit === "usd" ? "" : UNIT_NAMES[unit] || unit}</span>`)}
     </p>
     ${entry.error && html`<p class="problem">${entry.error}</p>`}
@@ -215,7 +220,7 @@ function Candidate({ entry, node, graph, select }) {
       ${(how === "text" || how === "plain") &&
       html`${path.length > 1 &&
         html`<details>
-          <summary>What it continues (${path.length - 1} steps)</summary>
+          <summary>What it continues (${path.length - 1} ${path.length === 2 ? "step" : "steps"})</summary>
           ${path.slice(0, -1).map((step) => html`<div class="step"><${Text} text=${step.candidate.text} plain=${how === "plain"} /></div>`)}
         </details>`}
         ${candidate.text ? html`<${Text} text=${candidate.text} plain=${how === "plain"} />` : html`<p class="note">Nothing was written.</p>`}`}

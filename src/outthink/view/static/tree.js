@@ -92,7 +92,7 @@ export function Tree({ graph, selected, select }) {
   const readable = () => {
     // as large as can be read, beginning at the question; what does not fit is a drag away
     const width = svg.current.clientWidth || 600;
-    const k = Math.max(0.62, Math.min(1, width / (box.right - box.left), height / (box.bottom - box.top)));
+    const k = Math.max(0.8, Math.min(1, width / (box.right - box.left), height / (box.bottom - box.top)));
     const whole = k * (box.bottom - box.top) <= height;
     const y = whole ? (height - k * (box.bottom + box.top)) / 2 : height / 2;
     const x = k * (box.right - box.left) <= width ? (width - k * (box.right + box.left)) / 2 : -k * box.left + 6;
