@@ -48,17 +48,23 @@ def page_on(opened: Any, *, width: int = 1400, scheme: str = "light", allowed: s
     page = context.new_page()
     page.set_default_timeout(15_000)
     told: list[str] = []
+
+    def complain(message: Any) -> None:
+        if message.type in ("error", "warning"):
+            told.append(message.text)
+
+    def asked(request: Any) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "file://", "data:font/")):
+            told.append(f"asked for {request.url[:200]}")
+
+    def dialog(shown: Any) -> None:
+        told.append(f"dialog: {shown.message}")
+        shown.dismiss()
+
     page.on("pageerror", lambda error: told.append(f"error: {error}"))
-    page.on("console", lambda message: told.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("dialog", lambda dialog: (told.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith(("http://127.0.0.1:", "file://", "data:font/"))
-            else told.append(f"asked for {request.url[:200]}")
-        ),
-    )
+    page.on("console", complain)
+    page.on("request", asked)
+    page.on("dialog", dialog)
     try:
         yield page
         assert not [one for one in told if not allowed or allowed not in one]

@@ -83,7 +83,7 @@ def trace_of(
 
 def tree_of(nodes: int, children: int = 4) -> Trace:
     """A search of so many steps, each of which has up to so many children."""
-    candidates, parents = [], []
+    candidates: list[Candidate] = []
     for place in range(nodes):
         above = candidates[(place - 1) // children] if place else None
         candidates.append(
@@ -93,7 +93,6 @@ def tree_of(nodes: int, children: int = 4) -> Trace:
                 key=str(place % 7),
             )
         )  # fmt: skip
-        parents.append(above)
     ends = [one for one in candidates if one.complete][::2]
     used = Usage(prompt=3, completion=5)
     calls = tuple(

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from outthink.maths.intervals import mean_and_interval
 from outthink.records.runs import Result
 from outthink.reports.report import paired
-from outthink.view.recordings import UNITS, Recording
+from outthink.view.recordings import UNITS, RecordFile
 
 _SHOWN = 200  # problems of each list
 _NORMAL = 1.959964  # of a 95% interval
 
 
-def compared(recordings: Sequence[tuple[int, Recording]]) -> dict[str, Any]:
+def compared(recordings: Sequence[tuple[int, RecordFile]]) -> dict[str, Any]:
     """Graded recordings by their numbers: accuracy and cost with 95% intervals, and every pair.
 
     Intervals of accuracy are bootstrap intervals over problems, as in reports; those of costs are of a normal mean.
@@ -70,7 +70,7 @@ def _mean(amounts: NDArray[np.float64]) -> list[float] | None:
     return [mean, max(mean - half, 0.0), mean + half]
 
 
-def _pair(one: int, a: Recording, other: int, b: Recording) -> dict[str, Any]:
+def _pair(one: int, a: RecordFile, other: int, b: RecordFile) -> dict[str, Any]:
     """What differs between two recordings over the problems that both have graded."""
     places = a.places(b)
     there = np.flatnonzero(places >= 0)
@@ -98,7 +98,7 @@ def _pair(one: int, a: Recording, other: int, b: Recording) -> dict[str, Any]:
     }
 
 
-def _listed(a: Recording, lines: NDArray[np.intp], places: NDArray[np.intp]) -> list[dict[str, Any]]:
+def _listed(a: RecordFile, lines: NDArray[np.intp], places: NDArray[np.intp]) -> list[dict[str, Any]]:
     """The first of these problems: their ids, and their lines in both recordings."""
     first = lines[:_SHOWN].tolist()
     return [{"problem": a.problem(line), "a": line, "b": int(places[line])} for line in first]

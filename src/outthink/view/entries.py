@@ -24,7 +24,7 @@ _HIDDEN = ("token_ids", "observed", "artifact", "sent")  # of a candidate, which
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class ListRow:
     """One problem in a list.
 
     Args:
@@ -65,18 +65,18 @@ def form_of(line: bytes) -> Form | None:
     return "results" if {"problem", "credit", "trace"} <= row.keys() else None
 
 
-def row_of(form: Form, line: bytes) -> Row:
+def row_of(form: Form, line: bytes) -> ListRow:
     """The row of a line; one that cannot be read is a row that says so."""
     try:
         if form == "pool":
             return _pool_row(_object(line))
         result = _result(form, line)
     except _UNREADABLE as cause:
-        return Row(problem="", error=_why(cause), damaged=True)
+        return ListRow(problem="", error=_why(cause), damaged=True)
     trace = result.trace
     if trace is None:
-        return Row(problem=result.problem, credit=result.credit, error=result.error)
-    return Row(
+        return ListRow(problem=result.problem, credit=result.credit, error=result.error)
+    return ListRow(
         problem=result.problem,
         credit=result.credit,
         answer=trace.answer,
@@ -175,13 +175,13 @@ def _why(cause: BaseException) -> str:
     return f"This line cannot be read: {first or type(cause).__name__}."
 
 
-def _pool_row(row: dict[str, Any]) -> Row:
+def _pool_row(row: dict[str, Any]) -> ListRow:
     samples = row["samples"]
     graded = [sample["correct"] for sample in samples if isinstance(sample.get("correct"), bool)]
     tokens = [token_count(sample.get("tokens"), "tokens") for sample in samples]
     known = [count for count in tokens if count is not None]
     answer = row.get("answer")
-    return Row(
+    return ListRow(
         problem=pool_id(row.get("id")) or "",
         credit=sum(graded) / len(graded) if graded else None,
         answer=answer if isinstance(answer, str) else None if answer is None else json.dumps(answer),

@@ -19,7 +19,7 @@ from outthink.reports.tables import plain
 from outthink.view.compare import compared
 from outthink.view.overview import overview
 from outthink.view.pages import static
-from outthink.view.recordings import Query, Recording
+from outthink.view.recordings import Query, RecordFile
 
 MOST = 24_000_000
 """Bytes of packed data up to which whole problems are put in; of further ones only their rows are."""
@@ -31,7 +31,7 @@ _DECLARED = re.compile(r"^export ((?:async )?function|const|let|class)(\s+)(\w+)
 _DEFAULT = re.compile(r"(?:^|(?<=[;}]))export default ", re.MULTILINE)
 
 
-def mailed(recordings: Sequence[Recording], *, made: str) -> str:
+def mailed(recordings: Sequence[RecordFile], *, made: str) -> str:
     """The file as text; the recordings are read to their ends first.
 
     Args:
@@ -103,7 +103,7 @@ def _wrapped(name: str) -> str:
     return f"modules[{json.dumps(name)}] = (() => {{\n{text}\nreturn {{{', '.join(exported)}}};\n}})();"
 
 
-def _data(recordings: Sequence[Recording], made: str) -> dict[str, Any]:
+def _data(recordings: Sequence[RecordFile], made: str) -> dict[str, Any]:
     size, entries = 0, []
     for recording in recordings:
         kept: dict[int, Any] = {}

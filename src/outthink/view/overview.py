@@ -16,13 +16,13 @@ from outthink.reports.reading import counted, doubt, rule_of
 from outthink.reports.report import Summary, interval_cell, summary, tree_sentence
 from outthink.strategies import STRATEGIES
 from outthink.strategies.listing import describe_one
-from outthink.view.recordings import Recording
+from outthink.view.recordings import RecordFile
 
 MOST = 50_000
 """Lines of a recording beyond which only what its columns tell is shown."""
 
 
-def overview(recording: Recording) -> list[dict[str, Any]]:
+def overview(recording: RecordFile) -> list[dict[str, Any]]:
     """Sections, each with a title and `lines` (sentences), a table (`columns` and `rows`) or a `curve`.
 
     A part that cannot be told, as of a pool of others without tokens, says so in a sentence.
@@ -44,7 +44,7 @@ def overview(recording: Recording) -> list[dict[str, Any]]:
     return sections
 
 
-def _run(recording: Recording, told: Summary) -> list[dict[str, Any]]:
+def _run(recording: RecordFile, told: Summary) -> list[dict[str, Any]]:
     cost = [[unit, _number(amount)] for unit, amount in told.cost.items()]
     kinds = [[f"tokens, {kind}", _number(amount)] for kind, amount in told.tokens.items()]
     sections: list[dict[str, Any]] = [
@@ -68,7 +68,7 @@ def _run(recording: Recording, told: Summary) -> list[dict[str, Any]]:
     return sections
 
 
-def _pool(recording: Recording) -> list[dict[str, Any]]:
+def _pool(recording: RecordFile) -> list[dict[str, Any]]:
     if len(recording) > MOST:
         return []
     try:
@@ -91,7 +91,7 @@ def _pool(recording: Recording) -> list[dict[str, Any]]:
     ]
 
 
-def _reading(recording: Recording) -> dict[str, Any]:
+def _reading(recording: RecordFile) -> dict[str, Any]:
     kind = recording.kind()
     counts = Counter(rule_of(kind, reply.text)[1] for reply in recording.replies())
     told = dict(counts.most_common())

@@ -22,7 +22,7 @@ from outthink.errors import OutthinkError, UsageError
 from outthink.reports.tables import plain
 from outthink.view.compare import compared
 from outthink.view.overview import overview
-from outthink.view.recordings import Query, Recording, Shelf
+from outthink.view.recordings import Query, RecordFile, Shelf
 
 STATIC = Path(__file__).parent / "static"
 POLICY = (
@@ -181,7 +181,7 @@ class Viewer:
 
     async def _overview(self, query: Mapping[str, str]) -> Any:
         recording = self._recording(query["source"])
-        return await asyncio.to_thread(overview, recording) if isinstance(recording, Recording) else []
+        return await asyncio.to_thread(overview, recording) if isinstance(recording, RecordFile) else []
 
     def _recording(self, number: str) -> Any:
         place = int(number)

@@ -25,7 +25,7 @@ from outthink.jsonl import read as read_lines
 from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, read_settings
 from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
-from outthink.view.entries import Form, Row, entry_of, form_of, replies_of, result_or_none, row_of
+from outthink.view.entries import Form, ListRow, entry_of, form_of, replies_of, result_or_none, row_of
 from outthink.view.lines import LineFile
 
 UNITS = ("tokens", "seconds", "flops", "usd")
@@ -57,7 +57,7 @@ class Query:
     unit: str = "tokens"
     least: float = -math.inf
     most: float = math.inf
-    differs: Recording | None = None
+    differs: RecordFile | None = None
     order: str = ""
     down: bool = False
 
@@ -79,7 +79,7 @@ class _Columns:
     id_ends: array[int] = field(default_factory=lambda: array("Q"))
     words: dict[str, dict[str, int]] = field(default_factory=lambda: {"stopped": {}, "strategy": {}})
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ListRow) -> None:
         self.credit.append(math.nan if row.credit is None else row.credit)
         self.nodes.append(row.nodes)
         self.answered.append(row.answer is not None)
@@ -91,7 +91,7 @@ class _Columns:
             getattr(self, name).append(codes.setdefault(word, len(codes)) if len(codes) < 65535 else 0)
         for unit, column in self.costs.items():
             column.append(row.cost.get(unit, math.nan))
-        self.ids += row.problem.encode(errors="replace") + b"\n"
+        self.ids += row.problem.encode(errors="replace")
         self.id_ends.append(len(self.ids))
 
 
@@ -100,7 +100,7 @@ def hashed(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
-class Recording:
+class RecordFile:
     """One file of results, traces or samples.
 
     Args:
@@ -241,7 +241,7 @@ class Recording:
             lines = lines[::-1]
         return lines
 
-    def places(self, other: Recording) -> NDArray[np.intp]:
+    def places(self, other: RecordFile) -> NDArray[np.intp]:
         """For each line of this recording the line of the same problem in another one; -1 where there is none."""
         there, here = other.column("problem"), self.column("problem")
         if not len(there):
@@ -250,7 +250,7 @@ class Recording:
         place = np.searchsorted(there[order], here).clip(max=len(there) - 1)
         return np.where(there[order[place]] == here, order[place], -1)
 
-    def differing(self, other: Recording) -> NDArray[np.bool_]:
+    def differing(self, other: RecordFile) -> NDArray[np.bool_]:
         """Which lines another recording has with another credit or, where one is ungraded, another answer."""
         places = self.places(other)
         there = places >= 0
@@ -270,7 +270,7 @@ class Recording:
     def problem(self, line: int) -> str:
         """The id of the problem on a line that is known."""
         ends = self._columns.id_ends
-        return self._columns.ids[ends[line - 1] if line else 0 : ends[line] - 1].decode(errors="replace")
+        return self._columns.ids[ends[line - 1] if line else 0 : ends[line]].decode(errors="replace")
 
     def entry(self, line: int) -> dict[str, Any]:
         """All of one line; raises UsageError where it cannot be read or there is none."""
@@ -328,8 +328,11 @@ class Recording:
             line = bisect_right(ends, place)
             if line >= self.known:
                 break
-            wanted[line] = True
-            place = ids.find(part, ends[line])
+            if place + len(part) <= ends[line]:
+                wanted[line] = True
+                place = ids.find(part, ends[line])
+            else:  # the end of one id and the beginning of the next
+                place = ids.find(part, place + 1)
         return wanted
 
 
@@ -368,11 +371,14 @@ class Shelf:
                 return
             if depth > _DEEPEST:
                 return
+            traffic = (path / "served" / RUN).is_file()  # its questions are in the traces, too
             for inside in sorted(path.iterdir()):
+                if traffic and inside.name == "problems.jsonl":
+                    continue
                 if not inside.name.startswith(".") and (inside.is_dir() or inside.name.endswith(_SUFFIXES)):
                     self._take(inside, depth + 1)
         elif path not in self._there:
-            self._add(path, Recording(_name(path), path))
+            self._add(path, RecordFile(_name(path), path))
 
     def _run(self, folder: Path) -> None:
         results = folder / RESULTS
@@ -383,12 +389,12 @@ class Shelf:
             problems = settings.get("problems")
             place, shards = settings.get("shard") or (0, 1)
             total = None if problems is None else len(problems[place::shards])
-            self._add(results, Recording(_name(folder), results, settings, total))
+            self._add(results, RecordFile(_name(folder), results, settings, total))
         except (UsageError, TypeError, ValueError) as cause:
             # its results may be whole all the same
-            self._add(results, Recording(_name(folder), results, warning=str(cause)))
+            self._add(results, RecordFile(_name(folder), results, warning=str(cause)))
 
-    def _add(self, path: Path, recording: Recording) -> None:
+    def _add(self, path: Path, recording: RecordFile) -> None:
         self._there.add(path)
         names = {other.name for other in self.recordings}
         if recording.name in names:
