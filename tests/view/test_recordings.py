@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import math
@@ -16,8 +17,11 @@ import pytest
 from scipy.stats import binomtest
 
 from outthink.errors import UsageError
+from outthink.models.scripted import ScriptedEngine
+from outthink.records.ends import TokenEnds
 from outthink.records.runs import Result, Store
 from outthink.view.compare import compared, sign_test
+from outthink.view.entries import in_units
 from outthink.view.lines import LineFile
 from outthink.view.mailed import joined, mailed
 from outthink.view.overview import overview
@@ -322,3 +326,20 @@ def test_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
     assert (told["accuracy"], told["cost"]["tokens"], told["lines"]) == (None, None, 0)
     assert compared([(0, empty)]) == {"points": [], "pairs": []}
     assert not math.isnan(sign_test(0, 0))
+
+
+def test_places_are_counted_as_the_page_counts_them() -> None:
+    text = "a\U0001f600b\u00e9"
+    assert in_units(text, [1, 2, 3, 4]) == [1, 3, 4, 5]
+    assert [len(text[:end].encode("utf-16-le")) // 2 for end in range(5)] == in_units(text, range(5))
+    assert in_units("", []) == []
+
+
+def test_ends_of_tokens_are_told_by_the_model_that_wrote_them(tmp_path: Path) -> None:
+    trace = trace_of("p", ["It is \U0001f600 4."])
+    one = replace(trace.candidates[0], token_ids=tuple(map(ord, "It is \U0001f600 4.")), logprobs=(-0.5,) * 10)
+    unknown = replace(one, address=("model", 0, 1), text="other")
+    path = write_lines(tmp_path / "t.jsonl", [replace(trace, candidates=(one, unknown)).to_json()])
+    engine = ScriptedEngine(lambda request, child, rng: "")  # each of its tokens is a character
+    ends = asyncio.run(read(path).ends(0, TokenEnds(engine)))
+    assert ends == {"model/0/0": [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outthink.cli.running import interruptible
+from outthink.cli import completing
+from outthink.cli.running import interruptible, opened_tokenizer
 from outthink.cli.shown import note
 from outthink.errors import UsageError
 
@@ -35,6 +36,15 @@ def view(
     api_key_file: Annotated[
         Path | None, typer.Option(help="Only those with a key of this file (`outthink key`) may look.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The model that wrote runs: tells which logprob belongs to which word.",
+            autocompletion=completing.models,
+        ),
+    ] = None,
 ) -> None:
     """Look at runs, pools and searches in a browser.
 
@@ -53,12 +63,14 @@ def view(
     def admit(request: web.Request) -> bool:
         return keys is None or keys.bearer(request.headers.getall("Authorization", [])) is not None
 
-    async def go(stop: asyncio.Event) -> None:
-        async with viewing(Viewer(Shelf(paths), admit=admit), host, port) as address:
-            note(f"The page is at {address} ; Ctrl-C ends it.")
-            await stop.wait()
+    with opened_tokenizer(model) as tokenizer:
 
-    interruptible(go)
+        async def go(stop: asyncio.Event) -> None:
+            async with viewing(Viewer(Shelf(paths), admit=admit, tokenizer=tokenizer), host, port) as address:
+                note(f"The page is at {address} ; Ctrl-C ends it.")
+                await stop.wait()
+
+        interruptible(go)
 
 
 class Beside:

@@ -204,6 +204,21 @@ def result_of(line: Mapping[str, Any]) -> Result:
     return result
 
 
+def result_from_json(line: bytes) -> Result:
+    """As `result_of`, of a line as it is in the file, which is faster; ValueError where it is no JSON object."""
+    try:
+        result: Result = _adapter().validate_json(line)
+    except ValueError:
+        pass  # it may be of another version
+    else:
+        if result.schema == SCHEMA and (result.trace is None or result.trace.schema == types.SCHEMA):
+            return result
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is no JSON object")
+    return result_of(row)
+
+
 def differences(there: Any, now: Any, name: str = "") -> list[str]:
     """What differs between two JSON values, one phrase each, by dotted names."""
     if isinstance(there, dict) and isinstance(now, dict):

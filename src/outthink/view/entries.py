@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal
 
 from outthink.answers.reading import read_by
 from outthink.errors import UsageError
 from outthink.models.samples import numbers_of, pool_id, text_of, token_count, token_logprobs, was_cut
-from outthink.records.runs import Result, result_of
+from outthink.records.ends import TokenEnds
+from outthink.records.runs import Result, result_from_json
 from outthink.reports.reading import ReadReply, rule_of
-from outthink.types import AnswerKind, Trace
+from outthink.types import AnswerKind, Candidate, Trace, path
 
 Form = Literal["results", "traces", "pool"]
 """What the lines of a file are: results of a run, bare traces, or problems with recorded samples."""
@@ -106,9 +108,9 @@ def replies_of(form: Form, line: bytes) -> list[ReadReply]:
     if trace is None:
         return []
     return [
-        ReadReply(problem="", sample=0, text=trace.whole_text(one.id), answer=one.answer)
-        for one in trace.candidates
-        if one.complete and one.address[0] == "model"
+        ReadReply(problem="", sample=0, text=text, answer=one.answer)
+        for one, text in _answers(trace)
+        if one.address[0] == "model"
     ]
 
 
@@ -143,17 +145,44 @@ def trace_entry(trace: Trace, kind: AnswerKind) -> dict[str, Any]:
         for name in _HIDDEN:
             candidate.pop(name, None)
     rules = {}
+    for candidate, text in _answers(trace):
+        answer, rule = rule_of(kind, text)
+        # read otherwise now than then, as where the options of a choice are not in the trace
+        rules[candidate.id] = rule if answer == candidate.answer else ""
+    return {"trace": shown, "cost": trace.cost, "rules": rules, "answer": trace.answer, "text": trace.text}
+
+
+def in_units(text: str, ends: Sequence[int]) -> list[int]:
+    """Places in a text as JavaScript counts them, in units of UTF-16."""
+    if text.isascii() or not text or max(text) < "\U00010000":
+        return list(ends)
+    before = list(accumulate((1 + (character >= "\U00010000") for character in text), initial=0))
+    return [before[min(end, len(text))] for end in ends]
+
+
+async def token_ends(form: Form, line: bytes, tokens: TokenEnds) -> dict[str, list[int]]:
+    """Where the tokens of each candidate of a trace that has logprobs end, as far as that can be told."""
+    result = None if form == "pool" else result_or_none(form, line)
+    ends = {}
+    for one in () if result is None or result.trace is None else result.trace.candidates:
+        if one.logprobs and one.token_ids and len(one.logprobs) == len(one.token_ids):
+            located = await tokens.locate(one.token_ids, one.text)
+            if located is not None:
+                ends[one.id] = in_units(one.text, located)
+    return ends
+
+
+def _answers(trace: Trace) -> Iterator[tuple[Candidate, str]]:
+    """The whole answers of a trace, each with the text that it is read from."""
+    by_id = {candidate.id: candidate for candidate in trace.candidates}
     for candidate in trace.candidates:
         if candidate.complete:
-            answer, rule = rule_of(kind, trace.whole_text(candidate.id))
-            # read otherwise now than then, as where the options of a choice are not in the trace
-            rules[candidate.id] = rule if answer == candidate.answer else ""
-    return {"trace": shown, "cost": trace.cost, "rules": rules, "answer": trace.answer, "text": trace.text}
+            yield candidate, "".join(segment.text for segment in path(candidate, by_id))
 
 
 def _result(form: Form, line: bytes) -> Result:
     if form == "results":
-        return result_of(_object(line))
+        return result_from_json(line)
     trace = Trace.from_json(line)
     return Result(problem=trace.problem, credit=None, error=None if trace.rounds else trace.error, trace=trace)
 
@@ -216,7 +245,7 @@ def _pool_entry(row: dict[str, Any], kind: AnswerKind) -> dict[str, Any]:
             }
         )
         if isinstance(sample.get("ends"), list):
-            ends[name] = sample["ends"]
+            ends[name] = in_units(text, [int(end) for end in sample["ends"]])
         if isinstance(sample.get("correct"), bool):
             correct[name] = sample["correct"] and not cut
         if not cut:

@@ -19,6 +19,8 @@ from typing import Any
 from aiohttp import web
 
 from outthink.errors import OutthinkError, UsageError
+from outthink.models.engine import Tokenizing
+from outthink.records.ends import TokenEnds
 from outthink.reports.tables import plain
 from outthink.view.compare import compared
 from outthink.view.overview import overview
@@ -55,12 +57,21 @@ class Viewer:
     Args:
         shelf: what is shown.
         admit: whether a caller may see it; None: everybody who reaches it may.
+        tokenizer: tells where in a text the tokens end that this model wrote; None: that is shown where it is recorded.
         every: seconds between looks at the files.
     """
 
-    def __init__(self, shelf: Shelf, *, admit: Callable[[web.Request], bool] | None = None, every: float = 0.3) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        *,
+        admit: Callable[[web.Request], bool] | None = None,
+        tokenizer: Tokenizing | None = None,
+        every: float = 0.3,
+    ) -> None:
         self._shelf = shelf
         self._admit = admit
+        self._tokens = None if tokenizer is None else TokenEnds(tokenizer)
         self._every = every
         self._changed = asyncio.Condition()
         self._version = 0
@@ -98,17 +109,19 @@ class Viewer:
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
-        looked = loop.time()
+        looked = told = loop.time()
+        seen: list[int] = []
         while True:
             more = False
-            before = [recording.version for recording in self._shelf.recordings]
             for recording in list(self._shelf.recordings):
                 more |= await asyncio.to_thread(recording.advance, _SLICE)
             if loop.time() - looked > _LOOK:
                 looked = loop.time()
                 with contextlib.suppress(OSError):
                     await asyncio.to_thread(self._shelf.look)
-            if before != [recording.version for recording in self._shelf.recordings]:
+            versions = [recording.version for recording in self._shelf.recordings]
+            if versions != seen and (not more or loop.time() - told > self._every):
+                seen, told = versions, loop.time()
                 async with self._changed:
                     self._version += 1
                     self._changed.notify_all()
@@ -171,8 +184,11 @@ class Viewer:
         return await asyncio.to_thread(told)
 
     async def _problem(self, query: Mapping[str, str]) -> Any:
-        recording = self._recording(query["source"])
-        return await asyncio.to_thread(recording.entry, int(query["line"]))
+        recording, line = self._recording(query["source"]), int(query["line"])
+        entry = await asyncio.to_thread(recording.entry, line)
+        if self._tokens is not None and isinstance(recording, RecordFile):
+            entry["ends"] = {**entry.get("ends", {}), **await recording.ends(line, self._tokens)}
+        return entry
 
     async def _compare(self, query: Mapping[str, str]) -> Any:
         wanted = [int(part) for part in query.get("sources", "").split(",") if part]

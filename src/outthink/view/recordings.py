@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from outthink.errors import UsageError
 from outthink.jsonl import read as read_lines
+from outthink.records.ends import TokenEnds
 from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, read_settings
 from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
-from outthink.view.entries import Form, ListRow, entry_of, form_of, replies_of, result_or_none, row_of
+from outthink.view.entries import Form, ListRow, entry_of, form_of, replies_of, result_or_none, row_of, token_ends
 from outthink.view.lines import LineFile
 
 UNITS = ("tokens", "seconds", "flops", "usd")
@@ -289,6 +290,10 @@ class RecordFile:
         for line in range(len(self._file)):
             if self.form is not None:
                 yield from replies_of(self.form, self._file.line(line))
+
+    async def ends(self, line: int, tokens: TokenEnds) -> dict[str, list[int]]:
+        """Where in their texts the tokens of the candidates on a line end, by candidate."""
+        return {} if self.form is None else await token_ends(self.form, self._file.line(line), tokens)
 
     def kind(self) -> AnswerKind:
         """As what the answers were read: the kind under which most of the first replies are read again."""

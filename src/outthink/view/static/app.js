@@ -65,14 +65,22 @@ function App() {
     return () => removeEventListener("hashchange", moved);
   }, []);
 
+  const asked = useRef({ wanted: 0, busy: false });
   useEffect(() => {
-    data.sources().then(
-      (told) => {
-        know(told);
+    asked.current.wanted += 1;
+    const ask = async () => {
+      const { wanted } = asked.current;
+      asked.current.busy = true;
+      try {
+        know(await data.sources());
         fail(null);
-      },
-      (failure) => fail(failure),
-    );
+      } catch (failure) {
+        fail(failure);
+      }
+      asked.current.busy = false;
+      if (asked.current.wanted !== wanted) ask();
+    };
+    if (!asked.current.busy) ask();
   }, [versions.join(), again]);
 
   useEffect(() => {

@@ -54,7 +54,11 @@ function ticks(most, count = 4) {
 
 // What had been charged by when, by kind and role, stacked; `until` is a moment that is marked.
 export function Ledger({ calls, unit, until, rounds }) {
-  const lines = useMemo(() => grown(calls, unit), [calls, unit]);
+  return useMemo(() => ledger(calls, unit, until, rounds), [calls, unit, until, rounds]);
+}
+
+function ledger(calls, unit, until, rounds) {
+  const lines = grown(calls, unit);
   if (!lines.total) return html`<p class="note">No call was charged in ${UNIT_NAMES[unit]}.</p>`;
   const width = 640;
   const height = 190;

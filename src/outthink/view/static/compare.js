@@ -1,5 +1,6 @@
 // Recordings beside each other.
-import { html, useEffect, useState } from "./lib.js";
+import { html } from "./lib.js";
+import { useAsked } from "./asked.js";
 import { data } from "./data.js";
 import { cost, link, number, points as signed, share, UNIT_NAMES } from "./format.js";
 import { frontier, Scatter, Shape } from "./charts.js";
@@ -10,19 +11,8 @@ function odds(p) {
 
 export function Compare({ sources, query }) {
   const chosen = (query.s || "").split(",").filter(Boolean).map(Number).filter((place) => sources[place]);
-  const [told, show] = useState(null);
-  const [error, fail] = useState(null);
   const versions = chosen.map((place) => sources[place].version).join();
-  useEffect(() => {
-    let current = true;
-    data.compare(chosen).then(
-      (answer) => current && (show(answer), fail(null)),
-      (failure) => current && fail(failure.message),
-    );
-    return () => {
-      current = false;
-    };
-  }, [chosen.join(), versions]);
+  const [told, error] = useAsked(() => data.compare(chosen), chosen.join(), versions);
   if (error) return html`<p class="problem">${error}</p>`;
   if (!told) return html`<p class="wait">Comparing ...</p>`;
   const { points, pairs } = told;

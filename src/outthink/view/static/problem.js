@@ -1,5 +1,6 @@
 // One problem: question, candidates as a drawing, rounds, votes, ledger, and what models were sent.
-import { html, useEffect, useMemo, useRef, useState } from "./lib.js";
+import { html, useEffect, useMemo, useState } from "./lib.js";
+import { useAsked } from "./asked.js";
 import { data } from "./data.js";
 import { cost, described, link, number, oneLine, UNIT_NAMES, verdict } from "./format.js";
 import { graph as made, idOf, pathOf, scorers, votes } from "./graph.js";
@@ -28,28 +29,7 @@ function rule(entry, id) {
 }
 
 export function Problem({ source, number: place, line, version, query }) {
-  const [entry, show] = useState(null);
-  const [error, fail] = useState(null);
-  const asked = useRef({ wanted: 0, busy: false });
-  useEffect(() => {
-    // one request at a time: what changes meanwhile is asked for when it is over
-    asked.current.wanted += 1;
-    const ask = () => {
-      const { wanted } = asked.current;
-      asked.current.busy = true;
-      data
-        .problem(place, line)
-        .then(
-          (told) => (show(told), fail(null)),
-          (failure) => fail(failure.message),
-        )
-        .finally(() => {
-          asked.current.busy = false;
-          if (asked.current.wanted !== wanted) ask();
-        });
-    };
-    if (!asked.current.busy) ask();
-  }, [place, line, source.live, source.live ? version : 0]);
+  const [entry, error] = useAsked(() => data.problem(place, line), `${place}/${line}`, source.live ? version : "over");
   const back = link(`r/${place}`, filters(query));
   useEffect(() => {
     const key = (event) => {

@@ -1,5 +1,6 @@
 // The problems of one recording, filtered.
 import { html, useEffect, useRef, useState } from "./lib.js";
+import { useAsked } from "./asked.js";
 import { Curve } from "./charts.js";
 import { data } from "./data.js";
 import { cost, described, link, number, oneLine, share, UNIT_NAMES, verdict } from "./format.js";
@@ -81,20 +82,13 @@ function Row({ row, place, query, unit, pool, focused }) {
 
 export function Problems({ sources, number: place, version, query }) {
   const source = sources[place];
-  const [shown, show] = useState(null);
-  const [error, fail] = useState(null);
   const [focus, move] = useState(-1);
-  const asked = JSON.stringify([place, filters(query), query.offset || 0, query.differs ? sources[Number(query.differs)]?.version : 0, version]);
-  useEffect(() => {
-    let current = true;
-    data.rows({ source: place, ...filters(query), offset: query.offset || 0, limit: PAGE }).then(
-      (told) => current && (show(told), fail(null)),
-      (failure) => current && fail(failure.message),
-    );
-    return () => {
-      current = false;
-    };
-  }, [asked]);
+  const wish = { source: place, ...filters(query), offset: query.offset || 0, limit: PAGE };
+  const [shown, error] = useAsked(
+    () => data.rows(wish),
+    JSON.stringify(wish),
+    `${version}/${query.differs ? sources[Number(query.differs)]?.version : 0}`,
+  );
   const change = (wish) => {
     location.hash = link(`r/${place}`, { ...filters(query), ...wish });
   };
@@ -162,12 +156,11 @@ export function Problems({ sources, number: place, version, query }) {
 // What the whole recording tells; computed when it is opened.
 function Overview({ place, version }) {
   const [open, turn] = useState(false);
-  const [sections, show] = useState(null);
-  const [error, fail] = useState(null);
-  useEffect(() => {
-    if (!open) return;
-    data.overview(place).then(show, (failure) => fail(failure.message));
-  }, [open, place, open && version]);
+  const [sections, error] = useAsked(
+    () => (open ? data.overview(place) : Promise.resolve(null)),
+    `${place}/${open}`,
+    open ? version : "",
+  );
   return html`<details onToggle=${(event) => turn(event.target.open)}>
     <summary>Summary and method</summary>
     ${error && html`<p class="problem">${error}</p>`}

@@ -199,6 +199,7 @@ export function Tree({ graph, selected, select }) {
       ),
     [shown, low, high, opened, collapsed],
   );
+  const body = useMemo(() => html`<g>${lines}${further}${marks}</g>`, [lines, further, marks]);
   const ring = places.get(selected);
   const at = places.get(focus);
   useEffect(() => {
@@ -224,10 +225,9 @@ export function Tree({ graph, selected, select }) {
       onKeyDown=${key}
     >
       <g ref=${inner}>
-        ${lines} ${further}
         ${at && html`<circle class="focus" cx=${at.y} cy=${at.x} r="11" />`}
         ${ring && html`<circle class="ring" cx=${ring.y} cy=${ring.x} r="9" />`}
-        ${marks}
+        ${body}
       </g>
     </svg>
     <${Legend} graph=${graph} low=${low} high=${high} />
