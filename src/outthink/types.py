@@ -68,11 +68,10 @@ class Message:
 
     @property
     def told(self) -> Message:
-        """The same as text alone, for records; of media stays its kind, such as [image]."""
-        if isinstance(self.content, str):
-            return self if self.sent is None else Message(role=self.role, content=self.content)
-        parts = (part.text if part.kind == "text" else f"[{part.kind}]" for part in self.content)
-        return Message(role=self.role, content="".join(parts))
+        """The same as text that can be written, for records; of media stays its kind, such as [image]."""
+        parts = (Part(text=self.content),) if isinstance(self.content, str) else self.content
+        text = writable("".join(part.text if part.kind == "text" else f"[{part.kind}]" for part in parts))
+        return self if text == self.content and self.sent is None else Message(role=self.role, content=text)
 
 
 def _same(turn: Mapping[str, Any], content: str | tuple[Part, ...]) -> bool:

@@ -230,6 +230,11 @@ def test_pairs_are_compared_over_what_both_have_graded(tmp_path: Path) -> None:
     assert pair["difference"][0] == pytest.approx((len(wins) - len(losses)) / 25)
     for line in pair["lines_a"]:
         assert one.problem(line["a"]) == two.problem(line["b"]) == line["problem"]
+    answers = [
+        {row["problem"]: row["key"] for row in each.rows(range(count))} for each, count in ((one, 30), (two, 25))
+    ]
+    same = sum(answers[0][name] == answers[1][name] for name in its)
+    assert (pair["common"], pair["same"], pair["other"]) == (25, same, 25 - same)
     point = told["points"][0]
     tokens = [row["cost"]["tokens"] for row in one.rows(range(30))]
     assert point["cost"]["tokens"][0] == pytest.approx(sum(tokens) / 30)
@@ -343,3 +348,16 @@ def test_ends_of_tokens_are_told_by_the_model_that_wrote_them(tmp_path: Path) ->
     engine = ScriptedEngine(lambda request, child, rng: "")  # each of its tokens is a character
     ends = asyncio.run(read(path).ends(0, TokenEnds(engine)))
     assert ends == {"model/0/0": [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]}
+
+
+def test_runs_that_nobody_graded_are_compared_by_their_answers(tmp_path: Path) -> None:
+    """As those of a server and its shadow."""
+    mine = [replace(result, credit=None) for result in results(8)]
+    its = [replace(result, trace=trace_of(result.problem, ["x"], answer="1")) for result in mine[:6]]
+    one = read(write_results(tmp_path / "one", mine) / "results.jsonl", settings={})
+    two = read(write_results(tmp_path / "two", its) / "results.jsonl", settings={})
+    told = compared([(0, one), (1, two)])
+    assert told["points"] == []
+    (pair,) = told["pairs"]
+    assert (pair["common"], pair["problems"], pair["difference"]) == (6, 0, [None, None, None])
+    assert (pair["same"], pair["other"]) == (2, 3)  # 0 1 2 - 1 2 against 1

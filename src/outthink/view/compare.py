@@ -19,7 +19,7 @@ _NORMAL = 1.959964  # of a 95% interval
 
 
 def compared(recordings: Sequence[tuple[int, RecordFile]]) -> dict[str, Any]:
-    """Graded recordings by their numbers: accuracy and cost with 95% intervals, and every pair.
+    """Recordings by their numbers: accuracy and cost of those that are graded with 95% intervals, and every pair.
 
     Intervals of accuracy are bootstrap intervals over problems, as in reports; those of costs are of a normal mean.
     """
@@ -39,16 +39,10 @@ def compared(recordings: Sequence[tuple[int, RecordFile]]) -> dict[str, Any]:
                     "cost": costs,
                 }
             )
-    shelf = dict(recordings)
-    numbers = [point["source"] for point in points]
-    return {
-        "points": points,
-        "pairs": [
-            _pair(one, shelf[one], other, shelf[other])
-            for place, one in enumerate(numbers)
-            for other in numbers[place + 1 :]
-        ],
-    }
+    pairs = [
+        _pair(one, a, other, b) for place, (one, a) in enumerate(recordings) for other, b in recordings[place + 1 :]
+    ]
+    return {"points": points, "pairs": pairs}
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -71,9 +65,11 @@ def _mean(amounts: NDArray[np.float64]) -> list[float] | None:
 
 
 def _pair(one: int, a: RecordFile, other: int, b: RecordFile) -> dict[str, Any]:
-    """What differs between two recordings over the problems that both have graded."""
+    """What differs between two recordings: answers over the problems that both have, credit where both are graded."""
     places = a.places(b)
     there = np.flatnonzero(places >= 0)
+    keys, others = a.column("key")[there], b.column("key")[places[there]]
+    both_answer = (keys != 0) & (others != 0)
     mine, its = a.column("credit")[there], b.column("credit")[places[there]]
     graded = ~np.isnan(mine) & ~np.isnan(its)
     there, mine, its = there[graded], mine[graded], its[graded]
@@ -85,6 +81,9 @@ def _pair(one: int, a: RecordFile, other: int, b: RecordFile) -> dict[str, Any]:
     return {
         "a": one,
         "b": other,
+        "common": len(places[places >= 0]),
+        "same": int((both_answer & (keys == others)).sum()),
+        "other": int((both_answer & (keys != others)).sum()),
         "problems": test.problems,
         "difference": [_number(test.difference), _number(test.low), _number(test.high)],
         "detectable": _number(test.detectable),

@@ -63,7 +63,8 @@ function ledger(calls, unit, until, rounds) {
   const width = 640;
   const height = 190;
   const [left, right, top, bottom] = [58, 10, 8, 30];
-  const end = Math.max(lines.end, ...rounds.map((round) => round.at), 1e-9);
+  const end = 1.03 * Math.max(lines.end, ...rounds.map((round) => round.at), 1e-9);
+  for (const area of lines.areas) area.push({ ...area[area.length - 1], at: end });
   const x = (seconds) => left + ((width - left - right) * seconds) / end;
   const y = (amount) => height - bottom - ((height - top - bottom) * amount) / lines.total;
   return html`<figure>

@@ -16,7 +16,6 @@ export function Compare({ sources, query }) {
   if (error) return html`<p class="problem">${error}</p>`;
   if (!told) return html`<p class="wait">Comparing ...</p>`;
   const { points, pairs } = told;
-  if (!points.length) return html`<h1>Compare</h1><p>None of these was graded.</p>`;
   const units = Object.keys(UNIT_NAMES).filter((unit) => points.some((point) => point.cost[unit]));
   const unit = units.includes(query.unit) ? query.unit : units[0] || "tokens";
   const places = new Map(points.map((point, place) => [point.source, place]));
@@ -24,11 +23,13 @@ export function Compare({ sources, query }) {
   const change = (wish) => {
     location.hash = link("compare", { ...query, ...wish });
   };
-  const a = points.some((point) => point.source === Number(query.a)) && query.a ? Number(query.a) : points[0].source;
-  const b = points.some((point) => point.source === Number(query.b)) && query.b ? Number(query.b) : points[points.length > 1 ? 1 : 0].source;
+  const a = query.a && chosen.includes(Number(query.a)) ? Number(query.a) : chosen[0];
+  const b = query.b && chosen.includes(Number(query.b)) ? Number(query.b) : chosen[chosen.length > 1 ? 1 : 0];
+  const options = chosen.map((place) => html`<option value=${place}>${sources[place].name}</option>`);
   const name = (place) => sources[place].name;
   return html`<h1>Compare</h1>
-    <section aria-labelledby="scatter">
+    ${points.length > 0 &&
+    html`<section aria-labelledby="scatter">
       <h2 id="scatter">Accuracy against cost</h2>
       <label class="inline">in <select value=${unit} onChange=${(event) => change({ unit: event.target.value })}>${units.map((one) => html`<option value=${one}>${UNIT_NAMES[one]}</option>`)}</select></label>
       <${Scatter} points=${points} unit=${unit} places=${places} />
@@ -50,13 +51,13 @@ export function Compare({ sources, query }) {
           </tbody>
         </table>
       </div>
-    </section>
-    ${points.length > 1 &&
+    </section>`}
+    ${chosen.length > 1 &&
     html`<section aria-labelledby="pair">
       <h2 id="pair">Problem by problem</h2>
       <p class="filters">
-        <label>One <select value=${a} onChange=${(event) => change({ a: event.target.value })}>${points.map((point) => html`<option value=${point.source}>${point.name}</option>`)}</select></label>
-        <label>Other <select value=${b} onChange=${(event) => change({ b: event.target.value })}>${points.map((point) => html`<option value=${point.source}>${point.name}</option>`)}</select></label>
+        <label>One <select value=${a} onChange=${(event) => change({ a: event.target.value })}>${options}</select></label>
+        <label>Other <select value=${b} onChange=${(event) => change({ b: event.target.value })}>${options}</select></label>
       </p>
       <${Pair} pair=${turned(pairs, a, b)} a=${a} b=${b} name=${name} />
     </section>`}`;
@@ -85,13 +86,21 @@ function turned(pairs, a, b) {
 
 function Pair({ pair, a, b, name }) {
   if (!pair) return html`<p class="note">Choose two different ones.</p>`;
-  if (!pair.problems) return html`<p class="note">${name(a)} and ${name(b)} have no graded problem in common.</p>`;
+  const none = pair.common - pair.same - pair.other;
+  const answers = html`<p>
+    The same answer on ${number(pair.same)} of ${number(pair.common)} problems that both have, different ones on
+    ${" "}${number(pair.other)}, none from one or both on ${number(none)}.
+    ${" "}<a href=${link(`r/${a}`, { differs: b })}>Show where they differ</a>
+  </p>`;
+  if (!pair.common) return html`<p class="note">${name(a)} and ${name(b)} have no problem in common.</p>`;
+  if (!pair.problems) return html`${answers}<p class="note">None of these was graded in both.</p>`;
   const [difference, low, high] = pair.difference;
   return html`<p>
-      <b>${signed(difference)} points</b> (${signed(low)} to ${signed(high)}, 95%) over ${number(pair.problems)} problems that both have.${" "}
+      <b>${signed(difference)} points</b> (${signed(low)} to ${signed(high)}, 95%) over ${number(pair.problems)} problems that both have graded.${" "}
       ${name(a)} is better on ${number(pair.only_a)} and worse on ${number(pair.only_b)} of them (exact sign test: p = ${odds(pair.p)}).
       ${pair.detectable !== null && pair.detectable <= 1 ? ` The smallest difference that could have been seen is ${(100 * pair.detectable).toFixed(1)} points.` : " These are too few to see any difference."}
     </p>
+    ${answers}
     <p class="note">Both right: ${number(pair.both)}. Neither: ${number(pair.neither)}.</p>
     <div class="split even">
       <${Only} title=${`${name(a)} did better`} lines=${pair.lines_a} count=${pair.only_a} a=${a} b=${b} name=${name} />

@@ -19,7 +19,7 @@ function Row({ source, place, picked, pick }) {
         type="checkbox"
         aria-label=${`Compare ${source.name}`}
         checked=${picked}
-        disabled=${!source.graded}
+        disabled=${!source.lines}
         onChange=${() => pick(place)}
       />
     </td>
@@ -41,12 +41,12 @@ function Row({ source, place, picked, pick }) {
   </tr>`;
 }
 
-export function Runs({ known, query }) {
+export function Runs({ known }) {
   const { sources } = known;
-  const graded = sources.map((source, place) => (source.graded ? place : -1)).filter((place) => place >= 0);
-  const [picked, set] = useState(() => (query.s ? query.s.split(",").map(Number) : graded.slice(0, 8)));
+  const filled = sources.map((source, place) => (source.lines ? place : -1)).filter((place) => place >= 0);
+  const [picked, set] = useState(() => filled.filter((place) => sources[place].form !== "pool").slice(0, 8));
   const pick = (place) => set(picked.includes(place) ? picked.filter((one) => one !== place) : [...picked, place].sort((a, b) => a - b));
-  const chosen = picked.filter((place) => graded.includes(place));
+  const chosen = picked.filter((place) => filled.includes(place));
   return html`<h1>${data.mailed ? "Report" : "Recordings"}</h1>
     ${known.made && html`<p class="note">${known.made}</p>`}
     ${sources.length === 0 && html`<p>Nothing has been recorded here yet; this page follows.</p>`}
