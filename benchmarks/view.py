@@ -8,6 +8,7 @@ It needs chromium and playwright. Files are made in a temporary folder (about 1 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import statistics
@@ -98,35 +99,35 @@ def known(page: Any, address: str) -> int:
     return int(page.request.get(f"{address}api/sources").json()["sources"][0]["known"])
 
 
-def measure(folder: Path, lines: int) -> None:
+def measure(folder: Path, lines: int) -> Iterator[tuple[str, float, str]]:
+    """(what, value, unit), as it is measured."""
     with browser() as opened:
         size = write_large_run(folder / "run") / 1e6
+        yield f"a run of {PROBLEMS:,} problems", size, "MB"
         with viewed(folder / "run") as (address, process, started):
             page = opened.new_page()
             begun = time.perf_counter()
             page.goto(f"{address}#/r/0")
             page.locator("tbody tr").nth(49).wait_for()
-            shown = time.perf_counter() - begun
+            yield "its command until the page is served", started, "s"
+            yield "its first 50 problems", time.perf_counter() - begun, "s"
             while known(page, address) < PROBLEMS:
                 time.sleep(0.02)
-            read = time.perf_counter() - begun
-            print(f"run of {PROBLEMS:,} problems, {size:,.0f} MB: command up after {started:.2f} s")
-            print(f"  first 50 problems shown after {shown:.2f} s; all lines read after {read:.2f} s")
-            print(f"  {memory(process):,.0f} MB of memory")
+            yield "all of it read", time.perf_counter() - begun, "s"
+            yield "its process", memory(process), "MB"
             clicks = []
-            for _ in range(10):
+            for _ in range(20):
                 page.goto(f"{address}#/r/0")
                 page.locator("tbody tr").nth(49).wait_for()
                 clicks.append(page.evaluate(TIMED, ["tbody th a", ".tree .node", 1]))
-            print(f"  a click on a problem: median {statistics.median(clicks):.0f} ms, most {max(clicks):.0f} ms")
-            clicks = []
-            for place in range(2, 10):
-                clicks.append(page.evaluate(TIMED, [f"[id='n:model/0/{place - 2}']", ".ring", 1]))
-            print(f"  a click on a candidate: median {statistics.median(clicks):.0f} ms, most {max(clicks):.0f} ms")
-            page.goto(f"{address}#/r/0?verdict=wrong&order=tokens")
+            yield "a click on a problem, median", statistics.median(clicks), "ms"
+            yield "a click on a problem, most of 20", max(clicks), "ms"
+            clicks = [page.evaluate(TIMED, [f"[id='n:model/0/{place}']", ".ring", 1]) for place in range(SAMPLES)]
+            yield "a click on a candidate, median", statistics.median(clicks), "ms"
             begun = time.perf_counter()
+            page.goto(f"{address}#/r/0?verdict=wrong&order=tokens")
             page.get_by_text(f"{PROBLEMS // 2:,} of").wait_for()
-            print(f"  a filter: {1000 * (time.perf_counter() - begun):.0f} ms")
+            yield "a filter", 1000 * (time.perf_counter() - begun), "ms"
             page.close()
 
         write_results(folder / "tree", [Result(problem="tree", credit=1.0, trace=tree_of(NODES))])
@@ -135,38 +136,43 @@ def measure(folder: Path, lines: int) -> None:
             page.goto(f"{address}#/r/0")
             page.locator("tbody tr").first.wait_for()
             first = page.evaluate(TIMED, ["tbody th a", ".tree .node", 10])
+            yield f"a search of {NODES:,} steps, opened", first, "ms"
             page.locator(".tools").wait_for()
-            whole = page.evaluate(TIMED, [".tools button:nth-of-type(5)", ".tree .node", NODES])
-            chosen = page.evaluate(TIMED, [".tree .node:nth-last-child(3)", ".ring", 1])
-            print(f"search of {NODES:,} steps: opened, folded, in {first:.0f} ms; all of it drawn in {whole:.0f} ms;")
-            print(f"  a click in it {chosen:.0f} ms")
+            yield (
+                "all its steps drawn",
+                page.evaluate(TIMED, [".tools button:nth-of-type(5)", ".tree .node", NODES]),
+                "ms",
+            )
             page.close()
 
         size = write_lines(folder / "many.jsonl", lines) / 1e6
+        yield f"a file of {lines:,} lines", size, "MB"
         with viewed(folder / "many.jsonl") as (address, process, _):
             page = opened.new_page()
             begun = time.perf_counter()
             page.goto(f"{address}#/r/0")
             page.locator("tbody tr").nth(49).wait_for()
-            shown = time.perf_counter() - begun
+            yield "its first 50 lines", time.perf_counter() - begun, "s"
             while known(page, address) < lines:
                 time.sleep(0.5)
-            read = time.perf_counter() - begun
+            yield "all of them read", time.perf_counter() - begun, "s"
             begun = time.perf_counter()
             page.goto(f"{address}#/r/0?offset={lines - 50}")
             page.get_by_text(f"q{lines - 1}", exact=True).wait_for()
-            jumped = time.perf_counter() - begun
+            yield "its last 50 lines", 1000 * (time.perf_counter() - begun), "ms"
             begun = time.perf_counter()
             page.goto(f"{address}#/r/0?text=q{lines // 2}")
             page.get_by_text(re.compile("^1 of")).wait_for()
-            sought = time.perf_counter() - begun
-            print(f"{lines:,} lines, {size:,.0f} MB: first page after {shown:.2f} s, all read after {read:.0f} s,")
-            print(f"  the last page in {1000 * jumped:.0f} ms, one id found in {1000 * sought:.0f} ms")
-            print(f"  {memory(process):,.0f} MB of memory")
+            yield "one id found", 1000 * (time.perf_counter() - begun), "ms"
+            yield "its process afterwards", memory(process), "MB"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=1_000_000)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["measure", "value", "unit"])
     with tempfile.TemporaryDirectory() as made:
-        measure(Path(made), parser.parse_args().lines)
+        for what, value, unit in measure(Path(made), parser.parse_args().lines):
+            table.writerow([what, f"{value:.3g}" if value < 1000 else f"{value:.0f}", unit])
+            sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -520,32 +521,58 @@ def test_the_mailed_file_shows_the_same(opened: Any, folder: Path, report: Path)
         page.get_by_text("Coverage: some sample of k is right").wait_for()
 
 
-def test_the_command_serves_beside_a_solve(tmp_path: Path) -> None:
-    """`solve --view` shows the finished problem until Ctrl-C."""
-    write_lines(
-        tmp_path / "pool.jsonl",
-        [{"id": "What is 2+2?", "samples": [{"text": "#### 4", "answer": "4", "tokens": 3, "correct": True}]}],
-    )
+@contextlib.contextmanager
+def command(folder: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A command with --view in a process of its own: where its page is; at the end it hears Ctrl-C."""
+    path = os.pathsep.join([str(folder), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-m", "outthink", *words, "--view"], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": path},
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        try:
+            told = next(place for line in process.stderr if (place := re.search(r"http://\S+?/", line)))
+            yield told[0], process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def test_a_solve_can_be_seen_until_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "engine.py").write_text(
         "from outthink.models.scripted import ScriptedEngine\n"
         "def Engine(options=None):\n    return ScriptedEngine(lambda request, child, rng: '#### 4')\n",
         encoding="utf-8",
     )
-    words = ["solve", "What is 2+2?", "--model", "engine:Engine", "--n", "2", "--view", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "outthink", *words], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-    )  # fmt: skip
-    with process:
+    with command(tmp_path, "solve", "What is 2+2?", "--model", "engine:Engine", "--n", "2", "--json") as (at, process):
         assert process.stderr is not None
-        lines = iter(process.stderr)
-        first = next(lines)
-        found_at = re.search(r"http://\S+?/", first)
-        assert found_at, first
-        assert "It can still be seen" in next(lines)
-        with urllib.request.urlopen(f"{found_at[0]}api/problem?source=0&line=0") as reply:
+        assert "It can still be seen" in next(process.stderr)
+        with urllib.request.urlopen(f"{at}api/problem?source=0&line=0") as reply:
             assert json.load(reply)["answer"] == "4"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-        assert process.stdout is not None
-        assert json.loads(process.stdout.read())["answer"] == "4"
+    assert process.stdout is not None
+    assert json.loads(process.stdout.read())["answer"] == "4"
+
+
+@pytest.mark.real
+def test_a_run_of_a_real_model_is_followed_and_its_search_looked_at(opened: Any, tmp_path: Path) -> None:
+    write_lines(tmp_path / "own.jsonl", [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in (2, 5)])
+    search = ("--strategy", "beam", "--width", "3", "--children", "3", "--max-step-tokens", "6", "--prm", "random")
+    with (
+        command(tmp_path, "bench", "own.jsonl", "--model", "smollm2-135m-instruct", "--max-tokens", "16", *search) as (
+            address,
+            _,
+        ),
+        page_on(opened) as page,
+    ):
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        page.get_by_role("link", name=re.compile("own-beam")).click()
+        page.get_by_text("2 of 2 problems").wait_for()
+        page.get_by_text("up to date").wait_for()
+        page.locator("tbody th a").first.click()
+        page.get_by_role("heading", name="Candidates").wait_for()
+        assert page.locator(".tree .node").count() > 4
+        page.locator(".tree .node").nth(2).click()
+        page.get_by_role("tab", name="What was sent").click()
+        assert re.search(r"What is \d \+ 1\?", page.get_by_role("tabpanel").inner_text())
