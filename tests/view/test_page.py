@@ -65,7 +65,7 @@ HOSTILE = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs that differ, a search, a pool, and files that are damaged or not ours."""
     folder = tmp_path_factory.mktemp("recorded")
-    write_run(folder / "one", "self_consistency?n=4", right=0.6)
+    write_run(folder / "one", "self_consistency?n=3", right=0.4)
     write_run(folder / "two", "best_of_n?n=2", right=0.3, verifier="confidence")
     write_results(folder / "search", [Result(problem="tree", credit=1.0, trace=replace(tree_of(500), problem="tree"))])
     write_lines(
@@ -153,6 +153,13 @@ def test_a_run_is_opened_filtered_and_a_problem_is_read(opened: Any, address: st
         assert page.locator(".node .katex").count() == 1  # its formula
         page.get_by_role("tab", name="What was sent").click()
         assert re.search(r"What is \d \+ 1\?", page.get_by_role("tabpanel").inner_text())
+        wrong = page.get_by_text(re.compile(r"^1 of \d$"))
+        wrong.wait_for()
+        page.keyboard.press("j")  # the next of those that were asked for
+        page.get_by_text(re.compile(r"^2 of \d$")).wait_for()
+        page.get_by_text("wrong").first.wait_for()
+        page.get_by_role("link", name="previous").click()
+        wrong.wait_for()
         page.keyboard.press("u")
         page.get_by_text(re.compile("^[1-7] of 8 problems")).wait_for()
 
@@ -512,6 +519,12 @@ def test_the_mailed_file_shows_the_same(opened: Any, folder: Path, report: Path)
             page.get_by_text(f"{there['total']} of 8 problems").wait_for()
             shown = page.locator("tbody th a").all_inner_texts()
             assert shown == [row["problem"] for row in there["rows"]], query
+        rows = page.request.get(f"{address}api/rows?source=0&order=tokens").json()["rows"]
+        third = rows[2]["line"]
+        page.goto(f"{report.as_uri()}#/r/0/p/{third}?order=tokens")
+        page.get_by_text("3 of 8").wait_for()
+        beside = [page.get_by_role("link", name=name).get_attribute("href") for name in ("previous", "next")]
+        assert beside == [f"#/r/0/p/{rows[n]['line']}?order=tokens" for n in (1, 3)]
         page.goto(f"{report.as_uri()}#/r/0/p/0")
         page.get_by_role("heading", name="Candidates").wait_for()
         page.goto(f"{report.as_uri()}#/compare?s=0,1")
@@ -522,18 +535,24 @@ def test_the_mailed_file_shows_the_same(opened: Any, folder: Path, report: Path)
 
 
 @contextlib.contextmanager
-def command(folder: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A command with --view in a process of its own: where its page is; at the end it hears Ctrl-C."""
+def command(folder: Path, *words: str) -> Iterator[tuple[str, Any, list[str]]]:
+    """A command with --view in a process of its own: where its page is, and what it goes on to tell.
+
+    At the end it hears Ctrl-C, and what it printed is in the list.
+    """
     path = os.pathsep.join([str(folder), *sys.path])
     with subprocess.Popen(
         [sys.executable, "-m", "outthink", *words, "--view"], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, env={**os.environ, "PYTHONPATH": path},
     ) as process:  # fmt: skip
         assert process.stderr is not None
+        assert process.stdout is not None
+        printed: list[str] = []
         try:
             told = next(place for line in process.stderr if (place := re.search(r"http://\S+?/", line)))
-            yield told[0], process
+            yield told[0], process.stderr, printed
             process.send_signal(signal.SIGINT)
+            printed.append(process.stdout.read())
             assert process.wait(60) == 0
         finally:
             process.kill()
@@ -545,26 +564,20 @@ def test_a_solve_can_be_seen_until_ctrl_c(tmp_path: Path) -> None:
         "def Engine(options=None):\n    return ScriptedEngine(lambda request, child, rng: '#### 4')\n",
         encoding="utf-8",
     )
-    with command(tmp_path, "solve", "What is 2+2?", "--model", "engine:Engine", "--n", "2", "--json") as (at, process):
-        assert process.stderr is not None
-        assert "It can still be seen" in next(process.stderr)
-        with urllib.request.urlopen(f"{at}api/problem?source=0&line=0") as reply:
+    words = ("solve", "What is 2+2?", "--model", "engine:Engine", "--n", "2", "--json")
+    with command(tmp_path, *words) as (address, told, printed):
+        assert "It can still be seen" in next(told)
+        with urllib.request.urlopen(f"{address}api/problem?source=0&line=0") as reply:
             assert json.load(reply)["answer"] == "4"
-    assert process.stdout is not None
-    assert json.loads(process.stdout.read())["answer"] == "4"
+    assert json.loads(printed[0])["answer"] == "4"
 
 
 @pytest.mark.real
 def test_a_run_of_a_real_model_is_followed_and_its_search_looked_at(opened: Any, tmp_path: Path) -> None:
     write_lines(tmp_path / "own.jsonl", [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in (2, 5)])
-    search = ("--strategy", "beam", "--width", "3", "--children", "3", "--max-step-tokens", "6", "--prm", "random")
-    with (
-        command(tmp_path, "bench", "own.jsonl", "--model", "smollm2-135m-instruct", "--max-tokens", "16", *search) as (
-            address,
-            _,
-        ),
-        page_on(opened) as page,
-    ):
+    search = "--strategy beam --width 3 --children 3 --max-step-tokens 6 --prm random"
+    words = f"bench own.jsonl --model smollm2-135m-instruct --max-tokens 16 {search}".split()
+    with command(tmp_path, *words) as (address, _, _), page_on(opened) as page:
         page.set_default_timeout(60_000)
         page.goto(address)
         page.get_by_role("link", name=re.compile("own-beam")).click()

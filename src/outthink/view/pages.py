@@ -146,7 +146,7 @@ class Viewer:
             return _json(await answer(request.query))
         except (UsageError, OutthinkError) as cause:
             return _json({"error": str(cause)}, status=404)
-        except ValueError:
+        except (ValueError, KeyError):
             return _json({"error": "This cannot be asked."}, status=400)
 
     async def _sources(self, query: Mapping[str, str]) -> Any:
@@ -170,10 +170,13 @@ class Viewer:
             order=query.get("order", ""),
             down=query.get("down", "") == "1",
         )
+        around = query.get("around", "")
         offset, limit = max(0, int(query.get("offset", "0"))), min(_ROWS, max(1, int(query.get("limit", "50"))))
 
         def told() -> dict[str, Any]:
             lines = recording.chosen(wish)
+            if around:
+                return _neighbours(lines.tolist(), int(around))
             rows = recording.rows(lines[offset : offset + limit].tolist())
             if wish.differs is not None and rows:
                 places = recording.places(wish.differs)
@@ -224,6 +227,17 @@ class Viewer:
                 except TimeoutError:
                     await response.write(b": still here\n\n")
         return response
+
+
+def _neighbours(lines: list[int], line: int) -> dict[str, Any]:
+    """Which lines come before and after one in a list; None where there is none, or it is not in it."""
+    place = lines.index(line) if line in lines else None
+    return {
+        "total": len(lines),
+        "place": place,
+        "previous": lines[place - 1] if place else None,
+        "next": lines[place + 1] if place is not None and place + 1 < len(lines) else None,
+    }
 
 
 def static(name: str) -> bytes | None:

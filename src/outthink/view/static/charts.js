@@ -148,7 +148,7 @@ export function Scatter({ points, unit, places }) {
   const x = (amount) => left + ((width - left - right) * Math.log(Math.max(amount, least) / least)) / Math.log(most / least);
   const y = (value) => height - bottom - ((height - top - bottom) * (value - low)) / (high - low || 1);
   const best = frontier(known, unit);
-  const steps = best.map((point, place) => `${place ? "H" : "M"}${x(point.cost[unit][0])}${place ? "V" : ","}${y(point.accuracy[0])}`).join("");
+  const steps = best.map((point, place) => `${place ? "H" : "M"}${x(point.cost[unit][0])}${place ? "V" : ","}${y(point.accuracy[0])}`).join("") + `H${width - right}`;
   const step = high - low > 0.5 ? 0.2 : high - low > 0.2 ? 0.1 : 0.05;
   const marks = Array.from({ length: 30 }, (_, place) => place * step).filter((value) => value >= low && value <= high + 1e-9);
   const decades = [];

@@ -46,6 +46,11 @@ export function embedded() {
     rows: async (query) => {
       const { rows } = await whole;
       const kept = chosen(rows[query.source], query, query.differs ? rows[query.differs] : null);
+      if (query.around !== undefined) {
+        const place = kept.findIndex((row) => row.line === query.around);
+        const [previous, next] = place < 0 ? [] : [kept[place - 1]?.line, kept[place + 1]?.line];
+        return { total: kept.length, place: place < 0 ? null : place, previous: previous ?? null, next: next ?? null };
+      }
       const offset = Number(query.offset || 0);
       const all = rows[query.source].length;
       return { total: kept.length, known: all, lines: all, rows: kept.slice(offset, offset + Number(query.limit || 50)) };

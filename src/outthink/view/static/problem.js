@@ -31,20 +31,25 @@ function rule(entry, id) {
 export function Problem({ source, number: place, line, version, query }) {
   const [entry, error] = useAsked(() => data.problem(place, line), `${place}/${line}`, source.live ? version : "over");
   const back = link(`r/${place}`, filters(query));
+  const wish = { source: place, ...filters(query), around: line };
+  const [beside] = useAsked(() => data.rows(wish), JSON.stringify(wish), source.known);
+  const to = (there) => link(`r/${place}/p/${there}`, filters(query));
+  const known = (there) => there !== null && there !== undefined;
   useEffect(() => {
     const key = (event) => {
       if (event.target.closest?.("input, select, textarea, [role=tree]") || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === "j" && line + 1 < source.lines) location.hash = link(`r/${place}/p/${line + 1}`, query);
-      if (event.key === "k" && line > 0) location.hash = link(`r/${place}/p/${line - 1}`, query);
+      if (event.key === "j" && known(beside?.next)) location.hash = to(beside.next);
+      if (event.key === "k" && known(beside?.previous)) location.hash = to(beside.previous);
       if (event.key === "u") location.hash = back;
     };
     addEventListener("keydown", key);
     return () => removeEventListener("keydown", key);
-  }, [line, source.lines]);
+  }, [line, beside]);
   return html`<nav class="pages" aria-label="Problems">
-      <a href=${back}>all problems</a>
-      ${line > 0 && html`<a href=${link(`r/${place}/p/${line - 1}`, query)} rel="prev">previous</a>`}
-      ${line + 1 < source.lines && html`<a href=${link(`r/${place}/p/${line + 1}`, query)} rel="next">next</a>`}
+      <a href=${back}>${Object.keys(filters(query)).length ? "filtered problems" : "all problems"}</a>
+      ${known(beside?.previous) && html`<a href=${to(beside.previous)} rel="prev">previous</a>`}
+      ${known(beside?.next) && html`<a href=${to(beside.next)} rel="next">next</a>`}
+      ${known(beside?.place) && html`<span class="note">${number(beside.place + 1)} of ${number(beside.total)}</span>`}
     </nav>
     ${error ? html`<p class="problem" role="alert">${error}</p>` : entry ? html`<${Entry} entry=${entry} live=${source.live} />` : html`<p class="wait">Loading ...</p>`}`;
 }
