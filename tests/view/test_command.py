@@ -15,7 +15,7 @@ from tests.tools.recorded import write_lines, write_run
 def outthink(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: str) -> tuple[int, str, str]:
+    def call(*words: str) -> tuple[Any, str, str]:
         told = main(words, capsys, monkeypatch)
         return told.code, told.out, told.err
 

@@ -542,8 +542,8 @@ def command(folder: Path, *words: str) -> Iterator[tuple[str, Any, list[str]]]:
     """
     path = os.pathsep.join([str(folder), *sys.path])
     with subprocess.Popen(
-        [sys.executable, "-m", "outthink", *words, "--view"], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-m", "outthink", *words, "--view"], cwd=folder, text=True,
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path},
     ) as process:  # fmt: skip
         assert process.stderr is not None
         assert process.stdout is not None
