@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from outthink.answers.canonical import MAX_ANSWER, chat_key, easy_key, plain_number
 from outthink.answers.literals import json_value, text_key
 from outthink.answers.reader import Reader
-from outthink.answers.reading import MAX_TEXT, comparable, read
+from outthink.answers.reading import MAX_TEXT, read
 from outthink.types import AnswerKind, Message, Problem
 
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
@@ -202,37 +202,34 @@ REPLY = "There is much to be said about it, and what is best depends on what you
 )
 def test_read_chat_with_an_answer_that_is_marked(text: str, answer: str) -> None:
     assert read("chat", text) == answer
-    assert comparable(text)
-    assert comparable(text + "\n<think>\n</think>")  # a thought behind it takes nothing away
-    assert read("chat", text + "\n<think>\n</think>") == answer
+    assert read("chat", text + "\n<think>\n</think>") == answer  # a thought behind it takes nothing away
 
 
 @pytest.mark.parametrize(
-    ("text", "votes"),
+    "text",
     [
-        ("Paris", True),
-        ("Hello! How can I help you?", True),
-        ("42\n", True),
-        ("x" * 80, True),
-        ("x" * 81, False),
-        ("one\ntwo", False),
-        (r"\boxed{\text{}}", True),
-        (REPLY, False),
-        ("The answer is as follows:\nfirst one, then two", False),
-        ("The answer is not the one that you expect.\n" + REPLY, False),
-        ("The answer is " + "very " * 20 + "long.", False),
-        ("#### 1. Setup\n" + REPLY + "\n#### Conclusion\n" + REPLY, False),
-        ("```python\nprint('The answer is', 7)\n#### 7\n```\n" + REPLY, False),
-        ('{"a": 1} and\n{"a": 2}', False),
-        ("[" * 500 + "]" * 500, False),
-        ("x" * (MAX_ANSWER + 1), False),
-        (REPLY * 2000, False),
+        "Paris",
+        "Hello! How can I help you?",
+        "42\n",
+        "x" * 80,
+        "x" * 81,
+        "one\ntwo",
+        r"\boxed{\text{}}",
+        REPLY,
+        "The answer is as follows:\nfirst one, then two",
+        "The answer is not the one that you expect.\n" + REPLY,
+        "The answer is " + "very " * 20 + "long.",
+        "#### 1. Setup\n" + REPLY + "\n#### Conclusion\n" + REPLY,
+        "```python\nprint('The answer is', 7)\n#### 7\n```\n" + REPLY,
+        '{"a": 1} and\n{"a": 2}',
+        "[" * 500 + "]" * 500,
+        "x" * (MAX_ANSWER + 1),
+        REPLY * 2000,
     ],
 )
-def test_read_chat_without_one_is_the_whole_text(text: str, votes: bool) -> None:
+def test_read_chat_without_one_is_the_whole_text(text: str) -> None:
     whole = text[-MAX_TEXT:].strip()
     assert read("chat", text) == read("chat", f"<think>7</think>\n{text}") == whole
-    assert comparable(text) == comparable(f"The answer is 1.</think>{text} ") == votes
     problem = Problem(id="p", messages=(Message(content="?"),), answer="chat")
     answer, key = with_reader(lambda reader: reader.read(problem, text))
     assert answer == whole
@@ -243,7 +240,6 @@ def test_read_chat_without_one_is_the_whole_text(text: str, votes: bool) -> None
 @pytest.mark.parametrize("text", ["", " \n", "<think>The answer is 5</think>\n "])
 def test_a_blank_reply_is_no_answer(text: str) -> None:
     assert read("chat", text) is None
-    assert not comparable(text)
 
 
 @pytest.mark.parametrize(
@@ -497,7 +493,6 @@ def test_the_key_of_json_does_not_depend_on_its_spelling(value: Any, rng: random
     assert json_value(key, canonical=True) == key
     if isinstance(value, list | dict):
         text = spelled(value, rng)
-        assert comparable(text)
         assert chat_key(read("chat", text) or "") == key
 
 
@@ -526,7 +521,6 @@ def test_read_never_raises(text: str) -> None:
         assert answer is None or (answer and len(answer) <= MAX_ANSWER)
         if answer is not None:
             plain_number(answer)
-    assert (read("chat", text) is not None) or not comparable(text)
 
 
 @pytest.mark.parametrize(
@@ -545,7 +539,6 @@ def test_a_million_characters_are_read_at_once(unit: str) -> None:
         assert answer is None or len(answer) <= (MAX_TEXT if kind in LONG else MAX_ANSWER)
         if answer is not None and kind in LONG:
             chat_key(answer)
-    comparable(text)
     for whole in (f"[{text[:199_000]}]", f'"{text[:199_000]}"'):
         for kind in LONG:
             json_value(read(kind, whole) or "", canonical=True)

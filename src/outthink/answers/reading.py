@@ -163,7 +163,7 @@ def read_by(
         elif kind == "choice":
             answer, rule = chosen(text, options or tuple("ABCDEFGHIJ"))
         elif kind == "chat":
-            answer, rule, _ = _read_chat(text)
+            answer, rule = _read_chat(text)
         else:
             answer, rule = _read_text(text)
     return (answer, rule) if answer and len(answer) <= longest(kind) else (None, rule)
@@ -179,20 +179,6 @@ def _visible(text: str, kind: AnswerKind) -> str:
     if "\boxed" in text:  # "\\boxed" out of JSON, its backslash taken for the beginning of \\b
         text = text.replace("\boxed", "\\boxed").replace("\frac", "\\frac")
     return text
-
-
-def comparable(text: str) -> bool:
-    """Whether a chat's reply has an answer that other replies can be equal to; pure, linear, never raises.
-
-    That is a JSON object or array, an answer that is marked as such, a number in bold, or a text of one line and at
-    most 80 characters. A wrong True costs the further samples that are drawn for a vote in which every answer turns out
-    to stand alone; a wrong False costs the vote: the reply is taken, or judged, although equal ones could have been
-    counted.
-
-    Args:
-        text: the whole text of a sample that ended by itself.
-    """
-    return _read_chat(_visible(text[-MAX_TEXT:], "chat"))[2]
 
 
 def longest(kind: AnswerKind) -> int:
@@ -364,8 +350,8 @@ def _read_json(text: str) -> str | None:
     return None
 
 
-def _read_chat(text: str) -> tuple[str, str, bool]:
-    """The answer of a reply, blank where that is, the rule, and whether other replies can be equal to it."""
+def _read_chat(text: str) -> tuple[str, str]:
+    """The answer of a reply, blank where that is, and the rule."""
     whole = text.strip()
     value = whole
     if whole.startswith("```") and whole.endswith("\n```"):
@@ -374,12 +360,9 @@ def _read_chat(text: str) -> tuple[str, str, bool]:
     if value.startswith(("{", "[")):
         compact = json_value(value)
         if compact is not None:
-            return compact, "json", True
+            return compact, "json"
     answer, rule = _marked(whole)
-    if answer is not None:
-        return answer, rule, True
-    short = 0 < len(whole) <= MAX_SHORT and len(whole.splitlines()) == 1
-    return whole, "whole", short
+    return (whole, "whole") if answer is None else (answer, rule)
 
 
 def _marked(text: str) -> tuple[str | None, str]:

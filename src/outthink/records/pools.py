@@ -1,9 +1,9 @@
 """Reads pools of recorded samples as arrays: what was answered, what it cost, how it was scored; right or wrong apart.
 
-Read are the pools of `outthink pool`, and files with one JSON object a line: `id`, `samples` (each with `correct`, and
-where known `answer`, `key`, `tokens`, `logprobs`, `finish`, `text` or `steps`, `reward`, `model`, `method`), and
-scores beside them: `scores` {scorer: [one per sample]}, `step_scores` {scorer: [[one per step] per sample]} and
-`verifications` [[one per verdict] per sample], null where there is none.
+Read are the pools of `outthink pool`, and files with one JSON object a line: `id`, `samples` (each with `correct`, or
+the line with the right `answer`, and where known `answer`, `key`, `tokens`, `logprobs`, `finish`, `text` or `steps`,
+`reward`, `model`, `method`), and scores beside them: `scores` {scorer: [one per sample]}, `step_scores` {scorer: [[one
+per step] per sample]} and `verifications` [[one per verdict] per sample], null where there is none.
 """
 
 from __future__ import annotations
@@ -125,16 +125,23 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
     async def keyed() -> list[list[str | None]]:
         reader = Reader()
         try:
-            return [
-                [await _key(sample, answer, reader, where(number)) for sample in samples]
-                for (number, _), samples in zip(rows, drawn, strict=True)
-            ]
+            keys = []
+            for place, ((number, row), samples) in enumerate(zip(rows, drawn, strict=True)):
+                keys.append([await _key(sample, answer, reader, where(number)) for sample in samples])
+                if "correct" not in samples[0]:
+                    gold = await _key({"answer": row["answer"]}, answer, reader, where(number))
+                    drawn[place] = [
+                        {**sample, "correct": key is not None and key == gold}
+                        for sample, key in zip(samples, keys[-1], strict=True)
+                    ]
+            return keys
         finally:
             await reader.close()
 
+    every = asyncio.run(keyed())
     seen: set[str] = set()
     problems, kinds = [], set()
-    for (number, row), samples, keys in zip(rows, drawn, asyncio.run(keyed()), strict=True):
+    for (number, row), samples, keys in zip(rows, drawn, every, strict=True):
         name = pool_id(row.get("id"))
         if name is None or name in seen:
             raise UsageError(f"{where(number)} has no id of its own.")
@@ -193,9 +200,12 @@ def _samples(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
     samples = row.get("samples")
     if not isinstance(samples, list) or not samples or not all(isinstance(one, dict) for one in samples):
         raise UsageError(f"{where} has no samples.")
+    if row.get("answer") is not None and not any("correct" in one for one in samples):
+        return samples  # those with this answer are right
     if not all(isinstance(one.get("correct"), bool) for one in samples):
         raise UsageError(
-            f"{where} does not say of every sample whether it is correct: give each one 'correct', true or false."
+            f"{where} does not say of every sample whether it is correct: give each one 'correct', true or false, or "
+            "the line the right 'answer'."
         )
     return samples
 

@@ -22,6 +22,7 @@ STRATEGIES = {
     "rpc": "outthink.strategies.parallel.rpc:RPC",
     "borda": "outthink.strategies.parallel.borda:Borda",
     "feature_vote": "outthink.strategies.parallel.feature_vote:FeatureVote",
+    "length_vote": "outthink.strategies.parallel.length_vote:LengthVote",
     "mbr": "outthink.strategies.parallel.mbr:MBR",
     "sample_and_cluster": "outthink.strategies.parallel.sample_and_cluster:SampleAndCluster",
     "failed_step_fraction": "outthink.strategies.parallel.failed_step_fraction:FailedStepFraction",

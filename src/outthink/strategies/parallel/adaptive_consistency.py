@@ -37,7 +37,7 @@ def leader_probability(first: ArrayLike, second: ArrayLike) -> Floats:
     """
     from scipy.special import betainc  # here, because scipy is slow to import
 
-    v1, v2 = np.broadcast_arrays(np.asarray(first, int), np.asarray(second, int))
+    v1, v2 = np.broadcast_arrays(np.asarray(first, float), np.asarray(second, float))
     behind = betainc(v1 + 1.0, v2 + 1.0, 0.5)  # the smaller part where the leader leads, so it is the exact one
     return np.where(v1 == v2, 0.5, 1.0 - behind)
 

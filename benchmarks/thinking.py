@@ -1,0 +1,87 @@
+"""Votes on recordings of thinking models: accuracy and tokens of each rule, over all questions of a model.
+
+Usage: python benchmarks/thinking.py POOL... --groups 0.6b,1.7b [--answer math] [--subsamples 200]
+
+A group is the pools whose file name has the group's name in it; its questions are taken together. Tokens are relative
+to the vote of 64 samples, and differences are from the vote at equal tokens, paired by question.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from outthink.maths.intervals import mean_and_interval
+from outthink.records.pools import PoolData, read_pool
+from outthink.reports.replay import At, at_tokens, majority, replayed_curve
+from outthink.reports.tables import markdown_table
+from outthink.strategies.making import make_strategy
+
+MOST = 64
+RULES = (
+    ("adaptive_consistency", (64,)),
+    ("length_vote?threshold=2", (8, 16, 64)),
+    ("length_vote", (16, 64)),
+    ("length_vote?exponent=0", (16, 64)),
+)
+
+
+def together(pools: list[PoolData]) -> PoolData:
+    """One pool with the problems of all, their ids made different."""
+    problems = [replace(one, id=f"{pool.path.name}/{one.id}") for pool in pools for one in pool.problems]
+    return replace(pools[0], problems=tuple(problems))
+
+
+def cost(at: At) -> float:
+    """Mean tokens of a question."""
+    assert at.tokens is not None
+    return float(np.mean(at.tokens))
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pools", nargs="+", type=Path)
+    parser.add_argument("--groups", required=True)
+    parser.add_argument("--answer", default="math")
+    parser.add_argument("--subsamples", type=int, default=200)
+    given = parser.parse_args()
+    rows = []
+    for group in given.groups.split(","):
+        pool = together([read_pool(path, answer=given.answer) for path in given.pools if group in path.name])
+        vote = majority(pool, range(1, MOST + 1), subsamples=given.subsamples, seed=0)
+        whole = cost(vote[MOST])
+        rows += [
+            (
+                group,
+                f"vote of {n}",
+                f"{100 * mean(vote[n].accuracy):.1f}%",
+                f"{cost(vote[n]) / whole:.3f}",
+                "",
+            )
+            for n in (8, 16, MOST)
+        ]
+        for name, sizes in RULES:
+            curve = replayed_curve(make_strategy(name), pool, sizes, subsamples=given.subsamples, seed=0)
+            for n, at in curve.items():
+                tokens = cost(at)
+                same = at_tokens(vote, tokens)
+                against = (
+                    ""
+                    if same is None
+                    else "{:+.1f} ({:+.1f} to {:+.1f})".format(
+                        *(100 * value for value in mean_and_interval((at.accuracy - same).tolist(), least=-1.0))
+                    )
+                )
+                rows.append(
+                    (group, f"{name}, n = {n}", f"{100 * mean(at.accuracy):.1f}%", f"{tokens / whole:.3f}", against)
+                )
+    print(markdown_table(("model", "rule", "accuracy", "tokens", "minus the vote at equal tokens"), rows))
+
+
+if __name__ == "__main__":
+    main()
