@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("rewards",),
     ("strategies",),
     ("driver", "reports"),
-    ("planner", "learn"),
+    ("planner", "learn", "view"),
     ("bench", "server"),
     ("cli",),
     ("__main__",),

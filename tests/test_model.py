@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -17,7 +18,8 @@ from outthink.models.engine import Completion, EngineSpec, Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies import Report
 from outthink.strategies.making import make_strategy
-from outthink.types import Budget, Message, Problem, Sampling, Trace, Usage
+from outthink.strategies.search.beam import Beam
+from outthink.types import Budget, Message, Part, Problem, Sampling, Trace, Usage
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -205,3 +207,48 @@ def test_an_assignment_can_be_sent_to_another_process() -> None:
         seed=3,
     )
     assert pickle.loads(pickle.dumps(given)) == given
+
+
+# ---------------------------------------------------------------- what was sent
+
+
+def test_a_trace_keeps_what_models_were_sent_and_what_scorers_gave() -> None:
+    """Each prompt once, in the order of the calls, however they were timed; a beginning by the candidate it is of."""
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        return "#### 4" if request.prefix_text else f"Step {child}.\n\n"
+
+    engine = ScriptedEngine(reply, latency=lambda request, child: 9.0 - child)
+    asked = problem()
+    trace = run(solve_async(asked, Beam(width=4, children=2), model=engine, prm=lambda question, text: len(text) / 99))
+    assert trace.prompts == (asked.messages,)
+    assert {call.prompt for call in trace.calls if call.kind == "sample"} == {0}
+    for call in (call for call in trace.calls if call.kind == "sample"):
+        children = [one for one in trace.candidates if one.address[:-1] == call.address[:-1]]
+        assert {one.parents[0] if one.continues else None for one in children} == {call.after}
+    (scores,) = trace.scores.values()
+    assert scores == {one.id: len(trace.whole_text(one.id)) / 99 for one in trace.candidates}
+    assert Trace.from_json(trace.to_json()) == trace
+
+
+def test_prompts_are_numbered_by_address_and_hold_no_media() -> None:
+    picture = Part(kind="image", reference="data:image/png;base64,AAAA")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Two:
+        async def run(self, problem: Problem, report: Any, *, model: Model) -> None:
+            first = (Message(content=(Part(text="See "), picture)),)
+            second = (Message(content="Say so.", role="system"), *problem.messages)
+            lanes = model.lane("b"), model.lane("a")
+            one, other = await asyncio.gather(
+                lanes[0].sample(problem, messages=first), lanes[1].sample(problem, messages=second)
+            )
+            report([*one, *other], chosen=one[0])
+
+    trace = run(solve_async(problem(), Two(), model=ScriptedEngine(lambda request, child, rng: "#### 2")))
+    assert [call.address for call in trace.calls] == [("model", "a", 0, 0), ("model", "b", 0, 0)]
+    assert [call.prompt for call in trace.calls] == [0, 1]
+    assert [[(one.role, one.content) for one in sent] for sent in trace.prompts] == [
+        [("system", "Say so."), ("user", "What is 1+1?")],
+        [("user", "See [image]")],
+    ]

@@ -51,6 +51,7 @@ from outthink.types import (
     Stopped,
     Trace,
     fullest,
+    in_order,
     path,
     writable,
 )
@@ -340,6 +341,7 @@ async def solve_async(
                 _report_text(meter, report, [] if failure else heard.samples())
         if cap is not None and (told := cap.cut_off(whole_samples(meter.candidates.values()))) is not None:
             meter.notes.append(told)
+        calls, prompts = meter.sent()
         trace = Trace(
             problem=problem.id,
             strategy=as_data,
@@ -351,13 +353,15 @@ async def solve_async(
                 **traits.versions(strategy),
                 **versions(resources or {}),
             },
-            candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: _order(candidate.address))),
+            candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: in_order(candidate.address))),
             rounds=tuple(meter.rounds),
-            calls=tuple(sorted(meter.calls, key=lambda call: _order(call.address))),
+            calls=calls,
             stopped=stopped,
             error=None if failure is None else _sentence(failure),
             notes=tuple(meter.notes),
             seconds=meter.now(),
+            prompts=prompts,
+            scores=meter.scores,
         )
         if failure is not None and not trace.rounds:
             error = failure if isinstance(failure, OutthinkError) else EngineError(_sentence(failure))
@@ -516,7 +520,7 @@ def _check_powers(engine: Engine, powers: Iterable[str]) -> None:
 def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
     """A strategy that was stopped before its first report still answers with the majority of what it paid for."""
     answers = (one for one in meter.candidates.values() if one.complete and one.problem is None)
-    samples = sorted(answers, key=lambda one: _order(one.address))
+    samples = sorted(answers, key=lambda one: in_order(one.address))
     if any(sample.key is not None for sample in samples) or (samples and not meter.rounds):
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
@@ -564,11 +568,6 @@ def as_budget(given: str | Budget | None, units: Collection[str] | None = ()) ->
         return Budget.parse(given, units)
     except ValueError as cause:
         raise UsageError(f"{cause}.") from None
-
-
-def _order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:
-    """Sorts addresses part by part, numbers as numbers."""
-    return [(0, part, "") if isinstance(part, int) else (1, 0, part) for part in address]
 
 
 def _sentence(failure: BaseException) -> str:

@@ -19,7 +19,7 @@ from typing import Literal
 from outthink.errors import Refused
 from outthink.models.engine import Progress
 from outthink.together import turn
-from outthink.types import Address, Budget, Call, Candidate, Round, Usage, writable
+from outthink.types import Address, Budget, Call, Candidate, Message, Round, Usage, in_order, writable
 
 Cost = Mapping[str, float]
 
@@ -76,6 +76,10 @@ class Meter:
         self.rounds: list[Round] = []
         self.notes: list[str] = []
         """What the strategy wants to be known about how it decided; they stand in the trace."""
+        self.prompts: dict[tuple[Message, ...], int] = {}
+        """What models were sent, and the number of each in the order in which it was first sent."""
+        self.scores: dict[str, dict[str, float]] = {}
+        """What scorers gave, by the name of the scorer and the candidate's id."""
         self.overrun = False
         self.running: dict[int, Progress] = {}
         """Groups that are being generated, to look at, by what `id` says of them."""
@@ -216,6 +220,21 @@ class Meter:
         if self._on_call is not None:
             self._on_call(call)
         return exceeded
+
+    def prompt(self, messages: tuple[Message, ...]) -> int:
+        """The number of these messages among what was sent."""
+        told = tuple(message.told for message in messages)
+        return self.prompts.setdefault(told, len(self.prompts))
+
+    def sent(self) -> tuple[tuple[Call, ...], tuple[tuple[Message, ...], ...]]:
+        """The calls so far, sorted by address, and what models were sent in them, in the order of these calls."""
+        calls = sorted(self.calls, key=lambda call: in_order(call.address))
+        prompts = list(self.prompts)
+        places: dict[int, int] = {}
+        for number in (call.prompt for call in calls if call.prompt is not None):
+            places.setdefault(number, len(places))
+        renumbered = (call if call.prompt is None else replace(call, prompt=places[call.prompt]) for call in calls)
+        return tuple(renumbered), tuple(prompts[number] for number in places)
 
     def add_round(self, answered: Round) -> None:
         """Keep what the strategy has answered, with what was charged by then."""

@@ -520,6 +520,8 @@ class Model:
                 cost=charge(self._engine.spec, charged),
                 started=started,
                 ended=self._run.meter.now(),
+                prompt=self._run.meter.prompt(request.messages),
+                after=None if group.draw.after is None else group.draw.after.id,
             ),
         )
         if exceeded:

@@ -66,6 +66,13 @@ class Message:
             return self.content
         return "".join(part.text for part in self.content if part.kind == "text")
 
+    @property
+    def told(self) -> Message:
+        """The same as text that can be written, for records; of media stays its kind, such as [image]."""
+        parts = (Part(text=self.content),) if isinstance(self.content, str) else self.content
+        text = writable("".join(part.text if part.kind == "text" else f"[{part.kind}]" for part in parts))
+        return self if text == self.content and self.sent is None else Message(role=self.role, content=text)
+
 
 def _same(turn: Mapping[str, Any], content: str | tuple[Part, ...]) -> bool:
     """Whether a turn of OpenAI's API says this: the same text, and of parts also the same media, so far as is known."""
@@ -223,6 +230,11 @@ def _joined(address: Address) -> str:
     return "/".join(map(str, address))
 
 
+def in_order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:
+    """Sorts addresses part by part, numbers as numbers."""
+    return [(0, part, "") if isinstance(part, int) else (1, 0, part) for part in address]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """A node: a complete sample, or one reasoning step with its parents.
@@ -310,6 +322,8 @@ class Call:
         charged: tokens that are charged (true <= charged); equal to `seen` where `exact`.
         cost: charged amount by unit.
         started, ended: seconds since the start of the problem.
+        prompt: what the model was sent, as its place in the trace's `prompts`; None where no language model was asked.
+        after: id of the candidate whose whole text was the beginning of its answer; None: it began a fresh one.
     """
 
     kind: str
@@ -329,6 +343,8 @@ class Call:
     cost: Mapping[str, float] = field(default_factory=dict)
     started: float = 0.0
     ended: float = 0.0
+    prompt: int | None = None
+    after: str | None = None
 
 
 _UNITS = {
@@ -427,6 +443,8 @@ class Trace:
         resources: {"model": engine name, ...} by role, versions of stateful resources included.
         stopped: why it ended; `error` says more where that is "error".
         notes: what the strategy wants to be known about how it decided, for people.
+        prompts: the messages that models were sent, each list once; of media only that there were some.
+        scores: what scorers gave to whole answers and steps, by the name of the scorer and the candidate's id.
         schema: version of this form.
     """
 
@@ -443,6 +461,8 @@ class Trace:
     error: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    prompts: tuple[tuple[Message, ...], ...] = ()
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property

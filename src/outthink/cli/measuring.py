@@ -28,6 +28,7 @@ from outthink.cli.parsing import takes_blocks
 from outthink.cli.progress import Working
 from outthink.cli.running import interruptible, opened_engines, opened_resources
 from outthink.cli.shown import note, print_summaries, print_table
+from outthink.cli.viewing import ViewOption, beside
 from outthink.errors import OutthinkError
 from outthink.names import file_name
 
@@ -52,6 +53,7 @@ def bench(
     ] = None,
     total_budget: TotalBudgetOption = None,
     shard: Annotated[str | None, typer.Option(help="I/K takes every K-th problem from the I-th, from 0.")] = None,
+    view: ViewOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a strategy over the problems of a task.
@@ -72,6 +74,11 @@ def bench(
         opened_engines(writer.model, helpers.role, order.prices) as engines,
         Working(order.title, unit="problems") as bar,
     ):
+        page = None
+        if view:
+            from outthink.view.recordings import Shelf
+
+            page = context.with_resource(beside(Shelf([folder])))
         told = False
         left = ""
 
@@ -109,6 +116,8 @@ def bench(
         note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
     if left:
         note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
+    if page is not None and summary.attempts == summary.planned:
+        page.stay()
     if summary.attempts < summary.planned:
         note(f"{summary.planned - summary.attempts} problems are left: run the same command again to go on.")
         raise typer.Exit(130)

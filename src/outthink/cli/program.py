@@ -24,6 +24,7 @@ from outthink.cli import (
     showing,
     solving,
     sweeping,
+    viewing,
 )
 from outthink.cli.parsing import (
     ASK,
@@ -81,7 +82,7 @@ _add(ASK, solving.solve, settings=True)
 _add(ASK, solving.strategies, planning.quote)
 _add(MEASURE, measuring.bench, settings=True)
 _add(MEASURE, sweeping.sweep, measuring.pool, measuring.grade, measuring.merge, measuring.calibrate)
-_add(LOOK, reporting.report, showing.show, answering.answers, reporting.replay, reporting.law)
+_add(LOOK, viewing.view, reporting.report, showing.show, answering.answers, reporting.replay, reporting.law)
 app.add_typer(planning.plan_app, name="plan", rich_help_panel=LEARN)
 app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.takeover_app, name="takeover", rich_help_panel=LEARN)

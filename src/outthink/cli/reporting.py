@@ -32,6 +32,9 @@ def report(
         Path | None,
         typer.Option(help="A pool of the same problems: compare each run with its vote at equal tokens."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the page of `outthink view` as one .html file instead.")
+    ] = None,
 ) -> None:
     """Accuracy and cost of runs, with intervals; pass@k of pools.
 
@@ -53,6 +56,9 @@ def report(
     from outthink.reports.tables import plain
 
     written.check()
+    if out is not None:
+        _write_page(runs, out)
+        return
     pools = [run for run in runs if is_pool(run)]
     if pools:
         if len(pools) < len(runs):
@@ -168,6 +174,34 @@ def _is_whole(run: Path) -> bool:
         note(f"Left out: {cause}")
         return False
     return True
+
+
+def _write_page(runs: list[Path], out: Path) -> None:
+    """One file with the page and all that it shows; raises UsageError where something is not there."""
+    import shlex
+    import sys
+    import time
+
+    from outthink import __version__
+    from outthink.jsonl import write_whole
+    from outthink.view.mailed import mailed
+    from outthink.view.recordings import Shelf
+
+    if out.suffix != ".html" or not out.absolute().parent.is_dir():
+        raise UsageError(f"Cannot write {out}: name an .html file in a folder that exists.")
+    for run in runs:
+        if not run.exists():
+            raise UsageError(f"There is no {run}: name run directories, pools, or a folder with them.")
+    shelf = Shelf(runs)
+    if not shelf.recordings:
+        raise UsageError(f"There are no runs and no pools in {', '.join(map(str, runs))}.")
+    command = shlex.join(["outthink", *sys.argv[1:]])
+    made = f"Made by Outthink {__version__} on {time.strftime('%Y-%m-%d')} with: {command}"
+    try:
+        write_whole(out, mailed(shelf.recordings, made=made))
+    finally:
+        shelf.close()
+    typer.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser, or mail it.")
 
 
 def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any]:

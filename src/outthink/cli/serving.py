@@ -82,6 +82,9 @@ def serve(
         bool, typer.Option("--shed", help="Requests spend less while more than half of the places are taken.")
     ] = False,
     record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="Show what is recorded at /view/, to everybody who may ask.")
+    ] = False,
     shadow: Annotated[
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
     ] = 0.0,
@@ -98,6 +101,7 @@ def serve(
     try:
         from outthink.server import start
         from outthink.server.app import Settings
+        from outthink.server.keys import callers
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
     if (upstream is None) == (model is None):
@@ -120,7 +124,9 @@ def serve(
         shadow=shadow,
         alternative=alternative,
     )
-    keys = start.keys(host, api_key_file)
+    keys = callers(host, api_key_file, "spend your compute")
+    if view and record is None:
+        raise UsageError("--view shows what is recorded: give --record FOLDER, too.")
     policy = start.policy(
         strategy=None if strategy == "none" else given_strategy(strategy, context),
         budget=as_budget(budget),
@@ -155,5 +161,8 @@ def serve(
             resources=resources,
             keys=keys,
             record=record,
-            started=lambda address: note(f"Serving at {address}/v1; Ctrl-C ends it."),
+            view=view,
+            started=lambda address: note(
+                f"Serving at {address}/v1{f', shown at {address}/view/' if view else ''}; Ctrl-C ends it."
+            ),
         )

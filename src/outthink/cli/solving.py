@@ -24,9 +24,11 @@ from outthink.cli.options import (
 from outthink.cli.parsing import Interrupted, takes_blocks
 from outthink.cli.running import Watcher, interruptible, opened_engines, opened_resources
 from outthink.cli.shown import console, costs, note, print_json, print_table, print_trace, trace_json
+from outthink.cli.viewing import ViewOption, beside
 from outthink.errors import OutthinkError, UsageError
 
 if TYPE_CHECKING:
+    from outthink.meter import Meter
     from outthink.types import Trace
 
 
@@ -40,6 +42,7 @@ def solve(
     drawn: SamplingOptions,
     question: QuestionArgument = None,
     trace: Annotated[Path | None, typer.Option(help="Append the whole trace to this JSONL file.")] = None,
+    view: ViewOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Answer one question; what it cost, and why it stopped.
@@ -71,6 +74,25 @@ def solve(
         opened_engines(writer.model, helpers.role, prices) as engines,
     ):
         watcher = Watcher(shown=not as_json)
+        page = live = None
+        if view:
+            from outthink.strategies.making import strategy_data
+            from outthink.view.live import LiveProblem
+            from outthink.view.recordings import Shelf
+
+            live = LiveProblem(
+                problem,
+                strategy_data(chosen),
+                sampling,
+                drawn.seed,
+                {role: engine.spec.name for role, engine in engines.items()},
+            )
+            page = context.with_resource(beside(Shelf([], [live]), "#/r/0/p/0"))
+
+        def watch(meter: Meter) -> None:
+            watcher.start(meter)
+            if live is not None:
+                live.start(meter)
 
         async def go(stop: asyncio.Event) -> Trace:
             try:
@@ -87,7 +109,7 @@ def solve(
                     sampling=sampling,
                     seed=drawn.seed,
                     stop=stop,
-                    watch=watcher.start,
+                    watch=watch,
                 )
             finally:
                 watcher.stop()
@@ -100,6 +122,8 @@ def solve(
             if error.trace is None or not error.trace.calls:
                 raise
             outcome, failure = error.trace, error  # it has the bill
+    if live is not None:
+        live.finish(outcome)
     if trace is not None:
         try:
             with trace.open("a", encoding="utf-8") as file:
@@ -109,6 +133,8 @@ def solve(
     print_json(trace_json(outcome)) if as_json else print_trace(outcome, chat=problem.answer == "chat")
     if chosen is not named and how.strategy.partition("?")[0] != "auto" and any(FREE in one for one in outcome.notes):
         note("If the question has a short answer, say of which kind it is, as in --answer math: then they are counted.")
+    if page is not None and outcome.stopped != "cancelled":
+        page.stay()
     if failure is not None:
         raise failure
     if outcome.stopped == "cancelled":

@@ -152,6 +152,7 @@ def _predict(planned: Sweep, runs: Sequence[_Run]) -> None:
     """What a problem of each run will cost, as far as something tells."""
     from outthink.bench.forecast import forecast
     from outthink.cost.calibration import Calibration
+    from outthink.driver import as_budget
     from outthink.planner.plan import Plan
     from outthink.records.runs import read_results
     from outthink.reports.report import summary
@@ -171,7 +172,7 @@ def _predict(planned: Sweep, runs: Sequence[_Run]) -> None:
             run.predicted = forecast(
                 run.order.chosen,
                 model=run.order.writer.model,
-                budget=run.order.limits,
+                budget=as_budget(run.order.limits, None),
                 measured=measured.get(run.cell.method()),
                 plan=plan,
                 calibration=calibration,

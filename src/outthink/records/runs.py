@@ -206,13 +206,37 @@ def read_results(folder: Path) -> Iterator[Result]:
     read_settings(folder)
     path = folder / RESULTS
     for number, line in jsonl.read(path):
-        trace = line.get("trace")
-        if line.get("schema") != SCHEMA or (trace and trace.get("schema") != types.SCHEMA):
-            raise UsageError(f"Line {number} of {path} was written by another version of this program.")
         try:
-            yield _adapter().validate_python(line)
-        except ValueError as cause:
-            raise UsageError(f"Line {number} of {path} is damaged: repair it, or remove that line.") from cause
+            yield result_of(line)
+        except UsageError as cause:
+            raise UsageError(f"Line {number} of {path} {cause}") from cause.__cause__
+
+
+def result_of(line: Mapping[str, Any]) -> Result:
+    """The result that a line of a run holds; raises UsageError with the end of a sentence about it."""
+    trace = line.get("trace")
+    if line.get("schema") != SCHEMA or (trace and trace.get("schema") != types.SCHEMA):
+        raise UsageError("was written by another version of this program.")
+    try:
+        result: Result = _adapter().validate_python(line)
+    except ValueError as cause:
+        raise UsageError("is damaged: repair it, or remove that line.") from cause
+    return result
+
+
+def result_from_json(line: bytes) -> Result:
+    """As `result_of`, of a line as it is in the file, which is faster; ValueError where it is no JSON object."""
+    try:
+        result: Result = _adapter().validate_json(line)
+    except ValueError:
+        pass  # it may be of another version
+    else:
+        if result.schema == SCHEMA and (result.trace is None or result.trace.schema == types.SCHEMA):
+            return result
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is no JSON object")
+    return result_of(row)
 
 
 def differences(there: Any, now: Any, name: str = "") -> list[str]:
@@ -299,11 +323,13 @@ def _unused(result: Result) -> dict[str, Any]:
     unused = {"observed"} if not any(candidate.observed for candidate in candidates) else set()
     unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
     counted = any(call.charged.further or call.seen.further for call in calls)
-    usage = set() if counted else {"further"}
+    fields: dict[str, Any] = {} if counted else {"seen": {"further"}, "charged": {"further"}}
+    fields |= {"after": True} if all(call.after is None for call in calls) else {}
     return {
         "trace": {
             "candidates": {"__all__": unused},
-            "calls": {"__all__": {"seen": usage, "charged": usage}} if usage else {},
+            "calls": {"__all__": fields} if fields else {},
+            "prompts": {"__all__": {"__all__": {"sent"}}},
         }
     }
 

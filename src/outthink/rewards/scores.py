@@ -44,7 +44,10 @@ class Scores:
     async def score(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
         """One score per candidate (of its whole path); None where there is none."""
         paths = [tuple(path(candidate, self._meter.candidates)) for candidate in candidates]
-        return tuple(await self._scored(problem, paths))
+        scores = await self._scored(problem, paths)
+        kept = self._meter.scores.setdefault(self.name or "scorer", {})
+        kept.update((one.id, score) for one, score in zip(candidates, scores, strict=True) if score is not None)
+        return tuple(scores)
 
     async def attempt(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
         """Like `score`; every score is missing where the scorer failed, could not be paid for or cannot read them."""

@@ -53,10 +53,12 @@ from outthink.server.stream import Stream, dumped, patient, work
 from outthink.strategies.comparing import Comparing
 from outthink.together import away, close_all
 from outthink.types import Address, Budget, Call, Candidate, Trace
+from outthink.view.pages import Viewer
 
 logger = logging.getLogger("outthink.server")
 
-_OPEN = ("/health", "/openapi.json")  # for whoever reaches the server
+_VIEW = "/view"
+_OPEN = ("/health", "/openapi.json", f"{_VIEW}/")  # for whoever reaches the server; the page alone shows nothing
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 # work on an answer that takes algebra to be compared: a fifth of what a run may take, since callers share two workers;
 # who is cut off by it is compared as text
@@ -112,6 +114,7 @@ class Service:
         resources: further ones by name, as for `solve_async`; requests share them.
         keys: who may ask; None: everybody who reaches the server.
         recorder: keeps traces; None: nobody does.
+        viewer: a page that shows what was recorded to whoever may ask; None: there is none.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class Service:
         resources: Mapping[str, Any] | None = None,
         keys: Keys | None = None,
         recorder: Recorder | None = None,
+        viewer: Viewer | None = None,
     ) -> None:
         self.settings = settings
         self._policy = policy
@@ -140,6 +144,7 @@ class Service:
         self._resources = dict(resources or {})
         self._keys = keys
         self._recorder = recorder
+        self._viewer = viewer
         self._reader = Reader(_READING)  # one for all
         self._salt = secrets.token_bytes(32)
         self._gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds)
@@ -168,6 +173,8 @@ class Service:
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/openapi.json", self._openapi)
+        if self._viewer is not None:
+            self._viewer.serve_at(app, _VIEW)
         app.on_response_prepare.append(_unsigned)
         return app
 
@@ -235,10 +242,8 @@ class Service:
             name = _host(request)
             if name not in (*_LOCAL, self.settings.host.lower()) and not _is_address(name):
                 raise BadRequest("The Host of the request is not this server's.", status=421, code="wrong_host")
-        elif request.path not in _OPEN:
-            given = request.headers.getall("Authorization", [])
-            scheme, _, presented = (given[0] if len(given) == 1 else "").partition(" ")
-            owner = self._keys.owner(presented.strip()) if scheme.lower() == "bearer" else None
+        elif request.path not in _OPEN and not request.path.startswith(f"{_VIEW}/static/"):
+            owner = self._keys.bearer(request.headers.getall("Authorization", []))
             if owner is None:
                 raise reply.RequestFailed(
                     reply.APIError(

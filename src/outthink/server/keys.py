@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import hmac
+import ipaddress
 import os
 import re
 import secrets
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -59,6 +60,11 @@ class Keys:
             raise UsageError(f"There is no key in {path}; make one with `outthink key {path}`.")
         return cls(digests)
 
+    def bearer(self, headers: Sequence[str]) -> str | None:
+        """The name of the key in the Authorization headers of a request; None where it is none of these."""
+        scheme, _, presented = (headers[0] if len(headers) == 1 else "").partition(" ")
+        return self.owner(presented.strip()) if scheme.lower() == "bearer" else None
+
     def owner(self, presented: str) -> str | None:
         """The name of the key that a caller presents; None where it is none of these.
 
@@ -70,6 +76,21 @@ class Keys:
             if hmac.compare_digest(digest, stored):
                 owner = name  # the others are compared all the same
         return owner
+
+
+def callers(host: str, file: Path | None, risk: str) -> Keys | None:
+    """The keys of callers; raises UsageError where other machines could ask without one, and so `risk`."""
+    if file is not None:
+        return Keys.open(file)
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local:
+        raise UsageError(
+            f"On {host} others could {risk}: give --api-key-file (made by `outthink key FILE`), or listen on 127.0.0.1."
+        )
+    return None
 
 
 def make_key(path: Path, name: str | None = None) -> tuple[str, str]:

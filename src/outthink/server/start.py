@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,8 @@ from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
+from outthink.view.pages import Viewer
+from outthink.view.recordings import Shelf
 
 _logger = logging.getLogger("outthink.server")
 
@@ -100,22 +101,6 @@ def check_alternative(name: str, strategy: str, shadow: float, record: Path | No
         raise UsageError(f"Both would be {name}: give another --alternative.")
 
 
-def keys(host: str, file: Path | None) -> Keys | None:
-    """The keys of callers; raises UsageError where other machines could ask without one."""
-    if file is not None:
-        return Keys.open(file)
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not local:
-        raise UsageError(
-            f"On {host} others could spend your compute: give --api-key-file (made by `outthink key FILE`), or listen "
-            "on 127.0.0.1."
-        )
-    return None
-
-
 def models(upstream: str) -> tuple[str, ...]:
     """The models that the upstream lists; raises EngineError where it is not there."""
 
@@ -155,6 +140,7 @@ def run(
     resources: Mapping[str, Any],
     keys: Keys | None,
     record: Path | None,
+    view: bool,
     started: Callable[[str], None],
 ) -> None:
     """Serve until the process is asked to end.
@@ -164,6 +150,7 @@ def run(
         upstream: an address with several models, which are opened when they are asked for.
         resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
+        view: whether what is recorded can be seen at /view/.
     """
     told = logging.StreamHandler(sys.stderr)
     told.addFilter(Sparing())
@@ -210,6 +197,7 @@ def run(
             resources=resources,
             keys=keys,
             recorder=recorder,
+            viewer=Viewer(Shelf([record])) if view and record is not None else None,
         )
         await serve(service, started=started)
 

@@ -1,0 +1,1 @@
+python benchmarks/view.py

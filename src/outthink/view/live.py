@@ -1,0 +1,167 @@
+"""A problem that is being solved now, shown like one that was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outthink.errors import UsageError
+from outthink.meter import Meter
+from outthink.types import AnswerKind, Problem, Sampling, Trace, in_order
+from outthink.view.entries import row_of, trace_entry
+from outthink.view.recordings import UNITS, Query
+
+
+class LiveProblem:
+    """What a meter has counted so far, as a recording of one problem.
+
+    It is asked from the thread that serves the page, while another one solves: all that is read are copies of lists,
+    made at once.
+
+    Args:
+        strategy: as data, {"name": ..., hyperparameters}.
+        resources: engine names by role.
+    """
+
+    def __init__(
+        self, problem: Problem, strategy: Mapping[str, Any], sampling: Sampling, seed: int, resources: Mapping[str, str]
+    ) -> None:
+        self.name = "being solved"
+        self.path = problem.id
+        self.form = "traces"
+        self.error: str | None = None
+        self.version = 0
+        self.total = 1
+        self.known = 1
+        self._problem = problem
+        self._strategy = strategy
+        self._sampling = sampling
+        self._seed = seed
+        self._resources = resources
+        self._meter: Meter | None = None
+        self._trace: Trace | None = None
+        self._seen: Any = None
+
+    def __len__(self) -> int:
+        return 1
+
+    def start(self, meter: Meter) -> None:
+        """Look at this meter."""
+        self._meter = meter
+
+    def finish(self, trace: Trace) -> None:
+        """Show this trace from now on."""
+        self._trace = trace
+
+    def advance(self, seconds: float) -> bool:
+        """Notice what has changed."""
+        meter = self._meter
+        state = None if meter is None else (len(meter.candidates), len(meter.calls), len(meter.rounds), self._growing())
+        if (state, self._trace) != self._seen:
+            self._seen = (state, self._trace)
+            self.version += 1
+        return False
+
+    def close(self) -> None:
+        """It takes nothing."""
+
+    def trace(self) -> Trace:
+        """What has happened so far."""
+        if self._trace is not None:
+            return self._trace
+        meter = self._meter
+        if meter is None:
+            raise UsageError("Nothing has begun yet.")
+        calls, prompts = meter.sent()
+        return Trace(
+            problem=self._problem.id,
+            strategy=self._strategy,
+            seed=self._seed,
+            sampling=self._sampling,
+            budget=meter.budget,
+            resources=self._resources,
+            candidates=tuple(sorted(meter.candidates.values(), key=lambda one: in_order(one.address))),
+            rounds=tuple(meter.rounds),
+            calls=calls,
+            stopped="finished",
+            notes=tuple(meter.notes),
+            seconds=meter.now(),
+            prompts=prompts,
+            scores={name: dict(scores) for name, scores in list(meter.scores.items())},
+        )
+
+    def described(self) -> dict[str, Any]:
+        """As of a recording."""
+        over = self._trace is not None
+        row = self.rows([0])[0] if self._meter is not None or over else {"cost": {}, "answer": None}
+        return {
+            "name": self.name,
+            "path": self._problem.id,
+            "form": self.form,
+            "error": self.error,
+            "notes": [],
+            "live": not over,
+            "settings": {"strategy": dict(self._strategy), "models": dict(self._resources)},
+            "total": 1,
+            "lines": 1,
+            "known": 1,
+            "version": self.version,
+            "graded": 0,
+            "accuracy": None,
+            "unanswered": int(row["answer"] is None),
+            "failed": 0,
+            "cost": {unit: row["cost"].get(unit) for unit in UNITS},
+            "stopped": {},
+            "strategies": {str(self._strategy.get("name", "")): 1},
+        }
+
+    def running(self) -> list[dict[str, Any]]:
+        """Nothing beside the problem itself."""
+        return []
+
+    def chosen(self, query: Query) -> NDArray[np.intp]:
+        """The one problem."""
+        return np.array([0], dtype=np.intp)
+
+    def rows(self, lines: Sequence[int]) -> list[dict[str, Any]]:
+        """As of a recording."""
+        row = row_of("traces", self.trace().to_json().encode())
+        return [row.shown(line) for line in lines]
+
+    def entry(self, line: int) -> dict[str, Any]:
+        """As of a recording, with what is being written now."""
+        kind: AnswerKind = self._problem.answer
+        samples, tokens = self._growing()
+        growing = {"samples": samples, "tokens": tokens} if self._trace is None else None
+        question = (
+            None if self._trace is not None else self._problem.messages[-1].text if self._problem.messages else ""
+        )
+        return {
+            "line": 0,
+            "problem": self._problem.id,
+            "credit": None,
+            "error": None,
+            "kind": kind,
+            "growing": growing,
+            "question": question,
+            **trace_entry(self.trace(), kind),
+        }
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Nothing that could be compared."""
+        return np.full(1, np.nan) if name in ("credit", *UNITS) else np.zeros(1, dtype=np.uint64)
+
+    def places(self, other: Any) -> NDArray[np.intp]:
+        """No recording has the same problem."""
+        return np.array([-1], dtype=np.intp)
+
+    def results(self) -> Iterator[Any]:
+        """None."""
+        return iter(())
+
+    def _growing(self) -> tuple[int, int]:
+        running = [] if self._meter is None else list(self._meter.running.values())
+        return sum(progress.n for progress in running), sum(sum(progress.tokens) for progress in running)
