@@ -17,11 +17,11 @@ from outthink.maths.selection import majority as vote_majority
 from outthink.models.engine import EngineSpec, Shape
 from outthink.planner.bins import ABSOLUTE, Table, ease, fill, flat, quantile_edges
 from outthink.planner.cases import Material, cases, material
-from outthink.planner.estimate import Estimate, Scale, fit_estimate
+from outthink.planner.estimate import Estimate, Prospect, Scale, fit_estimate, fit_prospect
 from outthink.planner.evidence import Floats, Seen, Vote, evidence, feature_names, leaders
 from outthink.planner.fit import fit_policy, fit_vote
 from outthink.planner.fixed import families
-from outthink.planner.policy import Action, Policy, Rate
+from outthink.planner.policy import Action, Policy, Rate, Stage, Start
 from outthink.planner.portfolio import Portfolio, allocate
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.records.pools import read_pool
@@ -165,14 +165,27 @@ def always(chance: float) -> Estimate:
 
 
 def policy(now: float, then: dict[int, float]) -> Policy:
+    """Always right with probability `now` once there is a sample, and with `then` after so many."""
     count = len(feature_names((), target=False))
     zeros = (0.0,) * count
+    stages = []
+    for drawn in range(max(then) + 1):
+        able = [place for place, n in enumerate(then) if n > drawn]
+        gains = [list(then.values())[place] - (now if drawn else 0.0) for place in able]
+        prospect = Prospect(
+            intercept=0.0, coefficients=zeros, raw=(0.0, 1.0), calibrated=(0.0, 0.0), actions=tuple(able),
+            offsets=tuple(gains), slopes=(1.0,) * len(able),
+        )  # fmt: skip
+        stages.append(
+            Stage(drawn=drawn, dear=0, now=always(now) if drawn else None, prospects=(prospect,) if able else ())
+        )
     return Policy(
         signals=(),
         vote=Vote(),
         scale=Scale(mean=zeros, deviation=(1.0,) * count, low=zeros, high=zeros),
-        now=always(now),
-        actions=tuple(Action(kind="sample", n=n, right=always(chance)) for n, chance in then.items()),
+        actions=tuple(Action(kind="sample", n=n) for n in then),
+        stages=tuple(stages),
+        starts=(Start(action=0, prices=(1.0,), right=(0.0,), cost=(0.0,)),),
         rates=(Rate(prompt=1.0, completion=1.0, tokens=10.0, prompt_tokens=30.0),),
     )
 
@@ -181,7 +194,7 @@ def decide(made: Policy, state: tuple[int, int], price: float, tokens: float = 1
     features = np.zeros(len(feature_names((), target=False)))
     spent = (np.array(tokens if state[0] else np.nan), np.array(np.nan))
     cost = made.cost(state, spent, np.array(30.0))
-    return int(made.choice(made.right(features, state), cost, price, state))
+    return int(made.choice(made.gains(features, state), cost, price, state))
 
 
 def test_costs_are_of_what_is_still_to_be_done() -> None:
@@ -201,8 +214,9 @@ def test_an_infinite_price_buys_the_first_sample_and_no_other() -> None:
 
 def test_without_a_price_nothing_stops_before_the_cap() -> None:
     made = policy(0.1, {1: 0.5, 2: 0.9, 4: 0.99})
-    assert decide(made, (0, 0), 0.0) == 3
-    assert made.following((0, 0), 3) == (1, 0)  # the first part of it
+    assert decide(made, (0, 0), 0.0) == 1
+    assert decide(made, (1, 0), 0.0) == 3
+    assert made.following((1, 0), 3) == (2, 0)  # the first part of it
     assert decide(made, (2, 0), 0.0) == 3
     assert decide(made, (4, 0), 0.0) == 0  # nothing is left to do
 

@@ -229,7 +229,7 @@ class _Planned:
         state: State = (0, 0)
         self._meter.notes.append(f"price {self._price:.6g} of 1 {self._unit}, where a right answer is worth 1")
         while True:
-            features = self._look()
+            features = self._look(state)
             if self._samples and bool(policy.scale.outside(features)):
                 self._meter.notes.append(
                     f"after {state[0] + state[1]} samples outside of what the plan was fitted on: "
@@ -247,29 +247,33 @@ class _Planned:
                 await self._other(run, resources)
                 return
             if not await self._draw(state, following):
-                self._look()  # what came of a portion that the budget has cut votes, too
+                self._look(self._there())  # what came of a portion that the budget has cut votes, too
                 break
-            state = following
+            if self._samples or self._of_target or not following[1]:
+                state = following  # a target that failed at once leaves the other ways to begin
         if self._failure is not None and not (self._samples or self._of_target):
             raise self._failure
 
-    def _look(self) -> Any:
+    def _there(self) -> State:
+        return len(self._samples), len(self._of_target)
+
+    def _look(self, state: State) -> Any:
         """The features of what is there; reports the answer that leads."""
         features, leader = self._evidence()
         samples = [*self._samples, *self._of_target]
         if samples:
             policy = self._plan.policy
-            self._report(samples, chosen=leader, confidence=float(policy.now.at(policy.scale.standard(features))))
+            self._report(samples, chosen=leader, confidence=float(policy.now(features, state)))
         return features
 
     def _choice(self, features: Any, state: State) -> int:
         policy = self._plan.policy
         tokens = (_mean_tokens(self._samples), _mean_tokens(self._of_target))
-        right = policy.right(features, state)
+        gains = policy.gains(features, state)
         cost = policy.cost(state, tokens, np.array(self._prompt), self._rates(self._unit))
         for unit, left in self._meter.left().items():
             if unit == "seconds" and self._calibration is not None and state != (0, 0):
-                right = np.where(self._late(state, tokens[0], left), np.nan, right)
+                gains = np.where(self._late(state, tokens[0], left), np.nan, gains)
             elif unit != "seconds" and state != (0, 0):
                 # what is predicted not to fit is not begun; the limit itself is the meter's
                 needed = (
@@ -277,12 +281,16 @@ class _Planned:
                     if unit == self._unit
                     else policy.cost(state, tokens, np.array(self._prompt), self._rates(unit))
                 )
-                right = np.where(needed > left, np.nan, right)
+                gains = np.where(needed > left, np.nan, gains)
         if not (self._samples or self._of_target):
-            right[..., 0] = 0.0  # everything has failed so far
+            gains[..., 0] = -policy.now(features, state)  # everything has failed so far
         if self._closed:
-            right = np.where([False, *(action.kind == "target" for action in policy.actions)], np.nan, right)
-        return int(policy.choice(right, cost, self._price, state))
+            gains = np.where([False, *(action.kind == "target" for action in policy.actions)], np.nan, gains)
+            others = [start for start in policy.starts if policy.actions[start.action].kind != "target"]
+            policy = replace(policy, starts=tuple(others))
+        rates = self._rates(self._unit)
+        inner = 1.0 if rates is None else rates[0].completion / policy.rates[0].completion  # of the plan's own unit
+        return int(policy.choice(gains, cost, self._price * (1.0 if sum(state) else inner), state))
 
     def _late(self, state: State, tokens: Any, left: float) -> list[bool]:
         """Whether the next portion of each action would end too late; of a target and a run nothing is known."""
@@ -329,7 +337,7 @@ class _Planned:
         if math.isnan(self._prompt) and not dear:
             self._prompt = _prompt(self._meter)
         if self._verifier is not None and self._plan.verifier is not None and not dear:
-            self._look()  # so that the vote stands if scoring takes too long
+            self._look(self._there())  # so that the vote stands if scoring takes too long
             scores = await self._verifier.attempt(self._problem, drawn)
             self._scores.update((sample.id, score) for sample, score in zip(drawn, scores, strict=True))
         return not self._meter.refused

@@ -23,6 +23,8 @@ from outthink.planner.simulate import Simulator, price_grid
 from outthink.planner.validate import Validation, interval, table_of, validate
 
 _POINTS = 9  # budgets, where none are given
+_PRICES = 3  # at which the policy's word is measured
+_APART = 1.01  # times the mean cost of the last point; nearer ones are the same
 
 
 def make_plan(
@@ -58,24 +60,37 @@ def make_plan(
         difficulty = "verifier" if recordings.verifier else "agreement" if shares else "logprob"
     if bins is None and difficulty in ("logprob", "length", "entropy"):
         raise UsageError(f"Absolute bins are cut at rates of success, and {difficulty} is none; choose agreement.")
-    tell(f"Measuring on {folds} folds of {len(whole.ids)} problems")
-    validation = validate(whole, budgets, folds=folds, bins=bins, difficulty=difficulty, probe=probe, seed=seed)
     tell("Fitting on all problems")
     policy, fitted = fit_policy(whole, seed=seed)
     simulator, grid = Simulator(policy, fitted, whole), price_grid(policy.rates)
+    prices = _prices(simulator, budgets, grid)
+    outcomes = [simulator.at(price) for price in prices]
+    budgets = [float(outcome.cost.mean()) for outcome in outcomes]  # what the policy in the file spends
+    tell(f"Measuring on {folds} folds of {len(whole.ids)} problems")
+    validation = validate(
+        whole,
+        budgets,
+        prices=_spread(prices, _PRICES),
+        folds=folds,
+        bins=bins,
+        difficulty=difficulty,
+        probe=probe,
+        seed=seed,
+    )
     of_ease = ease(whole, difficulty, probe)
     empty = table_of(of_ease, budgets, bins, difficulty, probe)
     table, _ = fill(validation.families, of_ease, whole.cost((probe, 0)), empty, probe)
     where = table.bin(of_ease)
     expected = []
-    for point in validation.points:
+    for price, outcome, point in zip(prices, outcomes, validation.points, strict=True):
+        within = simulator.at(price, limit=point.wanted)
         expected.append(
             _expected(
-                simulator.price_for(point.wanted, grid),
+                price,
                 point.credit_by_order,
-                point.cost_by_order,
+                outcome.cost,
                 [where == number for number in range(len(table.edges) + 1)],
-                limited=_limited(point.wanted, point.limited_credit, point.limited_cost),
+                limited=_limited(point.wanted, point.limited_credit, within.cost),
                 table=(float(point.bins.mean()), float(point.bins_cost.mean())),
             )
         )
@@ -115,10 +130,29 @@ def make_plan(
         brier=validation.brier,
         base=validation.base,
         reliability=validation.reliability,
+        utilities=validation.utilities,
         versions=versions([*chosen, *runs]),
         runs={run.name: run.scorers for run in whole.runs},
     )
     return plan, validation
+
+
+def _prices(simulator: Simulator, budgets: Sequence[float], grid: Sequence[float]) -> list[float]:
+    """The price of each budget, from the highest; a budget that is more than the policy spends at any price is none."""
+    prices: list[float] = []
+    spent = 0.0
+    for budget in budgets:
+        price = simulator.price_for(budget, grid)
+        cost = float(simulator.at(price).cost.mean())
+        if cost > _APART * spent:
+            prices.append(price)
+            spent = cost
+    return prices
+
+
+def _spread(prices: Sequence[float], count: int) -> list[float]:
+    """Some of the prices, evenly among them and not at the ends."""
+    return [prices[place] for place in dict.fromkeys(len(prices) * (2 * at + 1) // (2 * count) for at in range(count))]
 
 
 def default_budgets(material: Material) -> list[float]:

@@ -25,10 +25,13 @@ from outthink.errors import UsageError
 from outthink.planner.bins import Table
 from outthink.planner.evidence import feature_names
 from outthink.planner.policy import Policy
+from outthink.planner.trust import Tenth, Utility
 from outthink.strategies import STRATEGIES
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file; another one is refused."""
+
+_NUMBERS = r"\[\s*(?:-?[0-9][0-9.e+-]*,?\s*)+\]"  # a list of nothing else, which is read in one line
 
 _DECIDING = ("evidence", "estimate", "policy")
 """Modules of the planner that a decision depends on."""
@@ -142,7 +145,7 @@ class Plan:
         table: strategies by bin and budget; `oracle` says that its difficulty was measured with the right answers, so
             that its cells are an upper bound and cannot be used.
         brier, base: mean squared error of the predicted chances, and of the mean accuracy in their place.
-        reliability: (predicted, right, share) of tenths of the predicted chances.
+        reliability: predicted and true chances where it stopped, by tenths; utilities: whether its gains are true.
         versions: digests of the strategies and of the deciding code.
         runs: the scorers ("verifier", "prm") that each strategy it may run was recorded with.
     """
@@ -161,7 +164,8 @@ class Plan:
     gains: tuple[Gain, ...]
     brier: float
     base: float
-    reliability: tuple[tuple[float, float, float], ...]
+    reliability: tuple[Tenth, ...]
+    utilities: tuple[Utility, ...]
     versions: Mapping[str, str]
     runs: Mapping[str, Mapping[str, str]]
     schema: int = SCHEMA
@@ -239,7 +243,10 @@ class Plan:
     def to_json(self) -> str:
         """The whole plan, readable; numbers keep six digits."""
         raw = json.loads(_adapter().dump_json(self))
-        return json.dumps({"schema": raw.pop("schema"), **_short(raw)}, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps({"schema": raw.pop("schema"), **_short(raw)}, indent=1, ensure_ascii=False)
+        return (
+            re.sub(_NUMBERS, lambda row: re.sub(r"\s+", " ", row[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
+        )
 
     @classmethod
     def open(cls, path: str | Path) -> Plan:
@@ -272,12 +279,26 @@ def _whole(plan: Plan) -> None:
     """Raise ValueError where a part of the plan does not fit the others."""
     policy = plan.policy
     count = len(feature_names(policy.signals, target=policy.has_target))
-    estimates = [policy.now, *(action.right for action in policy.actions)]
+    models = [model for stage in policy.stages for model in (stage.now, *stage.prospects) if model is not None]
     if any(
-        len(estimate.coefficients) != count or len(estimate.raw) != len(estimate.calibrated) or not estimate.raw
-        for estimate in estimates
+        len(model.coefficients) != count or len(model.raw) != len(model.calibrated) or not model.raw for model in models
     ):
         raise ValueError("coefficients or knots are missing")
+    prospects = [prospect for stage in policy.stages for prospect in stage.prospects]
+    if any(
+        not len(one.actions) == len(one.offsets) == len(one.slopes)
+        or not all(0 <= place < len(policy.actions) for place in one.actions)
+        for one in prospects
+    ):
+        raise ValueError("it predicts what it cannot do")
+    if not policy.starts or any(
+        not 0 <= start.action < len(policy.actions) or not len(start.prices) == len(start.right) == len(start.cost) > 0
+        for start in policy.starts
+    ):
+        raise ValueError("it does not say how to begin")
+    kinds = {(stage.drawn, stage.dear): stage.now for stage in policy.stages}
+    if (0, 0) not in kinds or (1, 0) not in kinds or any(now is None for at, now in kinds.items() if at != (0, 0)):
+        raise ValueError("a stage is missing")
     scale = policy.scale
     if any(len(part) != count for part in (scale.mean, scale.deviation, scale.low, scale.high)):
         raise ValueError("the scale of a feature is missing")
