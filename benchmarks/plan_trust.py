@@ -19,6 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.tools import simulated
+
 from outthink.models.engine import EngineSpec
 from outthink.planner.cases import Material, cases, material
 from outthink.planner.fit import fit_policy
@@ -26,7 +28,6 @@ from outthink.planner.fixed import families
 from outthink.planner.simulate import Simulator
 from outthink.planner.trust import acted, tenths
 from outthink.records.pools import read_pool
-from tests.tools import simulated
 
 PLANS, TEST, SAMPLES, FOLDS = 6, 500, 16, 5
 CASES = 200

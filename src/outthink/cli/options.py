@@ -255,7 +255,10 @@ ScoresOption = Annotated[
 ]
 
 
-UnitOption = Annotated[Literal["tokens", "flops", "usd"], typer.Option(help="What costs are counted in.")]
+UnitOption = Annotated[
+    Literal["tokens", "flops", "usd", "samples"],
+    typer.Option(help="What costs are counted in; samples need no tokens."),
+]
 
 
 BlockOption = Annotated[

@@ -22,6 +22,8 @@ from outthink.errors import BudgetExhausted, EngineError, UsageError
 from outthink.maths.selection import codes, numbers
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
+from outthink.planner.agreement import worthwhile
+from outthink.planner.cases import SAMPLES
 from outthink.planner.evidence import Seen, evidence
 from outthink.planner.plan import Plan
 from outthink.planner.policy import Rate, State
@@ -30,7 +32,7 @@ from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.making import make_strategy
-from outthink.strategies.parallel.adaptive_consistency import posterior
+from outthink.strategies.parallel.adaptive_consistency import posterior, top_counts
 from outthink.types import Budget, Candidate, Problem, Usage
 
 _AHEAD = 4  # samples of a portion without a plan: fewer waste less, more wait less
@@ -43,7 +45,8 @@ class Auto:
     Args:
         plan: file of `outthink plan fit`; empty: none.
         value_of_correct: what a right answer is worth, such as "0.05usd" or "5k-tokens"; work that is expected to gain
-            less than it costs is not done. Empty: decided by `mean_cost`, or without a plan by `threshold`.
+            less than it costs is not done. Empty: decided by `mean_cost`, or without a plan by `threshold`. Without a
+            plan the gain is that of more votes, and no more is spent than the answer is worth.
         mean_cost: what problems may cost on average, in the plan's unit; 0: as much as the budget of this problem, or
             without one as much as still brings anything.
         calibration: file of `outthink calibrate` for the model; empty: none. With it a budget in seconds is planned: no
@@ -128,7 +131,7 @@ class Auto:
     ) -> None:
         """Decide, do the first part of it, look again."""
         if not self.plan:
-            await self._unplanned(problem, report, model)
+            await self._unplanned(problem, report, model, meter)
             return
         self.check(model, models, verifier, prm)
         target = models.role("target")
@@ -149,30 +152,37 @@ class Auto:
                 },
             )
 
-    async def _unplanned(self, problem: Problem, report: Report, model: Model) -> None:
-        """Adaptive-consistency; where a right answer has a value, its threshold is 1 - cost of a sample / value."""
+    async def _unplanned(self, problem: Problem, report: Report, model: Model, meter: Meter) -> None:
+        """Adaptive-consistency; where a right answer has a value, what more votes gain decides, and that is the most.
+
+        Nothing is begun that could, as long as the longest sample so far, cost more in all than the answer is worth.
+        """
         draws = model.draws(problem)
         seen: list[Candidate] = []
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
         if value and unit not in model.cost(Usage()):
             raise UsageError(f"What {model.name} costs in {unit} is not known, so nothing can be worth {unit}.")
-        while len(seen) < self.n:
-            # the first portion is the least that can agree
-            portion = min(2 if not seen else _AHEAD, self.n - len(seen))
+        portion = 1 if value else 2  # without a value the first portion is the least that can agree
+        while portion:
             try:
-                seen += await draws.draw(portion)
+                seen += await draws.draw(min(portion, self.n - len(seen)))
             except (BudgetExhausted, EngineError):
                 if not seen:
                     raise
                 return
             chosen, share = by_majority(seen)
             report(seen, chosen=chosen, confidence=share)
-            threshold = self.threshold
+            keys = codes([one.key for one in seen])
+            portion = 0 if posterior(keys) >= self.threshold else _AHEAD
             if value:
-                written = float(np.mean([sample.tokens for sample in seen]))
-                threshold = 1 - model.cost(Usage(completion=round(written)))[unit] / value
-            if posterior(codes([one.key for one in seen])) >= threshold:
-                return
+                each, longest = (
+                    model.cost(Usage(completion=math.ceil(tokens)))[unit]
+                    for tokens in (np.mean([one.tokens for one in seen]), max(one.tokens for one in seen))
+                )
+                left = value - meter.cost().get(unit, 0.0)
+                fitting = self.n if not longest else max(0, math.floor(left / longest))
+                portion = min(worthwhile(top_counts(keys), len(seen), each / value), _AHEAD, fitting)
+            portion = min(portion, self.n - len(seen))
 
 
 class _Planned:
@@ -202,6 +212,11 @@ class _Planned:
         self._calibration = Calibration.open(auto.calibration) if auto.calibration else None
         if self._calibration is not None and self._calibration.engine != plan.model:
             raise UsageError(f"The calibration is of {self._calibration.engine}, not of {plan.model}; calibrate that.")
+        if plan.unit == SAMPLES and (auto.value_of_correct or auto.calibration):
+            raise UsageError(
+                "The plan counts samples, because its pool has no tokens: give mean_cost in samples, or fit a plan "
+                "from a pool with tokens."
+            )
         self._price, self._unit = self._priced(auto)
 
     def _priced(self, auto: Auto) -> tuple[float, str]:
@@ -267,11 +282,12 @@ class _Planned:
         return features
 
     def _choice(self, features: Any, state: State) -> int:
-        policy = self._plan.policy
-        tokens = (_mean_tokens(self._samples), _mean_tokens(self._of_target))
+        plan, policy = self._plan, self._plan.policy
+        tokens = (self._mean_tokens(self._samples), self._mean_tokens(self._of_target))
         gains = policy.gains(features, state)
         cost = policy.cost(state, tokens, np.array(self._prompt), self._rates(self._unit))
-        for unit, left in self._meter.left().items():
+        # of a plan in samples nobody knows what they cost; then the limit is the meter's alone
+        for unit, left in self._meter.left().items() if plan.unit != SAMPLES else ():
             if unit == "seconds" and self._calibration is not None and state != (0, 0):
                 gains = np.where(self._late(state, tokens[0], left), np.nan, gains)
             elif unit != "seconds" and state != (0, 0):
@@ -334,7 +350,7 @@ class _Planned:
             self._meter.notes.append(f"{'the target' if dear else 'the model'} failed after {sum(state)} samples")
             return True
         (self._of_target if dear else self._samples).extend(drawn)
-        if math.isnan(self._prompt) and not dear:
+        if math.isnan(self._prompt) and not dear and self._plan.unit != SAMPLES:
             self._prompt = _prompt(self._meter)
         if self._verifier is not None and self._plan.verifier is not None and not dear:
             self._look(self._there())  # so that the vote stands if scoring takes too long
@@ -353,7 +369,7 @@ class _Planned:
             signals[signal] = numbers(values)
         seen = Seen(
             keys=codes([one.key for one in samples]),
-            tokens=np.array([one.tokens for one in samples], dtype=float),
+            tokens=np.array([self._length(one) for one in samples], dtype=float),
             paths=codes([one.text for one in samples]),
             target=np.arange(len(samples)) >= len(self._samples),
             signals=signals,
@@ -363,6 +379,13 @@ class _Planned:
         leader = int(summary.leader)
         return summary.features, None if leader < 0 else samples[leader]
 
+    def _length(self, sample: Candidate) -> float:
+        """As the plan's pool says it: all are equal where it has no tokens."""
+        return 1.0 if self._plan.unit == SAMPLES else float(sample.tokens)
+
+    def _mean_tokens(self, samples: Sequence[Candidate]) -> Any:
+        return np.array(np.mean([self._length(one) for one in samples]) if samples else np.nan)
+
     async def _as_adaptive(self) -> None:
         """Go on by the built-in rule, at the plan's price, with the samples at hand."""
         rates = self._rates(self._unit) or self._plan.policy.rates
@@ -370,7 +393,7 @@ class _Planned:
             samples = [*self._samples, *self._of_target]
             chosen, share = by_majority(samples)
             self._report(samples, chosen=chosen, confidence=share)
-            written = float(np.mean([sample.tokens for sample in self._samples]))
+            written = float(self._mean_tokens(self._samples))
             threshold = 1 - self._price * rates[0].completion * written
             if posterior(codes([one.key for one in samples])) >= threshold:
                 return
@@ -402,7 +425,3 @@ def _prompt(meter: Meter) -> float:
     if call is None:
         return math.nan
     return call.charged.prompt / (call.n if call.charged.cached else 1)
-
-
-def _mean_tokens(samples: Sequence[Candidate]) -> Any:
-    return np.array(np.mean([one.tokens for one in samples]) if samples else np.nan)

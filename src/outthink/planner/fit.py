@@ -183,7 +183,7 @@ def _above(one: Floats, other: Floats) -> float:
 
 def _rate(side: Side, prompt: Floats) -> Rate:
     reading = side.first[:, 0] - side.later[:, 0]
-    length = float(np.mean(prompt))
+    length = 0.0 if np.isnan(prompt).all() else float(np.nanmean(prompt))
     return Rate(
         prompt=float(reading.mean()) / max(length, 1.0),
         completion=float(side.later.sum() / max(side.tokens.sum(), 1.0)),

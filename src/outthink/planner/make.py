@@ -14,16 +14,19 @@ import numpy as np
 
 from outthink.errors import UsageError
 from outthink.planner.bins import Difficulty, ease, fill
-from outthink.planner.cases import Material
+from outthink.planner.cases import SAMPLES, Material
 from outthink.planner.evidence import Floats
 from outthink.planner.fit import fit_policy
 from outthink.planner.plan import Bin, Expected, Fixed, Gain, Limited, Plan, versions
+from outthink.planner.policy import Rate
 from outthink.planner.recordings import Recordings
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.planner.validate import Validation, interval, table_of, validate
 
 _POINTS = 9  # budgets, where none are given
 _PRICES = 3  # at which the policy's word is measured
+_SAME = 0.002  # of a mean cost: what differs by less is the same
+_HALVINGS = 16  # of a range of prices
 _APART = 1.01  # times the mean cost of the last point; nearer ones are the same
 
 
@@ -120,6 +123,8 @@ def make_plan(
         verifier=recordings.verifier,
         sampling=recordings.sampling,
         unit=whole.unit,
+        least=(least := _least(recordings, policy.rates[0])),
+        ceiling=float(outcomes[-1].cost.max()) + least,
         problems=len(whole.ids),
         samples=whole.model.samples,
         policy=policy,
@@ -145,9 +150,29 @@ def _prices(simulator: Simulator, budgets: Sequence[float], grid: Sequence[float
         price = simulator.price_for(budget, grid)
         cost = float(simulator.at(price).cost.mean())
         if cost > _APART * spent:
-            prices.append(price)
+            prices.append(_inside(simulator, price, cost, max(grid)))
             spent = cost
     return prices
+
+
+def _inside(simulator: Simulator, price: float, cost: float, most: float) -> float:
+    """The middle of the prices at which the policy spends as much, away from where it begins to spend more."""
+    low, high = price, most
+    for _ in range(_HALVINGS):
+        middle = float(np.sqrt(low * high))
+        if simulator.at(middle).cost.mean() > cost * (1 - _SAME):
+            low = middle
+        else:
+            high = middle
+    return float(np.sqrt(price * low))
+
+
+def _least(recordings: Recordings, rate: Rate) -> float:
+    """What a first sample may cost: as long as sampling allows, or as the longest that was recorded."""
+    longest = (recordings.sampling or {}).get("max_tokens")
+    if longest is None or recordings.material.unit == SAMPLES:
+        return float(recordings.material.model.first.max())
+    return rate.prompt * rate.prompt_tokens + rate.completion * longest
 
 
 def _spread(prices: Sequence[float], count: int) -> list[float]:

@@ -137,9 +137,10 @@ class Plan:
     """Everything that `auto` and `quote` need.
 
     Args:
-        model, target, verifier: what it was recorded with; None: there was none.
+        model, target, verifier: what it was recorded with; None: there was none. An empty model: nobody has said.
         sampling: how the samples were drawn; None where the pool does not say.
-        unit: of all costs.
+        unit: of all costs; "samples" where the pool does not say more.
+        least: what has to be allowed for a first sample to begin; ceiling: the limit above which none ever binds.
         problems, samples: recorded.
         expected: by price, from the cheapest point to the dearest.
         table: strategies by bin and budget; `oracle` says that its difficulty was measured with the right answers, so
@@ -155,6 +156,8 @@ class Plan:
     verifier: str | None
     sampling: Mapping[str, float] | None
     unit: str
+    least: float
+    ceiling: float
     problems: int
     samples: int
     policy: Policy
@@ -198,12 +201,31 @@ class Plan:
         """What to expect at a price: between two measured ones in proportion, beyond them that of the last."""
         points = sorted(self.expected, key=lambda point: point.price)
         prices = [point.price for point in points]
+        if near := [point for point in points if math.isclose(point.price, price)]:
+            return near[0]
         place = int(np.searchsorted(prices, price))
         if place in (0, len(points)):
             return points[min(place, len(points) - 1)]
         low, high = points[place - 1], points[place]
         part = math.log(price / low.price) / math.log(high.price / low.price) if high.price > low.price else 0.0
         mixed: Expected = _between(low, high, part)
+        return mixed
+
+    def within(self, limit: float) -> Limited:
+        """What to expect under a limit of every problem: between two measured ones in proportion.
+
+        Where it is so large that no problem reaches it, it is what the plan does without one.
+        """
+        dearest = max(self.expected, key=lambda point: point.cost)
+        free = {name: getattr(dearest, name) for name in ("accuracy", "low", "high", "cost", "least", "most")}
+        points = sorted((point.limited for point in self.expected), key=lambda one: one.limit)
+        points.append(Limited(limit=max(self.ceiling, points[-1].limit * (1 + 1e-9)), **free))
+        place = next((place for place, one in enumerate(points) if one.limit >= limit), len(points) - 1)
+        if place == 0 or limit >= points[-1].limit:
+            return points[place]
+        low, high = points[place - 1], points[place]
+        part = math.log(limit / low.limit) / math.log(high.limit / low.limit)
+        mixed: Limited = _between(low, high, part)
         return mixed
 
     def check(
@@ -216,7 +238,10 @@ class Plan:
         prm: str | None = None,
     ) -> None:
         """Raise UsageError where the plan is for something else, with what."""
-        if model.removeprefix("recorded:") != self.model:
+        given = model.removeprefix("recorded:")
+        if not self.model and not (model.startswith("recorded:") or not model):
+            raise UsageError(f"The plan does not say which model it is for: fit it again with --writer {model}.")
+        if self.model and given and given != self.model:
             raise UsageError(f"The plan is for {self.model}, not for {model}; fit one from a pool of that model.")
         if self.target is not None and (target or model).removeprefix("recorded:") != self.target:
             raise UsageError(f"The plan goes over to {self.target}: add --role target={self.target}, or fit another.")

@@ -119,7 +119,7 @@ def sentences(plan: Plan) -> list[str]:
     if policy.vote.copy:
         votes.append(f"a text that was there before counts {math.exp(policy.vote.copy):.2g}")
     lines = [
-        f"For {plan.model}{going}, {plan.verifier or 'no verifier'}; "
+        f"For {plan.model or 'a model that its pool does not name'}{going}, {plan.verifier or 'no verifier'}; "
         f"{plan.problems} problems with {plan.samples} samples each; costs in {plan.unit}.",
         f"Its vote weighs a sample by exp of: {'; '.join(votes) or 'nothing, so it is the majority'}.",
         f"Its chances have a Brier score of {plan.brier:.3f}; that of always saying the mean is {plan.base:.3f}.",
