@@ -22,6 +22,7 @@ from outthink.errors import EngineError, UsageError
 from outthink.models.engine import Engine, Progress, Request
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
+from outthink.planner.agreement import next_portion
 from outthink.planner.auto import Auto, worth
 from outthink.planner.cases import Material, cases
 from outthink.planner.check import check_plan, check_run
@@ -33,7 +34,6 @@ from outthink.planner.simulate import Simulator
 from outthink.records.pools import read_pool
 from outthink.records.runs import read_results
 from outthink.strategies.making import make_strategy
-from outthink.strategies.parallel.adaptive_consistency import leader_probability
 from outthink.tasks.example import Example
 from outthink.types import Budget, Message, Trace
 from tests.tools import simulated, virtual
@@ -318,18 +318,27 @@ def test_outside_of_what_it_was_fitted_on_it_falls_back_and_says_so(made: tuple[
     assert len(run(Auto(plan=str(other), value_of_correct="1-tokens"), engine).candidates) == 1  # the price still holds
 
 
-def test_without_a_plan_it_stops_as_adaptive_consistency() -> None:
-    engine = says("#### 1")
-    for threshold in (0.9, 0.97):
-        plain = run(Auto(threshold=threshold), engine)
-        counts = [count for count in (2, 6, 10, 14) if float(leader_probability(count, 0)) >= threshold]
-        assert len(plain.candidates) == counts[0]
+@pytest.mark.parametrize("value", [20.0, 200.0, 2_000.0])
+def test_without_a_plan_the_general_one_stops_where_votes_gain_less_than_a_sample_costs(value: float) -> None:
+    """Whatever is in flight; all agree, so that n samples are n votes for one answer."""
+    trace = run(Auto(value_in_samples=value), says("#### 1"))
+    stops = next(n for n in range(1, 40) if not next_portion([n, 0], n, 1 / value))
+    assert len(trace.rounds[-1].candidates) == stops
+    different = run(Auto(value_in_samples=value), says(*(f"#### {number}" for number in range(40))))
+    stops = next(n for n in range(1, 41) if n == 40 or not next_portion([1, min(n - 1, 1)], n, 1 / value))
+    assert len(different.rounds[-1].candidates) == stops
+
+
+def test_a_quote_without_a_plan_says_that_it_is_the_general_one() -> None:
+    code, text = invoke("quote", "How many?")
+    assert code == 0
+    assert "make your own with `outthink plan fit`" in " ".join(text.split())
 
 
 def test_without_a_plan_nothing_is_spent_beyond_what_an_answer_is_worth() -> None:
     different = says(*(f"#### {number}" for number in range(40)))
-    assert len(run(Auto(), different).candidates) == 40
-    assert len(run(Auto(n=5), different).candidates) == 5
+    assert len(run(Auto(value_in_samples=1e9), different).candidates) == 40
+    assert len(run(Auto(n=5, value_in_samples=1e9), different).candidates) == 5
     assert len(run(Auto(value_of_correct="1-tokens"), different).candidates) == 1
     long = says(*(f"{'so ' * 50}#### {number}" for number in range(40)))
     one = run(Auto(n=1), long).cost["tokens"]
@@ -353,7 +362,7 @@ def test_without_a_plan_what_agreement_can_still_gain_decides() -> None:
     ("options", "sentence"),
     [
         ({"n": 0}, "n must be"),
-        ({"threshold": 0}, "threshold must be"),
+        ({"value_in_samples": 0}, "value_in_samples must be"),
         ({"mean_cost": -1}, "mean_cost must be"),
         ({"mean_cost": 5}, "needs a plan"),
         ({"calibration": "c.json"}, "needs a plan"),

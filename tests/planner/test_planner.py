@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from outthink.errors import UsageError
 from outthink.maths.selection import majority as vote_majority
 from outthink.models.engine import EngineSpec, Shape
-from outthink.planner.agreement import gain_of_votes, worthwhile
+from outthink.planner.agreement import gain_of_votes, next_portion
 from outthink.planner.bins import ABSOLUTE, Table, ease, fill, flat, quantile_edges
 from outthink.planner.cases import Material, cases, material
 from outthink.planner.estimate import Estimate, Prospect, Scale, fit_estimate, fit_prospect
@@ -227,10 +227,11 @@ def test_gains_of_votes_by_hand() -> None:
     assert gain_of_votes(1, 0, 1) == pytest.approx(0.0, abs=1e-12)  # one vote alone changes no leader
     # (3, 0), (2, 1), (1, 2) with 1/2, 1/3, 1/6: 15/16, 11/16, 11/16, against 3/4
     assert gain_of_votes(1, 0, 2) == pytest.approx(15 / 32 + 11 / 48 + 11 / 96 - 3 / 4)
-    drawn = [worthwhile(np.array([4, 1]), 5, cost) for cost in (1e-6, 1e-3, 1e-2, 1.0)]
-    assert drawn[0] > 0 == drawn[-1]
-    assert drawn == sorted(drawn, reverse=True)
-    assert worthwhile(np.array([1, 1]), 20, 0.01) < worthwhile(np.array([1, 1]), 2, 0.01)  # where nothing agrees
+    portions = [int(next_portion([4, 1], 5, cost)) for cost in (1e-6, 1e-3, 1e-2, 1.0)]
+    assert portions[0] > 0 == portions[-1]
+    assert int(next_portion([1, 1], 2, 0.03)) > 0 == int(next_portion([1, 1], 20, 0.03))  # where nothing agrees
+    whole = next_portion([[4, 1], [1, 1]], [5, 20], 0.03)
+    assert list(whole) == [int(next_portion([4, 1], 5, 0.03)), 0]
 
 
 def test_a_scale_knows_its_range() -> None:

@@ -772,12 +772,14 @@ def test_with_a_plan_a_quote_says_what_to_expect(plan: str) -> None:
     expected = shown["expected"]
     assert 0 < expected["low"] <= expected["accuracy"] <= expected["high"] <= 1
     assert expected["unit"] == "tokens"
-    thrifty = quoted(policy, max_tokens=64, temperature=0.8, outthink={"budget": {"tokens": 90, "seconds": 5}})
-    assert thrifty["most"] == {"tokens": 90}
+    thrifty = quoted(policy, max_tokens=64, temperature=0.8, outthink={"budget": {"tokens": 120, "seconds": 5}})
+    assert thrifty["most"] == {"tokens": 120}
     assert thrifty["expected"]["cost"] <= expected["cost"]
     assert quoted(replace(policy, strategy=Auto(plan=plan, mean_cost=50)))["expected"]["cost"] <= expected["cost"]
     other = quoted(policy, outthink={"budget": {"flops": 1e9}})
     assert other["expected"] == expected, "the plan counts tokens"
+    with pytest.raises(AssertionError, match="A sample may cost 104 tokens"):
+        quoted(policy, max_tokens=64, temperature=0.8, outthink={"budget": {"tokens": 90}})
 
 
 def test_with_a_plan_a_request_is_answered_and_one_that_does_not_fit_it_costs_nothing(plan: str) -> None:

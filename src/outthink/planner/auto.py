@@ -22,7 +22,7 @@ from outthink.errors import BudgetExhausted, EngineError, UsageError
 from outthink.maths.selection import codes, numbers
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
-from outthink.planner.agreement import worthwhile
+from outthink.planner.agreement import next_portion
 from outthink.planner.cases import SAMPLES
 from outthink.planner.evidence import Seen, evidence
 from outthink.planner.plan import Plan
@@ -30,29 +30,38 @@ from outthink.planner.policy import Rate, State
 from outthink.resources.table import bind
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
-from outthink.strategies.choosing import by_majority
+from outthink.strategies.choosing import Majority, by_majority
+from outthink.strategies.flight import flight
 from outthink.strategies.making import make_strategy
-from outthink.strategies.parallel.adaptive_consistency import posterior, top_counts
+from outthink.strategies.parallel.adaptive_consistency import top_counts
 from outthink.types import Budget, Candidate, Problem, Usage
 
-_AHEAD = 4  # samples of a portion without a plan: fewer waste less, more wait less
+GENERAL = (
+    "General plan: auto goes by agreement alone, so nobody knows what it will gain; "
+    "make your own with `outthink plan fit`."
+)
+"""What a quote says where there is no plan."""
+
+_AHEAD = 4  # samples in flight without a plan: fewer waste less, more wait less
 
 
 @dataclass(frozen=True, kw_only=True)
 class Auto:
-    """With a plan what it has learned; without one the stop of adaptive-consistency, which needs nothing.
+    """With a plan what it has learned; without one the general plan, which goes by agreement and needs nothing.
+
+    The general plan draws one sample after the other while more votes are expected to gain more than they cost.
 
     Args:
         plan: file of `outthink plan fit`; empty: none.
         value_of_correct: what a right answer is worth, such as "0.05usd" or "5k-tokens"; work that is expected to gain
-            less than it costs is not done. Empty: decided by `mean_cost`, or without a plan by `threshold`. Without a
-            plan the gain is that of more votes, and no more is spent than the answer is worth.
+            less than it costs is not done, and without a plan no more is spent than the answer is worth. Empty: decided
+            by `mean_cost`, or without a plan by `value_in_samples`.
         mean_cost: what problems may cost on average, in the plan's unit; 0: as much as the budget of this problem, or
             without one as much as still brings anything.
         calibration: file of `outthink calibrate` for the model; empty: none. With it a budget in seconds is planned: no
             portion is begun that is expected to end too late. Where there is no other budget, the mean cost is that of
             as many samples as fit into the seconds.
-        threshold: without a plan and a value, stop where the leading answer is this probably the most frequent one.
+        value_in_samples: without a plan and a value, what a right answer is worth; above 0.
         n: without a plan, most samples; at least 1.
     """
 
@@ -62,14 +71,14 @@ class Auto:
     value_of_correct: str = ""
     mean_cost: float = 0.0
     calibration: str = ""
-    threshold: float = 0.95
+    value_in_samples: float = 200.0
     n: int = 40
 
     def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"n must be at least 1, not {self.n}")
-        if not self.threshold > 0:
-            raise ValueError(f"threshold must be above 0, not {self.threshold}")
+        if not self.value_in_samples > 0:
+            raise ValueError(f"value_in_samples must be above 0, not {self.value_in_samples}")
         if not (math.isfinite(self.mean_cost) and self.mean_cost >= 0):
             raise ValueError(f"mean_cost must be at least 0 and finite, not {self.mean_cost}")
         if self.value_of_correct:
@@ -77,7 +86,7 @@ class Auto:
             if self.mean_cost:
                 raise ValueError("give value_of_correct or mean_cost, not both: each decides when to stop")
         if self.mean_cost and not self.plan:
-            raise ValueError("mean_cost needs a plan, which knows what costs how much; use threshold without one")
+            raise ValueError("mean_cost needs a plan, which knows what costs how much; else use value_of_correct")
         if self.calibration and not self.plan:
             raise ValueError("calibration needs a plan, by which seconds are spent")
         if self.plan:
@@ -153,36 +162,32 @@ class Auto:
             )
 
     async def _unplanned(self, problem: Problem, report: Report, model: Model, meter: Meter) -> None:
-        """Adaptive-consistency; where a right answer has a value, what more votes gain decides, and that is the most.
+        """One sample after the other while more votes are worth it, in the order of their addresses.
 
-        Nothing is begun that could, as long as the longest sample so far, cost more in all than the answer is worth.
+        Where the answer has a value in a unit, nothing is begun that would, being as long as the longest so far, cost
+        more in all.
         """
-        draws = model.draws(problem)
-        seen: list[Candidate] = []
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
         if value and unit not in model.cost(Usage()):
             raise UsageError(f"What {model.name} costs in {unit} is not known, so nothing can be worth {unit}.")
-        portion = 1 if value else 2  # without a value the first portion is the least that can agree
-        while portion:
-            try:
-                seen += await draws.draw(min(portion, self.n - len(seen)))
-            except (BudgetExhausted, EngineError):
-                if not seen:
-                    raise
-                return
-            chosen, share = by_majority(seen)
-            report(seen, chosen=chosen, confidence=share)
-            keys = codes([one.key for one in seen])
-            portion = 0 if posterior(keys) >= self.threshold else _AHEAD
-            if value:
-                each, longest = (
-                    model.cost(Usage(completion=math.ceil(tokens)))[unit]
-                    for tokens in (np.mean([one.tokens for one in seen]), max(one.tokens for one in seen))
-                )
-                left = value - meter.cost().get(unit, 0.0)
-                fitting = self.n if not longest else max(0, math.floor(left / longest))
-                portion = min(worthwhile(top_counts(keys), len(seen), each / value), _AHEAD, fitting)
-            portion = min(portion, self.n - len(seen))
+        seen: list[Candidate] = []
+        majority = Majority()
+        async with flight(model.draws(problem), self.n, 1 if value else _AHEAD) as flying:
+            while (sample := await flying.next()) is not None:
+                seen.append(sample)
+                chosen, share = majority.add(sample)
+                report(seen, chosen=chosen, confidence=share)
+                cost = 1 / self.value_in_samples
+                if value:
+                    each, longest = (
+                        model.cost(Usage(completion=math.ceil(tokens)))[unit]
+                        for tokens in (np.mean([one.tokens for one in seen]), max(one.tokens for one in seen))
+                    )
+                    if meter.cost().get(unit, 0.0) + longest > value:
+                        return
+                    cost = each / value
+                if not next_portion([majority.tally.votes, majority.tally.runner_up], len(seen), cost):
+                    return
 
 
 class _Planned:
@@ -247,10 +252,9 @@ class _Planned:
             features = self._look(state)
             if self._samples and bool(policy.scale.outside(features)):
                 self._meter.notes.append(
-                    f"after {state[0] + state[1]} samples outside of what the plan was fitted on: "
-                    "went on as adaptive_consistency"
+                    f"after {state[0] + state[1]} samples outside of what the plan was fitted on: went on by agreement"
                 )
-                await self._as_adaptive()
+                await self._by_agreement()
                 return
             choice = self._choice(features, state)
             if choice == 0:
@@ -386,22 +390,19 @@ class _Planned:
     def _mean_tokens(self, samples: Sequence[Candidate]) -> Any:
         return np.array(np.mean([self._length(one) for one in samples]) if samples else np.nan)
 
-    async def _as_adaptive(self) -> None:
-        """Go on by the built-in rule, at the plan's price, with the samples at hand."""
+    async def _by_agreement(self) -> None:
+        """Go on by the general plan, at the plan's price, with the samples at hand."""
         rates = self._rates(self._unit) or self._plan.policy.rates
         while True:
             samples = [*self._samples, *self._of_target]
             chosen, share = by_majority(samples)
             self._report(samples, chosen=chosen, confidence=share)
-            written = float(self._mean_tokens(self._samples))
-            threshold = 1 - self._price * rates[0].completion * written
-            if posterior(codes([one.key for one in samples])) >= threshold:
-                return
-            portion = min(_AHEAD, self._plan.samples - len(self._samples))
-            if portion < 1:
+            cost = self._price * rates[0].completion * float(self._mean_tokens(self._samples))
+            votes = top_counts(codes([one.key for one in samples]))
+            if len(self._samples) >= self._plan.samples or not next_portion(votes, len(samples), cost):
                 return
             try:
-                self._samples += await self._draws[0].draw(portion)
+                self._samples += await self._draws[0].draw(1)
             except (BudgetExhausted, EngineError):
                 return
 

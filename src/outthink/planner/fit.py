@@ -20,7 +20,7 @@ from outthink.planner.evidence import Floats, Vote, leaders
 from outthink.planner.policy import Action, Policy, Rate, Stage, Start, State
 from outthink.planner.simulate import Simulator, price_grid
 
-_ROWS = 24_000  # of one regression; more rows of the same problems say hardly more
+_ROWS = 16_000  # of one regression; more rows of the same problems say hardly more
 _PROBLEMS = 1_000  # by which the vote is chosen
 _STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # coefficients tried, in standard deviations of the signal
 _COPIES = (0.0, -1.0, -6.0)  # a copy of an earlier text weighs as much as another sample, a third, or nothing
