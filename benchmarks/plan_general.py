@@ -134,38 +134,35 @@ def run(plan: dict[int, tuple[Scale, Prospect]], pool: Pool, price: float) -> tu
     return tuple(np.take_along_axis(part, place[..., None], -1)[..., 0] for part in (credit, spent))  # type: ignore[return-value]
 
 
-def curve(plan: dict[int, tuple[Scale, Prospect]], pool: Pool) -> Family:
-    done = sorted((run(plan, pool, price) for price in PRICES), key=lambda pair: float(pair[1].mean()))
-    credit, cost = (np.stack(part, -1) for part in zip(*done, strict=True))
-    return Family(name="learned", settings=("",) * len(done), used=(0,) * len(done), credit=credit, cost=cost)
-
-
-def agreement(pool: Pool) -> Family:
-    """What `auto` does without a plan, at many prices of a sample."""
+def agreed(pool: Pool, prices: Sequence[float]) -> list[tuple[Floats, Floats]]:
+    """Credit and samples (problems, orders) of `auto` without a plan, at each price of a sample."""
     recorded = pool.recorded
     keys = along(recorded.model.keys, recorded.orders)
     most = min(keys.shape[-1], AUTO)
     votes = [top_counts(keys[..., :n]) for n in range(1, most)]
-    right = np.stack([recorded.credit((n, 0), leaders(recorded.seen((n, 0)), Vote())) for n in range(1, most + 1)], -1)
+    states = [(n, 0) for n in range(1, most + 1)]
+    right = np.stack([recorded.credit(state, leaders(recorded.seen(state), Vote())) for state in states], -1)
     done = []
-    for price in PRICES:
+    for price in prices:
         going = np.stack([next_portion(two, n, float(price)) > 0 for n, two in enumerate(votes, 1)], -1)
         used = np.where(going.all(-1), most, (~going).argmax(-1) + 1)
         done.append((np.take_along_axis(right, used[..., None] - 1, -1)[..., 0], used.astype(float)))
-    done.sort(key=lambda pair: float(pair[1].mean()))
-    credit, cost = (np.stack(part, -1) for part in zip(*done, strict=True))
-    return Family(name="agreement", settings=("",) * len(done), used=(0,) * len(done), credit=credit, cost=cost)
+    return done
+
+
+def family(name: str, done: Sequence[tuple[Floats, Floats]]) -> Family:
+    """Settings by what they cost."""
+    rows = sorted(done, key=lambda pair: float(pair[1].mean()))
+    credit, cost = (np.stack(part, -1) for part in zip(*rows, strict=True))
+    return Family(name=name, settings=("",) * len(rows), used=(0,) * len(rows), credit=credit, cost=cost)
 
 
 def default(pool: Pool, every: Sequence[Family]) -> tuple[float, float, int]:
-    """Points over the vote of 16 (or of all) samples that `auto` is with its defaults, its samples, and theirs."""
-    price = int(np.argmin(abs(np.log(PRICES * Auto().value_in_samples))))
+    """By how much `auto` with its defaults is better than the vote of 16 (or of all), its samples, and theirs."""
     plain = next(family for family in every if family.name == "self_consistency")
     place = max(at for at, used in enumerate(plain.used) if used <= 16)
-    mine = agreement(pool)
-    credits = sorted(zip(mine.cost.mean((0, 1)), mine.credit.mean((0, 1)), strict=True))
-    cost, right = credits[len(PRICES) - 1 - price]
-    return float(right - plain.credit[..., place].mean()), float(cost), plain.used[place]
+    ((credit, cost),) = agreed(pool, [1 / Auto().value_in_samples])
+    return float(credit.mean() - plain.credit[..., place].mean()), float(cost.mean()), plain.used[place]
 
 
 def main() -> None:
@@ -186,11 +183,15 @@ def main() -> None:
     defaults = []
     for pool in pools:
         plan = learned([other for other in pools if other.shipped and other.group != pool.group])
+        plans = (
+            family("agreement", agreed(pool, [float(price) for price in PRICES])),
+            family("learned", [run(plan, pool, float(price)) for price in PRICES]),
+        )
         every = families(pool.recorded)
         defaults.append(default(pool, every))
         size = f"{len(pool.recorded.ids)} x {pool.recorded.model.samples}"
         for budget in (float(text) for text in given.budgets.split(",")):
-            for general in (agreement(pool), curve(plan, pool)):
+            for general in plans:
                 mine = general.at(budget)
                 if mine is None or budget > general.cost.mean((0, 1))[-1] * 1.01:
                     continue
@@ -218,10 +219,11 @@ def main() -> None:
             f"{(high < -1e-9).sum()} | {len(values)} |"
         )
     points, cost, theirs = np.array(defaults).T
+    many = theirs == 16
     print(
-        f"\nWith its defaults auto is {100 * points.mean():+.2f} points from the vote of at most 16, at {cost.mean():.1f} "
-        f"samples in place of {theirs.mean():.1f}; of {(theirs == 16).sum()} pools with 16 it takes at most half on "
-        f"{((theirs == 16) & (cost <= 8)).sum()}."
+        f"\nWith its defaults auto is {100 * points.mean():+.2f} points from the vote of at most 16, at "
+        f"{cost.mean():.1f} samples in place of {theirs.mean():.1f}; of {many.sum()} pools with 16 samples it takes at "
+        f"most half on {(many & (cost <= 8)).sum()}, {100 * points[many].mean():+.2f} points in the mean."
     )
 
 
