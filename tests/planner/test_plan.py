@@ -23,6 +23,7 @@ from outthink.errors import EngineError, UsageError
 from outthink.models.engine import Engine, Progress, Request
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
+from outthink.planner.agreement import next_portion
 from outthink.planner.auto import Auto
 from outthink.planner.cases import Material, cases
 from outthink.planner.check import check_plan, check_run
@@ -34,7 +35,6 @@ from outthink.planner.simulate import Simulator
 from outthink.records.pools import read_pool
 from outthink.records.runs import read_results
 from outthink.strategies.making import make_strategy
-from outthink.strategies.parallel.adaptive_consistency import leader_probability
 from outthink.tasks.example import Example
 from outthink.types import Budget, Message, Trace
 from tests.tools import simulated, virtual
@@ -59,7 +59,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     folder = tmp_path_factory.mktemp("two")
     pool = simulated.pool(folder / "pool.jsonl", PROBLEMS, 8, rates=(0.5, 1.5))
     dear = simulated.pool(
-        folder / "dear.jsonl", PROBLEMS, 4, rates=(0.5, 1.5), better=2.5, model="big", parameters=3_000_000, seed=3
+        folder / "dear.jsonl", PROBLEMS, 4, rates=(0.5, 1.5), better=2.5, model="big", parameters=12_000_000, seed=3
     )
     plan, _ = make_plan(read([pool], target=dear, unit="flops", orders=10), folds=3)
     (folder / "plan.json").write_text(plan.to_json())
@@ -86,8 +86,9 @@ def test_a_plan_is_the_same_after_it_was_written(made: tuple[Path, Path, Plan]) 
     _, path, plan = made
     again = Plan.open(path)
     assert again.to_json() == plan.to_json()
-    assert again.policy.actions[0].right.at(np.zeros(len(again.policy.scale.mean))) == pytest.approx(
-        float(plan.policy.actions[0].right.at(np.zeros(len(plan.policy.scale.mean)))), rel=1e-4
+    features = np.zeros(len(again.policy.scale.mean))
+    assert again.policy.gains(features, (1, 0)) == pytest.approx(
+        plan.policy.gains(features, (1, 0)), rel=1e-4, nan_ok=True
     )
 
 
@@ -209,7 +210,7 @@ def test_live_decisions_with_a_target_are_those_of_the_simulation(two: tuple[Pat
     pool, dear, path = two
     plan, engine, big = Plan.open(path), RecordedEngine.open(pool), RecordedEngine.open(dear)
     material = read([pool], target=dear, unit="flops").material
-    wanted = plan.expected[4].cost
+    wanted = plan.expected[len(plan.expected) // 2].cost
     credit, cost, samples = simulated_outcome(material, plan, plan.price(wanted))
     went_over = 0
     for place, name in enumerate(material.ids):
@@ -318,30 +319,51 @@ def test_outside_of_what_it_was_fitted_on_it_falls_back_and_says_so(made: tuple[
     assert len(run(Auto(plan=str(other), value_of_correct="1-tokens"), engine).candidates) == 1  # the price still holds
 
 
-def test_without_a_plan_it_stops_as_adaptive_consistency() -> None:
-    """Samples of equal length cost the same, and the matching threshold is 1 - cost / value."""
-    engine = says("#### 1")
-    for threshold in (0.9, 0.97):
-        plain = run(Auto(threshold=threshold), engine)
-        counts = [count for count in (2, 6, 10, 14) if float(leader_probability(count, 0)) >= threshold]
-        assert len(plain.candidates) == counts[0]
-        tokens = plain.candidates[0].tokens
-        valued = run(Auto(value_of_correct=f"{tokens / (1 - threshold):.6f}-tokens"), engine)
-        assert len(valued.candidates) == counts[0]
+@pytest.mark.parametrize("value", [20.0, 200.0, 2_000.0])
+def test_without_a_plan_the_general_one_stops_where_votes_gain_less_than_a_sample_costs(value: float) -> None:
+    """Whatever is in flight; all agree, so that n samples are n votes for one answer."""
+    trace = run(Auto(value_in_samples=value), says("#### 1"))
+    stops = next(n for n in range(1, 40) if not next_portion([n, 0], n, 1 / value))
+    assert len(trace.rounds[-1].candidates) == stops
+    different = run(Auto(value_in_samples=value), says(*(f"#### {number}" for number in range(40))))
+    stops = next(n for n in range(1, 41) if n == 40 or not next_portion([1, min(n - 1, 1)], n, 1 / value))
+    assert len(different.rounds[-1].candidates) == stops
 
 
-def test_without_a_plan_nothing_is_worth_more_than_it_is() -> None:
-    engine = says(*(f"#### {number}" for number in range(40)))
-    assert len(run(Auto(), engine).candidates) == 40
-    assert len(run(Auto(n=5), engine).candidates) == 5
-    assert len(run(Auto(value_of_correct="1-tokens"), engine).candidates) == 2
+def test_a_quote_without_a_plan_says_that_it_is_the_general_one() -> None:
+    code, text = invoke("quote", "How many?")
+    assert code == 0
+    assert "make your own with `outthink plan fit`" in " ".join(text.split())
+
+
+def test_without_a_plan_nothing_is_spent_beyond_what_an_answer_is_worth() -> None:
+    different = says(*(f"#### {number}" for number in range(40)))
+    assert len(run(Auto(value_in_samples=1e9), different).candidates) == 40
+    assert len(run(Auto(n=5, value_in_samples=1e9), different).candidates) == 5
+    assert len(run(Auto(value_of_correct="1-tokens"), different).candidates) == 1
+    long = says(*(f"{'so ' * 50}#### {number}" for number in range(40)))
+    one = run(Auto(n=1), long).cost["tokens"]
+    spent = {worth: run(Auto(value_of_correct=f"{worth}-tokens"), long).cost["tokens"] for worth in (1_000, 4_000)}
+    assert one < spent[1_000] <= spent[4_000]
+    assert all(cost <= value for value, cost in spent.items())
+
+
+def test_without_a_plan_what_agreement_can_still_gain_decides() -> None:
+    agreeing = says("#### 1")
+    first = run(Auto(n=1), agreeing).candidates[0].tokens
+    drawn = [
+        len(run(Auto(value_of_correct=f"{worth * first}-tokens"), agreeing).candidates) for worth in (10, 100, 10_000)
+    ]
+    assert drawn[0] == 1
+    assert drawn == sorted(drawn)
+    assert 2 < drawn[-1] < 30  # all agree: what is left to gain is soon less than a sample costs
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"n": 0}, "n must be"),
-        ({"threshold": 0}, "threshold must be"),
+        ({"value_in_samples": 0}, "value_in_samples must be"),
         ({"mean_cost": -1}, "mean_cost must be"),
         ({"mean_cost": 5}, "needs a plan"),
         ({"calibration": "c.json"}, "needs a plan"),
@@ -414,7 +436,7 @@ def test_a_target_that_fails_is_asked_once(two: tuple[Path, Path, Path]) -> None
     broken = Failing(dear, frozenset(range(4)))
     for name in ("q0", "q1", "q2", "q3", "q4", "q5"):
         trace = run(
-            Auto(plan=str(path), mean_cost=plan.expected[6].cost), RecordedEngine.open(pool), name,
+            Auto(plan=str(path), mean_cost=plan.expected[-1].cost), RecordedEngine.open(pool), name,
             models={"target": broken},
         )  # fmt: skip
         assert sum(note.startswith("the target failed") for note in trace.notes) <= 1
@@ -462,6 +484,77 @@ def test_a_quote_within_a_limit_is_what_happens(made: tuple[Path, Path, Plan]) -
         # 60 problems: a standard error of at most .065, and samples in one order; three of them
         assert quoted.accuracy == pytest.approx(right, abs=0.2)
         assert quoted.cost == pytest.approx(float(np.mean([trace.cost["tokens"] for trace in traces])), rel=0.2)
+
+
+def test_a_quote_refuses_less_than_a_sample(made: tuple[Path, Path, Plan]) -> None:
+    _, _, plan = made
+    assert plan.least == pytest.approx(40 + 64)  # the prompt and the longest that sampling allows
+    for limit in (10.0, 100.0):
+        with pytest.raises(UsageError, match="A sample may cost 104 tokens"):
+            quote(plan, plan.price(limit), limit=limit)
+
+
+def test_a_limit_that_does_not_bind_changes_nothing(made: tuple[Path, Path, Plan]) -> None:
+    _, _, plan = made
+    free = quote(plan, price_at(plan, Budget(), ""))
+    for limit in (plan.ceiling, 100_000.0, 1e9):
+        assert quote(plan, plan.price(limit), limit=limit) == free
+    thrifty = plan.expected[2].price
+    assert quote(plan, thrifty, limit=plan.ceiling) == quote(plan, thrifty)
+
+
+def test_quotes_between_measured_limits_lie_between_theirs(made: tuple[Path, Path, Plan]) -> None:
+    _, _, plan = made
+    measured = [point.limited for point in sorted(plan.expected, key=lambda point: point.cost)]
+    for low, high in itertools.pairwise(measured):
+        if low.limit < plan.least:
+            continue
+        between = quote(plan, plan.price(limit := (low.limit * high.limit) ** 0.5), limit=limit)
+        assert min(low.accuracy, high.accuracy) <= between.accuracy <= max(low.accuracy, high.accuracy)
+        assert between.accuracy == pytest.approx((low.accuracy + high.accuracy) / 2)
+        assert between.cost <= limit
+
+
+def without(pool: Path, out: Path, *names: str) -> Path:
+    """The same pool with less in it."""
+    rows = [json.loads(line) for line in pool.read_text().splitlines()]
+    for row in rows:
+        row["meta"].pop("model")
+        row.pop("prompt_tokens")
+        row["samples"] = [{name: value for name, value in one.items() if name not in names} for one in row["samples"]]
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return out
+
+
+def test_a_pool_without_tokens_and_writer_is_planned_in_samples(made: tuple[Path, Path, Plan], tmp_path: Path) -> None:
+    bare = ("tokens", "token_ids", "logprobs", "text")
+    pool = without(made[0], tmp_path / "half.jsonl", *bare)
+    plan, _ = make_plan(read([pool], orders=10), folds=3)
+    assert (plan.unit, plan.model) == ("samples", "")
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    plan = Plan.open(tmp_path / "plan.json")
+    assert not any(check.drift for check in check_plan(plan, read([pool], orders=10)))
+    fresh = simulated.pool(tmp_path / "fresh.jsonl", PROBLEMS, SAMPLES, seed=9)
+    other = without(fresh, tmp_path / "other.jsonl", *bare)
+    assert not any(check.drift for check in check_plan(plan, read([other], orders=10)))  # another file, the same kind
+    with pytest.raises(UsageError, match="--writer toy"):
+        plan.check(model="toy", target=None, verifier=None, sampling=None)
+    # live it counts samples, too, whatever their length
+    engine = RecordedEngine.open(fresh)
+    auto = Auto(plan=str(tmp_path / "plan.json"), mean_cost=3)
+    drawn = [len(run(auto, engine, f"q{number}").candidates) for number in range(PROBLEMS)]
+    assert 1 < float(np.mean(drawn)) < 6
+    with pytest.raises(UsageError, match="counts samples"):
+        run(Auto(plan=str(tmp_path / "plan.json"), value_of_correct="1k-tokens"), engine)
+
+
+def test_a_plan_promises_what_its_own_policy_spends(made: tuple[Path, Path, Plan]) -> None:
+    pool, path, _ = made
+    plan, recordings = Plan.open(path), read([pool], orders=10)
+    assert len({point.price for point in plan.expected}) == len(plan.expected)
+    for check in check_plan(plan, recordings):
+        assert not check.drift
+        assert check.cost == pytest.approx(check.expected.cost, rel=0.01)
 
 
 def test_a_quote_knows_the_budget_and_the_value(made: tuple[Path, Path, Plan]) -> None:
@@ -664,7 +757,7 @@ def test_absolute_bins_are_written_and_read_even_if_one_is_empty(made: tuple[Pat
 def test_a_damaged_plan_is_refused(made: tuple[Path, Path, Plan], tmp_path: Path, change: str) -> None:
     raw = json.loads(made[1].read_text())
     if change == "coefficients":
-        raw["policy"]["now"]["coefficients"] = [1.0, 2.0]
+        raw["policy"]["stages"][1]["now"]["coefficients"] = [1.0, 2.0]
     elif change == "scale":
         raw["policy"]["scale"]["mean"] = []
     elif change == "expected":

@@ -15,18 +15,21 @@ from hypothesis import strategies as st
 from outthink.errors import UsageError
 from outthink.maths.selection import majority as vote_majority
 from outthink.models.engine import EngineSpec, Shape
+from outthink.planner.agreement import gain_of_votes, next_portion
 from outthink.planner.bins import ABSOLUTE, Table, absolute_edges, affordable, ease, fill, flat, quantile_edges
 from outthink.planner.cases import Material, cases, material
-from outthink.planner.estimate import Estimate, Scale, fit_estimate
+from outthink.planner.estimate import Estimate, Prospect, Scale, fit_estimate, fit_prospect
 from outthink.planner.evidence import Floats, Seen, Vote, evidence, feature_names, leaders
 from outthink.planner.fit import fit_policy, fit_vote
 from outthink.planner.fixed import families
-from outthink.planner.policy import Action, Policy, Rate
+from outthink.planner.policy import Action, Policy, Rate, Stage, Start
 from outthink.planner.portfolio import Portfolio
 from outthink.planner.simulate import Simulator, price_grid
+from outthink.planner.trust import acted, tenths
 from outthink.records.pools import read_pool
 from outthink.reports.replay import majority, replayed_curve
 from outthink.strategies.making import make_strategy
+from outthink.strategies.parallel.adaptive_consistency import leader_probability
 from tests.tools import simulated, virtual
 
 SPEC = EngineSpec(name="toy", shape=Shape(parameters=1_000_000))
@@ -149,6 +152,88 @@ def test_one_class_is_its_rate() -> None:
     assert float(right.at(np.zeros(2))) > 0.95
 
 
+def test_the_best_of_many_predicted_gains_is_a_gain() -> None:
+    """No action gains anything on average; of ten, the one with the largest predicted gain brings what was said."""
+    rng = np.random.default_rng(5)
+    features, problems = rng.normal(size=(4_000, 12)), np.arange(4_000) // 10
+    true = np.repeat(0.3 * rng.normal(size=400), 10)
+    gains = (rng.random((4_000, 10)) < 0.5 + 0.5 * true[:, None]).astype(float) * 2 - 1
+    features[:, 0] += 2 * true
+    train = problems < 100
+    scale = Scale.from_features(features[train])
+    fitted = fit_prospect(scale.standard(features[train]), gains[train], problems[train], range(10))
+    said = fitted.at(scale.standard(features[~train]))
+    best = said.argmax(-1)[:, None]
+    chosen = said[np.arange(len(said)), best[:, 0]] > 0.05
+    promised, brought = (np.take_along_axis(values, best, -1)[chosen, 0].mean() for values in (said, gains[~train]))
+    # about 100 problems go on: a standard error of .03; fixed seed
+    assert promised == pytest.approx(brought, abs=0.06)
+
+
+def test_a_plan_keeps_its_word_on_other_problems(tmp_path: Path) -> None:
+    """Three folds of 300 problems: the chances at the stop, the gain of what it chose, and what that is worth.
+
+    When chances and not gains were regressed, it said twice the gain that it brought, was surer than right by up to 13
+    points at the stop, and was better off deciding by 1.5 times the price.
+    """
+    made = material(read_pool(simulated.pool(tmp_path / "pool.jsonl", 300, 16)), spec=SPEC, orders=12)
+    fold, simulators = np.arange(300) % 3, []
+    for number in range(3):
+        learned, _ = fit_policy(made.select(fold != number))
+        held = made.select(fold == number)
+        simulators.append(Simulator(learned, cases(held, learned.vote), held))
+    fixed = [family for family in families(made) if not family.adaptive]
+    for price in (5e-4, 1e-3, 3e-3):
+        done = [acted(simulator, price) for simulator in simulators]
+        auto, harsher = (
+            np.mean([(one.credit - price * one.cost).mean() for one in outcomes])
+            for outcomes in ([one.outcome for one in done], [one.harsher for one in done])
+        )
+        best = max(float((family.credit - price * family.cost).mean((0, 1)).max()) for family in fixed)
+        # 300 problems: standard errors of the differences of about .007, and both lie above 0; the seeds are fixed
+        assert auto > best - 0.01
+        assert auto > harsher - 0.01
+        said, true = (
+            float(np.concatenate(part).mean()) for part in zip(*((o.said, o.true) for o in done), strict=True)
+        )
+        assert said == pytest.approx(true, rel=0.2)
+        chance, right = np.concatenate([o.chance for o in done]), np.concatenate([o.outcome.credit for o in done])
+        told = [tenth for tenth in tenths(chance, right) if tenth.cases >= 200]
+        # a tenth has 30 to 100 problems, so that a standard error is 4 to 8 points: in the mean it is under 5
+        assert np.average([abs(one.said - one.true) for one in told], weights=[one.cases for one in told]) < 0.05
+
+
+def test_a_vote_needs_evidence(tmp_path: Path) -> None:
+    """A signal that says nothing is not used, whatever it did on the problems at hand: in 12 pools, never by luck."""
+    used = 0
+    for seed in range(12):
+        pool = read_pool(simulated.pool(tmp_path / f"{seed}.jsonl", 40, 8, telling=0.0, seed=seed))
+        vote = fit_vote(material(pool, spec=SPEC, orders=4))
+        used += bool(vote.coefficients["logprob"] or vote.copy)
+    # one in fifty by chance for each signal, so more than two in 24 less often than once in a hundred; fixed seeds
+    assert used <= 2
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_more_votes_never_lose_and_never_gain_more_than_is_missing(one: int, other: int, more: int) -> None:
+    first, second = max(one, other), min(one, other)
+    gain = gain_of_votes(first, second, more)
+    now = float(leader_probability(first, second)) if first else 0.0
+    assert -1e-9 <= gain <= 1 - now + 1e-9
+
+
+def test_gains_of_votes_by_hand() -> None:
+    assert gain_of_votes(1, 0, 1) == pytest.approx(0.0, abs=1e-12)  # one vote alone changes no leader
+    # (3, 0), (2, 1), (1, 2) with 1/2, 1/3, 1/6: 15/16, 11/16, 11/16, against 3/4
+    assert gain_of_votes(1, 0, 2) == pytest.approx(15 / 32 + 11 / 48 + 11 / 96 - 3 / 4)
+    portions = [int(next_portion([4, 1], 5, cost)) for cost in (1e-6, 1e-3, 1e-2, 1.0)]
+    assert portions[0] > 0 == portions[-1]
+    assert int(next_portion([1, 1], 2, 0.03)) > 0 == int(next_portion([1, 1], 20, 0.03))  # where nothing agrees
+    whole = next_portion([[4, 1], [1, 1]], [5, 20], 0.03)
+    assert list(whole) == [int(next_portion([4, 1], 5, 0.03)), 0]
+
+
 def test_a_scale_knows_its_range() -> None:
     scale = Scale.from_features(np.array([[0.0, np.nan], [4.0, np.nan]]))
     assert not scale.outside(np.array([2.0, np.nan]))
@@ -165,14 +250,27 @@ def always(chance: float) -> Estimate:
 
 
 def policy(now: float, then: dict[int, float]) -> Policy:
+    """Always right with probability `now` once there is a sample, and with `then` after so many."""
     count = len(feature_names((), target=False))
     zeros = (0.0,) * count
+    stages = []
+    for drawn in range(max(then) + 1):
+        able = [place for place, n in enumerate(then) if n > drawn]
+        gains = [list(then.values())[place] - (now if drawn else 0.0) for place in able]
+        prospect = Prospect(
+            intercept=0.0, coefficients=zeros, raw=(0.0, 1.0), calibrated=(0.0, 0.0), actions=tuple(able),
+            offsets=tuple(gains), slopes=(1.0,) * len(able),
+        )  # fmt: skip
+        stages.append(
+            Stage(drawn=drawn, dear=0, now=always(now) if drawn else None, prospects=(prospect,) if able else ())
+        )
     return Policy(
         signals=(),
         vote=Vote(),
         scale=Scale(mean=zeros, deviation=(1.0,) * count, low=zeros, high=zeros),
-        now=always(now),
-        actions=tuple(Action(kind="sample", n=n, right=always(chance)) for n, chance in then.items()),
+        actions=tuple(Action(kind="sample", n=n) for n in then),
+        stages=tuple(stages),
+        starts=(Start(action=0, prices=(1.0,), right=(0.0,), cost=(0.0,)),),
         rates=(Rate(prompt=1.0, completion=1.0, tokens=10.0, prompt_tokens=30.0),),
     )
 
@@ -181,7 +279,7 @@ def decide(made: Policy, state: tuple[int, int], price: float, tokens: float = 1
     features = np.zeros(len(feature_names((), target=False)))
     spent = (np.array(tokens if state[0] else np.nan), np.array(np.nan))
     cost = made.cost(state, spent, np.array(30.0))
-    return int(made.choice(made.right(features, state), cost, price, state))
+    return int(made.choice(made.gains(features, state), cost, price, state))
 
 
 def test_costs_are_of_what_is_still_to_be_done() -> None:
@@ -201,8 +299,9 @@ def test_an_infinite_price_buys_the_first_sample_and_no_other() -> None:
 
 def test_without_a_price_nothing_stops_before_the_cap() -> None:
     made = policy(0.1, {1: 0.5, 2: 0.9, 4: 0.99})
-    assert decide(made, (0, 0), 0.0) == 3
-    assert made.following((0, 0), 3) == (1, 0)  # the first part of it
+    assert decide(made, (0, 0), 0.0) == 1
+    assert decide(made, (1, 0), 0.0) == 3
+    assert made.following((1, 0), 3) == (2, 0)  # the first part of it
     assert decide(made, (2, 0), 0.0) == 3
     assert decide(made, (4, 0), 0.0) == 0  # nothing is left to do
 

@@ -371,7 +371,10 @@ PoolScorerOption = Annotated[
 ]
 
 
-UnitOption = Annotated[Literal["tokens", "flops", "usd"], typer.Option(help="What costs are counted in.")]
+UnitOption = Annotated[
+    Literal["tokens", "flops", "usd", "samples"],
+    typer.Option(help="What costs are counted in; samples need no tokens."),
+]
 
 
 BlockOption = Annotated[

@@ -153,11 +153,11 @@ def plan_check(
 
 @takes_blocks
 def quote(
-    plan: Annotated[Path, typer.Option(help="A file of `outthink plan fit`.")],
     writer: ModelOptions,
     asked: AnswerOptions,
     drawn: SamplingOptions,
     question: QuestionArgument = None,
+    plan: Annotated[Path | None, typer.Option(help="A file of `outthink plan fit`.")] = None,
     budget: BudgetOption = None,
     value_of_correct: Annotated[str, typer.Option(help="What a right answer is worth, such as 5k-tokens.")] = "",
     probe: Annotated[bool, typer.Option("--probe", help="Spend the plan's probe to see how hard it is.")] = False,
@@ -167,10 +167,14 @@ def quote(
     """What `auto` will probably gain and cost on a question."""
     from outthink.answers.asking import ask
     from outthink.driver import as_budget
+    from outthink.planner.auto import GENERAL
     from outthink.planner.plan import Plan
     from outthink.planner.quote import ease_of, price_at
     from outthink.planner.quote import quote as quoted
 
+    if plan is None:
+        typer.echo(json.dumps({"notes": [GENERAL]}, indent=2) if as_json else GENERAL)
+        return
     opened = Plan.open(plan)
     limits = as_budget(budget)
     at = price_at(opened, limits, value_of_correct)

@@ -24,35 +24,47 @@ from outthink.errors import BudgetExhausted, EngineError, UsageError
 from outthink.maths.selection import codes, numbers
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
+from outthink.planner.agreement import next_portion
+from outthink.planner.cases import SAMPLES
 from outthink.planner.evidence import Seen, evidence
 from outthink.planner.plan import Plan
 from outthink.planner.policy import Rate, State
 from outthink.resources.table import bind
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
-from outthink.strategies.choosing import by_majority
+from outthink.strategies.choosing import Majority, by_majority
+from outthink.strategies.flight import flight
 from outthink.strategies.free_form import prompt_tokens
 from outthink.strategies.making import make_strategy
-from outthink.strategies.parallel.adaptive_consistency import posterior
+from outthink.strategies.parallel.adaptive_consistency import top_counts
 from outthink.types import Candidate, Problem, Usage
 
-_AHEAD = 4  # samples of a portion without a plan: fewer waste less, more wait less
+GENERAL = (
+    "General plan: auto goes by agreement alone, so nobody knows what it will gain; "
+    "make your own with `outthink plan fit`."
+)
+"""What a quote says where there is no plan."""
+
+_AHEAD = 4  # samples in flight without a plan: fewer waste less, more wait less
 
 
 @dataclass(frozen=True, kw_only=True)
 class Auto:
-    """With a plan what it has learned; without one the stop of adaptive-consistency, which needs nothing.
+    """With a plan what it has learned; without one the general plan, which goes by agreement and needs nothing.
+
+    The general plan draws one sample after the other while more votes are expected to gain more than they cost.
 
     Args:
         plan: file of `outthink plan fit`; empty: none.
         value_of_correct: what a right answer is worth, such as "0.05usd" or "5k-tokens"; work that is expected to gain
-            less than it costs is not done. Empty: decided by `mean_cost`, or without a plan by `threshold`.
+            less than it costs is not done, and without a plan no more is spent than the answer is worth. Empty: decided
+            by `mean_cost`, or without a plan by `value_in_samples`.
         mean_cost: what problems may cost on average, in the plan's unit; 0: as much as the budget of this problem, or
             without one as much as still brings anything.
         calibration: file of `outthink calibrate` for the model; empty: none. With it a budget in seconds is planned: no
             portion is begun that is expected to end too late. Where there is no other budget, the mean cost is that of
             as many samples as fit into the seconds.
-        threshold: without a plan and a value, stop where the leading answer is this probably the most frequent one.
+        value_in_samples: without a plan and a value, what a right answer is worth; above 0.
         n: without a plan, most samples; at least 1.
     """
 
@@ -63,14 +75,14 @@ class Auto:
     value_of_correct: str = ""
     mean_cost: float = 0.0
     calibration: str = ""
-    threshold: float = 0.95
+    value_in_samples: float = 200.0
     n: int = 40
 
     def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"n must be at least 1, not {self.n}")
-        if not self.threshold > 0:
-            raise ValueError(f"threshold must be above 0, not {self.threshold}")
+        if not self.value_in_samples > 0:
+            raise ValueError(f"value_in_samples must be above 0, not {self.value_in_samples}")
         if not (math.isfinite(self.mean_cost) and self.mean_cost >= 0):
             raise ValueError(f"mean_cost must be at least 0 and finite, not {self.mean_cost}")
         if self.value_of_correct:
@@ -78,7 +90,7 @@ class Auto:
             if self.mean_cost:
                 raise ValueError("give value_of_correct or mean_cost, not both: each decides when to stop")
         if self.mean_cost and not self.plan:
-            raise ValueError("mean_cost needs a plan, which knows what costs how much; use threshold without one")
+            raise ValueError("mean_cost needs a plan, which knows what costs how much; else use value_of_correct")
         if self.calibration and not self.plan:
             raise ValueError("calibration needs a plan, by which seconds are spent")
         if self.plan:
@@ -143,7 +155,7 @@ class Auto:
     ) -> None:
         """Decide, do the first part of it, look again."""
         if not self.plan:
-            await self._unplanned(problem, report, model)
+            await self._unplanned(problem, report, model, meter)
             return
         self.check(model, models, verifier, prm)
         target = models.role("target")
@@ -164,30 +176,33 @@ class Auto:
                 },
             )
 
-    async def _unplanned(self, problem: Problem, report: Report, model: Model) -> None:
-        """Adaptive-consistency; where a right answer has a value, its threshold is 1 - cost of a sample / value."""
-        draws = model.draws(problem)
-        seen: list[Candidate] = []
+    async def _unplanned(self, problem: Problem, report: Report, model: Model, meter: Meter) -> None:
+        """One sample after the other while more votes are worth it, in the order of their addresses.
+
+        Where the answer has a value in a unit, nothing is begun that would, being as long as the longest so far, cost
+        more in all.
+        """
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
         if value and unit not in model.cost(Usage()):
             raise UsageError(f"What {model.name} costs in {unit} is not known; use tokens, or give {asking()}")
-        while len(seen) < self.n:
-            # the first portion is the least that can agree, or what is there already
-            portion = min(draws.ready or (2 if not seen else _AHEAD), self.n - len(seen))
-            try:
-                seen += await draws.draw(portion)
-            except (BudgetExhausted, EngineError):
-                if not seen:
-                    raise
-                return
-            chosen, share = by_majority(seen)
-            report(seen, chosen=chosen, confidence=share)
-            threshold = self.threshold
-            if value:
-                written = float(np.mean([sample.tokens for sample in seen]))
-                threshold = 1 - model.cost(Usage(completion=round(written)))[unit] / value
-            if posterior(codes([one.key for one in seen])) >= threshold:
-                return
+        seen: list[Candidate] = []
+        majority = Majority()
+        async with flight(model.draws(problem), self.n, 1 if value else _AHEAD) as flying:
+            while (sample := await flying.next()) is not None:
+                seen.append(sample)
+                chosen, share = majority.add(sample)
+                report(seen, chosen=chosen, confidence=share)
+                cost = 1 / self.value_in_samples
+                if value:
+                    each, longest = (
+                        model.cost(Usage(completion=math.ceil(tokens)))[unit]
+                        for tokens in (np.mean([one.tokens for one in seen]), max(one.tokens for one in seen))
+                    )
+                    if meter.cost().get(unit, 0.0) + longest > value:
+                        return
+                    cost = each / value
+                if not next_portion([majority.tally.votes, majority.tally.runner_up], len(seen), cost):
+                    return
 
 
 class _Planned:
@@ -217,6 +232,11 @@ class _Planned:
         self._calibration = Calibration.open(auto.calibration) if auto.calibration else None
         if self._calibration is not None and self._calibration.engine != plan.model:
             raise UsageError(f"The calibration is of {self._calibration.engine}, not of {plan.model}; calibrate that.")
+        if plan.unit == SAMPLES and (auto.value_of_correct or auto.calibration):
+            raise UsageError(
+                "The plan counts samples, because its pool has no tokens: give mean_cost in samples, or fit a plan "
+                "from a pool with tokens."
+            )
         self._price, self._unit = self._priced(auto)
 
     def _priced(self, auto: Auto) -> tuple[float, str]:
@@ -244,13 +264,12 @@ class _Planned:
         state: State = (0, 0)
         self._meter.notes.append(f"price {self._price:.6g} of 1 {self._unit}, where a right answer is worth 1")
         while True:
-            features = self._look()
+            features = self._look(state)
             if self._samples and bool(policy.scale.outside(features)):
                 self._meter.notes.append(
-                    f"after {state[0] + state[1]} samples outside of what the plan was fitted on: "
-                    "went on as adaptive_consistency"
+                    f"after {state[0] + state[1]} samples outside of what the plan was fitted on: went on by agreement"
                 )
-                await self._as_adaptive()
+                await self._by_agreement()
                 return
             choice = self._choice(features, state)
             if choice == 0:
@@ -262,29 +281,34 @@ class _Planned:
                 await self._other(run, resources)
                 return
             if not await self._draw(state, following):
-                self._look()  # what came of a portion that the budget has cut votes, too
+                self._look(self._there())  # what came of a portion that the budget has cut votes, too
                 break
-            state = following
+            if self._samples or self._of_target or not following[1]:
+                state = following  # a target that failed at once leaves the other ways to begin
         if self._failure is not None and not (self._samples or self._of_target):
             raise self._failure
 
-    def _look(self) -> Any:
+    def _there(self) -> State:
+        return len(self._samples), len(self._of_target)
+
+    def _look(self, state: State) -> Any:
         """The features of what is there; reports the answer that leads."""
         features, leader = self._evidence()
         samples = [*self._samples, *self._of_target]
         if samples:
             policy = self._plan.policy
-            self._report(samples, chosen=leader, confidence=float(policy.now.at(policy.scale.standard(features))))
+            self._report(samples, chosen=leader, confidence=float(policy.now(features, state)))
         return features
 
     def _choice(self, features: Any, state: State) -> int:
-        policy = self._plan.policy
-        tokens = (_mean_tokens(self._samples), _mean_tokens(self._of_target))
-        right = policy.right(features, state)
+        plan, policy = self._plan, self._plan.policy
+        tokens = (self._mean_tokens(self._samples), self._mean_tokens(self._of_target))
+        gains = policy.gains(features, state)
         cost = policy.cost(state, tokens, np.array(self._prompt), self._rates(self._unit))
-        for unit, left in self._meter.left().items():
+        # of a plan in samples nobody knows what they cost; then the limit is the meter's alone
+        for unit, left in self._meter.left().items() if plan.unit != SAMPLES else ():
             if unit == "seconds" and self._calibration is not None and state != (0, 0):
-                right = np.where(self._late(state, tokens[0], left), np.nan, right)
+                gains = np.where(self._late(state, tokens[0], left), np.nan, gains)
             elif unit != "seconds" and state != (0, 0):
                 # what is predicted not to fit is not begun; the limit itself is the meter's
                 needed = (
@@ -292,12 +316,16 @@ class _Planned:
                     if unit == self._unit
                     else policy.cost(state, tokens, np.array(self._prompt), self._rates(unit))
                 )
-                right = np.where(needed > left, np.nan, right)
+                gains = np.where(needed > left, np.nan, gains)
         if not (self._samples or self._of_target):
-            right[..., 0] = 0.0  # everything has failed so far
+            gains[..., 0] = -policy.now(features, state)  # everything has failed so far
         if self._closed:
-            right = np.where([False, *(action.kind == "target" for action in policy.actions)], np.nan, right)
-        return int(policy.choice(right, cost, self._price, state))
+            gains = np.where([False, *(action.kind == "target" for action in policy.actions)], np.nan, gains)
+            others = [start for start in policy.starts if policy.actions[start.action].kind != "target"]
+            policy = replace(policy, starts=tuple(others))
+        rates = self._rates(self._unit)
+        inner = 1.0 if rates is None else rates[0].completion / policy.rates[0].completion  # of the plan's own unit
+        return int(policy.choice(gains, cost, self._price * (1.0 if sum(state) else inner), state))
 
     def _late(self, state: State, tokens: Any, left: float) -> list[bool]:
         """Whether the next portion of each action would end too late; of a target and a run nothing is known."""
@@ -341,10 +369,10 @@ class _Planned:
             self._meter.notes.append(f"{'the target' if dear else 'the model'} failed after {sum(state)} samples")
             return True
         (self._of_target if dear else self._samples).extend(drawn)
-        if math.isnan(self._prompt) and not dear:
+        if math.isnan(self._prompt) and not dear and self._plan.unit != SAMPLES:
             self._prompt = prompt_tokens(self._meter)
         if self._verifier is not None and self._plan.verifier is not None and not dear:
-            self._look()  # so that the vote stands if scoring takes too long
+            self._look(self._there())  # so that the vote stands if scoring takes too long
             scores = await self._verifier.attempt(self._problem, drawn)
             self._scores.update((sample.id, score) for sample, score in zip(drawn, scores, strict=True))
         return not self._meter.refused
@@ -360,7 +388,7 @@ class _Planned:
             signals[signal] = numbers(values)
         seen = Seen(
             keys=codes([one.key for one in samples]),
-            tokens=np.array([one.tokens for one in samples], dtype=float),
+            tokens=np.array([self._length(one) for one in samples], dtype=float),
             paths=codes([one.text for one in samples]),
             target=np.arange(len(samples)) >= len(self._samples),
             signals=signals,
@@ -370,29 +398,29 @@ class _Planned:
         leader = int(summary.leader)
         return summary.features, None if leader < 0 else samples[leader]
 
-    async def _as_adaptive(self) -> None:
-        """Go on by the built-in rule, at the plan's price, with the samples at hand."""
+    def _length(self, sample: Candidate) -> float:
+        """As the plan's pool says it: all are equal where it has no tokens."""
+        return 1.0 if self._plan.unit == SAMPLES else float(sample.tokens)
+
+    def _mean_tokens(self, samples: Sequence[Candidate]) -> Any:
+        return np.array(np.mean([self._length(one) for one in samples]) if samples else np.nan)
+
+    async def _by_agreement(self) -> None:
+        """Go on by the general plan, at the plan's price, with the samples at hand."""
         rates = self._rates(self._unit) or self._plan.policy.rates
         while True:
             samples = [*self._samples, *self._of_target]
             chosen, share = by_majority(samples)
             self._report(samples, chosen=chosen, confidence=share)
-            written = float(np.mean([sample.tokens for sample in self._samples]))
-            threshold = 1 - self._price * rates[0].completion * written
-            if posterior(codes([one.key for one in samples])) >= threshold:
-                return
-            portion = min(_AHEAD, self._plan.samples - len(self._samples))
-            if portion < 1:
+            cost = self._price * rates[0].completion * float(self._mean_tokens(self._samples))
+            votes = top_counts(codes([one.key for one in samples]))
+            if len(self._samples) >= self._plan.samples or not next_portion(votes, len(samples), cost):
                 return
             try:
-                self._samples += await self._draws[0].draw(portion)
+                self._samples += await self._draws[0].draw(1)
             except (BudgetExhausted, EngineError):
                 return
 
     async def _other(self, run: str, resources: Mapping[str, Any]) -> None:
         strategy = make_strategy(run)
         await strategy.run(self._problem, self._report, **bind(strategy.run, resources, f"The plan's {run}"))
-
-
-def _mean_tokens(samples: Sequence[Candidate]) -> Any:
-    return np.array(np.mean([one.tokens for one in samples]) if samples else np.nan)

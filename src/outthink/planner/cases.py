@@ -25,6 +25,9 @@ from outthink.planner.policy import LEVELS, State
 from outthink.records.pools import PoolData, PoolProblem
 from outthink.types import Usage
 
+SAMPLES = "samples"
+"""The unit of what has no tokens: each sample costs 1, the prompt nothing."""
+
 _ROWS = 40_000  # problems times orders
 _AT_ONCE = 1 << 22  # numbers of one array of samples times samples
 
@@ -235,7 +238,7 @@ def material(
         verifier: which of the pool's own scores are a signal; None: none.
         scores: a signal in their place: by name, the scores (n,) of the model's samples of each problem by its id.
         scoring: cost in the unit of scoring one sample, by signal; nothing where it is not named.
-        unit: "tokens", "flops", "usd".
+        unit: "tokens", "flops", "usd", or "samples".
         cache_block: an engine finds the prompt in its cache in blocks of so many tokens, and reads the rest of it anew
             for every sample; 0: it finds all of it.
         orders: random orders of each problem; None: as many as keep the arrays small.
@@ -265,7 +268,7 @@ def material(
         assert target_spec is not None
         aligned = [dear[problem.id] for problem in problems]
         other = _side(target, aligned, [keys for _, keys in both], target_spec, unit, cache_block, signals, {}, {})
-    prompts = [np.nan if problem.prompt is None else float(problem.prompt) for problem in problems]
+    prompts = [np.nan if unit == SAMPLES or problem.prompt is None else float(problem.prompt) for problem in problems]
     index = {problem.id: place for place, problem in enumerate(pool.problems)}
     places = np.array([index[problem.id] for problem in problems])
     return Material(
@@ -314,10 +317,10 @@ def _side(
         raise UsageError(
             f"{short!r} has {n} samples in {pool.path}, where others have {usual}: remove it, or record it anew."
         )
-    first, later = np.empty((len(problems), n)), np.empty((len(problems), n))
-    for row, problem in enumerate(problems):
+    first, later = np.ones((len(problems), n)), np.ones((len(problems), n))
+    for row, problem in enumerate(problems) if unit != SAMPLES else ():
         if problem.tokens is None or problem.prompt is None:
-            raise UsageError(f"{pool.path} has no token counts, so what its samples cost is not known.")
+            raise UsageError(f"{pool.path} has no token counts; plan in samples with --unit samples.")
         reused = (problem.prompt - 1) // cache_block * cache_block if cache_block else problem.prompt
         for column, tokens in enumerate(problem.tokens[:n].tolist()):
             for place, cached in ((first, 0), (later, reused)):
@@ -334,11 +337,13 @@ def _side(
             return _mean_of_known(problem.scores[name][:n])
         return np.full(n, np.nan) if name != "logprob" or problem.logprobs is None else problem.logprobs[:n]
 
-    tokens = [problem.tokens[:n] for problem in problems if problem.tokens is not None]
+    def lengths(problem: PoolProblem) -> Floats:
+        return np.ones(n) if unit == SAMPLES or problem.tokens is None else problem.tokens[:n].astype(float)
+
     return Side(
         keys=np.stack([answers[:n] for answers in keys]),
         correct=np.stack([problem.correct[:n] for problem in problems]),
-        tokens=np.stack(tokens).astype(float),
+        tokens=np.stack([lengths(problem) for problem in problems]),
         paths=np.stack([np.arange(n) if problem.texts is None else codes(problem.texts[:n]) for problem in problems]),
         complete=np.stack([problem.complete[:n] for problem in problems]),
         signals={name: np.stack([signal(name, problem) for problem in problems]) for name in signals},

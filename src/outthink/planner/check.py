@@ -12,7 +12,7 @@ from outthink.errors import UsageError
 from outthink.planner.cases import cases
 from outthink.planner.evidence import Floats
 from outthink.planner.plan import Expected, Plan
-from outthink.planner.recordings import Recordings
+from outthink.planner.recordings import Recordings, cost_of
 from outthink.planner.simulate import Simulator
 from outthink.planner.validate import interval
 from outthink.records.runs import Result
@@ -93,7 +93,8 @@ def check_run(plan: Plan, results: Sequence[Result]) -> Checked:
     if plans != {plan.digest}:
         raise UsageError("The run was made with another plan.")
     credit = np.array([result.credit for result in graded], dtype=float)
-    cost = np.array([result.trace.cost.get(plan.unit, math.nan) for result in graded if result.trace], dtype=float)
+    spent = [cost_of(result.trace, plan.unit) for result in graded if result.trace]
+    cost = np.array([math.nan if one is None else one for one in spent])
     return _checked(plan.at(float(np.median(prices))), credit, cost, 0.0)
 
 

@@ -1,26 +1,30 @@
-"""The probability of being right, predicted from features: a logistic regression, calibrated by isotonic regression.
+"""Chances and gains, predicted from features; both calibrated by isotonic regression on problems not fitted.
 
-Source: textbook logistic regression; isotonic calibration on predictions for problems that were not fitted (Zadrozny
-and Elkan 2002, from memory). Differs: the calibration is kept as a few knots, so that a plan can be read.
+Source: textbook logistic and ridge regression; isotonic calibration on predictions for problems that were not fitted
+(Zadrozny and Elkan 2002, from memory). Differs: the strength of the penalty is chosen by those predictions, too; what
+going on gains is regressed itself, and not as the difference of two chances, whose largest is always too large; the
+calibration is kept as a few knots, so that a plan can be read.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.errors import UsageError
-
 Floats = NDArray[np.float64]
 
-_PARTS = (0.0, 0.02, 0.06, 0.15, 0.3, 0.45, 0.6, 0.75, 0.88, 0.95, 0.985, 1.0)
-"""Quantiles of what is predicted between the knots of the calibration; closer at the ends, where decisions are made."""
-_STRENGTH = 1.0  # of the ridge penalty on standardised coefficients
+_STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)  # of the ridge penalty on standardised coefficients; one of them is chosen
 _WEIGHT = 8.0  # of all rows of a problem together, because many rows of one problem do not say more than a few
+_FOLDS = 5
+_STEPS = 12  # of Newton's method
+_PARTS = (4, 24)  # fewest and most parts between the knots of a calibration
+_PER_PART = 12  # problems
+_EVEN = 1e-4  # added to a variance, so that what hardly differs is not blown up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +71,7 @@ class Estimate:
     """P(right) = calibration(sigmoid(intercept + coefficients . standard features)).
 
     Args:
-        raw, calibrated: knots of the calibration, both rising; between them it is linear.
+        raw, calibrated: knots of the calibration, both rising; between them it is linear, beyond them level.
     """
 
     intercept: float
@@ -77,74 +81,174 @@ class Estimate:
 
     def at(self, units: Floats) -> Floats:
         """(...,) from standard features (..., f)."""
-        return np.asarray(np.interp(self._logistic(units), self.raw, self.calibrated))
-
-    def _logistic(self, units: Floats) -> Floats:
-        return np.asarray(1 / (1 + np.exp(-(units @ np.array(self.coefficients) + self.intercept))))
+        raw = _sigmoid(units @ np.array(self.coefficients) + self.intercept)
+        return np.asarray(np.interp(raw, self.raw, self.calibrated))
 
 
-def fit_estimate(units: Floats, credit: Floats, problems: NDArray[np.intp], *, folds: int = 3) -> Estimate:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prospect:
+    """What each of some actions of one kind adds to P(right): offset + slope * one calibrated number.
+
+    All of them go by the same number, so the best of many is no accident of many predictions.
+
+    Args:
+        raw, calibrated: knots, from intercept + coefficients . standard features to the mean gain of the actions.
+        actions: their positions in the policy.
+        offsets, slopes: of each.
+    """
+
+    intercept: float
+    coefficients: tuple[float, ...]
+    raw: tuple[float, ...]
+    calibrated: tuple[float, ...]
+    actions: tuple[int, ...]
+    offsets: tuple[float, ...]
+    slopes: tuple[float, ...]
+
+    def at(self, units: Floats) -> Floats:
+        """(..., actions) from standard features (..., f)."""
+        raw = units @ np.array(self.coefficients) + self.intercept
+        number = np.asarray(np.interp(raw, self.raw, self.calibrated))
+        return np.asarray(np.array(self.offsets) + np.array(self.slopes) * number[..., None])
+
+
+def fit_estimate(units: Floats, credit: Floats, problems: NDArray[np.intp]) -> Estimate:
     """An estimate from rows.
 
     Args:
         units: (rows, f) standard features.
         credit: (rows,) in [0, 1]: right or wrong, or the chance of it.
-        problems: (rows,) which problem a row belongs to; calibration is fitted on predictions by the other folds.
+        problems: (rows,) which problem a row belongs to; the penalty and the calibration are chosen on predictions by
+            fits without it.
     """
-    raw = np.empty(len(credit))
-    fold = problems % folds
-    for held in range(folds):
-        there = fold == held
-        if there.any():
-            others = len(np.unique(problems[~there]))
-            raw[there] = _regression(units[~there], credit[~there], others)._logistic(units[there])
-    fitted = _regression(units, credit, len(np.unique(problems)))
-    knots, values = _isotonic(raw, credit)
-    return Estimate(intercept=fitted.intercept, coefficients=fitted.coefficients, raw=knots, calibrated=values)
+    fold, weight = _folds(problems), _weight(problems)
+
+    last = [np.zeros(1 + units.shape[1])] * _FOLDS  # with the strength before, which is near
+
+    def held_out(strength: float) -> Floats:
+        raw = np.empty(len(credit))
+        for number in range(_FOLDS):
+            there = fold == number
+            last[number] = _logistic(units[~there], credit[~there], weight, strength, last[number])
+            raw[there] = _sigmoid(last[number][0] + units[there] @ last[number][1:])
+        return raw
+
+    def loss(raw: Floats) -> float:
+        sure = np.clip(raw, 1e-4, 1 - 1e-4)
+        return float(-(credit * np.log(sure) + (1 - credit) * np.log(1 - sure)).mean())
+
+    strength, raw = _chosen(held_out, loss)
+    fitted = _logistic(units, credit, weight, strength, last[0])
+    knots, values = _isotonic(raw, credit, len(np.unique(problems)))
+    return Estimate(intercept=_short(fitted[0]), coefficients=_plain(fitted[1:]), raw=knots, calibrated=values)
 
 
-def _regression(units: Floats, credit: Floats, problems: int) -> Estimate:
-    """Newton's method would do as well; the library's is tested. Credit between 0 and 1 is a weighted pair of rows."""
-    if len(credit) == 0:
-        return Estimate(intercept=0.0, coefficients=(0.0,) * units.shape[1])
-    if credit.max() <= 0 or credit.min() >= 1:  # one class only: its rate with one pseudo-observation of each
-        rate = (credit.sum() + 1) / (len(credit) + 2)
-        return Estimate(intercept=float(np.log(rate / (1 - rate))), coefficients=(0.0,) * units.shape[1])
-    try:
-        from sklearn.linear_model import LogisticRegression  # here, because it is slow to import
-    except ImportError:
-        raise UsageError("Fitting a plan needs scikit-learn: pip install 'outthink[learn]'.") from None
+def fit_prospect(units: Floats, gains: Floats, problems: NDArray[np.intp], actions: Sequence[int]) -> Prospect:
+    """A prospect from rows.
 
-    between = (credit > 0) & (credit < 1)
-    rows = np.concatenate([units, units[between]])
-    right = np.concatenate([credit > 0, np.zeros(between.sum(), dtype=bool)])
-    weight = np.concatenate([np.where(credit > 0, credit, 1.0), 1 - credit[between]])
-    weight *= _WEIGHT * problems / len(credit)
-    model = LogisticRegression(C=1 / _STRENGTH, solver="newton-cholesky", max_iter=50)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a fit that has not quite converged is calibrated all the same
-        model.fit(rows, right, sample_weight=weight)
-    return Estimate(intercept=float(model.intercept_[0]), coefficients=_plain(model.coef_[0]))
+    Args:
+        units: (rows, f) standard features.
+        gains: (rows, actions) credit after each action less that of stopping, in [-1, 1].
+        problems: (rows,) as for `fit_estimate`.
+    """
+    fold, weight, mean = _folds(problems), _weight(problems), gains.mean(-1)
+    sums = [_sums(units[fold == number], mean[fold == number], weight) for number in range(_FOLDS)]
+    products, moments = (np.sum([part[which] for part in sums], 0) for which in (0, 1))
+
+    def held_out(strength: float) -> Floats:
+        raw = np.empty(len(mean))
+        for number, part in enumerate(sums):
+            fitted = _ridge(products - part[0], moments - part[1], strength)
+            raw[fold == number] = fitted[0] + units[fold == number] @ fitted[1:]
+        return raw
+
+    strength, raw = _chosen(held_out, lambda raw: float(((raw - mean) ** 2).mean()))
+    fitted = _ridge(products, moments, strength)
+    knots, values = _isotonic(raw, mean, len(np.unique(problems)))
+    number = np.interp(raw, knots, values)
+    off = number - number.mean()
+    slopes = (gains * off[:, None]).mean(0) / ((off**2).mean() + _EVEN)
+    return Prospect(
+        intercept=_short(fitted[0]),
+        coefficients=_plain(fitted[1:]),
+        raw=knots,
+        calibrated=values,
+        actions=tuple(actions),
+        offsets=_plain(gains.mean(0) - slopes * number.mean()),
+        slopes=_plain(slopes),
+    )
 
 
-def _isotonic(raw: Floats, credit: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Knots of the calibration: isotonic regression, taken at quantiles of what was predicted."""
-    from sklearn.isotonic import IsotonicRegression
+def _chosen(held_out: Callable[[float], Floats], loss: Callable[[Floats], float]) -> tuple[float, Floats]:
+    """The strength with the least loss, the strongest of equals, and its predictions."""
+    tried = [(strength, held_out(strength)) for strength in reversed(_STRENGTHS)]
+    return min(tried, key=lambda pair: loss(pair[1]))
 
+
+def _folds(problems: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of each row, by problem, whatever the order of the problems says about them."""
+    names, place = np.unique(problems, return_inverse=True)
+    return np.asarray(np.random.default_rng(94).permutation(len(names)) % _FOLDS)[place]
+
+
+def _weight(problems: NDArray[np.intp]) -> float:
+    return _WEIGHT * len(np.unique(problems)) / max(len(problems), 1)
+
+
+def _sigmoid(logit: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -30.0, 30.0))))
+
+
+def _logistic(units: Floats, credit: Floats, weight: float, strength: float, start: Floats) -> Floats:
+    """Intercept and coefficients by Newton's method from `start`; one doubtful row keeps the intercept finite."""
+    rows = np.concatenate([np.ones((len(units), 1)), units], 1)
+    penalty = np.concatenate([[0.0], np.full(units.shape[1], strength)])
+    fitted = start
+    for _ in range(_STEPS):
+        chance = _sigmoid(rows @ fitted)
+        doubt = _sigmoid(fitted[:1])[0]
+        slope = weight * (rows.T @ (chance - credit)) + penalty * fitted
+        slope[0] += doubt - 0.5
+        curve = weight * ((rows.T * (chance * (1 - chance))) @ rows) + np.diag(penalty)
+        curve[0, 0] += doubt * (1 - doubt) + 1e-9
+        step = np.linalg.solve(curve, slope)
+        fitted = fitted - step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-9))
+        if np.abs(step).max() < 1e-3:
+            break
+    return fitted
+
+
+def _sums(units: Floats, values: Floats, weight: float) -> tuple[Floats, Floats]:
+    rows = np.concatenate([np.ones((len(units), 1)), units], 1)
+    return weight * (rows.T @ rows), weight * (rows.T @ values)
+
+
+def _ridge(products: Floats, moments: Floats, strength: float) -> Floats:
+    penalty = np.full(len(moments), strength)
+    penalty[0] = 1e-6
+    return np.asarray(np.linalg.solve(products + np.diag(penalty), moments))
+
+
+def _isotonic(raw: Floats, outcome: Floats, problems: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Knots of the calibration: the mean of each part of what was predicted; parts are smaller at both ends."""
+    from scipy.optimize import isotonic_regression  # here, because it is slow to import
+
+    order = np.argsort(raw, kind="stable")
+    raw, outcome = raw[order], outcome[order]
     if np.ptp(raw) < 1e-6:
-        return (0.0, 1.0), (float(credit.mean()),) * 2  # it says the same of all
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, credit)
-    edges = np.quantile(raw, _PARTS)
-    # the mean of each part stands at the part's mean, so that steps of the regression do not decide the knots
-    part = np.clip(np.searchsorted(edges, raw, side="right") - 1, 0, len(_PARTS) - 2)
-    there = [part == index for index in range(len(_PARTS) - 1) if (part == index).any()]
-    knots = np.array([raw[inside].mean() for inside in there])
-    values = np.array([fitted.predict(raw[inside]).mean() for inside in there])
-    knots, first = np.unique(knots, return_index=True)
-    # beyond what was predicted it goes on to where 0 is 0 and 1 is 1
-    values = np.maximum.accumulate(values[first])
-    return _plain([0.0, *knots, 1.0]), _plain([0.0, *values, 1.0])
+        return (float(raw[0]), float(raw[0]) + 1e-6), (_short(outcome.mean()),) * 2  # it says the same of all
+    fitted = isotonic_regression(outcome).x
+    parts = int(np.clip(problems // _PER_PART, *_PARTS))
+    edges = np.round(len(raw) * (1 - np.cos(np.linspace(0, np.pi, parts + 1))) / 2).astype(int)
+    there = [slice(start, end) for start, end in pairwise(edges) if end > start]
+    knots, first = np.unique([raw[part].mean() for part in there], return_index=True)
+    values = np.maximum.accumulate(np.array([fitted[part].mean() for part in there])[first])
+    return _plain(knots), _plain(values)
+
+
+def _short(value: float) -> float:
+    return float(f"{float(value):.6g}")
 
 
 def _plain(values: NDArray[np.generic] | Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(f"{float(value):.6g}") for value in values)
+    return tuple(_short(float(value)) for value in values)

@@ -1,33 +1,41 @@
 """Learns a policy from recorded samples: the vote, what each action is worth, what it costs.
 
 Source: fitted stopping from recorded paths (regression of what continuing brought on what was seen, as in Longstaff and
-Schwartz 2001, from memory). Differs: every action is regressed by itself, on the answer it leads to, and looked at
-again after its first part.
+Schwartz 2001, from memory). Differs: every number of samples has a regression of its own, of what going on gains over
+stopping; an action is looked at again after its first part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outthink.planner.cases import Cases, Material, Side, cases
-from outthink.planner.estimate import Estimate, Scale, fit_estimate
+from outthink.planner.estimate import Scale, fit_estimate, fit_prospect
 from outthink.planner.evidence import Floats, Vote, leaders
-from outthink.planner.policy import Action, Policy, Rate, State
+from outthink.planner.policy import Action, Policy, Rate, Stage, Start, State
+from outthink.planner.simulate import Simulator, price_grid
 
-_ROWS = 24_000  # of one regression; more rows of the same problems say hardly more
+_ROWS = 16_000  # of one regression; more rows of the same problems say hardly more
 _PROBLEMS = 1_000  # by which the vote is chosen
 _STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # coefficients tried, in standard deviations of the signal
 _COPIES = (0.0, -1.0, -6.0)  # a copy of an earlier text weighs as much as another sample, a third, or nothing
+_STARTS = 17  # prices at which what is done first is compared
+_EVIDENCE = (
+    2.5  # standard errors by which a vote has to beat the plain one; several are tried, so one in fifty is wrong
+)
 _TARGETS = (0.0, 0.7, 1.4, 2.1, 3.0)  # a sample of the dearer model is worth up to 20 votes
 
 
 def fit_vote(material: Material) -> Vote:
-    """The vote whose leader is right most often, over several numbers of samples; the weakest of equals.
+    """The vote whose leader is right most often, over several numbers of samples, as far as there is evidence for it.
 
+    The majority is left only for what is better by more than `_EVIDENCE` standard errors of the paired difference, and
+    of all that are as good as the best within one standard error it is the weakest.
     One signal after the other, twice, because there are few and their strengths hardly depend on each other.
     """
     part = (
@@ -65,84 +73,117 @@ def fit_policy(material: Material, *, seed: int = 0) -> tuple[Policy, Cases]:
     vote = fit_vote(material)
     all_cases = cases(material, vote)
     problems, orders = all_cases.credit[(0, 0)].shape
-    number = np.repeat(np.arange(problems), orders)
-    rng = np.random.default_rng([seed, 91])
-    every = [state for state in all_cases.states if sum(state)]
-    scale = Scale.from_features(_rows(all_cases, all_cases.credit, rng, number)[0])
+    actions = _actions(material, all_cases.states)
+    number, rng = np.repeat(np.arange(problems), orders), np.random.default_rng([seed, 91])
+    runs = {run.name: np.broadcast_to(run.credit[:, None], (problems, orders)) for run in material.runs}
 
-    def estimate(outcomes: Mapping[State, Floats]) -> Estimate:
-        features, right, owner = _rows(all_cases, outcomes, rng, number)
-        return fit_estimate(scale.standard(features), right, owner)
+    def drawn_from(states: Sequence[State]) -> list[tuple[State, NDArray[np.intp]]]:
+        return [(state, _sampled(rng, len(number), max(1, _ROWS // len(states)))) for state in states]
 
-    actions = []
-    small = sorted({drawn for drawn, dear in all_cases.states if dear == 0 and drawn})
-    for n in small:
-        before = [state for state in all_cases.states if state[1] == 0 and state[0] < n]
-        actions.append(Action(kind="sample", n=n, right=estimate(dict.fromkeys(before, all_cases.credit[n, 0]))))
-    for n in sorted({dear for _, dear in all_cases.states if dear}):
-        before = [state for state in all_cases.states if state[1] < n]
-        actions.append(
-            Action(kind="target", n=n, right=estimate({state: all_cases.credit[(state[0], n)] for state in before}))
-        )
-    for run in material.runs:
-        credit = np.broadcast_to(run.credit[:, None], (problems, orders))
-        before = [state for state in all_cases.states if state[1] == 0]
-        actions.append(
-            Action(
-                kind="run",
-                run=run.name,
-                right=estimate(dict.fromkeys(before, credit)),
-                cost=float(np.nanmean(run.cost)),
-            )
-        )
+    def values(rows: Sequence[tuple[State, NDArray[np.intp]]], outcome: Callable[[State], Floats]) -> Floats:
+        return np.concatenate([outcome(state).reshape(len(number), -1)[chosen] for state, chosen in rows])
+
+    def after(action: Action, state: State) -> Floats:
+        if action.kind == "run":
+            return runs[action.run]
+        return all_cases.credit[(action.n, 0) if action.kind == "sample" else (state[0], action.n)]
+
+    scale = Scale.from_features(values(drawn_from(all_cases.states[1:]), all_cases.features.__getitem__))
+    stages = []
+    for drawn, dear in dict.fromkeys((-1 if dear else drawn, dear) for drawn, dear in all_cases.states):
+        rows = drawn_from([state for state in all_cases.states if state[1] == dear and drawn in (-1, state[0])])
+        units = scale.standard(values(rows, all_cases.features.__getitem__))
+        owner = np.concatenate([number[chosen] for _, chosen in rows])
+        right = values(rows, all_cases.credit.__getitem__)[:, 0]
+        prospects = []
+        for kind in ("sample", "target", "run"):
+            able = [place for place in _open(actions, drawn, dear) if actions[place].kind == kind]
+            gains = [values(rows, partial(after, actions[place]))[:, 0] - right for place in able]
+            if gains:
+                prospects.append(fit_prospect(units, np.stack(gains, -1), owner, able))
+        now = fit_estimate(units, right, owner) if drawn or dear else None
+        stages.append(Stage(drawn=drawn, dear=dear, now=now, prospects=tuple(prospects)))
     policy = Policy(
         signals=material.signals,
         vote=vote,
         scale=scale,
-        now=estimate({state: all_cases.credit[state] for state in every}),
         actions=tuple(actions),
+        stages=tuple(stages),
+        starts=(),
         rates=tuple(_rate(side, material.prompt) for side in (material.model, material.target) if side is not None),
     )
-    return policy, all_cases
+    return replace(policy, starts=_starts(policy, all_cases, material)), all_cases
 
 
-def _rows(
-    all_cases: Cases,
-    outcomes: Mapping[State, Floats],
-    rng: np.random.Generator,
-    number: NDArray[np.intp],
-) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """Features, outcome and problem of rows drawn from states with an outcome (problems, orders) each."""
-    share = max(1, _ROWS // len(outcomes))
-    features, right, owner = [], [], []
-    for state, outcome in outcomes.items():
-        rows = _sampled(rng, len(number), share)
-        features.append(all_cases.features[state].reshape(len(number), -1)[rows])
-        right.append(outcome.ravel()[rows])
-        owner.append(number[rows])
-    return np.concatenate(features), np.concatenate(right), np.concatenate(owner)
+def _starts(policy: Policy, all_cases: Cases, material: Material) -> tuple[Start, ...]:
+    """Of each kind that is there, by simulation; where there is one only, nothing has to be compared."""
+    first = [place for place, action in enumerate(policy.actions) if action.kind == "run" or action.n == 1]
+    prices = price_grid(policy.rates, points=_STARTS if len(first) > 1 else 2)
+    starts = []
+    for place in first:
+        start = Start(action=place, prices=tuple(prices), right=(0.0,) * len(prices), cost=(0.0,) * len(prices))
+        if len(first) > 1:
+            simulator = Simulator(replace(policy, starts=(start,)), all_cases, material)
+            outcomes = [simulator.at(price) for price in prices]
+            start = replace(
+                start,
+                right=tuple(float(outcome.credit.mean()) for outcome in outcomes),
+                cost=tuple(float(outcome.cost.mean()) for outcome in outcomes),
+            )
+        starts.append(start)
+    return tuple(starts)
+
+
+def _actions(material: Material, states: Sequence[State]) -> list[Action]:
+    samples = sorted({drawn for drawn, _ in states if drawn})
+    dear = sorted({more for _, more in states if more})
+    return [
+        *(Action(kind="sample", n=n) for n in samples),
+        *(Action(kind="target", n=n) for n in dear),
+        *(Action(kind="run", run=run.name, cost=float(np.nanmean(run.cost))) for run in material.runs),
+    ]
+
+
+def _open(actions: Sequence[Action], drawn: int, dear: int) -> list[int]:
+    """Positions of the actions that are there: once the target has been asked, only it is asked further."""
+    return [
+        place
+        for place, action in enumerate(actions)
+        if (action.kind == "target" and action.n > dear)
+        or (not dear and (action.kind == "run" or (action.kind == "sample" and action.n > drawn)))
+    ]
 
 
 def _sampled(rng: np.random.Generator, size: int, most: int) -> NDArray[np.intp]:
     return np.arange(size) if size <= most else rng.choice(size, most, replace=False)
 
 
-def _accuracy(material: Material, vote: Vote, states: Sequence[State]) -> float:
-    right = 0.0
+def _accuracy(material: Material, vote: Vote, states: Sequence[State]) -> Floats:
+    """(problems,) mean over orders and states."""
+    parts = []
     for piece in material.pieces():
-        for state in states:
-            right += piece.credit(state, leaders(piece.seen(state), vote)).mean(1).sum()
-    return right / (len(states) * len(material.ids))
+        right = [piece.credit(state, leaders(piece.seen(state), vote)).mean(1) for state in states]
+        parts.append(np.mean(right, 0))
+    return np.concatenate(parts)
 
 
-def _best(accuracies: Sequence[float]) -> int:
-    """The first of those that nothing beats by more than rounding."""
-    return next(place for place, value in enumerate(accuracies) if value >= max(accuracies) - 1e-9)
+def _best(accuracies: Sequence[Floats]) -> int:
+    """The first that is the best but for one standard error, if that is above the very first by more than chance."""
+    best = max(range(len(accuracies)), key=lambda place: float(accuracies[place].mean()))
+    if _above(accuracies[best], accuracies[0]) <= _EVIDENCE:
+        return 0
+    return next(place for place, one in enumerate(accuracies) if _above(accuracies[best], one) <= 1.0)
+
+
+def _above(one: Floats, other: Floats) -> float:
+    """By how many standard errors one is better on the same problems; 0 where they are equal."""
+    off = one - other
+    return float(off.mean() / max(off.std() / np.sqrt(len(off)), 1e-9))
 
 
 def _rate(side: Side, prompt: Floats) -> Rate:
     reading = side.first[:, 0] - side.later[:, 0]
-    length = float(np.mean(prompt))
+    length = 0.0 if np.isnan(prompt).all() else float(np.nanmean(prompt))
     return Rate(
         prompt=float(reading.mean()) / max(length, 1.0),
         completion=float(side.later.sum() / max(side.tokens.sum(), 1.0)),

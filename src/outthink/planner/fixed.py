@@ -7,7 +7,7 @@ settings, and between two of them, at a cost in between, it is a mixture of both
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 
 from outthink.maths.selection import Drawn
 from outthink.planner.cases import Material, Side, along
-from outthink.planner.evidence import Floats
+from outthink.planner.evidence import Floats, Vote, leaders
 from outthink.planner.policy import LEVELS
 from outthink.strategies.making import make_strategy
+from outthink.strategies.parallel.adaptive_consistency import stops_at
+from outthink.strategies.parallel.esc import early_stopping
 
 THRESHOLDS = (0.78, 0.8, 0.85, 0.9, 0.95, 0.99, 0.999, 2.0)
 """Of adaptive-consistency: from two samples to all."""
 WINDOWS = (2, 3, 4, 5, 6, 8)
 CAPS = LEVELS[2:]
 """Most samples of the simple stop rules."""
+ITS_VOTE = "its vote"
+"""What the families are called that answer by the vote of a plan."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -110,6 +114,71 @@ def families(material: Material) -> list[Family]:
         credit, cost = (np.broadcast_to(values[:, None], shape)[..., None] for values in (run.credit, run.cost))
         all_families.append(Family(name=run.name, settings=(run.name,), used=(0,), credit=credit, cost=cost))
     return all_families
+
+
+def families_of_vote(material: Material, vote: Vote) -> list[Family]:
+    """The vote of a plan with a fixed number of samples and with the simple stop rules, which tells its stop apart.
+
+    The rules stop by their own count of equal answers, and answer by the vote. Settings are not sorted by cost.
+    """
+    n, orders, side = material.model.samples, material.orders, material.model
+    right = np.concatenate(
+        [
+            np.stack([piece.credit((m, 0), leaders(piece.seen((m, 0)), vote)) for m in range(1, n + 1)], -1)
+            for piece in material.pieces()
+        ]
+    )
+    spent = np.cumsum(np.concatenate([along(side.first, orders[..., :1]), along(side.later, orders[..., 1:])], -1), -1)
+    keys = along(side.keys, orders)
+
+    def family(name: str, settings: Sequence[tuple[str, int, NDArray[np.intp]]], *, adaptive: bool) -> Family:
+        used = np.stack([used for _, _, used in settings], -1) - 1
+        return Family(
+            name=name,
+            settings=tuple(setting for setting, _, _ in settings),
+            used=tuple(most for _, most, _ in settings),
+            credit=np.take_along_axis(right, used, -1),
+            cost=np.take_along_axis(spent, used, -1),
+            adaptive=adaptive,
+        )
+
+    shape = orders.shape[:2]
+    levels = [level for level in LEVELS if 1 <= level <= n]
+    every = [family(ITS_VOTE, [(f"vote?n={m}", m, np.full(shape, m)) for m in levels], adaptive=False)]
+    sure = [(at, stops_at(keys, at)) for at in THRESHOLDS]
+    agreed = [(w, early_stopping(keys, w)[1]) for w in WINDOWS]
+    for most in (level for level in CAPS if level <= n):
+        beta = [(f"adaptive_consistency?n={most}&threshold={at}", most, np.minimum(used, most)) for at, used in sure]
+        whole = [
+            (f"esc?n={most}&w={w}", most, np.where(used <= most // w * w, used, most))
+            for w, used in agreed
+            if w <= most
+        ]
+        every.append(family(f"adaptive_consistency of {most} on {ITS_VOTE}", beta, adaptive=True))
+        every.append(family(f"esc of {most} on {ITS_VOTE}", whole, adaptive=True))
+    return every
+
+
+def joined(parts: Sequence[tuple[NDArray[np.intp], Sequence[Family]]]) -> list[Family]:
+    """Families of all problems from those of parts of them, (positions, families) each; settings sorted by cost."""
+    families = []
+    problems = sum(len(rows) for rows, _ in parts)
+    for place, first in enumerate(parts[0][1]):
+        shape = (problems, *first.credit.shape[1:])
+        credit, cost = np.empty(shape), np.empty(shape)
+        for rows, group in parts:
+            credit[rows], cost[rows] = group[place].credit, group[place].cost
+        order = np.argsort(cost.mean((0, 1)), kind="stable")
+        families.append(
+            replace(
+                first,
+                settings=tuple(first.settings[at] for at in order),
+                used=tuple(first.used[at] for at in order),
+                credit=credit[..., order],
+                cost=cost[..., order],
+            )
+        )
+    return families
 
 
 def _scorers(material: Material, side: Side) -> list[str]:

@@ -14,15 +14,20 @@ import numpy as np
 
 from outthink.errors import UsageError
 from outthink.planner.bins import Difficulty, ease, fill
-from outthink.planner.cases import Material
+from outthink.planner.cases import SAMPLES, Material
 from outthink.planner.evidence import Floats
 from outthink.planner.fit import fit_policy
 from outthink.planner.plan import Bin, Expected, Fixed, Gain, Limited, Plan, versions
+from outthink.planner.policy import Rate
 from outthink.planner.recordings import Recordings
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.planner.validate import Validation, interval, table_of, validate
 
 _POINTS = 9  # budgets, where none are given
+_PRICES = 3  # at which the policy's word is measured
+_SAME = 0.002  # of a mean cost: what differs by less is the same
+_HALVINGS = 16  # of a range of prices
+_APART = 1.01  # times the mean cost of the last point; nearer ones are the same
 
 
 def make_plan(
@@ -56,32 +61,37 @@ def make_plan(
     if difficulty is None:
         shares = bins is None or "logprob" not in whole.signals
         difficulty = "verifier" if recordings.verifier else "agreement" if shares else "logprob"
+    tell("Fitting on all problems", 0, folds + 1)
+    policy, fitted = fit_policy(whole, seed=seed)
+    simulator, grid = Simulator(policy, fitted, whole), price_grid(policy.rates)
+    prices = _prices(simulator, budgets, grid)
+    outcomes = [simulator.at(price) for price in prices]
+    budgets = [float(outcome.cost.mean()) for outcome in outcomes]  # what the policy in the file spends
     validation = validate(
         whole,
         budgets,
+        prices=_spread(prices, _PRICES),
         folds=folds,
         bins=bins,
         difficulty=difficulty,
         probe=probe,
         seed=seed,
-        tell=lambda fold: tell(f"Measuring on {folds} folds of {len(whole.ids)} problems", fold, folds + 1),
+        tell=lambda fold: tell(f"Measuring on {folds} folds of {len(whole.ids)} problems", fold + 1, folds + 1),
     )
-    tell("Fitting on all problems", folds, folds + 1)
-    policy, fitted = fit_policy(whole, seed=seed)
-    simulator, grid = Simulator(policy, fitted, whole), price_grid(policy.rates)
     of_ease = ease(whole, difficulty, probe)
     empty = table_of(of_ease, whole.model.correct.mean(1), budgets, bins, difficulty, probe)
     table, _ = fill(validation.families, of_ease, whole.cost((probe, 0)), empty, probe)
     where = table.bin(of_ease)
     expected = []
-    for point in validation.points:
+    for price, outcome, point in zip(prices, outcomes, validation.points, strict=True):
+        within = simulator.at(price, limit=point.wanted)
         expected.append(
             _expected(
-                simulator.price_for(point.wanted, grid),
+                price,
                 point.credit_by_order,
-                point.cost_by_order,
+                outcome.cost,
                 [where == number for number in range(len(table.edges) + 1)],
-                limited=_limited(point.wanted, point.limited_credit, point.limited_cost),
+                limited=_limited(point.wanted, point.limited_credit, within.cost),
                 table=(float(point.bins.mean()), float(point.bins_cost.mean())),
             )
         )
@@ -111,6 +121,8 @@ def make_plan(
         verifier=recordings.verifier,
         sampling=recordings.sampling,
         unit=whole.unit,
+        least=(least := _least(recordings, policy.rates[0])),
+        ceiling=float(outcomes[-1].cost.max()) + least,
         problems=len(whole.ids),
         samples=whole.model.samples,
         policy=policy,
@@ -121,10 +133,49 @@ def make_plan(
         brier=validation.brier,
         base=validation.base,
         reliability=validation.reliability,
+        utilities=validation.utilities,
         versions=versions([*chosen, *runs]),
         runs={run.name: run.scorers for run in whole.runs},
     )
     return plan, validation
+
+
+def _prices(simulator: Simulator, budgets: Sequence[float], grid: Sequence[float]) -> list[float]:
+    """The price of each budget, from the highest; a budget that is more than the policy spends at any price is none."""
+    prices: list[float] = []
+    spent = 0.0
+    for budget in budgets:
+        price = simulator.price_for(budget, grid)
+        cost = float(simulator.at(price).cost.mean())
+        if cost > _APART * spent:
+            prices.append(_inside(simulator, price, cost, max(grid)))
+            spent = cost
+    return prices
+
+
+def _inside(simulator: Simulator, price: float, cost: float, most: float) -> float:
+    """The middle of the prices at which the policy spends as much, away from where it begins to spend more."""
+    low, high = price, most
+    for _ in range(_HALVINGS):
+        middle = float(np.sqrt(low * high))
+        if simulator.at(middle).cost.mean() > cost * (1 - _SAME):
+            low = middle
+        else:
+            high = middle
+    return float(np.sqrt(price * low))
+
+
+def _least(recordings: Recordings, rate: Rate) -> float:
+    """What a first sample may cost: as long as sampling allows, or as the longest that was recorded."""
+    longest = (recordings.sampling or {}).get("max_tokens")
+    if longest is None or recordings.material.unit == SAMPLES:
+        return float(recordings.material.model.first.max())
+    return rate.prompt * rate.prompt_tokens + rate.completion * longest
+
+
+def _spread(prices: Sequence[float], count: int) -> list[float]:
+    """Some of the prices, evenly among them and not at the ends."""
+    return [prices[place] for place in dict.fromkeys(len(prices) * (2 * at + 1) // (2 * count) for at in range(count))]
 
 
 def default_budgets(material: Material) -> list[float]:

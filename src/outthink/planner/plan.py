@@ -25,10 +25,13 @@ from outthink.errors import UsageError
 from outthink.planner.bins import Table
 from outthink.planner.evidence import feature_names
 from outthink.planner.policy import Policy
+from outthink.planner.trust import Tenth, Utility
 from outthink.strategies import STRATEGIES
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file; another one is refused."""
+
+_NUMBERS = r"\[\s*(?:-?[0-9][0-9.e+-]*,?\s*)+\]"  # a list of nothing else, which is read in one line
 
 _DECIDING = ("evidence", "estimate", "policy")
 """Modules of the planner that a decision depends on."""
@@ -134,15 +137,16 @@ class Plan:
     """Everything that `auto` and `quote` need.
 
     Args:
-        model, target, verifier: what it was recorded with; None: there was none.
+        model, target, verifier: what it was recorded with; None: there was none. An empty model: nobody has said.
         sampling: how the samples were drawn; None where the pool does not say.
-        unit: of all costs.
+        unit: of all costs; "samples" where the pool does not say more.
+        least: what has to be allowed for a first sample to begin; ceiling: the limit above which none ever binds.
         problems, samples: recorded.
         expected: by price, from the cheapest point to the dearest.
         table: strategies by bin and budget; `oracle` says that its difficulty was measured with the right answers, so
             that its cells are an upper bound and cannot be used.
         brier, base: mean squared error of the predicted chances, and of the mean accuracy in their place.
-        reliability: (predicted, right, share) of tenths of the predicted chances.
+        reliability: predicted and true chances where it stopped, by tenths; utilities: whether its gains are true.
         versions: digests of the strategies and of the deciding code.
         runs: the scorers ("verifier", "prm") that each strategy it may run was recorded with.
     """
@@ -152,6 +156,8 @@ class Plan:
     verifier: str | None
     sampling: Mapping[str, float] | None
     unit: str
+    least: float
+    ceiling: float
     problems: int
     samples: int
     policy: Policy
@@ -161,7 +167,8 @@ class Plan:
     gains: tuple[Gain, ...]
     brier: float
     base: float
-    reliability: tuple[tuple[float, float, float], ...]
+    reliability: tuple[Tenth, ...]
+    utilities: tuple[Utility, ...]
     versions: Mapping[str, str]
     runs: Mapping[str, Mapping[str, str]]
     schema: int = SCHEMA
@@ -194,12 +201,31 @@ class Plan:
         """What to expect at a price: between two measured ones in proportion, beyond them that of the last."""
         points = sorted(self.expected, key=lambda point: point.price)
         prices = [point.price for point in points]
+        if near := [point for point in points if math.isclose(point.price, price)]:
+            return near[0]
         place = int(np.searchsorted(prices, price))
         if place in (0, len(points)):
             return points[min(place, len(points) - 1)]
         low, high = points[place - 1], points[place]
         part = math.log(price / low.price) / math.log(high.price / low.price) if high.price > low.price else 0.0
         mixed: Expected = _between(low, high, part)
+        return mixed
+
+    def within(self, limit: float) -> Limited:
+        """What to expect under a limit of every problem: between two measured ones in proportion.
+
+        Where it is so large that no problem reaches it, it is what the plan does without one.
+        """
+        dearest = max(self.expected, key=lambda point: point.cost)
+        free = {name: getattr(dearest, name) for name in ("accuracy", "low", "high", "cost", "least", "most")}
+        points = sorted((point.limited for point in self.expected), key=lambda one: one.limit)
+        points.append(Limited(limit=max(self.ceiling, points[-1].limit * (1 + 1e-9)), **free))
+        place = next((place for place, one in enumerate(points) if one.limit >= limit), len(points) - 1)
+        if place == 0 or limit >= points[-1].limit:
+            return points[place]
+        low, high = points[place - 1], points[place]
+        part = math.log(limit / low.limit) / math.log(high.limit / low.limit)
+        mixed: Limited = _between(low, high, part)
         return mixed
 
     def check(
@@ -212,7 +238,10 @@ class Plan:
         prm: str | None = None,
     ) -> None:
         """Raise UsageError where the plan is for something else, with what."""
-        if model.removeprefix("recorded:") != self.model:
+        given = model.removeprefix("recorded:")
+        if not self.model and not (model.startswith("recorded:") or not model):
+            raise UsageError(f"The plan does not say which model it is for: fit it again with --writer {model}.")
+        if self.model and given and given != self.model:
             raise UsageError(f"The plan is for {self.model}, not for {model}; fit one from a pool of that model.")
         if self.target is not None and (target or model).removeprefix("recorded:") != self.target:
             raise UsageError(f"The plan goes over to {self.target}: add --role target={self.target}, or fit another.")
@@ -239,7 +268,10 @@ class Plan:
     def to_json(self) -> str:
         """The whole plan, readable; numbers keep six digits."""
         raw = json.loads(_adapter().dump_json(self))
-        return json.dumps({"schema": raw.pop("schema"), **_short(raw)}, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps({"schema": raw.pop("schema"), **_short(raw)}, indent=1, ensure_ascii=False)
+        return (
+            re.sub(_NUMBERS, lambda row: re.sub(r"\s+", " ", row[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
+        )
 
     @classmethod
     def open(cls, path: str | Path) -> Plan:
@@ -272,12 +304,26 @@ def _whole(plan: Plan) -> None:
     """Raise ValueError where a part of the plan does not fit the others."""
     policy = plan.policy
     count = len(feature_names(policy.signals, target=policy.has_target))
-    estimates = [policy.now, *(action.right for action in policy.actions)]
+    models = [model for stage in policy.stages for model in (stage.now, *stage.prospects) if model is not None]
     if any(
-        len(estimate.coefficients) != count or len(estimate.raw) != len(estimate.calibrated) or not estimate.raw
-        for estimate in estimates
+        len(model.coefficients) != count or len(model.raw) != len(model.calibrated) or not model.raw for model in models
     ):
         raise ValueError("coefficients or knots are missing")
+    prospects = [prospect for stage in policy.stages for prospect in stage.prospects]
+    if any(
+        not len(one.actions) == len(one.offsets) == len(one.slopes)
+        or not all(0 <= place < len(policy.actions) for place in one.actions)
+        for one in prospects
+    ):
+        raise ValueError("it predicts what it cannot do")
+    if not policy.starts or any(
+        not 0 <= start.action < len(policy.actions) or not len(start.prices) == len(start.right) == len(start.cost) > 0
+        for start in policy.starts
+    ):
+        raise ValueError("it does not say how to begin")
+    kinds = {(stage.drawn, stage.dear): stage.now for stage in policy.stages}
+    if (0, 0) not in kinds or (1, 0) not in kinds or any(now is None for at, now in kinds.items() if at != (0, 0)):
+        raise ValueError("a stage is missing")
     scale = policy.scale
     if any(len(part) != count for part in (scale.mean, scale.deviation, scale.low, scale.high)):
         raise ValueError("the scale of a feature is missing")

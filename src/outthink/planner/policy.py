@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.planner.estimate import Estimate, Scale
+from outthink.planner.estimate import Estimate, Prospect, Scale
 from outthink.planner.evidence import Floats, Vote
 
 LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -32,15 +32,51 @@ class Action:
     Args:
         kind: "sample": go on to n samples of the model; "target": to n samples of the dearer one; "run": run the
             strategy named `run` instead, and end.
-        right: predicts whether the answer will be right afterwards.
         cost: of a run, mean in the plan's unit; of samples it is computed.
     """
 
     kind: Literal["sample", "target", "run"]
     n: int = 0
     run: str = ""
-    right: Estimate
     cost: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """What is predicted where so many samples are there.
+
+    Args:
+        drawn: samples of the model; -1: any number of them, once the target has been asked.
+        dear: samples of the target.
+        now: whether the leading answer is right; None where there is no sample.
+        prospects: what going on gains, one for each kind of action that is open.
+    """
+
+    drawn: int
+    dear: int
+    now: Estimate | None
+    prospects: tuple[Prospect, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """What a policy reaches that begins with one kind of action, and decides freely afterwards.
+
+    Args:
+        action: position of the action.
+        prices: rising; right, cost: mean at each of them.
+    """
+
+    action: int
+    prices: tuple[float, ...]
+    right: tuple[float, ...]
+    cost: tuple[float, ...]
+
+    def worth(self, price: float) -> float:
+        """Mean P(right) less price times mean cost; between measured prices in proportion."""
+        at = np.log(np.clip(price, self.prices[0], self.prices[-1]))
+        right, cost = (float(np.interp(at, np.log(self.prices), values)) for values in (self.right, self.cost))
+        return right - price * cost if np.isfinite(price) else -cost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,16 +102,18 @@ class Policy:
 
     Args:
         signals: names of the signals it looks at.
-        now: predicts whether the leading answer is right.
         actions: what may be done.
+        stages: one for each number of samples.
+        starts: what may be done first, where there is nothing yet to decide by.
         rates: of the model, and of the target where there is one.
     """
 
     signals: tuple[str, ...]
     vote: Vote
     scale: Scale
-    now: Estimate
     actions: tuple[Action, ...]
+    stages: tuple[Stage, ...]
+    starts: tuple[Start, ...]
     rates: tuple[Rate, ...]
 
     @property
@@ -83,25 +121,26 @@ class Policy:
         """Whether it can go over to a dearer model."""
         return len(self.rates) > 1
 
-    def open(self, state: State) -> list[int]:
-        """Positions of the actions that are there in a state."""
+    def stage(self, state: State) -> Stage:
+        """Where a state belongs; that of the most samples that it has at least, where it lies between two."""
         drawn, dear = state
-        return [
-            place
-            for place, action in enumerate(self.actions)
-            if (action.kind == "sample" and dear == 0 and action.n > drawn)
-            or (action.kind == "target" and action.n > dear)
-            or (action.kind == "run" and dear == 0)
-        ]
+        there = [stage for stage in self.stages if (stage.dear > 0) == (dear > 0)]
+        within = [stage for stage in there if (stage.dear <= dear if dear else stage.drawn <= drawn)]
+        return max(within, key=lambda stage: (stage.dear, stage.drawn))
 
-    def right(self, features: Floats, state: State) -> Floats:
-        """(..., 1 + actions) probability of being right if one stops now, and after each action; NaN where not open."""
+    def now(self, features: Floats, state: State) -> Floats:
+        """(...,) P(right) if one stops now."""
+        estimate = self.stage(state).now
+        return np.zeros(features.shape[:-1]) if estimate is None else estimate.at(self.scale.standard(features))
+
+    def gains(self, features: Floats, state: State) -> Floats:
+        """(..., 1 + actions) what each action adds to P(right): 0 for stopping, NaN where it is not open."""
         units = self.scale.standard(features)
-        chances = np.full((*features.shape[:-1], 1 + len(self.actions)), np.nan)
-        chances[..., 0] = self.now.at(units) if sum(state) else 0.0
-        for place in self.open(state):
-            chances[..., 1 + place] = self.actions[place].right.at(units)
-        return chances
+        gains = np.full((*features.shape[:-1], 1 + len(self.actions)), np.nan)
+        gains[..., 0] = 0.0
+        for prospect in self.stage(state).prospects:
+            gains[..., 1 + np.array(prospect.actions)] = prospect.at(units)
+        return gains
 
     def cost(
         self, state: State, tokens: tuple[Floats, Floats], prompt: Floats, rates: Sequence[Rate] | None = None
@@ -118,7 +157,7 @@ class Policy:
         mean = _shrunk(tokens[0], drawn, rates[0].tokens)
         costs = np.full((*np.shape(prompt), 1 + len(self.actions)), np.nan)
         costs[..., 0] = 0.0
-        for place in self.open(state):
+        for place in (place for prospect in self.stage(state).prospects for place in prospect.actions):
             action = self.actions[place]
             if action.kind == "run":
                 costs[..., 1 + place] = action.cost * rates[0].completion / self.rates[0].completion
@@ -133,15 +172,16 @@ class Policy:
             costs[..., 1 + place] = reading + rate.completion * each * (action.n - had)
         return costs
 
-    def choice(self, right: Floats, cost: Floats, price: float, state: State) -> NDArray[np.intp]:
-        """(...,) 0 to stop, else 1 + the position of the best action; with no sample at all there is no stopping.
+    def choice(self, gains: Floats, cost: Floats, price: float, state: State) -> NDArray[np.intp]:
+        """(...,) 0 to stop, else 1 + the position of the best action; with no sample at all the best start.
 
         Ties go to what costs less.
         """
-        worth = right - (price * cost if np.isfinite(price) else np.where(cost > 0, cost, 0.0) * 1e30)
-        worth = np.where(np.isnan(worth), -np.inf, worth)
         if not sum(state):
-            worth[..., 0] = -np.inf
+            first = max(self.starts, key=lambda start: start.worth(price)).action
+            return np.full(np.shape(gains)[:-1], 1 + first, dtype=np.intp)
+        worth = gains - (price * cost if np.isfinite(price) else np.where(cost > 0, cost, 0.0) * 1e30)
+        worth = np.where(np.isnan(worth), -np.inf, worth)
         best = worth.max(-1, keepdims=True)
         tied = worth >= best - 1e-12
         return np.asarray(np.where(tied, np.nan_to_num(cost, nan=np.inf), np.inf).argmin(-1))

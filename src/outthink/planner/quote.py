@@ -17,7 +17,7 @@ from outthink.driver import solve_async
 from outthink.errors import UsageError
 from outthink.maths.selection import codes
 from outthink.models.engine import Engine
-from outthink.planner.plan import Plan
+from outthink.planner.plan import Expected, Plan
 from outthink.rewards.making import describe
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.self_consistency import SelfConsistency
@@ -69,13 +69,49 @@ def quote(plan: Plan, price: float, *, limit: float | None = None, bin_number: i
     """What the plan expects at a price.
 
     Args:
-        limit: the most that the question may cost. Then it is what was measured with the nearest such limit, and
-            bins, which were measured without one, are shifted by what the limit costs on average.
+        limit: the most that the question may cost. Where it binds, it is what was measured with such limits, in
+            proportion between two of them, and bins, which were measured without one, are shifted by what the limit
+            costs on average.
         bin_number: of the plan's table, from 0; None: the question has not been probed.
+
+    Raises UsageError where the limit is less than a sample may cost.
     """
     expected = plan.at(price)
-    if limit is not None:
-        return _within(plan, limit, bin_number)
+    free = _unlimited(plan, expected, bin_number)
+    if limit is None:
+        return free
+    if limit < plan.least:
+        raise UsageError(
+            f"A sample may cost {amount(plan.least)} {plan.unit}, and nothing is begun that may cost more than the "
+            f"budget of {amount(limit)}: allow at least that."
+        )
+    within = plan.within(limit)
+    if within.cost >= expected.cost * (1 - 1e-6):  # at this price it seldom gets there
+        return replace(free, cost_high=min(free.cost_high, limit))
+    if bin_number is None:
+        return replace(
+            free,
+            accuracy=within.accuracy,
+            low=within.low,
+            high=within.high,
+            cost=within.cost,
+            cost_low=within.least,
+            cost_high=min(within.most, limit),
+        )
+    lost, saved = within.accuracy - expected.accuracy, within.cost / expected.cost
+    accuracy, low, high = (min(max(value + lost, 0.0), 1.0) for value in (free.accuracy, free.low, free.high))
+    return replace(
+        free,
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        cost=min(free.cost * saved, limit),
+        cost_low=min(free.cost_low, limit),
+        cost_high=min(free.cost_high, limit),
+    )
+
+
+def _unlimited(plan: Plan, expected: Expected, bin_number: int | None) -> Quote:
     one = min((fixed for fixed in plan.fixed if not fixed.setting.startswith("target:")), key=lambda fixed: fixed.cost)
     whole = {"price": expected.price, "unit": plan.unit, "single": one.accuracy, "single_cost": one.cost}
     if bin_number is None or not expected.bins[bin_number].share:
@@ -98,30 +134,6 @@ def quote(plan: Plan, price: float, *, limit: float | None = None, bin_number: i
         cost_high=inside.cost_high,
         bin=(bin_number + 1, len(expected.bins)),
         **whole,  # type: ignore[arg-type]  # each by its own name
-    )
-
-
-def _within(plan: Plan, limit: float, bin_number: int | None) -> Quote:
-    expected = min(plan.expected, key=lambda point: abs(math.log(point.limited.limit / limit)))
-    within = expected.limited
-    free = quote(plan, expected.price, bin_number=bin_number)
-    lost = within.accuracy - expected.accuracy
-    saved = within.cost / expected.cost
-    if bin_number is None:
-        free = replace(
-            free,
-            accuracy=within.accuracy,
-            low=within.low,
-            high=within.high,
-            cost_low=within.least,
-            cost_high=within.most,
-        )
-    else:
-        accuracy, low, high = (min(max(value + lost, 0.0), 1.0) for value in (free.accuracy, free.low, free.high))
-        free = replace(free, accuracy=accuracy, low=low, high=high)
-    cost = within.cost if bin_number is None else free.cost * saved
-    return replace(
-        free, cost=min(cost, limit), cost_low=min(free.cost_low, limit), cost_high=min(free.cost_high, limit)
     )
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from outthink.errors import UnknownName, UsageError
 from outthink.models.engine import EngineSpec
 from outthink.models.recorded import recorded_price, recorded_shape
-from outthink.planner.cases import Material, RecordedRun, material
+from outthink.planner.cases import SAMPLES, Material, RecordedRun, material
 from outthink.planner.evidence import Floats
 from outthink.records.pools import PoolData, read_pool
 from outthink.records.runs import read_results, read_settings
 from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy
-from outthink.types import AnswerKind
+from outthink.types import AnswerKind, Trace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Recordings:
     """What a plan is made from.
 
     Args:
-        model, target: names of the engines that wrote the samples.
+        model, target: names of the engines that wrote the samples; an empty model: the pool does not say.
         verifier: the name of the scores among the signals; None: there are none.
         sampling: how the model's samples were drawn; None where the pool does not say.
     """
@@ -59,7 +59,7 @@ def read(
         target: a pool of the dearer model on the same problems.
         scores: a run of best_of_n with a verifier over all samples of the pool; its scores, and what they cost.
         verifier: which scores of the pool; None: the first by name.
-        unit: "tokens", "flops" or "usd".
+        unit: "tokens", "flops", "usd" or "samples"; samples, too, where tokens are wanted and the pool has none.
         specs: what "model" and "target" cost, where the pools do not say.
         cache_block: as for `material`; 32 for the embedded engine.
 
@@ -71,6 +71,8 @@ def read(
         raise UsageError(f"A plan is made from one pool of samples, not {len(pools)}; the dearer model's is --target.")
     pool = _iid(read_pool(pools[0], answer=answer))
     dear = None if target is None else _iid(read_pool(target, answer=answer))
+    if unit == "tokens" and all(problem.tokens is None for problem in pool.problems):
+        unit = SAMPLES
     specs = specs or {}
     spec = specs.get("model") or _spec(pool)
     target_spec = None if dear is None else specs.get("target") or _spec(dear)
@@ -101,7 +103,7 @@ def read(
     )
     return Recordings(
         material=made,
-        model=writer,
+        model=writer if specs.get("model") or pool.meta.get("model") else "",
         target=None if target_spec is None else target_spec.name.removeprefix("recorded:"),
         verifier=verifier,
         sampling=pool.meta.get("sampling"),
@@ -133,7 +135,7 @@ def _iid(pool: PoolData) -> PoolData:
 def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> RecordedRun:
     """A finished strategy, named as on the command line; problems that it lacks are missing."""
     settings = read_settings(folder)
-    _same_model(folder, settings, writer)
+    _same_model(folder, settings, writer, pool.path.name)
     options = dict(settings["strategy"])
     name = options.pop("name")
     if name not in STRATEGIES:
@@ -149,9 +151,10 @@ def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> RecordedRun:
     for result in read_results(folder):
         if result.credit is None or result.trace is None:
             continue
-        if unit not in result.trace.cost:
+        spent = cost_of(result.trace, unit)
+        if spent is None:
             raise UsageError(f"The run {folder} does not say what it cost in {unit}.")
-        credit[result.problem], cost[result.problem] = result.credit, result.trace.cost[unit]
+        credit[result.problem], cost[result.problem] = result.credit, spent
     if not any(problem.id in credit for problem in pool.problems):
         raise UsageError(f"The run {folder} has none of the pool's problems.")
     return RecordedRun(
@@ -160,6 +163,11 @@ def _run(folder: Path, pool: PoolData, unit: str, writer: str) -> RecordedRun:
         cost=np.array([cost.get(problem.id, np.nan) for problem in pool.problems], dtype=float),
         scorers={role: settings[role] for role in ("verifier", "prm") if settings.get(role)},
     )
+
+
+def cost_of(trace: Trace, unit: str) -> float | None:
+    """What a request has cost; None where it does not say."""
+    return float(len(trace.candidates)) if unit == SAMPLES else trace.cost.get(unit)
 
 
 def _scores(folder: Path, unit: str, pool: PoolData, writer: str) -> tuple[str, dict[str, Floats], float]:

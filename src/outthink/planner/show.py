@@ -12,6 +12,7 @@ from outthink.planner.bins import NOT_AFFORDABLE, affordable
 from outthink.planner.check import Checked
 from outthink.planner.plan import Expected, Fixed, Gain, Plan
 from outthink.planner.quote import amount
+from outthink.planner.trust import Utility
 from outthink.reports.figures import Axis, Figure, Series
 
 _CURVES = 4  # of the fixed strategies of each model, the best ones; more cannot be told apart
@@ -122,17 +123,27 @@ def sentences(plan: Plan) -> list[str]:
     if policy.vote.copy:
         votes.append(f"a text that was there before counts {math.exp(policy.vote.copy):.2g}")
     lines = [
-        f"For {plan.model}{going}, {plan.verifier or 'no verifier'}; "
+        f"For {plan.model or 'a model that its pool does not name'}{going}, {plan.verifier or 'no verifier'}; "
         f"{plan.problems} problems with {plan.samples} samples each; costs in {plan.unit}.",
         f"Its vote weighs a sample by exp of: {'; '.join(votes) or 'nothing, so it is the majority'}.",
         f"Its chances have a Brier score of {plan.brier:.3f}; that of always saying the mean is {plan.base:.3f}.",
-        "Said and true, by tenths: "
-        + ", ".join(f"{100 * said:.0f}% {100 * true:.0f}%" for said, true, _ in plan.reliability)
+        "Said and true where it stopped, by tenths: "
+        + ", ".join(f"{100 * tenth.said:.0f}% {100 * tenth.true:.0f}%" for tenth in plan.reliability)
         + ".",
+        *(_kept(plan, one) for one in plan.utilities),
     ]
     if plan.oracle:
         lines.append("The bins know the right answers: their table is an upper bound and cannot be used.")
     return lines
+
+
+def _kept(plan: Plan, one: Utility) -> str:
+    worth = amount(1 / one.price)
+    return (
+        f"Where a right answer is worth {worth} {plan.unit}, going on was said to add {100 * one.said:.1f} points and "
+        f"added {100 * one.true:.1f}; accuracy less price x cost is {one.auto:.3f}, that of the best fixed strategy "
+        f"{one.fixed:.3f} (difference {one.low:+.3f} to {one.high:+.3f}, 90%)."
+    )
 
 
 def checks(checked: Sequence[Checked]) -> Rows:

@@ -41,7 +41,8 @@ class Simulator:
         self._runs = {run.name: run for run in material.runs}
         self._place = {state: place for place, state in enumerate(cases.states)}
         prompt = np.broadcast_to(material.prompt[:, None], cases.cost[(0, 0)].shape)
-        self._right = {state: policy.right(cases.features[state], state) for state in cases.states}
+        self._gains = {state: policy.gains(cases.features[state], state) for state in cases.states}
+        self._now = {state: policy.now(cases.features[state], state) for state in cases.states}
         self._cost = {state: policy.cost(state, cases.tokens[state], prompt) for state in cases.states}
         self._worst_sample = [float(side.first.max()) for side in (material.model, material.target) if side is not None]
         self._credit = np.stack([cases.credit[state] for state in cases.states], -1)
@@ -53,9 +54,34 @@ class Simulator:
         for place, state in enumerate(self._cases.states):
             here = outcome.ended == place
             if here.any():
-                chosen = 1 + outcome.ran[here]
-                chances[here] = np.take_along_axis(self._right[state][here], chosen[:, None], -1)[:, 0]
+                gained = np.take_along_axis(self._gains[state][here], 1 + outcome.ran[here][:, None], -1)[:, 0]
+                chances[here] = np.clip(self._now[state][here] + gained, 0.0, 1.0)
         return chances
+
+    def promised(self, outcome: Outcome, price: float) -> tuple[Floats, Floats]:
+        """(decisions,) the gain that was predicted wherever the policy went on, and the one that the action brought.
+
+        Only decisions with a sample at hand count; the outcome has to be of the same price, without a limit.
+        """
+        states, said, true = self._cases.states, [np.zeros(0)], [np.zeros(0)]
+        for state in states[1:]:
+            passed = np.array([_passes(state, end) for end in states])[outcome.ended]
+            here = passed & ((outcome.ended != self._place[state]) | (outcome.ran >= 0))
+            if not here.any():
+                continue
+            gains = self._gains[state][here]
+            chosen = self._policy.choice(gains, self._cost[state][here], price, state)
+            before = self._cases.credit[state][here]
+            for choice in np.unique(chosen[chosen > 0]).tolist():
+                taken, action = chosen == choice, self._policy.actions[choice - 1]
+                if action.kind == "run":
+                    after = np.broadcast_to(self._runs[action.run].credit[:, None], here.shape)[here]
+                else:
+                    ended = (action.n, 0) if action.kind == "sample" else (state[0], action.n)
+                    after = self._cases.credit[ended][here]
+                said.append(gains[taken, choice])
+                true.append((after - before)[taken])
+        return np.concatenate(said), np.concatenate(true)
 
     def _worst(self, state: State, following: State) -> float:
         """What going on can cost at most, by the dearest sample that was recorded; the meter counts its prompt anew."""
@@ -74,7 +100,7 @@ class Simulator:
             here = (place == self._place[state]) & (ran < 0)
             if not here.any():
                 continue
-            chosen = policy.choice(self._right[state][here], self._cost[state][here], price, state)
+            chosen = policy.choice(self._gains[state][here], self._cost[state][here], price, state)
             next_place, next_run = place[here], ran[here]
             for choice in np.unique(chosen).tolist():
                 going = chosen == choice
@@ -106,6 +132,11 @@ class Simulator:
             else:
                 high = middle
         return high
+
+
+def _passes(state: State, end: State) -> bool:
+    """Whether the way to a state leads through another, or ends in it."""
+    return state[1] <= end[1] and (state[0] == end[0] if state[1] else state[0] <= end[0])
 
 
 def price_grid(rates: Sequence[Rate], *, points: int = 33) -> list[float]:

@@ -16,8 +16,9 @@ from outthink.planner.bins import Difficulty, Table, absolute_edges, ease, fill,
 from outthink.planner.cases import Material, cases
 from outthink.planner.evidence import Floats
 from outthink.planner.fit import fit_policy
-from outthink.planner.fixed import Family, families
+from outthink.planner.fixed import ITS_VOTE, Family, families, families_of_vote, joined
 from outthink.planner.simulate import Simulator, price_grid
+from outthink.planner.trust import Acted, Tenth, Utility, acted, tenths, utility
 
 _RESAMPLES = 4_000
 
@@ -70,20 +71,23 @@ class Validation:
 
     Args:
         brier, base: mean squared error of the predicted chance of being right, and of the mean accuracy as prediction.
-        reliability: (predicted, right, share) of tenths of predictions that are not empty.
+        reliability: predicted and true chances where it stopped, over all points.
+        utilities: at each of the prices.
     """
 
     points: tuple[PolicyPoint, ...]
     families: tuple[Family, ...]
     brier: float
     base: float
-    reliability: tuple[tuple[float, float, float], ...]
+    reliability: tuple[Tenth, ...]
+    utilities: tuple[Utility, ...]
 
 
 def validate(
     material: Material,
     budgets: Sequence[float],
     *,
+    prices: Sequence[float] = (),
     folds: int = 5,
     bins: int | None = 5,
     difficulty: Difficulty = "agreement",
@@ -95,6 +99,7 @@ def validate(
 
     Args:
         budgets: mean costs of a problem, in the material's unit.
+        prices: at which the policy's word is measured.
         bins: quantile bins of difficulty; None: the absolute ones.
         probe: samples on which the bins' difficulty is measured.
         tell: told before each fold its number, from 0.
@@ -107,6 +112,8 @@ def validate(
     bin_credit, bin_cost = (np.empty((len(budgets), problems)) for _ in range(2))
     ease_of, probing = ease(material, difficulty, probe), material.cost((probe, 0))
     _, flat_credit, flat_cost = flat(every, probing, probe)
+    on_vote: list[tuple[NDArray[np.intp], list[Family]]] = []
+    kept: list[list[Acted]] = [[] for _ in prices]
     for number in range(folds):
         tell(number)
         train, test = fold != number, fold == number
@@ -114,6 +121,9 @@ def validate(
         training = Simulator(policy, fitted, material.select(train))
         held = material.select(test)
         testing = Simulator(policy, cases(held, policy.vote), held)
+        on_vote.append((np.flatnonzero(test), families_of_vote(held, policy.vote)))
+        for at, price in enumerate(prices):
+            kept[at].append(acted(testing, price))
         grid = price_grid(policy.rates)
         empty = table_of(ease_of[train], material.model.correct[train].mean(1), budgets, bins, difficulty, probe)
         table, chosen = fill([_only(family, train) for family in every], ease_of[train], probing[train], empty, probe)
@@ -128,7 +138,8 @@ def validate(
             setting = chosen[where, row][..., None]
             bin_credit[row, test] = np.take_along_axis(flat_credit[test], setting, -1)[..., 0].mean(1)
             bin_cost[row, test] = np.take_along_axis(flat_cost[test], setting, -1)[..., 0].mean(1)
-    points = []
+    points, rows = [], [row for row, _ in on_vote]
+    compared = [*every, *joined(on_vote)]
     for row, budget in enumerate(budgets):
         mean = credit[row].mean(1)
         points.append(
@@ -138,26 +149,20 @@ def validate(
                 cost=cost[row].mean(1),
                 credit_by_order=credit[row],
                 cost_by_order=cost[row],
-                differences=tuple(_differences(mean, float(cost[row].mean()), every, fold, folds)),
+                differences=tuple(_differences(mean, float(cost[row].mean()), compared, fold, folds)),
                 bins=bin_credit[row],
                 bins_cost=bin_cost[row],
                 limited_credit=limited[row],
                 limited_cost=limited_cost[row],
             )
         )
-    right, chance = credit.ravel(), predicted.ravel()
-    part = np.minimum((chance * 10).astype(int), 9)
-    reliability = [
-        (float(chance[inside].mean()), float(right[inside].mean()), float(inside.mean()))
-        for inside in (part == tenth for tenth in range(10))
-        if inside.any()
-    ]
     return Validation(
         points=tuple(points),
         families=tuple(every),
-        brier=float(((chance - right) ** 2).mean()),
-        base=float(((right.mean() - right) ** 2).mean()),
-        reliability=tuple(reliability),
+        brier=float(((predicted - credit) ** 2).mean()),
+        base=float(((credit.mean() - credit) ** 2).mean()),
+        reliability=tenths(predicted.swapaxes(0, 1).reshape(problems, -1), credit.swapaxes(0, 1).reshape(problems, -1)),
+        utilities=tuple(utility(price, parts, rows, every) for price, parts in zip(prices, kept, strict=True)),
     )
 
 
@@ -179,7 +184,7 @@ def interval(values: Floats, *, level: float = 0.9, seed: int = 0) -> tuple[floa
 def _differences(
     credit: Floats, cost: float, every: Sequence[Family], fold: NDArray[np.intp], folds: int
 ) -> list[PolicyDifference]:
-    fixed = [family for family in every if not family.adaptive]
+    fixed = [family for family in every if not family.adaptive and family.name != ITS_VOTE]
     baselines = {
         "the best fixed strategy": _best_at(cost, fixed, fold, folds),
         "the best mixture of two fixed strategies": _best_mixture(cost, fixed, fold, folds),
@@ -189,7 +194,11 @@ def _differences(
     }
     for name in ("best_of_n", "adaptive_consistency", "esc"):
         group = [family for family in every if family.name.removeprefix("target:").startswith(name)]
-        baselines[name] = _best_at(cost, group, fold, folds)
+        for label, on_its_vote in ((name, False), (f"{name} on {ITS_VOTE}", True)):
+            part = [family for family in group if family.name.endswith(ITS_VOTE) == on_its_vote]
+            baselines[label] = _best_at(cost, part, fold, folds)
+    its = [family for family in every if family.name == ITS_VOTE]
+    baselines[f"{ITS_VOTE}, a fixed number"] = _best_at(cost, its, fold, folds)
     differences = []
     for label, baseline in baselines.items():
         if baseline is None:

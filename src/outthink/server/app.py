@@ -25,7 +25,7 @@ from outthink.driver import check_one_fits, solve_async
 from outthink.errors import OutthinkError
 from outthink.models.engine import Engine
 from outthink.models.facts import Facts
-from outthink.planner.auto import Auto
+from outthink.planner.auto import GENERAL, Auto
 from outthink.planner.plan import Plan
 from outthink.planner.quote import price_at, quote
 from outthink.resources.embedding import TextEmbedder
@@ -313,6 +313,8 @@ class Service:
         if n and (job.choice.scorers or chooses):
             notes.append("what verifiers use is limited by the budget only")
         expected = None
+        if isinstance(strategy, Auto) and not strategy.plan:
+            notes.append(GENERAL)
         if isinstance(strategy, Auto) and strategy.plan:
             plan = Plan.open(strategy.plan)
             limit = limits.get(plan.unit)
