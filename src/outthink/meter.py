@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from outthink.errors import Refused
-from outthink.models.engine import Progress
+from outthink.models.engine import Completion, Progress
 from outthink.together import turn
 from outthink.types import Address, Budget, Call, Candidate, Message, Round, Usage, in_order, writable
 
@@ -272,3 +272,38 @@ class Meter:
             reservation = Reservation(head.worst, n)
             self._reserved.append(reservation)
             head.decided.set_result(reservation)
+
+
+def charged_of_each(progress: Progress, bound: Usage) -> list[Usage]:
+    """The charge of each child: exact where it is done, else as little as is certain to cover it."""
+    told = [
+        child
+        for child, result in enumerate(progress.results)
+        if child not in progress.most and not isinstance(result, Refused)
+    ]
+    charged = [Usage()] * progress.n
+    for child, most in progress.most.items():
+        charged[child] = most
+    for place, child in enumerate(told):
+        tokens, result = progress.tokens[child], progress.results[child]
+        prompt, cached = _share(progress.prompt, len(told), place), _share(progress.cached, len(told), place)
+        if isinstance(result, Completion):
+            charged[child] = Usage(prompt=prompt, cached=cached, completion=tokens)
+        elif progress.slack is None:
+            charged[child] = Usage(prompt=max(prompt, bound.prompt), completion=max(tokens, bound.completion))
+        else:
+            most_written = max(tokens, min(tokens + progress.slack, bound.completion))
+            charged[child] = Usage(prompt=prompt, cached=cached, completion=most_written)
+    if progress.further or bound.further:
+        # what was counted is of all children together; each that has not ended may use as much as it was bound to
+        running = [child for child in told if not isinstance(progress.results[child], Completion)]
+        for child in running:
+            charged[child] = replace(charged[child], further=bound.further)
+        if told:
+            charged[told[0]] += Usage(further=dict(progress.further))
+    return charged
+
+
+def _share(total: int, n: int, child: int) -> int:
+    """Equal whole shares of `total`; the first children take one more each, so shares keep the order of totals."""
+    return total // n + (child < total % n)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
-from outthink.meter import Meter, Reservation
+from outthink.meter import Meter, Reservation, charged_of_each
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
 from outthink.together import beside, lazily, together, turn
@@ -500,7 +500,7 @@ class Model:
             refused = (one for one in progress.results if isinstance(one, Refused) and not isinstance(one, Unsent))
             self._run.meter.refusal = next(refused, self._run.meter.refusal)
         seen = progress.usage()
-        charged = _charged(progress, group.bound)
+        charged = charged_of_each(progress, group.bound)
         total = Usage.total(charged)
         exceeded = self._run.meter.settle(
             group.reservation,
@@ -655,36 +655,6 @@ class _Group:
         return next((result for result in self.progress.results if isinstance(result, EngineError)), None)
 
 
-def _charged(progress: Progress, bound: Usage) -> list[Usage]:
-    """The charge of each child: exact where it is done, else as little as is certain to cover it."""
-    told = [
-        child
-        for child, result in enumerate(progress.results)
-        if child not in progress.most and not isinstance(result, Refused)
-    ]
-    charged = [Usage()] * progress.n
-    for child, most in progress.most.items():
-        charged[child] = most
-    for place, child in enumerate(told):
-        tokens, result = progress.tokens[child], progress.results[child]
-        prompt, cached = _share(progress.prompt, len(told), place), _share(progress.cached, len(told), place)
-        if isinstance(result, Completion):
-            charged[child] = Usage(prompt=prompt, cached=cached, completion=tokens)
-        elif progress.slack is None:
-            charged[child] = Usage(prompt=max(prompt, bound.prompt), completion=max(tokens, bound.completion))
-        else:
-            most_written = max(tokens, min(tokens + progress.slack, bound.completion))
-            charged[child] = Usage(prompt=prompt, cached=cached, completion=most_written)
-    if progress.further or bound.further:
-        # what was counted is of all children together; each that has not ended may use as much as it was bound to
-        running = [child for child in told if not isinstance(progress.results[child], Completion)]
-        for child in running:
-            charged[child] = replace(charged[child], further=bound.further)
-        if told:
-            charged[told[0]] += Usage(further=dict(progress.further))
-    return charged
-
-
 def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
     """What is left of a request of which these are there already: in the same lane, the further children of theirs."""
     left = replace(request, n=max(request.n - len(taken), 0))
@@ -702,11 +672,6 @@ def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:
     """The parts one after the other; None where one is not known."""
     known = [part for part in parts if part is not None]
     return tuple(value for part in known for value in part) if len(known) == len(parts) else None
-
-
-def _share(total: int, n: int, child: int) -> int:
-    """Equal whole shares of `total`; the first children take one more each, so shares keep the order of totals."""
-    return total // n + (child < total % n)
 
 
 def _candidate(group: _Group, child: int, completion: Completion, problem: str | None) -> Candidate:

@@ -1,4 +1,4 @@
-"""Turns "module:attribute" into the object it stands for, and back; makes and calls things by names and options."""
+"""Turns names into what they stand for, and back: "module:attribute", options in text, names of files."""
 
 from __future__ import annotations
 
