@@ -4,7 +4,7 @@
 
 A row is a model, a door and a group of questions; the columns are how many of them were decided in which way, how many
 showed a text, how many had the right answer (the free ones have none), and samples and tokens each. The scripted model
-is that of the tests, whose tokens are characters. At the end stands how alike replies are (mean chrF) to the same free
+is that of the tests, whose tokens are characters. First it says how alike replies are (mean chrF) to the same free
 question and to different ones, which is where `ALIKE` of `outthink.strategies.free_form` comes from.
 """
 
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import re
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -30,11 +30,12 @@ from outthink.types import Sampling
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.tools.questions import QUESTIONS, Question, Shown, by_question, commanded, through_serve, through_solve
+from tests.tools.questions import QUESTIONS, Kept, Question, Shown, by_question, commanded, through_serve, through_solve
 from tests.tools.serving import serving
 
 GROUPS = ("free", "checkable", "structured")
 WAYS = ("vote", "mbr", "first", "cut off")
+_AT_ONCE = 10  # requests
 
 
 def solved(engine: Engine, n: int, max_tokens: int) -> list[tuple[Question, Shown]]:
@@ -44,9 +45,15 @@ def solved(engine: Engine, n: int, max_tokens: int) -> list[tuple[Question, Show
 
 
 async def served(engine: Engine, n: int, max_tokens: int) -> list[tuple[Question, Shown]]:
-    models = Served({"m": engine})
+    models = Served({"m": cast("Engine", Kept(engine))})
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(question: Question, url: str) -> tuple[Question, Shown]:
+        async with places:
+            return question, await through_serve(question, url, "m")
+
     async with serving("", strategy=f"auto?n={n}", served=models, settings={"max_tokens": max_tokens}) as (url, _):
-        return [(question, await through_serve(question, url, "m")) for question in QUESTIONS]
+        return await asyncio.gather(*(one(question, url) for question in QUESTIONS))
 
 
 def row(name: str, door: str, group: str, seen: Sequence[tuple[Question, Shown]]) -> str:
@@ -73,12 +80,12 @@ async def likeness(engine: Engine, max_tokens: int) -> tuple[float, float]:
     from outthink import ask, solve_async
     from outthink.strategies.parallel.self_consistency import SelfConsistency
 
-    texts: list[list[str]] = []
-    for question in (one for one in QUESTIONS if one.group == "free"):
-        trace = await solve_async(
-            ask(question.text), SelfConsistency(n=4), model=engine, sampling=Sampling(max_tokens=max_tokens)
-        )
-        texts.append([one.text for one in trace.candidates])
+    sampling = Sampling(max_tokens=max_tokens)
+    free = (one.text for one in QUESTIONS if one.group == "free")
+    traces = await asyncio.gather(
+        *(solve_async(ask(text), SelfConsistency(n=4), model=engine, sampling=sampling) for text in free)
+    )
+    texts = [[one.text for one in trace.candidates] for trace in traces]
     alike = chrf([text for group in texts for text in group])
     owner = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
     same = (owner[:, None] == owner) & ~np.eye(len(owner), dtype=bool)
@@ -91,17 +98,17 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--n", type=int, default=4)
     asked = parser.parse_args()
-    print(f"| model | door | questions | asked | {' | '.join(WAYS)} | shown | right | samples | tokens |")
-    print("|---|---|---|" + "---:|" * 9)
     real = open_engine(asked.model)
-    for (name, engine, most), group in itertools.product(
-        [("scripted", by_question([]), 512), (asked.model, real, asked.max_tokens)], ["solve", "serve"]
-    ):
-        seen = solved(engine, asked.n, most) if group == "solve" else asyncio.run(served(engine, asked.n, most))
-        for one in GROUPS:
-            print(row(name, group, one, seen), flush=True)
     same, others = asyncio.run(likeness(real, asked.max_tokens))
-    print(f"\nchrF to the same question {same:.2f} on average; to others {others:.2f} at the 99th percentile: {ALIKE=}")
+    print(f"chrF to the same question {same:.2f} on average, to others {others:.2f} at the 99th percentile; {ALIKE=}\n")
+    print(f"| model | door | questions | asked | {' | '.join(WAYS)} | shown | right | samples | tokens |")
+    print("|---|---|---|" + "---:|" * 9, flush=True)
+    for name, engine, most in (("scripted", by_question([]), 512), (asked.model, real, asked.max_tokens)):
+        for door in ("serve", "solve"):
+            solving = door == "solve"
+            seen = solved(engine, asked.n, most) if solving else asyncio.run(served(engine, asked.n, most))
+            for group in GROUPS:
+                print(row(name, door, group, seen), flush=True)
 
 
 if __name__ == "__main__":

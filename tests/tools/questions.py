@@ -213,17 +213,22 @@ def by_question(requests: list[Request]) -> ScriptedEngine:
     return ScriptedEngine(reply)
 
 
+class Kept:
+    """An engine that whoever has opened it cannot close."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "close":
+            raise AttributeError(name)
+        return getattr(self._engine, name)
+
+
 @contextlib.contextmanager
 def commanded(engine: Engine) -> Iterator[None]:
     """Whatever model a command opens is this one, which stays open."""
-
-    class Kept:
-        def __getattr__(self, name: str) -> Any:
-            if name == "close":
-                raise AttributeError(name)
-            return getattr(engine, name)
-
-    with mock.patch("outthink.models.open_engine", return_value=Kept()):
+    with mock.patch("outthink.models.open_engine", return_value=Kept(engine)):
         yield
 
 

@@ -31,7 +31,8 @@ from outthink.together import away
 from outthink.types import Candidate, Problem, Usage
 
 ALIKE = 0.4
-"""Mean chrF of replies to each other from which they say much the same: twice that of replies to other questions."""
+"""Mean chrF of replies to each other from which they say much the same; ours. Of replies of a small model to different
+questions 99 in 100 have less than 0.25 (benchmarks/doors.py)."""
 
 _PAIRED = 8  # replies, at most, of which every two are compared
 _FRAME = 64  # tokens of what a judge is told around a question and an answer
