@@ -14,7 +14,7 @@ import contextlib
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from operator import index
 from typing import Any, Literal
@@ -39,6 +39,7 @@ _MEDIA = 2048  # tokens of an image or a sound, beyond the bytes that describe i
 _SLACK = 32  # tokens that may be written between the last that was seen and the end of the work
 _PER_ANSWER = 8  # tokens that mark the beginning and the end of an answer, and are never shown
 _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyond, a prompt cannot be
+_AT_HAND = 0.01  # seconds for reading what has come of a stream that is closed
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
 _BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
@@ -233,6 +234,7 @@ class OpenAIEngine:
                     self._tell(request, answers, written)
                 if streams and answers.past(request.max_tokens):
                     answers.close(request.max_tokens)
+                    await _at_hand(events, answers)
                     return  # which closes the connection, and so ends the work
         if (sending.ended or answers.settled) and not sending.words:  # words that may be why it broke off
             answers.finish(request.max_tokens)
@@ -471,6 +473,14 @@ class OpenAIEngine:
 
     def _forgotten(self, what: str) -> Refused:
         return Refused(f"{self._endpoint.url} does not {what} any more; probe it again.")
+
+
+async def _at_hand(events: AsyncIterator[Any], answers: Answers) -> None:
+    """Count what has come already: where this process had to wait for its turn, that may be much."""
+    with contextlib.suppress(TimeoutError, EngineError, AttributeError, TypeError, ValueError, KeyError, OverflowError):
+        async with asyncio.timeout(_AT_HAND):
+            async for event in events:
+                answers.read(event)
 
 
 def _same(one: Completion, other: Completion) -> bool:
