@@ -146,8 +146,10 @@ class Endpoint:
         prompt = sum(len(str(message["content"]).split()) + 1 for message in body["messages"])
         self.made.prompt[number] += prompt
         most = body.get("max_tokens") or body.get("max_completion_tokens") or 10**6
+        if not body.get("stream"):  # what nobody asked for cannot be known by who has left before it came
+            how = {name: value for name, value in how.items() if name not in ("endless", "surplus")}
         texts = [rng.choice(SAYS).split(" ") for _ in range((body.get("n") or 1) + how.get("surplus", 0))]
-        if how.get("endless") and body.get("stream"):  # else nobody could know who left before it came
+        if how.get("endless"):
             texts = [[*words, *["more"] * 3000] for words in texts]
             most = 10**6
         words = [text[:most] for text in texts]
@@ -181,7 +183,7 @@ class Endpoint:
                 self.made.completion[number] += 1
                 sent += 1
                 await response.write(b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode())
-                await asyncio.sleep(PACE * 5 if how.get("endless") else how.get("pace", PACE))
+                await asyncio.sleep(how.get("pace", PACE))
         if (body.get("stream_options") or {}).get("include_usage"):
             await response.write(b"data: %b\n\n" % json.dumps({"choices": [], "usage": usage}).encode())
         if not how.get("open"):
@@ -217,7 +219,7 @@ FAULTS: dict[str, dict[str, Any]] = {
         "body": b'data: {"choices": [{"delta": {"content": "\xff\xfe"}}]}\n\n',
         "kind": "text/event-stream",
     },
-    "endless": {"endless": True},
+    "endless": {"endless": True, "pace": 0.02},
     "more answers": {"surplus": 8},
     "no end told": {"endings": True},
     "not closed": {"open": True},
