@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -269,14 +269,15 @@ def test_groups_of_children_cost_the_same_as_one_group() -> None:
 class Asked(ScriptedEngine):
     """Says which child of which request it is, gives logprobs where they are asked for, and keeps the requests."""
 
-    def __init__(self, dies_after: int = 99) -> None:
+    def __init__(self, dies_after: int = 99, powers: Sequence[str] = ()) -> None:
         super().__init__(self._said)
+        self._own = frozenset(powers)
         self.requests: list[Request] = []
         self._dies_after = dies_after
 
     @property
     def spec(self) -> EngineSpec:
-        return replace(super().spec, fields=None)
+        return replace(super().spec, fields=None, powers=super().spec.powers | self._own)
 
     def _said(self, request: Request, child: int, rng: Any) -> Completion | EngineError:
         if len(self.requests) > self._dies_after:
@@ -407,6 +408,20 @@ def test_what_was_drawn_in_another_way_stands_for_what_is_drawn_in_that_way() ->
 
     engine = Asked()
     done(what, engine)
+
+
+def test_what_was_drawn_with_controls_stands_for_what_wants_the_same_ones() -> None:
+    seeing, other = Draw(n=2, controls={"sight": [3]}), Draw(controls={"sight": [4]})
+
+    async def what(model: Model, problem: Problem) -> None:
+        (drawn,) = await model.sample_each(problem, [seeing])
+        warm = model.starting_with(drawn, seeing)
+        assert (await warm.sample_each(problem, [other, Draw()]))[0][0] not in drawn
+        assert await warm.draws(problem, seeing).draw(2) == drawn
+
+    engine = Asked(powers=["sight"])
+    done(what, engine)
+    assert [request.n for request in engine.requests] == [2, 1, 1]
 
 
 def test_samples_with_logprobs_serve_whoever_wants_them_and_whoever_does_not() -> None:

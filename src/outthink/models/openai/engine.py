@@ -15,7 +15,7 @@ import json
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from operator import index
 from typing import Any, Literal
@@ -42,6 +42,7 @@ _LIKELY, _FEW = 10, 64  # bytes of a token on the mean of an answer, and beyond,
 _PER_ANSWER = 8  # tokens that mark the beginning and the end of an answer, and are never shown
 _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyond, a prompt cannot be
 _THINKING = 2048  # tokens that an answer needs, at least, with thoughts that are not shown
+_AT_HAND = 0.01  # seconds for reading what has come of a stream that is closed
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
 _BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
@@ -237,7 +238,7 @@ class OpenAIEngine:
         said = said if messages is None else b'%b, "messages": %b}' % (said[:-1], messages)
         async with contextlib.aclosing(self._endpoint.batches(path, said, sending)) as batches:
             async for batch in batches:
-                for event in batch:
+                for place, event in enumerate(batch, 1):
                     try:
                         answers.read(event)
                     except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
@@ -246,6 +247,7 @@ class OpenAIEngine:
                         self._tell(request, answers, written)
                     if streams and answers.past(request.max_tokens):
                         answers.close(request.max_tokens)
+                        await _at_hand(batch[place:], batches, answers)
                         return  # which closes the connection, and so ends the work
         if (sending.ended or answers.settled) and not sending.words:  # words that may be why it broke off
             answers.finish(request.max_tokens)
@@ -489,6 +491,17 @@ class OpenAIEngine:
 
     def _forgotten(self, what: str) -> Refused:
         return Refused(f"{self._endpoint.url} does not {what} any more; probe it again.")
+
+
+async def _at_hand(rest: Sequence[Any], batches: AsyncIterator[list[Any]], answers: Answers) -> None:
+    """Count what has come already: where this process had to wait for its turn, that may be much."""
+    with contextlib.suppress(TimeoutError, EngineError, AttributeError, TypeError, ValueError, KeyError, OverflowError):
+        for event in rest:
+            answers.read(event)
+        async with asyncio.timeout(_AT_HAND):
+            async for batch in batches:
+                for event in batch:
+                    answers.read(event)
 
 
 def _same(one: Completion, other: Completion) -> bool:
