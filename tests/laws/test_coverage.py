@@ -280,7 +280,7 @@ def test_a_mixture_is_never_better_than_the_best_temperature_of_one_question() -
 
 def test_until_some_have_passed() -> None:
     found = pass_until([0, 0, 0, 1] * 3 + [1, 1])
-    assert (found.rate, found.likeliest) == (pytest.approx(2 / 11), 0.25)
+    assert (found.rate, found.likeliest) == pytest.approx((2 / 11, 0.25))
     assert (found.samples, found.censored) == (12, False)
     assert pass_until([1, 1, 1, 0]).rate == 1.0
     some = pass_until([0, 1, 0, 0])

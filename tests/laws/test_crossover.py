@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from outthink.errors import Unidentified
-from outthink.laws.crossover import LossLaw, ModelLosses, crossings, crossover, envelope, fit_loss
+from outthink.laws.crossover import LossLaw, ModelLosses, crossings, crossover, envelope, fit_loss, loss_drift
 
 SMALL, LARGE = LossLaw(floor=0.60, a=0.40, b=0.5), LossLaw(floor=0.55, a=0.30, b=0.5)
 # behind at first, then ahead for a while, but with the higher floor
@@ -235,3 +235,18 @@ def test_models_that_no_common_budget_was_measured_for() -> None:
         crossover(
             ModelLosses(samples=samples, losses=table, cost=1), ModelLosses(samples=samples, losses=table, cost=1000)
         )
+
+
+def test_what_half_of_the_samples_would_have_misled_by() -> None:
+    """A floor that appears late is missed by half of the samples; a law that holds is not."""
+    samples = [1, 2, 4, 8, 16, 32, 64, 128]
+    rng = np.random.default_rng(0)
+    level = rng.lognormal(0, 0.1, (80, 1))
+    law = level * (0.1 + 0.8 * np.array(samples, float) ** -0.8)
+    held = loss_drift(samples, law)
+    assert held is not None
+    assert max(abs(float(held.low)), abs(float(held.high))) < 1e-4
+    late = loss_drift(samples, np.maximum(law, 0.17 * level))
+    assert late is not None
+    assert late.high < -0.01  # half of them say that it goes on falling
+    assert loss_drift([1, 2, 4], law[:, :3]) is None

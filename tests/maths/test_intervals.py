@@ -30,7 +30,7 @@ def test_of_what_happens_or_not_it_is_that_of_clopper_and_pearson(n: int, right:
 def test_what_never_happened_may_happen() -> None:
     """Six questions whose wrong samples were all rejected do not make a rate of 100% to 100%."""
     _, low, high = mean_and_interval([1.0] * 6)
-    assert (low, high) == (pytest.approx(0.025 ** (1 / 6)), 1.0)
+    assert (low, high) == pytest.approx((0.025 ** (1 / 6), 1.0))
     assert unseen(100, 0.05) == pytest.approx(3 / 100, rel=0.02)  # the rule of three
     assert unseen(0) == 1.0
     _, low, high = mean_and_interval([0.0] * 50, least=-1.0)

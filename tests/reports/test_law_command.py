@@ -217,7 +217,11 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
 
 
 def test_samples_of_several_models_and_copies_are_remarked(data: Path) -> None:
-    several = changed(data, lambda row: [sample.update(model=str(k)) for k, sample in enumerate(row["samples"])])
+    def of_models(row: dict[str, Any]) -> None:
+        for place, sample in enumerate(row["samples"]):
+            sample["model"] = str(place)
+
+    several = changed(data, of_models)
     analysis = analyse("coverage", [several])
     assert cell(analysis, "pass@1", several.name).value == pytest.approx(pass_at_k(*counts("small"), 1).mean())
     assert any("those of several models" in line for line in analysis.sentences)

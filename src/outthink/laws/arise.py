@@ -124,7 +124,13 @@ def measure_arise(
     contributions = steps(accuracy, mean_tokens)
     scores = contributions.sum(-1)
     interval = bootstrap(
-        lambda questions: scores[questions].mean(), len(scores), level=level, resamples=resamples, seed=seed
+        lambda questions: scores[questions].mean(),
+        len(scores),
+        level=level,
+        resamples=resamples,
+        seed=seed,
+        # a question may lose at every step, at the largest growth of tokens that was seen
+        bounds=(-_growth(mean_tokens), 1.0),
     )
     always_right, always_wrong = (accuracy == 1).all(-1), (accuracy == 0).all(-1)
     change = np.where(always_right | always_wrong, np.nan, accuracy[:, -1] - accuracy[:, 0])
@@ -145,6 +151,13 @@ def measure_arise(
         tokens=mean_tokens.mean(0),
         slope=slope(accuracy.mean(0), mean_tokens.mean(0)),
     )
+
+
+def _growth(tokens: Floats) -> float:
+    """The largest sum over steps (questions, J) of how much tokens grew, at least one for each step."""
+    old, new = tokens[:, :-1], tokens[:, 1:]
+    grown = np.divide(new, old, out=np.ones_like(new), where=old > 0)
+    return float(np.maximum(grown, 1.0).max(0).sum())
 
 
 def _chance(runs: Sequence[Sequence[Floats]], spent: Sequence[Sequence[Floats]], deals: int, seed: int) -> float:

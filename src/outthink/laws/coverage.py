@@ -289,7 +289,7 @@ def coverage_law(
     resampled: list[NDArray[np.float64]] = []
 
     def drawn(problems: NDArray[np.intp]) -> NDArray[np.float64] | None:
-        mean = curves[problems].mean(0)
+        mean: NDArray[np.float64] = curves[problems].mean(0)
         if ((mean > 0) & (mean < 1)).sum() < 2:
             return None
         resampled.append(mean)

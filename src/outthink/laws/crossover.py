@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
-from outthink.maths.intervals import bootstrap
+from outthink.maths.intervals import Interval, bootstrap
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +31,8 @@ _EXPONENTS = (0.01, 10.0)
 _GRID = 200
 _ZOOMS = 3  # each between the neighbours of the best, and ten times finer, so to a relative 2e-5
 _HALVINGS = 40  # of a 200th of the range, so to the last digit or nearly
+_TESTS = 100  # resamples in which half of the samples are fitted
+_MISSED = 0.005  # what the law of half of them must miss by more, so that it is no trifle
 _FAR = 10.0  # a crossing beyond so many times the largest budget that was measured for both is not looked for
 
 
@@ -91,6 +93,28 @@ def fit_loss(samples: ArrayLike, losses: ArrayLike) -> LossLaw:
         )
     error = float(np.abs(floor + a * s**-b - loss).max())
     return LossLaw(floor=floor, a=a, b=b, least=least, most=most, error=error)
+
+
+def loss_drift(samples: ArrayLike, losses: ArrayLike, *, seed: int = 0) -> Interval | None:
+    """Interval of what the law of half of the samples misses at all of them: told less measured; None without a law.
+
+    Args:
+        samples: (m,) numbers S, at least 1.
+        losses: (problems, m).
+    """
+    s, table = np.asarray(samples, float), np.asarray(losses, float)
+    half, last = s <= s.max() / 2, int(s.argmax())
+    if len(np.unique(s[half])) < 3:
+        return None
+
+    def missed(problems: NDArray[np.intp]) -> float:
+        mean = table[problems].mean(0)
+        return float(fit_loss(s[half], mean[half]).at(s[last]) - mean[last])
+
+    try:
+        return bootstrap(missed, len(table), resamples=_TESTS, seed=seed)
+    except Unidentified:
+        return None
 
 
 def _best_lines(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
@@ -193,7 +217,8 @@ def crossover(
     """The budget from which on the second, dearer model is better, with an interval over problems.
 
     Both are measured on the same problems in the same order. Raises Unidentified as `fit_loss`, where the range is
-    empty, and where the crossing or a law does not exist for more than a fifth of the resamples.
+    empty, where they cross beyond what was measured and half of the samples would have misled, and where the crossing
+    or a law does not exist for more than a fifth of the resamples.
     """
     tables = tuple(np.asarray(one.losses, float) for one in (first, second))
     if any(table.ndim != 2 for table in tables) or len(tables[0]) != len(tables[1]):
@@ -218,6 +243,15 @@ def crossover(
     budget = crossing(laws)
     if budget is None:
         return Crossover(budget=None, low=None, high=None, missing=0.0, range=(low, high), laws=laws)
+    if budget > high / _FAR:
+        for one, table, which in zip((first, second), tables, ("first", "second"), strict=True):
+            missed = loss_drift(one.samples, table, seed=seed)
+            if missed is not None and (missed.low > _MISSED or missed.high < -_MISSED):
+                raise Unidentified(
+                    f"The laws cross beyond what was measured, and of the {which} model half of the samples would have "
+                    f"misled by {100 * abs(float(missed.low + missed.high)) / 2:.1f} points at all of them, so that "
+                    "nothing is known of it; more samples are needed."
+                )
     interval = bootstrap(
         lambda problems: crossing(fitted(problems)), len(everything), level=level, resamples=resamples, seed=seed
     )

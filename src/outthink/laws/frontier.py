@@ -103,7 +103,8 @@ def best(
             lost.append(_means_of(fresh, chosen) - _means_of(fresh, picked))
         return _means_of(means, picked)
 
-    interval = bootstrap(largest, problems, seed=seed)
+    # where nothing is affordable it is 0 by definition
+    interval = bootstrap(largest, problems, seed=seed, bounds=(0.0, (chosen >= 0).astype(float)))
     resamples = counts.sum(-1, keepdims=True)
     quality = _means_of(credits.mean(0), chosen)
     return Best(

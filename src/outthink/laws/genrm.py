@@ -367,7 +367,8 @@ def compare(options: Options, *, seed: int = 0) -> EqualComputeCurves:
 
     everything = np.arange(len(vote))
     mine, other, difference = curves(everything)
-    interval = bootstrap(curves, len(vote), seed=seed)
+    least = np.array([0.0, 0.0, -1.0])[:, None]
+    interval = bootstrap(curves, len(vote), seed=seed, bounds=(least, 1.0))
     crossover = crossing(everything)
     try:
         around = None if crossover is None else bootstrap(crossing, len(vote), seed=seed)

@@ -370,16 +370,19 @@ def _of_choice(best: Callable[[NDArray[np.intp]], int], choice: int, problems: i
     Positions `problems` and `problems + 1` are those that speak for fewer and for more.
     """
     among = bootstrap(best, problems, seed=seed)
-    ends = [among.low, among.high]
-    for side, unlike in enumerate((problems, problems + 1)):
-        if ends[side] == choice:
-            further = bootstrap(
-                lambda positions, unlike=unlike: best(np.where(positions == problems, unlike, positions)),  # type: ignore[misc]  # unlike is bound
-                problems + 1,
-                seed=seed,
-            )
-            ends[side] = np.minimum(further.low, choice) if side == 0 else np.maximum(further.high, choice)
-    return Interval(low=np.asarray(ends[0]), high=np.asarray(ends[1]), missing=among.missing)
+
+    def further(unlike: int) -> Interval:
+        def with_it(positions: NDArray[np.intp]) -> int:
+            return best(np.asarray(np.where(positions == problems, unlike, positions), dtype=np.intp))
+
+        return bootstrap(with_it, problems + 1, seed=seed)
+
+    low, high = among.low, among.high
+    if low == choice:
+        low = np.minimum(further(problems).low, choice)
+    if high == choice:
+        high = np.maximum(further(problems + 1).high, choice)
+    return Interval(low=np.asarray(low), high=np.asarray(high), missing=among.missing)
 
 
 def _belief(rejected: int, accept: Floats, shares: ArrayLike | None) -> Floats:

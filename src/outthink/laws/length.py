@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap, means
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -138,7 +138,7 @@ def bin_lengths(
 
     estimate = shares(np.arange(len(lengths)))
     assert estimate is not None
-    both = bootstrap(shares, len(lengths), level=level, resamples=resamples, seed=seed)
+    both = bootstrap(shares, len(lengths), level=level, resamples=resamples, seed=seed, bounds=(0.0, 1.0))
     accuracy, tail = (Interval(low=both.low[row], high=both.high[row], missing=both.missing) for row in (0, 1))
     return Lengths(
         edges=lower,
@@ -439,9 +439,7 @@ def compare_lengths(
             label: quartiles(ratios[members]) for label, members in kept.items() if not np.isnan(ratios[members]).all()
         },
         outcomes=PairedOutcomes(*classes.mean(0).tolist()),
-        outcomes_interval=bootstrap(
-            lambda positions: classes[positions].mean(0), len(classes), level=level, resamples=resamples, seed=seed
-        ),
+        outcomes_interval=means(classes, level=level, seed=seed)[1],
     )
 
 
@@ -499,9 +497,7 @@ def price_of_effort(
     return EffortCost(
         tokens=tokens,
         accuracy=accuracy,
-        accuracy_interval=bootstrap(
-            lambda positions: more[positions, 1].mean(), len(more), level=level, resamples=resamples, seed=seed
-        ),
+        accuracy_interval=means(more[:, 1], level=level, seed=seed)[1],
         per_solved=tokens / accuracy,
         interval=bootstrap(ratio, len(more), level=level, resamples=resamples, seed=seed),
         on_solved=float((low[:, 1] * more[:, 0]).mean()),

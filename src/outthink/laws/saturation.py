@@ -257,7 +257,7 @@ def fit_one_rate(
         level,
     )
     if _excludes_0(drift_interval):  # the ceiling may be missed as much as at ten times the budget
-        off = np.log2(_DECADE) * np.abs([drift, drift_interval.low, drift_interval.high]).max()
+        off = np.log2(_DECADE) * max(abs(drift), abs(float(drift_interval.low)), abs(float(drift_interval.high)))
         low, high = parameters.low.copy(), parameters.high.copy()
         low[0], high[0] = max(low[0] - off, 0.0), min(high[0] + off, 1.0)
         parameters = replace(parameters, low=low, high=high)

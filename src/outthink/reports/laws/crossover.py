@@ -11,7 +11,7 @@ from outthink.cost import flops
 from outthink.errors import Unidentified, UsageError
 from outthink.laws import crossover as _crossover
 from outthink.laws.coverage import pass_at_k
-from outthink.maths.intervals import bootstrap
+from outthink.maths.intervals import Interval, bootstrap
 from outthink.models.engine import Shape
 from outthink.records.pools import PoolData
 from outthink.reports.analysis import Analysis, Cell, Row, bars, curve, estimates, grid, mean_of, misfit, powers_of_two
@@ -104,7 +104,9 @@ def crossover(
             sentences += misfit(label, np.asarray(one.samples).tolist(), measured, law.at(one.samples))
             predicted.append(_loss_line(one, np.asarray(at), seed) if at else [])
         for budget, *cells in zip(at, *predicted, strict=True):
-            sentences.append(f"{what}, at {budget:.3g} FLOPs: {small} {cells[0]}, {large} {cells[1]}.")
+            sentences.append(
+                f"{what}, at {budget:.3g} FLOPs, if the laws are right: {small} {cells[0]}, {large} {cells[1]}."
+            )
             if budget > high:
                 sentences.append(f"{budget:.3g} is more than ten times beyond what was measured; nothing supports it.")
     if not rows:
@@ -144,7 +146,15 @@ def _loss_line(measured: _crossover.ModelLosses, budgets: Floats, seed: int) -> 
     def line(problems: Counts) -> Floats:
         return _crossover.fit_loss(measured.samples, table[problems].mean(0)).at(budgets / measured.cost)
 
-    return estimates(line(np.arange(len(table))), bootstrap(line, len(table), seed=seed), "share")
+    told, interval = line(np.arange(len(table))), bootstrap(line, len(table), seed=seed)
+    missed = _crossover.loss_drift(measured.samples, table, seed=seed)
+    if missed is not None:  # what half of the samples miss at all of them, each doubling beyond may miss again
+        most = float(np.max(measured.samples))
+        beyond = np.log2(np.maximum(budgets / measured.cost / most, 1.0))
+        low = np.clip(interval.low - np.maximum(missed.high, 0.0) * beyond, 0.0, None)
+        high = interval.high + np.maximum(-missed.low, 0.0) * beyond
+        interval = Interval(low=low, high=high, missing=interval.missing)
+    return estimates(told, interval, "share")
 
 
 def _sample_flops(pool: PoolData, shape: Shape) -> float:

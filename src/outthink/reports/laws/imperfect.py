@@ -69,7 +69,10 @@ def imperfect(
 
     everything = np.arange(len(n))
     dense = grid(1, max(most, *at, 1))
-    fitted, interval = law(everything, dense), bootstrap(lambda drawn: law(drawn, dense), len(n), seed=seed)
+    fitted, interval = (
+        law(everything, dense),
+        bootstrap(lambda drawn: law(drawn, dense), len(n), seed=seed, bounds=(0.0, 1.0)),
+    )
     known = _imperfect.calibrate(truth, passed)
     ceiling = estimated(fits[0].ceiling, fits[0].ceiling_interval, "share")
     sentences = [
@@ -84,10 +87,12 @@ def imperfect(
         *misfit("one completeness and soundness for all", ks, parts["right"], law(everything, ks)[0]),
     ]
     if at:
-        told, ends = law(everything, at), bootstrap(lambda drawn: law(drawn, at), len(n), seed=seed)
+        told, ends = law(everything, at), bootstrap(lambda drawn: law(drawn, at), len(n), seed=seed, bounds=(0.0, 1.0))
         for place, k in enumerate(at):
             both = [Cell(told[side, place], "share", ends.low[side, place], ends.high[side, place]) for side in (0, 1)]
-            sentences.append(f"The law at {k:g} attempts: {both[0]} right, {both[1]} wrong.")
+            sentences.append(
+                f"The law at {k:g} attempts{', if it is right' if k > most else ''}: {both[0]} right, {both[1]} wrong."
+            )
         sentences += [too_far(scorer, k, most) for k in at if k > 10 * most]
     series = [bars(name, ks, cells) for name, cells in parts.items()]
     for row, name in enumerate(("right", "wrong")):
