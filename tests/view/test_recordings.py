@@ -312,6 +312,7 @@ def test_a_mailed_file_leaves_out_what_is_too_much(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("outthink.view.mailed.MOST", 2000)
     shelf = Shelf([folder])
     kept = mailed(shelf.recordings, made="")
+    assert "Copyright (c) 2015-present Jason Miller" in kept  # of preact, whose licence wants to be with it
     assert "</script><script>" not in kept.replace("</script>\n<script>", "")
     from outthink.view.mailed import _data
 

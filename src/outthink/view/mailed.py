@@ -17,7 +17,7 @@ from typing import Any
 from outthink.errors import UsageError
 from outthink.view.compare import compared
 from outthink.view.overview import overview
-from outthink.view.pages import dumped, static
+from outthink.view.pages import STATIC, dumped, static
 from outthink.view.recordings import Query, RecordFile
 
 MOST = 24_000_000
@@ -140,6 +140,7 @@ def _page(data: str) -> str:
         f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; font-src data:; base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types dompurify"
     )
+    licences = _quoted((STATIC / "vendor" / "LICENSES").read_text(encoding="utf-8"))
     libraries = "\n".join(f"<script>{script}</script>" for script in scripts[:-1])
     return f"""<!doctype html>
 <html lang="en">
@@ -154,6 +155,7 @@ def _page(data: str) -> str:
 <body>
 <div id="app"><p class="wait">Loading ...</p></div>
 <noscript>This page needs JavaScript.</noscript>
+<script type="text/plain" id="licences">{licences}</script>
 <script type="application/json" id="data">{json.dumps(data)}</script>
 {libraries}
 <script type="module">{scripts[-1]}</script>
