@@ -361,7 +361,7 @@ async def solve_async(
             notes=tuple(meter.notes),
             seconds=meter.now(),
             prompts=prompts,
-            scores=meter.scores,
+            scores={name: dict(sorted(given.items())) for name, given in sorted(meter.scores.items())},
         )
         if failure is not None and not trace.rounds:
             error = failure if isinstance(failure, OutthinkError) else EngineError(_sentence(failure))

@@ -149,6 +149,7 @@ def test_a_run_is_opened_filtered_and_a_problem_is_read(opened: Any, address: st
         assert page.locator(".bars tbody tr").count() >= 1
         node = page.locator(".node").last
         assert "by rule" in node.inner_text()
+        assert re.search(r"its call, ×3\s+\d+ tokens", node.inner_text())
         assert "mark" in node.inner_text()
         assert page.locator(".node .katex").count() == 1  # its formula
         page.get_by_role("tab", name="What was sent").click()

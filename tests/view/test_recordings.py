@@ -25,7 +25,7 @@ from outthink.view.entries import in_units
 from outthink.view.lines import LineFile
 from outthink.view.mailed import joined, mailed
 from outthink.view.overview import overview
-from outthink.view.pages import STATIC, static
+from outthink.view.pages import STATIC, dumped, static
 from outthink.view.recordings import Query, RecordFile, Shelf, hashed
 from tests.tools.recorded import trace_of, write_lines, write_results, write_run
 
@@ -312,6 +312,7 @@ def test_a_mailed_file_leaves_out_what_is_too_much(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("outthink.view.mailed.MOST", 2000)
     shelf = Shelf([folder])
     kept = mailed(shelf.recordings, made="")
+    assert "Copyright (c) 2015-present Jason Miller" in kept  # of preact, whose licence wants to be with it
     assert "</script><script>" not in kept.replace("</script>\n<script>", "")
     from outthink.view.mailed import _data
 
@@ -361,3 +362,29 @@ def test_runs_that_nobody_graded_are_compared_by_their_answers(tmp_path: Path) -
     (pair,) = told["pairs"]
     assert (pair["common"], pair["problems"], pair["difference"]) == (6, 0, [None, None, None])
     assert (pair["same"], pair["other"]) == (2, 3)  # 0 1 2 - 1 2 against 1
+
+
+@pytest.mark.parametrize(
+    ("parents", "told"),
+    [
+        ({0: "model/0/1", 1: "model/0/0"}, "continues itself"),
+        ({0: "model/0/0"}, "continues itself"),
+        ({1: "model/9/9"}, "continues none that is there"),
+    ],
+)
+def test_candidates_that_continue_each_other_do_not_hang_it(tmp_path: Path, parents: dict[int, str], told: str) -> None:
+    trace = json.loads(trace_of("p", ["a", "b", "c"]).to_json())
+    for place, parent in parents.items():
+        trace["candidates"][place] |= {"continues": True, "parents": [parent]}
+    recording = read(write_lines(tmp_path / "t.jsonl", [trace, trace_of("q", ["1"]).to_json()]))
+    first, second = recording.rows([0, 1])
+    assert first["damaged"]
+    assert told in first["error"]
+    assert not second["damaged"]
+    assert overview(recording)[0]["title"] == "Summary"
+
+
+def test_numbers_that_json_does_not_know_are_none() -> None:
+    assert dumped({"a": [math.nan, math.inf, -math.inf, 1.5], "b": ("x", None)}) == (
+        '{"a": [null, null, null, 1.5], "b": ["x", null]}'
+    )

@@ -182,9 +182,29 @@ def _answers(trace: Trace) -> Iterator[tuple[Candidate, str]]:
 
 def _result(form: Form, line: bytes) -> Result:
     if form == "results":
-        return result_from_json(line)
-    trace = Trace.from_json(line)
-    return Result(problem=trace.problem, credit=None, error=None if trace.rounds else trace.error, trace=trace)
+        result = result_from_json(line)
+    else:
+        trace = Trace.from_json(line)
+        error = None if trace.rounds else trace.error
+        result = Result(problem=trace.problem, credit=None, error=error, trace=trace)
+    if result.trace is not None:
+        _check(result.trace)
+    return result
+
+
+def _check(trace: Trace) -> None:
+    """Raise ValueError where a candidate continues nothing, or itself: a whole text of it would have no end."""
+    above = {one.id: one.parents[0] if one.continues and one.parents else None for one in trace.candidates}
+    fine: set[str] = set()
+    for name in above:
+        line: dict[str, None] = {}
+        at: str | None = name
+        while at is not None and at not in fine:
+            if at in line or at not in above:
+                raise ValueError(f"the candidate {name} continues {'itself' if at in line else 'none that is there'}")
+            line[at] = None
+            at = above[at]
+        fine |= line.keys()
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from outthink.errors import UsageError
-from outthink.reports.tables import plain
 from outthink.view.compare import compared
 from outthink.view.overview import overview
-from outthink.view.pages import static
+from outthink.view.pages import STATIC, dumped, static
 from outthink.view.recordings import Query, RecordFile
 
 MOST = 24_000_000
@@ -113,7 +112,7 @@ def _data(recordings: Sequence[RecordFile], made: str) -> dict[str, Any]:
             except UsageError:
                 continue  # its row says why
             # packed alone it is a little larger than among the others, so the file stays below the limit
-            size += len(gzip.compress(json.dumps(plain(entry)).encode(), 1))
+            size += len(gzip.compress(dumped(entry).encode(), 1))
             if size > MOST:
                 break
             kept[line] = entry
@@ -128,7 +127,7 @@ def _data(recordings: Sequence[RecordFile], made: str) -> dict[str, Any]:
 
 
 def _packed(data: dict[str, Any]) -> str:
-    packed = gzip.compress(json.dumps(plain(data), allow_nan=False).encode(), 6, mtime=0)
+    packed = gzip.compress(dumped(data).encode(), 6, mtime=0)
     return base64.b64encode(packed).decode()
 
 
@@ -141,6 +140,7 @@ def _page(data: str) -> str:
         f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; font-src data:; base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types dompurify"
     )
+    licences = _quoted((STATIC / "vendor" / "LICENSES").read_text(encoding="utf-8"))
     libraries = "\n".join(f"<script>{script}</script>" for script in scripts[:-1])
     return f"""<!doctype html>
 <html lang="en">
@@ -155,6 +155,7 @@ def _page(data: str) -> str:
 <body>
 <div id="app"><p class="wait">Loading ...</p></div>
 <noscript>This page needs JavaScript.</noscript>
+<script type="text/plain" id="licences">{licences}</script>
 <script type="application/json" id="data">{json.dumps(data)}</script>
 {libraries}
 <script type="module">{scripts[-1]}</script>

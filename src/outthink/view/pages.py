@@ -21,7 +21,6 @@ from aiohttp import web
 from outthink.errors import OutthinkError, UsageError
 from outthink.models.engine import Tokenizing
 from outthink.records.ends import TokenEnds
-from outthink.reports.tables import plain
 from outthink.view.compare import compared
 from outthink.view.overview import overview
 from outthink.view.recordings import Query, RecordFile, Shelf
@@ -248,6 +247,22 @@ def static(name: str) -> bytes | None:
     return path.read_bytes()
 
 
+def dumped(data: Any) -> str:
+    """As JSON, which knows neither NaN nor infinity: None in their place."""
+    try:
+        return json.dumps(data, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(data))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _refused() -> web.Response:
     return _json({"error": "The key is missing or wrong: send Authorization: Bearer KEY."}, status=401)
 
@@ -257,7 +272,7 @@ def _html() -> str:
 
 
 def _json(data: Any, *, status: int = 200) -> web.Response:
-    text = json.dumps(plain(data), ensure_ascii=True, allow_nan=False)
+    text = dumped(data)
     response = web.Response(text=text, status=status, headers={**_HEADERS, "Content-Type": "application/json"})
     if len(text) > 2000:
         response.enable_compression()

@@ -186,6 +186,7 @@ function Candidate({ entry, node, graph, select }) {
       ${node.score !== null && !scores.length && html`<div><dt>score</dt><dd>${number(node.score)}</dd></div>`}
       <div><dt>tokens</dt><dd>${number(candidate.tokens)}</dd></div>
       ${sure !== null && html`<div><dt>mean logprob</dt><dd>${sure.toFixed(3)}</dd></div>`}
+      ${node.call && Object.entries(node.call.cost).map(([unit, amount]) => html`<div><dt>${node.call.n > 1 ? `its call, \u00d7${node.call.n}` : "its call"}</dt><dd>${cost(amount, unit)} ${unit === "usd" || unit === "seconds" ? "" : UNIT_NAMES[unit] || unit}</dd></div>`)}
       <div><dt>ended</dt><dd>${candidate.finish}</dd></div>
       ${node.call && html`<div><dt>there after</dt><dd>${number(node.born)} s</dd></div>`}
     </dl>

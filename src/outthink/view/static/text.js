@@ -9,19 +9,19 @@ const PARTS =
 
 // [{kind: "text" | "code" | "math", text, language?, display?}]
 export function parts(text) {
-  const found = [];
+  const pieces = [];
   let end = 0;
   for (const match of text.matchAll(PARTS)) {
-    if (match.index > end) found.push({ kind: "text", text: text.slice(end, match.index) });
+    if (match.index > end) pieces.push({ kind: "text", text: text.slice(end, match.index) });
     const [whole, language, code, dollars, brackets, parens, dollar] = match;
     end = match.index + whole.length;
     const formula = dollars ?? brackets ?? parens ?? dollar;
-    if (code !== undefined) found.push({ kind: "code", text: code, language });
-    else if (formula.length > LONGEST_FORMULA) found.push({ kind: "text", text: whole });
-    else found.push({ kind: "math", text: formula, source: whole, display: (dollars ?? brackets) !== undefined });
+    if (code !== undefined) pieces.push({ kind: "code", text: code, language });
+    else if (formula.length > LONGEST_FORMULA) pieces.push({ kind: "text", text: whole });
+    else pieces.push({ kind: "math", text: formula, source: whole, display: (dollars ?? brackets) !== undefined });
   }
-  if (end < text.length) found.push({ kind: "text", text: text.slice(end) });
-  return found;
+  if (end < text.length) pieces.push({ kind: "text", text: text.slice(end) });
+  return pieces;
 }
 
 function Formula({ text, source, display }) {
