@@ -1,6 +1,3 @@
-export T=$'{question}\nThink step by step briefly. End with a line: #### <number>'
-outthink pool gsm8k-others.jsonl --prompt-template "$T" --max-tokens 320 --n 5 --out pool-others.jsonl   # questions 101 to 200
-outthink prm train pool-others.jsonl -o probe-gsm.json                                                # AUROC .77 (.71 to .84)
-outthink bench gsm8k --limit 100 --max-tokens 320 --model pool_gsm8k_qwen05b.jsonl.gz --strategy best_of_n --n 24 --verifier probe-gsm.json --out scored
-outthink plan fit pool_gsm8k_qwen05b.jsonl.gz --scores scored --writer qwen2.5-coder-0.5b-instruct --answer math -o plan-gsm.json
+outthink plan fit pool_gsm8k_qwen05b.jsonl.gz --answer math -o plan-gsm.json
 outthink plan show plan-gsm.json --markdown
+outthink plan check plan-gsm.json pool_gsm8k_qwen05b.jsonl.gz --answer math
