@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from outthink.records.pools import PoolData, PoolProblem, read_pool
-from outthink.reports.replay import majority
+from outthink.reports.curves import majority
 
 
 def made_up() -> PoolData:

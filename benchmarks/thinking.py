@@ -17,7 +17,7 @@ import numpy as np
 
 from outthink.maths.intervals import mean_and_interval
 from outthink.records.pools import PoolData, read_pool
-from outthink.reports.replay import At, at_tokens, majority, replayed_curve
+from outthink.reports.curves import At, at_tokens, majority, replayed_curve
 from outthink.reports.tables import markdown_table
 from outthink.strategies.making import make_strategy
 

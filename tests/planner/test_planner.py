@@ -27,7 +27,7 @@ from outthink.planner.portfolio import Portfolio
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.planner.trust import acted, tenths
 from outthink.records.pools import read_pool
-from outthink.reports.replay import majority, replayed_curve
+from outthink.reports.curves import majority, replayed_curve
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.adaptive_consistency import leader_probability
 from tests.tools import simulated, virtual

@@ -17,8 +17,8 @@ from outthink.driver import solve_async
 from outthink.maths.selection import best_of, numbers, weighted_vote
 from outthink.maths.selection import majority as most_frequent
 from outthink.records.pools import PoolData, read_pool
+from outthink.reports.curves import majority, replayed_curve
 from outthink.reports.factors import one_factor, ranked
-from outthink.reports.replay import majority, replayed_curve
 from outthink.rewards.critique import passes_that_count
 from outthink.rewards.genprm import pooled
 from outthink.rewards.making import make_scorer

@@ -22,7 +22,8 @@ from outthink.maths.selection import Drawn, Replayed
 from outthink.models.scripted import ScriptedEngine
 from outthink.records.pools import PoolData, read_pool
 from outthink.records.runs import Result
-from outthink.reports.replay import at_equal_tokens, at_tokens, coverage_curve, majority, replay_pool, replayed_curve
+from outthink.reports.curves import at_tokens, coverage_curve, majority, replayed_curve
+from outthink.reports.replay import at_equal_tokens, replay_pool
 from outthink.strategies.making import make_strategy
 from tests.tools.toys import problem
 from tests.tools.virtual import run
@@ -76,7 +77,7 @@ def test_majority_is_that_of_the_strategy_itself(tmp_path: Path) -> None:
     """The rule of the live strategy breaks ties by position, which random orders turn into expected credit."""
     data = pool(tmp_path, row("p", ANSWERS, "b"), row("q", ANSWERS, "a"))
     fast = majority(data, [3, 6], subsamples=20_000, seed=2)
-    from outthink.reports.replay import _at
+    from outthink.reports.curves import _at
 
     for n in (3, 6):
         slow = _at(make_strategy("self_consistency"), data, n, 20_000, 2, None, None)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from outthink.driver import solve_async
 from outthink.models.recorded import RecordedEngine
 from outthink.names import load
 from outthink.records.pools import read_pool
-from outthink.reports.replay import Replayable, _drawn
+from outthink.reports.curves import Replayable, _drawn
 from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy
 from tests.tools import virtual

@@ -17,7 +17,7 @@ from outthink.learn.measures import auroc, brier, calibration_error, first_error
 from outthink.learn.prm import AUROCS, TELL, among, estimated, plain_numbers, writable_number
 from outthink.maths.intervals import Bootstrap, Estimate, Numbers, mean_and_interval
 from outthink.models.engine import Tokenizing
-from outthink.reports.replay import coverage_curve, majority, replayed_curve
+from outthink.reports.curves import coverage_curve, majority, replayed_curve
 from outthink.reports.tables import markdown_table, text_table
 from outthink.rewards.trained import TrainedPRM
 from outthink.strategies.parallel.best_of_n import BestOfN

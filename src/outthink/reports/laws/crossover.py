@@ -15,6 +15,7 @@ from outthink.maths.intervals import Interval, bootstrap
 from outthink.models.engine import Shape
 from outthink.records.pools import PoolData
 from outthink.reports.analysis import Analysis, Cell, Row, bars, curve, estimates, grid, mean_of, misfit, powers_of_two
+from outthink.reports.curves import majority
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.laws.data import (
     SUBSAMPLES,
@@ -26,7 +27,6 @@ from outthink.reports.laws.data import (
     right_counts,
     same_problems,
 )
-from outthink.reports.replay import majority
 from outthink.types import AnswerKind, Usage
 
 

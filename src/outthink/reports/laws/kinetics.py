@@ -15,6 +15,7 @@ from outthink.laws.coverage import pass_at_k
 from outthink.models.engine import Shape
 from outthink.records.pools import PoolData
 from outthink.reports.analysis import Analysis, Cell, Row, bars, mean_of, powers_of_two
+from outthink.reports.curves import majority
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.laws.data import (
     SUBSAMPLES,
@@ -25,7 +26,6 @@ from outthink.reports.laws.data import (
     right_counts,
     same_problems,
 )
-from outthink.reports.replay import majority
 from outthink.types import AnswerKind
 
 _ORDERS = 4  # of samples, each begun at every place, over which the cost of the first so many is averaged

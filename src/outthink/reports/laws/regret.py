@@ -18,9 +18,9 @@ from outthink.laws import regret as _regret
 from outthink.records.pools import read_rows
 from outthink.records.runs import read_results, read_settings
 from outthink.reports.analysis import Analysis, Cell, Row, curve, estimated, estimates, mean_of, short_names
+from outthink.reports.curves import majority
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.laws.data import SUBSAMPLES, Floats, independent, naming
-from outthink.reports.replay import majority
 from outthink.reports.report import answer_points
 from outthink.types import AnswerKind
 

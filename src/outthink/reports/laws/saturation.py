@@ -27,9 +27,9 @@ from outthink.reports.analysis import (
     short_names,
     too_far,
 )
+from outthink.reports.curves import majority
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.laws.data import SUBSAMPLES, Floats, independent, right_counts
-from outthink.reports.replay import majority
 from outthink.types import AnswerKind
 
 _POINT = 0.01  # what one more unit must add, so that it is worth it: one problem in a hundred
