@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 import re
 import tracemalloc
 from collections import Counter
@@ -409,3 +410,25 @@ def test_laws_count_what_was_cut_off_as_wrong(tmp_path: Path) -> None:
     for law in (coverage, passuntil):
         told, expected = (law([write(tmp_path, *rows)]).plain() for rows in (cut, wrong))
         assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tokens": -3}, "tokens is -3"),
+        ({"tokens": 1.5}, r"tokens is 1\.5"),
+        ({"logprobs": [0.5]}, r"a logprob is 0\.5"),
+        ({"reward": math.inf}, "a score in reward is inf"),
+    ],
+)
+def test_what_a_sample_cannot_have_is_refused_by_line(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    rows = [row("p", ANSWERS, "a"), row("q", ANSWERS, "a")]
+    rows[1]["samples"][2].update(change)
+    with pytest.raises(UsageError, match=rf"Line 2 of .* \({said}"):
+        read_pool(write(tmp_path, *rows))
+
+
+@pytest.mark.parametrize("scores", [{"scores": {"v": [1, 2]}}, {"step_scores": {"v": [[1]]}}, {"verifications": [[1]]}])
+def test_lists_of_scores_that_are_too_short_are_refused_by_line(scores: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Line 1 of .* for 8 samples; write null"):
+        read_pool(write(tmp_path, {**row("p", ANSWERS, "a"), **scores}))
