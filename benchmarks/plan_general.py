@@ -209,9 +209,8 @@ def main() -> None:
                     f"{' | '.join(cells)} |",
                     flush=True,
                 )
-    print(
-        "\n| plan | against | mean n | points | better | worse | pools |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |"
-    )
+    print("\n| plan | less | mean n | points | better | worse | pools |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for (budget, plan_name, name), values in sorted(off.items(), key=lambda item: (item[0][1], item[0][2], item[0][0])):
         mean, low, high = np.array(values).T
         print(

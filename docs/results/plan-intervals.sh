@@ -1,1 +1,1 @@
-python benchmarks/plan_intervals.py --plans 1000
+python benchmarks/plan_intervals.py --plans 100

@@ -21,7 +21,7 @@ from outthink.planner.cases import Material, cases, material
 from outthink.planner.estimate import Estimate, Prospect, Scale, fit_estimate, fit_prospect
 from outthink.planner.evidence import Floats, Seen, Vote, evidence, feature_names, leaders
 from outthink.planner.fit import fit_policy, fit_vote
-from outthink.planner.fixed import families
+from outthink.planner.fixed import families, families_of_vote, joined
 from outthink.planner.policy import Action, Policy, Rate, Stage, Start
 from outthink.planner.portfolio import Portfolio
 from outthink.planner.simulate import Simulator, price_grid
@@ -176,7 +176,7 @@ def test_a_plan_keeps_its_word_on_other_problems(tmp_path: Path) -> None:
     When chances and not gains were regressed, it said twice the gain that it brought, was surer than right by up to 13
     points at the stop, and was better off deciding by 1.5 times the price.
     """
-    made = material(read_pool(simulated.pool(tmp_path / "pool.jsonl", 300, 16)), spec=SPEC, orders=12)
+    made = material(read_pool(simulated.pool(tmp_path / "pool.jsonl", 300, 16)), spec=SPEC, orders=8)
     fold, simulators = np.arange(300) % 3, []
     for number in range(3):
         learned, _ = fit_policy(made.select(fold != number))
@@ -461,6 +461,30 @@ def test_scores_below_zero_have_a_best_of_n_to_be_beaten(tmp_path: Path) -> None
     assert "best_of_n by rm" in names
     assert "weighted_best_of_n by rm" not in names
     assert f"adaptive_consistency of {made.model.samples}" in names  # the stop rules may draw as much as anybody
+
+
+def test_stop_rules_on_the_majority_are_the_plain_ones(toy: Material) -> None:
+    """What is left over a rule on the plan's vote is the stop alone, so with the majority nothing is."""
+    plain = {family.name: family for family in families(toy)}
+    halves = [np.flatnonzero(np.arange(120) % 2 == side) for side in (0, 1)]
+    on_vote = {
+        family.name: family
+        for family in joined([(half, families_of_vote(toy.select(half), Vote())) for half in halves])
+    }
+    for name, other in (
+        ("its vote", "self_consistency"),
+        ("adaptive_consistency of 8 on its vote", "adaptive_consistency of 8"),
+    ):
+        np.testing.assert_allclose(on_vote[name].credit, plain[other].credit)
+        np.testing.assert_allclose(on_vote[name].cost, plain[other].cost)
+    esc, its = plain["esc of 16"], on_vote["esc of 16 on its vote"]
+    np.testing.assert_allclose(its.cost, esc.cost)
+    weighted = {
+        family.name: family
+        for family in families_of_vote(toy, Vote(coefficients={"logprob": 5.0}, centres={"logprob": -1.0}))
+    }
+    # it stops where the rule does, and answers better by a signal that tells
+    assert float(weighted["its vote"].credit.mean()) > float(plain["self_consistency"].credit.mean()) + 0.02
 
 
 def test_too_few_problems_are_refused(tmp_path: Path) -> None:

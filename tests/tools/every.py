@@ -15,7 +15,7 @@ from outthink.strategies.making import make_strategy
 every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
 
 SMALL: dict[str, dict[str, Any]] = {
-    "auto": {"n": 6},
+    "auto": {"n": 6, "ahead": 1},
     "rpc": {"n": 8},
     "sample_and_cluster": {"n": 4, "tolerance": 1.0},
     "failed_step_fraction": {"n": 3},

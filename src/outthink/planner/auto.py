@@ -45,8 +45,6 @@ GENERAL = (
 )
 """What a quote says where there is no plan."""
 
-_AHEAD = 4  # samples in flight without a plan: fewer waste less, more wait less
-
 
 @dataclass(frozen=True, kw_only=True)
 class Auto:
@@ -66,6 +64,8 @@ class Auto:
             as many samples as fit into the seconds.
         value_in_samples: without a plan and a value, what a right answer is worth; above 0.
         n: without a plan, most samples; at least 1.
+        ahead: without a plan and a value, samples in flight; what is left of them at the stop is cancelled, and charged
+            as far as it was written. The decision does not depend on it.
     """
 
     votes: ClassVar[bool] = True  # equal answers are what it goes by
@@ -77,10 +77,12 @@ class Auto:
     calibration: str = ""
     value_in_samples: float = 200.0
     n: int = 40
+    ahead: int = 4
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, not {self.n}")
+        for name in ("n", "ahead"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.value_in_samples > 0:
             raise ValueError(f"value_in_samples must be above 0, not {self.value_in_samples}")
         if not (math.isfinite(self.mean_cost) and self.mean_cost >= 0):
@@ -187,7 +189,7 @@ class Auto:
             raise UsageError(f"What {model.name} costs in {unit} is not known; use tokens, or give {asking()}")
         seen: list[Candidate] = []
         majority = Majority()
-        async with flight(model.draws(problem), self.n, 1 if value else _AHEAD) as flying:
+        async with flight(model.draws(problem), self.n, 1 if value else self.ahead) as flying:
             while (sample := await flying.next()) is not None:
                 seen.append(sample)
                 chosen, share = majority.add(sample)
