@@ -125,11 +125,6 @@ class Auto:
         return tuple(make_strategy(run) for run in runs)
 
     @property
-    def at_once(self) -> int:
-        """Samples of a portion."""
-        return _AHEAD
-
-    @property
     def recorded_cap(self) -> int | None:
         """The cap of the samples that the plan was made from, where the pool has told it."""
         told = (self._opened().sampling or {}).get("max_tokens") if self.plan else None

@@ -83,6 +83,11 @@ class LengthVote:
         if not self.threshold > 0:
             raise ValueError(f"threshold must be above 0, not {self.threshold}")
 
+    @property
+    def at_once(self) -> int:
+        """Samples of a portion."""
+        return min(self.portion, self.n)
+
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch a portion, one vote of all so far after each."""
         draws = model.draws(problem)
