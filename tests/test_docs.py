@@ -52,7 +52,7 @@ RESULTS = ROOT / "docs" / "results"
 SCRIPTS = sorted(RESULTS.glob("*.sh"))
 TABLES = sorted(RESULTS.glob("*.csv"))
 MOST_WORDS = {"README.md": 900, "CONTRIBUTING.md": 900, "chat-app.md": 500, "compare.md": 500, "run-a-server.md": 500}
-MOST_WORDS_IN_ALL = 29_500
+MOST_WORDS_IN_ALL = 30_000
 SMALL_MODEL = "smollm2-135m-instruct"
 CHEAP: tuple[list[str], ...] = (["strategies"], ["models", "list"], ["models"], ["--help"], ["--version"], [])
 
