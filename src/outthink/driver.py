@@ -294,6 +294,7 @@ async def solve_async(
             scores: Sequence[float | None] | None = None,
             confidence: float | None = None,
             fixed: bool = False,
+            early: bool = False,
         ) -> None:
             nonlocal final
             answered = Round(
@@ -307,13 +308,12 @@ async def solve_async(
             if final is not None and answered.chosen != final[0].chosen:
                 raise ValueError(f"{final[0].chosen} was reported as fixed, and now {answered.chosen} is chosen")
             every = (*candidates, *([] if chosen is None else [chosen]))
-            first = fixed and final is None and chosen is not None and chosen.key is not None
-            if first:
+            if (fixed or early) and final is None and chosen is not None and chosen.key is not None:
                 final = (answered, every)
-                if on_fixed is not None and chosen is not None:
+                if on_fixed is not None:
                     on_fixed(path(chosen, {**meter.candidates, chosen.id: chosen}))
-            if first and any(candidate.id not in meter.candidates for candidate in every):
-                return  # it is a round when its calls are settled, so that what it has cost is known
+            if early:
+                return
             for candidate in every:
                 meter.candidates.setdefault(candidate.id, candidate)  # one that the strategy made itself
             meter.add_round(answered)

@@ -146,7 +146,7 @@ def test_from_traffic_to_a_graded_report(
     assert "| live/served | 8 | - | 0.0% |" in said
     assert "| live/shadow | 4 | - | 0.0% |" in said
     assert (
-        "- live/shadow beside live/served: the same answer on 75.0% (25.0% to 100.0%, 95%) of 4 problems, different "
+        "- live/shadow beside live/served: the same answer on 75.0% (19.9% to 99.4%, 95%) of 4 problems, different "
         "ones on 1, none from one or both on 0; 0.25 (0.25 to 0.25) times the tokens, 2 seconds on average against 2; "
         "confidence of live/served 0.90 where both agree, 0.30 where they differ.\n"
     ) in said

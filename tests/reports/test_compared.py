@@ -66,7 +66,7 @@ def test_a_table_for_a_paper_tells_how_runs_ended_only_where_that_matters(tmp_pa
     assert [row[0] for row in rows] == ["one", "two"], "the shortest names that tell them apart"
     assert "ended" not in names
     _, rows = paper_table(summaries, differences)
-    assert [row[3] for row in rows] == ["-", "+25.0 (+0.0 to +75.0)"]
+    assert [row[3] for row in rows] == ["-", "+25.0 (-52.0 to +80.1)"]
     with Store(tmp_path / "failed", {**SETTINGS, "models": {"model": "m"}, "problems": ["p"]}) as store:
         store.record(Result(problem="p", credit=0.0, error="gone"))
     assert "ended" in paper_table(compared(tmp_path / "failed")[0], {})[0]

@@ -73,7 +73,7 @@ def test_replay_chooses_what_the_strategy_chooses(name: str, seed: int, tmp_path
         strategy = replace(strategy, ahead=1)
     scores = {sample["text"]: sample["reward"] for sample in row["samples"]}
     score: Callable[[str, str], float] = lambda question, solution: scores[solution]  # noqa: E731
-    problem: Problem = ask(QUESTION, template="{question}")
+    problem: Problem = ask(QUESTION, answer="math", template="{question}")
     trace = virtual.run(
         solve_async(problem, strategy, model=RecordedEngine.open(path), verifier=score, sampling=SAMPLING)
     )

@@ -38,9 +38,9 @@ def test_what_is_fixed_is_what_all_of_them_choose_in_whatever_order_they_come(or
             majority, reports = Majority(), []
 
             def report(
-                candidates: Sequence[Candidate], *, chosen: Candidate | None, fixed: bool = False, **more: Any
+                candidates: Sequence[Candidate], *, chosen: Candidate | None, early: bool = False, **more: Any
             ) -> None:
-                assert fixed
+                assert early
                 assert list(candidates) == sorted(candidates, key=lambda one: one.address)
                 reports.append(chosen)  # noqa: B023 - called within the round
 

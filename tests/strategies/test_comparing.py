@@ -37,10 +37,13 @@ SMALL = Sampling(max_tokens=100)
 
 
 def writer(*texts: str, heard: list[Request] | None = None, **options: Any) -> ScriptedEngine:
+    """Writes one text after the other, also where each is asked for by a request of its own."""
+    places: dict[tuple[Any, int], int] = {}
+
     def reply(request: Request, child: int, rng: object) -> str:
         if heard is not None:
             heard.append(request)
-        return texts[child % len(texts)]
+        return texts[places.setdefault((request.address, child), len(places)) % len(texts)]
 
     return ScriptedEngine(reply, **options)
 

@@ -69,11 +69,14 @@ class Report(Protocol):
         scores: Sequence[float | None] | None = None,
         confidence: float | None = None,
         fixed: bool = False,
+        early: bool = False,
     ) -> None:
         """Report the candidates it chose among, their scores, the one it chose (None: none is valid).
 
         `fixed` says that nothing which is still to come can change which one is chosen, so that whoever waits for it
-        may have it. Later reports must choose the same one, and raise ValueError where they do not.
+        may have it. Later reports must choose the same one, and raise ValueError where they do not. `early` says so
+        before all samples are there: that is no round, for which ones are there may depend on speed, and the strategy
+        reports again when they are.
         """
 
 

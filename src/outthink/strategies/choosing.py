@@ -132,7 +132,7 @@ class EarlyVote:
         if not self._over and self._left and self._majority.fixed(self._left):
             self._over = True
             seen = [self._samples[number] for number in sorted(self._samples)]
-            self._report(seen, chosen=chosen, confidence=share, fixed=True)
+            self._report(seen, chosen=chosen, confidence=share, early=True)
 
 
 def last_line(form: re.Pattern[str], text: str) -> re.Match[str] | None:
