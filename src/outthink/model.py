@@ -322,10 +322,16 @@ class Model:
 
         They can where they were drawn in the same way, and have logprobs if those are wanted.
         """
-        left = next((left for kind, left in self._warm if kind == _kind(draw)), [])
-        taken = [] if draw.logprobs and any(one.logprobs is None for one in left) else left[:n]
-        del left[: len(taken)]
+        taken: list[Candidate] = []
+        for left in self._alike(draw):
+            while left and len(taken) < n:
+                taken.append(left.pop(0))
         return taken
+
+    def _alike(self, draw: Draw) -> list[list[Candidate]]:
+        """What is left of each request whose samples can stand for those of this draw."""
+        alike = (left for kind, left in self._warm if left and kind == _kind(draw))
+        return [left for left in alike if not draw.logprobs or None not in [one.logprobs for one in left]]
 
     def draws(self, problem: Problem, draw: Draw | None = None) -> Draws:
         """The samples of one request, to be drawn a few at a time; `draw.n` does not matter."""
@@ -575,7 +581,7 @@ class Draws:
         self._model = model
         self._problem = problem
         self._draw = draw
-        self._before = model._taken(draw, sum(len(left) for _, left in model._warm))
+        self._before = model._taken(draw, max(map(len, model._alike(draw)[:1]), default=0))  # those of one request
         address = self._before[-1].address[:-1] if self._before else None
         self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
 

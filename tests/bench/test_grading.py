@@ -163,9 +163,9 @@ def test_from_traffic_to_a_graded_report(
     assert shadow.out == "b: 2 problems graded, 2 of them right.\n"
     assert shadow.err == "Answers to problems that live/shadow does not have: 1.\n"
     said = outthink("report", "a", "b", "--markdown")
-    assert "| a | 8 | 66.7% (0.0% to 100.0%) of 3 |" in said
+    assert "| a | 8 | 66.7% (9.6% to 99.2%) of 3 |" in said
     assert "- b beside a: the same answer on 75.0%" in said
-    assert "- b minus a: +50.0 points (+0.0 to +100.0, 95%) over 2 problems, 1 of them discordant" in said
+    assert "- b minus a: +50.0 points (-78.4 to +98.8, 95%) over 2 problems, 1 of them discordant" in said
     right = str(gold(tmp_path, **dict.fromkeys("0123", "1")))
     for out in "cd":
         outthink("grade", "live/shadow", "--gold", right, "--out", out)

@@ -167,12 +167,66 @@ def test_the_price_of_a_judge_counts() -> None:
     [
         ("1M-tokens", "pairwise chose it"),
         ("2k-tokens", "judge chose it"),
-        ("50-tokens", "the first one stands: judge costs more than choosing can gain"),
+        ("300-tokens", "the first one stands: judge costs more than choosing can gain"),
     ],
 )
 def test_what_costs_more_than_a_perfect_choice_could_gain_is_not_asked(value: str, told: str) -> None:
     trace = solved(writer(*UNLIKE), f"auto?value_of_correct={value}", models={"judge": judge()})
     assert trace.notes[-1] == f"{FREE} {told}"
+
+
+@pytest.mark.parametrize(("value", "drawn"), [(30, 1), (100, 2), (150, 3), (1_000, 4)])
+def test_no_more_is_looked_at_than_an_answer_is_worth(value: int, drawn: int) -> None:
+    """None is begun that would cost more in all, being as long as the longest so far."""
+    trace = solved(writer(*UNLIKE), f"auto?value_of_correct={value}-tokens")
+    costs = [len(POEM) + len(text) for text in UNLIKE]
+    assert len(trace.candidates) == drawn
+    assert drawn == 1 or sum(costs[:drawn]) <= value
+    assert trace.text == UNLIKE[0]
+
+
+@pytest.mark.parametrize("strategy", ["hedged_sampling?n=5", "multi_temperature"])
+def test_what_was_drawn_at_other_temperatures_is_chosen_among_and_paid_for_once(strategy: str) -> None:
+    heard: list[Request] = []
+    trace = solved(writer(*UNLIKE, heard=heard), strategy, models={"judge": judge()})
+    assert (trace.text, len(heard)) == (BEST, FIRST)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "asked"),
+    [
+        ("multi_temperature?temperatures=0.7,0.7,0.7,0.7&n=4&ahead=1", None),
+        ("multi_temperature?n=1", 10),
+        ("revision?n_chains=1&chain_length=2", 2),
+        ("revision?n_chains=2&chain_length=1", 2),
+    ],
+)
+def test_a_look_at_the_first_ones_costs_nothing_more(strategy: str, asked: int | None) -> None:
+    heard: list[Request] = []
+    trace = solved(writer("It is 4.", "It is 5.", heard=heard), strategy)
+    assert asked in (None, len(heard))
+    used = {name for answered in trace.rounds for name in answered.candidates}
+    assert len(used) == len(heard), "each that was paid for counts"
+
+
+def test_a_value_that_nobody_can_count_is_refused_before_anything_is_asked() -> None:
+    heard: list[Request] = []
+    with pytest.raises(UsageError, match="costs in usd is not known"):
+        solved(writer(*UNLIKE, heard=heard), "auto?value_of_correct=0.01usd")
+    assert not heard
+
+
+@pytest.mark.parametrize("strategy", ["auto", "self_consistency?n=4", "adaptive_consistency"])
+def test_a_model_that_only_fails_is_not_asked_again_and_again(strategy: str) -> None:
+    heard: list[Request] = []
+
+    def reply(request: Request, child: int, rng: object) -> str:
+        heard.append(request)
+        raise EngineError("gone")
+
+    with pytest.raises(EngineError):
+        solved(ScriptedEngine(reply), strategy)
+    assert len(heard) <= 4 * FIRST
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class AnswerLengths:
         """What nine in ten of them took, and a quarter more; None: too few are known."""
         if len(self._last) < _ENOUGH:
             return None
-        return math.ceil(_MORE * sorted(self._last)[math.ceil(_MOST * len(self._last)) - 1])
+        return max(1, math.ceil(_MORE * sorted(self._last)[math.ceil(_MOST * len(self._last)) - 1]))
 
 
 def whole_samples(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -151,15 +151,17 @@ class Auto:
         prm: Scores | None = None,
     ) -> None:
         """Decide, do the first part of it, look again."""
+        self.check(model, models, verifier, prm)
         if not self.plan:
             await self._unplanned(problem, report, model, meter)
             return
-        self.check(model, models, verifier, prm)
         target = models.role("target")
         await _Planned(self, self._opened(), problem, report, model, target, meter, verifier).run(resources)
 
     def check(self, model: Model, models: Models, verifier: Scores | None, prm: Scores | None) -> None:
-        """Raise UsageError where the plan is for something else."""
+        """Raise UsageError where the plan is for something else, or nobody knows what the value is worth here."""
+        if self.value_of_correct and (unit := worth(self.value_of_correct)[1]) not in model.cost(Usage()):
+            raise UsageError(f"What {model.name} costs in {unit} is not known; use tokens, or give {asking()}")
         if self.plan:
             self._opened().check(
                 model=model.name,
@@ -180,8 +182,6 @@ class Auto:
         more in all.
         """
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
-        if value and unit not in model.cost(Usage()):
-            raise UsageError(f"What {model.name} costs in {unit} is not known; use tokens, or give {asking()}")
         seen: list[Candidate] = []
         majority = Majority()
         async with flight(model.draws(problem), self.n, 1 if value else self.ahead) as flying:
@@ -191,8 +191,10 @@ class Auto:
                 report(seen, chosen=chosen, confidence=share)
                 cost = 1 / self.value_in_samples
                 if value:
+                    asked = prompt_tokens(meter)
+                    read = 0 if math.isnan(asked) else round(asked)
                     each, longest = (
-                        model.cost(Usage(completion=math.ceil(tokens)))[unit]
+                        model.cost(Usage(prompt=read, completion=math.ceil(tokens)))[unit]
                         for tokens in (np.mean([one.tokens for one in seen]), max(one.tokens for one in seen))
                     )
                     if meter.cost().get(unit, 0.0) + longest > value:

@@ -460,7 +460,8 @@ class Service:
                 self._record(job, _renamed(job, failure.trace))  # it holds the bill
             raise
         self._record(job, trace)
-        self._lengths.setdefault(job.name, AnswerLengths()).add(trace.candidates)
+        if job.asked.max_tokens is None:  # what a caller's own cap cuts off says nothing of others' answers
+            self._lengths.setdefault(job.name, AnswerLengths()).add(trace.candidates)
         if trace.stopped != "cancelled":
             self._shadow(job)
         return trace

@@ -110,7 +110,14 @@ def _ranked(trace: Trace, by_id: Mapping[str, Candidate]) -> list[Candidate]:
             weight[one.key] = known if scores else 0.0
         weight[one.key] += 0 if scores else 1
     others = sorted((key for key in first if key != chosen.key), key=lambda key: -weight[key])
-    return [chosen, *(first[key] for key in others)]
+    # answers that the method did not count in the end are paid for as well, and better than none
+    further: dict[str, list[Candidate]] = {}
+    for one in trace.candidates:
+        own = one.address[0] == "model" and one.problem is None and not one.continues
+        if own and one.complete and one.key is not None and one.key != chosen.key and one.key not in first:
+            further.setdefault(one.key, []).append(one)
+    rest = sorted(further.values(), key=lambda alike: -len(alike))
+    return [chosen, *(first[key] for key in others), *(alike[0] for alike in rest)]
 
 
 def answer(segments: Sequence[Candidate], place: int = 0) -> Answer:

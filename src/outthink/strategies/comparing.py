@@ -8,10 +8,12 @@ paid for once: whatever runs goes on from them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from outthink.cost import worth
 from outthink.errors import NothingCameBack
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
@@ -19,11 +21,11 @@ from outthink.resources.table import bind, replaced
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.collective.fusion import Fusion
-from outthink.strategies.free_form import Way, paying
+from outthink.strategies.free_form import Way, paying, prompt_tokens
 from outthink.strategies.making import strategy_name
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.mbr import MBR
-from outthink.types import AnswerKind, Candidate, Problem
+from outthink.types import AnswerKind, Candidate, Problem, Usage
 
 FREE = "no two of the first replies are equal, so"
 FIRST = 4
@@ -48,8 +50,11 @@ def comparing(
         otherwise, choices: as for `Comparing`.
     """
     judged = verifier and traits.follows_verifier(strategy)
-    looked_at = traits.votes(strategy) and not judged and not traits.one_sample(strategy) and traits.first(strategy)
-    if answer != "chat" or not looked_at or _calls(fields):
+    looks = sum(draw.n for draw in traits.first(strategy))
+    # what does more with its samples than counting them is not ended by a look at two
+    enough = looks > 1 if traits.as_asked(strategy) else looks >= _FEW
+    votes = traits.votes(strategy) and not judged and not traits.one_sample(strategy)
+    if answer != "chat" or not votes or not enough or _calls(fields):
         return strategy
     return Comparing(strategy=strategy, otherwise=otherwise, choices=choices)
 
@@ -95,6 +100,16 @@ class Comparing:
         return self.strategy
 
     @property
+    def abstains(self) -> bool:
+        """Whether the strategy can mean no answer."""
+        return traits.abstains(self.strategy)
+
+    @property
+    def recorded_cap(self) -> int | None:
+        """The cap that the strategy was made for."""
+        return traits.recorded_cap(self.strategy)
+
+    @property
     def powers(self) -> frozenset[str]:
         """What its parts need of the model."""
         return frozenset(power for part in self.parts for power in traits.powers(part))
@@ -126,22 +141,51 @@ class Comparing:
         """The first samples, a look at how many are equal, and on from there."""
         for part in self.parts:
             traits.check(part, model, models, verifier, prm)  # before anything is spent
-        most = min(FIRST, *(traits.samples(one) or FIRST for one in self.named))
         # as the strategy itself begins, so that it can go on from here
-        draws = shared_out(traits.first(self.strategy), most)
-        begun, first = await _begun(problem, model, draws)
+        kinds = self._kinds()
+        room = sum(draw.n for draw in kinds)
+        most = min(FIRST, room, *(traits.samples(one) or FIRST for one in self.named[1:]))
+        begun, first = await self._looked(problem, model, kinds, most, meter)
         keys = _keys(first)
         if 0 < len(keys) < min(_FEW, most) and len(set(keys)) == len(keys) and not meter.refused:
             # those that were cut off say nothing, so as many again
-            again = min(2 * most, traits.samples(self.strategy) or 2 * most)
-            begun, first = await _begun(problem, begun, shared_out(draws, again))
+            begun, first = await self._looked(problem, begun, kinds, min(2 * most, room), meter)
             keys = _keys(first)
         if first and len(set(keys)) == len(keys):
-            await self._free(problem, report, first, begun, draws, models, meter, resources, verifier)
+            if self.choices > len(first) and self.otherwise is None and keys:
+                begun, first = await _begun(problem, begun, shared_out(kinds, self.choices))
+            # whatever chooses has all of them, however they were drawn
+            drawn = model.starting_with(first)
+            await self._free(problem, report, first, drawn, models, meter, resources, verifier)
             return
         given = replaced(resources, model=begun)
         run = self.strategy.run
         await run(problem, report, **bind(run, given, f"The strategy {strategy_name(self.strategy)}"))
+
+    def _kinds(self) -> tuple[Draw, ...]:
+        """How the first samples are drawn, with all that the strategies read of them."""
+        logprobs = any("logprobs" in traits.powers(one) for one in self.named)
+        return tuple(replace(draw, logprobs=draw.logprobs or logprobs) for draw in traits.first(self.strategy))
+
+    async def _looked(
+        self, problem: Problem, model: Model, kinds: Sequence[Draw], most: int, meter: Meter
+    ) -> tuple[Model, list[Candidate]]:
+        """So many first samples; where an answer has a value, one by one and no more than it is worth."""
+        told = str(getattr(self.strategy, "value_of_correct", ""))
+        if not told:
+            return await _begun(problem, model, shared_out(kinds, most))
+        value, unit = worth(told)
+        begun, first = model, list[Candidate]()
+        for number in range(1, most + 1):
+            asked = prompt_tokens(meter)
+            longest = Usage(
+                prompt=0 if math.isnan(asked) else round(asked),
+                completion=max((one.tokens for one in first), default=0),
+            )
+            if meter.cost().get(unit, 0.0) + model.cost(longest).get(unit, 0.0) > value:
+                break
+            begun, first = await _begun(problem, begun, shared_out(kinds, number))
+        return begun, first
 
     async def _free(
         self,
@@ -149,7 +193,6 @@ class Comparing:
         report: Report,
         first: list[Candidate],
         model: Model,
-        draws: Sequence[Draw],
         models: Models,
         meter: Meter,
         resources: Mapping[str, Any],
@@ -166,9 +209,6 @@ class Comparing:
         if self.otherwise is not None and keys:
             way = Way(name=strategy_name(self.otherwise), strategy=self.otherwise)
         elif keys:
-            if self.choices > len(first):
-                model, first = await _begun(problem, model, shared_out(draws, self.choices))
-                report(first, chosen=stands, confidence=share)
             way, why = await paying(
                 problem,
                 first,
@@ -200,10 +240,14 @@ def _keys(samples: list[Candidate]) -> list[str]:
     return [one.key for one in samples if one.key is not None]
 
 
-def shared_out(draws: Sequence[Draw], most: int) -> list[Draw]:
-    """So many samples of these kinds: one of each, and the rest of the last kind."""
-    *kinds, last = (replace(draw, n=1) for draw in draws[:most])
-    return [*kinds, replace(last, n=most - len(kinds))]
+def shared_out(kinds: Sequence[Draw], most: int) -> list[Draw]:
+    """So many samples of these kinds: one of each in turn while there are any of it; what is over is of the last."""
+    counts = [0] * len(kinds)
+    while sum(counts) < most and any(count < kind.n for count, kind in zip(counts, kinds, strict=True)):
+        for place, kind in enumerate(kinds):
+            counts[place] += counts[place] < kind.n and sum(counts) < most
+    counts[-1] += most - sum(counts)
+    return [replace(kind, n=count) for kind, count in zip(kinds, counts, strict=True) if count]
 
 
 async def _begun(problem: Problem, model: Model, draws: Sequence[Draw]) -> tuple[Model, list[Candidate]]:

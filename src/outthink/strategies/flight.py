@@ -16,6 +16,7 @@ from outthink.model import Draws
 from outthink.types import Candidate
 
 _AT_ONCE = 64
+_HOPELESS = 4  # failures before anything came at all, after which more of the same is not expected to help
 
 
 class Flight:
@@ -28,12 +29,14 @@ class Flight:
         self._ahead = ahead
         self._running: deque[asyncio.Task[list[Candidate]]] = deque()
         self._failure: Exception | None = None
+        self._failed = 0
         self._came = False
 
     async def next(self) -> Candidate | None:
         """The next sample by address; None when there are no more, because of n or of the budget.
 
-        Failed samples are left out. Raises what made the last one fail where none came at all.
+        Failed samples are left out; where the first few have all failed, no more are begun. Raises what made the last
+        one fail where none came at all.
         """
         while await self._launched():
             sample = await self._taken(self._running.popleft())
@@ -83,6 +86,9 @@ class Flight:
             return None
         except EngineError as failure:
             self._failure = failure
+            self._failed += 1
+            if not self._came and self._failed >= _HOPELESS:
+                self._left = 0
             return None
         except asyncio.CancelledError:
             task.cancel()

@@ -87,12 +87,15 @@ def unset(strategy: Strategy) -> str | None:
 
 
 def first(strategy: Strategy) -> tuple[Draw, ...]:
-    """How its first samples are drawn, so that it can go on from them where they are there; as the model is set.
+    """How its first samples are drawn, so that it can go on from them where they are there, and at most how many so.
 
-    Empty: they are no whole answers, or it has no use for any that were there before it.
+    Empty: they are no whole answers, or it has no use for any that were there before it. Where it says nothing they are
+    drawn as the model is set.
     """
     told = getattr(strategy, "first", None)
-    return (Draw(logprobs="logprobs" in powers(strategy)),) if told is None else tuple(told)
+    if told is not None:
+        return tuple(told)
+    return (Draw(n=max(samples(strategy), 1), logprobs="logprobs" in powers(strategy)),)
 
 
 def reads_recorded(strategy: Strategy) -> frozenset[str]:

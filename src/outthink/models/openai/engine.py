@@ -389,7 +389,7 @@ class OpenAIEngine:
                 try:
                     whole = self._completion(request, written, tokens[place])
                 except EngineError as cause:
-                    progress.results[written.child] = cause
+                    progress.results[written.child] = answers.told.get(written.child, cause)
                     continue
                 told = answers.told.get(written.child)
                 if told is None:

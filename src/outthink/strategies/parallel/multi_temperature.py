@@ -151,7 +151,7 @@ class MultiTemperature:
     @property
     def first(self) -> tuple[Draw, ...]:
         """How its first samples are drawn."""
-        return tuple(Draw(temperature=temperature) for temperature in self.temperatures)
+        return tuple(Draw(n=self.n if temperature else 1, temperature=temperature) for temperature in self.temperatures)
 
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """The vote of the temperatures after every round; if they never agree, the verifier may have the last word."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from outthink.errors import MissingResource, OutthinkError
-from outthink.model import Model
+from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import Chosen, by_best, by_majority, by_weighted_vote
@@ -64,6 +64,11 @@ class Revision:
         for name in ("n_chains", "chain_length", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def first(self) -> tuple[Draw, ...]:
+        """How its first samples are drawn: one for each chain."""
+        return (Draw(n=self.n_chains),)
 
     @property
     def votes(self) -> bool:
