@@ -36,9 +36,13 @@ def right(question: Question, shown: Shown) -> None:
 
 
 def spent(question: Question, shown: Shown, prompt: int) -> None:
-    """A token of the scripted model is a character; the prompt is read once, and nothing is asked besides."""
+    """A token of the scripted model is a character; the prompt is read once, and nothing is asked besides.
+
+    What is in flight beyond two that agree is cancelled, and may have been written or not.
+    """
     written = [len(question.replies[child % len(question.replies)]) for child in range(shown.samples)]
-    assert shown.tokens == prompt + sum(written)
+    least = written[:2] if question.group == "structured" else written
+    assert prompt + sum(least) <= shown.tokens <= prompt + sum(written)
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.text.split("\n")[0][:40])

@@ -147,9 +147,10 @@ class Comparing:
         most = min(FIRST, room, *(traits.samples(one) or FIRST for one in self.named[1:]))
         begun, first = await self._looked(problem, model, kinds, most, meter)
         keys = _keys(first)
-        if 0 < len(keys) < min(_FEW, most) and len(set(keys)) == len(keys) and not meter.refused:
+        few = 0 < len(keys) < min(_FEW, most) and len(set(keys)) == len(keys)
+        if few and not meter.refused and not self._value:
             # those that were cut off say nothing, so as many again
-            begun, first = await self._looked(problem, begun, kinds, min(2 * most, room), meter)
+            begun, first = await _begun(problem, begun, shared_out(kinds, min(2 * most, room)))
             keys = _keys(first)
         if first and len(set(keys)) == len(keys):
             if self.choices > len(first) and self.otherwise is None and keys:
@@ -162,6 +163,11 @@ class Comparing:
         run = self.strategy.run
         await run(problem, report, **bind(run, given, f"The strategy {strategy_name(self.strategy)}"))
 
+    @property
+    def _value(self) -> str:
+        """What a right answer is worth; empty: nobody has said."""
+        return str(getattr(self.strategy, "value_of_correct", ""))
+
     def _kinds(self) -> tuple[Draw, ...]:
         """How the first samples are drawn, with all that the strategies read of them."""
         logprobs = any("logprobs" in traits.powers(one) for one in self.named)
@@ -171,10 +177,9 @@ class Comparing:
         self, problem: Problem, model: Model, kinds: Sequence[Draw], most: int, meter: Meter
     ) -> tuple[Model, list[Candidate]]:
         """So many first samples; where an answer has a value, one by one and no more than it is worth."""
-        told = str(getattr(self.strategy, "value_of_correct", ""))
-        if not told:
+        if not self._value:
             return await _begun(problem, model, shared_out(kinds, most))
-        value, unit = worth(told)
+        value, unit = worth(self._value)
         begun, first = model, list[Candidate]()
         for number in range(1, most + 1):
             asked = prompt_tokens(meter)
@@ -216,7 +221,7 @@ class Comparing:
                 models=models,
                 meter=meter,
                 verifier=verifier,
-                value=str(getattr(self.strategy, "value_of_correct", "")),
+                value=self._value,
                 one=not several,
             )
         if not keys:
@@ -251,7 +256,7 @@ def shared_out(kinds: Sequence[Draw], most: int) -> list[Draw]:
 
 
 async def _begun(problem: Problem, model: Model, draws: Sequence[Draw]) -> tuple[Model, list[Candidate]]:
-    """The model that has these samples to begin with, and the samples; none where all failed, which says nothing."""
+    """The model that has these samples to begin with, and the samples; none where all have failed."""
     try:
         drawn = await model.sample_each(problem, draws)
     except NothingCameBack:
