@@ -312,5 +312,5 @@ def test_what_is_never_right_ends_with_the_most_samples(tmp_path: Path) -> None:
     wrong = ScriptedEngine(lambda request, child, rng: "#### 99")
     assert record(tmp_path / "never.jsonl", 2, wrong, n=7, until=3).done == 2
     assert {len(row["samples"]) for row in rows(tmp_path / "never.jsonl").values()} == {7}
-    with pytest.raises(UsageError, match="until must be from 2 to n"):
+    with pytest.raises(UsageError, match="--until must be from 2 to --n"):
         record(tmp_path / "x.jsonl", n=7, until=1)

@@ -37,6 +37,8 @@ def test_requests_are_seen_as_they_come_and_the_server_can_still_end(tmp_path: P
             async with serving(upstream, strategy="none", recorder=recorder, viewer=viewer) as (url, _):
                 told: asyncio.Queue[Any] = asyncio.Queue()
                 following = asyncio.create_task(follow(session, f"{url}/view/api/events", told))
+                async with session.get(f"{url}/view") as page:  # people leave the slash out
+                    assert (page.status, page.url.path) == (200, "/view/")
                 async with session.get(f"{url}/view/") as page:
                     assert (page.status, page.headers["Content-Security-Policy"]) == (200, POLICY)
                 async with session.post(url + CHAT, json=chat("What is <b>2+2</b>?")) as answer:

@@ -51,6 +51,11 @@ def test_a_report_is_one_html_file(outthink: Any, tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Content-Security-Policy" in text
     assert "http-equiv" in text.split("<style>")[0]
+    for more in (("--csv", "x.csv"), ("--json",), ("--markdown",)):
+        code, _, told = outthink("report", "one", "-o", "report.html", *more)
+        assert (code, told) == (
+            2, "outthink: -o writes the page and nothing else: leave it out, or the other outputs.\n"
+        )  # fmt: skip
 
 
 def test_a_page_of_a_server_needs_something_to_show(outthink: Any) -> None:

@@ -253,7 +253,7 @@ def test_files_that_are_damaged_or_foreign_say_so_and_all_else_works(opened: Any
         page.goto(address)
         page.get_by_text("holds neither results, nor traces, nor a pool").wait_for()
         page.get_by_text("The last line is unfinished").wait_for()
-        page.get_by_text("1 lines cannot be read, the first one is line 2").wait_for()
+        page.get_by_text("Lines that cannot be read: 1, the first one is line 2").wait_for()
         page.get_by_role("link", name=re.compile(r"\bbroken$")).click()
         page.get_by_text("This line is damaged").wait_for()
         page.get_by_role("link", name="pc").click()
@@ -289,6 +289,7 @@ def visited(page: Any, start: str) -> None:
 
 def harmless(page: Any) -> None:
     assert page.evaluate("window.pwned") is None
+    assert "\u202e" not in page.content(), "nothing reverses what stands around it"
     links = page.evaluate("[...document.querySelectorAll('a:not(.skip)')].map(a => a.getAttribute('href'))")
     assert all(href.startswith("#/") for href in links)
     forbidden = (

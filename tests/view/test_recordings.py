@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_there(tmp_path: Path) -> No
     told = recording.described()
     assert told["error"] is None
     assert told["notes"] == [
-        "4 lines cannot be read, the first one is line 2; all others are shown.",
+        "Lines that cannot be read: 4, the first one is line 2; all others are shown.",
         "The last line is unfinished: it is still being written, or was cut off.",
     ]
     rows = recording.rows(recording.chosen(Query()).tolist())
@@ -169,6 +169,7 @@ def test_foreign_files_are_told(tmp_path: Path, line: str) -> None:
     assert "holds neither" in recording.error
     assert recording.described()["form"] is None
     assert overview(recording) == []
+    assert recording.rows([0]) == []
 
 
 def test_an_empty_file_is_waited_for(tmp_path: Path) -> None:

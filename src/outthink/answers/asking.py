@@ -44,14 +44,26 @@ def ask(
         code: how an answer that is code is run, with its public tests.
         id: None takes the question itself.
 
-    Raises UsageError on an empty question or a template without {question}, UnknownName on a kind that there is not.
+    Raises UsageError on an empty question, on kinds that contradict and on a template without {question}, UnknownName
+    on a kind that there is not.
     """
     if not isinstance(question, str):
         raise UsageError(f"A question is a text or a Problem, not {type(question).__name__}.")
     if not question.strip():
         raise UsageError("The question is empty; write one.")
-    if answer is None:
-        answer = "choice" if options else "json" if schema is not None else "code" if code is not None else "chat"
+    told: tuple[tuple[AnswerKind, bool], ...] = (
+        ("choice", bool(options)),
+        ("json", schema is not None),
+        ("code", code is not None),
+    )
+    kinds = [kind for kind, there in told if there]
+    if len(kinds) > 1:
+        raise UsageError("Options, a schema and tests each say another kind of answer; give one of them.")
+    if len(options) == 1:
+        raise UsageError("A choice has at least two options; give the labels of all, as in A,B,C.")
+    if kinds and answer not in (None, kinds[0]):
+        raise UsageError(f"What is given says that the answer is {kinds[0]}, not {answer}; leave one of both out.")
+    answer = answer or (kinds[0] if kinds else "chat")
     if answer not in TEMPLATES:
         raise UnknownName("kind of answer", answer, TEMPLATES)
     template = TEMPLATES[answer] if template is None else template

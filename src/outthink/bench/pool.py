@@ -129,7 +129,7 @@ async def record_pool(
     if n < 1:
         raise UsageError(f"n must be at least 1, not {n}.")
     if until is not None and not 2 <= until <= n:
-        raise UsageError(f"until must be from 2 to n ({n}), not {until}.")
+        raise UsageError(f"--until must be from 2 to --n ({n}), not {until}.")
     asked = set(ids(examples))
     spec = model.spec
     meta: dict[str, Any] = {

@@ -71,6 +71,11 @@ class TableOptions:
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Write the numbers into this .parquet file.")] = None
     figure: FigureOption = None
 
+    @property
+    def asked(self) -> bool:
+        """Whether any file is wanted."""
+        return any(path is not None for path in (self.csv, self.latex, self.parquet, self.figure))
+
     def check(self) -> None:
         """Raises UsageError, before anything is computed, where one of the files cannot be written."""
         from outthink.cli.given import writable_as

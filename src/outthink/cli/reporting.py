@@ -57,6 +57,8 @@ def report(
 
     written.check()
     if out is not None:
+        if against is not None or as_json or as_markdown or written.asked:
+            raise UsageError("-o writes the page and nothing else: leave it out, or the other outputs.")
         _write_page(runs, out)
         return
     pools = [run for run in runs if is_pool(run)]
@@ -228,7 +230,8 @@ def _tell_rules(read: dict[str, dict[str, int]], as_markdown: bool) -> None:
 
     for name, counts in read.items():
         if counts:
-            typer.echo(("- " if as_markdown else "") + f"{name}: answers by how they were read: {counted(counts)}.")
+            told = f"{name}: answers by how they were read: {counted(counts)}."
+            typer.echo(printable(("- " if as_markdown else "") + told))
         warning = doubt(counts)
         if warning is not None:
             note(f"{name}: {warning}")

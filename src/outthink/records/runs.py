@@ -168,8 +168,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """What was asked of the run in `folder`; raises UsageError where there is none, or one of another version."""
     try:
         settings: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        inside = runs_in(folder)
+        if inside != [folder]:
+            raise UsageError(f"{folder} holds runs and is none; name one, such as {inside[0]}.") from cause
+        raise UsageError(f"There is no run in {folder}; name the folder that bench has written.") from cause
     except OSError as cause:
-        raise UsageError(f"There is no run in {folder}: {cause.strerror}.") from cause
+        raise UsageError(f"The run in {folder} cannot be read: {cause.strerror}.") from cause
     except ValueError as cause:
         raise UsageError(f"{folder / RUN} is damaged: {cause}.") from cause
     if settings.get("schema") != SCHEMA:

@@ -13,7 +13,7 @@ from outthink.records.frames import Frame, Value
 from outthink.records.runs import read_settings
 from outthink.reports.analysis import short_names
 from outthink.reports.figures import Axis, Figure, Series
-from outthink.reports.report import COLUMNS, Difference, Summary, cells
+from outthink.reports.report import ALL_FINISHED, COLUMNS, Difference, Summary, cells
 
 _ONE_CURVE = ("task", "models", "verifier", "prm", "embedder")
 """Settings that are alike on a curve: along it only the strategy's hyperparameters and the budget change."""
@@ -72,7 +72,7 @@ def paper_table(
     How runs ended is told only where not all have finished.
     """
     shown = [cells(name, summary) for name, summary in summaries.items()]
-    ended = any(row[-1] != "all finished" for row in shown)
+    ended = any(row[-1] not in (ALL_FINISHED, "-") for row in shown)
     last = len(COLUMNS) if ended else len(COLUMNS) - 1
     columns = [*COLUMNS[:3], "difference (95%)", *COLUMNS[3:last]]
     short = {str(path): name for name, path in short_names([Path(name) for name in summaries])}

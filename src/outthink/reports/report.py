@@ -373,6 +373,7 @@ def interval_cell(estimate: tuple[float, float, float] | None) -> str:
     )
 
 
+ALL_FINISHED = "all finished"
 COLUMNS = ("run", "problems", "accuracy (95%)", "invalid", "cut off", "tokens", "GFLOPs", "seconds", "usd", "ended")
 
 
@@ -393,7 +394,7 @@ def cells(name: str, summary: Summary) -> tuple[str, ...]:
         _number(None if flops is None else flops / 1e9),
         _number(summary.cost.get("seconds")),
         _number(summary.cost.get("usd")),
-        ", ".join(ended) or "all finished",
+        ", ".join(ended) or (ALL_FINISHED if summary.attempts else "-"),
     )
 
 

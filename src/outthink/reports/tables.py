@@ -54,7 +54,8 @@ def latex_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, made_b
     kept = [place for place in range(len(columns)) if any(row[place] not in ("", "-") for row in rows)]
     head, *body = [[_latex(line[place]) for place in kept] for line in (columns, *rows)]
     left = "".join("l" if columns[place] in _LEFT else "r" for place in kept)
-    comment = f"% made by: {' '.join(made_by.split())}\n" if made_by else ""
+    made_by = "".join(char for char in " ".join(made_by.split()) if char.isprintable())
+    comment = f"% made by: {made_by}\n" if made_by else ""
     lines = [r"\toprule", " & ".join(head) + r" \\", r"\midrule", *(" & ".join(line) + r" \\" for line in body)]
     return (
         f"{comment}% needs: \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{left}}}\n"

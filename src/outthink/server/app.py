@@ -58,7 +58,7 @@ from outthink.view.pages import Viewer
 logger = logging.getLogger("outthink.server")
 
 _VIEW = "/view"
-_OPEN = ("/health", "/openapi.json", f"{_VIEW}/")  # for whoever reaches the server; the page alone shows nothing
+_OPEN = ("/health", "/openapi.json", _VIEW, f"{_VIEW}/")  # for whoever reaches the server; the page alone shows nothing
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 # work on an answer that takes algebra to be compared: a fifth of what a run may take, since callers share two workers;
 # who is cut off by it is compared as text

@@ -79,6 +79,8 @@ class Viewer:
     def serve_at(self, app: web.Application, prefix: str = "") -> None:
         """Let an application serve the page at `prefix` + "/", and follow the files while it runs."""
         app.router.add_get(f"{prefix}/", self._page)
+        if prefix:
+            app.router.add_get(prefix, self._slash)
         app.router.add_get(f"{prefix}/static/{{name:.+}}", self._static)
         for name, answer in (
             ("sources", self._sources),
@@ -128,6 +130,9 @@ class Viewer:
 
     async def _page(self, request: web.Request) -> web.Response:
         return web.Response(body=(STATIC / "index.html").read_bytes(), headers={**_HEADERS, "Content-Type": _html()})
+
+    async def _slash(self, request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": request.path + "/"})
 
     async def _static(self, request: web.Request) -> web.Response:
         body = static(request.match_info["name"])

@@ -177,7 +177,7 @@ class RecordFile:
         notes = [] if self._warning is None else [self._warning]
         if damaged := int((np.array(columns.failed[:n]) == 2).sum()):
             first = int(np.flatnonzero(np.array(columns.failed[:n]) == 2)[0]) + 1
-            notes.append(f"{damaged} lines cannot be read, the first one is line {first}; all others are shown.")
+            notes.append(f"Lines that cannot be read: {damaged}, the first one is line {first}; all others are shown.")
         if self._file.unfinished and self.form is not None:
             notes.append("The last line is unfinished: it is still being written, or was cut off.")
         return {
@@ -265,7 +265,8 @@ class RecordFile:
 
     def rows(self, lines: Sequence[int]) -> list[dict[str, Any]]:
         """What a list shows of these lines."""
-        assert self.form is not None
+        if self.form is None:
+            return []
         return [row_of(self.form, self._file.line(line)).shown(line) for line in lines]
 
     def problem(self, line: int) -> str:

@@ -1,5 +1,5 @@
 // Where the records come from: the server that serves this page, or the page itself where it was mailed as one file.
-import { embedded } from "./embedded.js";
+import { embedded, upright } from "./embedded.js";
 
 const KEY = "outthink-key";
 
@@ -18,7 +18,9 @@ async function asked(path, query) {
   const search = new URLSearchParams(Object.entries(query || {}).filter(([, value]) => value !== "" && value != null));
   const response = await fetch(`api/${path}?${search}`, { headers: headers() });
   if (response.status === 401) throw new NeedsKey("This page needs a key of the server.");
-  const told = await response.json();
+  const text = await response.text();
+  if (!response.headers.get("Content-Type")?.includes("json")) throw new Error(`The server answered ${response.status}.`);
+  const told = upright(text);
   if (!response.ok) throw new Error(typeof told.error === "string" ? told.error : told.error?.message || "Nothing came back.");
   return told;
 }

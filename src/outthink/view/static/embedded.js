@@ -2,10 +2,18 @@
 
 const UNITS = ["tokens", "seconds", "flops", "usd"];
 
+const TURNING = /[\u202A-\u202E\u2066-\u2069]/g; // characters that reverse what stands around them
+
+// JSON in which such a character is shown as one that cannot be shown; one for one, since offsets count characters.
+export function upright(text) {
+  if (!/\\u20[26]|[\u202A-\u202E\u2066-\u2069]/i.test(text)) return JSON.parse(text);
+  return JSON.parse(text, (_, value) => (typeof value === "string" ? value.replace(TURNING, "\uFFFD") : value));
+}
+
 async function unpacked(base64) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return JSON.parse(await new Response(stream).text());
+  return upright(await new Response(stream).text());
 }
 
 function wanted(row, query, other) {
