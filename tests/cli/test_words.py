@@ -97,7 +97,7 @@ def test_help_says_whose_further_options_are(outthink: Any) -> None:
         (("solve", QUESTION, "--agregate", "last", "-sbest_of_n"), "did you mean '--aggregate'?"),
         (("solve", QUESTION, "--agregate", "last", "--strategy=best_of_n"), "did you mean '--aggregate'?"),
         (("solve", QUESTION, "--max_tokns", "9"), "did you mean '--max-tokens'?"),
-        (("solve", QUESTION, "--zzzz", "4"), "auto has --calibration, --mean-cost, --n"),
+        (("solve", QUESTION, "--zzzz", "4"), "auto has --ahead, --calibration, --mean-cost, --n"),
         (("solve", "-5 + 3 = ?"), "goes last, after --"),
         (("solve", "--what is 2+2?"), "goes last, after --"),
         (("solve", QUESTION, "--n", "--budget", "5s"), "--n needs a value"),
