@@ -298,7 +298,6 @@ def test_the_kind_is_read_from_what_is_given() -> None:
     assert outthink.ask("q", code=outthink.types.Code(tests=("assert f() == 1",))).answer == "code"
     json = outthink.ask("q", schema={"type": "object"})
     assert (json.answer, '{"type": "object"}' in json.messages[0].text, json.question) == ("json", True, "q")
-    assert outthink.ask("q", answer="text", options=("A",)).answer == "text"
 
 
 def test_only_a_chat_is_looked_at() -> None:
