@@ -34,7 +34,7 @@ from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.choosing import Majority, by_majority
 from outthink.strategies.flight import flight
-from outthink.strategies.free_form import prompt_tokens
+from outthink.strategies.free_form import cost_of_sample, prompt_tokens
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.adaptive_consistency import top_counts
 from outthink.types import Candidate, Problem, Usage
@@ -191,11 +191,9 @@ class Auto:
                 report(seen, chosen=chosen, confidence=share)
                 cost = 1 / self.value_in_samples
                 if value:
-                    asked = prompt_tokens(meter)
-                    read = 0 if math.isnan(asked) else round(asked)
                     each, longest = (
-                        model.cost(Usage(prompt=read, completion=math.ceil(tokens)))[unit]
-                        for tokens in (np.mean([one.tokens for one in seen]), max(one.tokens for one in seen))
+                        cost_of_sample(model, meter, tokens, unit)
+                        for tokens in (float(np.mean([one.tokens for one in seen])), max(one.tokens for one in seen))
                     )
                     if meter.cost().get(unit, 0.0) + longest > value:
                         return

@@ -8,7 +8,6 @@ paid for once: whatever runs goes on from them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,11 +20,11 @@ from outthink.resources.table import bind, replaced
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
 from outthink.strategies.collective.fusion import Fusion
-from outthink.strategies.free_form import Way, paying, prompt_tokens
+from outthink.strategies.free_form import Way, cost_of_sample, paying
 from outthink.strategies.making import strategy_name
 from outthink.strategies.parallel.best_of_n import BestOfN
 from outthink.strategies.parallel.mbr import MBR
-from outthink.types import AnswerKind, Candidate, Problem, Usage
+from outthink.types import AnswerKind, Candidate, Problem
 
 FREE = "no two of the first replies are equal, so"
 FIRST = 4
@@ -182,12 +181,8 @@ class Comparing:
         value, unit = worth(self._value)
         begun, first = model, list[Candidate]()
         for number in range(1, most + 1):
-            asked = prompt_tokens(meter)
-            longest = Usage(
-                prompt=0 if math.isnan(asked) else round(asked),
-                completion=max((one.tokens for one in first), default=0),
-            )
-            if meter.cost().get(unit, 0.0) + model.cost(longest).get(unit, 0.0) > value:
+            longest = max((one.tokens for one in first), default=0)
+            if meter.cost().get(unit, 0.0) + cost_of_sample(model, meter, longest, unit) > value:
                 break
             begun, first = await _begun(problem, begun, shared_out(kinds, number))
         return begun, first

@@ -172,6 +172,13 @@ def _short(way: Way, meter: Meter, value: str, n: int) -> str | None:
     return None
 
 
+def cost_of_sample(model: Model, meter: Meter, tokens: float, unit: str) -> float:
+    """What one more sample of so many tokens costs with its prompt, as far as that is known yet."""
+    asked = prompt_tokens(meter)
+    usage = Usage(prompt=0 if math.isnan(asked) else round(asked), completion=math.ceil(tokens))
+    return model.cost(usage).get(unit, 0.0)
+
+
 def prompt_tokens(meter: Meter) -> float:
     """Tokens of the prompt, from the first call; engines that cache it tell it once for every child; NaN: no call."""
     call = next((call for call in meter.calls if call.charged.prompt), None)
