@@ -295,6 +295,7 @@ async def solve_async(
             confidence: float | None = None,
             fixed: bool = False,
             early: bool = False,
+            generation: int | None = None,
         ) -> None:
             nonlocal final
             answered = Round(
@@ -304,6 +305,7 @@ async def solve_async(
                 answer=None if chosen is None else chosen.answer,
                 key=None if chosen is None else chosen.key,
                 confidence=confidence,
+                generation=generation,
             )
             if final is not None and answered.chosen != final[0].chosen:
                 raise ValueError(f"{final[0].chosen} was reported as fixed, and now {answered.chosen} is chosen")

@@ -330,10 +330,12 @@ def _unused(result: Result) -> dict[str, Any]:
     counted = any(call.charged.further or call.seen.further for call in calls)
     fields: dict[str, Any] = {} if counted else {"seen": {"further"}, "charged": {"further"}}
     fields |= {"after": True} if all(call.after is None for call in calls) else {}
+    plain = all(answered.generation is None for answered in result.trace.rounds)
     return {
         "trace": {
             "candidates": {"__all__": unused},
             "calls": {"__all__": fields} if fields else {},
+            "rounds": {"__all__": {"generation", "usage"}} if plain else {},
             "prompts": {"__all__": {"__all__": {"sent"}}},
         }
     }
