@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from outthink.answers.reader import Reader
+from outthink.bench.grading import credits_of
 from outthink.cost import charge
 from outthink.driver import as_budget, counted_by, solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
@@ -212,10 +213,11 @@ async def bench(
             return await attempt(assigned, means, functools.partial(kept.journal, assigned.problem.id))
 
         async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
-            credit = 0.0
+            credit, credits = 0.0, dict[str, float]()
             if isinstance(outcome, Trace):
                 credit = await grade(example, outcome.answer, read, box)
-            result = recording.add(example, outcome, credit)
+                credits = await credits_of(example, outcome, read, box)
+            result = recording.add(example, outcome, credit, credits)
             if learning and result is not None and result.trace is not None:
                 # as a run that goes on reads it
                 traces[example.problem.id] = Trace.from_json(result.trace.to_json())
@@ -264,13 +266,15 @@ class _Recording:
             before = self._kept.before
             self._tell(Standing(done=self._done, total=self._total, before=before, result=result, left=left))
 
-    def add(self, example: Example, outcome: Trace | OutthinkError, credit: float) -> Result | None:
+    def add(
+        self, example: Example, outcome: Trace | OutthinkError, credit: float, credits: Mapping[str, float]
+    ) -> Result | None:
         """Record an outcome; one for which nothing was charged is left for the next time: None."""
         if isinstance(outcome, EngineError) and not (outcome.trace and outcome.trace.usage.tokens):
             self._told(left=str(outcome))
             return None
         if isinstance(outcome, Trace):
-            result = Result(problem=example.problem.id, credit=credit, trace=outcome)
+            result = Result(problem=example.problem.id, credit=credit, trace=outcome, credits=credits)
         else:
             result = Result(problem=example.problem.id, credit=0.0, error=str(outcome), trace=outcome.trace)
         self._kept.record(result)

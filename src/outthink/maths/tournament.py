@@ -66,13 +66,13 @@ def pair_weights(similarity: ArrayLike, priority: ArrayLike) -> NDArray[np.float
     priority = np.asarray(priority, dtype=float)
     weights = np.asarray(similarity, dtype=float) * (priority[:, None] + priority)
     np.fill_diagonal(weights, 0.0)
-    return weights
+    return np.asarray(weights)
 
 
 def priorities(ratings: ArrayLike, played: ArrayLike, fewest: int) -> NDArray[np.float64]:
     """1, and one more for whoever has played fewer than `fewest` matches, and one more for the top third."""
     ratings = np.asarray(ratings, dtype=float)
-    return 1.0 + (np.asarray(played) < fewest) + top_third(ratings)
+    return np.asarray(1.0 + (np.asarray(played) < fewest) + top_third(ratings), dtype=float)
 
 
 def top_third(ratings: ArrayLike) -> NDArray[np.bool_]:
@@ -191,7 +191,7 @@ def win_rates(n: int, matches: Iterable[Match], *, least: float = 0.1) -> NDArra
         won[match.a] += counts * match.score
         won[match.b] += counts * (1.0 - match.score)
         weight[[match.a, match.b]] += counts
-    return np.divide(won, weight, out=np.full(n, np.nan), where=weight > 0)
+    return np.asarray(np.divide(won, weight, out=np.full(n, np.nan), where=weight > 0))
 
 
 def times_played(n: int, matches: Iterable[Match]) -> NDArray[np.intp]:

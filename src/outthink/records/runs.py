@@ -41,12 +41,14 @@ class Result:
         credit: 1 right, 0 wrong, between them partly right; None where it could not be graded.
         error: why nothing came back, for people; None where something did.
         trace: what happened; None only where nothing was even tried.
+        credits: of each different answer by its key, where the trace has generations of answers.
     """
 
     problem: str
     credit: float | None
     error: str | None = None
     trace: Trace | None = None
+    credits: Mapping[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
 
 
@@ -322,8 +324,9 @@ def _add(total: dict[str, float], cost: Mapping[str, float], sign: int = 1) -> N
 
 def _unused(result: Result) -> dict[str, Any]:
     """Fields that few methods fill, where none of the trace is filled: they would be most of its lines."""
+    empty = {} if result.credits else {"credits": True}
     if result.trace is None:
-        return {}
+        return empty
     candidates, calls = result.trace.candidates, result.trace.calls
     unused = {"observed"} if not any(candidate.observed for candidate in candidates) else set()
     unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
@@ -332,12 +335,13 @@ def _unused(result: Result) -> dict[str, Any]:
     fields |= {"after": True} if all(call.after is None for call in calls) else {}
     plain = all(answered.generation is None for answered in result.trace.rounds)
     return {
+        **empty,
         "trace": {
             "candidates": {"__all__": unused},
             "calls": {"__all__": fields} if fields else {},
             "rounds": {"__all__": {"generation", "usage"}} if plain else {},
             "prompts": {"__all__": {"__all__": {"sent"}}},
-        }
+        },
     }
 
 

@@ -19,6 +19,7 @@ from outthink.errors import BudgetExhausted, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.strategies import Report
+from outthink.strategies.parallel.hedged_sampling import share_of
 from outthink.strategies.prompting import added, need_least, need_shown
 from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
@@ -193,6 +194,5 @@ class Debate:
             report(table[-1], chosen=None, generation=len(table))
             return
         round_number, agent = won
-        voting = [key for key in keys[round_number] if key is not None]
-        share = voting.count(keys[round_number][agent]) / len(voting)
-        report(table[-1], chosen=table[round_number][agent], confidence=share, generation=len(table))
+        best = table[round_number][agent]
+        report(table[-1], chosen=best, confidence=share_of(best, table[round_number]), generation=len(table))

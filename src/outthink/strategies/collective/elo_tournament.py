@@ -2,7 +2,8 @@
 
 Source: Towards an AI co-scientist (2502.18864), text and the supplement's pseudo-code through a reproduction were read,
 the prompts were not. Differs: a tournament of answers and no scientist, so the name: no search, no tools, no supervisor
-that samples who works next; rounds of review, matches and evolution instead; prompts are ours. One sample stands for
+that samples who works next; rounds of review, matches and evolution instead; prompts are ours. After the matches the
+best meets those that have lost nothing and that it has not met. One sample stands for
 each different answer, and an evolved one that says nothing new does not enter; which of two is shown first is drawn;
 a verdict that cannot be read is asked for once more, then it is a draw.
 
@@ -127,6 +128,14 @@ class _Field:
         weights[np.ix_(enough, enough)] = 0.0
         return weights
 
+    def challenge(self, ratings: Sequence[float], fewest: int) -> list[Pair]:
+        """The best against the first that has lost nothing and that it has not met, if there is one."""
+        best = winner(ratings, self.matches, fewest)
+        met = {match.a + match.b - best for match in self.matches if best in (match.a, match.b)}
+        beaten = {match.b if match.score == 1 else match.a for match in self.matches if match.score in (0, 1)}
+        others = (place for place in range(len(ratings)) if place not in {best, *met, *beaten})
+        return [(best, other) for other in others][:1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class EloTournament:
@@ -209,10 +218,7 @@ class EloTournament:
 
     def _report(self, report: Report, players: _Field, shown: Sequence[Candidate], generation: int | None) -> None:
         """The best of those that have played, beside what is shown with its ratings."""
-        if self.ranking == "elo":
-            ratings = players.ratings
-        else:
-            ratings = bradley_terry(len(players.ideas), players.matches).tolist()
+        ratings = self._rated(players)
         best = winner(ratings, players.matches, self.matches)
         rated = {idea.id: rating for idea, rating in zip(players.ideas, ratings, strict=True)}
         scores = [rated.get(one.id) for one in shown]
@@ -220,6 +226,12 @@ class EloTournament:
         won = sum(match.score if match.a == best else 1.0 - match.score for match in played)
         share = won / len(played) if played else 0.0
         report(shown, chosen=players.ideas[best], scores=scores, confidence=share, generation=generation)
+
+    def _rated(self, players: _Field) -> list[float]:
+        """What the best is the best by."""
+        if self.ranking == "elo":
+            return players.ratings
+        return [float(strength) for strength in bradley_terry(len(players.ideas), players.matches)]
 
     async def _review(self, problem: Problem, judge: Model, players: _Field, weaknesses: str) -> None:
         """Review those that have no review; where that fails, they play without."""
@@ -241,12 +253,13 @@ class EloTournament:
         rng: Rng,
         number: int,
     ) -> None:
-        """Waves of matches side by side, until everyone has played enough or has met everyone."""
+        """Waves of matches side by side, until everyone has played enough or has met everyone; then the play-off."""
         wave = 0
         while True:
             draw = rng.at("elo_tournament", number, wave)
             weights = players.weights(similarity, self.matches)
             met = await away(weights.size * len(players.ideas), drawn_pairs, weights, draw)
+            met = met or players.challenge(self._rated(players), self.matches)
             if not met:
                 return
             top = top_third(players.ratings)

@@ -90,5 +90,5 @@ class PaCoRePrompted:
         size = sum(len(one.text) for one in valid)
         said = await away(size, lambda: [spoken(one.text).strip() for one in valid])
         messages = [(text, one) for text, one in zip(said, valid, strict=True) if text]
-        rng.at("pacore", number).shuffle(messages)  # type: ignore[arg-type]  # any list will do
+        rng.at("pacore", number).shuffle(messages)
         return dict(reversed(messages))

@@ -136,7 +136,7 @@ class PDR:
                 draw = Draw(messages=distil_prompt(problem, [one.text for one in drafts]), parents=tuple(drafts))
                 ((notes,),) = await lane.sample_each(problem, [replace(draw, max_tokens=most, aside=True)])
                 return notes.text.strip()
-            rng.at("pdr", number).shuffle(drafts)  # type: ignore[arg-type]  # any list will do
+            rng.at("pdr", number).shuffle(drafts)
             if self.distil == "best" and verifier is not None:
                 scores = numbers(await verifier.score(problem, drafts))
                 order = sorted(range(len(drafts)), key=lambda place: (scores[place] != scores[place], -scores[place]))

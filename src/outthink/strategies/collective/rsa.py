@@ -21,6 +21,7 @@ from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.parallel.hedged_sampling import share_of
 from outthink.strategies.prompting import added, distinct, need_least, need_shown, numbered
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
@@ -102,7 +103,7 @@ class RSA:
         valid = [one for one in population if one.key is not None]
         if self.final == "random" and valid:
             chosen = valid[int(rng.at("rsa", "final", number).integers(len(valid)))]
-            share = sum(one.key == chosen.key for one in valid) / len(valid)
+            share = share_of(chosen, valid)
         chosen = chosen or before
         report(population, chosen=chosen, confidence=share, generation=number)
         return chosen

@@ -23,6 +23,7 @@ from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
+from outthink.strategies.parallel.hedged_sampling import share_of
 from outthink.strategies.prompting import need_least, need_shown, numbered
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
@@ -107,8 +108,7 @@ class RTV:
                 winners = {tuple(group): place for group, place in zip(asked, won, strict=True)}
                 left = [winners.get(tuple(group), group[0]) for group in met]
                 chosen, _ = by_majority([samples[place] for place in left])
-                votes = [one.key for one in samples if one.key is not None]
-                report(samples, chosen=chosen, confidence=votes.count(chosen.key if chosen else "") / len(votes))
+                report(samples, chosen=chosen, confidence=None if chosen is None else share_of(chosen, samples))
         except (BudgetExhausted, NothingCameBack, PromptTooLong) as failure:
             meter.notes.append(f"the tournament ends with {len(left)} left: {failure}")
             return

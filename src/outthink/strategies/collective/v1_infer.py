@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,6 +24,7 @@ from outthink.rewards.judge import read_once
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
+from outthink.strategies.parallel.hedged_sampling import share_of
 from outthink.strategies.prompting import need_least, need_shown
 from outthink.together import away, each
 from outthink.types import Candidate, Problem
@@ -87,10 +87,9 @@ class V1Infer:
         samples = await model.sample(problem, self.n)
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
-        votes = Counter(one.key for one in samples if one.key is not None)
-        # ties of rates go to the first one
         known = {one.key: one for one in reversed(samples) if one.key is not None}
-        shown = sorted(known.values(), key=lambda one: -votes[one.key])
+        # ties of rates go to the first one, and so to the most frequent answer
+        shown = sorted(known.values(), key=lambda one: -share_of(one, samples))
         if len(shown) < 2:
             return
         judge = models.role("judge")
@@ -110,8 +109,8 @@ class V1Infer:
             rates = win_rates(len(shown), matches).tolist()
             best = shown[winner(rates, matches, 1)]
             scores = {one.id: None if math.isnan(rate) else rate for one, rate in zip(shown, rates, strict=True)}
-            share = votes[best.key] / votes.total()
-            report(samples, chosen=best, scores=[scores.get(one.id) for one in samples], confidence=share)
+            rated = [scores.get(one.id) for one in samples]
+            report(samples, chosen=best, scores=rated, confidence=share_of(best, samples))
             ranked = [0.5 if math.isnan(rate) else rate for rate in rates]
             new = (await away(len(shown) * self.window, swiss_pairs, ranked, met, self.window))[: most - len(met)]
             number += 1
