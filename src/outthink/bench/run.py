@@ -18,6 +18,7 @@ from outthink.cost import charge
 from outthink.driver import as_budget, counted_by, solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.models.engine import Engine, Request
+from outthink.models.roles import MAIN, by_role
 from outthink.names import name_of
 from outthink.planner.plan import Plan
 from outthink.planner.portfolio import Portfolio
@@ -106,7 +107,7 @@ async def bench(
     strategy: str | Strategy,
     *,
     store: str | Path,
-    model: Engine,
+    model: Engine | None = None,
     models: Mapping[str, Engine] | None = None,
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
@@ -149,7 +150,9 @@ async def bench(
     results cannot be written, as on a full disk; calling again goes on from there.
     """
     strategy = make_strategy(strategy)
-    budget = as_budget(budget, counted_by({"model": model, **(models or {})}, resources))
+    models = by_role(model, models)
+    model = models[MAIN]
+    budget = as_budget(budget, counted_by(models, resources))
     total = None if total_budget is None else _total(as_budget(total_budget), strategy)
     sampling = sampling or Sampling()
     place, shards = shard or (0, 1)
@@ -165,7 +168,7 @@ async def bench(
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
         **({"versions": depends} if depends else {}),
         **({"ordered": size} if learning else {}),
-        "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
+        "models": {role: engine.spec.name for role, engine in models.items()},
         "verifier": describe(verifier),
         "prm": describe(prm),
         "embedder": describe(embedder),

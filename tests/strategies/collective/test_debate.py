@@ -29,7 +29,7 @@ class Agents(ScriptedEngine):
         self.sent.append(request)
         await super().generate(request, progress)
 
-    def answer(self, request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
+    def answer(self, request: Request, child: int, rng: np.random.Generator) -> str | Completion | EngineError:
         number = int(request.address[2]) if "round" in request.address else 1
         agent = child if request.n > 1 else int(request.address[-1])  # else it has a request of its own
         if (number, agent) in self.fails:
