@@ -64,7 +64,10 @@ def test_flips_distinct_answers_and_tokens_of_each_generation_are_counted(tmp_pa
     assert second.cached == 2 * second.read > 2 * asked
     said = generations_sentences("run", (first, second))
     assert said[-1] == "run: of 6 revised answers 1 went from wrong to right, 1 from right to wrong."
-    assert said[0].startswith("run: generation 1 (3 problems): 3.0 answers, 2.0 different ones, 66.7% right; 12 tokens")
+    assert said[0] == (
+        "run: generation 1 (of 3 problems): 3 answers, 2 different ones; 12 tokens read, 24 more from the cache, 18 "
+        "written; 66.7% of the answers are right."
+    )
 
 
 def test_the_report_tells_them_and_other_runs_carry_nothing_of_it(tmp_path: Path) -> None:

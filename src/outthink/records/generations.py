@@ -39,6 +39,13 @@ class Generation:
     to_right: int
     to_wrong: int
 
+    def told(self) -> str:
+        """What is in it, and what it read and wrote, in words."""
+        return (
+            f"{self.answers:.3g} answers, {self.distinct:.3g} different ones; {self.read:,.0f} tokens read, "
+            f"{self.cached:,.0f} more from the cache, {self.written:,.0f} written"
+        )
+
 
 @dataclass(eq=False, slots=True)
 class _Sums:
@@ -60,6 +67,13 @@ def answers_of(trace: Trace) -> dict[str, str]:
         for one in candidates
         if one.key is not None and one.answer is not None
     }
+
+
+def generations_of(trace: Trace) -> tuple[Generation, ...]:
+    """Those of one trace, nothing of it graded; none where it has none."""
+    counted = Counted()
+    counted.add(trace, {})
+    return counted.generations()
 
 
 class Counted:

@@ -488,10 +488,9 @@ def tree_sentence(name: str, tree: Mapping[str, float]) -> str:
 def generations_sentences(name: str, generations: Sequence[Generation]) -> list[str]:
     """What is in each generation and what it cost, and what became of revised answers, in words; means per problem."""
     said = [
-        f"{name}: generation {one.number} ({one.problems} problems): {one.answers:.1f} answers, {one.distinct:.1f} "
-        f"different ones"
-        + ("" if math.isnan(one.right) else f", {_share(one.right)} right")
-        + f"; {one.read:,.0f} tokens read, {one.cached:,.0f} more from the cache, {one.written:,.0f} written."
+        f"{name}: generation {one.number} (of {one.problems} problems): {one.told()}"
+        + ("" if math.isnan(one.right) else f"; {_share(one.right)} of the answers are right")
+        + "."
         for one in generations
     ]
     if revised := sum(one.revised for one in generations):

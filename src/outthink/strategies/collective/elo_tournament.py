@@ -2,10 +2,10 @@
 
 Source: Towards an AI co-scientist (2502.18864), text and the supplement's pseudo-code through a reproduction were read,
 the prompts were not. Differs: a tournament of answers and no scientist, so the name: no search, no tools, no supervisor
-that samples who works next; rounds of review, matches and evolution instead; prompts are ours. After the matches the
-best meets those that have lost nothing and that it has not met. One sample stands for
+that samples who works next; rounds of review, matches and evolution instead; prompts are ours. One sample stands for
 each different answer, and an evolved one that says nothing new does not enter; which of two is shown first is drawn;
-a verdict that cannot be read is asked for once more, then it is a draw.
+a verdict that cannot be read is asked for once more, then it is a draw. After the matches the best meets who has lost
+nothing and not met it; it is the best of a Bradley-Terry fit where nothing else is said, not by Elo.
 
 Pays: for open problems, with a judge better than the model. Ratings are the judge's own and can rise without the
 answers getting better. Not measured here yet.
@@ -284,8 +284,10 @@ class EloTournament:
 
     async def _weaknesses(self, problem: Problem, judge: Model, players: _Field) -> str:
         """What reviews say again and again; it is no answer."""
-        reviews = numbered("Review", [review for review in players.reviews if review])
-        prompt = _META.format(question=problem.question, reviews=reviews)
+        reviews = [review for review in players.reviews if review]
+        if not reviews:
+            return ""
+        prompt = _META.format(question=problem.question, reviews=numbered("Review", reviews))
         ((said,),) = await written(judge.lane("meta"), problem, [prompt], [tuple(players.ideas)])
         return said.text.strip()
 
