@@ -67,7 +67,7 @@ def writer(request: Request, child: int, rng: np.random.Generator) -> str:
 
 
 def judging(request: Request, child: int, rng: np.random.Generator) -> str:
-    return "Scores: A=9, B=2"
+    return "Ratings: A=9/10, B=2/10"
 
 
 def engines() -> dict[str, Any]:

@@ -6,9 +6,11 @@ prompts have in common once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from outthink.answers.thoughts import spoken
+from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
 MOST_SHOWN = 8192
@@ -24,6 +26,20 @@ def added(problem: Problem, text: str) -> tuple[Message, ...]:
 def numbered(name: str, texts: Sequence[str]) -> str:
     """The texts one after the other, each with a name and its number from 1 above it."""
     return "\n\n".join(f"{name} {number}:\n{text.strip()}" for number, text in enumerate(texts, start=1))
+
+
+def between(name: str, texts: Mapping[int, str]) -> str:
+    """The texts by their numbers, each between marks with its name and number.
+
+    A small model goes on with a list of headings and writes the next entry; between marks it does so less.
+    """
+    return "\n\n".join(f"<{name} {number}>\n{text}\n</{name} {number}>" for number, text in texts.items())
+
+
+async def messages_of(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """What each says by its id, without its thoughts, which none reads but who had them."""
+    said = await each(lambda one: spoken(one.text).strip() or one.text.strip(), candidates)
+    return {one.id: text for one, text in zip(candidates, said, strict=True)}
 
 
 def need_shown(shown: int, settings: str) -> None:

@@ -52,10 +52,10 @@ def test_every_agent_reads_all_answers_of_the_last_round_and_no_older_ones() -> 
     first, second, third = engine.texts
     assert first == problem().question
     assert second.startswith(problem().question), "what stays comes first, for the prefix cache"
-    assert [f"Agent {number}:\nagent {number - 1} in round 1" in second for number in (1, 2, 3)] == [True] * 3
+    assert [f"<agent {number}>\nagent {number - 1} in round 1" in second for number in (1, 2, 3)] == [True] * 3
     assert [f"agent {number} in round 2" in third for number in range(3)] == [True] * 3
     assert "round 1" not in third
-    assert "write your own updated answer" in second
+    assert "write one complete updated answer of your own" in second
     assert [request.n for request in engine.sent] == [3, 3, 3], "one prompt a round, whose children are the agents"
     assert trace.answer == "4"
     assert [one.generation for one in trace.rounds] == [1, 2, 3]
@@ -99,7 +99,7 @@ def test_personas_answers_alone_and_own_marks_are_in_what_is_sent() -> None:
     debated(engine, n=2, rounds=2, personas=("Be strict.", "Be bold."), share="answer", mark_own=True)
     assert [text.endswith(persona) for text, persona in zip(engine.texts, ["Be strict.", "Be bold."] * 2, strict=True)]
     assert [text.rpartition("\n\n")[2].startswith(f"You are agent {n}.") for n, text in enumerate(engine.texts[2:], 1)]
-    assert "Agent 1:\n1\n\nAgent 2:\n2" in engine.texts[2]
+    assert "<agent 1>\n1\n</agent 1>\n\n<agent 2>\n2\n</agent 2>" in engine.texts[2]
     assert "says" not in engine.texts[2]
 
 
@@ -107,7 +107,7 @@ def test_agents_of_other_models_read_and_are_read_and_are_billed_apart() -> None
     other = ScriptedEngine(lambda request, child, rng: "the other says #### 5", name="other")
     engine = Agents([[1, 2], [5, 2]])
     trace = debated(engine, {"agent2": other}, n=3, rounds=2)
-    assert "Agent 2:\nthe other says #### 5" in engine.texts[1]
+    assert "<agent 2>\nthe other says #### 5\n</agent 2>" in engine.texts[1]
     assert {line.role: line.children for line in trace.ledger()} == {"model": 4, "agent2": 2}
     assert trace.answer == "5", "two of three in the last round"
 

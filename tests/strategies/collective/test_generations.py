@@ -127,6 +127,25 @@ def test_pacore_hands_on_messages_and_never_thoughts() -> None:
     assert trace.rounds[-1].chosen == "fusor/round/3/0/0", "the synthesis is the answer"
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "role"),
+    [
+        ("rsa", {"n": 3, "rounds": 1}, "fusor"),
+        ("pdr", {"n": 3}, "fusor"),
+        ("debate", {"n": 3}, "model"),
+        ("elo_tournament", {"n": 3}, "judge"),
+        ("rtv", {"n": 3}, "judge"),
+        ("v1_infer", {"n": 3}, "judge"),
+    ],
+)
+def test_nobody_reads_the_thoughts_of_others(name: str, settings: dict[str, Any], role: str) -> None:
+    engine = Sent(thinking)
+    solved(name, engine, **settings)
+    texts = engine.texts(role)
+    assert any("from <" in text for text in texts)
+    assert not any("secret" in text for text in texts)
+
+
 def test_pacore_without_widths_is_one_sample() -> None:
     engine = Sent(thinking)
     trace = solved("pacore_prompted", engine, widths=())
@@ -180,15 +199,16 @@ def test_pdr_keeps_the_best_or_random_drafts_that_fit() -> None:
     (refine,) = engine.texts("fusor")
     whole = [reply(engine.requests[0], child, np.random.default_rng()) for child in range(4)]
     left = 60 - len(whole[3])
-    assert f"Draft 1:\n{whole[3]}\n\nDraft 2:\n{whole[2][-left:]}\n" in refine, "the second is cut to its end"
-    assert "draft 1" not in refine
+    kept = f"<draft 1>\n{whole[3]}\n</draft 1>\n\n<draft 2>\n{whole[2][-left:]}\n</draft 2>\n"
+    assert kept in refine, "the second is cut to its end"
+    assert "\ndraft 1 " not in refine
     with pytest.raises(MissingResource, match="needs a verifier"):
         solved("pdr", Sent(reply), distil="best")
     seen = set()
     for seed in range(12):
         engine = Sent(reply)
         solved("pdr", engine, n=4, rounds=1, workspace=60, distil="random", seed=seed)
-        seen.add(engine.texts("fusor")[0].partition("Draft 1:\n")[2][:7])
+        seen.add(engine.texts("fusor")[0].partition("<draft 1>\n")[2][:7])
     assert len(seen) > 1
 
 

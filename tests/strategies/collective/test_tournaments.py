@@ -52,7 +52,7 @@ class Oracle(Sent):
             return f"Better: {1 if distance(one) < distance(other) else 2}"
         if text.startswith("Compare two"):
             one, other = (max(1, 10 - distance(number)) for number in numbers(text))
-            return f"Scores: A={one}, B={other}"
+            return f"Ratings: A={one}/10, B={other}/10"
         return f"a review of {numbers(text)}" if text.startswith("Review") else "be more careful"
 
     def asked(self, beginning: str) -> list[str]:
@@ -254,9 +254,10 @@ def test_a_budget_for_all_pairs_is_the_round_robin() -> None:
 
 
 def test_verdicts_are_read_as_they_are_asked_for() -> None:
-    assert ratings_of("Both...\n**Scores:** A = 7, B = 3") == (7, 3)
-    assert ratings_of("Scores: A=7/10, B=10/10") == (7, 10)
-    assert ratings_of("Scores: A=0, B=3") is None
+    assert ratings_of("Both...\n**Ratings:** A = 7, B = 3") == (7, 3)
+    assert ratings_of("Ratings: A=7/10, B=10/10.") == (7, 10)
+    for said in ("A=0/10, B=3/10", "A=9, B=-8", "A=101, B=79", "A=7.5, B=3", "A=, B=3"):
+        assert ratings_of(f"Ratings: {said}") is None
     assert ratings_of("A is better") is None
     assert (match_of(0, 1, (10, 1)).margin, match_of(0, 1, (2, 5)).score, match_of(0, 1, (4, 4)).score) == (
         1.0,

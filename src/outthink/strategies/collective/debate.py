@@ -11,7 +11,7 @@ vote, since every agent reads all answers in every round. Not measured here yet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,32 +20,32 @@ from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.strategies import Report
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import added, need_least, need_shown
+from outthink.strategies.prompting import added, between, messages_of, need_least, need_shown
 from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
-_SHOWN = "In the last round, agents answered this question as follows; some of them may be wrong.\n\n{answers}\n\n"
+_SHOWN = "Agents answered this question as follows in the last round; some of them may be wrong.\n\n{answers}\n\n"
 _REVISE = (
-    "Compare these answers and look for errors. Use them as additional information, and write your own updated answer, "
-    "complete and in the form asked for above."
+    "Look for errors in these answers, and use what is right in them. Then solve the question yourself and write one "
+    "complete updated answer of your own, which ends in the form asked for above. Do not repeat the agents' answers."
 )
 _OWN = "You are agent {number}. "
 
 
 def debate_prompt(
-    problem: Problem, shown: Sequence[tuple[int, str]], *, persona: str = "", own: int | None = None
+    problem: Problem, shown: Mapping[int, str], *, persona: str = "", own: int | None = None
 ) -> tuple[Message, ...]:
     """The question, the answers of the agents by their numbers, and what to do; the persona, which differs, is last.
 
     Args:
-        shown: (number of the agent from 1, its text), in order; none: the first round.
+        shown: what each agent said, by its number from 1; none: the first round.
         own: the number of the agent that is asked, where it is told which answer is its own.
     """
     if not shown:
         return added(problem, persona) if persona else problem.messages
-    listed = "\n\n".join(f"Agent {number}:\n{text.strip()}" for number, text in shown)
     who = "" if own is None else _OWN.format(number=own)
-    return added(problem, f"{_SHOWN.format(answers=listed)}{who}{_REVISE}{f' {persona}' if persona else ''}")
+    asked = f"{_SHOWN.format(answers=between('agent', shown))}{who}{_REVISE}"
+    return added(problem, f"{asked} {persona}" if persona else asked)
 
 
 def debate_vote(rounds: Sequence[Sequence[str | None]]) -> tuple[int, int] | None:
@@ -141,7 +141,8 @@ class Debate:
         last: dict[int, Candidate],
     ) -> dict[int, Candidate]:
         """What the agents that are asked say, by agent; some may be missing. Raises if nothing came from any."""
-        told = {agent: (one.text if self.share == "full" else one.answer or "") for agent, one in shown.items()}
+        said = await messages_of([*shown.values()])
+        told = {agent: said[one.id] if self.share == "full" else one.answer or "" for agent, one in shown.items()}
         groups: dict[str, dict[tuple[str, int | None], list[int]]] = {role: {} for role in lanes}
         for agent in asked:
             groups[voices[agent]].setdefault(self._told_apart(agent, told), []).append(agent)
@@ -164,10 +165,10 @@ class Debate:
                 came |= {agents[place]: one for place, one in zip(places, samples, strict=True)}
             return came
 
-        said = await together(*(hear(role) for role, alike in groups.items() if alike))
-        came = {agent: one for heard in said if isinstance(heard, dict) for agent, one in heard.items()}
+        heard = await together(*(hear(role) for role, alike in groups.items() if alike))
+        came = {agent: one for by_agent in heard if isinstance(by_agent, dict) for agent, one in by_agent.items()}
         if not came:
-            raise next(failure for failure in said if not isinstance(failure, dict))
+            raise next(failure for failure in heard if not isinstance(failure, dict))
         return came
 
     def _persona(self, agent: int) -> str:
@@ -183,7 +184,7 @@ class Debate:
         persona = self._persona(agent)
         if not told and not persona:
             return None
-        others = [(number + 1, text) for number, text in told.items() if self.read_own or number != agent]
+        others = {number + 1: text for number, text in told.items() if self.read_own or number != agent}
         own = agent + 1 if self.mark_own and told else None
         return debate_prompt(problem, others, persona=persona, own=own)
 

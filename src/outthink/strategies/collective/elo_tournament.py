@@ -43,7 +43,7 @@ from outthink.rewards.judge import read_once, written
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
-from outthink.strategies.prompting import added, need_least, numbered
+from outthink.strategies.prompting import added, between, messages_of, need_least
 from outthink.together import away, each
 from outthink.types import Candidate, Message, Problem
 
@@ -54,8 +54,8 @@ _REVIEW = (
 )
 _KNOWN = "Weaknesses that earlier answers had:\n{weaknesses}\n\n"
 _SIDES = (
-    "Question:\n{question}\n\nAnswer 1:\n{a}\n\nReview of answer 1:\n{review_a}\n\n"
-    "Answer 2:\n{b}\n\nReview of answer 2:\n{review_b}\n\n"
+    "Question:\n{question}\n\n<answer 1>\n{a}\n</answer 1>\n\n<review 1>\n{review_a}\n</review 1>\n\n"
+    "<answer 2>\n{b}\n</answer 2>\n\n<review 2>\n{review_b}\n</review 2>\n\n"
 )
 _COMPARE = (
     f"Decide which of two answers is better. Ignore scores in the reviews.\n\n{_SIDES}"
@@ -74,11 +74,11 @@ _META = (
 )
 _EVOLVE = "Here are answers to this with their reviews; they may be wrong.\n\n{ideas}\n\n{known}{way}"
 _WAYS = (
-    "Combine the best parts of these answers into a better one, complete and in the form asked for above.",
-    "Take the first of these answers, repair what its review finds weak, and write it anew, complete and in the form "
-    "asked for above.",
-    "Write an answer that goes another way than all of these, complete and in the form asked for above.",
+    "Combine the best parts of these answers into a better one.",
+    "Take the first of these answers, and repair what its review finds weak.",
+    "Find an answer that goes another way than all of these.",
 )
+_WRITE = " Write one complete answer of your own, which ends in the form asked for above."
 _PARENTS = 3  # answers that an evolved one is made from
 _SIMILAR = 0.1  # the least similarity of two answers
 _MOST = 4096  # pairs
@@ -94,9 +94,9 @@ def evolve_prompt(
     problem: Problem, ideas: Sequence[tuple[str, str]], way: str, weaknesses: str = ""
 ) -> tuple[Message, ...]:
     """The question, the answers with their reviews, what was often weak, and in which way a new one is to be made."""
-    listed = numbered("Answer", [f"{text.strip()}\n\nIts review:\n{review.strip()}" for text, review in ideas])
+    texts = {number: f"{text}\n\nIts review:\n{review}" for number, (text, review) in enumerate(ideas, 1)}
     known = _KNOWN.format(weaknesses=weaknesses.strip()) if weaknesses else ""
-    return added(problem, _EVOLVE.format(ideas=listed, known=known, way=way))
+    return added(problem, _EVOLVE.format(ideas=between("answer", texts), known=known, way=way + _WRITE))
 
 
 @dataclass(eq=False, slots=True)
@@ -104,16 +104,19 @@ class _Field:
     """Those that play: answers in the order in which they entered, and everything that is known of them."""
 
     ideas: list[Candidate] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     reviews: list[str] = field(default_factory=list)
     ratings: list[float] = field(default_factory=list)
     matches: list[Match] = field(default_factory=list)
     met: set[Pair] = field(default_factory=set)
 
-    def enter(self, candidates: Sequence[Candidate]) -> int:
+    async def enter(self, candidates: Sequence[Candidate]) -> int:
         """Those that say something new enter; how many did."""
         known = {idea.key for idea in self.ideas} | {None}
         new = {one.key: one for one in reversed(candidates) if one.key not in known}
-        self.ideas += [*new.values()][::-1]
+        entering = [*new.values()][::-1]
+        self.ideas += entering
+        self.said += (await messages_of(entering)).values()
         self.reviews += [""] * len(new)
         self.ratings += [NEWCOMER] * len(new)
         return len(new)
@@ -185,7 +188,7 @@ class EloTournament:
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share, generation=1)
         players = _Field()
-        players.enter(samples)
+        await players.enter(samples)
         if len(players.ideas) < 2 or not self.matches:
             return
         judge, fusor = models.role("judge"), models.role("fusor")
@@ -194,7 +197,7 @@ class EloTournament:
             before = len(players.matches)
             try:
                 await self._review(problem, judge, players, weaknesses)
-                similarity = await _similarity(embedder, players.ideas)
+                similarity = await _similarity(embedder, players.said)
                 await self._play(problem, judge, players, similarity, rng, number)
             except (BudgetExhausted, NothingCameBack, PromptTooLong) as failure:
                 meter.notes.append(f"the tournament ends after {len(players.matches)} matches: {failure}")
@@ -211,7 +214,7 @@ class EloTournament:
                 meter.notes.append(f"nothing was evolved in round {number}: {failure}")
                 return
             self._report(report, players, new, number + 1)
-            if not players.enter(new):
+            if not await players.enter(new):
                 meter.notes.append(f"nothing that was evolved in round {number} is a new answer")
                 break
         meter.notes.append(f"{len(players.matches)} matches among {len(players.ideas)} answers")
@@ -238,11 +241,13 @@ class EloTournament:
         new = [place for place, review in enumerate(players.reviews) if not review]
         known = _KNOWN.format(weaknesses=weaknesses) if weaknesses else ""
         prompts = await each(
-            lambda place: _REVIEW.format(question=problem.question, answer=players.ideas[place].text, known=known), new
+            lambda place: _REVIEW.format(question=problem.question, answer=players.said[place], known=known), new
         )
         drawn = await written(judge.lane("review"), problem, prompts, [(players.ideas[place],) for place in new])
-        for place, texts in zip(new, drawn, strict=True):
-            players.reviews[place] = texts[0].text.strip() if texts else ""
+        reviews = {place: texts[0] for place, texts in zip(new, drawn, strict=True) if texts}
+        said = await messages_of([*reviews.values()])
+        for place, review in reviews.items():
+            players.reviews[place] = said[review.id]
 
     async def _play(
         self,
@@ -267,9 +272,9 @@ class EloTournament:
             prompts = await each(
                 lambda known: known[0].format(
                     question=problem.question,
-                    a=players.ideas[known[1][0]].text,
+                    a=players.said[known[1][0]],
                     review_a=players.reviews[known[1][0]] or "none",
-                    b=players.ideas[known[1][1]].text,
+                    b=players.said[known[1][1]],
                     review_b=players.reviews[known[1][1]] or "none",
                 ),
                 zip(forms, met, strict=True),
@@ -287,14 +292,14 @@ class EloTournament:
         reviews = [review for review in players.reviews if review]
         if not reviews:
             return ""
-        prompt = _META.format(question=problem.question, reviews=numbered("Review", reviews))
+        prompt = _META.format(question=problem.question, reviews=between("review", dict(enumerate(reviews, 1))))
         ((said,),) = await written(judge.lane("meta"), problem, [prompt], [tuple(players.ideas)])
-        return said.text.strip()
+        return (await messages_of([said]))[said.id]
 
     async def _evolve(self, problem: Problem, fusor: Model, players: _Field, weaknesses: str) -> list[Candidate]:
         """New answers from the best ones, which stay as they are."""
         order = sorted(range(len(players.ideas)), key=lambda place: (-players.ratings[place], place))[:_PARENTS]
-        ideas = [(players.ideas[place].text, players.reviews[place]) for place in order]
+        ideas = [(players.said[place], players.reviews[place]) for place in order]
         draws = [
             Draw(
                 messages=evolve_prompt(problem, ideas, _WAYS[at % len(_WAYS)], weaknesses),
@@ -310,7 +315,7 @@ class EloTournament:
         return new
 
 
-async def _similarity(embedder: Embedder, ideas: Sequence[Candidate]) -> NDArray[np.float64]:
+async def _similarity(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float64]:
     """(n, n), from the least to 1."""
-    rows = await embedder.embed([idea.text for idea in ideas])
+    rows = await embedder.embed(texts)
     return np.asarray(np.clip(rows @ rows.T, _SIMILAR, 1.0))

@@ -12,26 +12,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.prompting import added, distinct, need_shown, numbered
-from outthink.together import away
+from outthink.strategies.prompting import added, between, distinct, messages_of, need_shown
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
     "Here are reference answers to this from others; they may be wrong.\n\n{references}\n\n"
-    "Analyse these references, and then give your own answer, complete and in the form asked for above."
+    "Analyse these references. Then give one complete answer of your own, which ends in the form asked for above."
 )
 
 
 def synthesis_prompt(problem: Problem, messages: Sequence[str]) -> tuple[Message, ...]:
     """The question, the messages numbered from 1, and what to make of them."""
-    return added(problem, _PROMPT.format(references=numbered("Reference", messages)))
+    return added(problem, _PROMPT.format(references=between("reference", dict(enumerate(messages, 1)))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +85,7 @@ class PaCoRePrompted:
     async def _messages(self, answers: Sequence[Candidate], rng: Rng, number: int) -> dict[str, Candidate]:
         """What was said at last in each answer, without thoughts, in a random order; equal ones once."""
         valid = distinct(answers)
-        size = sum(len(one.text) for one in valid)
-        said = await away(size, lambda: [spoken(one.text).strip() for one in valid])
-        messages = [(text, one) for text, one in zip(said, valid, strict=True) if text]
+        said = await messages_of(valid)
+        messages = [(said[one.id], one) for one in valid]
         rng.at("pacore", number).shuffle(messages)
         return dict(reversed(messages))

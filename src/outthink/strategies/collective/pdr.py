@@ -10,6 +10,7 @@ stays small; how long one waits grows with the rounds. Not measured here yet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -22,7 +23,7 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.prompting import added, distinct, need_least, need_shown, numbered
+from outthink.strategies.prompting import added, between, distinct, messages_of, need_least, need_shown
 from outthink.types import Candidate, Message, Problem
 
 _DISTIL = (
@@ -32,14 +33,14 @@ _DISTIL = (
 )
 _REFINE = (
     "Here are notes from earlier attempts at this; they may be wrong.\n\n{workspace}\n\n"
-    "Use what is right in them, avoid their errors, and write your own answer, complete and in the form asked for "
-    "above."
+    "Use what is right in them and avoid their errors. Then write one complete answer of your own, which ends in the "
+    "form asked for above."
 )
 
 
 def distil_prompt(problem: Problem, drafts: Sequence[str]) -> tuple[Message, ...]:
     """The question, the drafts numbered from 1, and that notes are wanted."""
-    return added(problem, _DISTIL.format(drafts=numbered("Draft", drafts)))
+    return added(problem, _DISTIL.format(drafts=between("draft", dict(enumerate(drafts, 1)))))
 
 
 def refine_prompt(problem: Problem, workspace: str) -> tuple[Message, ...]:
@@ -69,7 +70,7 @@ class PDR:
         n: drafts of a round (M); 1 is sequential refinement.
         rounds: of drafts, each followed by its distillation; a last single answer comes after them. 0 is one round of
             drafts and their majority.
-        workspace: most tokens of what a round hands on.
+        workspace: most tokens of what a round hands on; of a summary they are all that its writer may use.
         distil: how: a written "summary", a "random" choice of drafts, or the "best" by the verifier, as many as fit.
     """
 
@@ -129,17 +130,20 @@ class PDR:
         number: int,
         verifier: Scores | None,
     ) -> str:
-        if sum(one.tokens for one in drafts) > self.workspace:
+        said = await messages_of(drafts)
+        # of the tokens of a thinking model only those of its message count
+        sizes = {one.id: math.ceil(one.tokens * len(said[one.id]) / max(len(one.text), 1)) for one in drafts}
+        if sum(sizes.values()) > self.workspace:
             if self.distil == "summary":
                 # a shorter cap of the run's own stays
                 most = min(self.workspace, lane.sampling.cap)
-                draw = Draw(messages=distil_prompt(problem, [one.text for one in drafts]), parents=tuple(drafts))
+                draw = Draw(messages=distil_prompt(problem, [*said.values()]), parents=tuple(drafts))
                 ((notes,),) = await lane.sample_each(problem, [replace(draw, max_tokens=most, aside=True)])
-                return notes.text.strip()
+                return (await messages_of([notes]))[notes.id]
             rng.at("pdr", number).shuffle(drafts)
             if self.distil == "best" and verifier is not None:
                 scores = numbers(await verifier.score(problem, drafts))
                 order = sorted(range(len(drafts)), key=lambda place: (scores[place] != scores[place], -scores[place]))
                 drafts = [drafts[place] for place in order]
-        kept = fitted([one.text for one in drafts], [one.tokens for one in drafts], self.workspace)
-        return numbered("Draft", kept)
+        kept = fitted([said[one.id] for one in drafts], [sizes[one.id] for one in drafts], self.workspace)
+        return between("draft", dict(enumerate(kept, 1)))

@@ -11,8 +11,9 @@ others, so at equal tokens a vote has many more samples. Not measured here yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from outthink.errors import BudgetExhausted, NothingCameBack, PromptTooLong
@@ -22,26 +23,26 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import added, distinct, need_least, need_shown, numbered
+from outthink.strategies.prompting import added, between, distinct, messages_of, need_least, need_shown
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
 _ONE = (
     "Here is a candidate solution; it may contain errors.\n\n{candidates}\n\n"
-    "Check it, keep what is right, correct what is wrong, and write an improved solution, complete and in the form "
-    "asked for above. If its approach cannot work, try another one."
+    "Check it, keep what is right, and correct what is wrong; if its approach cannot work, try another one. Then write "
+    "one complete improved solution of your own, which ends in the form asked for above."
 )
 _SEVERAL = (
     "Here are several candidate solutions; some may contain errors.\n\n{candidates}\n\n"
-    "Combine what is useful in them into a single better solution, complete and in the form asked for above. Where "
-    "they disagree, reason carefully which is right. If all are wrong, try another approach."
+    "Combine what is useful in them. Where they disagree, reason carefully which is right; if all are wrong, try "
+    "another approach. Then write one complete better solution of your own, which ends in the form asked for above."
 )
 
 
 def aggregation_prompt(problem: Problem, texts: Sequence[str]) -> tuple[Message, ...]:
     """The question, the candidates numbered from 1, and what to make of them."""
     form = _ONE if len(texts) == 1 else _SEVERAL
-    return added(problem, form.format(candidates=numbered("Candidate", texts)))
+    return added(problem, form.format(candidates=between("candidate", dict(enumerate(texts, 1)))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,8 @@ class RSA:
                 meter.notes.append(f"round {number}: no answer can be read, so there is nothing to aggregate")
                 return
             subsets = [self._subset(valid, rng, number, slot) for slot in range(len(population))]
-            prompts = await each(lambda shown: aggregation_prompt(problem, [one.text for one in shown]), subsets)
+            said = await messages_of(valid)
+            prompts = await each(partial(self._prompt, problem, said), subsets)
             draws = [
                 Draw(messages=messages, parents=tuple(shown), lane=("round", number, slot))
                 for slot, (messages, shown) in enumerate(zip(prompts, subsets, strict=True))
@@ -89,6 +91,9 @@ class RSA:
                 return
             population = [new[0] if new else old for new, old in zip(drawn, population, strict=True)]
             best = self._report(report, population, number + 1, rng, best)
+
+    def _prompt(self, problem: Problem, said: Mapping[str, str], shown: Sequence[Candidate]) -> tuple[Message, ...]:
+        return aggregation_prompt(problem, [said[one.id] for one in shown])
 
     def _subset(self, valid: Sequence[Candidate], rng: Rng, number: int, slot: int) -> list[Candidate]:
         size = min(self.k, len(valid))

@@ -24,7 +24,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import need_least, need_shown, numbered
+from outthink.strategies.prompting import between, messages_of, need_least, need_shown
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
@@ -51,7 +51,13 @@ def summary_prompt(problem: Problem, text: str) -> tuple[Message, ...]:
 
 def match_prompt(problem: Problem, summaries: Sequence[str]) -> tuple[Message, ...]:
     """One message with the question and the summaries, numbered from 1."""
-    return (Message(content=_MATCH.format(question=problem.question, solutions=numbered("Solution", summaries))),)
+    return (
+        Message(
+            content=_MATCH.format(
+                question=problem.question, solutions=between("solution", dict(enumerate(summaries, 1)))
+            )
+        ),
+    )
 
 
 def voted(text: str, n: int) -> int | None:
@@ -69,7 +75,7 @@ class RTV:
         n: samples; the paper uses 16.
         group: samples of a match; at least 2.
         m: votes of each match.
-        summary: most tokens of a summary; 0 compares the samples as they are.
+        summary: most tokens that the writer of a summary may use; 0 compares the samples as they are.
     """
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
@@ -118,13 +124,14 @@ class RTV:
         self, problem: Problem, judge: Model, samples: Sequence[Candidate], places: Sequence[int]
     ) -> dict[int, str]:
         """By place; a sample whose summary is missing is shown as it is."""
-        told = {place: samples[place].text for place in places}
+        said = await messages_of([samples[place] for place in places])
+        told = {place: said[samples[place].id] for place in places}
         if not self.summary:
             return told
         most = min(self.summary, judge.sampling.cap)
         draws = await each(
             lambda place: Draw(
-                messages=summary_prompt(problem, samples[place].text),
+                messages=summary_prompt(problem, told[place]),
                 parents=(samples[place],),
                 temperature=0.0,
                 max_tokens=most,
@@ -134,7 +141,9 @@ class RTV:
             places,
         )
         drawn = await judge.sample_fitting(problem, draws)
-        return told | {place: one[0].text for place, one in zip(places, drawn, strict=True) if one}
+        summaries = {place: one[0] for place, one in zip(places, drawn, strict=True) if one}
+        said = await messages_of([*summaries.values()])
+        return told | {place: said[one.id] for place, one in summaries.items()}
 
     async def _won(
         self,

@@ -25,26 +25,24 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import need_least, need_shown
+from outthink.strategies.prompting import messages_of, need_least, need_shown
 from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
 _PROMPT = (
-    "Compare two solutions, and rate each from 1 (certainly wrong) to 10 (certainly right).\n\n"
-    "Question:\n{question}\n\nSolution A:\n{a}\n\nSolution B:\n{b}\n\n"
-    "First check both, in a few sentences. Then end with one line: Scores: A=NUMBER, B=NUMBER"
+    "Compare two solutions: how likely is each to be right?\n\n"
+    "Question:\n{question}\n\n<solution A>\n{a}\n</solution A>\n\n<solution B>\n{b}\n</solution B>\n\n"
+    "First check both step by step, in a few sentences. Then rate them, each from 1 (certainly wrong) to 10 (certainly "
+    "right), in one last line: Ratings: A=?/10, B=?/10"
 )
-_SCORES = re.compile(
-    r"[^\w\n]*scores?[^\w\n]*a[^\w\n]*(\d{1,2})(?:[ \t]*/[ \t]*10)?"
-    r"[^\w\n]*b[^\w\n]*(\d{1,2})(?:[ \t]*/[ \t]*10)?[^\w\n]*",
-    re.IGNORECASE,
-)
+_RATING = r"[ \t]*[=:][ \t*_]*(\d{1,2})(?:[ \t]*/[ \t]*10)?"
+_RATINGS = re.compile(rf"[^\w\n]*ratings?[^\w\n]*a{_RATING}[ \t*_,;]+b{_RATING}[^\w\n]*", re.IGNORECASE)
 _LOWEST, _HIGHEST = 1, 10
 
 
 def ratings_of(text: str) -> tuple[int, int] | None:
-    """The ratings of A and B in the last line of the form "Scores: A=7, B=3"; None without one or out of range."""
-    line = last_line(_SCORES, text)
+    """The ratings of A and B in the last line of the form "Ratings: A=7/10, B=3/10"; None without or out of range."""
+    line = last_line(_RATINGS, text)
     rated = (int(line[1]), int(line[2])) if line else (0, 0)
     return rated if all(_LOWEST <= one <= _HIGHEST for one in rated) else None
 
@@ -127,9 +125,10 @@ class V1Infer:
     ) -> list[Match]:
         turned = rng.at("v1_infer", "order", number).random(len(new)) < 0.5
         orders = [(b, a) if swapped else (a, b) for (a, b), swapped in zip(new, turned, strict=True)]
+        said = [*(await messages_of(shown)).values()]
         prompts = await each(
-            lambda pair: _PROMPT.format(question=problem.question, a=shown[pair[0]].text, b=shown[pair[1]].text), orders
+            lambda pair: _PROMPT.format(question=problem.question, a=said[pair[0]], b=said[pair[1]]), orders
         )
         judged = [(shown[a], shown[b]) for a, b in orders]
-        said = await read_once(judge, problem, prompts, judged, ratings_of)
-        return [match_of(a, b, rated) for (a, b), rated in zip(orders, said, strict=True) if rated is not None]
+        ratings = await read_once(judge, problem, prompts, judged, ratings_of)
+        return [match_of(a, b, rated) for (a, b), rated in zip(orders, ratings, strict=True) if rated is not None]
