@@ -123,3 +123,37 @@ def test_the_command_line_takes_them_in_one_word(tmp_path: Path, monkeypatch: py
     assert {line["role"] for line in told["ledger"]} == {"model", "judge"}
     wrong = CliRunner().invoke(app, [*words, "-m", "judge", "--role", "generator=generator"])
     assert wrong.exit_code
+
+
+def test_a_server_opens_them_and_its_generator_is_what_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from outthink.cli import app
+
+    served: list[dict[str, str]] = []
+
+    def kept(settings: Any, policy: Any, opened: Any, **options: Any) -> None:
+        served.append({role: engine.spec.name for role, engine in opened.items()})
+
+    made = engines()
+    monkeypatch.setattr("outthink.models.open_engine", lambda name, price=None: made[name])
+    monkeypatch.setattr("outthink.server.start.run", kept)
+    said = CliRunner().invoke(app, ["serve", "--role", "generator=generator,judge=judge"])
+    assert (said.exit_code, served) == (0, [{"model": "writer", "judge": "judge"}])
+    assert CliRunner().invoke(app, ["serve", "--model", "judge", "--role", "generator=generator"]).exit_code
+    assert len(served) == 1
+
+
+def test_a_pool_holds_what_the_generator_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from outthink.cli import app
+
+    made = engines()
+    monkeypatch.setattr("outthink.models.open_engine", lambda name, price=None: made[name])
+    file = tmp_path / "pool.jsonl"
+    words = ["pool", "gym:chain_sum?size=2", "--n", "2", "--out", str(file), "--role"]
+    refused = CliRunner().invoke(app, [*words, "judge=judge"])
+    assert "takes generator=MODEL only" in str(refused.exception)
+    assert CliRunner().invoke(app, [*words, "generator=generator"]).exit_code == 0
+    assert json.loads(file.read_text().splitlines()[0])["samples"][0]["text"] == "#### 0"

@@ -71,12 +71,12 @@ def answers_of(trace: Trace) -> dict[str, str]:
 
 def generations_of(trace: Trace) -> tuple[Generation, ...]:
     """Those of one trace, nothing of it graded; none where it has none."""
-    counted = Counted()
+    counted = GenerationCounts()
     counted.add(trace, {})
     return counted.generations()
 
 
-class Counted:
+class GenerationCounts:
     """Counts the generations of traces that come one after the other."""
 
     def __init__(self) -> None:

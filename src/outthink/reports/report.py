@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from outthink.errors import Unidentified
 from outthink.maths.intervals import TAIL, bootstrap, mean_and_interval
-from outthink.records.generations import Counted, Generation
+from outthink.records.generations import Generation, GenerationCounts
 from outthink.records.runs import Result, read_results, read_settings
 from outthink.records.sharing import Sharing, sharing
 from outthink.reports.tables import markdown_table, text_table
@@ -186,7 +186,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
     cost: Counter[str] = Counter()
     stopped: Counter[str] = Counter()
     trees: list[Sharing] = []
-    counted = Counted()
+    counted = GenerationCounts()
     units: list[set[str]] = []  # those that each attempt with calls was charged in
     problems: set[str] = set()
     attempts = invalid = errors = seen = 0
