@@ -87,9 +87,7 @@ def billed(calls: Any) -> dict[str, tuple[int, float]]:
 
 
 def test_the_library_meters_and_prices_each_role_apart() -> None:
-    trace = run(
-        solve_async(problem(), make_strategy("v1_infer", {"n": 2}), models=engines(), price=PRICES)  # type: ignore[arg-type]  # texts are prices
-    )
+    trace = run(solve_async(problem(), make_strategy("v1_infer", {"n": 2}), models=engines(), price=PRICES))
     assert {"model": "writer", "judge": "judge"}.items() <= trace.resources.items()
     bill = billed(trace.calls)
     assert bill.keys() == {"model", "judge"}

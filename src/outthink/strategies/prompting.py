@@ -31,12 +31,12 @@ def numbered(name: str, texts: Sequence[str]) -> str:
 def between(name: str, texts: Mapping[int, str]) -> str:
     """The texts by their numbers, each between marks with its name and number.
 
-    A small model goes on with a list of headings and writes the next entry; between marks it does so less.
+    After a list under headings a small model goes on with it, and writes the next agent's answer.
     """
     return "\n\n".join(f"<{name} {number}>\n{text}\n</{name} {number}>" for number, text in texts.items())
 
 
-async def messages_of(candidates: Sequence[Candidate]) -> dict[str, str]:
+async def said_by(candidates: Sequence[Candidate]) -> dict[str, str]:
     """What each says by its id, without its thoughts, which none reads but who had them."""
     said = await each(lambda one: spoken(one.text).strip() or one.text.strip(), candidates)
     return {one.id: text for one, text in zip(candidates, said, strict=True)}

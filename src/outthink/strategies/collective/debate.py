@@ -20,7 +20,7 @@ from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.strategies import Report
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import added, between, messages_of, need_least, need_shown
+from outthink.strategies.prompting import added, between, need_least, need_shown, said_by
 from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
@@ -141,7 +141,7 @@ class Debate:
         last: dict[int, Candidate],
     ) -> dict[int, Candidate]:
         """What the agents that are asked say, by agent; some may be missing. Raises if nothing came from any."""
-        said = await messages_of([*shown.values()])
+        said = await said_by([*shown.values()])
         told = {agent: said[one.id] if self.share == "full" else one.answer or "" for agent, one in shown.items()}
         groups: dict[str, dict[tuple[str, int | None], list[int]]] = {role: {} for role in lanes}
         for agent in asked:

@@ -43,12 +43,12 @@ from outthink.rewards.judge import read_once, written
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
-from outthink.strategies.prompting import added, between, messages_of, need_least
+from outthink.strategies.prompting import added, between, need_least, said_by
 from outthink.together import away, each
 from outthink.types import Candidate, Message, Problem
 
 _REVIEW = (
-    "Review an answer as a careful expert.\n\nQuestion:\n{question}\n\nAnswer:\n{answer}\n\n{known}"
+    "Review an answer as a careful expert.\n\nQuestion:\n{question}\n\n<answer>\n{answer}\n</answer>\n\n{known}"
     "Name its main assumptions or steps and say of each whether it holds, then its greatest weakness. Be brief, and "
     "give no score."
 )
@@ -116,7 +116,7 @@ class _Field:
         new = {one.key: one for one in reversed(candidates) if one.key not in known}
         entering = [*new.values()][::-1]
         self.ideas += entering
-        self.said += (await messages_of(entering)).values()
+        self.said += (await said_by(entering)).values()
         self.reviews += [""] * len(new)
         self.ratings += [NEWCOMER] * len(new)
         return len(new)
@@ -217,7 +217,7 @@ class EloTournament:
             if not await players.enter(new):
                 meter.notes.append(f"nothing that was evolved in round {number} is a new answer")
                 break
-        meter.notes.append(f"{len(players.matches)} matches among {len(players.ideas)} answers")
+        meter.notes.append(f"matches played: {len(players.matches)}; different answers: {len(players.ideas)}")
 
     def _report(self, report: Report, players: _Field, shown: Sequence[Candidate], generation: int | None) -> None:
         """The best of those that have played, beside what is shown with its ratings."""
@@ -245,7 +245,7 @@ class EloTournament:
         )
         drawn = await written(judge.lane("review"), problem, prompts, [(players.ideas[place],) for place in new])
         reviews = {place: texts[0] for place, texts in zip(new, drawn, strict=True) if texts}
-        said = await messages_of([*reviews.values()])
+        said = await said_by([*reviews.values()])
         for place, review in reviews.items():
             players.reviews[place] = said[review.id]
 
@@ -294,7 +294,7 @@ class EloTournament:
             return ""
         prompt = _META.format(question=problem.question, reviews=between("review", dict(enumerate(reviews, 1))))
         ((said,),) = await written(judge.lane("meta"), problem, [prompt], [tuple(players.ideas)])
-        return (await messages_of([said]))[said.id]
+        return (await said_by([said]))[said.id]
 
     async def _evolve(self, problem: Problem, fusor: Model, players: _Field, weaknesses: str) -> list[Candidate]:
         """New answers from the best ones, which stay as they are."""

@@ -18,7 +18,7 @@ from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.prompting import added, between, distinct, messages_of, need_shown
+from outthink.strategies.prompting import added, between, distinct, need_shown, said_by
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
@@ -85,7 +85,7 @@ class PaCoRePrompted:
     async def _messages(self, answers: Sequence[Candidate], rng: Rng, number: int) -> dict[str, Candidate]:
         """What was said at last in each answer, without thoughts, in a random order; equal ones once."""
         valid = distinct(answers)
-        said = await messages_of(valid)
+        said = await said_by(valid)
         messages = [(said[one.id], one) for one in valid]
         rng.at("pacore", number).shuffle(messages)
         return dict(reversed(messages))

@@ -23,7 +23,7 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.prompting import added, between, distinct, messages_of, need_least, need_shown
+from outthink.strategies.prompting import added, between, distinct, need_least, need_shown, said_by
 from outthink.types import Candidate, Message, Problem
 
 _DISTIL = (
@@ -130,7 +130,7 @@ class PDR:
         number: int,
         verifier: Scores | None,
     ) -> str:
-        said = await messages_of(drafts)
+        said = await said_by(drafts)
         # of the tokens of a thinking model only those of its message count
         sizes = {one.id: math.ceil(one.tokens * len(said[one.id]) / max(len(one.text), 1)) for one in drafts}
         if sum(sizes.values()) > self.workspace:
@@ -139,7 +139,7 @@ class PDR:
                 most = min(self.workspace, lane.sampling.cap)
                 draw = Draw(messages=distil_prompt(problem, [*said.values()]), parents=tuple(drafts))
                 ((notes,),) = await lane.sample_each(problem, [replace(draw, max_tokens=most, aside=True)])
-                return (await messages_of([notes]))[notes.id]
+                return (await said_by([notes]))[notes.id]
             rng.at("pdr", number).shuffle(drafts)
             if self.distil == "best" and verifier is not None:
                 scores = numbers(await verifier.score(problem, drafts))

@@ -23,7 +23,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import added, between, distinct, messages_of, need_least, need_shown
+from outthink.strategies.prompting import added, between, distinct, need_least, need_shown, said_by
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
@@ -77,8 +77,8 @@ class RSA:
             if not valid:
                 meter.notes.append(f"round {number}: no answer can be read, so there is nothing to aggregate")
                 return
-            subsets = [self._subset(valid, rng, number, slot) for slot in range(len(population))]
-            said = await messages_of(valid)
+            subsets = await each(partial(self._subset, valid, rng, number), range(len(population)))
+            said = await said_by(valid)
             prompts = await each(partial(self._prompt, problem, said), subsets)
             draws = [
                 Draw(messages=messages, parents=tuple(shown), lane=("round", number, slot))

@@ -24,13 +24,13 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import between, messages_of, need_least, need_shown
+from outthink.strategies.prompting import between, need_least, need_shown, said_by
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
 _SUMMARY = (
     "Summarise a proposed solution, so that it can be compared with others. Do not judge it.\n\n"
-    "Question:\n{question}\n\nProposed solution:\n{solution}\n\n"
+    "Question:\n{question}\n\n<solution>\n{solution}\n</solution>\n\n"
     "Write three lines and nothing else:\nApproach: the idea in one sentence\nSteps: the results it depends on\n"
     "Answer: its final answer"
 )
@@ -118,13 +118,13 @@ class RTV:
         except (BudgetExhausted, NothingCameBack, PromptTooLong) as failure:
             meter.notes.append(f"the tournament ends with {len(left)} left: {failure}")
             return
-        meter.notes.append(f"{matches} matches were asked among {len(samples)} samples")
+        meter.notes.append(f"matches asked: {matches}; samples: {len(samples)}")
 
     async def _summaries(
         self, problem: Problem, judge: Model, samples: Sequence[Candidate], places: Sequence[int]
     ) -> dict[int, str]:
         """By place; a sample whose summary is missing is shown as it is."""
-        said = await messages_of([samples[place] for place in places])
+        said = await said_by([samples[place] for place in places])
         told = {place: said[samples[place].id] for place in places}
         if not self.summary:
             return told
@@ -142,7 +142,7 @@ class RTV:
         )
         drawn = await judge.sample_fitting(problem, draws)
         summaries = {place: one[0] for place, one in zip(places, drawn, strict=True) if one}
-        said = await messages_of([*summaries.values()])
+        said = await said_by([*summaries.values()])
         return told | {place: said[one.id] for place, one in summaries.items()}
 
     async def _won(

@@ -25,7 +25,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, last_line
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import messages_of, need_least, need_shown
+from outthink.strategies.prompting import need_least, need_shown, said_by
 from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
@@ -112,7 +112,7 @@ class V1Infer:
             ranked = [0.5 if math.isnan(rate) else rate for rate in rates]
             new = (await away(len(shown) * self.window, swiss_pairs, ranked, met, self.window))[: most - len(met)]
             number += 1
-        meter.notes.append(f"{len(matches)} of {len(met)} comparisons could be read, of {len(shown)} answers")
+        meter.notes.append(f"comparisons: {len(met)}, readable: {len(matches)}; different answers: {len(shown)}")
 
     async def _matches(
         self,
@@ -125,7 +125,7 @@ class V1Infer:
     ) -> list[Match]:
         turned = rng.at("v1_infer", "order", number).random(len(new)) < 0.5
         orders = [(b, a) if swapped else (a, b) for (a, b), swapped in zip(new, turned, strict=True)]
-        said = [*(await messages_of(shown)).values()]
+        said = [*(await said_by(shown)).values()]
         prompts = await each(
             lambda pair: _PROMPT.format(question=problem.question, a=said[pair[0]], b=said[pair[1]]), orders
         )
