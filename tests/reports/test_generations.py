@@ -82,6 +82,12 @@ def test_the_report_tells_them_and_other_runs_carry_nothing_of_it(tmp_path: Path
         assert not {"credits", "generation"} & {*json.loads(line), *json.loads(line)["trace"]["rounds"][0]}
 
 
+def test_where_places_do_not_match_nothing_is_called_revised(tmp_path: Path) -> None:
+    recorded(tmp_path / "run", "pacore_prompted?widths=3")
+    first, second = summary(read_results(tmp_path / "run")).generations
+    assert (first.answers, second.answers, second.problems, second.revised) == (3.0, 1.0, 3, 0)
+
+
 def test_grading_afterwards_grades_them_too(tmp_path: Path) -> None:
     recorded(tmp_path / "run")
     gold = tmp_path / "gold.jsonl"

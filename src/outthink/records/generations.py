@@ -23,8 +23,8 @@ class Generation:
         answers, distinct: answers in it, and how many different ones can be read.
         right: share of right answers; NaN where no answers of it are graded. What cannot be read is wrong.
         read, cached, written: tokens that all models read anew, had in their caches and wrote for it.
-        revised: answers that were made from the one in their place of the generation before, both of them graded; sum
-            over problems. Of these, `to_right` went from wrong to right, and `to_wrong` from right to wrong.
+        revised: answers that were made from the one in their place of the generation before, where both have as many
+            places and both answers are graded; sum over problems. Of these, `to_right` went from wrong to right, and `to_wrong` from right to wrong.
     """
 
     number: int
@@ -95,7 +95,8 @@ class GenerationCounts:
             if credits:
                 sums.right.append(sum(credits.get(key or "", 0.0) for key in keys) / max(len(keys), 1))
             sums.usage += _less(usage, used)
-            for old, new in zip(before, candidates, strict=False):
+            same = len(before) == len(candidates)  # else a place is not the same one's in both
+            for old, new in zip(before, candidates, strict=True) if same else ():
                 was, became = credits.get(old.key or ""), credits.get(new.key or "", None if new.key else 0.0)
                 if old.id in new.parents and was is not None and became is not None:
                     sums.revised += 1

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from outthink.driver import solve_async
-from outthink.errors import MissingResource, UsageError
+from outthink.errors import MissingResource, PromptTooLong, UsageError
 from outthink.models.engine import Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.collective.pdr import fitted
 from outthink.strategies.making import make_strategy
-from outthink.types import Sampling, Trace
+from outthink.types import Sampling, Trace, Usage
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -232,3 +232,21 @@ def test_the_workspace_is_filled_to_the_token() -> None:
 def test_what_would_show_too_many_answers_again_is_refused(name: str, settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="answers again, more than 8,192"):
         make_strategy(name, settings)
+
+
+class Short(Sent):
+    """Has no room for more than the question."""
+
+    async def bound(self, request: Request) -> Usage:
+        if len(request.messages[-1].text) > 40:
+            raise PromptTooLong("the prompt is too long")
+        return await super().bound(request)
+
+
+@pytest.mark.parametrize("name", ["debate", "rsa", "pacore_prompted", "pdr", "elo_tournament", "rtv", "v1_infer"])
+def test_where_answers_do_not_fit_into_a_prompt_the_majority_stands(name: str) -> None:
+    engine = Short(lambda request, child, rng: f"#### {[1, 2, 2, 3][child]}")
+    trace = solved(name, engine, **({"widths": (4,)} if name == "pacore_prompted" else {"n": 4}))
+    assert (trace.stopped, trace.answer) == ("finished", "2")
+    assert [request.n for request in engine.requests] == [4]
+    assert any("the prompt is too long" in note for note in trace.notes)

@@ -22,7 +22,7 @@ RIGHT = 5
 
 
 def numbers(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"#### (\d+)", text)]
+    return [int(number) for number in re.findall(r"(?:#### |^Answer: )(\d+)", text, re.MULTILINE)]
 
 
 def distance(number: int) -> int:
@@ -43,7 +43,7 @@ class Oracle(Sent):
         if request.address[0] == "fusor":
             return f"evolved #### {self.evolved}"
         if text.startswith("Summarise"):
-            return f"Answer: #### {numbers(text)[-1]}"
+            return "**Answer:** something else" if self.answers is None else "Approach: adding"
         if text.startswith("Decide which of several"):
             order = numbers(text)
             return f"Best: {1 + min(range(len(order)), key=lambda place: distance(order[place]))}"
@@ -194,6 +194,7 @@ def test_matches_read_summaries_in_both_orders_and_never_the_samples() -> None:
     assert all("I say" in text for text in summaries)
     compared = engine.asked("Decide")
     assert not any("I say" in text for text in compared)
+    assert not any("something else" in text for text in compared), "the answer is the one that was read"
     orders = {tuple(numbers(text)) for text in compared}
     assert {order[::-1] for order in orders} == orders
     whole = Oracle()
@@ -265,7 +266,7 @@ def test_verdicts_are_read_as_they_are_asked_for() -> None:
         0.5,
     )
     assert (better("...\n**Better: 2**"), better("Better: answer 1."), better("Better: 3")) == (0.0, 1.0, None)
-    assert (voted("Best: 2", 2), voted("Best: Solution 1", 2), voted("Best: 3", 2)) == (1, 0, None)
+    assert (voted("Best: 2", 2), voted("The best solution is solution 1.", 2), voted("Best: 3", 2)) == (1, 0, None)
 
 
 def test_what_cannot_be_read_is_asked_for_once_more() -> None:

@@ -2,7 +2,8 @@
 
 Source: 2604.16529, the card of its abstract was read. Differs: answers are whole samples, not rollouts of agents, so
 nothing is rolled out again; the prompts are ours; half of the votes of a match see its summaries in reverse; a match
-between equal answers is not asked, the first of them goes on; a tie goes to the first.
+between equal answers is not asked, the first of them goes on; a tie goes to the first. A short answer stands in a
+summary as it was read.
 
 Pays: with samples too long to be compared side by side, and a judge better than the model. Every sample is read once,
 and each match reads summaries only. Not measured here yet.
@@ -40,7 +41,11 @@ _MATCH = (
     "Check the results they depend on, in a few sentences. Then end with one line that names the best one by its "
     "number: Best: NUMBER"
 )
-_BEST = re.compile(r"[^\w\n]*best[^\w\n]*(?:solution[^\w\n]*)?(\d+)[^\w\n]*", re.IGNORECASE)
+_BEST = re.compile(
+    r"[^\w\n]*(?:the[ \t]+)?best(?:[ \t]+(?:one|solution))?(?:[ \t]+is)?[^\w\n]*(?:solution[^\w\n]*)?(\d+)[^\w\n]*",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(r"^[^\w\n]*answer[^\w\n]*:.*$", re.IGNORECASE | re.MULTILINE)
 _TEMPERATURE = 0.6  # at 0 all votes would be one vote
 
 
@@ -58,6 +63,14 @@ def match_prompt(problem: Problem, summaries: Sequence[str]) -> tuple[Message, .
             )
         ),
     )
+
+
+def with_answer(problem: Problem, summary: str, sample: Candidate) -> str:
+    """The summary with the sample's short answer as it was read, since who sums up may write another one."""
+    if problem.answer not in ("math", "choice"):
+        return summary
+    rest = _ANSWER.sub("", summary).strip()
+    return f"{rest}\nAnswer: {sample.answer}".strip()
 
 
 def voted(text: str, n: int) -> int | None:
@@ -143,7 +156,7 @@ class RTV:
         drawn = await judge.sample_fitting(problem, draws)
         summaries = {place: one[0] for place, one in zip(places, drawn, strict=True) if one}
         said = await said_by([*summaries.values()])
-        return told | {place: said[one.id] for place, one in summaries.items()}
+        return told | {place: with_answer(problem, said[one.id], samples[place]) for place, one in summaries.items()}
 
     async def _won(
         self,
