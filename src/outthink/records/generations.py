@@ -24,7 +24,8 @@ class Generation:
         right: share of right answers; NaN where no answers of it are graded. What cannot be read is wrong.
         read, cached, written: tokens that all models read anew, had in their caches and wrote for it.
         revised: answers that were made from the one in their place of the generation before, where both have as many
-            places and both answers are graded; sum over problems. Of these, `to_right` went from wrong to right, and `to_wrong` from right to wrong.
+            places and both answers are graded; sum over problems. Of these, `to_right` went from wrong to right, and
+            `to_wrong` from right to wrong.
     """
 
     number: int
