@@ -237,7 +237,7 @@ class EloTournament:
         return [float(strength) for strength in bradley_terry(len(players.ideas), players.matches)]
 
     async def _review(self, problem: Problem, judge: Model, players: _Field, weaknesses: str) -> None:
-        """Review those that have no review; where that fails, they play without."""
+        """Review those that have no review; one whose review is missing plays without."""
         new = [place for place, review in enumerate(players.reviews) if not review]
         known = _KNOWN.format(weaknesses=weaknesses) if weaknesses else ""
         prompts = await each(
