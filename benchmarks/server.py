@@ -19,6 +19,8 @@ at warnings. What to know of them:
   measured, which asks for all eight at once. It is installed without what its server does without (torch and more),
   so it is smaller in memory than a whole installation.
 
+`ours-2` and `ours-4` are ours with so many workers, for machines with as many cores to spare.
+
 `bare` is no server but what one process of Python cannot do without: aiohttp on both sides, one request upstream, a
 count of the answers in boxes. It has no budget, no deadline, no ledger, and believes whatever it gets.
 
@@ -45,7 +47,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -424,7 +426,19 @@ async def proxy(upstream: str, port: int) -> None:
         await asyncio.Event().wait()
 
 
-SERVERS: dict[str, Callable[[str, int], Start]] = {"ours": ours, "its-hub": its_hub, "optillm": optillm, "bare": bare}
+def workers(number: int, upstream: str, port: int) -> Start:
+    start = ours(upstream, port)
+    return Start([*start.command, "--workers", str(number)], start.body)
+
+
+SERVERS: dict[str, Callable[[str, int], Start]] = {
+    "ours": ours,
+    "ours-2": partial(workers, 2),
+    "ours-4": partial(workers, 4),
+    "its-hub": its_hub,
+    "optillm": optillm,
+    "bare": bare,
+}
 
 
 def home(name: str) -> Path:
@@ -665,7 +679,9 @@ def number(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", default="ours,its-hub,optillm", help="some of ours, its-hub, optillm and bare")
+    parser.add_argument(
+        "--servers", default="ours,its-hub,optillm", help="some of ours, ours-2, ours-4, its-hub, optillm, bare"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each server")
     parser.add_argument("--words", action="store_true", help="the model streams a word at a time")
