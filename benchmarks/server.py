@@ -368,6 +368,7 @@ class Start:
     command: list[str]
     body: dict[str, Any]
     configure: dict[str, Any] | None = None
+    workers: int = 1
 
 
 def ours(upstream: str, port: int) -> Start:
@@ -428,7 +429,7 @@ async def proxy(upstream: str, port: int) -> None:
 
 def workers(number: int, upstream: str, port: int) -> Start:
     start = ours(upstream, port)
-    return Start([*start.command, "--workers", str(number)], start.body)
+    return Start([*start.command, "--workers", str(number)], start.body, workers=number)
 
 
 SERVERS: dict[str, Callable[[str, int], Start]] = {
@@ -490,7 +491,7 @@ def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
         process = subprocess.Popen(start.command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             until = time.monotonic() + PATIENCE
-            while not answers(port):
+            while not answers(port, start.workers):
                 if process.poll() is not None or time.monotonic() > until:
                     log.seek(0)
                     sys.exit(f"{name} did not start:\n{log.read()[-2000:]}")
@@ -512,12 +513,14 @@ def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
                 process.wait()
 
 
-def answers(port: int) -> bool:
+def answers(port: int, workers: int) -> bool:
+    """Whether a server is there, with all of its workers."""
+    path = "/v1/models" if workers == 1 else "/health"
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=PATIENCE).close()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+            return workers == 1 or json.loads(answer.read())["workers"] == workers
     except OSError:
         return False
-    return True
 
 
 # ------------------------------------------------------------------------------------------------- the measurements

@@ -166,7 +166,7 @@ def workers(running: Command) -> list[int]:
 
 async def both_serve(running: Command) -> None:
     """Wait until it says that two workers serve."""
-    for _ in range(400):
+    for _ in range(1200):
         if (await asked(running.url, None, method="GET", path="/health")).json == {"status": "ok", "workers": 2}:
             return
         await asyncio.sleep(0.05)
@@ -203,13 +203,13 @@ def test_two_workers_are_one_server(tmp_path: Path) -> None:
             before = workers(running)
             assert len(before) == 2
             callers = [asyncio.create_task(asked(running.url, chat(model=NONE))) for _ in range(4)]
-            await until(lambda: up.running == 2, 20)
+            await until(lambda: up.running == 2, 60)
             os.kill(before[0], signal.SIGKILL)
             ended = await asyncio.gather(*callers, return_exceptions=True)
             assert all(isinstance(one, (Answer, ConnectionError, asyncio.IncompleteReadError)) for one in ended)
             up.pace = 0.0
             served = 12 + sum(isinstance(one, Answer) for one in ended)
-            await until(lambda: len(set(workers(running)) - {before[0]}) == 2, 20)
+            await until(lambda: len(set(workers(running)) - {before[0]}) == 2, 60)
             await both_serve(running)
             assert any("-9" in line for line in running.told)
 
@@ -228,11 +228,11 @@ def test_two_workers_are_one_server(tmp_path: Path) -> None:
             # what is under way is finished at the end
             up.pace = 0.1
             caller = asyncio.create_task(asked(running.url, chat(model=NONE)))
-            await until(lambda: up.running == 1, 20)
+            await until(lambda: up.running == 1, 60)
             left = workers(running)
             running.process.terminate()
             assert (await caller).content == FOUR
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 assert await running.process.wait() == 0
             assert not [process for process in left if alive(process)]
             assert "Traceback" not in "".join(running.told)
@@ -248,10 +248,10 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         async with Server(says(FOUR)) as up, command(tmp_path, up.url, "--workers", "2") as running:
             up.pace = 0.5
             caller = asyncio.create_task(asked(running.url, chat(model=NONE)))
-            await until(lambda: up.running == 1, 20)
+            await until(lambda: up.running == 1, 60)
             left = workers(running)
             running.process.kill()
-            await until(lambda: not [process for process in left if alive(process)], 20)
+            await until(lambda: not [process for process in left if alive(process)], 60)
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 await caller
             assert not up.running
