@@ -150,7 +150,8 @@ class _Parent:
             for slot in sorted(self.slots):
                 new = await self.begin()
                 if not await new.serves():
-                    _logger.error("The new worker does not start, so the old ones stay.")
+                    if not self.ending:
+                        _logger.error("The new worker does not start, so the old ones stay.")
                     break
                 old = self.slots.get(slot)
                 if old is None:  # it has just ended by itself
