@@ -334,7 +334,7 @@ def test_the_first_samples_have_what_is_read_of_them_where_all_differ(otherwise:
     async def go() -> tuple[set[bool], str | None, int]:
         async with Server(says(*UNLIKE)) as up:
             engine = engine_on(up)
-            look = Comparing(strategy=SelfConsistency(n=4), otherwise=otherwise and make_strategy(otherwise))
+            look = Comparing(strategy=SelfConsistency(n=4), otherwise=make_strategy(otherwise) if otherwise else None)
             trace = await outthink.solve_async(
                 Problem(id="p", messages=(Message(content=POEM),), answer="chat"), look, model=engine
             )

@@ -28,7 +28,7 @@ class Bodies:
     def __init__(self, sizes: Sizes, lines: Lines, workers: int = 1) -> None:
         self._sizes = sizes
         self._lines = lines
-        self._most = max(_HELD // workers, sizes.text + sizes.media)  # the largest body has room everywhere
+        self._most = max(_HELD // workers, min(_HELD, sizes.text + sizes.media))  # the largest body has room
         self.held = 0
         """Bytes of all requests that have not been answered yet."""
 

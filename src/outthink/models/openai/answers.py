@@ -58,7 +58,7 @@ class Answers:
 
         Raises AttributeError, TypeError, ValueError, KeyError or OverflowError where it has another shape.
         """
-        choices = event.get("choices") or ()
+        choices: Any = event.get("choices") or ()
         if len(choices) == 1 and not event.get("usage") and "x_groq" not in event and self._read_text(choices[0]):
             return
         taken: set[int] = set()
