@@ -40,6 +40,7 @@ STRATEGIES = {
     "resample": "outthink.strategies.parallel.resample:Resample",
     "atts": "outthink.strategies.parallel.atts:ATTS",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
+    "archon": "outthink.strategies.collective.archon:Archon",
     "debate": "outthink.strategies.collective.debate:Debate",
     "rsa": "outthink.strategies.collective.rsa:RSA",
     "pacore_prompted": "outthink.strategies.collective.pacore_prompted:PaCoRePrompted",
