@@ -20,6 +20,7 @@ from outthink.cli import (
     models,
     planning,
     reporting,
+    searching,
     serving,
     showing,
     solving,
@@ -87,6 +88,7 @@ app.add_typer(planning.plan_app, name="plan", rich_help_panel=LEARN)
 app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.takeover_app, name="takeover", rich_help_panel=LEARN)
 app.add_typer(learning.optscale_app, name="optscale", rich_help_panel=LEARN)
+app.add_typer(searching.archon_app, name="archon", rich_help_panel=LEARN)
 _add(SERVE, serving.serve, settings=True)
 _add(SERVE, serving.key)
 app.add_typer(models.models_app, name="models", rich_help_panel=MODELS)

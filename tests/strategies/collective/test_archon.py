@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ class Cast(ScriptedEngine):
         return [one.messages[-1].text for one in self.sent if one.address[0] == role]
 
 
-def solved(layers: str, engine: ScriptedEngine, models: dict[str, ScriptedEngine] | None = None, **more: Any) -> Trace:
+def solved(
+    layers: str, engine: ScriptedEngine, models: Mapping[str, ScriptedEngine] | None = None, **more: Any
+) -> Trace:
     strategy = make_strategy("archon", {"layers": layers})
     return run(solve_async(problem(), strategy, model=engine, models=models, **more))
 
