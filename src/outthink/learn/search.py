@@ -5,8 +5,9 @@ found of pipelines: each stage has a model that suits it, each has an amount bey
 changed moves what is best for its neighbours.
 
 Source: architecture search of Archon (2409.15254), AgentTTS (2508.00890), by notes on both. Differs: `tpe` is Optuna's
-tree-structured Parzen estimator where Archon takes a Gaussian process; `insights` is a rule where AgentTTS asks a
-language model, which reads the same insights; a setting that was evaluated is not evaluated again.
+tree-structured Parzen estimator where Archon takes a Gaussian process, and is not told that what is over the budget
+scores worst, since then it was no better than random (docs/results/selection.md); `insights` is a rule where AgentTTS
+asks a language model, which reads the same insights; a setting that was evaluated is not evaluated again.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def _random(space: SearchSpace, known: dict[Point, float | None], seed: int) -> 
 
 
 def _tpe(space: SearchSpace, known: dict[Point, float | None], seed: int) -> Ask:
-    """Optuna's proposals; what is not allowed is told to score worst without being evaluated, as in Archon."""
+    """Optuna's proposals; it is told nothing of what is not allowed."""
     try:
         import optuna
     except ImportError:
@@ -120,7 +121,10 @@ def _tpe(space: SearchSpace, known: dict[Point, float | None], seed: int) -> Ask
         point = tuple(int(trial.params[name]) for name in names)
         yield point
         score = known.get(point)
-        study.tell(trial, -1.0 if score is None else score)
+        if score is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(trial, score)
 
 
 def _insights(space: SearchSpace, known: dict[Point, float | None], seed: int) -> Ask:

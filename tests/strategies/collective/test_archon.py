@@ -104,6 +104,8 @@ def by_size(prompt: str) -> str:
         ("generator:65|fuser", f"Layer 2 (fuser) would read 65 candidates in one prompt, more than {MOST_READ}"),
         ("generator:1000,generator:25", "Layer 1 writes 1025 answers, more than 1024: lower samples."),
         ("generator:2|fuser:1@a/b", "'a/b' is no role"),
+        ("generator:1024" + "|verifier" * 5, "shows models 10,240 answers again, more than 8,192: draw fewer samples"),
+        (",".join(["generator"] * 65), "A layer has at most 64 components, not 65: leave some out."),
         ("generator:1" + "|fuser" * 32, "at most 32 layers, not 33"),
     ],
 )

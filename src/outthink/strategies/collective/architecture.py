@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from outthink.errors import UsageError
 from outthink.strategies.collective.archon_texts import PROMPTS
+from outthink.strategies.prompting import MOST_SHOWN
 
 Kind = Literal[
     "generator", "critic", "ranker", "fuser", "verifier", "unit_test_generator", "unit_test_evaluator"
@@ -40,6 +41,7 @@ MOST_READ = 64
 MOST_SAMPLES = 1024
 """Candidates that a layer makes, at most."""
 _MOST_LAYERS = 32
+_MOST_COMPONENTS = 64
 _COUNTS = {
     "generator": "samples",
     "fuser": "samples",
@@ -234,6 +236,9 @@ def checked(given: Sequence[Sequence[Component]]) -> Layers:
         raise UsageError("An architecture needs at least one layer, and each layer at least one component.")
     if len(layers) > _MOST_LAYERS:
         raise UsageError(f"An architecture has at most {_MOST_LAYERS} layers, not {len(layers)}: leave some out.")
+    widest = max(map(len, layers))
+    if widest > _MOST_COMPONENTS:
+        raise UsageError(f"A layer has at most {_MOST_COMPONENTS} components, not {widest}: leave some out.")
     kinds = [layer[0].type for layer in layers]
     for number, layer in enumerate(layers, start=1):
         for one in layer:
@@ -264,6 +269,11 @@ def checked(given: Sequence[Sequence[Component]]) -> Layers:
         made = sum(one.samples for one in layers[number - 1])
         if kind in ("generator", "fuser") and made > MOST_SAMPLES:
             raise UsageError(f"Layer {number} writes {made} answers, more than {MOST_SAMPLES}: lower samples.")
+    if (again := shown(layers)) > MOST_SHOWN:
+        raise UsageError(
+            f"The architecture shows models {again:,} answers again, more than {MOST_SHOWN:,}: draw fewer samples, or "
+            "leave layers out."
+        )
     return layers
 
 
@@ -297,6 +307,14 @@ def sizes(layers: Layers) -> list[int]:
         elif layer[0].top_k:
             size = min(size, layer[0].top_k)
     return reads
+
+
+def shown(layers: Layers) -> int:
+    """The most answers that prompts show models again, each as often as it is shown."""
+    times = {"critic": 1, "ranker": 1, "fuser": 1, "verifier": 2, "unit_test_evaluator": 1}
+    return sum(
+        len(layer) * times.get(layer[0].type, 0) * reads for layer, reads in zip(layers, sizes(layers), strict=True)
+    )
 
 
 def calls(layers: Layers) -> int:
