@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
 from outthink.meter import Meter, Reservation, charged_of_each
-from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
+from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing, sampling_asked
 from outthink.rng import child_seed
 from outthink.together import beside, lazily, together, turn
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
@@ -528,6 +528,7 @@ class Model:
                 ended=self._run.meter.now(),
                 prompt=self._run.meter.prompt(request.messages),
                 after=None if group.draw.after is None else group.draw.after.id,
+                sampling=sampling_asked(request, self._engine.spec) if progress.sent is None else progress.sent,
             ),
         )
         if exceeded:

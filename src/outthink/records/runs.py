@@ -329,7 +329,7 @@ def _unused(result: Result) -> dict[str, Any]:
     unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
     counted = any(call.charged.further or call.seen.further for call in calls)
     fields: dict[str, Any] = {} if counted else {"seen": {"further"}, "charged": {"further"}}
-    fields |= {"after": True} if all(call.after is None for call in calls) else {}
+    fields |= {name: True for name in ("after", "sampling") if all(getattr(call, name) is None for call in calls)}
     return {
         "trace": {
             "candidates": {"__all__": unused},

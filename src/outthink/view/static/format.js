@@ -53,3 +53,7 @@ export function described(strategy) {
   const parts = Object.entries(strategy).filter(([name]) => name !== "name");
   return `${strategy.name}(${parts.map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(", ")})`;
 }
+
+// How samples were drawn, as it was sent; empty where that was not recorded.
+export const sampled = (sampling) =>
+  Object.entries(sampling || {}).map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", ");

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "./lib.js";
 import { useAsked } from "./asked.js";
 import { data } from "./data.js";
-import { cost, described, link, number, oneLine, UNIT_NAMES, verdict } from "./format.js";
+import { cost, described, link, number, oneLine, sampled, UNIT_NAMES, verdict } from "./format.js";
 import { graph as made, idOf, pathOf, scorers, votes } from "./graph.js";
 import { Bars, Ledger } from "./charts.js";
 import { Shaded, Text } from "./text.js";
@@ -238,7 +238,8 @@ function Sent({ entry, call, graph }) {
   const after = call.after ? graph.nodes.get(call.after) : null;
   const prefix = after ? pathOf(after, graph.nodes).map((node) => node.candidate.text).join("") : null;
   if (!messages) return html`<p class="note">${call.prompt == null && !("prompt" in call) ? "This was recorded before prompts were kept." : "No language model was asked."}</p>`;
-  return html`<${Messages} messages=${messages} />
+  return html`${call.sampling && html`<p class="note">${sampled(call.sampling)}</p>`}
+    <${Messages} messages=${messages} />
     ${call.after &&
     html`<div class="message assistant">
       <div class="role">beginning of the answer, which it had to continue (${call.after})</div>
