@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
-from outthink.meter import Meter, Reservation, charged_of_each
+from outthink.meter import Growing, Meter, Reservation, charged_of_each
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing, sampling_asked
 from outthink.rng import child_seed
 from outthink.together import beside, lazily, together, turn
@@ -465,7 +465,7 @@ class Model:
         group.begun = True
         started = self._run.meter.now()
         cancelled = False
-        self._run.meter.running[id(group.progress)] = group.progress
+        self._run.meter.running[id(group.progress)] = Growing(group.progress, partial(self._ended, group))
         try:
             await self._engine.generate(group.request, group.progress)
             for place, (child, result) in enumerate(self._unkept(group)):
@@ -484,6 +484,12 @@ class Model:
             for child, result in self._unkept(group):  # before anything else can fail or be cancelled: it is paid for
                 self._keep(group, child, result)
             self._settle(group, started, cancelled)
+
+    def _ended(self, group: _Group) -> list[Candidate]:
+        if group.request.labels:
+            return []
+        aside = self._aside(group.request)
+        return [_candidate(group, child, completion, aside) for child, completion in group.completions()]
 
     def _unkept(self, group: _Group) -> list[tuple[int, Completion]]:
         return [] if group.request.labels else group.completions()[len(group.candidates) :]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from outthink.bench.run import bench
 from outthink.driver import solve_async
 from outthink.models.engine import Progress, Request
 from outthink.models.scripted import ScriptedEngine
@@ -26,12 +27,12 @@ from outthink.records.runs import Result, Store
 from outthink.server.keys import Keys, make_key
 from outthink.strategies.making import make_strategy, strategy_data
 from outthink.types import Problem, Sampling
-from outthink.view.live import LiveProblem
+from outthink.view.live import LiveProblem, LiveRun
 from outthink.view.mailed import mailed
 from outthink.view.pages import POLICY, Viewer, viewing
 from outthink.view.recordings import Shelf
 from tests.tools.browser import browser, in_thread, needs_browser, page_on, served
-from tests.tools.recorded import trace_of, tree_of, write_lines, write_results, write_run
+from tests.tools.recorded import examples, trace_of, tree_of, write_lines, write_results, write_run
 from tests.tools.toys import problem
 
 HOSTILE = [
@@ -474,6 +475,53 @@ def test_a_problem_is_followed_while_it_is_solved(opened: Any) -> None:
         page.get_by_text("ended: finished").wait_for()
         assert "answer: 2" in page.locator(".facts").first.inner_text()
         page.get_by_text("up to date").wait_for()
+
+
+class Stepwise(ScriptedEngine):
+    """Writes three steps and an answer; each step, and every second sample of it, when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda request, child, rng: ["One.\n", "Two.\n", "#### 2"][request.prefix_text.count("\n")])
+        self.gate = threading.Semaphore(0)
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        if request.prefix_text:
+            await asyncio.to_thread(self.gate.acquire, timeout=30)
+        await super().generate(request, progress)
+
+
+def test_the_tree_of_a_problem_grows_while_its_run_goes_on(opened: Any, tmp_path: Path) -> None:
+    engine, strategy = Stepwise(), make_strategy("beam", {"width": 2, "children": 2, "delimiter": "\n"})
+    live = LiveRun(strategy_data(strategy), Sampling(), 0, {"model": "scripted"})
+    asked = examples(2)
+
+    def work() -> None:
+        asyncio.run(
+            bench(asked, strategy, store=tmp_path / "run", model=engine, prm="random", watching=live.watching,
+                  concurrency=1)
+        )  # fmt: skip
+
+    worker = threading.Thread(target=work)
+    viewer = in_thread(lambda: viewing(Viewer(Shelf([tmp_path], solving=live), every=0.05), "127.0.0.1", 0))
+    worker.start()
+    try:
+        with viewer as address, page_on(opened) as page:
+            page.goto(f"{address}#/r/0")
+            page.get_by_role("link", name="p0").click()
+            nodes = page.locator(".tree .node")
+            page.get_by_text("2 candidates").wait_for()
+            assert nodes.count() == 3  # with the question
+            engine.gate.release()
+            page.get_by_text("being solved").first.wait_for()
+            page.get_by_text("4 candidates").wait_for()
+            assert nodes.count() > 3
+            for _ in range(20):
+                engine.gate.release()
+            page.get_by_text("ended: finished").wait_for()
+    finally:
+        for _ in range(20):
+            engine.gate.release()
+        worker.join()
 
 
 def test_only_those_with_a_key_see_anything(opened: Any, folder: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from outthink.cli.options import (
 from outthink.names import file_name
 
 if TYPE_CHECKING:
-    from outthink.bench.run import Standing
+    from outthink.bench.run import Standing, Watching
     from outthink.models.engine import Engine, Price
     from outthink.reports.report import Summary
     from outthink.strategies import Strategy
@@ -68,6 +68,7 @@ class RunOrder:
         resources: Mapping[str, Any],
         *,
         on_progress: Callable[[Standing], None],
+        watching: Watching | None = None,
         stop: asyncio.Event,
         shard: tuple[int, int] | None = None,
     ) -> Summary:
@@ -92,6 +93,7 @@ class RunOrder:
             shard=shard,
             concurrency=self.taken.concurrency,
             on_progress=on_progress,
+            watching=watching,
             stop=stop,
         )
 

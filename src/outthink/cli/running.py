@@ -108,8 +108,8 @@ class Watcher:
         meter = self._meter
         if meter is None:
             return ""
-        growing = sum(sum(progress.tokens) for progress in meter.running.values())
-        samples = sum(progress.n for progress in meter.running.values())
+        growing = sum(sum(one.progress.tokens) for one in meter.running.values())
+        samples = sum(one.progress.n for one in meter.running.values())
         answer = meter.rounds[-1].answer if meter.rounds else None
         so_far = "" if answer is None else f" | answer so far: {escape(one_line(answer[:60]))}"
         charged = meter.cost().get("tokens", 0.0)

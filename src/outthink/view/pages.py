@@ -191,7 +191,10 @@ class Viewer:
         return await asyncio.to_thread(told)
 
     async def _problem(self, query: Mapping[str, str]) -> Any:
-        recording, line = self._recording(query["source"]), int(query["line"])
+        recording = self._recording(query["source"])
+        if (problem := query.get("live")) is not None and isinstance(recording, RecordFile):
+            return await asyncio.to_thread(recording.live, problem)
+        line = int(query["line"])
         entry = await asyncio.to_thread(recording.entry, line)
         if self._tokens is not None and isinstance(recording, RecordFile):
             entry["ends"] = {**entry.get("ends", {}), **await recording.ends(line, self._tokens)}

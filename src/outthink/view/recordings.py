@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,23 @@ class Query:
     differs: RecordFile | None = None
     order: str = ""
     down: bool = False
+
+
+class Solving(Protocol):
+    """Problems that are being solved now."""
+
+    @property
+    def version(self) -> int:
+        """Changes whenever anything has happened."""
+        ...
+
+    def running(self, done: frozenset[int]) -> list[dict[str, Any]]:
+        """Those that are not among the hashed ids `done`, with what they were charged."""
+        ...
+
+    def entry(self, problem: str) -> dict[str, Any] | None:
+        """All of one of them; None where it is none."""
+        ...
 
 
 @dataclass(slots=True)
@@ -110,6 +127,7 @@ class RecordFile:
         settings: what was asked, for a run.
         total: problems that were asked for, where that is known.
         warning: what is wrong around the file.
+        solving: what is being solved for it in this process.
     """
 
     def __init__(
@@ -119,6 +137,7 @@ class RecordFile:
         settings: Mapping[str, Any] | None = None,
         total: int | None = None,
         warning: str | None = None,
+        solving: Solving | None = None,
     ) -> None:
         self.name = name
         self.path = path
@@ -134,7 +153,8 @@ class RecordFile:
         self._file = LineFile(path)
         self._columns = _Columns()
         self._kind: AnswerKind | None = None
-        self._stale = 0
+        self._solving = solving
+        self._solved = 0 if solving is None else solving.version
 
     def __len__(self) -> int:
         return len(self._file)
@@ -161,8 +181,10 @@ class RecordFile:
                 break
             self._columns.add(row)
             self.known += 1
-        if before != (len(self._file), self.known, self.error, self._file.unfinished):
+        solved = 0 if self._solving is None else self._solving.version
+        if (before, self._solved) != ((len(self._file), self.known, self.error, self._file.unfinished), solved):
             self.version += 1
+        self._solved = solved
         return self.form is not None and self.error is None and self.known < len(self._file)
 
     def close(self) -> None:
@@ -302,8 +324,26 @@ class RecordFile:
             self._kind = kind_of(list(islice(self.replies(), _ENOUGH)))
         return self._kind
 
+    def live(self, problem: str) -> dict[str, Any]:
+        """All of a problem that is being solved now, or of its line where it has just been finished.
+
+        Raises UsageError where it is neither.
+        """
+        lines = np.flatnonzero(self.column("problem") == hashed(problem))
+        if len(lines):
+            return self.entry(int(lines[-1]))
+        entry = None if self._solving is None else self._solving.entry(problem)
+        if entry is None:
+            raise UsageError("This problem is not being solved, and has not been.")
+        return entry
+
     def running(self) -> list[dict[str, Any]]:
-        """Problems that were begun and are not finished, with what they were charged, by the journal of a run."""
+        """Problems that were begun and are not finished, with what they were charged.
+
+        Those that are solved in this process can be looked at; of others the journal of the run tells.
+        """
+        if self._solving is not None:
+            return self._solving.running(frozenset(self.column("problem").tolist()))
         journal = self.path.parent / JOURNAL
         if self.path.name != RESULTS or (self.total is not None and len(self._file) >= self.total):
             return []
@@ -347,12 +387,13 @@ class Shelf:
 
     Args:
         paths: run directories, pools, files of traces, or folders with such.
-
         live: further ones that are in no file.
+        solving: what is being solved for the runs.
     """
 
-    def __init__(self, paths: Sequence[Path], live: Sequence[Any] = ()) -> None:
+    def __init__(self, paths: Sequence[Path], live: Sequence[Any] = (), solving: Solving | None = None) -> None:
         self.recordings: list[Any] = list(live)
+        self._solving = solving
         self._paths = list(paths)
         self._there: set[Path] = set()
         self.look()
@@ -395,7 +436,7 @@ class Shelf:
             problems = settings.get("problems")
             place, shards = settings.get("shard") or (0, 1)
             total = None if problems is None else len(problems[place::shards])
-            self._add(results, RecordFile(_name(folder), results, settings, total))
+            self._add(results, RecordFile(_name(folder), results, settings, total, solving=self._solving))
         except (UsageError, TypeError, ValueError) as cause:
             # its results may be whole all the same
             self._add(results, RecordFile(_name(folder), results, warning=str(cause)))

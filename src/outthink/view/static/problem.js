@@ -54,6 +54,13 @@ export function Problem({ source, number: place, line, version, query }) {
     ${error ? html`<p class="problem" role="alert">${error}</p>` : entry ? html`<${Entry} entry=${entry} live=${source.live} />` : html`<p class="wait">Loading ...</p>`}`;
 }
 
+// A problem of a run that is being solved now, until its line is there.
+export function LiveProblem({ source, number: place, problem }) {
+  const [entry, error] = useAsked(() => data.live(place, problem), `${place}/live/${problem}`, source.version);
+  return html`<nav class="pages" aria-label="Problems"><a href=${link(`r/${place}`)}>all problems</a></nav>
+    ${entry ? html`<${Entry} entry=${entry} live=${entry.live} />` : error ? html`<p class="problem" role="alert">${error}</p>` : html`<p class="wait">Loading ...</p>`}`;
+}
+
 // The messages of the question: those that the main model was sent first.
 function question(entry) {
   if (entry.question) return [{ role: "user", content: entry.question }];

@@ -117,7 +117,7 @@ export function Problems({ sources, number: place, version, query }) {
     html`<details open>
       <summary>${source.running.length} being solved now</summary>
       <ul>
-        ${source.running.slice(0, 20).map((one) => html`<li>${one.problem}: ${cost(one.cost.tokens, "tokens")} tokens so far</li>`)}
+        ${source.running.slice(0, 20).map((one) => html`<li>${one.live ? html`<a href=${link(`r/${place}/l/${encodeURIComponent(one.problem)}`)}>${one.problem}</a>` : one.problem}: ${cost(one.cost.tokens, "tokens")} tokens so far</li>`)}
       </ul>
     </details>`}
     ${source.form && html`<${Filters} source=${source} sources=${sources} place=${place} query=${query} change=${change} />`}
