@@ -41,6 +41,7 @@ class Result:
         credit: 1 right, 0 wrong, between them partly right; None where it could not be graded.
         error: why nothing came back, for people; None where something did.
         trace: what happened; None only where nothing was even tried.
+        owner: the name of the key with which a server was asked; None: there was none. It ends the line, see `owned`.
     """
 
     problem: str
@@ -48,6 +49,7 @@ class Result:
     error: str | None = None
     trace: Trace | None = None
     schema: int = SCHEMA
+    owner: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -320,10 +322,16 @@ def _add(total: dict[str, float], cost: Mapping[str, float], sign: int = 1) -> N
         total[unit] = total.get(unit, 0.0) + sign * amount
 
 
+def owned(line: bytes, owner: str) -> bool:
+    """Whether a line of results ends with this owner; what stands in its trace, which others wrote, cannot feign it."""
+    return line.rstrip(b"\r\n").endswith(b',"owner":' + json.dumps(owner).encode() + b"}")
+
+
 def _unused(result: Result) -> dict[str, Any]:
     """Fields that few methods fill, where none of the trace is filled: they would be most of its lines."""
+    asked = {"owner": True} if result.owner is None else {}
     if result.trace is None:
-        return {}
+        return asked
     candidates, calls = result.trace.candidates, result.trace.calls
     unused = {"observed"} if not any(candidate.observed for candidate in candidates) else set()
     unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
@@ -331,6 +339,7 @@ def _unused(result: Result) -> dict[str, Any]:
     fields: dict[str, Any] = {} if counted else {"seen": {"further"}, "charged": {"further"}}
     fields |= {name: True for name in ("after", "sampling") if all(getattr(call, name) is None for call in calls)}
     return {
+        **asked,
         "trace": {
             "candidates": {"__all__": unused},
             "calls": {"__all__": fields} if fields else {},

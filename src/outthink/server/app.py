@@ -403,7 +403,7 @@ class Service:
                 job = await self._prepared(asked, name, engine, choice, load, salt)
         except TimeoutError:
             raise reply.RequestFailed(_LATE) from None
-        job.deadline = deadline
+        job.deadline, job.owner = deadline, owner
         return job
 
     def _seconds(self, asked: Asked) -> float:
@@ -468,7 +468,7 @@ class Service:
 
     def _record(self, job: Job, trace: Trace) -> None:
         if self._recorder is not None:
-            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages])
+            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages], job.owner)
 
     async def _solve(
         self, job: Job, seconds: float, on_event: Callable[[tuple[Any, ...]], None] | None = None
@@ -637,7 +637,7 @@ class Service:
                 self._jobs.discard(shadow)
                 if not self._jobs:
                     self.quiet.set()
-        self._recorder.shadowed(trace)
+        self._recorder.shadowed(trace, job.owner)
 
 
 def _renamed(job: Job, trace: Trace) -> Trace:

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from outthink.errors import UsageError
 from outthink.jsonl import read as read_lines
 from outthink.records.ends import TokenEnds
-from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, read_settings
+from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, owned, read_settings
 from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
 from outthink.view.entries import Form, ListRow, entry_of, form_of, replies_of, result_or_none, row_of, token_ends
-from outthink.view.lines import LineFile
+from outthink.view.lines import LineFile, SomeLines
 
 UNITS = ("tokens", "seconds", "flops", "usd")
 """Costs that are kept in columns."""
@@ -128,6 +128,7 @@ class RecordFile:
         total: problems that were asked for, where that is known.
         warning: what is wrong around the file.
         solving: what is being solved for it in this process.
+        owner: only lines of this owner are there, and nothing is told of where they lie; None: all are.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class RecordFile:
         total: int | None = None,
         warning: str | None = None,
         solving: Solving | None = None,
+        owner: str | None = None,
     ) -> None:
         self.name = name
         self.path = path
@@ -150,7 +152,8 @@ class RecordFile:
         """Lines of which the columns tell."""
         self.version = 0
         """Changes whenever anything else does."""
-        self._file = LineFile(path)
+        self._owner = owner
+        self._file = LineFile(path) if owner is None else SomeLines(path, lambda line: owned(line, owner))
         self._columns = _Columns()
         self._kind: AnswerKind | None = None
         self._solving = solving
@@ -204,9 +207,9 @@ class RecordFile:
             notes.append("The last line is unfinished: it is still being written, or was cut off.")
         return {
             "name": self.name,
-            "path": str(self.path),
+            "path": str(self.path) if self._owner is None else "",
             "form": self.form,
-            "error": self.error,
+            "error": self.error if self._owner is None or self.error is None else "It cannot be read now.",
             "notes": notes,
             "settings": {name: value for name, value in self.settings.items() if name != "problems"},
             "total": self.total,
@@ -342,6 +345,8 @@ class RecordFile:
 
         Those that are solved in this process can be looked at; of others the journal of the run tells.
         """
+        if self._owner is not None:
+            return []
         if self._solving is not None:
             return self._solving.running(frozenset(self.column("problem").tolist()))
         journal = self.path.parent / JOURNAL
@@ -389,9 +394,17 @@ class Shelf:
         paths: run directories, pools, files of traces, or folders with such.
         live: further ones that are in no file.
         solving: what is being solved for the runs.
+        owner: only what this owner of a server's key has asked is shown; None: everything.
     """
 
-    def __init__(self, paths: Sequence[Path], live: Sequence[Any] = (), solving: Solving | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        live: Sequence[Any] = (),
+        solving: Solving | None = None,
+        owner: str | None = None,
+    ) -> None:
+        self._owner = owner
         self.recordings: list[Any] = list(live)
         self._solving = solving
         self._paths = list(paths)
@@ -424,7 +437,7 @@ class Shelf:
                     continue
                 if not inside.name.startswith(".") and (inside.is_dir() or inside.name.endswith(_SUFFIXES)):
                     self._take(inside, depth + 1)
-        elif path not in self._there:
+        elif path not in self._there and self._owner is None:
             self._add(path, RecordFile(_name(path), path))
 
     def _run(self, folder: Path) -> None:
@@ -433,13 +446,17 @@ class Shelf:
             return
         try:
             settings = read_settings(folder)
+            if self._owner is not None:  # the rest tells of the server
+                told = {"strategy": settings.get("strategy")}
+                self._add(results, RecordFile(_name(folder), results, told, owner=self._owner))
+                return
             problems = settings.get("problems")
             place, shards = settings.get("shard") or (0, 1)
             total = None if problems is None else len(problems[place::shards])
             self._add(results, RecordFile(_name(folder), results, settings, total, solving=self._solving))
         except (UsageError, TypeError, ValueError) as cause:
-            # its results may be whole all the same
-            self._add(results, RecordFile(_name(folder), results, warning=str(cause)))
+            if self._owner is None:  # its results may be whole all the same
+                self._add(results, RecordFile(_name(folder), results, warning=str(cause)))
 
     def _add(self, path: Path, recording: RecordFile) -> None:
         self._there.add(path)
