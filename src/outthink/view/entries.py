@@ -8,18 +8,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 from outthink.answers.reading import read_by
 from outthink.errors import UsageError
 from outthink.models.samples import numbers_of, pool_id, text_of, token_count, token_logprobs, was_cut
 from outthink.records.ends import TokenEnds
+from outthink.records.kinds import Form
 from outthink.records.runs import Result, result_from_json
 from outthink.reports.reading import ReadReply, rule_of
 from outthink.types import AnswerKind, Candidate, Trace, path
-
-Form = Literal["results", "traces", "pool"]
-"""What the lines of a file are: results of a run, bare traces, or problems with recorded samples."""
 
 _UNREADABLE = (ValueError, UsageError, KeyError, TypeError, AttributeError, RecursionError)
 _HIDDEN = ("token_ids", "observed", "artifact", "sent")  # of a candidate, which the page does not show
@@ -50,21 +48,6 @@ class ListRow:
     def shown(self, line: int) -> dict[str, Any]:
         """As JSON data, with the number of its line."""
         return {"line": int(line), **dataclasses.asdict(self)}
-
-
-def form_of(line: bytes) -> Form | None:
-    """What a file with this line holds; None: nothing that is known here."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(row, dict):
-        return None
-    if isinstance(row.get("samples"), list):
-        return "pool"
-    if "candidates" in row and "calls" in row:
-        return "traces"
-    return "results" if {"problem", "credit", "trace"} <= row.keys() else None
 
 
 def row_of(form: Form, line: bytes) -> ListRow:

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from outthink.errors import UsageError
 from outthink.jsonl import read as read_lines
 from outthink.records.ends import TokenEnds
+from outthink.records.kinds import Form, form_of
 from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, owned, read_settings
 from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
-from outthink.view.entries import Form, ListRow, entry_of, form_of, replies_of, result_or_none, row_of, token_ends
+from outthink.view.entries import ListRow, entry_of, replies_of, result_or_none, row_of, token_ends
 from outthink.view.lines import LineFile, SomeLines
 
 UNITS = ("tokens", "seconds", "flops", "usd")
