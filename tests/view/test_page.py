@@ -255,6 +255,8 @@ def test_files_that_are_damaged_or_foreign_say_so_and_all_else_works(opened: Any
         page.get_by_text("holds neither results, nor traces, nor a pool").wait_for()
         page.get_by_text("The last line is unfinished").wait_for()
         page.get_by_text("Lines that cannot be read: 1, the first one is line 2").wait_for()
+        assert page.locator("tr", has_text="broken").locator(".state").inner_text() == "damaged"
+        page.get_by_role("status").get_by_text("up to date").wait_for()
         page.get_by_role("link", name=re.compile(r"\bbroken$")).click()
         page.get_by_text("This line is damaged").wait_for()
         page.get_by_role("link", name="pc").click()
@@ -426,7 +428,7 @@ def test_a_run_that_is_being_written_is_followed(opened: Any, tmp_path: Path) ->
         with served([tmp_path]) as address, page_on(opened) as page:
             page.goto(address)
             page.get_by_text("1 of 3").wait_for()
-            page.get_by_text("being written").wait_for()
+            page.get_by_role("status").get_by_text("being written").wait_for()
             page.goto(f"{address}#/r/0")
             page.get_by_text("1 of 1 problems").wait_for()
             store.record(Result(problem="b", credit=0.0, trace=trace_of("b", ["2"])))

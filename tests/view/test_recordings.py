@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -170,6 +171,31 @@ def test_foreign_files_are_told(tmp_path: Path, line: str) -> None:
     assert recording.described()["form"] is None
     assert overview(recording) == []
     assert recording.rows([0]) == []
+
+
+def test_a_run_is_being_written_only_while_somebody_writes(tmp_path: Path) -> None:
+    """Else it was stopped; and one that is damaged is damaged, whatever it lacks."""
+
+    def state() -> str:
+        (recording,) = Shelf([tmp_path]).recordings
+        recording.advance(1.0)
+        told: str = recording.described()["state"]
+        return told
+
+    run = write_results(tmp_path / "run", [Result(problem="a", credit=1.0)], problems=["a", "b"])
+    assert state() == "writing"
+    for file in run.iterdir():
+        os.utime(file, (0, 0))
+    assert state() == "unfinished"
+    (run / "results.jsonl").write_text("{}\n{}\n", encoding="utf-8")
+    assert state() == "damaged"
+    write_lines(run / "results.jsonl", ["x"])
+    assert state() == "damaged"
+    write_results(tmp_path / "run2", [Result(problem="a", credit=1.0)])
+    (run / "results.jsonl").unlink()
+    (run / "run.json").unlink()
+    (run / "journal.jsonl").unlink()
+    assert state() == "whole"
 
 
 def test_an_empty_file_is_waited_for(tmp_path: Path) -> None:

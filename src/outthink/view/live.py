@@ -111,6 +111,7 @@ class LiveProblem:
             "error": self.error,
             "notes": [],
             "live": not over,
+            "state": "whole" if over else "writing",
             "settings": {"strategy": dict(self._strategy), "models": dict(self._resources)},
             "total": 1,
             "lines": 1,

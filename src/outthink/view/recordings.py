@@ -6,6 +6,7 @@ stay in their file. All of it is built while the file is read, a little at a tim
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -36,6 +37,7 @@ UNITS = ("tokens", "seconds", "flops", "usd")
 _ENOUGH = 200  # replies that say as what they were read
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 _DEEPEST = 4  # folders below the one that was named
+_QUIET = 900.0  # seconds without a result or a call after which a run is taken to have been stopped
 _JOURNAL_MOST = 1 << 24  # bytes of a journal that are read for what is being solved
 
 
@@ -205,13 +207,15 @@ class RecordFile:
             first = int(np.flatnonzero(np.array(columns.failed[:n]) == 2)[0]) + 1
             notes.append(f"Lines that cannot be read: {damaged}, the first one is line {first}; all others are shown.")
         if self._file.unfinished and self.form is not None:
-            notes.append("The last line is unfinished: it is still being written, or was cut off.")
+            written = "is still being written, or was" if self._fresh() else "was"
+            notes.append(f"The last line is unfinished: it {written} cut off.")
         return {
             "name": self.name,
             "path": str(self.path) if self._owner is None else "",
             "form": self.form,
             "error": self.error if self._owner is None or self.error is None else "It cannot be read now.",
             "notes": notes,
+            "state": self._state(bool(damaged)),
             "settings": {name: value for name, value in self.settings.items() if name != "problems"},
             "total": self.total,
             "lines": len(self._file),
@@ -225,6 +229,22 @@ class RecordFile:
             "stopped": self._counts("stopped"),
             "strategies": self._counts("strategy"),
         }
+
+    def _state(self, damaged: bool) -> str:
+        """"damaged", "writing", "unfinished" (nobody has written for a while) or "whole"."""
+        if self.error is not None or self._warning is not None or damaged:
+            return "damaged"
+        if self.total is None or len(self._file) >= self.total:
+            return "whole"
+        return "writing" if self._fresh() else "unfinished"
+
+    def _fresh(self) -> bool:
+        """Whether somebody has written here of late, results or calls."""
+        written = 0.0
+        for path in (self.path, self.path.parent / JOURNAL):
+            with contextlib.suppress(OSError):
+                written = max(written, path.stat().st_mtime)
+        return time.time() - written < _QUIET
 
     def mean(self, unit: str) -> float | None:
         """The mean cost of a problem; None where it is not known of all of them."""

@@ -103,7 +103,7 @@ function App() {
   const { sources } = known;
   const number = Number(parts[1]);
   const source = sources[number];
-  const live = sources.some((one) => one.live || (one.total !== null && one.lines < one.total));
+  const live = sources.some((one) => one.state === "writing");
   let main = html`<${Runs} known=${known} />`;
   if (parts[0] === "compare") main = html`<${Compare} sources=${sources} query=${query} />`;
   else if (parts[0] === "r" && !source) main = html`<p>There is no such recording.</p>`;
