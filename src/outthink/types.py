@@ -536,6 +536,11 @@ class Trace:
         line: bytes = _trace_adapter().dump_json(self)
         return line.decode()
 
+    def to_data(self, *, exclude: Mapping[str, Any]) -> dict[str, Any]:
+        """The same as data for JSON, without some fields, which are named as pydantic does."""
+        data: dict[str, Any] = _trace_adapter().dump_python(self, mode="json", exclude=exclude)
+        return data
+
     @classmethod
     def from_json(cls, line: str | bytes) -> Trace:
         """Read a line; raises ValueError on another schema version or a damaged line."""

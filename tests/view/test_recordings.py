@@ -225,6 +225,18 @@ def test_a_shelf_takes_what_is_in_folders_and_what_comes(tmp_path: Path) -> None
     assert [one.total for one in shelf.recordings] == [2, None, None, 1]
 
 
+def test_a_run_that_is_just_being_made_is_a_run(tmp_path: Path) -> None:
+    """Its files are there a moment before its settings are."""
+    (tmp_path / "run").mkdir()
+    for name in ("results.jsonl", "journal.jsonl"):
+        (tmp_path / "run" / name).touch()
+    shelf = Shelf([tmp_path])
+    assert shelf.recordings == []
+    write_results(tmp_path / "run", results(1))
+    assert shelf.look()
+    assert [recording.total for recording in shelf.recordings] == [1]
+
+
 def test_what_is_being_solved_is_read_from_the_journal(tmp_path: Path) -> None:
     settings = {"task": "t", "strategy": {"name": "greedy"}, "shard": None, "problems": ["p0", "p1"]}
     with Store(tmp_path / "run", settings) as store:

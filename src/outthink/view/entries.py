@@ -20,7 +20,7 @@ from outthink.reports.reading import ReadReply, rule_of
 from outthink.types import AnswerKind, Candidate, Trace, path
 
 _UNREADABLE = (ValueError, UsageError, KeyError, TypeError, AttributeError, RecursionError)
-_HIDDEN = ("token_ids", "observed", "artifact", "sent")  # of a candidate, which the page does not show
+_HIDDEN = {"token_ids", "observed", "artifact", "sent"}  # of a candidate, which the page does not show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,10 +123,7 @@ def entry_of(form: Form, line: bytes, kind: AnswerKind) -> dict[str, Any]:
 
 def trace_entry(trace: Trace, kind: AnswerKind) -> dict[str, Any]:
     """A trace with its cost, its ledger, and the rule by which each answer was read."""
-    shown = json.loads(trace.to_json())
-    for candidate in shown["candidates"]:
-        for name in _HIDDEN:
-            candidate.pop(name, None)
+    shown = trace.to_data(exclude={"candidates": {"__all__": _HIDDEN}})
     rules = {}
     for candidate, text in _answers(trace):
         answer, rule = rule_of(kind, text)

@@ -224,7 +224,10 @@ class Viewer:
                     row["other"] = other
             return {"total": len(lines), "known": recording.known, "lines": len(recording), "rows": rows}
 
-        return await asyncio.to_thread(told)
+        listed = await asyncio.to_thread(told)
+        if isinstance(recording, RecordFile):  # what whoever opens a problem next would wait for
+            asyncio.get_running_loop().run_in_executor(None, recording.kind)
+        return listed
 
     async def _problem(self, shelf: Shelf, query: Mapping[str, str]) -> Any:
         recording = _recording(shelf, query["source"])

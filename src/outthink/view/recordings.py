@@ -459,6 +459,8 @@ class Shelf:
                 if not inside.name.startswith(".") and (inside.is_dir() or inside.name.endswith(_SUFFIXES)):
                     self._take(inside, depth + 1)
         elif path not in self._there and self._owner is None:
+            if depth and path.name in (RESULTS, JOURNAL) and not path.stat().st_size:
+                return  # a run that is just being made
             self._add(path, RecordFile(_name(path), path))
 
     def _run(self, folder: Path) -> None:

@@ -32,7 +32,8 @@ export function Problem({ source, number: place, line, version, query }) {
   const [entry, error] = useAsked(() => data.problem(place, line), `${place}/${line}`, source.live ? version : "over");
   const back = link(`r/${place}`, filters(query));
   const wish = { source: place, ...filters(query), around: line };
-  const [beside] = useAsked(() => data.rows(wish), JSON.stringify(wish), source.known);
+  const there = Boolean(entry || error); // what is looked at comes first
+  const [beside] = useAsked(() => (there ? data.rows(wish) : Promise.resolve(null)), `${JSON.stringify(wish)}${there}`, source.known);
   const to = (there) => link(`r/${place}/p/${there}`, filters(query));
   const known = (there) => there !== null && there !== undefined;
   useEffect(() => {
