@@ -55,7 +55,7 @@ class Work:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Growing:
+class LiveGroup:
     """Samples that are being written, to look at.
 
     Args:
@@ -93,7 +93,7 @@ class Meter:
         self.scores: dict[str, dict[str, float]] = {}
         """What scorers gave, by the name of the scorer and the candidate's id."""
         self.overrun = False
-        self.running: dict[int, Growing] = {}
+        self.running: dict[int, LiveGroup] = {}
         """Groups that are being generated, to look at, by what `id` says of their progress."""
         self.refused = 0
         """Children that were asked for and never started."""

@@ -198,7 +198,9 @@ def test_how_each_call_was_drawn_is_recorded_as_it_was_sent() -> None:
         async with Server(reply) as server:
             trace = await traced(server, facts, strategy, **options)
             names = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop")
-            bodies = [json.dumps({name: seen.body[name] for name in names if name in seen.body}) for seen in sent(server)]
+            bodies = [
+                json.dumps({name: seen.body[name] for name in names if name in seen.body}) for seen in sent(server)
+            ]
             told = [json.dumps(call.sampling) for call in trace.calls if call.sampling is not None]
             again = Trace.from_json(trace.to_json())
             assert [call.sampling for call in again.calls] == [call.sampling for call in trace.calls]

@@ -369,7 +369,7 @@ def test_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
     empty = read(write_results(tmp_path / "run", []) / "results.jsonl", settings={}, total=0)
     told = empty.described()
     assert (told["accuracy"], told["cost"]["tokens"], told["lines"]) == (None, None, 0)
-    assert compared([(0, empty)]) == {"points": [], "pairs": []}
+    assert compared([(0, empty)]) == {"points": [], "pairs": [], "intensity": 562.5}
     assert not math.isnan(sign_test(0, 0))
 
 

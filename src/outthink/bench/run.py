@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from outthink import __version__
 from outthink.answers.reader import Reader
 from outthink.cost import charge
 from outthink.driver import as_budget, counted_by, solve_async
@@ -21,7 +22,7 @@ from outthink.models.engine import Engine, Request
 from outthink.names import name_of
 from outthink.planner.plan import Plan
 from outthink.planner.portfolio import Portfolio
-from outthink.records.runs import DOUBTS, Before, Result, Store, read_results
+from outthink.records.runs import DOUBTS, PROGRAM, SHAPES, Before, Result, Store, read_results
 from outthink.reports.report import Summary, summary
 from outthink.resources.embedding import TextEmbedder, make_embedder
 from outthink.resources.table import versions
@@ -168,12 +169,16 @@ async def bench(
     if learning and shards > 1:
         raise UsageError("What is learned from problem to problem needs all of them in order; leave the shard out.")
     depends = {**traits.versions(strategy), **versions(resources or {})}
+    engines = {"model": model, **(models or {})}
+    shapes = {role: dataclasses.asdict(shape) for role, one in engines.items() if (shape := one.spec.shape) is not None}
     settings = {
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
         **({"versions": depends} if depends else {}),
         **({"ordered": size} if learning else {}),
-        "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
+        "models": {role: engine.spec.name for role, engine in engines.items()},
+        **({SHAPES: shapes} if shapes else {}),
+        PROGRAM: __version__,
         "verifier": describe(verifier),
         "prm": describe(prm),
         "embedder": describe(embedder),

@@ -31,7 +31,7 @@ _running: Working | None = None
 """The innermost work that is being done."""
 
 
-class Lines:
+class NowAndThen:
     """Prints a line on standard error now and then, from a thread.
 
     Args:
@@ -79,7 +79,7 @@ class Working:
         self._done, self._total = 0.0, 0.0
         self._clock = time.monotonic
         self._start = self._clock()
-        self._lines: Lines | None = None
+        self._lines: NowAndThen | None = None
         self._bar: Progress | None = None
         self._outer: Working | None = None
         self._inner: Working | None = None
@@ -100,7 +100,7 @@ class Working:
             self._bar = self._drawn(console)
             self._bar.start()
         else:
-            self._lines = Lines(self.line, every=self._every)
+            self._lines = NowAndThen(self.line, every=self._every)
             self._lines.start()
         return self
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
-from outthink.cli.progress import Lines, Working
+from outthink.cli.progress import NowAndThen, Working
 from outthink.cli.shown import one_line
 from outthink.errors import UsageError
 from outthink.together import close_all
@@ -89,7 +89,7 @@ class Watcher:
         self._shown = shown
         console = Console(stderr=True)
         self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
-        self._lines = None if console.is_terminal or sys.stderr is None else Lines(self._line)
+        self._lines = None if console.is_terminal or sys.stderr is None else NowAndThen(self._line)
 
     def start(self, meter: Meter) -> None:
         """Look at what this meter counts, and show it."""
@@ -123,9 +123,7 @@ class Watcher:
         answer = meter.rounds[-1].answer if meter.rounds else None
         so_far = "" if answer is None else f" | answer so far: {one_line(answer[:60])}"
         charged = meter.cost().get("tokens", 0.0)
-        return (
-            f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
-        )
+        return f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
 
 
 def interruptible(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:

@@ -140,7 +140,7 @@ def _refuse(file: Path, wrong: Sequence[tuple[str, str]], runs: int) -> NoReturn
 
 
 def _check(run: _Run, checked: dict[str, str | None]) -> None:
-    """Whether what a run needs is there, as far as that can be known before it begins; each thing is looked for once."""
+    """Whether what a run needs is there, as far as that is known before it begins; each thing is looked for once."""
     for name, check in run.order.checks():
         if name not in checked:
             try:

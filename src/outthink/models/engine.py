@@ -136,6 +136,13 @@ class Request:
     fields: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Any] = field(default_factory=dict)
 
+    def sampling(self, spec: EngineSpec) -> dict[str, Any]:
+        """How its samples are drawn, as `sampling_of`, with those of its fields that the engine honours."""
+        stop = {"stop": self.stop} if self.stop else {}
+        asked = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens, **stop}
+        honoured = {name: value for name, value in self.fields.items() if spec.fields is None or name in spec.fields}
+        return sampling_of(asked | honoured)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
@@ -227,14 +234,6 @@ class Progress:
 def sampling_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """What of a request in the form of OpenAI's API says how samples are drawn and where they end."""
     return {name: _plain(body[name]) for name in _SAMPLING if body.get(name) is not None}
-
-
-def sampling_asked(request: Request, spec: EngineSpec) -> dict[str, Any]:
-    """The same of a request, with those of its fields that the engine honours."""
-    stop = {"stop": request.stop} if request.stop else {}
-    asked = {"temperature": request.temperature, "top_p": request.top_p, "max_tokens": request.max_tokens, **stop}
-    honoured = {name: value for name, value in request.fields.items() if spec.fields is None or name in spec.fields}
-    return sampling_of(asked | honoured)
 
 
 def _writable_logprobs(logprobs: tuple[float, ...]) -> tuple[float, ...] | None:

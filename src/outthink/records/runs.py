@@ -29,7 +29,15 @@ SCHEMA = 1
 RUN, RESULTS, JOURNAL = "run.json", "results.jsonl", "journal.jsonl"
 
 DOUBTS = "doubts"
-"""What looked wrong with the questions when a run began, in its settings; a run with others is the same run."""
+"""What looked wrong with the questions when a run began, in its settings."""
+
+SHAPES = "shapes"
+"""The shapes of the models by role, where they are known, in the settings of a run."""
+
+PROGRAM = "program"
+"""The version of the program that began a run, in its settings."""
+
+_TOLD = dict.fromkeys((DOUBTS, SHAPES, PROGRAM))  # settings that nobody asked for: a run with others is the same run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +147,7 @@ class Store:
             # nothing was paid for: ask anew
             jsonl.write_whole(self._folder / RUN, json.dumps(asked, indent=1) + "\n", mode=self._mode)
             return
-        different = differences({**read_settings(self._folder), DOUBTS: None}, {**asked, DOUBTS: None})
+        different = differences({**read_settings(self._folder), **_TOLD}, {**asked, **_TOLD})
         if different:
             raise UsageError(
                 f"The run in {self._folder} has other settings ({'; '.join(different)}): "
@@ -283,8 +291,7 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         if asked["shard"] is None:
             raise UsageError(f"The run in {folder} is whole already, not a shard.")
         place, shards = asked["shard"]
-        alike = {DOUBTS: None}
-        different = differences({**first, "shard": first["shard"][1], **alike}, {**asked, "shard": shards, **alike})
+        different = differences({**first, "shard": first["shard"][1], **_TOLD}, {**asked, "shard": shards, **_TOLD})
         if different:
             raise UsageError(f"{folders[0]} and {folder} are not of one run ({'; '.join(different)}).")
         if place in places:
@@ -344,7 +351,7 @@ def _unused(result: Result) -> dict[str, Any]:
             "candidates": {"__all__": unused},
             "calls": {"__all__": fields} if fields else {},
             "prompts": {"__all__": {"__all__": {"sent"}}},
-        }
+        },
     }
 
 

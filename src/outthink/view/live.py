@@ -81,7 +81,9 @@ class LiveProblem:
             raise UsageError("Nothing has begun yet.")
         calls, prompts = meter.sent()
         # no answer has been read of those that have just ended
-        ended = {one.id: replace(one, complete=False) for group in list(meter.running.values()) for one in group.ended()}
+        ended = {
+            one.id: replace(one, complete=False) for group in list(meter.running.values()) for one in group.ended()
+        }
         candidates = {**ended, **meter.candidates}
         return Trace(
             problem=self._problem.id,

@@ -23,15 +23,16 @@ from numpy.typing import NDArray
 
 from outthink.errors import UsageError
 from outthink.jsonl import read as read_lines
+from outthink.models.engine import Shape
 from outthink.records.ends import TokenEnds
 from outthink.records.kinds import Form, form_of
-from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, owned, read_settings
+from outthink.records.runs import JOURNAL, RESULTS, RUN, SHAPES, Result, owned, read_settings
 from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
-from outthink.view.entries import ListRow, entry_of, replies_of, result_or_none, row_of, token_ends
+from outthink.view.entries import EFLOPS, ListRow, entry_of, replies_of, result_or_none, row_of, token_ends
 from outthink.view.lines import LineFile, SomeLines
 
-UNITS = ("tokens", "seconds", "flops", "usd")
+UNITS = ("tokens", "seconds", "flops", EFLOPS, "usd")
 """Costs that are kept in columns."""
 
 _ENOUGH = 200  # replies that say as what they were read
@@ -121,6 +122,15 @@ def hashed(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
+def shapes_of(settings: Mapping[str, Any]) -> dict[str, Shape]:
+    """The shapes of models by role, as far as a run tells them."""
+    told = settings.get(SHAPES)
+    try:
+        return {role: Shape(**shape) for role, shape in told.items()} if isinstance(told, dict) else {}
+    except TypeError:
+        return {}
+
+
 class RecordFile:
     """One file of results, traces or samples.
 
@@ -148,6 +158,7 @@ class RecordFile:
         self.path = path
         self.settings = dict(settings or {})
         self.total = total
+        self.shapes = shapes_of(self.settings)
         self.form: Form | None = "results" if settings is not None else None
         self.error: str | None = None
         self._warning = warning
@@ -181,7 +192,7 @@ class RecordFile:
         until = time.perf_counter() + seconds
         while self.form is not None and self.known < len(self._file) and time.perf_counter() < until:
             try:
-                row = row_of(self.form, self._file.line(self.known))
+                row = row_of(self.form, self._file.line(self.known), self.shapes)
             except (UsageError, IndexError) as cause:
                 self.error = str(cause)
                 break
@@ -231,7 +242,7 @@ class RecordFile:
         }
 
     def _state(self, damaged: bool) -> str:
-        """"damaged", "writing", "unfinished" (nobody has written for a while) or "whole"."""
+        """ "damaged", "writing", "unfinished" (nobody has written for a while) or "whole"."""
         if self.error is not None or self._warning is not None or damaged:
             return "damaged"
         if self.total is None or len(self._file) >= self.total:
@@ -313,7 +324,7 @@ class RecordFile:
         """What a list shows of these lines."""
         if self.form is None:
             return []
-        return [row_of(self.form, self._file.line(line)).shown(line) for line in lines]
+        return [row_of(self.form, self._file.line(line), self.shapes).shown(line) for line in lines]
 
     def problem(self, line: int) -> str:
         """The id of the problem on a line that is known."""

@@ -1,6 +1,6 @@
 // Numbers and names as people read them.
 
-export const UNIT_NAMES = { tokens: "tokens", seconds: "seconds", flops: "FLOPs", usd: "USD" };
+export const UNIT_NAMES = { tokens: "tokens", seconds: "seconds", flops: "FLOPs", eflops: "eFLOPs", usd: "USD" };
 
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "-";

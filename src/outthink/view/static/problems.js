@@ -171,7 +171,7 @@ function Overview({ place, version }) {
       ${sections.map(
         (section) => html`<section>
           <h3>${section.title}</h3>
-          ${section.rows && html`<table><tbody>${section.rows.map(([name, ...cells]) => html`<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td class="num">${cell}</td>`)}</tr>`)}</tbody></table>`}
+          ${section.rows && html`<div class="scroll"><table>${section.columns?.some(Boolean) && html`<thead><tr>${section.columns.map((name, place) => html`<th scope="col" class=${place ? "num" : ""}>${name}</th>`)}</tr></thead>`}<tbody>${section.rows.map(([name, ...cells]) => html`<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td class="num">${cell}</td>`)}</tr>`)}</tbody></table></div>`}
           ${section.curve && html`<${Curve} ...${section.curve} />`}
           ${section.command && html`<pre tabindex="0">${section.command}</pre>`}
           ${(section.lines || []).map((line) => html`<p>${line}</p>`)}
