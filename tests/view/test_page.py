@@ -25,15 +25,19 @@ from outthink.models.engine import Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.records.runs import Result, Store
 from outthink.server.keys import Keys, make_key
+from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy, strategy_data
-from outthink.types import Problem, Sampling
+from outthink.types import Problem, Sampling, Trace
+from outthink.types import path as segments
 from outthink.view.live import LiveProblem, LiveRun
 from outthink.view.mailed import mailed
 from outthink.view.pages import POLICY, Viewer, viewing
 from outthink.view.recordings import Shelf
 from tests.tools.browser import browser, in_thread, needs_browser, page_on, served
+from tests.tools.every import given, small, stepper
 from tests.tools.recorded import examples, trace_of, tree_of, write_lines, write_results, write_run
 from tests.tools.toys import problem
+from tests.tools.virtual import run
 
 HOSTILE = [
     "<script>window.pwned=1</script>",
@@ -117,7 +121,7 @@ def report(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def opened(folder: Path, report: Path) -> Iterator[Any]:
+def opened(folder: Path, report: Path, trees: Any) -> Iterator[Any]:
     needs_browser()
     with browser() as chromium:
         yield chromium
@@ -439,6 +443,70 @@ def test_a_run_that_is_being_written_is_followed(opened: Any, tmp_path: Path) ->
             page.get_by_text("3 of 3 problems").wait_for()
             page.get_by_text("up to date").wait_for()
             assert page.locator("tbody .verdict.wrong").count() == 2
+
+
+BUILDING = [name for name, home in STRATEGIES.items() if not home.startswith("outthink.strategies.parallel")]
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Trace]]:
+    """A run with the tree of every strategy that builds answers on others; its traces by strategy."""
+    traces = {}
+    for name in BUILDING:
+        engine = ScriptedEngine(stepper)
+        parts: dict[str, Any] = {"verifier": "confidence", "prm": "confidence", **given()}
+        sampling = Sampling(max_tokens=200)
+        traces[name] = run(
+            solve_async(problem(name), make_strategy(name, small(name)), model=engine, sampling=sampling, **parts)
+        )
+    results = [Result(problem=name, credit=1.0, trace=replace(trace, problem=name)) for name, trace in traces.items()]
+    return write_results(tmp_path_factory.mktemp("trees") / "trees", results), traces
+
+
+def test_the_tree_of_every_strategy_is_drawn_as_it_was(opened: Any, trees: tuple[Path, dict[str, Trace]]) -> None:
+    """Each candidate once, every edge to a first and to a further parent, the chosen path, and what was given up."""
+    folder, traces = trees
+    assert len(BUILDING) > 15
+    several = 0
+    with served([folder]) as address, page_on(opened) as page:
+        for line, (name, trace) in enumerate(traces.items()):
+            page.goto(f"{address}#/r/0/p/{line}")
+            page.get_by_role("heading", name=name, exact=True).wait_for()
+            page.get_by_text(f"{len(trace.candidates)} candidate").wait_for()
+            page.get_by_role("button", name="Unfold").click()
+            while page.locator(".tree [aria-expanded=false]").count():  # gathered leaves
+                page.locator(".tree [aria-expanded=false]").first.dispatch_event("click")
+            drawn = page.evaluate("[...document.querySelectorAll('.tree .node')].map(node => node.id.slice(2))")
+            there = {one.id: one for one in trace.candidates}
+            assert sorted(one for one in drawn if one in there) == sorted(there), name
+            edges = page.evaluate(
+                "kind => [...document.querySelectorAll(`.tree .edge${kind}`)]"
+                ".reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)",
+                ":not(.further)",
+            )
+            assert edges == len(drawn) - 1, name  # a tree
+            known = [[parent for parent in one.parents if parent in there] for one in there.values()]
+            further = sum(max(len(parents) - 1, 0) for parents in known)
+            several += further
+            further_drawn = page.evaluate(
+                "[...document.querySelectorAll('.tree .edge.further')]"
+                ".reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"
+            )
+            assert further_drawn == further, name
+            chosen = trace.rounds[-1].chosen
+            way = [] if chosen is None else [one.id for one in segments(there[chosen], there)]
+            marked = page.evaluate("[...document.querySelectorAll('.tree .node.chosen')].map(node => node.id.slice(2))")
+            assert sorted(marked) == sorted(way), name
+            kept = {*trace.rounds[-1].candidates, *way}
+            waiting = list(kept)
+            while waiting:
+                for parent in there[waiting.pop()].parents:
+                    if parent in there and parent not in kept:
+                        kept.add(parent)
+                        waiting.append(parent)
+            dimmed = page.locator(".tree .node.dimmed").count()
+            assert dimmed == len(there.keys() - kept), name
+    assert several > 0
 
 
 class Gated(ScriptedEngine):
