@@ -199,7 +199,8 @@ def test_how_each_call_was_drawn_is_recorded_as_it_was_sent() -> None:
             trace = await traced(server, facts, strategy, **options)
             names = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop")
             bodies = [
-                json.dumps({name: seen.body[name] for name in names if name in seen.body}) for seen in sent(server)
+                json.dumps({name: seen.body[name] for name in names if name in seen.body})
+                for seen in completions(server)
             ]
             told = [json.dumps(call.sampling) for call in trace.calls if call.sampling is not None]
             again = Trace.from_json(trace.to_json())
@@ -207,7 +208,7 @@ def test_how_each_call_was_drawn_is_recorded_as_it_was_sent() -> None:
             assert set(bodies) == set(told)
             return told
 
-    def sent(server: Server) -> list[Any]:
+    def completions(server: Server) -> list[Any]:
         return [seen for seen in server.asked if "completions" in seen.path]
 
     assert len(set(run(go(make_strategy("multi_temperature", {"temperatures": (0.0, 0.7, 1.2)}), ALL)))) == 3

@@ -76,7 +76,8 @@ def _done(trace: Trace) -> str:
     handed = next((there[1] for note in trace.notes if (there := _HANDED.fullmatch(note))), None)
     if handed is not None:
         return f"went over to {handed}"
-    parts = [f"{n} {'sample' if n == 1 else 'samples'} of the {role}" for role, n in sorted(drawn.items())]
+    whose = {role: f" of the {role}" if len(drawn) > 1 or role != "model" else "" for role in drawn}
+    parts = [f"{n} {'sample' if n == 1 else 'samples'}{whose[role]}" for role, n in sorted(drawn.items())]
     outside = ", by agreement" if any(_OUTSIDE in note for note in trace.notes) else ""
     return " and ".join(parts) + outside if parts else "nothing was drawn"
 

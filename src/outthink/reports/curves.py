@@ -153,10 +153,9 @@ def replayed_or_refused(
     if traits.majority(strategy):
         need(pool, keys=True)
         return majority(pool, ns, subsamples=subsamples, seed=seed), {}
-    called = strategy_name(strategy)
+    called, reads = strategy_name(strategy), traits.reads_recorded(strategy)
     if not isinstance(strategy, Replayable):
         raise UsageError(f"{called} cannot be replayed: it needs more than recorded samples.")
-    reads = traits.reads_recorded(strategy)
     need(pool, keys="keys" in reads, logprobs="logprobs" in reads, texts="texts" in reads, tokens="tokens" in reads)
     if "scores" in reads and scorer is None:
         raise UsageError(f"{called} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")

@@ -157,7 +157,7 @@ def _choices(made: Sequence[PlanChoice], recording: RecordFile) -> dict[str, Any
         check = shlex.join(["outthink", "plan", "check", str(strategy["plan"]), str(recording.path.parent)])
         lines.append(f"`{check}` compares it with what the plan expects.")
     columns = ["what auto did", "problems", "gain said (points)", "gained", "accuracy (95%)", "tokens"]
-    return {"title": "The plan's choices", "columns": columns, "rows": rows, "lines": lines}
+    return {"title": "What auto chose", "columns": columns, "rows": rows, "lines": lines}
 
 
 def _reading(recording: RecordFile) -> dict[str, Any]:

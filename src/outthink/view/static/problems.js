@@ -169,7 +169,7 @@ function Overview({ place, version }) {
     sections &&
     html`<div class="sections">
       ${sections.map(
-        (section) => html`<section>
+        (section) => html`<section class=${section.columns?.length > 3 ? "wide" : ""}>
           <h3>${section.title}</h3>
           ${section.rows && html`<div class="scroll"><table>${section.columns?.some(Boolean) && html`<thead><tr>${section.columns.map((name, place) => html`<th scope="col" class=${place ? "num" : ""}>${name}</th>`)}</tr></thead>`}<tbody>${section.rows.map(([name, ...cells]) => html`<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td class="num">${cell}</td>`)}</tr>`)}</tbody></table></div>`}
           ${section.curve && html`<${Curve} ...${section.curve} />`}
