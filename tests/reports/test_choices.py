@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ def auto(
     said: tuple[float, float] = (0.5, 0.75),
     *notes: str,
     n: int = 2,
-    plan: str = "x",
 ) -> Trace:
     """A trace of auto that answered `first`, then `last`."""
     trace = trace_of("p", ["1"] * n, notes=notes)
@@ -29,7 +29,7 @@ def auto(
         Round(candidates=(), answer=key, key=key, confidence=chance)
         for key, chance in zip((first, last), said, strict=True)
     )
-    return replace(trace, strategy={"name": "auto"}, resources={"model": "m", "plan": plan}, rounds=rounds)
+    return replace(trace, strategy={"name": "auto"}, resources={"model": "m", "plan": "x"}, rounds=rounds)
 
 
 def test_what_auto_chose_is_counted_with_what_it_said_and_gained() -> None:
@@ -72,7 +72,7 @@ def test_difficulty_is_how_far_samples_agree() -> None:
     rows = [(float(ease), float(rng.random() < ease), 10.0) for ease in rng.random(500)]
     bins = difficulty_bins(rows)
     assert [one.problems for one in bins] == [100] * 5
-    assert all(low.high < high.low for low, high in zip(bins, bins[1:], strict=False))
+    assert all(low.high < high.low for low, high in pairwise(bins))
     assert [one.accuracy[0] for one in bins] == sorted(one.accuracy[0] for one in bins)
     assert difficulty_bins([(1.0, 1.0, 3.0)] * 7)[0].problems == 7
     assert difficulty_bins([]) == []

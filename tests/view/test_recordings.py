@@ -334,7 +334,7 @@ def test_the_overview_has_bins_and_what_auto_chose(tmp_path: Path) -> None:
     recording.advance(1.0)
     sections = {section["title"]: section for section in overview(recording)}
     assert sum(int(row[2]) for row in sections["Bins of difficulty"]["rows"]) == 6
-    chosen = sections["The plan's choices"]
+    chosen = sections["What auto chose"]
     assert sum(int(row[1]) for row in chosen["rows"]) == 6
     assert {row[2] for row in chosen["rows"]} == {"-"}  # without a plan nothing was said
     again = sections["To run it again"]
