@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from outthink.records.runs import Result
-from outthink.reports.choices import choices
+from outthink.reports.choices import ENDED, choices
 from outthink.reports.difficulty import agreement_of, difficulty_bins, difficulty_row
 from outthink.types import Candidate, Round, Trace
 from tests.tools.recorded import trace_of
@@ -50,7 +50,9 @@ def test_what_auto_chose_is_counted_with_what_it_said_and_gained() -> None:
     assert two.said == pytest.approx((4 * 0.25 - 0.25) / 5)
     assert two.gained == pytest.approx(((0 + 1 - 1 + 0) / 4, (0 + 1 + 0 + 0) / 4))
     assert two.accuracy[0] == 0.5
-    three, beam = sorted(others, key=lambda one: one.what)
+    three, beam = sorted(others[:-1], key=lambda one: one.what)
+    assert (others[-1].what, others[-1].problems) == (ENDED, 6)
+    assert others[-1].said == pytest.approx((4 * 0.25 - 0.25 + 0.0) / 6)
     assert (three.what, three.gained, three.said) == ("3 samples", (0.0, 0.0), 0.0)
     assert (beam.what, beam.problems) == ("went over to beam?width=4", 1)
     assert math.isnan(beam.said)  # its confidence is no chance of the plan

@@ -19,6 +19,9 @@ from outthink.records.runs import Result
 from outthink.types import Trace
 
 _HANDED = re.compile(r"after \d+ samples: (.+)", re.DOTALL)  # what the planner notes where it goes over to a strategy
+ENDED = "all that the plan ended"
+"""Those on which it went over to nothing else."""
+
 _OUTSIDE = "outside of what the plan was fitted on"
 
 
@@ -44,13 +47,18 @@ class PlanChoice:
 
 
 def choices(results: Iterable[Result]) -> list[PlanChoice]:
-    """What was done most often first; of traces of other strategies than `auto` nothing."""
+    """What was done most often first, then all that the plan ended; of other strategies than `auto` nothing.
+
+    Only the last is a fair test of what was said: in which group a problem is depends on it.
+    """
     groups: dict[str, list[tuple[Trace, float | None]]] = {}
     for result in results:
         if result.trace is not None and result.trace.strategy.get("name") == "auto" and result.trace.rounds:
             groups.setdefault(_done(result.trace), []).append((result.trace, result.credit))
     made = [_choice(what, group) for what, group in groups.items()]
-    return sorted(made, key=lambda one: -one.problems)
+    ended = [row for group in groups.values() for row in group if not math.isnan(_said(row[0]))]
+    whole = [_choice(ENDED, ended)] if ended and len(made) > 1 else []
+    return [*sorted(made, key=lambda one: -one.problems), *whole]
 
 
 def _choice(what: str, group: list[tuple[Trace, float | None]]) -> PlanChoice:

@@ -12,7 +12,7 @@ from typing import Any
 from outthink import __version__
 from outthink.errors import OutthinkError
 from outthink.records.runs import DOUBTS, PROGRAM, Result
-from outthink.reports.choices import PlanChoice, choices
+from outthink.reports.choices import ENDED, PlanChoice, choices
 from outthink.reports.coverage import pool_coverage
 from outthink.reports.difficulty import DifficultyBin, difficulty_bins, difficulty_row
 from outthink.reports.reading import counted, doubt, rule_of
@@ -133,6 +133,7 @@ def _difficulty(bins: Sequence[DifficultyBin], by: str) -> dict[str, Any]:
 
 def _choices(made: Sequence[PlanChoice], recording: RecordFile) -> dict[str, Any]:
     """What auto did, with a plan or by agreement alone."""
+    single = [one for one in made if one.what != ENDED]
     rows = [
         [
             one.what,
@@ -143,15 +144,13 @@ def _choices(made: Sequence[PlanChoice], recording: RecordFile) -> dict[str, Any
             interval_cell(None if math.isnan(one.accuracy[0]) else one.accuracy),
             _known(one.tokens),
         ]
-        for one in made[:_CHOICES]
+        for one in [*single[:_CHOICES], *made[len(single) :]]
     ]
     lines = [
         "Gained: by the last answer over that after the first samples; a range where the first may have been right."
     ]
-    if len(made) > _CHOICES:
-        lines.append(
-            f"... and {len(made) - _CHOICES} more, on {sum(one.problems for one in made[_CHOICES:])} problems."
-        )
+    if left := single[_CHOICES:]:
+        lines.append(f"{len(left)} more, on {sum(one.problems for one in left)} problems, are not shown.")
     strategy = recording.settings.get("strategy")
     if isinstance(strategy, dict) and strategy.get("plan"):
         check = shlex.join(["outthink", "plan", "check", str(strategy["plan"]), str(recording.path.parent)])
