@@ -261,7 +261,7 @@ def _print_plan(runs: Sequence[_Run]) -> None:
     missing = f"; of {unknown} runs nothing tells the cost" if unknown else ""
     typer.echo(f"{len(runs)} runs, {left:,} problems left{expected}{missing}.")
     for run in runs:
-        if run.reason:
+        if run.reason and not run.mistakes:  # which are told at the end, each once
             note(f"{run.cell.title}: {run.reason}")
     typer.echo("\nThe same, one by one:")
     for run in runs:
