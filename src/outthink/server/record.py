@@ -147,7 +147,7 @@ class Recorder:
             with self._turn():
                 self._write_batch([one for one in batch if one is not None])
 
-    def _write_batch(self, batch: Sequence[tuple[str, Trace, str | None]]) -> None:
+    def _write_batch(self, batch: Sequence[tuple[str, Trace, str | None, str | None]]) -> None:
         written = 0
         for one in batch:
             try:
