@@ -10,7 +10,7 @@ import typer
 
 from outthink.cli import completing
 from outthink.cli.given import given_kind, given_prices, given_strategy, priced_engine
-from outthink.cli.options import PriceOption, ResourceOptions
+from outthink.cli.options import PriceOption, ResourceOptions, RoleOption
 from outthink.cli.parsing import takes_blocks
 from outthink.cli.running import opened_engines, opened_resources
 from outthink.cli.shown import note
@@ -45,6 +45,7 @@ def serve(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="An embedded model instead: catalogue name or path of a GGUF.")
     ] = None,
+    role: RoleOption = None,
     strategy: Annotated[
         str,
         typer.Option(
@@ -102,6 +103,7 @@ def serve(
     """
     from outthink.driver import as_budget, check_units, counted_by
     from outthink.models.engine import EngineSpec, Price
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
     from outthink.resources.metered_sandbox import MeteredSandbox
 
     try:
@@ -111,6 +113,15 @@ def serve(
         from outthink.server.settings import Settings
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
+    named = read_roles(role)
+    generator = named.pop(MAIN, None)
+    if generator is not None:
+        if upstream is not None or model is not None:
+            raise UsageError(f"Two models write the answers: leave --role {GENERATOR}={generator} out, or the other.")
+        if generator.startswith(("http://", "https://")):
+            upstream = generator
+        else:
+            model = generator
     if (upstream is None) == (model is None):
         raise UsageError("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
     if model is not None and workers > 1:
@@ -156,7 +167,7 @@ def serve(
     roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(one, helpers.role, prices) as engines,
+        opened_engines(one, [f"{other}={name}" for other, name in named.items()], prices) as engines,
     ):
         specs = {role: engine.spec for role, engine in engines.items()}
         if one is None:  # models that nobody has opened yet: whether they have prices is known all the same
