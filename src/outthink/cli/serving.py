@@ -1,4 +1,4 @@
-"""The commands of the server: serve, key."""
+"""The command serve."""
 
 from __future__ import annotations
 
@@ -15,21 +15,6 @@ from outthink.cli.parsing import takes_blocks
 from outthink.cli.running import opened_engines, opened_resources
 from outthink.cli.shown import note
 from outthink.errors import UsageError
-
-
-def key(
-    file: Annotated[Path, typer.Argument(help="Keeps the names and hashes of keys: --api-key-file of a server.")],
-    name: Annotated[str | None, typer.Option(help="Whose key it is; otherwise key-1, key-2 ...")] = None,
-) -> None:
-    """Make a key for a caller of the server.
-
-    It is printed once, and its hash is added to the file.
-    """
-    from outthink.server.keys import make_key
-
-    name, made = make_key(file, name)
-    typer.echo(made)
-    note(f"This is the key {name}; {file} keeps its hash only, so it is not shown again.")
 
 
 @takes_blocks
@@ -76,6 +61,12 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help="Only callers with a key of this file (`outthink key`) are served.")
     ] = None,
+    spending: Annotated[
+        Path | None, typer.Option(help="Keeps what keys with limits have spent; else KEYS.spent beside the keys.")
+    ] = None,
+    metrics_key: Annotated[
+        str, typer.Option(help="The name of the key that reads /metrics, where there are keys, and does nothing else.")
+    ] = "metrics",
     concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 256,
     queue: Annotated[int, typer.Option(min=0, help="Most requests that wait; others are told to come later.")] = 1024,
     shed: Annotated[
@@ -97,10 +88,11 @@ def serve(
     from outthink.driver import as_budget, check_units, counted_by
     from outthink.models.engine import EngineSpec, Price
     from outthink.resources.metered_sandbox import MeteredSandbox
+    from outthink.types import Budget
 
     try:
         from outthink.server import start
-        from outthink.server.keys import callers
+        from outthink.server.keys import callers, spending_file
         from outthink.server.settings import Settings
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
@@ -123,6 +115,7 @@ def serve(
         sheds=shed,
         shadow=shadow,
         alternative=alternative,
+        metrics_key=metrics_key,
     )
     keys = callers(host, api_key_file, "spend your compute")
     if view and record is None:
@@ -151,6 +144,8 @@ def serve(
                 name=f"the models of {upstream}", price=Price(prompt=0, completion=0) if roles else None
             )
         check_units(policy.budget, specs, {*counted_by(engines, resources), *MeteredSandbox.units})
+        if keys is not None and any(limit.unit == "usd" for limits in keys.limits.values() for limit in limits):
+            check_units(Budget({"usd": 1.0}), specs, ())  # its amount does not matter
         start.run(
             settings,
             policy,
@@ -160,6 +155,7 @@ def serve(
             embedder=helpers.embedder,
             resources=resources,
             keys=keys,
+            spending=spending or (None if api_key_file is None else spending_file(api_key_file)),
             record=record,
             view=view,
             started=lambda address: note(

@@ -24,10 +24,11 @@ from datetime import UTC, datetime
 from outthink.errors import OutthinkError
 from outthink.server.allowances import CONCURRENT, NOW, REQUESTS, Allowance
 from outthink.server.book import BEAT, Book, Place, Portion, Settled, Standing, fits
+from outthink.server.gate import Busy
 
 _logger = logging.getLogger("outthink.server")
 _FLUSH = 0.1  # seconds after which others know what was used
-_LOOK = 0.05  # seconds after which it is looked again whether other processes have given something back
+_LOOK = 0.05, 0.8  # seconds after which it is looked whether other processes have given something back, ever more
 _AGAIN = 1.0  # seconds after which writing is tried again
 _ONE = {REQUESTS: 1.0, CONCURRENT: 1.0}
 
@@ -136,8 +137,6 @@ class Purse:
         self._owner = owner
         self._limits = limits
         self._entered: Held | None = None
-        self.waits = 0
-        """Calls that wait for others' of the key."""
         self.failure: OutthinkError | None = None
         """Why nothing more could be begun, last."""
 
@@ -175,23 +174,6 @@ class Purse:
             longest = max(never or over, key=lambda window: window.allowance.ends(now))
             raise OverLimit(self._owner, longest.allowance, now, never=bool(never))
 
-    def headers(self) -> dict[str, str]:
-        """How the limits on requests and tokens stand, as OpenAI's API tells it: of each the one with least left."""
-        told: dict[str, str] = {}
-        now = self._accounts.clock()
-        for unit in (REQUESTS, "tokens"):
-            rooms = [
-                (max(0.0, one.limit - one.charged - one.held - one.others.taken), one)
-                for one in self._windows()
-                if one.allowance.unit == unit and one.others is not None
-            ]
-            if rooms:
-                left, window = min(rooms, key=lambda room: room[0])
-                told[f"x-ratelimit-limit-{unit}"] = str(math.floor(window.limit))
-                told[f"x-ratelimit-remaining-{unit}"] = str(math.floor(left))
-                told[f"x-ratelimit-reset-{unit}"] = _duration(window.allowance.ends(now) - now)
-        return told
-
     def close(self) -> None:
         """The request has ended; twice is fine."""
         if self._entered is not None:
@@ -205,17 +187,15 @@ class Purse:
         answer: asyncio.Future[Held | None] = asyncio.get_running_loop().create_future()
         asking = _Asking(self._owner, self._limits, worst, upto, answer)
         self._accounts.ask(asking)
-        self.waits += 1
         try:
             held = await answer
         except asyncio.CancelledError:
             self._accounts.give_up(asking)
+            self.failure = Busy("Other requests of this key may still need what is left of its limits.", 1.0)
             raise
         except Uncountable as failure:
             self.failure = failure
             return None
-        finally:
-            self.waits -= 1
         if asking.refused is not None:
             self.failure = OverLimit(self._owner, asking.refused, self._accounts.clock())
         return held
@@ -238,6 +218,7 @@ class Accounts:
         self._waiting: list[_Asking] = []
         self._round: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
+        self._look = _LOOK[0]
         self._failing = False
         self._closed = False
 
@@ -254,6 +235,8 @@ class Accounts:
             self._later.cancel()
         if self._round is not None:
             await self._round
+        for window in self._windows.values():
+            window.asked = 0.0  # nothing is taken beyond what is charged
         await self._settle()
         loop = asyncio.get_running_loop()
         try:
@@ -261,6 +244,23 @@ class Accounts:
         except sqlite3.Error as cause:
             self._fail(cause)
         self._executor.shutdown(wait=False)
+
+    def headers(self, owner: str, limits: Sequence[Allowance]) -> dict[str, str]:
+        """How the limits on requests and tokens stand, as OpenAI's API tells it: of each the one with least left."""
+        told: dict[str, str] = {}
+        now, parts = self.clock(), self.parts(owner, limits)
+        for unit in (REQUESTS, "tokens"):
+            rooms = [
+                (max(0.0, one.limit - one.charged - one.held - one.others.taken), place, one)
+                for place, one in enumerate(parts.get(unit, ()))
+                if one.others is not None
+            ]
+            if rooms:
+                left, _, window = min(rooms)
+                told[f"x-ratelimit-limit-{unit}"] = str(math.floor(window.limit))
+                told[f"x-ratelimit-remaining-{unit}"] = str(math.floor(left))
+                told[f"x-ratelimit-reset-{unit}"] = _duration(window.allowance.ends(now) - now)
+        return told
 
     def parts(self, owner: str, limits: Sequence[Allowance]) -> dict[str, list[_Window]]:
         """The windows of this moment, by unit."""
@@ -281,6 +281,7 @@ class Accounts:
             asking.answer.set_exception(Uncountable())
         elif any(other.owner == asking.owner for other in self._waiting) or not self._granted(asking, asking.upto):
             self._waiting.append(asking)
+            self._look = _LOOK[0]
             self._soon(0.0)
 
     def give_up(self, asking: _Asking) -> None:
@@ -381,7 +382,8 @@ class Accounts:
         elif any(id(one) not in before for one in self._waiting):
             self._soon(0.0)
         elif self._waiting:
-            self._soon(_LOOK)
+            self._soon(self._look)
+            self._look = min(2 * self._look, _LOOK[1])
         elif any(window.changed for window in self._windows.values()):
             self._soon(_FLUSH)
         elif any(window.held for window in self._windows.values()):

@@ -86,6 +86,8 @@ async def serve(service: Service, *, started: Callable[[str], None]) -> None:
             loop.add_signal_handler(name, end)
         except NotImplementedError:  # Windows
             signal.signal(name, lambda *_: loop.call_soon_threadsafe(end))
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, service.reload)
     async with listening(service) as address:
         gc.collect()
         gc.freeze()  # what is there now stays, and need not be looked through again and again

@@ -22,6 +22,7 @@ class Settings:
         sizes: of a request's body.
         keep_alive: seconds between comments on a stream that has nothing to say.
         grace: seconds that requests get to end when the server is stopped.
+        metrics_key: the name of the one key that reads /metrics, and nothing else, where there are keys.
         shadow: share of requests that are also answered by `alternative`.
     """
 
@@ -36,5 +37,6 @@ class Settings:
     sizes: Sizes = field(default_factory=Sizes)
     keep_alive: float = 5.0
     grace: float = 30.0
+    metrics_key: str = "metrics"
     shadow: float = 0.0
     alternative: str = ONE

@@ -21,7 +21,9 @@ from outthink.resources.embedding import make_embedder
 from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
+from outthink.server.accounts import Accounts
 from outthink.server.app import Service
+from outthink.server.book import Book
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
@@ -32,7 +34,7 @@ from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.server.settings import Settings
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
-from outthink.types import AnswerKind, Budget
+from outthink.types import AnswerKind, Budget, Usage
 from outthink.view.pages import Viewer
 from outthink.view.recordings import Shelf
 
@@ -140,6 +142,7 @@ def run(
     embedder: str | None,
     resources: Mapping[str, Any],
     keys: Keys | None,
+    spending: Path | None,
     record: Path | None,
     view: bool,
     started: Callable[[str], None],
@@ -151,6 +154,7 @@ def run(
         upstream: an address with several models, which are opened when they are asked for.
         resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
+        spending: where it is kept what keys with limits have spent.
         view: whether what is recorded can be seen at /view/.
     """
     told = logging.StreamHandler(sys.stderr)
@@ -170,10 +174,12 @@ def run(
     with contextlib.suppress(MissingResource):  # what needs it says so
         sandbox = Sandbox()
 
-    async def opened(name: str) -> Engine:
-        return await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
-
     async def go() -> None:
+        async def opened(name: str) -> Engine:
+            engine = await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
+            service.metrics.probed(engine.probing)
+            return engine
+
         first = engines.get("model")
         served = Served({} if first is None else {first.spec.name: first}, upstream, opened)
         recorder = None
@@ -197,9 +203,12 @@ def run(
             sandbox=sandbox,
             resources=resources,
             keys=keys,
+            accounts=None if spending is None else lambda: Accounts(Book(spending)),
             recorder=recorder,
             viewer=Viewer(Shelf([record])) if view and record is not None else None,
         )
+        for engine in {id(one): one for one in engines.values()}.values():
+            service.metrics.probed(getattr(engine, "probing", Usage()))
         await serve(service, started=started)
 
     asyncio.run(go())
