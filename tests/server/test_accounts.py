@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,33 @@ SLACK = 1 + 1e-6
 
 
 class Inline(Executor):
-    """Does at once what it is given, so that nothing depends on threads."""
+    """Does what it is given in the loop, so that nothing depends on threads.
+
+    Args:
+        seconds: until it is done, and again until that is heard of; 0: at once.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except BaseException as failure:
-            done.set_exception(failure)
-        return done
+        heard: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                tell = partial(heard.set_result, fn(*args, **kwargs))
+            except BaseException as failure:
+                tell = partial(heard.set_exception, failure)
+            if self._seconds:
+                asyncio.get_running_loop().call_later(self._seconds, tell)
+            else:
+                tell()
+
+        if self._seconds:
+            asyncio.get_running_loop().call_later(self._seconds, work)
+        else:
+            work()
+        return heard
 
 
 class Wall:
@@ -55,8 +74,8 @@ class Wall:
         return self.at + asyncio.get_running_loop().time()
 
 
-def opened(path: Path, clock: Callable[[], float] | None = None) -> Accounts:
-    return Accounts(Book(path), clock=clock or Wall(), executor=Inline())
+def opened(path: Path, clock: Callable[[], float] | None = None, seconds: float = 0.0) -> Accounts:
+    return Accounts(Book(path), clock=clock or Wall(), executor=Inline(seconds))
 
 
 def kill(accounts: Accounts) -> None:
@@ -165,18 +184,17 @@ class World:
     path: Path
     made: dict[tuple[str, Allowance, int], float] = field(default_factory=lambda: defaultdict(float))
     settled: dict[tuple[str, Allowance, int], float] = field(default_factory=lambda: defaultdict(float))
-    requests: dict[tuple[str, Allowance, int], int] = field(default_factory=lambda: defaultdict(int))
+    entered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     running: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     killed: bool = False
     clock: Wall = field(default_factory=Wall)
 
-    def windows(self, owner: str, unit: str) -> list[tuple[str, Allowance, int]]:
-        return [(owner, one, one.began(self.clock())) for one in LIMITS[owner] if one.unit == unit]
+    def windows(self, owner: str) -> list[tuple[str, Allowance, int]]:
+        return [(owner, one, one.began(self.clock())) for one in LIMITS[owner] if one.unit == "tokens"]
 
     def check(self) -> None:
-        for made in (self.made, self.requests):
-            for (_, allowance, _), amount in made.items():
-                assert amount <= allowance.amount * SLACK, allowance
+        for (_, allowance, _), amount in self.made.items():
+            assert amount <= allowance.amount * SLACK, allowance
         for owner, running in self.running.items():
             assert running <= next(one.amount for one in LIMITS[owner] if one.span == NOW)
 
@@ -186,8 +204,7 @@ class World:
             purse = await accounts.enter(one.owner, LIMITS[one.owner])
         except OverLimit:
             return
-        for window in self.windows(one.owner, "requests"):
-            self.requests[window] += 1
+        self.entered[one.owner] += 1
         self.running[one.owner] += 1
         self.check()
         try:
@@ -204,11 +221,16 @@ class World:
         left = call.n
         while left:
             room = await purse.hold({"tokens": call.worst}, left)
-            windows = self.windows(owner, "tokens")
+            windows = self.windows(owner)
             if room is None:
                 if not self.killed:  # then more is charged than was made
                     assert any(self.settled[at] + call.worst > at[1].amount for at in windows), "refused too early"
                 return
+            # that of the moment in which it was granted, which may have ended when it is heard of
+            granted = [window for window, _ in room._parts["tokens"]]
+            windows = [
+                (owner, window.allowance, place[3]) for place, window in accounts._windows.items() if window in granted
+            ]
             left -= room.n
             cost = call.worst * call.share * room.n
             for window in windows:
@@ -228,9 +250,9 @@ class World:
             self.settled[window] += cost
 
 
-async def world(path: Path, requests: list[Asked], dies: float | None) -> None:
+async def world(path: Path, requests: list[Asked], dies: float | None, disk: float) -> None:
     there = World(path)
-    processes = [opened(path, there.clock) for _ in range(2)]
+    processes = [opened(path, there.clock, disk) for _ in range(2)]
     tasks: list[set[asyncio.Task[None]]] = [set(), set()]
 
     async def one(asking: Asked) -> None:
@@ -247,7 +269,7 @@ async def world(path: Path, requests: list[Asked], dies: float | None) -> None:
         await asyncio.sleep(dies)
         there.killed = True
         kill(processes[0])
-        processes[0] = opened(path, there.clock)
+        processes[0] = opened(path, there.clock, disk)
         for task in tasks[0]:
             task.cancel()
         await asyncio.gather(*tasks[0], return_exceptions=True)
@@ -266,12 +288,18 @@ async def world(path: Path, requests: list[Asked], dies: float | None) -> None:
         assert made <= amount * SLACK <= allowance.amount * SLACK * SLACK
         if not there.killed:
             assert amount == pytest.approx(made)
+    assert all(amount <= 6 for (_, unit, *_), (amount, _) in charged.items() if unit == "requests")
+    if not there.killed:
+        counted = sum(
+            amount for (owner, unit, *_), (amount, _) in charged.items() if (owner, unit) == ("ann", "requests")
+        )
+        assert counted == there.entered["ann"]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(asked(), min_size=1, max_size=14), st.none() | st.floats(36, 46))
+@given(st.lists(asked(), min_size=1, max_size=14), st.none() | st.floats(36, 46), st.sampled_from([0.0, 0.02]))
 def test_no_limit_is_overspent_and_nobody_is_refused_for_what_is_only_feared(
-    requests: list[Asked], dies: float | None
+    requests: list[Asked], dies: float | None, disk: float
 ) -> None:
     """Two processes, two keys, callers that leave, a kill, and the ends of a minute, a day and a month in between.
 
@@ -280,7 +308,7 @@ def test_no_limit_is_overspent_and_nobody_is_refused_for_what_is_only_feared(
     for it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        run(world(Path(folder) / "spent", requests, dies))
+        run(world(Path(folder) / "spent", requests, dies, disk))
 
 
 # ---------------------------------------------------------------- one thing at a time

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 
 from outthink.errors import OutthinkError
 from outthink.server.allowances import CONCURRENT, NOW, REQUESTS, Allowance
-from outthink.server.book import BEAT, Book, Place, Portion, Settled, Standing, fits
+from outthink.server.book import BEAT, Book, Covering, Place, Portion, Settled, fits
 from outthink.server.gate import Busy
 
 _logger = logging.getLogger("outthink.server")
@@ -73,7 +73,7 @@ class _Window:
     asked: float = 0.0  # since the last round
     covered: float = 0.0
     written: float = 0.0  # of what is charged, what the book knows
-    others: Standing | None = None
+    others: Covering | None = None
 
     @property
     def changed(self) -> bool:
@@ -426,9 +426,9 @@ class Accounts:
         return True
 
     def _apply(self, settled: Settled, waiting: Sequence[_Asking], now: float) -> None:
-        for place, standing in settled.standings.items():
-            self._windows[place].others = standing
-            self._windows[place].covered = standing.covered
+        for place, covering in settled.coverings.items():
+            self._windows[place].others = covering
+            self._windows[place].covered = covering.covered
         for asking, n in zip(waiting, settled.granted, strict=True):
             if n and asking in self._waiting:
                 self._waiting.remove(asking)

@@ -62,7 +62,7 @@ class Portion:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Covering:
     """How a limit stands after a round.
 
     Args:
@@ -85,7 +85,7 @@ class Settled:
     """
 
     died: bool = False
-    standings: Mapping[Place, Standing] = field(default_factory=dict)
+    coverings: Mapping[Place, Covering] = field(default_factory=dict)
     granted: Sequence[int] = ()
 
 
@@ -160,18 +160,18 @@ class Book:
                 if not n:
                     behind |= owners
                 granted.append(n)
-            standings = {}
+            coverings = {}
             for place, one in portions.items():
                 charged, taken = others[place]
                 spare = min(one.spare, (rooms[place] - used[place]) * _SPARE)
                 covered = one.charged + one.held + used[place] + max(0.0, spare)
-                standings[place] = Standing(charged, taken, covered)
+                coverings[place] = Covering(charged, taken, covered)
                 self._file.execute(
                     "INSERT INTO spending VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
                     "SET charged = excluded.charged, taken = excluded.taken",
                     (*place, self._process, one.charged, covered),
                 )
-        return Settled(standings=standings, granted=granted)
+        return Settled(coverings=coverings, granted=granted)
 
     def close(self) -> None:
         """Leave what this process has taken as charged, and close the file."""

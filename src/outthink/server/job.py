@@ -147,12 +147,12 @@ async def prepared(
     if unsent:
         problem = replace(problem, fields={field: fields[field] for field in fields if field not in unsent})
     limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
-    left = {} if purse is None else purse.left()
+    kept = {} if purse is None else purse.left()
     cap = None
     if asked.max_tokens is None and "max_tokens" not in planned:
         problem, sampling, left = await _fitted(engine, facts, problem, sampling)
-        if max_tokens is None and (limits or left):
-            allowed = _least({unit: limit * load for unit, limit in limits.items()}, left)
+        if max_tokens is None and (limits or kept):
+            allowed = _least({unit: limit * load for unit, limit in limits.items()}, kept)
             request = Request(messages=problem.messages, max_tokens=sampling.cap, fields=problem.fields)
             cap = await cap_within(engine, request, allowed, wanted=traits.at_once(choice.strategy), usual=usual)
             if cap.lowered and cap.tokens > left:
@@ -163,7 +163,7 @@ async def prepared(
                 problem, sampling = replace(problem, fields=fields), replace(sampling, max_tokens=cap.tokens)
     worst = await worst_sample(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
     if purse is not None:
-        if unknown := left.keys() - worst.keys():
+        if unknown := kept.keys() - worst.keys():
             raise Uncounted(
                 f"A limit of your key is in {min(unknown)}, and what this model costs is not known; {asking()}."
             )
@@ -182,7 +182,7 @@ async def prepared(
         load=load,
         problem=problem,
         sampling=sampling,
-        budget=Budget(_least(limits, left)),
+        budget=Budget(_least(limits, kept)),
         seconds=seconds,
         cap=cap,
         purse=purse,
