@@ -28,6 +28,10 @@ _ROUNDING = 1e-9
 _CALL = 100  # microseconds that a call takes here, from its beginning to its entry in the ledger
 
 
+def _as_ever() -> float:
+    return 1.0
+
+
 class Share(Protocol):
     """Room for `n` children of a call in a budget that several problems share."""
 
@@ -92,6 +96,8 @@ class Meter:
         self.budget = budget
         self.shared: SharedBudget | None = None
         """Every call needs room in this one, too."""
+        self.dearness: Callable[[], float] = _as_ever
+        """How many times as dear compute is at this moment as it usually is; at least 1."""
         self.calls: list[Call] = []
         self.candidates: dict[str, Candidate] = {}
         self.rounds: list[Round] = []

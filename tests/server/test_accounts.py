@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outthink.errors import UsageError
@@ -296,7 +296,7 @@ async def world(path: Path, requests: list[Asked], dies: float | None, disk: flo
         assert counted == there.entered["ann"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(asked(), min_size=1, max_size=14), st.none() | st.floats(36, 46), st.sampled_from([0.0, 0.02]))
 def test_no_limit_is_overspent_and_nobody_is_refused_for_what_is_only_feared(
     requests: list[Asked], dies: float | None, disk: float

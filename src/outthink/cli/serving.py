@@ -72,6 +72,12 @@ def serve(
     shed: Annotated[
         bool, typer.Option("--shed", help="Requests spend less while more than half of the places are taken.")
     ] = False,
+    price_follows_load: Annotated[
+        bool,
+        typer.Option(
+            "--price-follows-load", help="auto stops earlier while more than half of the places are taken or many wait."
+        ),
+    ] = False,
     record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
     view: Annotated[
         bool, typer.Option("--view", help="Show what is recorded at /view/, to everybody who may ask.")
@@ -113,6 +119,7 @@ def serve(
         concurrency=concurrency,
         queue=queue,
         sheds=shed,
+        price_follows_load=price_follows_load,
         shadow=shadow,
         alternative=alternative,
         metrics_key=metrics_key,

@@ -7,7 +7,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
@@ -53,6 +53,8 @@ class Job:
     """Whose it is: the name of a key, or what stands for one; None: nobody is told apart."""
     purse: Purse | None = None
     """What it may spend of its key's limits; None: there are none."""
+    dearness: Callable[[], float] | None = None
+    """How many times as dear compute is at a moment; None: it is never dearer."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     begun: bool = False
     heard: dict[Address, list[str]] = field(default_factory=dict)

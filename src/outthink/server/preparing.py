@@ -57,6 +57,8 @@ class Preparing:
             raise
         job.deadline = deadline
         job.owner = owner
+        if self._settings.price_follows_load:
+            job.dearness = self._gate.dearness
         return job
 
     async def again(self, job: Job, asked: Asked) -> Job:

@@ -18,6 +18,7 @@ class Settings:
         timeout: seconds for a request that asks for no other deadline.
         concurrency, queue: requests at once, and requests that wait.
         sheds: requests spend less while most places are taken.
+        price_follows_load: compute gets dearer while most places are taken, so that `auto` stops earlier.
         connections: of callers at once, those included that ask for nothing.
         sizes: of a request's body.
         keep_alive: seconds between comments on a stream that has nothing to say.
@@ -33,6 +34,7 @@ class Settings:
     concurrency: int = 256
     queue: int = 1024
     sheds: bool = False
+    price_follows_load: bool = False
     connections: int = 4096
     sizes: Sizes = field(default_factory=Sizes)
     keep_alive: float = 5.0

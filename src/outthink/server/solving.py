@@ -68,6 +68,8 @@ async def solved(
 
     def watch(meter: Meter) -> None:
         meter.shared = job.purse
+        if job.dearness is not None:
+            meter.dearness = job.dearness
 
     # an embedded engine has to turn tokens into text for those who listen, so only where it is wanted
     listens = job.engine.spec.fields is None or job.choice.single
