@@ -1,4 +1,4 @@
-"""What bursts do to a server: compute at a fixed price, requests that may spend less, and a price that follows the load.
+"""What bursts do to a server: with a fixed price of compute, with shedding, and with a price that follows the load.
 
     python benchmarks/load.py [--seeds 5]
 

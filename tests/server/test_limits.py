@@ -16,6 +16,7 @@ from outthink.records.runs import read_results
 from outthink.server.accounts import Accounts
 from outthink.server.allowances import read_allowances
 from outthink.server.book import Book, spent
+from outthink.server.gate import Gate
 from outthink.server.keys import Keys, limit_key, make_key, revoke_key
 from outthink.server.record import Recorder
 from tests.cli.test_cli import main
@@ -311,3 +312,36 @@ def test_what_the_commands_say(outthink: Callable[..., Any], tmp_path: Path, wor
     given = [str(file) if word == "KEYS" else word for word in words]
     result = outthink("key", *given)
     assert told in result.err + result.out
+
+
+# ---------------------------------------------------------------- a price that follows the load
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_answers_get_cheaper_while_many_wait(follows: bool) -> None:
+    """`auto` goes on while votes gain more than they cost; crowded, the same split of votes is not worth another."""
+
+    async def go() -> list[int]:
+        settings = {"concurrency": 4, "price_follows_load": follows}
+        async with (
+            Server(lambda ask: f"#### {ask.rng.randrange(2)}", always=Fault(before=1.0)) as up,
+            serving(up, settings=settings) as (url, _),
+        ):
+            body = {"model": "m+auto", "outthink": {"answer": "math"}}
+            alone = await ask(url, "", **body)
+            crowd = await asyncio.gather(*(ask(url, "", f"What is {number}?", **body) for number in range(12)))
+            return [answer.json["outthink"]["samples"] for answer in (alone, *crowd)]
+
+    alone, *crowd = run(go())
+    assert alone > 8
+    if follows:
+        assert max(crowd[:8]) <= 4  # which were in flight together
+    else:
+        assert max(crowd) > 8
+
+
+@pytest.mark.parametrize(("running", "waiting", "dear"), [(0, 0, 1), (4, 0, 1), (5, 0, 4), (8, 0, 256), (8, 4, 65536)])
+def test_the_price_doubles_with_every_sixteenth_of_the_places(running: int, waiting: int, dear: float) -> None:
+    gate = Gate(8, 8)
+    gate.running, gate.waiting = running, waiting
+    assert gate.dearness() == dear

@@ -39,7 +39,7 @@ class _KeyGroup(CommandGroup):
 
 key_app = typer.Typer(
     cls=_KeyGroup,
-    help="Make a key for a caller of the server, or look after those that there are.\n\n"
+    help="Make a key for a caller of the server; list, revoke and limit keys.\n\n"
     "`outthink key FILE` makes one; a file called like a command is written as ./list.",
 )
 
