@@ -53,6 +53,8 @@ class Guard:
             response = await self._answered(request, handler)
             if OWNER in request and request.method == "POST":
                 self._metrics.answered(request[OWNER], response.status)
+            if self._running.leaving:
+                response.force_close()
             async with patient(request):
                 await response.prepare(request)
                 await response.write_eof()
