@@ -36,7 +36,7 @@ from outthink.server.settings import Settings
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget, Usage
-from outthink.view.pages import Viewer
+from outthink.view.pages import Owned, Viewer
 from outthink.view.recordings import Shelf
 
 _logger = logging.getLogger("outthink.server")
@@ -213,7 +213,7 @@ def run(
             keys=keys,
             accounts=None if spending is None else lambda: Accounts(Book(spending)),
             recorder=recorder,
-            viewer=Viewer(Shelf([record])) if view and record is not None else None,
+            viewer=viewer(record, keys) if view and record is not None else None,
             channel=channel,
         )
         for engine in {id(one): one for one in engines.values()}.values():
@@ -224,3 +224,16 @@ def run(
             await serve(service, started=lambda _: channel.ready(), listeners=inherited.listeners, channel=channel)
 
     asyncio.run(go())
+
+
+def viewer(record: Path, keys: Keys | None) -> Viewer:
+    """The page over what is recorded; each key sees what was asked with it."""
+    if keys is None:
+        return Viewer(Shelf([record]))
+    return Viewer(
+        Shelf([]),
+        owned=Owned(
+            owner=lambda request: keys.bearer(request.headers.getall("Authorization", [])),
+            shelf=lambda owner: Shelf([record], owner=owner),
+        ),
+    )
