@@ -506,8 +506,7 @@ class Model:
         if cancelled:
             refused = (one for one in progress.results if isinstance(one, Refused) and not isinstance(one, Unsent))
             self._run.meter.refusal = next(refused, self._run.meter.refusal)
-        seen = progress.usage()
-        charged = charged_of_each(progress, group.bound)
+        seen, charged = progress.usage(), charged_of_each(progress, group.bound)
         total = Usage.total(charged)
         exceeded = self._run.meter.settle(
             group.reservation,

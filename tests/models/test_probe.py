@@ -92,7 +92,10 @@ ABILITIES: dict[str, tuple[str, dict[str, Any]]] = {
     "seed": ("seed", {"seed": False}),
     "stop": ("stop", {"stop": None}),
     "kept stop": ("include_stop_str_in_output", {"stop": "told"}),
-    "ids": ("return_token_ids", {"token_ids": False, "tokens": False, "prefix": "text", "abort": None, "logit_bias": False}),
+    "ids": (
+        "return_token_ids",
+        {"token_ids": False, "tokens": False, "prefix": "text", "abort": None, "logit_bias": False},
+    ),
     "priority": ("priority", {"priority": False}),
     "bias": ("logit_bias", {"logit_bias": False}),
 }

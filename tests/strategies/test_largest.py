@@ -46,6 +46,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "resample": {"n": MOST, "threshold": 2.0},
     "adaptive_consistency": {"n": MOST, "threshold": 2.0},
     "iterative_deepening": {"n": MOST, "b0": 2000},
+    "budget_forcing": {"n": MOST, "think_close": "", "n_ignore": 2},
     "revision": {"n_chains": 256, "chain_length": 4},
     "esc": {"n": MOST, "w": 2},
     "rebase": {"width": MOST},

@@ -40,6 +40,7 @@ STRATEGIES = {
     "resample": "outthink.strategies.parallel.resample:Resample",
     "atts": "outthink.strategies.parallel.atts:ATTS",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
+    "budget_forcing": "outthink.strategies.sequential.budget_forcing:BudgetForcing",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
