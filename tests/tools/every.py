@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "esc": {"n": 4, "w": 2},
     "optscale": {"n": 4, "peek": 2, "ahead": 1},
     "multi_temperature": {"temperatures": (0.5, 1.0), "n": 2, "n_min": 2, "ahead": 1},
-    "nothinking": {"n": 4, "prefill": "</think>"},
+    "nothinking": {"n": 4, "prefill": "</think>", "ahead": 1},
     "resample": {"n": 4, "threshold": 0.3},
     "atts": {"n": 4, "alpha": 0.5, "calibration": (0.25, 0.5)},
     "budget_forcing": {"n": 3, "max_think": 30, "think_close": ""},

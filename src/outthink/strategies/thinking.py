@@ -31,10 +31,17 @@ async def size(model: Model, text: str) -> int:
     return len(await model.tokenizing().encode(text)) if "tokens" in model.powers else -(-len(text.encode()) // 4)
 
 
-async def begin(model: Model, meter: Meter, text: str, lane: Address = ("model", "prefill")) -> Candidate:
-    """A text that answers begin with, as a segment that nobody wrote, so that the trace has the whole text."""
+async def begin(
+    model: Model, meter: Meter, text: str, lane: Address = ("model", "prefill"), parent: Candidate | None = None
+) -> Candidate:
+    """A text that answers begin with, as a segment that nobody wrote, so that the trace has the whole text.
+
+    Args:
+        parent: what it was made from.
+    """
     ids = await model.tokenizing().encode(text) if "tokens" in model.powers else None
-    return _kept(meter, Candidate(address=(*meter.next_request(lane), 0), text=text, token_ids=ids, **_UNWRITTEN))
+    address, parents = (*meter.next_request(lane), 0), () if parent is None else (parent.id,)
+    return _kept(meter, Candidate(address=address, parents=parents, text=text, token_ids=ids, **_UNWRITTEN))
 
 
 async def without(model: Model, meter: Meter, candidate: Candidate, mark: str) -> Candidate:
