@@ -42,6 +42,7 @@ STRATEGIES = {
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "budget_forcing": "outthink.strategies.sequential.budget_forcing:BudgetForcing",
     "revision": "outthink.strategies.sequential.revision:Revision",
+    "self_refine": "outthink.strategies.sequential.self_refine:SelfRefine",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
     "dora": "outthink.strategies.search.dora:DORA",
