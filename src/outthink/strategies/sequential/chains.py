@@ -25,7 +25,7 @@ def lengths(n: int, ratio: float) -> list[int]:
         n: attempts of all chains together; at least 1.
         ratio: 0: n chains of one attempt; infinity: one chain.
     """
-    chains = 1 if ratio == math.inf else n if ratio == 0 else min(max(round(math.sqrt(n / ratio)), 1), n)
+    chains = round(min(max(math.sqrt(n / ratio), 1.0), n)) if ratio else n
     return [n // chains + (number < n % chains) for number in range(chains)]
 
 
