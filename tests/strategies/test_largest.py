@@ -49,6 +49,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "budget_forcing": {"n": MOST, "think_close": "", "n_ignore": 2},
     "revision": {"n": 1024, "ratio": 0.015625},
     "self_refine": {"n": MOST, "ratio": 1 / 64},
+    "trimr": {"n": MOST, "markers": ("\n\n",), "think_close": ""},
     "esc": {"n": MOST, "w": 2},
     "rebase": {"width": MOST},
     "ets": {"width": 256},

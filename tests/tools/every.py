@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "budget_forcing": {"n": 3, "max_think": 30, "think_close": ""},
     "revision": {"n": 6, "ratio": 1.5},
     "self_refine": {"n": 6, "ratio": 1.5},
+    "trimr": {"n": 3},
     "a_star": {"k": 3},
     "qalign": {"steps": 3, "chains": 2},
     "ab_mcts": {"n": 6, "batch": 2},

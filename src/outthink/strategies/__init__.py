@@ -41,6 +41,7 @@ STRATEGIES = {
     "atts": "outthink.strategies.parallel.atts:ATTS",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "budget_forcing": "outthink.strategies.sequential.budget_forcing:BudgetForcing",
+    "trimr": "outthink.strategies.sequential.trimr:TrimR",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "self_refine": "outthink.strategies.sequential.self_refine:SelfRefine",
     "rebase": "outthink.strategies.search.rebase:Rebase",

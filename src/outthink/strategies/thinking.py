@@ -18,6 +18,9 @@ CLOSE = "</think>"
 FORCE = "\nFinal Answer:"
 """What asks for the answer after a thought that was ended by force (s1)."""
 
+EACH = 200
+"""Microseconds that it takes to look at what one chain has written, and to prepare what it writes next."""
+
 _BYTES = 8  # of a token, at most, where an engine bounds what it goes on from by its bytes
 
 
@@ -93,6 +96,8 @@ class Room:
 
     def fits(self, model: Model, spent: Mapping[str, float], *calls: tuple[int, int]) -> bool:
         """Whether a chain that has spent so much can still pay for these calls, each as (read, write)."""
+        if not self.share:
+            return True
         costs = [self.cost(model, read, write) for read, write in calls]
         return all(
             spent.get(unit, 0.0) + sum(cost.get(unit, 0.0) for cost in costs) <= share * (1 + 1e-9)

@@ -23,7 +23,8 @@ from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import by_best, by_majority
-from outthink.strategies.thinking import CLOSE, FORCE, Room, begin, ending, largest, room, size, without
+from outthink.strategies.thinking import CLOSE, EACH, FORCE, Room, begin, ending, largest, room, size, without
+from outthink.together import turn
 from outthink.types import Candidate, Problem
 
 WORDS = ("Wait",)
@@ -187,6 +188,7 @@ class BudgetForcing:
         (ends,) = await model.sample_each(problem, [replace(draw, n=within.chains, max_tokens=within.think)])
         chains = [_Chain(end=end, number=place) for place, end in enumerate(ends)]
         for chain in chains:
+            await turn(EACH)
             self._take(chain, chain.end, mark, within.cost(model, 0, chain.end.tokens))
         while True:
             await self._choose(problem, report, chains, verifier)
@@ -199,6 +201,7 @@ class BudgetForcing:
             except (BudgetExhausted, EngineError, PromptTooLong):
                 drawn = [[] for _ in going]
             for (chain, further, read), children in zip(going, drawn, strict=True):
+                await turn(EACH)
                 if children:
                     self._take(chain, children[0], mark, within.cost(model, read, children[0].tokens))
                 elif chain.how:  # the answer itself did not come
@@ -225,6 +228,7 @@ class BudgetForcing:
         """What a chain writes next: more of its thought, or its answer; None: nothing."""
         if chain.over:
             return None
+        await turn(EACH)
         further = replace(draw, n=1, lane=("chain", chain.number))
         if not chain.how:
             on = await self._put_off(chain, model, meter, within)
