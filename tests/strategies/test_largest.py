@@ -50,6 +50,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "revision": {"n": 1024, "ratio": 0.015625},
     "self_refine": {"n": MOST, "ratio": 1 / 64},
     "trimr": {"n": MOST, "markers": ("\n\n",), "think_close": ""},
+    "three_d": {"n": MOST, "rounds": 2, "selector": "judge"},
     "esc": {"n": MOST, "w": 2},
     "rebase": {"width": MOST},
     "ets": {"width": 256},

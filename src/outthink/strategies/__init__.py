@@ -44,6 +44,7 @@ STRATEGIES = {
     "trimr": "outthink.strategies.sequential.trimr:TrimR",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "self_refine": "outthink.strategies.sequential.self_refine:SelfRefine",
+    "three_d": "outthink.strategies.sequential.three_d:ThreeD",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
     "dora": "outthink.strategies.search.dora:DORA",
