@@ -28,7 +28,7 @@ from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy
 from outthink.tasks.example import Example
 from outthink.types import Message, Problem, Sampling
-from tests.tools.every import given, of_any_server, small
+from tests.tools.every import OUTLINE, SPAWN, given, of_any_server, small
 from tests.tools.server import ALL, Ask, Server, engine_on, run
 from tests.tools.serving import asked, chat, serving
 
@@ -62,6 +62,10 @@ class Seen:
 
 def thinker(ask: Ask) -> str:
     """Answers in three steps, one in two rightly; a judge or a rewriter hears the same."""
+    if '"step1"' in ask.messages[-1][1]:
+        return OUTLINE
+    if "<task>" in ask.messages[-1][1] and not ask.prefix:
+        return SPAWN
     done = ask.prefix.count("\n\n")
     steps = "".join(f"step {place} {'x ' * ask.rng.randrange(4)}\n\n" for place in range(done, 3))
     return f"{steps}#### {42 if ask.rng.random() < 0.5 else ask.rng.randrange(3)}"

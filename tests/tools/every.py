@@ -33,6 +33,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "self_refine": {"n": 6, "ratio": 1.5},
     "trimr": {"n": 3},
     "three_d": {"n": 3, "rounds": 2, "max_think": 60, "think_close": ""},
+    "scale": {"outlines": 3},
+    "path_summary": {"n": 3, "finish": 1, "piece": 20},
     "a_star": {"k": 3},
     "qalign": {"steps": 3, "chains": 2},
     "ab_mcts": {"n": 6, "batch": 2},
@@ -54,6 +56,7 @@ ONE: dict[str, dict[str, Any]] = {
     "atts": {"n": 1, "alpha": 0.0, "signal": "verifier", "calibration": (0.5,)},
     "budget_forcing": {"n": 1, "n_ignore": 0},
     "three_d": {"n": 1, "rounds": 1},
+    "scale": {"outlines": 1},
     "a_star": {"k": 1},
     "qalign": {"steps": 0},
     "particle_gibbs": {"n": 1, "iterations": 1},
@@ -83,10 +86,20 @@ def of_any_server(name: str) -> bool:
     return traits.powers(make_strategy(name, small(name))) <= {"logprobs", "prefix", "labels", "seed", "tokens"}
 
 
+OUTLINE = '{"step1": "the first half", "step2": "the second half", "step3": "the sum"}'
+"""What stands for a plan of a problem, where a method asks for one in JSON."""
+
+
+SPAWN = "<spawn>\n<task>Add 1 and 2.</task>\n<task>Add 3 and 4.</task>\n</spawn>"
+"""What hands work to two threads, where a method says how."""
+
+
 def stepper(request: Request, child: int, rng: np.random.Generator) -> str:
     """Solves in three steps of varying length; one answer in two is right."""
     if request.labels:
         raise AssertionError("no judge is in play")
+    if '"step1"' in request.messages[-1].text:
+        return OUTLINE
     done = request.prefix_text.count("\n\n")
     text = ""
     for step in range(done, 3):
