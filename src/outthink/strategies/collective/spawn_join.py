@@ -39,7 +39,7 @@ _CHILD = (
 )
 _CLOSE = "</spawn>"
 _TASK = re.compile(r"<task>(.*?)</task>", re.DOTALL)
-_RESULT = re.compile(r"\W*result\W*?:\s*(.*)", re.IGNORECASE)
+_RESULT = re.compile(r"\W*result[\s*_]*:[\s*_]*(.*)", re.IGNORECASE)
 _NONE = "no solution"
 _LETTERS = 300  # of a result
 
@@ -177,7 +177,9 @@ class SpawnJoin:
         draws = [Draw(messages=child_prompt(task), max_tokens=cap, parents=(parent.end,), aside=True) for task in tasks]
         with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):
             worst = [await child.bound(problem, draw) for draw in draws]
-            kept = within.cost(model, parent.used + within.put_in, within.answer)
+            # the answer has to read the results as well
+            told = len(tasks) * (min(cap, _LETTERS) + len(joined([""])))
+            kept = within.cost(model, parent.used + told + within.put_in, within.answer)
             room_for = all(
                 sum(cost.get(unit, 0.0) for cost in worst) + kept.get(unit, 0.0) <= left
                 for unit, left in meter.left().items()
@@ -189,8 +191,8 @@ class SpawnJoin:
                 children += [Thread(tokens=text.tokens) for text in texts]
         parent.rounds.append(tuple(children))
         if tasks:
-            told = await model.inject(parent.end, joined(results))
-            parent.end, parent.used = told, parent.used + await size(model, told.text)
+            parent.end = await model.inject(parent.end, joined(results))
+            parent.used += await size(model, parent.end.text)
         parent.pay(before, meter.cost())
 
 
