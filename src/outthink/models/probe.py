@@ -484,8 +484,8 @@ class _Asking:
             first = self._ids[1][0]
             asked = self._body(self._few, logit_bias={str(first): -100.0}, return_token_ids=True)
             choices = _choices(await self._ask(asked))
-            ids = choices[0].get("token_ids") if choices else None
-            self._learn(logit_bias=bool(ids) and ids[0] != first)
+            ids = (choices[0].get("token_ids") or [first]) if choices else [first]
+            self._learn(logit_bias=ids[0] != first)
 
     async def thinking(self) -> None:
         """Few tokens are all thoughts, unless there may be but one of them."""

@@ -17,11 +17,19 @@ OPEN = "<think>\n"
 CLOSE = "</think>"
 FORCE = "\nFinal Answer:"
 """What asks for the answer after a thought that was ended by force (s1)."""
+MARK = "\n####"
+"""The same where no thought is marked: a line of that form in the text before would else be read as the answer."""
 
 EACH = 200
 """Microseconds that it takes to look at what one chain has written, and to prepare what it writes next."""
 
 _BYTES = 8  # of a token, at most, where an engine bounds what it goes on from by its bytes
+
+
+def forcing(problem: Problem, close: str, force: str | None) -> str:
+    """What asks for the answer by force: `force`, or where it is None what fits the problem and the model."""
+    lined = not close and problem.answer in ("math", "choice", "text")
+    return force if force is not None else MARK if lined else FORCE
 
 
 def ending(text: str, close: str = CLOSE, force: str = FORCE) -> str:

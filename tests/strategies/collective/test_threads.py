@@ -17,7 +17,7 @@ from outthink.strategies.collective.path_summary import PathSummary, summary_pro
 from outthink.strategies.collective.spawn_join import SpawnJoin, child_prompt, joined, read_result, read_tasks
 from outthink.strategies.collective.threads import Thread
 from outthink.strategies.making import make_strategy
-from outthink.strategies.thinking import FORCE
+from outthink.strategies.thinking import MARK
 from outthink.types import Message, Problem, Sampling, Trace
 from tests.tools.virtual import run
 
@@ -198,7 +198,7 @@ class Parent:
             ]
             return self.child or f"<think>hm</think>{'x' * one} is it.\nResult: {one + other}"
         told = "<spawn>" in request.messages[-1].text
-        if told and request.prefix_text.count("</spawn>") < self.blocks and FORCE not in request.prefix_text:
+        if told and request.prefix_text.count("</spawn>") < self.blocks and MARK not in request.prefix_text:
             return self.block + " and more"
         return "So #### 21"
 

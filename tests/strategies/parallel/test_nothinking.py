@@ -122,7 +122,8 @@ def test_the_first_that_the_verifier_passes() -> None:
 
     engine = sure(("1", 0.9), ("5", 0.9), ("3", 0.2), ("2", 0.3), ("1", 0.9))
     trace = solved(NoThinking(n=5), engine, verifier=above_1)
-    assert (trace.answer, trace.confidence) == ("3", pytest.approx(1 / 3))
+    assert trace.answer == "3"
+    assert trace.confidence == pytest.approx(1 / 3)
     assert trace.rounds[-1].scores == (0.2, None, 0.7)
     assert [one.answer for one in trace.rounds] == ["1", "1", "3"]
     none = solved(NoThinking(n=5, threshold=0.8), engine, verifier=above_1)

@@ -17,8 +17,8 @@ from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.sequential.budget_forcing import BudgetForcing
-from outthink.strategies.thinking import FORCE, ending
-from outthink.types import Sampling, Trace
+from outthink.strategies.thinking import FORCE, MARK, ending
+from outthink.types import Problem, Sampling, Trace
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -209,6 +209,21 @@ def test_of_the_answers_of_a_chain_the_most_frequent_counts_and_not_blindly_the_
         assert len(trace.rounds[-1].candidates) == len(said)
 
 
+def test_the_answer_by_force_is_read_and_not_one_that_was_thought_of() -> None:
+    """Also where no marks say what was a thought."""
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        return " 7" if request.prefix_text else "Perhaps\n#### 5\n\nBut no, " + "x" * 200
+
+    for close in ("", "</think>"):
+        trace = solved(BudgetForcing(think_close=close), reply)
+        assert trace.answer == "7"
+    chat = Problem(id="p", messages=problem().messages, answer="chat")
+    seen, noted = recorded(reply)
+    run(solve_async(chat, BudgetForcing(think_close=""), model=ScriptedEngine(noted), sampling=Sampling(max_tokens=99)))
+    assert seen[-1].prefix_text.endswith(FORCE)
+
+
 def test_an_answer_that_is_thought_away_is_not_lost() -> None:
     trace = solved(BudgetForcing(n_ignore=1, think_close=""), stating("5", "I do not know"), most=300)
     assert trace.answer == "5"
@@ -227,14 +242,14 @@ def test_a_verifier_takes_the_best_of_all_answers_of_all_chains() -> None:
 
 
 def endless(request: Request, child: int, rng: np.random.Generator) -> str:
-    return " 42" if FORCE in request.prefix_text else "x" * 1000
+    return " 42" if FORCE in request.prefix_text or MARK in request.prefix_text else "x" * 1000
 
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("close", ["</think>", ""])
 def test_a_budget_always_leaves_room_for_an_answer_after_a_thought(n: int, close: str) -> None:
     """From the smallest budget that is not refused, that of one plain sample."""
-    put_in = len(ending("", close))
+    put_in = len(ending("", close, FORCE if close else MARK))
     strategy = BudgetForcing(n=n, n_ignore=2, think_close=close, answer_max=10)
     for limit in range(12 + 60 + put_in, 700, 23):
         trace = solved(strategy, endless, budget=f"{limit}-tokens", most=60 + put_in)
@@ -275,7 +290,7 @@ def test_the_bias_is_on_the_end_of_thinking_alone_and_makes_it_come_by_its_odds(
         return "x" * (lengths[-1] - 1) + "|"
 
     solved(BudgetForcing(n=400, n_ignore=0, think_close="|", bias=math.log(10)), Able(reply, "logit_bias"), 2000)
-    assert np.mean(lengths) == pytest.approx(1 / 0.16949, abs=4 * np.std(lengths) / math.sqrt(len(lengths)))
+    assert np.mean(lengths) == pytest.approx(1 / 0.16949, abs=4 * float(np.std(lengths)) / math.sqrt(len(lengths)))
 
 
 def test_a_bias_is_refused_where_the_engine_cannot_do_it() -> None:

@@ -24,7 +24,7 @@ from outthink.model import Draw, Model, Models
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import last_line
 from outthink.strategies.collective.threads import Thread
-from outthink.strategies.thinking import Room, ending, largest, room, size
+from outthink.strategies.thinking import Room, ending, forcing, largest, room, size
 from outthink.types import Candidate, Message, Problem
 
 _ASK = (
@@ -105,8 +105,8 @@ class SpawnJoin:
 
     async def run(self, problem: Problem, report: Report, *, model: Model, models: Models, meter: Meter) -> None:
         """The parent writes until it spawns or ends; children of a block are one batch."""
-        cap, force = model.sampling.cap, ending("", "")
-        put_in = await size(model, force)
+        cap, force = model.sampling.cap, forcing(problem, "", None)
+        put_in = await size(model, ending("", "", force))
         answer = min(self.answer_max or max(cap // 4, 1), max(cap - 1, 1))
         messages = ask_prompt(problem, self.children, self.rounds)
         draw = Draw(messages=messages, stop=(_CLOSE,), step=True)
@@ -125,7 +125,7 @@ class SpawnJoin:
                 await self._spawn(problem, parent, model, models.role("child"), meter, within)
         answered = parent.end
         if answered is not None and not answered.complete:  # it is out of room, so it has to answer
-            start = await model.inject(answered, ending(model.text(answered), ""))
+            start = await model.inject(answered, ending(model.text(answered), "", force))
             most = max(cap - parent.used - put_in, answer)
             left = largest(most, lambda write: within.fits(model, parent.spent, (parent.used + put_in, write)))
             with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):

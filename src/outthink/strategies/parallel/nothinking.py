@@ -153,4 +153,4 @@ class NoThinking:
 def _share(chosen: Candidate | None, samples: Sequence[Candidate]) -> float:
     """The share of the readable answers that are the chosen one."""
     readable = [sample.key for sample in samples if sample.key is not None]
-    return readable.count(chosen.key) / len(readable) if chosen is not None else 0.0
+    return sum(key == chosen.key for key in readable) / len(readable) if chosen is not None else 0.0

@@ -23,7 +23,7 @@ from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import by_best, by_majority
-from outthink.strategies.thinking import CLOSE, EACH, FORCE, Room, begin, ending, largest, room, size, without
+from outthink.strategies.thinking import CLOSE, EACH, Room, begin, ending, forcing, largest, room, size, without
 from outthink.together import turn
 from outthink.types import Candidate, Problem
 
@@ -94,7 +94,8 @@ class BudgetForcing:
         think_open: what the assistant's turn begins with; empty for models that open the thought themselves.
         think_close: what ends a thought. Empty: the model marks no thoughts, so the end of its answer is the end of
             thinking, and each answer that it has given by then counts.
-        force: what asks for the answer where a thought was ended by force.
+        force: what asks for the answer where a thought was ended by force; None: "Final Answer:" as in s1, or "####"
+            where no thoughts are marked and an answer stands in such a line.
         bias: is added to the logit of the first token of `think_close` while the model thinks: above 0 thoughts get
             shorter, below 0 longer. Needs a model with logit_bias.
         selector: of the answers of a chain, "vote" takes the most frequent one, of these the latest; "last" the last
@@ -109,7 +110,7 @@ class BudgetForcing:
     answer_max: int | None = None
     think_open: str = ""
     think_close: str = CLOSE
-    force: str = FORCE
+    force: str | None = None
     bias: float = 0.0
     selector: Literal["vote", "last"] = "vote"
 
@@ -164,7 +165,8 @@ class BudgetForcing:
         """All chains go on together, one batch a turn; what they have answered by then is reported."""
         if self._only_caps and not model.powers & self.needs_one_of:
             raise MissingResource(f"{model.name} can neither go on with a text nor limit thoughts; use another model.")
-        cap, put_in = model.sampling.cap, await size(model, ending("", self.think_close, self.force))
+        force = forcing(problem, self.think_close, self.force)
+        cap, put_in = model.sampling.cap, await size(model, ending("", self.think_close, force))
         answer = min(self.answer_max or max(cap // 4, 1), max(cap - 1, 1))
         most = min(self.max_think or cap, max(cap - answer - put_in, 1))
         if self._only_caps and "thinking_budget" in model.powers:
@@ -192,7 +194,7 @@ class BudgetForcing:
             self._take(chain, chain.end, mark, within.cost(model, 0, chain.end.tokens))
         while True:
             await self._choose(problem, report, chains, verifier)
-            planned = [(chain, await self._further(chain, model, meter, draw, within)) for chain in chains]
+            planned = [(chain, await self._further(problem, chain, model, meter, draw, within)) for chain in chains]
             going = [(chain, further, chain.used) for chain, further in planned if further is not None]
             if not going:
                 break
@@ -224,7 +226,9 @@ class BudgetForcing:
         if end.complete:
             chain.states.append(end)
 
-    async def _further(self, chain: _Chain, model: Model, meter: Meter, draw: Draw, within: Room) -> Draw | None:
+    async def _further(
+        self, problem: Problem, chain: _Chain, model: Model, meter: Meter, draw: Draw, within: Room
+    ) -> Draw | None:
         """What a chain writes next: more of its thought, or its answer; None: nothing."""
         if chain.over:
             return None
@@ -241,7 +245,9 @@ class BudgetForcing:
                 return None
         start = chain.end
         if chain.how == "forced":
-            start = await model.inject(start, ending(model.text(start), self.think_close, self.force))
+            start = await model.inject(
+                start, ending(model.text(start), self.think_close, forcing(problem, self.think_close, self.force))
+            )
         read = chain.used + within.put_in
         most = max(model.sampling.cap - read, within.answer)
         left = largest(most, lambda write: within.fits(model, chain.spent, (read, write)))

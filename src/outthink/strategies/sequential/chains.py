@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from outthink.together import together
 from outthink.types import Candidate
 
 Selector = Literal["majority", "weighted_vote", "best", "last"]
-Attempt = Callable[[int, list[Candidate]], Awaitable["Candidate | OutthinkError | None"]]
+Attempt = Callable[[int, list[Candidate]], Coroutine[Any, Any, "Candidate | OutthinkError | None"]]
 """(number of a chain, its attempts so far) -> the next one, why there is none, or None: it has nothing to add."""
 
 

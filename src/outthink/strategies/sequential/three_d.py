@@ -26,7 +26,7 @@ from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import by_best, by_majority, last_line
-from outthink.strategies.thinking import CLOSE, FORCE, ending, room, size, thought_through
+from outthink.strategies.thinking import CLOSE, ending, forcing, room, size, thought_through
 from outthink.types import Candidate, Message, Problem
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class ThreeD:
     contrast: bool = False
     answer_max: int | None = None
     think_close: str = CLOSE
-    force: str = FORCE
+    force: str | None = None
 
     def __post_init__(self) -> None:
         checks.check(self, at_least_one=("n", "rounds"))
@@ -205,7 +205,8 @@ class ThreeD:
             draw = Draw(n=self.n, messages=messages, parents=parents, lane=("round", turn))
         if self.max_think is None:
             return (await model.sample_each(problem, [draw]))[0]
-        cap, put_in = model.sampling.cap, await size(model, ending("", self.think_close, self.force))
+        force = forcing(problem, self.think_close, self.force)
+        cap, put_in = model.sampling.cap, await size(model, ending("", self.think_close, force))
         answer = min(self.answer_max or max(cap // 4, 1), max(cap - 1, 1))
         think = min(self.max_think, max(cap - answer - put_in, 1))
         within = await room(model, problem, meter, draw, think=think, answer=answer, put_in=put_in)
@@ -213,7 +214,7 @@ class ThreeD:
             return (await model.sample_each(problem, [draw]))[0]
         draw = replace(draw, n=within.chains)
         (samples,) = await thought_through(
-            model, problem, [draw], think=within.think, answer=answer, close=self.think_close, force=self.force
+            model, problem, [draw], think=within.think, answer=answer, close=self.think_close, force=force
         )
         return samples
 
@@ -272,6 +273,6 @@ class ThreeD:
         scores: dict[str, float | None] | None,
     ) -> None:
         keys = [one.key for one in pool if one.key is not None]
-        share = keys.count(chosen.key) / len(keys) if chosen is not None else 0.0
+        share = sum(key == chosen.key for key in keys) / len(keys) if chosen is not None else 0.0
         known = None if scores is None else [scores.get(one.id) for one in pool]
         report(pool, chosen=chosen, confidence=share, scores=known)

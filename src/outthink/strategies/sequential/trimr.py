@@ -24,7 +24,7 @@ from outthink.model import Draw, Model, Models
 from outthink.rewards.judge import verdicts
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.thinking import CLOSE, EACH, FORCE, Room, begin, ending, largest, room, size, without
+from outthink.strategies.thinking import CLOSE, EACH, Room, begin, ending, forcing, largest, room, size, without
 from outthink.together import each, turn
 from outthink.types import Candidate, Message, Problem
 
@@ -122,7 +122,7 @@ class TrimR:
         max_think: most tokens of a thought; None: all that the answer leaves of `max_tokens`.
         answer_max: tokens kept for the answer; None: a quarter of `max_tokens`.
         think_open, think_close: as for `budget_forcing`.
-        force: what asks for the answer where a thought was ended by force.
+        force: what asks for the answer where a thought was ended by force; None: as for `budget_forcing`.
     """
 
     n: int = 1
@@ -136,7 +136,7 @@ class TrimR:
     answer_max: int | None = None
     think_open: str = ""
     think_close: str = CLOSE
-    force: str = FORCE
+    force: str | None = None
 
     powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
     first: ClassVar[tuple[Draw, ...]] = ()  # what is drawn first is a part of a thought
@@ -164,7 +164,8 @@ class TrimR:
     async def run(self, problem: Problem, report: Report, *, model: Model, models: Models, meter: Meter) -> None:
         """All chains go on together: a part each, then what the judge says of them, then the next."""
         cap, judge = model.sampling.cap, models.role("judge")
-        put_in = await size(model, _FORCED + ending("", self.think_close, self.force))
+        force = forcing(problem, self.think_close, self.force)
+        put_in = await size(model, _FORCED + ending("", self.think_close, force))
         answer = min(self.answer_max or max(cap // 4, 1), max(cap - 1, 1))
         most = min(self.max_think or cap, max(cap - answer - put_in, 1))
         start = await begin(model, meter, self.think_open) if self.think_open else None
@@ -191,7 +192,7 @@ class TrimR:
             spent = {unit: amount - before.get(unit, 0.0) for unit, amount in meter.cost().items()}
             for chain in chains:
                 chain.pay(spent, len(chains))
-            planned = [(chain, await self._further(chain, model, meter, draw, within)) for chain in chains]
+            planned = [(chain, await self._further(problem, chain, model, meter, draw, within)) for chain in chains]
             going = [(chain, further, chain.used) for chain, further in planned if further is not None]
             if not going:
                 break
@@ -302,7 +303,9 @@ class TrimR:
         except (BudgetExhausted, EngineError, PromptTooLong):
             return [False] * len(about)
 
-    async def _further(self, chain: _Chain, model: Model, meter: Meter, draw: Draw, within: Room) -> Draw | None:
+    async def _further(
+        self, problem: Problem, chain: _Chain, model: Model, meter: Meter, draw: Draw, within: Room
+    ) -> Draw | None:
         """What a chain writes next: a part of its thought, its end in its own words, or its answer."""
         if chain.over:
             return None
@@ -322,7 +325,11 @@ class TrimR:
         if chain.how != "natural":
             marker = next((one for one in self.markers if start.finish == "stop" and start.text.endswith(one)), None)
             start = start if marker is None else await without(model, meter, start, marker)
-            guidance = _MILD if chain.how == "settled" else _FORCED + ending("", self.think_close, self.force)
+            guidance = (
+                _MILD
+                if chain.how == "settled"
+                else _FORCED + ending("", self.think_close, forcing(problem, self.think_close, self.force))
+            )
             start = await model.inject(start, guidance)
         reads = chain.used + within.put_in
         most = max(model.sampling.cap - reads, within.answer)
