@@ -193,6 +193,16 @@ def test_an_attempt_that_the_critic_accepts_ends_its_chain_and_weighs_most() -> 
     assert [one.answer for one in trace.rounds] == ["1", "2", "2"]
 
 
+def test_an_attempt_without_an_answer_ends_no_chain_whatever_the_critic_says() -> None:
+    texts = ["I do not know", "#### 2", "#### 3"]
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        return "Verdict: Correct" if request.address[0] == "critic" else texts[int(request.address[-1])]
+
+    trace = solved(SelfRefine(n=3), ScriptedEngine(reply))
+    assert (trace.answer, trace.rounds[-1].scores) == ("2", (1.0, 1.0))
+
+
 def test_what_is_rejected_may_still_win_the_vote_and_the_last_is_not_taken_blindly() -> None:
     texts = ["#### 1", "so #### 1", "again #### 1", "#### 5"]
 

@@ -6,8 +6,8 @@ in the paper, where the code rates all of them first; an outline, a rating or a 
 the plain way; nothing is spent that the answer to the whole question needs.
 
 Pays: on long problems, for a model that can think long and short, or two models; it spends three to four times the
-tokens of plain thinking, so it must be compared with a vote. On short questions it is overhead
-(docs/results/sequential.md). No model that thinks can be run here, so the effect of the paper is not shown.
+tokens of plain thinking, so it must be compared with a vote. On short questions it is overhead. No model that thinks
+can be run here, so the effect of the paper is not shown.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from outthink.types import Candidate, Message, Problem, Usage
 _OUTLINE = (
     "Problem:\n{question}\n\nSplit it into sub-goals that lead to its answer, at most {most}, in the order in which "
     "they are to be reached. Say what is to be found in each, not how, and solve nothing. Reply with one JSON object "
-    'and nothing else: {{"step1": "...", "step2": "..."}}'
+    'and nothing else: {{"step1": "Find how ...", "step2": "Find what ..."}}'
 )
 _PICK = (
     "Problem:\n{question}\n\n{outlines}\n\nWhich of these outlines is the best one: in logical order, clear, complete, "
-    "to the point and simple? Reply with its number only."
+    "to the point and simple? Reply with its number only, from 1 to {count}."
 )
 _RATE = (
     "{context}Sub-problem: {step}\n\nHow hard is this sub-problem, from 0 (at once) to 1 (very hard)? Reply with one "
@@ -44,7 +44,10 @@ _RATE = (
 _SOLVE = "{context}Solve only this sub-problem: {step}\n\n{manner}"
 _SHORT = "Reply with the result in one or two sentences, without explaining."
 _LONG = "Think step by step, and end with the result in one sentence."
-_LAST = "{task}\n\nThese parts of it are solved already; check them before you use them:\n\n{solved}"
+_LAST = (
+    "Parts of the problem below are solved already:\n\n{solved}\n\nCheck them before you use them. The whole problem:"
+    "\n\n{task}"
+)
 _NUMBERS = re.compile(r"\d*\.\d+|\d+")
 _STEP = re.compile(r'"step\s*\d+"\s*:\s*("(?:[^"\\]|\\.)*")', re.IGNORECASE)
 _SMALL = 2048  # tokens of an outline, at most
@@ -152,7 +155,7 @@ class Scale:
             for number, steps in enumerate(plans, 1)
         )
         pick = Draw(
-            messages=self._quickly(_PICK.format(question=problem.question, outlines=listed)),
+            messages=self._quickly(_PICK.format(question=problem.question, outlines=listed, count=len(plans))),
             parents=tuple(read[steps] for steps in plans),
             max_tokens=min(_WORD, fast.sampling.cap),
             aside=True,
@@ -253,7 +256,7 @@ class Scale:
 
 
 def _with(problem: Problem, solved: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
-    """The problem's messages with what is solved of it added to the last one."""
+    """The problem's messages with what is solved of it before the last one's text."""
     *before, last = problem.messages
     listed = "\n\n".join(f"Sub-problem: {step}\nResult: {result}" for step, result in solved)
     return (*before, replace(last, content=_LAST.format(task=last.text, solved=listed)))

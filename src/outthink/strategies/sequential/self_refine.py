@@ -5,7 +5,7 @@ for several chains and the choice among all attempts. Differs: prompts are ours;
 a vote in which each weighs by what the critic said of it: 1 accepted, 1/2 not judged, 1/4 rejected (ours).
 
 Pays: where the critic knows more than the model, as another model or one that can check. A model that judges itself
-mostly does not, and small ones turn right answers into wrong ones (docs/results/sequential.md).
+mostly does not, and small ones turn right answers into wrong ones.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SelfRefine:
             weighted_vote. Weights are the verifier's scores where there is one, else what the critic said.
         hierarchical: select inside each chain first, then among the chains' winners.
         patience: a chain ends when so many attempts in a row have the answer of the one before; 0: never. It always
-            ends with an attempt that the critic accepts.
+            ends with an answer that the critic accepts.
         threshold: a chain ends with an attempt that the verifier gives at least this score; None: never.
     """
 
@@ -108,7 +108,7 @@ class SelfRefine:
                 accepted = None if said is None else verdict(said.text, _WORDS)
                 if verifier is None and accepted is not None:
                     scores[chain[-1].id] = _ACCEPTED if accepted == _WORDS[0] else _REJECTED
-                if accepted == _WORDS[0] or said is None:
+                if said is None or (accepted == _WORDS[0] and chain[-1].key is not None):
                     return None
                 messages = refine_prompt(problem, chain[-1].text, said.text)
                 return (await lane.sample(problem, messages=messages, parents=(chain[-1], said)))[0]
