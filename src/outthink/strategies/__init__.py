@@ -47,7 +47,7 @@ STRATEGIES = {
     "revision": "outthink.strategies.sequential.revision:Revision",
     "self_refine": "outthink.strategies.sequential.self_refine:SelfRefine",
     "three_d": "outthink.strategies.sequential.three_d:ThreeD",
-    "scale": "outthink.strategies.sequential.scale:Scale",
+    "scale": "outthink.strategies.sequential.scale:SCALE",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
     "dora": "outthink.strategies.search.dora:DORA",

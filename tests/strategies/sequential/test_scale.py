@@ -14,7 +14,7 @@ from outthink.errors import EngineError, UsageError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.making import make_strategy
-from outthink.strategies.sequential.scale import _LONG, _SHORT, Scale, read_outline, read_rating
+from outthink.strategies.sequential.scale import _LONG, _SHORT, SCALE, read_outline, read_rating
 from outthink.types import Message, Problem, Sampling, Trace
 from tests.tools.virtual import run
 
@@ -53,7 +53,7 @@ class Steps:
         steps = [2 if one.address[0] == "model" else 1 for one in self.of_kind("step")]
         return [*steps, 2 if self.asked[-1].address[0] == "model" else 1]
 
-    def trace(self, strategy: Scale, **options: Any) -> Trace:
+    def trace(self, strategy: SCALE, **options: Any) -> Trace:
         return run(
             solve_async(TALK, strategy, model=ScriptedEngine(self), sampling=Sampling(max_tokens=400), **options)
         )
@@ -62,11 +62,11 @@ class Steps:
 def test_the_modes_and_the_calls_of_the_card() -> None:
     """d 0.1, 0.6, 0.5, 0.9 with tau 0.5: modes 1, 2, 1, 2; 8 outlines, 1 pick, 4 ratings and 4 solutions are 17."""
     script = Steps([0.1, 0.6, 0.5, 0.9])
-    trace = script.trace(Scale(last_hard=False))
+    trace = script.trace(SCALE(last_hard=False))
     assert script.modes() == [1, 2, 1, 2]
     assert sum(call.n for call in trace.calls) == 8 + 1 + 4 + 4
     default = Steps([0.1, 0.6, 0.5])
-    assert sum(call.n for call in default.trace(Scale()).calls) == 16
+    assert sum(call.n for call in default.trace(SCALE()).calls) == 16
     assert default.modes() == [1, 2, 1, 2]
 
 
@@ -80,14 +80,14 @@ def test_the_modes_and_the_calls_of_the_card() -> None:
 )
 def test_the_ends_of_tau(settings: dict[str, Any], modes: list[int]) -> None:
     script = Steps([1.0] * 4)
-    script.trace(Scale(**settings))
+    script.trace(SCALE(**settings))
     assert script.modes() == modes
     assert bool(script.of_kind("rate")) == (settings["tau"] >= 0)
 
 
 def test_a_step_is_sent_the_problem_and_the_results_before_it_and_no_thoughts() -> None:
     script = Steps([0.1, 0.9, 0.1])
-    trace = script.trace(Scale(outlines=3, switch="/no_think"))
+    trace = script.trace(SCALE(outlines=3, switch="/no_think"))
     first, second, third = (one.messages[-1].text for one in script.of_kind("step"))
     assert "QUESTION" in first
     assert "RESULT" not in first
@@ -114,14 +114,14 @@ def test_a_step_is_sent_the_problem_and_the_results_before_it_and_no_thoughts() 
 @pytest.mark.parametrize("outline", ["I would rather not.", '{"a": 1}', EngineError("down")])
 def test_without_an_outline_it_is_plain(outline: Any) -> None:
     script = Steps([], outline=outline)
-    trace = script.trace(Scale())
+    trace = script.trace(SCALE())
     assert script.asked[-1].messages == TALK.messages
     assert trace.answer == "42"
 
 
 def test_one_step_is_the_problem_itself() -> None:
     script = Steps([], count=1)
-    script.trace(Scale(outlines=1))
+    script.trace(SCALE(outlines=1))
     assert script.asked[-1].messages == TALK.messages
     assert [one.address[1] for one in script.asked[:-1]] == ["outline"]
 
@@ -129,14 +129,14 @@ def test_one_step_is_the_problem_itself() -> None:
 @pytest.mark.parametrize(("pick", "calls"), [("nine", 4), ("9", 4), (EngineError("down"), 1), ("Outline 1.", 1)])
 def test_a_number_that_cannot_be_read_is_asked_for_again_and_then_it_is_the_first(pick: Any, calls: int) -> None:
     script = Steps([0.1] * 3, pick=pick)
-    script.trace(Scale(outlines=2))
+    script.trace(SCALE(outlines=2))
     assert len(script.of_kind("pick")) == calls
     assert "first STEP of 0" in script.of_kind("step")[0].messages[-1].text
 
 
 def test_a_step_that_nobody_can_rate_is_hard() -> None:
     script = Steps(["easy"] * 12)
-    script.trace(Scale(outlines=1, retries=2))
+    script.trace(SCALE(outlines=1, retries=2))
     assert script.modes() == [2, 2, 2, 2]
     assert len(script.of_kind("rate")) == 9
 
@@ -144,7 +144,7 @@ def test_a_step_that_nobody_can_rate_is_hard() -> None:
 def test_whatever_the_budget_the_answer_is_paid_for() -> None:
     for limit in range(420, 9000, 411):
         script = Steps([0.9, 0.1, 0.9])
-        trace = script.trace(Scale(outlines=2), budget=f"{limit}-tokens")
+        trace = script.trace(SCALE(outlines=2), budget=f"{limit}-tokens")
         assert trace.cost["tokens"] <= limit
         assert trace.answer == "42", limit
 

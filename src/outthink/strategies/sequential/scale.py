@@ -86,7 +86,7 @@ def context(problem: Problem, solved: Sequence[tuple[str, str]]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class SCALE:
     """The problem in steps: easy ones by the role "fast", hard ones by the main model, the last one is the problem.
 
     The role "fast" is the main model where none is given. It also writes, picks and rates.
