@@ -125,7 +125,7 @@ def test_the_summary_is_sent_task_and_all_paths_in_order_and_is_greedy() -> None
     (asked,) = script.summaries
     assert asked.messages[0].text == "RULE"
     text = asked.messages[-1].text
-    parts = ["TASK", "Path 1:", "#### 0", "Path 2:", "#### 1", "Path 3:", "#### 2", "settle where they disagree"]
+    parts = ["Path 1:", "#### 0", "Path 2:", "#### 1", "Path 3:", "#### 2", "settle where they disagree", "TASK"]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert asked.temperature == 0
@@ -216,7 +216,7 @@ def test_children_know_only_their_task_and_the_parent_gets_results_in_order() ->
     assert not any("TASK" in text or "RULE" in text for text in told)
     first, second = script.of_role("model")
     assert first.messages[0].text == "RULE"
-    for part in ("TASK", "<spawn>", "<task>", "</spawn>", "at most 4 tasks", "at most 2 times"):
+    for part in ("TASK", "<spawn>", "<task>", "</spawn>", "at most 4 tasks at a time and 2 times"):
         assert part in first.messages[-1].text
     assert second.messages == first.messages
     assert second.prefix_text == SPAWN + joined(["3", "7", "11"])

@@ -24,8 +24,9 @@ from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
 _SUMMARY = (
-    "{task}\n\nHere are {n} attempts at it, written independently of each other:\n\n{paths}\n\n"
-    "Compare them and settle where they disagree. Then write the final answer in the form asked for above."
+    "Here are {n} attempts at the problem below, written independently of each other:\n\n{paths}\n\n"
+    "Compare them step by step and settle where they disagree. Then answer the problem in the form that it asks for:"
+    "\n\n{task}"
 )
 _CUT = " (incomplete)"
 _LETTERS = 96_000  # of all paths together that are shown, at most
@@ -33,7 +34,7 @@ _LEAST = 100  # letters of a path, below which showing it says nothing
 
 
 def summary_prompt(problem: Problem, paths: Sequence[str], ended: Sequence[bool], keep: int) -> tuple[Message, ...]:
-    """The problem's messages with the last `keep` letters of each path, in order, added to the last one."""
+    """The problem's messages with the last `keep` letters of each path, in order, before the last one's text."""
     *before, last = problem.messages
     listed = "\n\n".join(
         f"Path {number}{'' if whole else _CUT}:\n{text.strip()[-keep:]}"

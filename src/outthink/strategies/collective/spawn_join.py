@@ -27,10 +27,10 @@ from outthink.strategies.thinking import Room, ending, forcing, largest, room, s
 from outthink.types import Candidate, Message, Problem
 
 _ASK = (
-    "{task}\n\nWhere parts of the work do not depend on each other you may hand them to helpers, who work at the same "
-    "time and know only what you write to them. To do so, write\n<spawn>\n<task>one whole task, with every number that "
-    "it needs</task>\n<task>another one</task>\n</spawn>\nwith at most {children} tasks, at most {rounds} times. You "
-    "get their results and go on from there. Where no help is needed just solve it."
+    "You may hand parts of the problem below to helpers, who work at the same time and know only what you write to "
+    "them. Do so where parts do not depend on each other: write\n<spawn>\n<task>one whole task, with every number that "
+    "it needs</task>\n<task>another one</task>\n</spawn>\nand you get their results and go on from there; at most "
+    "{children} tasks at a time and {rounds} times. Where no help is needed just solve it.\n\n{task}"
 )
 _CHILD = (
     "{task}\n\nWork it out step by step, briefly. End with one line: Result: and what was asked for, or Result: no "
@@ -44,7 +44,7 @@ _LETTERS = 300  # of a result
 
 
 def ask_prompt(problem: Problem, children: int, rounds: int) -> tuple[Message, ...]:
-    """The problem's messages with how to spawn added to the last one."""
+    """The problem's messages with how to spawn before the last one's text."""
     *before, last = problem.messages
     return (*before, replace(last, content=_ASK.format(task=last.text, children=children, rounds=rounds)))
 
