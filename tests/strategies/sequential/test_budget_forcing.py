@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from outthink.driver import solve_async
 from outthink.errors import EngineError, MissingResource, UsageError
-from outthink.models.engine import EngineSpec, Request
+from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.self_consistency import SelfConsistency
@@ -229,6 +229,24 @@ def test_an_answer_that_is_thought_away_is_not_lost() -> None:
     assert trace.answer == "5"
     dead: Reply = lambda request, *_: EngineError("gone") if request.prefix_text else "#### 6"  # noqa: E731 - one line
     assert solved(BudgetForcing(think_close=""), dead).answer == "6"
+
+
+def test_a_verifier_that_costs_is_asked_once_the_answers_are_there() -> None:
+    """So it takes nothing that an answer needs; here every budget has an answer, and some have scores."""
+    scored = set()
+    for limit in range(112, 2500, 120):
+
+        def reply(request: Request, child: int, rng: np.random.Generator) -> Any:
+            if request.labels:
+                assert not request.messages[0].text.startswith("What")
+                return Completion(text="", tokens=1, labels=(-0.1, -2.0))
+            return " 42" if MARK in request.prefix_text else "x" * 1000
+
+        trace = solved(BudgetForcing(n=2, think_close=""), reply, budget=f"{limit}-tokens", verifier="judge")
+        assert trace.cost["tokens"] <= limit
+        assert trace.answer == "42", limit
+        scored.add(trace.rounds[-1].scores is not None and None not in trace.rounds[-1].scores)
+    assert scored == {False, True}
 
 
 def test_a_verifier_takes_the_best_of_all_answers_of_all_chains() -> None:

@@ -156,7 +156,7 @@ class BudgetForcing:
 
     @property
     def first(self) -> tuple[Draw, ...]:
-        """None: what is drawn first is a thought."""
+        """Empty: what is drawn first is a thought."""
         return ()
 
     async def run(
@@ -193,11 +193,11 @@ class BudgetForcing:
             await turn(EACH)
             self._take(chain, chain.end, mark, within.cost(model, 0, chain.end.tokens))
         while True:
-            await self._choose(problem, report, chains, verifier)
             planned = [(chain, await self._further(problem, chain, model, meter, draw, within)) for chain in chains]
             going = [(chain, further, chain.used) for chain, further in planned if further is not None]
             if not going:
                 break
+            self._vote(report, chains)
             try:
                 drawn = await model.sample_fitting(problem, [further for _, further, _ in going])
             except (BudgetExhausted, EngineError, PromptTooLong):
@@ -211,6 +211,7 @@ class BudgetForcing:
                 else:
                     chain.end, chain.how = further.after or chain.end, "forced"
         meter.notes.append(_note(chains))
+        await self._choose(problem, report, chains, verifier)  # only now, since the answers had to be paid for first
 
     def _take(self, chain: _Chain, end: Candidate, mark: int, cost: dict[str, float]) -> None:
         """Add what was written to a chain; where it is the end of a thought, `_further` decides what comes next."""
@@ -280,15 +281,19 @@ class BudgetForcing:
         chain.put_in, chain.ignored, chain.before = chain.put_in + put_in, chain.ignored + 1, text
         return await model.inject(start, word), left
 
-    async def _choose(
-        self, problem: Problem, report: Report, chains: Sequence[_Chain], verifier: Scores | None
-    ) -> None:
-        """Report the vote of the chains, and with a verifier the best of all answers instead."""
+    def _vote(self, report: Report, chains: Sequence[_Chain]) -> None:
         states = [state for chain in chains for state in chain.states]
         standing = [state for chain in chains if (state := chain.state(self.selector)) is not None]
         chosen, share = by_majority(standing)
         report(states or [chain.end for chain in chains], chosen=chosen, confidence=share)
-        if verifier is not None and standing:
+
+    async def _choose(
+        self, problem: Problem, report: Report, chains: Sequence[_Chain], verifier: Scores | None
+    ) -> None:
+        """Report the vote of the chains, and with a verifier the best of all answers instead."""
+        self._vote(report, chains)
+        states = [state for chain in chains for state in chain.states]
+        if verifier is not None and any(state.key is not None for state in states):
             scores = await verifier.attempt(problem, states)
             chosen, share = by_best(states, scores)
             report(states, chosen=chosen, confidence=share, scores=scores)
