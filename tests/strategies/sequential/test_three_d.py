@@ -41,7 +41,7 @@ class Rounds:
                 return self.says
             listed = request.messages[0].text.split("Solution ")[1:]
             place = next((k for k, text in enumerate(listed) if self.best and self.best in text), 0)
-            return f"REASONS {len(listed)}\nBest: {place + 1}\nWorst: {len(listed) - place}"
+            return f"REASONS {len(listed)}\nBest: {'ABCD'[place]}\nWorst: {'ABCD'[len(listed) - 1 - place]}"
         turn = int(request.address[2]) if request.address[1] == "round" else 0
         return f"<think>THOUGHT</think>words #### 1{turn}{child}"
 
@@ -65,7 +65,7 @@ def test_what_the_judge_and_the_next_round_are_sent() -> None:
     script = Rounds(best="#### 102")
     solved(ThreeD(n=3, rounds=2, contrast=True), ScriptedEngine(script))
     asked = script.judgements[0].messages[0].text
-    for part in ("QUESTION", "#### 100", "#### 101", "#### 102", "Best: NUMBER", "Worst: NUMBER"):
+    for part in ("QUESTION", "#### 100", "#### 101", "#### 102", "Best: LETTER", "Worst: LETTER"):
         assert part in asked
     second = [one for one in script.asked if one.address[1] == "round"]
     assert len(second) == 3
@@ -125,7 +125,7 @@ def test_the_order_in_which_solutions_are_shown_is_shuffled_by_the_seed() -> Non
     assert len(orders) >= 4  # of 6; seeds are fixed, of other ones fewer come up once in 200 times
 
 
-@pytest.mark.parametrize("said", ["I like all of them", "Best: 9\nWorst: 0", EngineError("down")])
+@pytest.mark.parametrize("said", ["I like all of them", "Best: 375 km\nWorst: Q", EngineError("down")])
 def test_a_judge_that_names_none_is_asked_once_more_and_the_best_so_far_stays(said: str | EngineError) -> None:
     script = Rounds(says=said)
     trace = solved(ThreeD(n=3, rounds=2), ScriptedEngine(script))
@@ -137,12 +137,12 @@ def test_a_judge_that_names_none_is_asked_once_more_and_the_best_so_far_stays(sa
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Best: 2\nWorst: 1", (1, 0)),
-        ("**Best: Solution 3**\n**Worst:** 1.", (2, 0)),
-        ("best 1", (0, None)),
-        ("The best is 2", (None, None)),
-        ("Best: 4\nWorst: 0", (None, None)),
-        ("Best: 1\nno, rather\nBest: 2", (1, None)),
+        ("Best: B\nWorst: A", (1, 0)),
+        ("**Best: Solution c**\n**Worst:** A.", (2, 0)),
+        ("best A", (0, None)),
+        ("The best is B", (None, None)),
+        ("Best: D\nWorst: 2", (None, None)),
+        ("Best: A\nno, rather\nBest: B", (1, None)),
     ],
 )
 def test_verdicts_are_read_as_judges_write_them(text: str, expected: tuple[int | None, int | None]) -> None:
@@ -153,7 +153,7 @@ def test_a_thinking_limit_ends_thoughts_by_force_in_every_round() -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> str:
         if request.address[0] == "judge":
             seen.append(request.messages[0].text)
-            return "Best: 1\nWorst: 2"
+            return "Best: A\nWorst: B"
         return f" 1{request.address[-1]}" if request.prefix_text else "<think>" + "x" * 1000
 
     seen: list[str] = []

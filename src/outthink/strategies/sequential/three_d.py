@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 _JUDGE = (
     "Question:\n{question}\n\n{solutions}\n\n"
     "Which of these solutions is the best one, and which the worst? First say of each in a sentence or two what is "
-    "right and what is wrong in it. Then end with two lines:\nBest: NUMBER\nWorst: NUMBER"
+    "right and what is wrong in it. Then end with two lines:\nBest: LETTER\nWorst: LETTER"
 )
 _IMPROVE = (
     "{task}\n\nThe best solution so far, which may be wrong:\n\n{best}\n\n{worse}{reasons}"
     "Reflect on it and look for its weakest point. Then write a complete better solution in the form asked for above."
 )
 _WORSE = "A solution that was judged to be worse:\n\n{worst}\n\n"
-_REASONS = "What a judge said, in whose words the best solution is Solution {number}:\n\n{reasons}\n\n"
-_SHOWN = 8  # solutions that a judge is shown at once, at most
-_BEST = re.compile(r"\W*best\W*(?:solution\W*)?(\d{1,3})\W*", re.IGNORECASE)
-_WORST = re.compile(r"\W*worst\W*(?:solution\W*)?(\d{1,3})\W*", re.IGNORECASE)
+_REASONS = "What a judge said, in whose words the best solution is Solution {letter}:\n\n{reasons}\n\n"
+_LETTERS = "ABCDEFGH"  # of solutions that a judge is shown, at most so many; numbers would be taken for answers
+_BEST = re.compile(r"\W*best\W*(?:solution\W*)?([A-H])\W*", re.IGNORECASE)
+_WORST = re.compile(r"\W*worst\W*(?:solution\W*)?([A-H])\W*", re.IGNORECASE)
 
 Selector = Literal["", "verifier", "judge", "vote"]
 
@@ -56,18 +56,20 @@ class _Carried:
 
     best: Candidate
     worst: Candidate | None = None
-    number: int = 0
+    letter: str = ""
     reasons: str = ""
 
 
 def judge_prompt(problem: Problem, solutions: Sequence[str]) -> str:
     """What the judge is asked of some solutions."""
-    listed = "\n\n".join(f"Solution {number}:\n{text.strip()}" for number, text in enumerate(solutions, 1))
+    listed = "\n\n".join(
+        f"Solution {letter}:\n{text.strip()}" for letter, text in zip(_LETTERS, solutions, strict=False)
+    )
     return _JUDGE.format(question=problem.question, solutions=listed)
 
 
 def improve_prompt(
-    problem: Problem, best: str, worst: str = "", reasons: str = "", number: int = 0
+    problem: Problem, best: str, worst: str = "", reasons: str = "", letter: str = ""
 ) -> tuple[Message, ...]:
     """The problem's messages with what is carried from the round before added to the last one."""
     *before, last = problem.messages
@@ -75,7 +77,7 @@ def improve_prompt(
         task=last.text,
         best=best.strip(),
         worse=_WORSE.format(worst=worst.strip()) if worst else "",
-        reasons=_REASONS.format(number=number, reasons=reasons.strip()) if reasons.strip() else "",
+        reasons=_REASONS.format(letter=letter, reasons=reasons.strip()) if reasons.strip() else "",
     )
     return (*before, replace(last, content=asked))
 
@@ -85,8 +87,8 @@ def judged(text: str, count: int) -> tuple[int | None, int | None]:
     places = []
     for form in (_BEST, _WORST):
         match = last_line(form, text)
-        place = int(match[1]) - 1 if match else -1
-        places.append(place if 0 <= place < count else None)
+        place = _LETTERS.index(match[1].upper()) if match else count
+        places.append(place if place < count else None)
     return places[0], places[1]
 
 
@@ -199,7 +201,7 @@ class ThreeD:
                 spoken(model.text(carried.best)),
                 spoken(model.text(worst)) if worst is not None else "",
                 carried.reasons,
-                carried.number,
+                carried.letter,
             )
             parents = (carried.best,) if worst is None else (carried.best, worst)
             draw = Draw(n=self.n, messages=messages, parents=parents, lane=("round", turn))
@@ -239,10 +241,11 @@ class ThreeD:
         """The judge's choice among the best so far and the round's most frequent answers; without one it stays."""
         votes = Counter(one.key for one in samples if one.key is not None)
         ranked = sorted(votes, key=lambda key: -votes[key])  # of equals the earliest, as the counter has them
-        firsts = {key: next(one for one in samples if one.key == key) for key in ranked[:_SHOWN]}
+        firsts = {key: next(one for one in samples if one.key == key) for key in ranked[: len(_LETTERS)]}
         incumbent = carried.best if carried is not None else None
         shown = [incumbent] if incumbent is not None else []
         shown += [one for key, one in firsts.items() if incumbent is None or key != incumbent.key]
+        shown = shown[: len(_LETTERS)]
         shown = [shown[place] for place in order.permutation(len(shown))]
         if len(shown) < 2:
             return carried or (_Carried(best=shown[0]) if shown else None)
@@ -257,7 +260,7 @@ class ThreeD:
                 return _Carried(
                     best=shown[best],
                     worst=shown[worst] if worst is not None and worst != best else None,
-                    number=best + 1,
+                    letter=_LETTERS[best],
                     reasons=spoken(said.text),
                 )
         if carried is not None:
