@@ -140,6 +140,21 @@ def test_words_take_turns_with_a_blank_only_where_there_is_none() -> None:
     assert trace.text == "so\nWait but Hmm no Wait!</think>#### 1"
 
 
+def test_a_mark_is_taken_away_with_what_an_engine_has_written_behind_it() -> None:
+    """As the embedded one does, to the end of the token."""
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> Completion:
+        done = request.prefix_text
+        if done.endswith("</think>\n\n"):
+            return Completion(text="#### 1", tokens=6)
+        text = "so</think>\n\n" if not done else " it is</think>\n\n"
+        return Completion(text=text, tokens=len(text), token_ids=tuple(map(ord, text)), finish="stop")
+
+    trace = solved(BudgetForcing(), reply)
+    assert trace.text == "so Wait it is</think>\n\n#### 1"
+    assert trace.answer == "1"
+
+
 def test_a_least_length_puts_ends_off_until_it_is_there() -> None:
     def parts(request: Request, child: int, rng: np.random.Generator) -> str:
         done = request.prefix_text

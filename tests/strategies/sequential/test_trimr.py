@@ -162,6 +162,38 @@ def test_a_thought_that_loops_is_ended_although_it_has_no_parts() -> None:
     assert trace.usage.completion == 512 + len("#### 42")
 
 
+def test_an_engine_may_write_on_to_the_end_of_a_token_behind_a_stop_string() -> None:
+    """As the embedded one does: the marks are seen and cut all the same."""
+    parts = [("So it is <A>.\n\nWait, ", "stop"), ("it is <A> again.\n\nWait, ", "stop"), ("yes</think>\n\n", "stop")]
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> Completion:
+        seen.append(request.prefix_text)
+        if request.labels:
+            return Completion(text="", tokens=1, labels=(-0.1, -3.0))
+        if _MILD in request.prefix_text or "</think>" in request.prefix_text:
+            return Completion(text="#### 42", tokens=7)
+        text, finish = parts[request.prefix_text.count("Wait")]
+        return Completion(text=text, tokens=len(text), token_ids=tuple(map(ord, text)), finish=finish)  # type: ignore[arg-type]
+
+    seen: list[str] = []
+    for m, last in ((1, f"So it is <A>.\n\nWait, it is <A> again.{_MILD}"), (0, "yes</think>\n\n")):
+        trace = run(solve_async(TALK, TrimR(m=m), model=ScriptedEngine(reply), sampling=Sampling(max_tokens=900)))
+        assert seen[-1].endswith(last)
+        assert trace.answer == "42"
+
+
+def test_where_no_thoughts_are_marked_the_answer_comes_in_a_line_of_its_own() -> None:
+    def reply(request: Request, child: int, rng: np.random.Generator) -> Completion | str:
+        if request.labels:
+            return Completion(text="", tokens=1, labels=(-0.1, -3.0))
+        return " 7" if _MILD in request.prefix_text else "#### 5\n\nWait, it is\n#### 5\n\nWait, no"
+
+    engine = ScriptedEngine(reply)
+    strategy = TrimR(m=1, think_close="")
+    trace = run(solve_async(TALK, strategy, model=engine, sampling=Sampling(max_tokens=900)))
+    assert (trace.answer, trace.notes[-1].rpartition(" ")[2]) == ("7", "settled")
+
+
 # ---------------------------------------------------------------- what is sent
 
 

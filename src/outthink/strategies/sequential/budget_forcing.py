@@ -257,12 +257,13 @@ class BudgetForcing:
     async def _put_off(self, chain: _Chain, model: Model, meter: Meter, within: Room) -> tuple[Candidate, int] | None:
         """Where the thought goes on, and for how long at most; None where it may end."""
         wanted = chain.used < self.min_think or chain.ignored < self.n_ignore
-        text = chain.end.text.removesuffix(self.think_close)
+        stopped = chain.end.finish == "stop"
+        text = chain.end.text
+        text = text[: text.rindex(self.think_close)] if stopped and self.think_close in text else text
         # at once, or the same again: the model has nothing to add
         if not wanted or not text.strip() or text == chain.before:
             return None
         word = self.words[chain.ignored % len(self.words)]
-        stopped = chain.end.finish == "stop"
         word = word if text[-1].isspace() else (" " if stopped else "\n") + word
         put_in = await size(model, word)
         used = chain.used + put_in

@@ -225,7 +225,8 @@ class TrimR:
             chain.used += end.tokens
             chain.part += end.text
             chain.tail = [*chain.tail, *(end.token_ids or end.text.split())][-self.repeats * _MOST :]
-            if end.finish == "eos" or (self.think_close and end.text.endswith(self.think_close)):
+            # an engine may write on to the end of the token that a stop string ends in
+            if end.finish == "eos" or (self.think_close and self.think_close in end.text):
                 chain.how, chain.over = "natural", end.finish == "eos"
         chain.answer = end if end.complete else chain.answer
 
@@ -260,9 +261,15 @@ class TrimR:
             elif under or chain.used >= within.think or loop:
                 chain.how = "looping" if loop else "overrun"
 
+    def _marker(self, text: str) -> str | None:
+        """The marker that a text ends with, but for the rest of its last token; None: it has none."""
+        last = max(self.markers, key=text.rfind)
+        return last if last in text else None
+
     def _cut(self, part: str) -> str:
         """A part without the marker of the next one."""
-        return next((part.removesuffix(marker) for marker in self.markers if part.endswith(marker)), part)
+        marker = self._marker(part)
+        return part if marker is None else part[: part.rindex(marker)]
 
     async def _yes(
         self,
@@ -323,13 +330,12 @@ class TrimR:
             chain.how = "overrun"
         start = chain.end
         if chain.how != "natural":
-            marker = next((one for one in self.markers if start.finish == "stop" and start.text.endswith(one)), None)
+            marker = self._marker(start.text) if start.finish == "stop" else None
             start = start if marker is None else await without(model, meter, start, marker)
-            guidance = (
-                _MILD
-                if chain.how == "settled"
-                else _FORCED + ending("", self.think_close, forcing(problem, self.think_close, self.force))
-            )
+            force = forcing(problem, self.think_close, self.force)
+            # without marks of thoughts, an answer that was only thought of would be read
+            mild = _MILD + ("" if self.think_close else force)
+            guidance = mild if chain.how == "settled" else _FORCED + ending("", self.think_close, force)
             start = await model.inject(start, guidance)
         reads = chain.used + within.put_in
         most = max(model.sampling.cap - reads, within.answer)
