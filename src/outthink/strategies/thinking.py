@@ -17,7 +17,7 @@ OPEN = "<think>\n"
 CLOSE = "</think>"
 FORCE = "\nFinal Answer:"
 """What asks for the answer after a thought that was ended by force (s1)."""
-MARK = "\n####"
+MARK = "\nThe final answer is\n####"
 """The same where no thought is marked: a line of that form in the text before would else be read as the answer."""
 
 EACH = 200
@@ -30,6 +30,11 @@ def forcing(problem: Problem, close: str, force: str | None) -> str:
     """What asks for the answer by force: `force`, or where it is None what fits the problem and the model."""
     lined = not close and problem.answer in ("math", "choice", "text")
     return force if force is not None else MARK if lined else FORCE
+
+
+def on_one_line(force: str) -> tuple[str, ...]:
+    """Stop strings of what is written behind `force`: the end of the line, where the answer stands in a marked one."""
+    return ("\n",) if force.endswith("####") else ()
 
 
 def ending(text: str, close: str = CLOSE, force: str = FORCE) -> str:
@@ -174,8 +179,15 @@ async def thought_through(
         for _, end in open_ends
     ]
     further = [
-        replace(draws[place], n=1, after=start, max_tokens=answer, lane=(*draws[place].lane, "answer"))
-        for (place, _), start in zip(open_ends, starts, strict=True)
+        replace(
+            draws[place],
+            n=1,
+            after=start,
+            stop=on_one_line(force) if end.finish == "length" else (),
+            max_tokens=answer,
+            lane=(*draws[place].lane, "answer"),
+        )
+        for (place, end), start in zip(open_ends, starts, strict=True)
     ]
     answers: list[list[Candidate]] = []
     if further:

@@ -228,11 +228,12 @@ def test_the_answer_by_force_is_read_and_not_one_that_was_thought_of() -> None:
     """Also where no marks say what was a thought."""
 
     def reply(request: Request, child: int, rng: np.random.Generator) -> str:
-        return " 7" if request.prefix_text else "Perhaps\n#### 5\n\nBut no, " + "x" * 200
+        return " 7\n\nand so on, for ever" if request.prefix_text else "Perhaps\n#### 5\n\nBut no, " + "x" * 200
 
-    for close in ("", "</think>"):
-        trace = solved(BudgetForcing(think_close=close), reply)
-        assert trace.answer == "7"
+    trace = solved(BudgetForcing(think_close=""), reply)
+    assert trace.answer == "7"
+    assert (trace.text or "").endswith(f"{MARK} 7\n"), "it ends with its line"
+    assert solved(BudgetForcing(), reply).answer == "7"
     chat = Problem(id="p", messages=problem().messages, answer="chat")
     seen, noted = recorded(reply)
     run(solve_async(chat, BudgetForcing(think_close=""), model=ScriptedEngine(noted), sampling=Sampling(max_tokens=99)))

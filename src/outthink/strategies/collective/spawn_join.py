@@ -23,7 +23,7 @@ from outthink.model import Draw, Model, Models
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import last_line
 from outthink.strategies.collective.threads import Thread
-from outthink.strategies.thinking import Room, ending, forcing, largest, room, size
+from outthink.strategies.thinking import Room, ending, forcing, largest, on_one_line, room, size
 from outthink.types import Candidate, Message, Problem
 
 _ASK = (
@@ -128,7 +128,7 @@ class SpawnJoin:
             most = max(cap - parent.used - put_in, answer)
             left = largest(most, lambda write: within.fits(model, parent.spent, (parent.used + put_in, write)))
             with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):
-                last = Draw(messages=messages, after=start, max_tokens=max(left, 1))
+                last = Draw(messages=messages, after=start, stop=on_one_line(force), max_tokens=max(left, 1))
                 ((answered,),) = await model.sample_each(problem, [last])
                 parent.written += answered.tokens
         if answered is not None:

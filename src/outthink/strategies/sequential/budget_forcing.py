@@ -23,7 +23,19 @@ from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import by_best, by_majority
-from outthink.strategies.thinking import CLOSE, EACH, Room, begin, ending, forcing, largest, room, size, without
+from outthink.strategies.thinking import (
+    CLOSE,
+    EACH,
+    Room,
+    begin,
+    ending,
+    forcing,
+    largest,
+    on_one_line,
+    room,
+    size,
+    without,
+)
 from outthink.together import turn
 from outthink.types import Candidate, Problem
 
@@ -244,15 +256,16 @@ class BudgetForcing:
             if chain.end.finish == "eos":
                 chain.over = True
                 return None
-        start = chain.end
+        start: Candidate = chain.end
+        stop: tuple[str, ...] = ()
         if chain.how == "forced":
-            start = await model.inject(
-                start, ending(model.text(start), self.think_close, forcing(problem, self.think_close, self.force))
-            )
+            force = forcing(problem, self.think_close, self.force)
+            start = await model.inject(start, ending(model.text(start), self.think_close, force))
+            stop = on_one_line(force)
         read = chain.used + within.put_in
         most = max(model.sampling.cap - read, within.answer)
         left = largest(most, lambda write: within.fits(model, chain.spent, (read, write)))
-        return Draw(after=start, max_tokens=max(left, 1), lane=further.lane)
+        return Draw(after=start, stop=stop, max_tokens=max(left, 1), lane=further.lane)
 
     async def _put_off(self, chain: _Chain, model: Model, meter: Meter, within: Room) -> tuple[Candidate, int] | None:
         """Where the thought goes on, and for how long at most; None where it may end."""

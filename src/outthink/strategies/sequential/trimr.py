@@ -24,7 +24,19 @@ from outthink.model import Draw, Model, Models
 from outthink.rewards.judge import verdicts
 from outthink.strategies import Report, checks
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.thinking import CLOSE, EACH, Room, begin, ending, forcing, largest, room, size, without
+from outthink.strategies.thinking import (
+    CLOSE,
+    EACH,
+    Room,
+    begin,
+    ending,
+    forcing,
+    largest,
+    on_one_line,
+    room,
+    size,
+    without,
+)
 from outthink.together import each, turn
 from outthink.types import Candidate, Message, Problem
 
@@ -329,6 +341,7 @@ class TrimR:
                 return replace(draw, n=1, after=chain.end, max_tokens=left, lane=lane)
             chain.how = "overrun"
         start = chain.end
+        stop: tuple[str, ...] = ()
         if chain.how != "natural":
             marker = self._marker(start.text) if start.finish == "stop" else None
             start = start if marker is None else await without(model, meter, start, marker)
@@ -337,10 +350,11 @@ class TrimR:
             mild = _MILD + ("" if self.think_close else force)
             guidance = mild if chain.how == "settled" else _FORCED + ending("", self.think_close, force)
             start = await model.inject(start, guidance)
+            stop = () if self.think_close and chain.how == "settled" else on_one_line(force)
         reads = chain.used + within.put_in
         most = max(model.sampling.cap - reads, within.answer)
         left = largest(most, lambda write: within.fits(model, chain.spent, (reads, write)))
-        return Draw(after=start, max_tokens=max(left, 1), lane=lane)
+        return Draw(after=start, stop=stop, max_tokens=max(left, 1), lane=lane)
 
     def _report(self, report: Report, chains: Sequence[_Chain]) -> None:
         answers = [chain.answer for chain in chains if chain.answer is not None]
