@@ -216,7 +216,7 @@ def test_children_know_only_their_task_and_the_parent_gets_results_in_order() ->
     assert not any("TASK" in text or "RULE" in text for text in told)
     first, second = script.of_role("model")
     assert first.messages[0].text == "RULE"
-    for part in ("TASK", "<spawn>", "<task>", "</spawn>", "at most 4 tasks at a time and 2 times"):
+    for part in ("TASK", "<spawn>", "<task>", "</spawn>", "at most 2 such blocks with at most 4 tasks"):
         assert part in first.messages[-1].text
     assert second.messages == first.messages
     assert second.prefix_text == SPAWN + joined(["3", "7", "11"])

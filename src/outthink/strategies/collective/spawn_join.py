@@ -28,9 +28,9 @@ from outthink.types import Candidate, Message, Problem
 
 _ASK = (
     "You may hand parts of the problem below to helpers, who work at the same time and know only what you write to "
-    "them. Do so where parts do not depend on each other: write\n<spawn>\n<task>one whole task, with every number that "
-    "it needs</task>\n<task>another one</task>\n</spawn>\nand you get their results and go on from there; at most "
-    "{children} tasks at a time and {rounds} times. Where no help is needed just solve it.\n\n{task}"
+    "them. Do so where parts do not depend on each other. For a problem such as 12 * 3 + 40 / 5 write\n<spawn>\n"
+    "<task>What is 12 * 3?</task>\n<task>What is 40 / 5?</task>\n</spawn>\nand go on from the results that you get; at "
+    "most {rounds} such blocks with at most {children} tasks in each. Where no help is needed just solve it.\n\n{task}"
 )
 _CHILD = (
     "{task}\n\nWork it out step by step, briefly. End with one line: Result: and what was asked for, or Result: no "
