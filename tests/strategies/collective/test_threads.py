@@ -259,8 +259,8 @@ def test_children_that_fail_have_no_solution(child: Any) -> None:
 
 
 def test_whatever_the_budget_there_is_room_for_the_answer() -> None:
-    for limit in range(408, 6000, 287):
-        trace = solved(SpawnJoin(answer_max=30), Parent(blocks=9), most=400, budget=f"{limit}-tokens")
+    for limit in range(408, 4000, 131):
+        trace = solved(SpawnJoin(answer_max=30), Parent(blocks=2), most=400, budget=f"{limit}-tokens")
         assert trace.cost["tokens"] <= limit
         assert trace.answer == "21", limit
 

@@ -168,31 +168,44 @@ class SpawnJoin:
     async def _spawn(
         self, problem: Problem, parent: _Parent, model: Model, child: Model, meter: Meter, within: Room
     ) -> None:
-        """Run what the parent has asked for, and tell it the results; a block that cannot be read stays text."""
+        """Run what the parent has asked for, and tell it the results.
+
+        A block stays text where it cannot be read, or where its tasks and their results would cost what the answer
+        needs.
+        """
         assert parent.end is not None
         before, cap = meter.cost(), min(self.child_max, child.sampling.cap)
         tasks = read_tasks(parent.end.text, self.children)
-        results, children = [_NONE] * len(tasks), []
         draws = [Draw(messages=child_prompt(task), max_tokens=cap, parents=(parent.end,), aside=True) for task in tasks]
-        with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):
-            worst = [await child.bound(problem, draw) for draw in draws]
-            # the answer has to read the results as well
-            told = len(tasks) * (min(cap, _LETTERS) + len(joined([""])))
-            kept = within.cost(model, parent.used + told + within.put_in, within.answer)
-            room_for = all(
-                sum(cost.get(unit, 0.0) for cost in worst) + kept.get(unit, 0.0) <= left
-                for unit, left in meter.left().items()
-                if unit != "seconds"
-            )
-            drawn = await child.lane(len(parent.rounds)).sample_fitting(problem, draws) if draws and room_for else []
-            for place, texts in enumerate(drawn):
-                results[place] = read_result(spoken(texts[0].text)) if texts else _NONE
-                children += [Thread(tokens=text.tokens) for text in texts]
-        parent.rounds.append(tuple(children))
-        if tasks:
+        children: list[Thread] = []
+        told = len(tasks) * (min(cap, _LETTERS) + len(joined([""])))
+        kept = within.cost(model, parent.used + told + within.put_in, within.answer)
+        if tasks and await _room_for(problem, draws, child, meter, kept):
+            results = [_NONE] * len(tasks)
+            with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):
+                drawn = await child.lane(len(parent.rounds)).sample_fitting(problem, draws)
+                for place, texts in enumerate(drawn):
+                    results[place] = read_result(spoken(texts[0].text)) if texts else _NONE
+                    children += [Thread(tokens=text.tokens) for text in texts]
             parent.end = await model.inject(parent.end, joined(results))
             parent.used += await size(model, parent.end.text)
+        parent.rounds.append(tuple(children))
         parent.pay(before, meter.cost())
+
+
+async def _room_for(
+    problem: Problem, draws: Sequence[Draw], child: Model, meter: Meter, kept: Mapping[str, float]
+) -> bool:
+    """Whether what is left of the budget pays for all of these and for what is to be kept of it."""
+    try:
+        worst = [await child.bound(problem, draw) for draw in draws]
+    except PromptTooLong:
+        return False
+    return all(
+        sum(cost.get(unit, 0.0) for cost in worst) + kept.get(unit, 0.0) <= left
+        for unit, left in meter.left().items()
+        if unit != "seconds"
+    )
 
 
 @dataclass(kw_only=True, eq=False)

@@ -250,8 +250,7 @@ class BudgetForcing:
         if not chain.how:
             on = await self._put_off(chain, model, meter, within)
             if on is not None:
-                start, left = on
-                return replace(further, after=start, max_tokens=left)
+                return replace(further, after=on[0], max_tokens=on[1])
             chain.how = "natural"
             if chain.end.finish == "eos":
                 chain.over = True
