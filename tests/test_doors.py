@@ -42,6 +42,7 @@ SCORERS = {"verifier": "confidence", "prm": "confidence"}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, small(name)) for name in sorted(STRATEGIES) if of_any_server(name)},
     "nothinking by a switch": ("nothinking", {"n": 2, "prefill": "", "switch": "/no_think"}),
+    "budget forcing with a bias": ("budget_forcing", {"n": 2, "bias": 2.0, "max_think": 40}),
     "trimr at steps": ("trimr", {"n": 2, "markers": ("\n\n",), "think_close": "", "m": 1}),
 }
 """Every method that servers can do, and further settings with which one sends other prompts."""

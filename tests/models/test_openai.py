@@ -166,6 +166,24 @@ def test_every_token_is_charged_as_the_server_counts_it(facts: Facts, n: int) ->
     run(go())
 
 
+def test_a_bias_and_a_limit_of_thoughts_are_asked_for_in_the_words_of_the_api() -> None:
+    """On both ways of asking: for an answer, and to go on from tokens."""
+
+    async def go() -> None:
+        async with Server() as server:
+            engine = engine_on(server, replace(ALL, thinking=True))
+            assert engine.spec.powers >= {"logit_bias", "thinking_budget"}
+            controls = {"logit_bias": {7: 2.5}, "thinking_budget": 40}
+            for more in ({}, {"prefix_ids": await engine.encode("one, two"), "prefix_text": "one, two"}):
+                await generated(engine, ask_for(max_tokens=8, controls=controls, **more))
+                body = server.asked[-1].body
+                assert (body["logit_bias"], body["thinking_token_budget"]) == ({"7": 2.5}, 40)
+            assert [seen.path for seen in server.asked] == ["chat/completions", "completions"]
+            await engine.close()
+
+    run(go())
+
+
 def test_whole_strategies_are_charged_as_the_server_counts_them() -> None:
     """Steps that are continued by their ids, a judge that reads labels, and a prompt cache."""
 
