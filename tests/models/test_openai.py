@@ -174,7 +174,8 @@ def test_a_bias_and_a_limit_of_thoughts_are_asked_for_in_the_words_of_the_api() 
             engine = engine_on(server, replace(ALL, thinking=True))
             assert engine.spec.powers >= {"logit_bias", "thinking_budget"}
             controls = {"logit_bias": {7: 2.5}, "thinking_budget": 40}
-            for more in ({}, {"prefix_ids": await engine.encode("one, two"), "prefix_text": "one, two"}):
+            begun: dict[str, Any] = {"prefix_ids": await engine.encode("one, two"), "prefix_text": "one, two"}
+            for more in ({}, begun):
                 await generated(engine, ask_for(max_tokens=8, controls=controls, **more))
                 body = server.asked[-1].body
                 assert (body["logit_bias"], body["thinking_token_budget"]) == ({"7": 2.5}, 40)
