@@ -394,13 +394,6 @@ def law(a: float = 0.57, b: float = 0.39, s: float = 0.8, v: float = 0.7) -> Spl
     )
 
 
-def test_how_the_published_split_grows() -> None:
-    s, v = law().growth(16)
-    assert (s, v, s * v) == pytest.approx((4.857, 2.949, 14.32), abs=0.005)
-    assert law().growth(3.37)[0] == pytest.approx(2, abs=0.005)
-    assert law().growth(5.91)[1] == pytest.approx(2, abs=0.005)
-
-
 @given(st.floats(1, 1e5), st.floats(0.05, 10), st.floats(0, 3), st.floats(0.05, 20), st.floats(0.1, 0.9))
 @settings(max_examples=200, deadline=None)
 def test_an_allocation_is_never_above_its_budget(

@@ -20,7 +20,6 @@ from outthink.laws.imperfect import (
     calibrate,
     ceiling,
     drawn,
-    next_gain,
     outcomes,
     resampled,
     resampling,
@@ -100,7 +99,6 @@ def test_the_types_are_weighed_by_their_priors() -> None:
     for attempt in range(3):
         here = prior * reject**attempt
         believed = here / here.sum()
-        assert float(next_gain(attempt, RATES, **CHECK, cost=0.7)) == pytest.approx((believed * gain).sum())
         exact += (here * gain).sum()
         hopeful += (believed * gain).sum() * (believed * reject**attempt).sum()
     assert float(utility(3, RATES, **CHECK, cost=0.7)) == pytest.approx(exact)
@@ -144,20 +142,6 @@ def test_outcomes_add_up() -> None:
     assert utility(3, [[0.2, 0.3], [0.4, 0.5]], 1, 0.75).shape == (2,)
 
 
-@pytest.mark.parametrize("kappa", [0.0, 0.02, 0.3])
-def test_the_online_rule_stops_at_the_best_number(kappa: float) -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(40):
-        rates, shares = rng.random(4), rng.random(4)
-        c = float(rng.uniform(0.5, 1))
-        check: dict[str, Any] = {"completeness": c, "soundness": float(rng.uniform(1 - c, 1)), "shares": shares}
-        cost = float(rng.uniform(0, 4))
-        gains = [float(next_gain(rejected, rates, **check, cost=cost)) for rejected in range(15)]
-        assert np.all(np.diff(gains) <= 1e-12)
-        online = next((k for k, gain in enumerate(gains) if gain <= kappa), 15)
-        assert best_attempts(15, rates, **check, cost=cost, kappa=kappa) == online
-
-
 def test_belief_after_rejections() -> None:
     right, wrong = acceptance(RATES, 1, 0.75)
     left = np.array(SHARES) * (1 - right - wrong) ** 2
@@ -167,7 +151,6 @@ def test_belief_after_rejections() -> None:
     assert float(accepted_now(10_000, RATES, **CHECK)) == pytest.approx(float(accepted_accuracy(0.13, 1, 0.75)))
     assert float(accepted_now(3, [1.0], 1, 1)) == 1.0  # impossible, so nothing is learnt
     assert float(accepted_now(0, [0.0], 1, 1)) == 0.0
-    assert math.isfinite(float(next_gain(10**6, [0.2, 0.0], 1, 1, cost=1)))
 
 
 # ---- stored samples -------------------------------------------------------------------------------------------------

@@ -467,10 +467,6 @@ class Split:
         low, high = np.quantile(np.exp(heights + slopes * math.log(budget)), [_TAIL, 1 - _TAIL], axis=0)
         return Interval(low=low, high=high, missing=self.parameters.missing)
 
-    def growth(self, times: float) -> tuple[float, float]:
-        """The factors of S and of V where the budget is multiplied by `times`."""
-        return times**self.a, times**self.b
-
     def allocate(self, budget: float, price: VerifyingCost, *, crossover: float | None = None) -> tuple[int, int]:
         """How to spend a budget of at least 1: whole solutions, and verifications of each, 0 for a plain vote.
 

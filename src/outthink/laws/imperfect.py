@@ -136,25 +136,6 @@ def best_attempts(
     return np.asarray(np.round(values, _DIGITS).argmax(-1))
 
 
-def next_gain(
-    rejected: int,
-    rates: ArrayLike,
-    completeness: ArrayLike = 1.0,
-    soundness: ArrayLike = 1.0,
-    *,
-    shares: ArrayLike | None = None,
-    cost: float = 1.0,
-) -> Floats:
-    """Expected gain (...) of one more attempt after `rejected` attempts did not pass; worth it where above kappa.
-
-    The online form of `best_attempts`. The two agree where right answers pass at least as often as wrong ones
-    (c >= 1 - s): then every rejection makes a hard problem likelier, and the gain can only fall.
-    """
-    right, wrong = acceptance(rates, completeness, soundness)
-    believed = _belief(rejected, right + wrong, shares)
-    return np.asarray((believed * (right - cost * wrong)).sum(-1))
-
-
 def accepted_now(
     rejected: int,
     rates: ArrayLike,

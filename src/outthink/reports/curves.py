@@ -22,6 +22,7 @@ from outthink.errors import UsageError
 from outthink.laws.coverage import pass_at_k
 from outthink.maths.selection import Drawn, Replayed, codes, finite
 from outthink.records.pools import PoolData, PoolProblem
+from outthink.strategies import traits
 from outthink.strategies.making import strategy_name
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 
@@ -156,7 +157,7 @@ def replayed_or_refused(
     called = strategy_name(strategy)
     if not isinstance(strategy, Replayable):
         raise UsageError(f"{called} cannot be replayed: it needs more than recorded samples.")
-    reads = getattr(strategy, "reads_recorded", frozenset({"keys"}))
+    reads = traits.reads_recorded(strategy)
     need(pool, keys="keys" in reads, logprobs="logprobs" in reads, texts="texts" in reads, tokens="tokens" in reads)
     if "scores" in reads and scorer is None:
         raise UsageError(f"{called} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")
