@@ -247,10 +247,14 @@ def _quality(labelled: Examples, rows: NDArray[np.bool_], scores: Numbers, boots
     right, problems, last = labelled.right[rows], labelled.problem[rows], labelled.last[rows]
     return HeldOut(
         examples=int(rows.sum()),
-        auroc=bootstrap.estimate(lambda weights: auroc(scores, right, weights), problems),
-        average_precision=bootstrap.estimate(lambda weights: average_precision(scores, right, weights), problems),
+        auroc=bootstrap.estimate(lambda weights: auroc(scores, right, weights), problems, (right, ~right)),
+        average_precision=bootstrap.estimate(
+            lambda weights: average_precision(scores, right, weights), problems, (right, ~right)
+        ),
         brier=bootstrap.estimate(lambda weights: brier(scores, right, weights), problems),
-        finished=bootstrap.estimate(lambda weights: auroc(scores[last], right[last], weights), problems[last]),
+        finished=bootstrap.estimate(
+            lambda weights: auroc(scores[last], right[last], weights), problems[last], (right[last], ~right[last])
+        ),
         same_problem=among(scores[last], right[last], problems[last], problems[last], bootstrap),
         calibration_error=calibration_error(scores, right),
     )

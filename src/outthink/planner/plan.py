@@ -28,7 +28,7 @@ from outthink.planner.policy import Policy
 from outthink.planner.trust import Tenth, Utility
 from outthink.strategies import STRATEGIES
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the file; another one is refused."""
 
 _NUMBERS = r"\[\s*(?:-?[0-9][0-9.e+-]*,?\s*)+\]"  # a list of nothing else, which is read in one line

@@ -141,7 +141,8 @@ def _kept(plan: Plan, one: Utility) -> str:
     worth = amount(1 / one.price)
     return (
         f"Where a right answer is worth {worth} {plan.unit}, going on was said to add {100 * one.said:.1f} points and "
-        f"added {100 * one.true:.1f}; accuracy less price x cost is {one.auto:.3f}, that of the best fixed strategy "
+        f"added {100 * one.true:.1f} ({100 * one.true_low:.1f} to {100 * one.true_high:.1f}, 90%); "
+        f"accuracy less price x cost is {one.auto:.3f}, that of the best fixed strategy "
         f"{one.fixed:.3f} (difference {one.low:+.3f} to {one.high:+.3f}, 90%)."
     )
 

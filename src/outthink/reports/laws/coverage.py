@@ -60,7 +60,7 @@ def coverage(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) 
             "pass@all": measured[-1],
             "a": a,
             "b": b,
-            "samples that halve the rest, if the law is right": _halved(law, measured[-1].value),
+            "samples for half of the rest, if it is right": _halved(law, measured[-1].value),
             **{predicted(k, pool.samples): estimated(law.at(k), law.at_interval(k), "share") for k in at},
         }
         sentences += remarks(pool, name)
