@@ -4,9 +4,10 @@
 
 Without a pool: plans from simulated problems, six times `--train` others each, measured on 500 that none has seen. With
 one: cross-fitted, five folds by problem. Utility is accuracy less price times mean cost; `x1.5` is the same policy that
-decides at 1.5 times the price, with the 90% interval of what it loses. The largest gap is over tenths of the predicted chance with at least 200 cases. By
-chance, where every prediction is right, it is below the next number in 19 of 20 cases: what each problem's predictions
-are off, all its orders together, keeps or changes its sign at random (a wild bootstrap).
+decides at 1.5 times the price, with the 90% interval of what it loses. The largest gap is over tenths of the predicted
+chance with at least 200 cases. By chance, where every prediction is right, it is below the next number in 19 of 20
+cases: what each problem's predictions are off, all its orders together, keeps or changes its sign at random (a wild
+bootstrap).
 """
 
 from __future__ import annotations
