@@ -102,6 +102,20 @@ def _beyond(
     return low, np.where(high - middle <= same, middle + (most - middle) * share, high)
 
 
+def farther(
+    interval: Interval, missed: Interval, times: ArrayLike, *, least: float = 0.0, most: float = 1.0
+) -> Interval:
+    """The interval (...) of what a law says at so many times (...) the largest that it was fitted to, kept in a range.
+
+    What half of the range has missed at the whole of it (told less measured, as its own interval says), the law may
+    miss again at each further doubling; up to the largest nothing is added.
+    """
+    doublings = np.log2(np.maximum(np.asarray(times, float), 1.0))
+    low = np.clip(interval.low - np.maximum(missed.high, 0.0) * doublings, least, most)
+    high = np.clip(interval.high + np.maximum(-missed.low, 0.0) * doublings, least, most)
+    return Interval(low=low, high=high, missing=interval.missing)
+
+
 def mean_and_interval(
     values: ArrayLike, *, least: float = 0.0, most: float = 1.0, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
