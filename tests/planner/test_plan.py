@@ -263,7 +263,7 @@ def test_value_in_dollars_needs_a_price(made: tuple[Path, Path, Plan]) -> None:
         run(Auto(plan=str(path), value_of_correct="0.05usd"), RecordedEngine.open(pool))
     from outthink.models.engine import Price
 
-    priced = RecordedEngine.open(pool, price=Price(prompt=1.0, completion=1.0))
+    priced = RecordedEngine.open(pool, price=Price(prompt=1.0, completion=1.0, cached=0.0))
     in_tokens = run(Auto(plan=str(path), value_of_correct="1k-tokens"), priced)
     in_dollars = run(
         Auto(plan=str(path), value_of_correct="0.001usd"), priced

@@ -128,7 +128,9 @@ def sentences(plan: Plan) -> list[str]:
         f"Its vote weighs a sample by exp of: {'; '.join(votes) or 'nothing, so it is the majority'}.",
         f"Its chances have a Brier score of {plan.brier:.3f}; that of always saying the mean is {plan.base:.3f}.",
         "Said and true where it stopped, by tenths: "
-        + ", ".join(f"{100 * tenth.said:.0f}% {100 * tenth.true:.0f}%" for tenth in plan.reliability)
+        + ", ".join(
+            f"{100 * tenth.said:.0f}% {100 * tenth.true:.0f}% ({tenth.problems} problems)" for tenth in plan.reliability
+        )
         + ".",
         *(_kept(plan, one) for one in plan.utilities),
     ]
