@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ class Plan:
         low, high = points[place - 1], points[place]
         part = math.log(price / low.price) / math.log(high.price / low.price) if high.price > low.price else 0.0
         mixed: Expected = _between(low, high, part)
-        return mixed
+        return replace(mixed, price=price)
 
     def within(self, limit: float) -> Limited:
         """What to expect under a limit of every problem: between two measured ones in proportion.
