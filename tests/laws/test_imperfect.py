@@ -176,7 +176,8 @@ def test_far_beyond_its_samples_the_interval_holds_the_truth(kind: str) -> None:
     where a few problems are checked badly.
     """
     k, n = 160, 16
-    true = np.array([part.mean() for part in outcomes(*checked(kind, 99, 100_000, 1)[2], k)[:2]])
+    rates, complete, sound = checked(kind, 99, 100_000, 1)[2]
+    true = np.array([part.mean() for part in outcomes(rates, complete, sound, k)[:2]])
     held = np.zeros(2)
     for seed in range(6):
         right, passed, _ = checked(kind, seed, 60, n)
@@ -186,7 +187,7 @@ def test_far_beyond_its_samples_the_interval_holds_the_truth(kind: str) -> None:
             resamples=50,
             bounds=(0.0, 1.0),
         )
-        interval = farther(told, drift_of_types(right, passed), k / n)
+        interval = farther(told, drift_of_types(list(right), list(passed)), k / n)
         held += (interval.low <= true) & (true <= interval.high)
     assert (held >= 4).all()
 

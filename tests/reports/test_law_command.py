@@ -211,7 +211,7 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
         cell(analysis, "samples for half of the rest, if it is right", "small.jsonl"),
         law.samples_interval(half),
     )
-    assert (needed.value, needed.low, needed.high) == (law.samples(half), interval.low, interval.high)
+    assert [needed.value, needed.low, needed.high] == [law.samples(half), float(interval.low), float(interval.high)]
     (points,) = [
         series for series in analysis.figure.series if series.name == "small.jsonl" and series.mark == "points"
     ]

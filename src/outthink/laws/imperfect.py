@@ -227,7 +227,8 @@ def drift_of_types(right: Sequence[ArrayLike], passed: Sequence[ArrayLike], *, s
     seen = resampled(counts[:, 0], counts[:, 1], n, most)
 
     def missed(problems: NDArray[np.intp]) -> Floats:
-        told = curve_of_types(*zip(*(halves[one] for one in problems), strict=True), [most])
+        some = [halves[one] for one in problems]
+        told = curve_of_types([truth for truth, _ in some], [verdict for _, verdict in some], [most])
         return np.asarray(told[:, 0] - [seen.right[problems].mean(), seen.wrong[problems].mean()])
 
     return bootstrap(missed, len(rows), resamples=_TESTS, seed=seed)

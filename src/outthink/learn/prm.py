@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import UsageError
 from outthink.learn.examples import Examples, examples, question_mark, read_recording
-from outthink.learn.measures import auroc, average_precision, brier, calibration_error, ratio, wins
-from outthink.maths.intervals import TAIL, Bootstrap, Estimate, Numbers
+from outthink.learn.measures import auroc, average_precision, brier, calibration_error, wins
+from outthink.maths.intervals import TAIL, Bootstrap, Estimate, Numbers, ratio
 from outthink.models.engine import Tokenizing
 from outthink.reports.tables import text_table
 from outthink.rewards.trained import HEADS, Feature, Head, TrainedPRM, standardised

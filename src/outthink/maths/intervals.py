@@ -243,7 +243,8 @@ class Bootstrap:
             return value, math.nan, math.nan
         parts = [problems[kind] for kind in kinds] or [problems]
         alike = math.prod(1 - unseen(len(np.unique(part)), self._tail) for part in parts)
-        low, high = _beyond(value, *np.quantile(drawn, [self._tail, 1 - self._tail]), (0.0, 1.0), 1 - alike)
+        ends = np.quantile(drawn, [self._tail, 1 - self._tail])
+        low, high = _beyond(value, ends[0], ends[1], (0.0, 1.0), 1 - alike)
         return value, float(low), float(high)
 
 

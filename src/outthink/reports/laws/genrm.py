@@ -82,8 +82,8 @@ def genrm(
             known = ", ".join(
                 f"{name} {low:.3g} to {high:.3g}" for name, low, high in zip("SV", around.low, around.high, strict=True)
             )
-            told = f"{s} solutions with {v} verdicts each ({known}, if the law is right)" if v else f"a vote of {s}"
-            sentences.append(f"At {budget:g}: {told}.")
+            said = f"{s} solutions with {v} verdicts each ({known}, if the law is right)" if v else f"a vote of {s}"
+            sentences.append(f"At {budget:g}: {said}.")
             if budget > 10 * split.budgets.max():
                 sentences.append(f"{budget:g} is more than ten times beyond what was fitted; nothing supports it.")
         elif curves.budgets[0] <= budget <= curves.budgets[-1]:
