@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
@@ -45,15 +45,8 @@ def opened_engines(
     from outthink.cost.price import prices_by_name
     from outthink.models import open_engine
 
-    names = {} if model is None else {"model": model}
-    for given in roles or []:
-        role, _, name = given.partition("=")
-        if not role or not name or role == "model":
-            raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
-        names[role] = name
-    for role in prices:
-        if role not in names:
-            raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
+    names = model_names(model, roles)
+    check_priced(prices, names)
     priced = {name: priced_engine(price, name) for name, price in prices_by_name(names, prices).items()}
     opened: dict[str, Engine] = {}
     try:
@@ -63,6 +56,25 @@ def opened_engines(
         yield {role: opened[name] for role, name in names.items()}
     finally:
         asyncio.run(close_all(opened.values()))
+
+
+def model_names(model: str | None, roles: list[str] | None) -> dict[str, str]:
+    """The names of models by role; raises UsageError where one cannot be read."""
+    names = {} if model is None else {"model": model}
+    for given in roles or []:
+        role, _, name = given.partition("=")
+        if not role or not name or role == "model":
+            raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
+        if names.setdefault(role, name) != name:
+            raise UsageError(f"There are two models for the role {role}, {names[role]} and {name}: give one.")
+    return names
+
+
+def check_priced(roles: Iterable[str], names: Mapping[str, str]) -> None:
+    """Raise UsageError where there is a price for a role that has no model."""
+    for role in roles:
+        if role not in names:
+            raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
 
 
 @contextlib.contextmanager

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
 
 from outthink.cli import completing
-from outthink.cli.given import given_kind, given_prices, given_strategy, priced_engine
+from outthink.cli.configured import Mistakes
+from outthink.cli.given import given_kind, given_prices, given_strategy, given_text, priced_engine
 from outthink.cli.options import PriceOption, ResourceOptions
 from outthink.cli.parsing import takes_blocks
-from outthink.cli.running import opened_engines, opened_resources
-from outthink.cli.shown import note
+from outthink.cli.running import check_priced, model_names, opened_engines, opened_resources
+from outthink.cli.shown import note, one_line
 from outthink.errors import UsageError
+
+if TYPE_CHECKING:
+    from outthink.models.engine import EngineSpec, Price
+    from outthink.types import Budget
 
 
 def key(
@@ -89,6 +96,12 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
     ] = 0.0,
     alternative: Annotated[str, typer.Option(help="What shadows run; none is one sample.")] = "none",
+    config: Annotated[  # read by ConfiguredCommand
+        Path | None, typer.Option(help="A TOML file of these options; else outthink.toml where it is here.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Tell everything that is wrong with the options, and start nothing.")
+    ] = False,
 ) -> None:
     """Serve OpenAI's chat API with test-time compute behind it.
 
@@ -97,6 +110,7 @@ def serve(
     from outthink.driver import as_budget, check_units, counted_by
     from outthink.models.engine import EngineSpec, Price
     from outthink.resources.metered_sandbox import MeteredSandbox
+    from outthink.types import Budget
 
     try:
         from outthink.server import start
@@ -104,15 +118,17 @@ def serve(
         from outthink.server.keys import callers
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
+    wrong: Mistakes = context.meta["mistakes"]
     if (upstream is None) == (model is None):
-        raise UsageError("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
+        wrong.add("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
     if upstream is not None and not upstream.startswith(("http://", "https://")):
-        raise UsageError(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
-    prices = given_prices(price)
+        wrong.add(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
+        upstream = None
+    prices = wrong.tried(lambda: given_prices(price), {})
     scorers = {
         name: given for name, given in (("verifier", helpers.verifier), ("prm", helpers.prm)) if given is not None
     }
-    start.check_alternative(alternative, strategy, shadow, record, scorers)
+    wrong.tried(lambda: start.check_alternative(alternative, strategy, shadow, record, scorers), None)
     settings = Settings(
         host=host,
         port=port,
@@ -124,29 +140,40 @@ def serve(
         shadow=shadow,
         alternative=alternative,
     )
-    keys = callers(host, api_key_file, "spend your compute")
+    keys = wrong.tried(lambda: callers(host, api_key_file, "spend your compute"), None)
     if view and record is None:
-        raise UsageError("--view shows what is recorded: give --record FOLDER, too.")
-    policy = start.policy(
-        strategy=None if strategy == "none" else given_strategy(strategy, context),
-        budget=as_budget(budget),
-        answer=given_kind(answer),
-        free_form=free_form,
-        plans=plan or [],
-        scorers=scorers,
-    )
+        wrong.add("--view shows what is recorded: give --record FOLDER, too.")
+    limits = wrong.tried(lambda: as_budget(budget), Budget())
+    kind = wrong.tried(lambda: given_kind(answer), "chat")
+    made = None if strategy == "none" else wrong.tried(lambda: given_strategy(strategy, context), None)
+    for role, scorer in scorers.items():
+        wrong.tried(partial(start.check_scorers, {role: scorer}), None)
+    if made is not None:
+        wrong.tried(lambda: start.check_needs(made, "--strategy", scorers), None)
+    plans: dict[str, str] = {}
+    for one in plan or []:
+        wrong.tried(partial(start.add_plan, plans, one), None)
+    otherwise = None if free_form is None else wrong.tried(lambda: start.free_form(free_form, scorers), None)
+    policy = start.policy(strategy=made, budget=limits, answer=kind, otherwise=otherwise, plans=plans, scorers=scorers)
+    if check:
+        if record is not None and record.exists() and not record.is_dir():
+            wrong.add(f"Cannot make the folder {record}: it is a file.")
+        _check_unopened(wrong, upstream or model, helpers, prices, policy.budget)
+        _tell(wrong, context.meta["file"])
+    if context.meta["file"] is not None:
+        note(f"Options of {context.meta['file']} count where none are given.")
     several = [] if upstream is None or "#" in upstream else start.models(upstream)
     if len(several) > 1 and not isinstance(prices.get("model", ""), str):
         raise UsageError("One price cannot be that of several models: name one by #MODEL, or use auto or FILE.json.")
     # of several models each is opened when somebody asks for it
-    one = model or (upstream if len(several) <= 1 else None)
-    roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}
+    single = model or (upstream if len(several) <= 1 else None)
+    roles = {} if single is not None or "model" not in prices else {"model": prices.pop("model")}
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(one, helpers.role, prices) as engines,
+        opened_engines(single, helpers.role, prices) as engines,
     ):
         specs = {role: engine.spec for role, engine in engines.items()}
-        if one is None:  # models that nobody has opened yet: whether they have prices is known all the same
+        if single is None:  # models that nobody has opened yet: whether they have prices is known all the same
             specs["model"] = EngineSpec(
                 name=f"the models of {upstream}", price=Price(prompt=0, completion=0) if roles else None
             )
@@ -155,7 +182,7 @@ def serve(
             settings,
             policy,
             engines,
-            upstream=None if one is not None else upstream,
+            upstream=None if single is not None else upstream,
             priced=lambda name: priced_engine(roles["model"], f"{upstream}#{quote(name, safe='')}") if roles else None,
             embedder=helpers.embedder,
             resources=resources,
@@ -166,3 +193,52 @@ def serve(
                 f"Serving at {address}/v1{f', shown at {address}/view/' if view else ''}; Ctrl-C ends it."
             ),
         )
+
+
+def _check_unopened(
+    wrong: Mistakes, served: str | None, helpers: ResourceOptions, prices: Mapping[str, Price | str], budget: Budget
+) -> None:
+    """What opening models, embedders and resources would find wrong, as far as it shows without opening them."""
+    from outthink.driver import check_units
+    from outthink.models import described
+    from outthink.resources.embedding import make_embedder
+    from outthink.resources.metered_sandbox import MeteredSandbox
+    from outthink.resources.table import check_resources
+
+    names = wrong.tried(lambda: model_names(served, helpers.role), {} if served is None else {"model": served})
+    wrong.tried(lambda: check_priced((role for role in prices if role != "model" or served is not None), names), None)
+    specs: dict[str, EngineSpec] = {}
+    for role, name in names.items():
+        price = wrong.tried(partial(_unasked_price, prices.get(role), name), None)
+        spec = wrong.tried(partial(described, name, price), None)
+        if spec is not None and (price is not None or role not in prices):  # else what is wrong is told already
+            specs[role] = spec
+    embedder = helpers.embedder
+    if embedder is not None and not embedder.startswith("sentence-transformers:"):  # that would be loaded
+        wrong.tried(lambda: make_embedder(embedder), None)
+    wrong.tried(lambda: check_resources(helpers.resource or []), None)
+    own = helpers.resource or any(role not in specs for role in names)  # which may count units of their own
+    wrong.tried(lambda: check_units(budget, specs, budget.limits if own else MeteredSandbox.units), None)
+
+
+def _unasked_price(given: Price | str | None, name: str) -> Price | None:
+    """The price of a model without asking its server; where nobody has said which model it is, any."""
+    from outthink.cost.price import price_of
+    from outthink.models.engine import Price
+
+    if not isinstance(given, str):
+        return given
+    if name.startswith(("http://", "https://")) and "#" not in name:
+        if given != "auto":
+            given_text(Path(given))
+        return Price(prompt=0, completion=0)
+    return price_of(given, name)[0]
+
+
+def _tell(wrong: Mistakes, file: Path | None) -> None:
+    """What is wrong, a line each, and the end of the command: 2 where anything is."""
+    for sentence in wrong.told:
+        note(one_line(sentence))
+    if not wrong.told:
+        note(f"Nothing is wrong with {'the options' if file is None else f'{file} and the options'}.")
+    raise typer.Exit(2 if wrong.told else 0)

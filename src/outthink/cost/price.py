@@ -51,7 +51,9 @@ def read_prices(given: Prices) -> dict[str, Price | str]:
     prices: dict[str, Price | str] = {}
     for text in [given] if isinstance(given, str) else given or []:
         role, _, amounts = text.rpartition("=")
-        prices[role or "model"] = _read(amounts, text)
+        price = _read(amounts, text)
+        if prices.setdefault(role or "model", price) != price:
+            raise UsageError(f"The role {role or 'model'} has two prices; give it one.")
     return prices
 
 

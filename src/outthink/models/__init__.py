@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 from outthink.errors import UnknownName, UsageError
-from outthink.models.engine import Engine, Price, priced_as
+from outthink.models.engine import Engine, EngineSpec, Price, priced_as
 from outthink.names import call, load, make_own
 
 ENGINES: Mapping[str, str] = {
@@ -23,6 +24,7 @@ Where nothing stands there, a pool is known by its ending, and all else is embed
 """
 
 
+_SERVED = ("http", "https")
 _PARTS = ("spec", "bound", "generate", "learn", "close")  # of `Engine`
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -36,29 +38,70 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
 
     Raises UsageError where it is not there, with the command that fetches it; UnknownName where nothing has that name.
     """
-    from outthink.models import catalog  # here, because most of its imports are for fetching
-
-    prefix, _, _ = name.partition(":")
-    if prefix.lower() in ("http", "https"):
-        engine: Engine = load(ENGINES[prefix.lower()])(name, price=price)
+    prefix, given, options = _taken_apart(name)
+    if prefix in _SERVED:
+        engine: Engine = load(ENGINES[prefix])(name, price=price)
         return engine
-    given, _, options = name.partition("?") if not os.path.exists(name) else (name, "", "")
-    if prefix in ENGINES:
-        given = given.removeprefix(f"{prefix}:")
-    elif given.endswith((".jsonl", ".jsonl.gz")):
-        prefix = "pool"
-    elif (given and os.path.exists(given)) or given in catalog.entries():
-        prefix = "embedded"
-    elif _OWN.fullmatch(given):
-        own: Engine = make_own(given, dict(parse_qsl(options, keep_blank_values=True)))
+    written = dict(parse_qsl(options, keep_blank_values=True))
+    if not prefix:
+        own: Engine = make_own(given, written)
         if lacking := [part for part in _PARTS if not hasattr(own, part)]:
             raise UsageError(f"{given} is no engine: it has no {', '.join(lacking)} (see outthink.models.engine).")
         return own if price is None else priced_as(own, price)
-    else:
-        raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
-    written = dict(parse_qsl(options, keep_blank_values=True))
     opened: Engine = call(load(ENGINES[prefix]), written, given, name=given, fixed={"price": price})
     return opened
+
+
+def _taken_apart(name: str) -> tuple[str, str, str]:
+    """The key in ENGINES, empty for an engine of somebody's own; what it opens; and the options.
+
+    Raises UnknownName where nothing has that name.
+    """
+    from outthink.models import catalog  # here, because most of its imports are for fetching
+
+    prefix, _, _ = name.partition(":")
+    if prefix.lower() in _SERVED:
+        return prefix.lower(), name, ""
+    given, _, options = name.partition("?") if not os.path.exists(name) else (name, "", "")
+    if prefix in ENGINES:
+        return prefix, given.removeprefix(f"{prefix}:"), options
+    if given.endswith((".jsonl", ".jsonl.gz")):
+        return "pool", given, options
+    if (given and os.path.exists(given)) or given in catalog.entries():
+        return "embedded", given, options
+    if _OWN.fullmatch(given):
+        return "", given, options
+    raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
+
+
+def described(name: str, price: Price | None = None) -> EngineSpec | None:
+    """What is known of a model without opening it or asking for it; None where only the opened one says it.
+
+    Raises UsageError, as `open_engine` does, where that shows already that it cannot be opened.
+    """
+    from outthink.models import catalog
+
+    prefix, given, _ = _taken_apart(name)
+    if prefix in _SERVED:
+        from outthink.models.endpoint import Endpoint
+
+        Endpoint(given.partition("#")[0])
+        return EngineSpec(name=name, price=price)
+    if not prefix:
+        return None
+    file = Path(given)
+    if prefix == "embedded" and given in catalog.entries() and not file.exists():
+        pulled = catalog.path(given)
+        if pulled is None:
+            raise UsageError(f"The model {given} is not on this machine yet: run `outthink models pull {given}`.")
+        file = pulled
+    if not file.exists():
+        raise UsageError(f"There is no file {file}.")
+    if file.suffix != ".gguf":
+        return None  # a pool says what its tokens cost
+    from outthink.models.gguf import Header
+
+    return EngineSpec(name=name, price=price, shape=Header.read(file).shape(file))
 
 
 async def with_model(name: str) -> str:
