@@ -304,12 +304,9 @@ def test_strategies_page_holds_what_the_command_prints(
     assert held.splitlines() == printed.out.splitlines(), "paste what `outthink strategies --markdown` prints"
 
 
-def test_tables_list_every_strategy_and_no_other_with_every_hyperparameter() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", markdown(), re.MULTILINE))
+def test_tables_list_every_strategy_and_no_other() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\|$", markdown(), re.MULTILINE)
     assert sorted(rows) == sorted(STRATEGIES)
-    for entry in describe():
-        missing = [name for name in entry["hyperparameters"] if f"`{name}=" not in rows[entry["name"]]]
-        assert not missing, f"{entry['name']}: {missing}"
 
 
 @pytest.mark.parametrize("entry", describe(), ids=lambda entry: entry["name"])

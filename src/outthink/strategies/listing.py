@@ -137,10 +137,9 @@ def _markdown() -> Iterator[str]:
     entries = describe()
     for family, heading in _FAMILIES.items():
         members = [entry for entry in entries if entry["family"] == family]
-        yield from (f"### {heading}", "", "| strategy | what it does | needs | hyperparameters |", "|---|---|---|---|")
+        yield from (f"### {heading}", "", "| strategy | what it does | needs |", "|---|---|---|")
         for entry in members:
-            settings = ", ".join(f"`{name}={default!r}`" for name, default in entry["hyperparameters"].items())
-            cells = (f"`{entry['name']}`", _lowered(entry["summary"]), _needs(entry), settings or "none")
+            cells = (f"`{entry['name']}`", _lowered(entry["summary"]), _needs(entry))
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
         yield from ("", "When each pays:", "")
         yield from (f"- **`{entry['name']}`** pays {_linked(entry['pays'])}" for entry in members)
