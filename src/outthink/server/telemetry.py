@@ -1,0 +1,206 @@
+"""Traces and metrics for OpenTelemetry: a span for each request, and under it one for each call of a model or resource.
+
+Nothing that anybody has written is in them. Whoever exports them reads where to from the environment
+(OTEL_EXPORTER_OTLP_ENDPOINT and the other variables of OpenTelemetry).
+
+Source: OpenTelemetry's semantic conventions for generative AI (spans and metrics of clients and servers, in
+development) and for HTTP; W3C Trace Context. Differs: tokens are those that are charged, which the conventions call
+billable; what they have no name for is under "outthink.".
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from outthink import __version__
+from outthink.errors import UsageError
+from outthink.types import Call
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span
+
+    from outthink.server.job import Job
+
+_LIBRARY = "outthink"
+_EMBEDDED = "outthink"  # the provider of models in this process
+_API = "openai"  # the provider behind an API of that kind, as the conventions have it
+_TOKENS = [4**power for power in range(14)]
+_SECONDS = [0.01 * 2**power for power in range(14)]
+
+
+class Telemetry:
+    """What is told of the requests of one server.
+
+    Args:
+        traces, metrics: of the SDK; they are shut down at the end.
+    """
+
+    def __init__(self, traces: TracerProvider, metrics: MeterProvider) -> None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._providers = (traces, metrics)
+        self._tracer = traces.get_tracer(_LIBRARY, __version__)
+        self._callers = TraceContextTextMapPropagator()
+        meter = metrics.get_meter(_LIBRARY, __version__)
+
+        def histogram(name: str, unit: str, words: str, bounds: list[float]) -> Any:
+            return meter.create_histogram(
+                name, unit=unit, description=words, explicit_bucket_boundaries_advisory=bounds
+            )
+
+        self._tokens = histogram("gen_ai.client.token.usage", "{token}", "Tokens charged.", [*map(float, _TOKENS)])
+        self._calls = histogram("gen_ai.client.operation.duration", "s", "Seconds of a call.", _SECONDS)
+        self._requests = histogram("gen_ai.server.request.duration", "s", "Seconds of a request.", _SECONDS)
+
+    def begin(self, method: str, route: str, headers: Mapping[str, str], ident: str) -> Asking:
+        """A request has come.
+
+        Args:
+            headers: where a caller who traces, too, says which span of his it belongs to.
+            ident: the id of the request.
+        """
+        from opentelemetry.trace import SpanKind
+
+        # what else is in the headers is nobody's business here
+        carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+        span = self._tracer.start_span(
+            f"{method} {route}",
+            context=self._callers.extract(carrier),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method, "http.route": route, "outthink.request.id": ident},
+        )
+        return Asking(self, span)
+
+    def call(self, above: Context, job: Job, call: Call, models: Mapping[str, str]) -> None:
+        """A call that has just been settled, as a span that ends now."""
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+
+        written = call.prompt is not None  # a language model was asked
+        operation = "embeddings" if call.kind == "embed" else "chat" if written else call.kind
+        model = models.get(call.role, job.name)
+        provider = _API if job.engine.spec.fields is None else _EMBEDDED
+        common = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": model,
+        }
+        told: dict[str, Any] = {
+            "outthink.kind": call.kind,
+            "outthink.role": call.role,
+            "outthink.seen.output_tokens": call.seen.completion,
+        }
+        if written:
+            told |= common | {
+                "gen_ai.request.choice.count": call.n,
+                "gen_ai.usage.input_tokens": call.charged.prompt,
+                "gen_ai.usage.output_tokens": call.charged.completion,
+                "gen_ai.usage.cache_read.input_tokens": call.charged.cached,
+            }
+            if call.kind == "sample" and job.asked.temperature is not None:
+                told["gen_ai.request.temperature"] = job.asked.temperature
+            if call.kind == "sample":
+                told["gen_ai.request.max_tokens"] = job.sampling.cap
+        told |= {f"outthink.cost.{unit}": amount for unit, amount in call.cost.items() if unit == "usd"}
+        ended, seconds = time.time_ns(), max(0.0, call.ended - call.started)
+        span = self._tracer.start_span(
+            f"{operation} {model}" if written else f"{call.kind} {call.role}",
+            context=above,
+            kind=SpanKind.CLIENT if provider == _API else SpanKind.INTERNAL,
+            attributes=told,
+            start_time=ended - round(seconds * 1e9),
+        )
+        if call.outcome == "failed":  # why is not told: it may repeat what was sent
+            span.set_attribute("error.type", "_OTHER")
+            span.set_status(Status(StatusCode.ERROR))
+        elif call.outcome == "cancelled":
+            span.set_attribute("outthink.cancelled", True)
+        span.end(end_time=ended)
+        if written:
+            self._calls.record(seconds, common | ({"error.type": "_OTHER"} if call.outcome == "failed" else {}))
+            for kind, tokens in (("input", call.charged.prompt), ("output", call.charged.completion)):
+                self._tokens.record(tokens, {**common, "gen_ai.token.type": kind})
+
+    def request(self, seconds: float, told: Mapping[str, Any]) -> None:
+        """A request has been answered."""
+        self._requests.record(seconds, told)
+
+    def close(self) -> None:
+        """Send what waits, which can take seconds."""
+        for provider in self._providers:
+            provider.shutdown()
+
+
+class Asking:
+    """A request that is being answered, and its span."""
+
+    def __init__(self, telemetry: Telemetry, span: Span) -> None:
+        from opentelemetry.trace import set_span_in_context
+
+        self._telemetry = telemetry
+        self._span = span
+        self._began = time.monotonic()
+        self.context = set_span_in_context(span)
+
+    @property
+    def trace(self) -> str:
+        """The id of the trace, in hexadecimal digits, as logs name it."""
+        return f"{self._span.get_span_context().trace_id:032x}"
+
+    def call(self, job: Job, call: Call, models: Mapping[str, str]) -> None:
+        """A call of this request has been settled.
+
+        Args:
+            models: the names of the models of further roles.
+        """
+        self._telemetry.call(self.context, job, call, models)
+
+    def end(self, status: int, told: Mapping[str, Any]) -> None:
+        """It is over.
+
+        Args:
+            status: of HTTP.
+            told: further attributes.
+        """
+        from opentelemetry.trace import Status, StatusCode
+
+        self._span.set_attributes({"http.response.status_code": status, **told})
+        if status >= 400:
+            self._span.set_attribute("error.type", str(status))
+        if status >= 500:
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end()
+        common = {name: value for name, value in told.items() if name in _OF_REQUESTS}
+        self._telemetry.request(
+            time.monotonic() - self._began, common | ({"error.type": str(status)} if status >= 400 else {})
+        )
+
+
+_OF_REQUESTS = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "outthink.strategy")
+
+
+def exporting() -> Telemetry:
+    """Telemetry that is sent by OTLP over HTTP, as the environment says; raises UsageError where packages are missing.
+
+    What is sent, and when, is the matter of the SDK: in batches, by threads of its own, and never waited for.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise UsageError("OpenTelemetry needs more packages: pip install 'outthink[otel]'.") from None
+    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "outthink"}
+    resource = Resource.create({**named, "service.version": __version__})
+    traces = TracerProvider(resource=resource)
+    traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Telemetry(traces, MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource))
