@@ -14,7 +14,7 @@ import pytest
 import outthink
 from outthink.errors import EngineError, OutthinkError, Refused, UnknownName, UsageError, Withheld
 from outthink.models.endpoint import Endpoint, Patience, shown
-from outthink.server import reply
+from outthink.server import problems
 from tests.tools.server import BARE, HANG, Fault, NetworkLoop, Server, engine_on, raw, run
 from tests.tools.serving import Answer, asked, chat, serving
 
@@ -71,7 +71,7 @@ def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Refused) as failure:
             await endpoint.get("models")
         await endpoint.close()
-        return reply.problem(failure.value).sentence
+        return problems.problem(failure.value).sentence
 
     monkeypatch.setattr(NetworkLoop, "getaddrinfo", unknown)
     sentence = run(go())
@@ -158,9 +158,9 @@ def test_no_fault_tells_where_the_upstream_is(server: Server) -> None:
 def test_no_kind_of_error_tells_where_the_upstream_is() -> None:
     place = "http://models.internal:8123/v1"
     for kind in (EngineError, Refused, Withheld, UsageError):
-        sentence = reply.problem(kind(f"{place} failed, and {place} is sorry.")).sentence
+        sentence = problems.problem(kind(f"{place} failed, and {place} is sorry.")).sentence
         assert "internal" not in sentence
-    assert "internal" not in reply.problem(UnknownName(f"model at {place}", "x", ["y"])).sentence
+    assert "internal" not in problems.problem(UnknownName(f"model at {place}", "x", ["y"])).sentence
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_wait_without_end_is_passed_on_as_one_that_has_one(wait: str) -> None:
 
 @pytest.mark.parametrize("retry", [float("inf"), float("nan"), 1e308, -5.0, 0.0])
 def test_no_wait_breaks_a_reply(retry: float) -> None:
-    problem = reply.APIError(status=429, sentence="x", kind="rate_limit_error", retry=retry)
+    problem = problems.APIError(status=429, sentence="x", kind="rate_limit_error", retry=retry)
     assert all(1 <= int(wait) <= 86400 for wait in problem.headers().values())
 
 

@@ -167,7 +167,7 @@ def test_a_large_body_leaves_the_loop_to_others_and_reaches_the_model_whole() ->
         async with Server(say) as up, serving(up) as (address, service):
             async with held() as loop:
                 answer = await asked(address, with_image(url) | {"model": "m+none"})
-            assert (answer.content, service._held) == (FOUR, 0)
+            assert (answer.content, service.bodies.held) == (FOUR, 0)
             assert seen == [url]
             assert loop.longest < BOUND
 
@@ -188,6 +188,6 @@ def test_a_refusal_says_what_is_too_much(body: Any, words: str) -> None:
             answer = await asked(url, body)
             assert (answer.status, answer.error["code"]) == (413, "too_large")
             assert words in answer.error["message"]
-            assert (service._held, up.asked) == (0, [])
+            assert (service.bodies.held, up.asked) == (0, [])
 
     run(go())

@@ -31,11 +31,12 @@ from outthink.models.endpoint import Endpoint, Patience
 from outthink.models.engine import Price
 from outthink.models.facts import Facts
 from outthink.models.openai.engine import OpenAIEngine
-from outthink.server.app import Service, Settings
+from outthink.server.app import Service
 from outthink.server.keys import Keys
 from outthink.server.listening import listening
 from outthink.server.models import Served
 from outthink.server.routing import ServerRules
+from outthink.server.settings import Settings
 from outthink.strategies.making import make_strategy
 from tests.tools.server import ALL, HANG, Ask, Fault, Said, Seen, Server, says, threaded, tokens
 from tests.tools.serving import counted

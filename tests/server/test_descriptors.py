@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from outthink.server.app import Settings
 from outthink.server.door import Shares, descriptors
 from outthink.server.logs import Sparing
+from outthink.server.settings import Settings
 from outthink.server.start import fitted
 from tests.tools.server import Server, run, says
 from tests.tools.serving import OUTTHINK, asked, chat, closed, connected, serving
@@ -105,7 +105,7 @@ def test_where_every_connection_is_at_work_the_next_one_waits() -> None:
         async with Server(says(FOUR), pace=0.1) as up, serving(up, settings=small) as (url, service):
             calls = [asyncio.create_task(asked(url, chat(model="m+none"))) for _ in range(9)]
             await asyncio.sleep(0.3)
-            assert (len(up.asked), service._gate.running) == (4, 4)
+            assert (len(up.asked), service.gate.running) == (4, 4)
             assert [(await call).content for call in calls] == [FOUR] * 9
 
     run(go())

@@ -27,7 +27,7 @@ from outthink.models.facts import Facts
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.records.runs import RESULTS, read_results
 from outthink.rewards.making import Opened
-from outthink.server import app
+from outthink.server import bodies, listening
 from outthink.server.models import Served
 from outthink.server.record import PROBLEMS, SERVED, SHADOW, Recorder
 from outthink.server.routing import ServerRules
@@ -97,7 +97,7 @@ def test_who_leaves_ends_the_work_and_it_is_charged(model: str, running: int, st
             await until(lambda: up.running == running and up.made == 3 * running)
             before = asyncio.get_running_loop().time()
             await left(caller)
-            await until(lambda: not up.running and not service._tasks)
+            await until(lambda: not up.running and not service.running.tasks)
             assert asyncio.get_running_loop().time() - before < 1
             assert all(seen.closed for seen in up.asked)
             numbers = counted(service)
@@ -121,7 +121,7 @@ def test_who_leaves_while_scores_are_made_ends_them() -> None:
             caller = begun(url, chat(model="m+best_of_n", outthink={"n": 3}))
             await until(lambda: len(up.asked) == 4 and up.running == 1)  # equal solutions are judged once
             await left(caller)
-            await until(lambda: not up.running and not service._tasks)
+            await until(lambda: not up.running and not service.running.tasks)
             numbers = counted(service)
             assert numbers["outthink_samples_total ok"] == 3
             assert numbers["outthink_tokens_total verifier completion"] >= 3
@@ -136,12 +136,12 @@ def test_who_leaves_the_queue_costs_nothing(stream: bool) -> None:
             first = begun(url, chat("first", model=NONE))
             await until(lambda: up.running == 1)
             second = begun(url, chat("second", model=NONE, stream=stream))
-            await until(lambda: service._gate.waiting == 1)
+            await until(lambda: service.gate.waiting == 1)
             await left(second)
-            await until(lambda: service._gate.waiting == 0)
-            assert len(service._tasks) == 1
+            await until(lambda: service.gate.waiting == 0)
+            assert len(service.running.tasks) == 1
             await left(first)
-            await until(lambda: not service._tasks)
+            await until(lambda: not service.running.tasks)
             up.always = FINE
             third = await asked(url, chat("third", model=NONE))  # the place is free
             assert third.content == FOUR
@@ -159,7 +159,7 @@ def test_who_leaves_in_the_middle_of_a_stream() -> None:
             told = await reader.readuntil(b'"content":"two"')
             assert b'"content":"one"' in told
             writer.close()
-            await until(lambda: not up.running and not service._tasks)
+            await until(lambda: not up.running and not service.running.tasks)
             assert counted(service)["outthink_samples_total cancelled"] == 1
 
     run(go())
@@ -172,7 +172,7 @@ def test_who_closes_only_his_side_has_left() -> None:
             writer.write(written(url, chat(model=NONE)))
             await until(lambda: up.running == 1)
             writer.write_eof()
-            await until(lambda: not up.running and not service._tasks)
+            await until(lambda: not up.running and not service.running.tasks)
             await closed(writer)
 
     run(go())
@@ -187,7 +187,7 @@ def test_who_leaves_before_all_is_sent(sent: int) -> None:
             await asyncio.sleep(0.1)
             await closed(writer)
             assert (await asked(url, chat(model=NONE))).content == FOUR
-            assert (len(up.asked), service._held) == (1, 0)
+            assert (len(up.asked), service.bodies.held) == (1, 0)
 
     run(go())
 
@@ -209,7 +209,7 @@ def test_heads_that_never_end_hold_nobody_up_and_are_closed(sent: bytes) -> None
             before = clock()
             ends = await asyncio.gather(*(reader.read() for reader, _ in slow))
             assert set(ends) == {b""}
-            assert clock() - before <= app.IDLE
+            assert clock() - before <= listening.IDLE
             for _, writer in slow:
                 await closed(writer)
 
@@ -224,12 +224,12 @@ def test_bodies_that_never_end_hold_nobody_up_and_get_408() -> None:
             for _, writer in slow:
                 writer.write(written(url, chat(user="x" * 100))[:-5])
             assert (await asked(url, chat(model=NONE))).content == FOUR
-            assert service._held > 0
+            assert service.bodies.held > 0
             before = clock()
             answers = await asyncio.gather(*(received(reader) for reader, _ in slow))
             assert {(answer.status, answer.error["code"]) for answer in answers} == {(408, "too_slow")}
-            assert clock() - before <= app._SLOW + 1
-            assert service._held == 0
+            assert clock() - before <= bodies.SLOW + 1
+            assert service.bodies.held == 0
             for _, writer in slow:
                 await closed(writer)
             assert len(up.asked) == 1
@@ -272,7 +272,7 @@ def test_who_does_not_read_for_a_minute_is_dropped(model: str, stream: bool) -> 
                 assert clock() - before < _STALLED
                 await asyncio.sleep(10)
                 assert 0 < len(await rest(line)) < len(long) / 2  # what was on its way, and then the end
-            await until(lambda: not service._tasks)
+            await until(lambda: not service.running.tasks)
 
     run(go())
 
@@ -294,20 +294,20 @@ def test_who_reads_slowly_gets_all_of_it() -> None:
 
 
 def test_large_requests_are_refused_when_too_many_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_HELD", 1 << 20)
+    monkeypatch.setattr(bodies, "_HELD", 1 << 20)
 
     async def go() -> None:
         async with Server(says(FOUR), always=HANG) as up, serving(up, settings={"concurrency": 1}) as (url, service):
             callers = [begun(url, chat("x" * 300_000, model=NONE)) for _ in range(3)]
-            await until(lambda: service._gate.waiting == 2)
+            await until(lambda: service.gate.waiting == 2)
             refused = await asked(url, chat("x" * 300_000, model=NONE))
             assert (refused.status, refused.error["code"], refused.headers["retry-after"]) == (429, "busy", "1")
             small = begun(url, chat(model=NONE))
-            await until(lambda: service._gate.waiting == 3)
+            await until(lambda: service.gate.waiting == 3)
             for caller in (*callers, small):
                 await left(caller)
-            await until(lambda: not service._tasks)
-            assert service._held == 0
+            await until(lambda: not service.running.tasks)
+            assert service.bodies.held == 0
             up.always = FINE
             assert (await asked(url, chat("x" * 300_000, model=NONE))).content == FOUR
 
@@ -663,7 +663,7 @@ def test_a_full_queue_says_so_at_once(stream: bool) -> None:
         small = {"concurrency": 2, "queue": 1}
         async with Server(says(FOUR), always=HANG) as up, serving(up, settings=small) as (url, service):
             callers = [begun(url, chat(f"{number}", model=NONE)) for number in range(3)]
-            await until(lambda: up.running == 2 and service._gate.waiting == 1)
+            await until(lambda: up.running == 2 and service.gate.waiting == 1)
             before, sent = clock(), len(up.seen)
             refused = await asked(url, chat("last", model=NONE, stream=stream))
             assert (refused.status, refused.error["type"], refused.error["code"]) == (
@@ -676,7 +676,7 @@ def test_a_full_queue_says_so_at_once(stream: bool) -> None:
             assert counted(service)["outthink_queue"] == 1
             for caller in callers:
                 await left(caller)
-            await until(lambda: not service._tasks)
+            await until(lambda: not service.running.tasks)
             up.always = FINE
             assert (await asked(url, chat(model=NONE))).content == FOUR
 
@@ -705,17 +705,17 @@ def test_who_comes_when_it_is_crowded_spends_less_and_is_told(taken: int, drawn:
         sheds = {"concurrency": 8, "sheds": True}
         async with Server(says(FOUR), always=HANG) as up, serving(up, facts=EACH, settings=sheds) as (url, service):
             others = [begun(url, chat("other", model=NONE)) for _ in range(taken)]
-            await until(lambda: service._gate.running + service._gate.waiting == taken)
+            await until(lambda: service.gate.running + service.gate.waiting == taken)
             up.always = FINE
             caller = begun(url, chat("mine", model=SC, outthink={"n": 8, "answer": "math"}))
             if taken >= 8:
-                await until(lambda: service._gate.waiting == taken - 7)
+                await until(lambda: service.gate.waiting == taken - 7)
                 for other in others:
                     await left(other)
             answer = await caller
             for other in others:
                 await left(other)
-            await until(lambda: not service._tasks)
+            await until(lambda: not service.running.tasks)
             return answer, sum(seen.body["messages"][0]["content"] == "mine" for seen in up.asked)
 
     answer, sent = run(go())
@@ -740,7 +740,7 @@ def test_what_runs_at_the_end_is_answered(grace: float) -> None:
             callers.append(begun(url, chat("nothing yet", model=NONE)))
             await until(lambda: up.running == 2)
             callers.append(begun(url, chat("waits", model=NONE)))
-            await until(lambda: service._gate.waiting == 1)
+            await until(lambda: service.gate.waiting == 1)
             ending = asyncio.create_task(stack.aclose())
             await asyncio.sleep(1)
             callers.append(begun(url, chat("comes too late", model=NONE)))
@@ -760,7 +760,7 @@ def test_what_runs_at_the_end_is_answered(grace: float) -> None:
 def test_who_still_comes_is_sent_away() -> None:
     async def go() -> list[Answer]:
         async with Server(says(FOUR)) as up, serving(up) as (url, service):
-            service.draining = True
+            service.running.draining = True
             answers = [await asked(url, chat()), await asked(url, chat(), path="/v1/quote")]
             return [*answers, await asked(url, None, method="GET", path="/health")]
 
@@ -1043,14 +1043,14 @@ def test_five_hundred_callers_before_an_unruly_upstream(
             )
             url, service = await stack.enter_async_context(ours)
             await together(*(caller.go(url) for caller in callers))
-            await until(lambda: not service._tasks, 400)
+            await until(lambda: not service.running.tasks, 400)
             while not counted(service)[
                 "outthink_shadow_requests_total"
             ]:  # which are asked for only where there is room
                 callers.append(Caller(len(callers), random.Random(f"{verifier} {len(callers)}")))
                 await callers[-1].go(url)
-                await until(lambda: not service._tasks, 400)
-            assert (service._gate._free._value, service._held, up.running) == (24, 0, 0)
+                await until(lambda: not service.running.tasks, 400)
+            assert (service.gate._free._value, service.bodies.held, up.running) == (24, 0, 0)
             lines = [task for task in asyncio.all_tasks() if "RequestHandler" in repr(task.get_coro())]
             assert len(lines) == up.connections  # those that wait there to be used again
             return up, counted(service)

@@ -326,7 +326,7 @@ def test_a_body_that_is_too_large(chunked: bool) -> None:
                     answers.append(await asked(url, data, headers=head, without=["Content-Length"]))
                 else:
                     answers.append(await asked(url, data))
-            assert service._held == 0
+            assert service.bodies.held == 0
             return answers[0], answers[1], up.asked
 
     refused, answered, sent = run(go())
@@ -402,7 +402,7 @@ def test_the_name_that_it_listens_on_is_its_own() -> None:
     async def go() -> list[int]:
         statuses = []
         async with Server(says(FOUR)) as up, serving(up, settings={"host": "localhost"}) as (url, service):
-            service.settings = replace(service.settings, host="Box.example")
+            service._guard._host = "Box.example"
             for host in ("box.example:8000", "BOX.example", "other.example"):
                 answer = await asked(url, ask(), headers=[("Host", host)], without=["Host"])
                 statuses.append(answer.status)

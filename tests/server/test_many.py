@@ -13,7 +13,7 @@ import pytest
 
 from outthink.errors import EngineError, OutthinkError, PromptTooLong, Refused, UsageError, Withheld
 from outthink.models.engine import Engine
-from outthink.server import reply
+from outthink.server import problems, reply
 from outthink.server.keys import Keys
 from outthink.server.models import Served
 from outthink.server.routing import split
@@ -165,7 +165,7 @@ FAILURES: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
 @pytest.mark.parametrize("words", ADDRESSES)
 def test_no_error_says_where_the_upstream_is(words: str, failure: Callable[[str], OutthinkError]) -> None:
-    said = reply.problem(failure(words)).sentence
+    said = problems.problem(failure(words)).sentence
     for part in ("10.1.2.3", "8000", "inner", "vllm:", "fd00", "secret", "backend", "svc", ".local", "localhost"):
         assert part not in said, said
     assert "the upstream" in said
@@ -175,4 +175,4 @@ def test_no_error_says_where_the_upstream_is(words: str, failure: Callable[[str]
     "words", ["gpt-4.1-mini and qwen2.5:7b do not exist", "max_tokens:5000 is too large: 4096", "a ratio of 1:2 at 0.5"]
 )
 def test_other_words_of_an_error_stay(words: str) -> None:
-    assert reply.problem(Refused(words, 400)).sentence == f"The upstream refused: {words}"
+    assert problems.problem(Refused(words, 400)).sentence == f"The upstream refused: {words}"

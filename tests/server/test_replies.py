@@ -890,8 +890,8 @@ def test_shadows_are_a_fixed_share_under_the_same_ids(tmp_path: Path, share: flo
         ):
             answers = [await asked(url, chat()) for _ in range(12)]
             assert (await asked(url, chat(model="m+none"))).status == 200
-            if service._tasks:
-                await asyncio.wait(service._tasks)
+            if service.running.tasks:
+                await asyncio.wait(service.running.tasks)
             return [answer.json["id"] for answer in answers]
 
     idents = run(go())
@@ -919,11 +919,11 @@ def test_nobody_waits_for_a_shadow(tmp_path: Path) -> None:
             began = loop.time()
             answer = await asked(url, chat(seed=3))
             took = loop.time() - began
-            assert bool(service._tasks) == bool(share), "it is not over"
+            assert bool(service.running.tasks) == bool(share), "it is not over"
             bodies = [seen.body for seen in up.asked]
             assert bodies[0]["seed"] == 3
             if share:
-                await asyncio.wait(service._tasks)
+                await asyncio.wait(service.running.tasks)
                 bodies = [seen.body for seen in up.asked]
                 assert bodies[1]["priority"] > 0
                 assert "priority" not in bodies[0]

@@ -27,12 +27,13 @@ from openai import AsyncOpenAI, OpenAI
 
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.rewards.making import Opened
-from outthink.server.app import Service, Settings
+from outthink.server.app import Service
 from outthink.server.keys import Keys, make_key
 from outthink.server.listening import listening
 from outthink.server.models import Served
 from outthink.server.record import Recorder
 from outthink.server.routing import ServerRules
+from outthink.server.settings import Settings
 from outthink.strategies import Strategy
 from outthink.strategies.making import make_strategy
 from tests.models.test_vllm import URL, metrics, page, since

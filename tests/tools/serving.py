@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 from prometheus_client.parser import text_string_to_metric_families
 
 from outthink.models.facts import Facts
-from outthink.server.app import Service, Settings
+from outthink.server.app import Service
 from outthink.server.listening import listening
 from outthink.server.models import Served
 from outthink.server.routing import ONE, ServerRules
+from outthink.server.settings import Settings
 from outthink.strategies.making import make_strategy
 from tests.tools.server import ALL, Server, engine_on
 
@@ -46,8 +47,8 @@ async def serving(
     service = Service(Settings(**{"port": 0, **(settings or {})}), policy, served, **parts)
     async with listening(service) as url:
         yield url, service
-    assert (service._tasks, service._jobs) == (set(), set())
-    assert (service._gate.running, service._gate.waiting) == (0, 0)
+    assert (service.running.tasks, service.running.jobs) == (set(), set())
+    assert (service.gate.running, service.gate.waiting) == (0, 0)
 
 
 def counted(service: Service) -> dict[str, float]:

@@ -114,8 +114,8 @@ def serve(
 
     try:
         from outthink.server import start
-        from outthink.server.app import Settings
         from outthink.server.keys import callers
+        from outthink.server.settings import Settings
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
     wrong: Mistakes = context.meta["mistakes"]

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 
 from outthink.errors import UsageError
-from outthink.server.app import HURRY, IDLE, Service
+from outthink.server.app import Service
 from outthink.server.door import Door
+from outthink.server.running import HURRY
 
+IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
 _GARBAGE = (10_000, 10, 10)  # most of a request is gone with it, so looking for cycles often is a tenth of all work
 
 
@@ -43,10 +45,10 @@ async def listening(service: Service) -> AsyncIterator[str]:
             ) from None
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
-        service.draining = True
-        ending = asyncio.get_running_loop().call_later(settings.grace, service.hurry)
+        service.running.draining = True
+        ending = asyncio.get_running_loop().call_later(settings.grace, service.running.hurry)
         # those who come now hear that the server is being stopped, in place of nothing
-        await service.quiet.wait()
+        await service.running.quiet.wait()
         await door.close()
         await runner.cleanup()
         ending.cancel()
@@ -76,7 +78,7 @@ async def serve(service: Service, *, started: Callable[[str], None]) -> None:
 
     def end() -> None:
         if ended.is_set():
-            service.hurry()
+            service.running.hurry()
         ended.set()
 
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""What a caller gets: traces as replies of OpenAI's chat API, whole or as chunks, and failures as its errors.
+"""What a caller gets: traces as replies of OpenAI's chat API, whole or as chunks.
 
 `completion_tokens` are all that the model wrote, also what nobody gets to see; those are its `reasoning_tokens`.
 What verifiers used is not in `usage`, which would mix two models, but beside it, with the whole ledger.
@@ -12,39 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outthink.errors import (
-    BudgetTooSmall,
-    EngineError,
-    OutthinkError,
-    PromptTooLong,
-    Refused,
-    Uncounted,
-    UsageError,
-    Withheld,
-)
-from outthink.server.errors import BadRequest
 from outthink.types import Candidate, LedgerLine, Trace, Usage, fullest, path
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 _REASONS = ("stop", "length", "tool_calls", "function_call")
 _IN_PIECES = ("role", "content", "tool_calls")
-_WORDS = 1000  # characters of a failure that a caller is told
-_LONGEST_WAIT = 86400.0  # seconds that callers are told to wait
-# where something is: an address, a host with a port, a pair of the two, an IP address, a name of an inner network,
-# what is called a host
-_ADDRESS = re.compile(
-    r"""[a-z][a-z0-9+.-]{0,20}://[^\s"'<>)]+
-    | \(\s*['"][^'"\s]{1,255}['"]\s*,\s*\d{1,5}[^)]{0,40}\)
-    | \[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)\]?(?::\d{1,5})?
-    | \[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}(?![\w:])\]?(?::\d{1,5})?
-    | (?<![\w.-])(?:localhost|[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,8}):\d{1,5}(?!\w)
-    | (?<![\w.-])localhost(?![\w-])
-    | (?<=\bhost\s)['"]?[\w.-]{1,255}(?<=\w)['"]?(?::\d{1,5})?
-    | (?<![\w.-])\w[\w.-]{0,255}\.(?:local|internal|lan|corp|intranet|svc)(?![\w-])
-    | (?<![\w.-])\w{1,63}-[\w-]{1,63}:\d{2,5}(?!\w)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_USER = re.compile(r"[^\s/@:]{1,200}:[^\s/@]{1,200}@")  # a user and a password before a host
 _MOST_PIECES = 2000  # of a long text
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,3}\s*|\s+")  # of the winner's text in a chunk: some words
 
@@ -327,97 +299,3 @@ def passed_on(place: int, piece: Mapping[str, Any]) -> dict[str, Any] | None:
     if piece.get("logprobs"):
         choice["logprobs"] = piece["logprobs"]
     return choice
-
-
-# ------------------------------------------------------------------------------------------------------------- errors
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class APIError:
-    """An error as OpenAI's API has it.
-
-    Args:
-        status: of HTTP.
-        kind: "invalid_request_error", "authentication_error", "rate_limit_error" or "server_error".
-        retry: seconds after which to try again; None: not to be told.
-    """
-
-    status: int
-    sentence: str
-    kind: str
-    code: str | None = None
-    param: str | None = None
-    retry: float | None = None
-
-    def body(self) -> dict[str, Any]:
-        """The error object."""
-        return {"error": {"message": self.sentence, "type": self.kind, "param": self.param, "code": self.code}}
-
-    def headers(self) -> dict[str, str]:
-        """Retry-After, where it is known; at most a day, whatever an upstream asks for."""
-        if self.retry is None or math.isnan(self.retry):
-            return {}
-        return {"Retry-After": str(max(1, math.ceil(min(self.retry, _LONGEST_WAIT))))}
-
-
-class RequestFailed(Exception):
-    """Ends a request with an error."""
-
-    def __init__(self, problem: APIError) -> None:
-        super().__init__(problem.sentence)
-        self.problem = problem
-
-
-def problem(failure: BaseException) -> APIError:
-    """What a failure is to the caller.
-
-    A refusal of the upstream keeps its status where the caller can do something about it; one of the server's own key
-    is the operator's matter, and so a bad gateway.
-    """
-    if isinstance(failure, BadRequest):
-        kind = "invalid_request_error"
-        return APIError(status=failure.status, sentence=str(failure), kind=kind, code=failure.code, param=failure.param)
-    wrong = "invalid_request_error"
-    if isinstance(failure, PromptTooLong):
-        code = "context_length_exceeded"
-        return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="messages")
-    if isinstance(failure, BudgetTooSmall):
-        code = "budget_too_small"
-        return APIError(status=400, sentence=_discreet(failure), kind=wrong, code=code, param="outthink.budget")
-    if isinstance(failure, UsageError):
-        param = "outthink.budget" if isinstance(failure, Uncounted) else "outthink.strategy"
-        return APIError(status=400, sentence=_discreet(failure), kind=wrong, param=param)
-    cause = _cause(failure)
-    if isinstance(cause, Refused):
-        return _refused(cause)
-    if isinstance(cause, Withheld):
-        return APIError(status=400, sentence=_discreet(cause), kind=wrong, code="content_filter")
-    if isinstance(failure, OutthinkError):
-        said = f"The upstream failed: {_discreet(cause)}"
-        return APIError(status=502, sentence=said, kind="server_error", code="upstream_failed")
-    return APIError(status=500, sentence="The server failed; its log says where.", kind="server_error", code="internal")
-
-
-def _cause(failure: BaseException) -> BaseException:
-    """What a failure goes back to."""
-    while failure.__cause__ is not None and isinstance(failure.__cause__, EngineError):
-        failure = failure.__cause__
-    return failure
-
-
-def _discreet(failure: BaseException) -> str:
-    """Its sentence without addresses of the upstream and of what it mentions: none of the caller's business."""
-    return _ADDRESS.sub("the upstream", _USER.sub("", str(failure)[:_WORDS]))
-
-
-def _refused(cause: Refused) -> APIError:
-    status, said, retry = cause.status, f"The upstream refused: {_discreet(cause)}", cause.retry_after or 1.0
-    if status in (401, 403, 407):
-        said = "The upstream refused the server's own key; its operator has to mend that."
-    if status == 429:
-        return APIError(status=429, sentence=said, kind="rate_limit_error", code="upstream_rate_limit", retry=retry)
-    if status in (401, 403, 407) or 300 <= status < 400 or not status:
-        return APIError(status=502, sentence=said, kind="server_error", code="upstream_refused")
-    if 400 <= status < 500:
-        return APIError(status=status, sentence=said, kind="invalid_request_error", code="upstream_refused")
-    return APIError(status=503, sentence=said, kind="server_error", code="upstream_unavailable", retry=retry)

@@ -21,7 +21,7 @@ from outthink.resources.embedding import make_embedder
 from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
-from outthink.server.app import Service, Settings
+from outthink.server.app import Service
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
@@ -29,6 +29,7 @@ from outthink.server.logs import Sparing
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
+from outthink.server.settings import Settings
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget

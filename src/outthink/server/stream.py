@@ -13,6 +13,7 @@ from aiohttp import web
 
 from outthink.server import reply
 from outthink.server.job import Job
+from outthink.server.problems import APIError
 from outthink.together import away
 from outthink.types import Address, Call, Trace
 
@@ -103,7 +104,7 @@ class Stream:
         """Send the end."""
         await self._send(end)
 
-    async def fail(self, problem: reply.APIError) -> None:
+    async def fail(self, problem: APIError) -> None:
         """An error after the head was sent; there is no [DONE] after it."""
         await self._send(_sse(problem.body()))
 

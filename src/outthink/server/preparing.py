@@ -1,0 +1,76 @@
+"""What a request asks for becomes what is solved: its model, strategy, budget and deadline; nothing is spent yet."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from hashlib import blake2b
+
+from outthink.cost.caps import AnswerLengths
+from outthink.models.engine import Engine
+from outthink.server.asked import Asked
+from outthink.server.gate import Gate
+from outthink.server.job import Job, prepared
+from outthink.server.models import Served
+from outthink.server.problems import LATE, RequestFailed
+from outthink.server.routing import Choice, ServerRules, choose, split
+from outthink.server.settings import Settings
+from outthink.types import Trace
+
+
+class Preparing:
+    """Makes jobs by what the operator allows, and by how long answers have been so far."""
+
+    def __init__(self, settings: Settings, policy: ServerRules, served: Served, gate: Gate) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._served = served
+        self._gate = gate
+        self._salt = secrets.token_bytes(32)
+        self._lengths: dict[str, AnswerLengths] = {}
+        """Of the answers of each model."""
+
+    async def job(self, asked: Asked, owner: str | None) -> Job:
+        """What is to be done for the owner of a key; raises BadRequest, UsageError or Busy where it cannot be."""
+        self._gate.check()  # before the upstream is asked for anything
+        deadline = asyncio.get_running_loop().time() + self._seconds(asked)
+        try:
+            async with asyncio.timeout_at(deadline):
+                name, named = split(asked.model, await self._served.names())
+                load = self._gate.load()
+                choice = choose(asked, named, self._policy, load)
+                engine = await self._served.engine(name)
+                job = await self._prepared(asked, name, engine, choice, load, owner)
+        except TimeoutError:
+            raise RequestFailed(LATE) from None
+        job.deadline = deadline
+        return job
+
+    async def again(self, job: Job, asked: Asked) -> Job:
+        """What is to be done to answer a request in another way, by the same model."""
+        return await self._prepared(asked, job.name, job.engine, choose(asked, None, self._policy), 1.0, None)
+
+    def learn(self, job: Job, trace: Trace) -> None:
+        """Remember how long the answers were."""
+        if job.asked.max_tokens is None:  # what a caller's own cap cuts off says nothing of others' answers
+            self._lengths.setdefault(job.name, AnswerLengths()).add(trace.candidates)
+
+    def _seconds(self, asked: Asked) -> float:
+        """How long the request may take: the least of what the caller wants and the operator allows."""
+        limits = [budget.limits for budget in (asked.budget, self._policy.budget) if budget is not None]
+        return min((limit["seconds"] for limit in limits if "seconds" in limit), default=self._settings.timeout)
+
+    async def _prepared(
+        self, asked: Asked, name: str, engine: Engine, choice: Choice, load: float, owner: str | None
+    ) -> Job:
+        return await prepared(
+            asked,
+            name,
+            engine,
+            choice,
+            load,
+            max_tokens=self._settings.max_tokens,
+            seconds=self._seconds(asked),
+            salt=None if owner is None else blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest(),
+            usual=self._lengths[name].usual() if name in self._lengths else None,
+        )
