@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
 import typer
@@ -96,6 +97,12 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
     ] = 0.0,
     alternative: Annotated[str, typer.Option(help="What shadows run; none is one sample.")] = "none",
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Of the log; json has tokens, cost and the key's name.")
+    ] = "text",
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Traces and metrics by OTLP, to OTEL_EXPORTER_OTLP_ENDPOINT.")
+    ] = False,
     config: Annotated[  # read by ConfiguredCommand
         Path | None, typer.Option(help="A TOML file of these options; else outthink.toml where it is here.")
     ] = None,
@@ -116,6 +123,7 @@ def serve(
         from outthink.server import start
         from outthink.server.keys import callers
         from outthink.server.settings import Settings
+        from outthink.server.telemetry import check_packages
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
     wrong: Mistakes = context.meta["mistakes"]
@@ -155,13 +163,15 @@ def serve(
         wrong.tried(partial(start.add_plan, plans, one), None)
     otherwise = None if free_form is None else wrong.tried(lambda: start.free_form(free_form, scorers), None)
     policy = start.policy(strategy=made, budget=limits, answer=kind, otherwise=otherwise, plans=plans, scorers=scorers)
+    if otel:
+        wrong.tried(check_packages, None)
     if check:
         if record is not None and record.exists() and not record.is_dir():
             wrong.add(f"Cannot make the folder {record}: it is a file.")
         _check_unopened(wrong, upstream or model, helpers, prices, policy.budget)
         _tell(wrong, context.meta["file"])
-    if context.meta["file"] is not None:
-        note(f"Options of {context.meta['file']} count where none are given.")
+    file = context.meta["file"]
+    told = note if log_format == "text" else logging.getLogger("outthink.server").info
     several = [] if upstream is None or "#" in upstream else start.models(upstream)
     if len(several) > 1 and not isinstance(prices.get("model", ""), str):
         raise UsageError("One price cannot be that of several models: name one by #MODEL, or use auto or FILE.json.")
@@ -189,8 +199,11 @@ def serve(
             keys=keys,
             record=record,
             view=view,
-            started=lambda address: note(
-                f"Serving at {address}/v1{f', shown at {address}/view/' if view else ''}; Ctrl-C ends it."
+            log_format=log_format,
+            otel=otel,
+            started=lambda address: told(
+                f"Serving at {address}/v1{f', shown at {address}/view/' if view else ''}"
+                f"{'' if file is None else f', by {file}'}; Ctrl-C ends it."
             ),
         )
 

@@ -18,6 +18,7 @@ from outthink.rewards import Scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server.bodies import Bodies
 from outthink.server.chat import Chat
+from outthink.server.counted import Counting
 from outthink.server.door import Lines
 from outthink.server.errors import BadRequest
 from outthink.server.gate import Gate
@@ -35,6 +36,7 @@ from outthink.server.running import Running
 from outthink.server.settings import Settings
 from outthink.server.shadows import Shadows
 from outthink.server.solving import Equipment
+from outthink.server.telemetry import Telemetry
 from outthink.together import close_all
 from outthink.view.pages import Viewer
 
@@ -49,6 +51,7 @@ class Service:
         keys: who may ask; None: everybody who reaches the server.
         recorder: keeps traces; None: nobody does.
         viewer: a page that shows what was recorded to whoever may ask; None: there is none.
+        telemetry: traces and metrics for OpenTelemetry; None: nobody is told.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Service:
         keys: Keys | None = None,
         recorder: Recorder | None = None,
         viewer: Viewer | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.settings = settings
         self.lines = Lines()
@@ -77,6 +81,7 @@ class Service:
         self._served = served
         self._recorder = recorder
         self._viewer = viewer
+        self._telemetry = telemetry
         self._equipment = Equipment(
             roles=roles or {}, scorers=scorers or {}, embedder=embedder, sandbox=sandbox, resources=resources or {}
         )
@@ -87,7 +92,8 @@ class Service:
         shared = self.gate, self.running, self._equipment, self.metrics
         shadows = None if recorder is None else Shadows(settings, recorder, preparing, *shared)
         requests = Requests(preparing, *shared, recorder, shadows)
-        self._chat = Chat(settings, self.bodies, preparing, requests, self.metrics, judges=bool(roles))
+        counting = Counting(self.metrics, telemetry, {role: engine.spec.name for role, engine in (roles or {}).items()})
+        self._chat = Chat(settings, self.bodies, preparing, requests, counting, judges=bool(roles))
 
     def app(self) -> web.Application:
         """The routes."""
@@ -97,6 +103,7 @@ class Service:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:.+}", self._model)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/openapi.json", self._openapi)
         if self._viewer is not None:
@@ -111,6 +118,8 @@ class Service:
         await close_all([shared.reader, *shared.scorers.values(), shared.sandbox, self._served])
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.close)
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.Response(body=await self._offers.listed(), content_type="application/json", charset="utf-8")
@@ -127,6 +136,14 @@ class Service:
         if self.running.draining:
             return web.json_response({"status": "stopping"}, status=503)
         return web.json_response({"status": "ok"})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        """Whether requests that come now can be answered."""
+        if self.running.draining:
+            return web.json_response({"status": "stopping"}, status=503)
+        if not await self._served.reached():
+            return web.json_response({"status": "the upstream is not there"}, status=503)
+        return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

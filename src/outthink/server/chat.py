@@ -10,11 +10,10 @@ from outthink.server import reply
 from outthink.server.asked import read
 from outthink.server.bodies import Bodies
 from outthink.server.body import MAX_AT_ONCE
-from outthink.server.counted import counted
+from outthink.server.counted import Counting
 from outthink.server.following import chosen, streamed
 from outthink.server.guard import OWNER
 from outthink.server.job import Job
-from outthink.server.metrics import Metrics
 from outthink.server.preparing import Preparing
 from outthink.server.quoting import quoted
 from outthink.server.requests import Requests
@@ -36,7 +35,7 @@ class Chat:
         bodies: Bodies,
         preparing: Preparing,
         requests: Requests,
-        metrics: Metrics,
+        counting: Counting,
         *,
         judges: bool,
     ) -> None:
@@ -44,13 +43,14 @@ class Chat:
         self._bodies = bodies
         self._preparing = preparing
         self._requests = requests
-        self._metrics = metrics
+        self._counting = counting
         self._judges = judges
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """The reply, whole or as a stream."""
-        with counted(self._metrics) as count:
-            job = count.job = await self._job(request)
+        with self._counting.request(request) as count:
+            job = await self._job(request)
+            count.add(job)
             if job.asked.stream:
                 stream = Stream(request, job)
                 response = await streamed(self._requests, job, stream, self._settings.keep_alive)

@@ -1,9 +1,14 @@
-"""A log that does not flood: of faults of one kind at most one line a second."""
+"""A log that does not flood, with of faults of one kind at most one line a second; as text, or as JSON."""
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 _KINDS = 1000  # that are remembered
 
@@ -34,3 +39,30 @@ class Sparing(logging.Filter):
         if left_out := self._left_out.pop(kind, 0):
             record.msg = f"{record.msg} ({left_out} more of these were left out)"
         return True
+
+
+class AsJSON(logging.Formatter):
+    """Each line an object: time, level, logger, message; of a request its id, key, strategy, tokens, cost ..."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+        }
+        request: Callable[[], dict[str, Any]] | None = getattr(record, "request", None)
+        told |= {"message": record.getMessage()} if request is None else request()
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)
+
+
+def to_stderr(form: Literal["text", "json"]) -> None:
+    """Log what the server does to the standard error stream."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Sparing())
+    if form == "json":
+        handler.setFormatter(AsJSON())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("outthink").setLevel(logging.INFO)

@@ -48,7 +48,7 @@ class Requests:
     def start(self, job: Job, on_event: Listener | None = None) -> asyncio.Task[Trace]:
         """Begin the work; it ends by itself, also when nobody waits for it any more."""
         self._running.add(job)
-        task = self._running.begin(self._work(job, on_event))
+        task = job.work = self._running.begin(self._work(job, on_event))
         task.add_done_callback(lambda _: self._running.discard(job))
         return task
 
@@ -88,5 +88,6 @@ class Requests:
         return trace
 
     def _record(self, job: Job, trace: Trace) -> None:
+        job.trace = trace
         if self._recorder is not None:
             self._recorder.served(trace, [message.sent or {} for message in job.asked.messages])

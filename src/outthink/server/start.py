@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from outthink.errors import MissingResource, UsageError
@@ -25,11 +24,12 @@ from outthink.server.app import Service
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
-from outthink.server.logs import Sparing
+from outthink.server.logs import to_stderr
 from outthink.server.models import Served, listed
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.server.settings import Settings
+from outthink.server.telemetry import exporting
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
@@ -142,6 +142,8 @@ def run(
     keys: Keys | None,
     record: Path | None,
     view: bool,
+    log_format: Literal["text", "json"],
+    otel: bool,
     started: Callable[[str], None],
 ) -> None:
     """Serve until the process is asked to end.
@@ -152,11 +154,10 @@ def run(
         resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
         view: whether what is recorded can be seen at /view/.
+        otel: whether OpenTelemetry is told.
     """
-    told = logging.StreamHandler(sys.stderr)
-    told.addFilter(Sparing())
-    logging.basicConfig(handlers=[told], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("outthink").setLevel(logging.INFO)
+    to_stderr(log_format)
+    telemetry = exporting() if otel else None
     for name, resource in resources.items():
         if getattr(resource, "ordered", 0):
             raise UsageError(
@@ -198,6 +199,7 @@ def run(
             resources=resources,
             keys=keys,
             recorder=recorder,
+            telemetry=telemetry,
             viewer=Viewer(Shelf([record])) if view and record is not None else None,
         )
         await serve(service, started=started)

@@ -11,9 +11,11 @@ billable; what they have no name for is under "outthink.".
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outthink import __version__
 from outthink.errors import UsageError
@@ -30,8 +32,16 @@ if TYPE_CHECKING:
 _LIBRARY = "outthink"
 _EMBEDDED = "outthink"  # the provider of models in this process
 _API = "openai"  # the provider behind an API of that kind, as the conventions have it
+_LAST = 3.0  # seconds for what has not been sent when the server ends
 _TOKENS = [4**power for power in range(14)]
 _SECONDS = [0.01 * 2**power for power in range(14)]
+
+
+class Exporter(Protocol):
+    """Sends things elsewhere."""
+
+    def shutdown(self) -> object:
+        """Send nothing more."""
 
 
 class Telemetry:
@@ -39,12 +49,14 @@ class Telemetry:
 
     Args:
         traces, metrics: of the SDK; they are shut down at the end.
+        exporters: of the one and of the other.
     """
 
-    def __init__(self, traces: TracerProvider, metrics: MeterProvider) -> None:
+    def __init__(self, traces: TracerProvider, metrics: MeterProvider, exporters: Sequence[Exporter] = ()) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._providers = (traces, metrics)
+        self._exporters = exporters
         self._tracer = traces.get_tracer(_LIBRARY, __version__)
         self._callers = TraceContextTextMapPropagator()
         meter = metrics.get_meter(_LIBRARY, __version__)
@@ -131,9 +143,16 @@ class Telemetry:
         self._requests.record(seconds, told)
 
     def close(self) -> None:
-        """Send what waits, which can take seconds."""
-        for provider in self._providers:
-            provider.shutdown()
+        """Send what waits, for at most some seconds; a collector that is not there gets none of it."""
+        ending = [threading.Thread(target=provider.shutdown, daemon=True) for provider in self._providers]
+        until = time.monotonic() + _LAST
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join(max(0.0, until - time.monotonic()))
+        for thread, exporter in zip(ending, self._exporters, strict=False):
+            if thread.is_alive():
+                exporter.shutdown()  # it waits to try again, and then does no longer
 
 
 class Asking:
@@ -184,23 +203,34 @@ class Asking:
 _OF_REQUESTS = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "outthink.strategy")
 
 
+def check_packages() -> None:
+    """Raise UsageError where packages are missing."""
+    try:
+        there = find_spec("opentelemetry.exporter.otlp.proto.http") and find_spec("opentelemetry.sdk")
+    except ImportError:
+        there = None
+    if there is None:
+        raise UsageError("OpenTelemetry needs more packages: pip install 'outthink[otel]'.")
+
+
 def exporting() -> Telemetry:
     """Telemetry that is sent by OTLP over HTTP, as the environment says; raises UsageError where packages are missing.
 
     What is sent, and when, is the matter of the SDK: in batches, by threads of its own, and never waited for.
     """
-    try:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError:
-        raise UsageError("OpenTelemetry needs more packages: pip install 'outthink[otel]'.") from None
+    check_packages()
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "outthink"}
     resource = Resource.create({**named, "service.version": __version__})
     traces = TracerProvider(resource=resource)
-    traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Telemetry(traces, MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource))
+    exporters = OTLPSpanExporter(), OTLPMetricExporter()
+    traces.add_span_processor(BatchSpanProcessor(exporters[0]))
+    metrics = MeterProvider([PeriodicExportingMetricReader(exporters[1])], resource=resource)
+    return Telemetry(traces, metrics, exporters)
