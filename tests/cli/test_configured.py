@@ -65,7 +65,8 @@ def test_every_option_may_stand_in_the_file(name: str, tmp_path: Path) -> None:
 
 
 def test_what_is_typed_goes_before_the_file(tmp_path: Path) -> None:
-    text = 'port = 1\nshed = true\nplan = {a = "x", b = "y"}\nupstream = "http://a/v1"\nstrategy = "self_consistency"\nn = 8'
+    text = 'port = 1\nshed = true\nplan = {a = "x", b = "y"}\nupstream = "http://a/v1"\n'
+    text += 'strategy = "self_consistency"\nn = 8'
     plain = words(text, folder=tmp_path)
     assert (plain["port"], plain["shed"], plain["plan"], plain["args"]) == (1, True, ["a=x", "b=y"], ["--n=8"])
     typed = words(text, "--port", "2", "--plan=c=z", "--n", "3", folder=tmp_path)

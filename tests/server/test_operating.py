@@ -8,7 +8,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +160,11 @@ def test_the_id_of_a_request_is_the_callers_where_it_is_one(given: str, kept: bo
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[Any]]:
     """What the log of the server holds, as JSON."""
     caplog.set_level(logging.INFO, "outthink.server")
     form = AsJSON()
-    yield lambda: [json.loads(form.format(one)) for one in caplog.records if one.name == "outthink.server"]
+    return lambda: [json.loads(form.format(one)) for one in caplog.records if one.name == "outthink.server"]
 
 
 def test_a_line_tells_what_a_request_has_cost_and_nothing_of_what_was_written(lines: Any, tmp_path: Path) -> None:
@@ -418,11 +418,13 @@ def test_the_command_sends_what_it_is_told_to_where_the_environment_says(tmp_pat
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         collector = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with Server(says(FOUR)) as up:
-            async with command(tmp_path, up.url, "--otel", OTEL_EXPORTER_OTLP_ENDPOINT=collector) as running:
-                assert (await asked(running.url, chat(PRIVATE))).status == 200
-                running.process.terminate()
-                code = await running.process.wait()
+        async with (
+            Server(says(FOUR)) as up,
+            command(tmp_path, up.url, "--otel", OTEL_EXPORTER_OTLP_ENDPOINT=collector) as running,
+        ):
+            assert (await asked(running.url, chat(PRIVATE))).status == 200
+            running.process.terminate()
+            code = await running.process.wait()
         await runner.cleanup()
         return code
 
