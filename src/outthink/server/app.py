@@ -99,6 +99,8 @@ class Service:
         """The routes."""
         app = web.Application(middlewares=[self._guard.guarded, self.bodies.freed])
         app.router.add_post("/v1/chat/completions", self._chat.complete)
+        app.router.add_post("/v1/responses", self._chat.respond)
+        app.router.add_post("/v1/completions", self._chat.continue_prompts)
         app.router.add_post("/v1/quote", self._chat.quote)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:.+}", self._model)

@@ -6,6 +6,7 @@ The work belongs to the request: when the caller leaves, it is stopped, charged 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from outthink.errors import OutthinkError
 from outthink.server.gate import Gate
@@ -59,6 +60,18 @@ class Requests:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             self.leave(job, task)
+            raise
+
+    async def traces(self, jobs: Sequence[Job]) -> list[Trace]:
+        """What came of several jobs, side by side; where one fails the others are stopped."""
+        if len(jobs) == 1:
+            return [await self.trace(jobs[0])]
+        waiting = [asyncio.ensure_future(self.trace(job)) for job in jobs]
+        try:
+            return await asyncio.gather(*waiting)
+        except BaseException:
+            for one in waiting:
+                one.cancel()
             raise
 
     def leave(self, job: Job, task: asyncio.Task[Trace]) -> None:
