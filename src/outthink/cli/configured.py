@@ -102,7 +102,8 @@ class ConfiguredCommand(HyperparameterCommand):
         for one in further:
             wrong.tried(partial(self._check, words, [one], own), None)
         path = ctx.meta["file"] = _file(typed)
-        entries = {} if path is None else wrong.tried(lambda: _read(path), {})
+        nothing: dict[str, Any] = {}
+        entries = nothing if path is None else wrong.tried(partial(_read, path), nothing)
         base = self._strategy(words, own)
         chosen = any(word.option is own["--strategy"] for word in typed)
         written, settings = _written(entries, own, str(path), None if chosen else base, str(self.name), wrong)
@@ -194,8 +195,7 @@ def _written(
         if name in names:
             words += wrong.tried(partial(_as_words, entry, names[name], value, file), [], file)
         elif field in known:
-            texts = wrong.tried(partial(_texts, entry, value), [], file)
-            settings.append(f"--{name}={','.join(texts)}")
+            settings += wrong.tried(partial(_as_setting, entry, name, value), [], file)
         else:
             options = [option.replace("-", "_") for option in names]
             wrong.add(f"{file}: {UnknownName(f'option of {command}', entry, [*options, *known])}")
@@ -218,6 +218,11 @@ def _as_words(entry: str, option: Any, value: Any, file: str) -> list[_Word]:
         if not option.multiple and isinstance(value, list):
             raise UsageError(f"{entry} takes one value and no list.")
     return [_Word(option=option, name=_long(option), value=text, file=file) for text in values]
+
+
+def _as_setting(entry: str, name: str, value: Any) -> list[str]:
+    """An entry of the file as a hyperparameter that is typed."""
+    return [f"--{name}={','.join(_texts(entry, value))}"]
 
 
 def _texts(entry: str, value: Any) -> list[str]:

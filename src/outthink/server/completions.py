@@ -84,7 +84,7 @@ class CompletionsForm:
         """An event where something was written, or is told."""
         choices = [self._choice(choice, choice["delta"], 0) for choice in chunk["choices"]]
         choices = [choice for choice in choices if choice["text"] or choice["finish_reason"]]
-        more = {name: chunk[name] for name in ("usage", "outthink") if name in chunk}
+        more: dict[str, Any] = {name: chunk[name] for name in ("usage", "outthink") if name in chunk}
         if not choices and not any(more.values()):
             return b""
         return event({**self._head(chunk), "choices": choices, **more})

@@ -372,12 +372,11 @@ class _Output:
 
     def _begin(self, kind: str) -> _Events:
         place = len(self.items)
+        item: dict[str, Any] = {"type": "message", "id": f"msg_{self.suffix}_{place}", "role": "assistant"}
         if kind == "reasoning":
-            item = {"type": "reasoning", "id": f"rs_{self.suffix}_{place}", "summary": [], "content": []}
-        else:
-            item = {"type": "message", "id": f"msg_{self.suffix}_{place}", "role": "assistant", "content": []}
+            item = {"type": "reasoning", "id": f"rs_{self.suffix}_{place}", "summary": []}
+        item |= {"content": [], "status": "in_progress"}
         self._open, self._pieces = (kind, place), []
-        item["status"] = "in_progress"
         self.items.append(item)
         yield "response.output_item.added", {"output_index": place, "item": {**item, "content": []}}
         item["content"].append(_PARTS[kind](""))
