@@ -377,6 +377,20 @@ def test_a_stream_and_a_failure_have_spans_as_well() -> None:
     assert {one.status.description for one in told.spans} == {None}
 
 
+def test_a_request_that_is_not_sampled_has_no_spans_and_is_counted_all_the_same() -> None:
+    told = Told()
+
+    async def go() -> None:
+        async with Server(says(FOUR)) as up, serving(up, telemetry=told.telemetry) as (url, _):
+            unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+            await asked(url, chat(), headers=[("traceparent", unsampled)])
+
+    run(go())
+    assert told.spans == []
+    assert sum(total for _, _, total in told.metrics["gen_ai.client.token.usage"]) > 0
+    assert told.metrics["gen_ai.server.request.duration"]
+
+
 def test_a_caller_who_leaves_has_the_bill_in_the_span() -> None:
     told = Told()
 

@@ -22,7 +22,6 @@ from outthink.errors import UsageError
 from outthink.types import Call
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
@@ -89,41 +88,49 @@ class Telemetry:
         )
         return Asking(self, span)
 
-    def call(self, above: Context, job: Job, call: Call, models: Mapping[str, str]) -> None:
-        """A call that has just been settled, as a span that ends now."""
-        from opentelemetry.trace import SpanKind, Status, StatusCode
-
+    def call(self, above: Span, job: Job, call: Call, models: Mapping[str, str]) -> None:
+        """A call that has just been settled, as a span that ends now; where its request is sampled."""
         written = call.prompt is not None  # a language model was asked
-        operation = "embeddings" if call.kind == "embed" else "chat" if written else call.kind
-        model = models.get(call.role, job.name)
-        provider = _API if job.engine.spec.fields is None else _EMBEDDED
         common = {
-            "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": provider,
-            "gen_ai.request.model": model,
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": _API if job.engine.spec.fields is None else _EMBEDDED,
+            "gen_ai.request.model": models.get(call.role, job.name),
         }
+        seconds = max(0.0, call.ended - call.started)
+        if above.is_recording():
+            self._span(above, job, call, common if written else {}, seconds)
+        if written:
+            self._calls.record(seconds, common | ({"error.type": "_OTHER"} if call.outcome == "failed" else {}))
+            for kind, tokens in (("input", call.charged.prompt), ("output", call.charged.completion)):
+                self._tokens.record(tokens, {**common, "gen_ai.token.type": kind})
+
+    def _span(self, above: Span, job: Job, call: Call, common: Mapping[str, str], seconds: float) -> None:
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
         told: dict[str, Any] = {
+            **common,
             "outthink.kind": call.kind,
             "outthink.role": call.role,
             "outthink.seen.output_tokens": call.seen.completion,
         }
-        if written:
-            told |= common | {
+        if common:
+            told |= {
                 "gen_ai.request.choice.count": call.n,
                 "gen_ai.usage.input_tokens": call.charged.prompt,
                 "gen_ai.usage.output_tokens": call.charged.completion,
                 "gen_ai.usage.cache_read.input_tokens": call.charged.cached,
             }
-            if call.kind == "sample" and job.asked.temperature is not None:
+        if common and call.kind == "sample":
+            told["gen_ai.request.max_tokens"] = job.sampling.cap
+            if job.asked.temperature is not None:
                 told["gen_ai.request.temperature"] = job.asked.temperature
-            if call.kind == "sample":
-                told["gen_ai.request.max_tokens"] = job.sampling.cap
-        told |= {f"outthink.cost.{unit}": amount for unit, amount in call.cost.items() if unit == "usd"}
-        ended, seconds = time.time_ns(), max(0.0, call.ended - call.started)
+        if "usd" in call.cost:
+            told["outthink.cost.usd"] = call.cost["usd"]
+        ended = time.time_ns()
         span = self._tracer.start_span(
-            f"{operation} {model}" if written else f"{call.kind} {call.role}",
-            context=above,
-            kind=SpanKind.CLIENT if provider == _API else SpanKind.INTERNAL,
+            f"chat {common['gen_ai.request.model']}" if common else f"{call.kind} {call.role}",
+            context=set_span_in_context(above),
+            kind=SpanKind.CLIENT if common.get("gen_ai.provider.name") == _API else SpanKind.INTERNAL,
             attributes=told,
             start_time=ended - round(seconds * 1e9),
         )
@@ -133,10 +140,6 @@ class Telemetry:
         elif call.outcome == "cancelled":
             span.set_attribute("outthink.cancelled", True)
         span.end(end_time=ended)
-        if written:
-            self._calls.record(seconds, common | ({"error.type": "_OTHER"} if call.outcome == "failed" else {}))
-            for kind, tokens in (("input", call.charged.prompt), ("output", call.charged.completion)):
-                self._tokens.record(tokens, {**common, "gen_ai.token.type": kind})
 
     def request(self, seconds: float, told: Mapping[str, Any]) -> None:
         """A request has been answered."""
@@ -159,12 +162,9 @@ class Asking:
     """A request that is being answered, and its span."""
 
     def __init__(self, telemetry: Telemetry, span: Span) -> None:
-        from opentelemetry.trace import set_span_in_context
-
         self._telemetry = telemetry
         self._span = span
         self._began = time.monotonic()
-        self.context = set_span_in_context(span)
 
     @property
     def trace(self) -> str:
@@ -177,7 +177,7 @@ class Asking:
         Args:
             models: the names of the models of further roles.
         """
-        self._telemetry.call(self.context, job, call, models)
+        self._telemetry.call(self._span, job, call, models)
 
     def end(self, status: int, told: Mapping[str, Any]) -> None:
         """It is over.
