@@ -65,7 +65,7 @@ def test_every_query_of_the_dashboard_is_about_what_there_is(query: str, series:
 
     def visit(node: Any) -> None:
         if isinstance(node, promql_parser.VectorSelector):
-            used[node.name] = {matcher.name for matcher in node.matchers.matchers}
+            used[str(node.name)] = {matcher.name for matcher in node.matchers.matchers}
         elif isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
             grouped.update(node.modifier.labels)
 

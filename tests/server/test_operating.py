@@ -100,7 +100,7 @@ def test_nobody_is_there_where_nothing_listens_or_nothing_is_said() -> None:
 
 def test_an_embedded_model_is_always_there() -> None:
     async def go() -> int:
-        served = Served({"m": ScriptedEngine([FOUR])})
+        served = Served({"m": ScriptedEngine(lambda request, child, rng: FOUR)})
         async with serving("http://127.0.0.1:9/v1", served=served) as (url, _):
             return (await get(url, "/ready")).status
 
@@ -291,7 +291,10 @@ def test_a_span_for_each_call_stands_under_the_span_of_its_request(tmp_path: Pat
             served = Served({"m": priced(up)})
             policy = ServerRules(strategy=make_strategy("best_of_n?n=3"), scorers={"verifier": "judge"})
             keys = Keys.open(tmp_path / "keys")
-            parts = {"roles": {"judge": engine_on(judge, ALL)}, "scorers": {"verifier": make_scorer("judge")}}
+            parts: dict[str, Any] = {
+                "roles": {"judge": engine_on(judge, ALL)},
+                "scorers": {"verifier": make_scorer("judge")},
+            }
             async with serving(up, served=served, policy=policy, keys=keys, telemetry=told.telemetry, **parts) as (
                 url,
                 _,

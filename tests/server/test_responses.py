@@ -198,6 +198,7 @@ def test_the_model_is_asked_as_by_a_chat_in_other_words(case: str) -> None:
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input.0.content.0.text", "must be text"),
         ({"input": [{"type": "function_call", "name": "f", "arguments": {}}]}, "input.0.arguments", "must be text"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input.0.call_id", "must be text"),
+        ({"text": {"format": {}}}, "text.format.type", "must be text"),
         ({"input": []}, "input", ""),
         ({"input": 5}, "input", ""),
         ({"reasoning": {"effort": "huge"}}, "reasoning.effort", ""),

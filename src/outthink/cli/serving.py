@@ -117,7 +117,7 @@ def serve(
     from outthink.driver import as_budget, check_units, counted_by
     from outthink.models.engine import EngineSpec, Price
     from outthink.resources.metered_sandbox import MeteredSandbox
-    from outthink.types import Budget
+    from outthink.types import AnswerKind, Budget
 
     try:
         from outthink.server import start
@@ -132,7 +132,8 @@ def serve(
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         wrong.add(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
         upstream = None
-    prices = wrong.tried(lambda: given_prices(price), {})
+    none: dict[str, Price | str] = {}
+    prices = wrong.tried(lambda: given_prices(price), none)
     scorers = {
         name: given for name, given in (("verifier", helpers.verifier), ("prm", helpers.prm)) if given is not None
     }
@@ -152,7 +153,7 @@ def serve(
     if view and record is None:
         wrong.add("--view shows what is recorded: give --record FOLDER, too.")
     limits = wrong.tried(lambda: as_budget(budget), Budget())
-    kind = wrong.tried(lambda: given_kind(answer), "chat")
+    kind: AnswerKind = wrong.tried(lambda: given_kind(answer), "chat")
     made = None if strategy == "none" else wrong.tried(lambda: given_strategy(strategy, context), None)
     for role, scorer in scorers.items():
         wrong.tried(partial(start.check_scorers, {role: scorer}), None)

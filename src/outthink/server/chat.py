@@ -88,10 +88,10 @@ class Chat:
                 count.status = response.status
                 return response
         except problems.RequestFailed as failure:
-            told = failure.problem
-            if form is None or told.param not in form.renamed:
+            param = failure.problem.param
+            if form is None or param is None or param not in form.renamed:
                 raise
-            raise problems.RequestFailed(replace(told, param=form.renamed[told.param])) from None
+            raise problems.RequestFailed(replace(failure.problem, param=form.renamed[param])) from None
 
     async def _read(self, request: web.Request, made: Callable[[dict[str, Any]], Form]) -> tuple[list[Asked], Form]:
         """What is asked for, and the form in which it is."""

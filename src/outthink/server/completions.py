@@ -61,7 +61,9 @@ class CompletionsForm:
         rest = {name: value for name, value in raw.items() if name not in own}
         if asked.logprobs is not None:
             rest |= {"logprobs": True, "top_logprobs": asked.logprobs}
-        self.chats = [{**rest, "messages": [{"role": "user", "content": prompt}]} for prompt in prompts]
+        self.chats: Sequence[dict[str, Any]] = [
+            {**rest, "messages": [{"role": "user", "content": prompt}]} for prompt in prompts
+        ]
         self._written: dict[int, int] = {}
         """Characters of each choice of a stream so far."""
 

@@ -40,7 +40,7 @@ class ChatForm:
     renamed: Mapping[str, str] = {}
 
     def __init__(self, raw: dict[str, Any]) -> None:
-        self.chats = [raw]
+        self.chats: Sequence[dict[str, Any]] = [raw]
 
     def whole(self, completions: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The completion."""

@@ -95,7 +95,7 @@ class ResponsesForm:
     def __init__(self, raw: dict[str, Any]) -> None:
         self._asked = asked = ResponseRequest.model_validate(raw)
         _check(asked, raw)
-        self.chats = [_chat(asked, raw)]
+        self.chats: Sequence[dict[str, Any]] = [_chat(asked, raw)]
         self._output = _Output()
         self._head: dict[str, Any] = {}
         self._finish: str | None = None
@@ -223,6 +223,7 @@ def _chat(asked: ResponseRequest, raw: Mapping[str, Any]) -> dict[str, Any]:
     if asked.text is not None and asked.text.verbosity is not None:
         chat["verbosity"] = asked.text.verbosity
     if asked.text is not None and (form := asked.text.format) is not None and form.get("type") != "text":
+        _text(form, "type", "text.format")
         rest = {name: value for name, value in form.items() if name != "type"}
         chat["response_format"] = {"type": form.get("type"), **({"json_schema": rest} if rest else {})}
     if asked.top_logprobs is not None or _LOGPROBS in (asked.include or ()):
