@@ -21,7 +21,10 @@ from outthink.cli.shown import note, one_line
 from outthink.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from outthink.models.engine import EngineSpec, Price
+    from outthink.server.settings import Settings
     from outthink.types import Budget
 
 
@@ -97,6 +100,9 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
     ] = 0.0,
     alternative: Annotated[str, typer.Option(help="What shadows run; none is one sample.")] = "none",
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that serve one --upstream at one port, with shared limits.")
+    ] = 1,
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="Of the log; json has tokens, cost and the key's name.")
     ] = "text",
@@ -122,6 +128,7 @@ def serve(
     try:
         from outthink.server import start
         from outthink.server.keys import callers
+        from outthink.server.parent import inherited
         from outthink.server.settings import Settings
         from outthink.server.telemetry import check_packages
     except ImportError:
@@ -129,6 +136,8 @@ def serve(
     wrong: Mistakes = context.meta["mistakes"]
     if (upstream is None) == (model is None):
         wrong.add("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
+    if model is not None and workers > 1:
+        wrong.add("Workers cannot share an embedded model: leave --workers out, or give --upstream.")
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         wrong.add(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
         upstream = None
@@ -148,6 +157,7 @@ def serve(
         sheds=shed,
         shadow=shadow,
         alternative=alternative,
+        workers=workers,
     )
     keys = wrong.tried(lambda: callers(host, api_key_file, "spend your compute"), None)
     if view and record is None:
@@ -171,8 +181,10 @@ def serve(
             wrong.add(f"Cannot make the folder {record}: it is a file.")
         _check_unopened(wrong, upstream or model, helpers, prices, policy.budget)
         _tell(wrong, context.meta["file"])
-    file = context.meta["file"]
-    told = note if log_format == "text" else logging.getLogger("outthink.server").info
+    started = partial(_started, shows=view, file=context.meta["file"], log_format=log_format)
+    own = inherited()
+    if workers > 1 and own is None:  # what else there is to be told, the first worker tells
+        raise typer.Exit(_supervised(settings, log_format, started))
     several = [] if upstream is None or "#" in upstream else start.models(upstream)
     if len(several) > 1 and not isinstance(prices.get("model", ""), str):
         raise UsageError("One price cannot be that of several models: name one by #MODEL, or use auto or FILE.json.")
@@ -202,11 +214,46 @@ def serve(
             view=view,
             log_format=log_format,
             otel=otel,
-            started=lambda address: told(
-                f"Serving at {address}/v1{f', shown at {address}/view/' if view else ''}"
-                f"{'' if file is None else f', by {file}'}; Ctrl-C ends it."
-            ),
+            started=started,
+            inherited=own,
         )
+
+
+def _supervised(settings: Settings, log_format: Literal["text", "json"], started: Callable[[str], None]) -> int:
+    """Serve by several workers; the exit code."""
+    import asyncio
+    import sys
+
+    from outthink.server.door import Shares, descriptors
+    from outthink.server.gate import Places
+    from outthink.server.logs import to_stderr
+    from outthink.server.parent import supervise
+
+    if sys.platform == "win32":
+        raise UsageError("Workers cannot share a port on Windows: leave --workers out.")
+    to_stderr(log_format)
+    asked = Shares(settings.connections, settings.concurrency, settings.queue)
+    shares = asked.within(descriptors() * settings.workers)  # as each worker has it
+    return asyncio.run(
+        supervise(
+            settings.workers,
+            Places(shares.concurrency, shares.queue),
+            host=settings.host,
+            port=settings.port,
+            grace=settings.grace,
+            started=started,
+        )
+    )
+
+
+def _started(address: str, *, shows: bool, file: Path | None, log_format: Literal["text", "json"]) -> None:
+    """Say where it serves, in the log where programs read that."""
+    by = "" if file is None else f", by {file}"
+    sentence = f"Serving at {address}/v1{f', shown at {address}/view/' if shows else ''}{by}; Ctrl-C ends it."
+    if log_format == "json":
+        logging.getLogger("outthink.server").info(sentence)
+    else:
+        note(sentence)
 
 
 def _check_unopened(

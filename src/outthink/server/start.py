@@ -21,11 +21,13 @@ from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server.app import Service
+from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
 from outthink.server.logs import to_stderr
 from outthink.server.models import Served, listed
+from outthink.server.parent import Inherited
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.server.settings import Settings
@@ -145,6 +147,7 @@ def run(
     log_format: Literal["text", "json"],
     otel: bool,
     started: Callable[[str], None],
+    inherited: Inherited | None,
 ) -> None:
     """Serve until the process is asked to end.
 
@@ -155,6 +158,7 @@ def run(
         priced: the price of such a model.
         view: whether what is recorded can be seen at /view/.
         otel: whether OpenTelemetry is told.
+        inherited: of which this process is a worker; None: it is the only one.
     """
     to_stderr(log_format)
     telemetry = exporting() if otel else None
@@ -163,7 +167,8 @@ def run(
             raise UsageError(
                 f"The resource {name} learns from problems in order, and callers come in none: bench takes it."
             )
-    settings = fitted(settings, descriptors())
+    settings = fitted(settings, descriptors() * settings.workers)
+    settings = replace(settings, connections=max(1, settings.connections // settings.workers))
     import_all()
     scorers: dict[str, Scorer] = {role: Opened(given, process=role == "prm") for role, given in policy.scorers.items()}
     embedding = None if embedder is None else make_embedder(embedder)
@@ -175,6 +180,13 @@ def run(
         return await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
 
     async def go() -> None:
+        if inherited is None:
+            await serves(None)
+        else:
+            async with Channel.open(inherited.channel) as channel:
+                await serves(channel)
+
+    async def serves(channel: Channel | None) -> None:
         first = engines.get("model")
         served = Served({} if first is None else {first.spec.name: first}, upstream, opened)
         recorder = None
@@ -187,7 +199,7 @@ def run(
                 **policy.scorers,
             }
             other = {**told, "strategy": settings.alternative}
-            recorder = Recorder(record, told, other if settings.shadow else None)
+            recorder = Recorder(record, told, other if settings.shadow else None, shared=channel is not None)
         service = Service(
             settings,
             policy,
@@ -201,7 +213,11 @@ def run(
             recorder=recorder,
             telemetry=telemetry,
             viewer=Viewer(Shelf([record])) if view and record is not None else None,
+            channel=channel,
         )
-        await serve(service, started=started)
+        if inherited is None or channel is None:
+            await serve(service, started=started)
+        else:
+            await serve(service, started=lambda _: channel.ready(), listeners=inherited.listeners, channel=channel)
 
     asyncio.run(go())

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 from outthink import __version__
 from outthink.errors import UsageError
@@ -228,7 +229,8 @@ def exporting() -> Telemetry:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "outthink"}
-    resource = Resource.create({**named, "service.version": __version__})
+    # each process counts on its own
+    resource = Resource.create({**named, "service.version": __version__, "service.instance.id": str(uuid4())})
     traces = TracerProvider(resource=resource)
     exporters = OTLPSpanExporter(), OTLPMetricExporter()
     traces.add_span_processor(BatchSpanProcessor(exporters[0]))
