@@ -73,6 +73,8 @@ def test_what_is_typed_goes_before_the_file(tmp_path: Path) -> None:
     assert (typed["port"], typed["plan"], typed["args"]) == (2, ["c=z"], ["--n=3"])
     assert words(text, "-m", "some", folder=tmp_path)["upstream"] is None, "one model instead of the other"
     assert words(text, "-s", "greedy", folder=tmp_path)["args"] == [], "they are another strategy's"
+    assert words(text, "-s", "self_consistency", folder=tmp_path)["args"] == ["--n=8"]
+    assert words("n = 8", "-s", "esc", folder=tmp_path)["args"] == ["--n=8"]
     assert words(text, "-s", "esc", "--n", "9", folder=tmp_path)["args"] == ["--n=9"]
 
 

@@ -105,8 +105,9 @@ class ConfiguredCommand(HyperparameterCommand):
         nothing: dict[str, Any] = {}
         entries = nothing if path is None else wrong.tried(partial(_read, path), nothing)
         base = self._strategy(words, own)
-        chosen = any(word.option is own["--strategy"] for word in typed)
-        written, settings = _written(entries, own, str(path), None if chosen else base, str(self.name), wrong)
+        written, settings = _written(entries, own, str(path), base, str(self.name), wrong)
+        if any(word.option is own["--strategy"] for word in typed) and entries.get("strategy", base) != base:
+            settings = []  # they are meant for the strategy of the file
         told = {name for word in typed for name in (word.option.name, _INSTEAD.get(word.option.name))}
         whole = [word for word in written if word.option.name not in told] + typed
         for twice in _twice(typed):
@@ -170,16 +171,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _written(
-    entries: Mapping[str, Any], own: Mapping[str, Any], file: str, base: str | None, command: str, wrong: Mistakes
+    entries: Mapping[str, Any], own: Mapping[str, Any], file: str, base: str, command: str, wrong: Mistakes
 ) -> tuple[list[_Word], list[str]]:
     """What a file says, as options of the command, and as words for the hyperparameters of the file's strategy.
 
     Args:
-        base: the strategy where the file names none; None: another one was typed, for which these are not meant.
+        base: the strategy where the file names none.
     """
     names = {name.removeprefix("--"): option for name, option in own.items() if name.startswith("--")}
     names = {name: option for name, option in names.items() if name not in _OWN}
-    strategy = entries.get("strategy", base or names["strategy"].default)
+    strategy = entries.get("strategy", base)
     known: tuple[str, ...] = ()
     if isinstance(strategy, str):
         known = wrong.tried(partial(hyperparameters, strategy), ())
@@ -188,7 +189,6 @@ def _written(
     told: set[str] = set()
     for entry, value in entries.items():
         name, field = entry.replace("_", "-"), entry.replace("-", "_")
-
         if name in told:
             wrong.add(f"{file}: {entry} is there twice, with - and with _; write it once.")
         told.add(name)
@@ -199,7 +199,7 @@ def _written(
         else:
             options = [option.replace("-", "_") for option in names]
             wrong.add(f"{file}: {UnknownName(f'option of {command}', entry, [*options, *known])}")
-    return words, [] if base is None else settings
+    return words, settings
 
 
 def _as_words(entry: str, option: Any, value: Any, file: str) -> list[_Word]:

@@ -128,6 +128,7 @@ def serve(
     try:
         from outthink.server import start
         from outthink.server.keys import callers
+        from outthink.server.logs import to_stderr
         from outthink.server.parent import inherited
         from outthink.server.settings import Settings
         from outthink.server.telemetry import check_packages
@@ -181,10 +182,11 @@ def serve(
             wrong.add(f"Cannot make the folder {record}: it is a file.")
         _check_unopened(wrong, upstream or model, helpers, prices, policy.budget)
         _tell(wrong, context.meta["file"])
+    to_stderr(log_format)
     started = partial(_started, shows=view, file=context.meta["file"], log_format=log_format)
     own = inherited()
     if workers > 1 and own is None:  # what else there is to be told, the first worker tells
-        raise typer.Exit(_supervised(settings, log_format, started))
+        raise typer.Exit(_supervised(settings, started))
     several = [] if upstream is None or "#" in upstream else start.models(upstream)
     if len(several) > 1 and not isinstance(prices.get("model", ""), str):
         raise UsageError("One price cannot be that of several models: name one by #MODEL, or use auto or FILE.json.")
@@ -212,26 +214,23 @@ def serve(
             keys=keys,
             record=record,
             view=view,
-            log_format=log_format,
             otel=otel,
             started=started,
             inherited=own,
         )
 
 
-def _supervised(settings: Settings, log_format: Literal["text", "json"], started: Callable[[str], None]) -> int:
+def _supervised(settings: Settings, started: Callable[[str], None]) -> int:
     """Serve by several workers; the exit code."""
     import asyncio
     import sys
 
     from outthink.server.door import Shares, descriptors
     from outthink.server.gate import Places
-    from outthink.server.logs import to_stderr
     from outthink.server.parent import supervise
 
     if sys.platform == "win32":
         raise UsageError("Workers cannot share a port on Windows: leave --workers out.")
-    to_stderr(log_format)
     asked = Shares(settings.connections, settings.concurrency, settings.queue)
     shares = asked.within(descriptors() * settings.workers)  # as each worker has it
     return asyncio.run(

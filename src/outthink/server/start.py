@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from outthink.errors import MissingResource, UsageError
@@ -25,7 +25,6 @@ from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
-from outthink.server.logs import to_stderr
 from outthink.server.models import Served, listed
 from outthink.server.parent import Inherited
 from outthink.server.record import Recorder
@@ -144,7 +143,6 @@ def run(
     keys: Keys | None,
     record: Path | None,
     view: bool,
-    log_format: Literal["text", "json"],
     otel: bool,
     started: Callable[[str], None],
     inherited: Inherited | None,
@@ -160,7 +158,6 @@ def run(
         otel: whether OpenTelemetry is told.
         inherited: of which this process is a worker; None: it is the only one.
     """
-    to_stderr(log_format)
     telemetry = exporting() if otel else None
     for name, resource in resources.items():
         if getattr(resource, "ordered", 0):
