@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 import re
 import shlex
@@ -20,6 +21,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from outthink.cli.program import run as command
+from outthink.server.keys import Keys
 from tests.tools.server import Fault, Server, run, says
 from tests.tools.serving import asked, chat, serving
 
@@ -41,13 +43,17 @@ VARIABLES = {"$__rate_interval": "1m", "$__range": "1h"}
 def series() -> dict[str, set[str]]:
     """The names of all series that a server has after some requests, with their labels."""
 
+    keys = Keys({name: hashlib.sha256(name.encode()).digest() for name in ("ann", "metrics")})
+
     async def go() -> str:
-        async with Server(says("The answer is 4.")) as up, serving(up) as (url, _):
+        async with Server(says("The answer is 4.")) as up, serving(up, keys=keys) as (url, _):
+            key = [("Authorization", "Bearer ann")]
             for body in (chat(), chat(stream=True), chat(outthink={"strategy": "nothing"})):
-                await asked(url, body)
+                await asked(url, body, headers=key)
             up.always = Fault(status=500, body=b"{}")
-            await asked(url, chat())
-            return (await asked(url, None, method="GET", path="/metrics")).body.decode()
+            await asked(url, chat(), headers=key)
+            key = [("Authorization", "Bearer metrics")]
+            return (await asked(url, None, method="GET", path="/metrics", headers=key)).body.decode()
 
     names: dict[str, set[str]] = defaultdict(set)
     for family in text_string_to_metric_families(run(go())):

@@ -445,6 +445,7 @@ class Trace:
         notes: what the strategy wants to be known about how it decided, for people.
         prompts: the messages that models were sent, each list once; of media only that there were some.
         scores: what scorers gave to whole answers and steps, by the name of the scorer and the candidate's id.
+        owner: the name of the key that a server did it for; None: it is nobody's.
         schema: version of this form.
     """
 
@@ -463,6 +464,7 @@ class Trace:
     seconds: float = 0.0
     prompts: tuple[tuple[Message, ...], ...] = ()
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    owner: str | None = None
     schema: int = SCHEMA
 
     @property

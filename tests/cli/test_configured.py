@@ -107,9 +107,12 @@ def test_what_a_file_cannot_say_is_refused(text: str, said: str, tmp_path: Path)
     assert "secret" not in str(refused.value)
 
 
-def test_an_option_that_is_typed_twice_is_refused(tmp_path: Path) -> None:
+def test_what_is_served_is_typed_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--upstream is given twice, as 'http://a' and 'http://b'"):
         words("", "--upstream", "http://a", "--upstream=http://b", folder=tmp_path)
+    with pytest.raises(UsageError, match="--strategy is given twice, as 'esc' and 'mbr'"):
+        words("", "-s", "esc", "--strategy=mbr", folder=tmp_path)
+    assert words("", "--host", "0.0.0.0", "--host", "::1", folder=tmp_path)["host"] == "::1", "as in a container"
 
 
 WRONG = """

@@ -25,6 +25,7 @@ FILE = Path("outthink.toml")
 
 _INSTEAD = {"upstream": "model", "model": "upstream"}
 """Of these one is given: where it is typed, the other one of the file does not count."""
+_ONCE = ("upstream", "model", "strategy")
 _OWN = ("config", "check", "help")  # say what is read and not what is served
 
 
@@ -237,10 +238,10 @@ def _texts(entry: str, value: Any) -> list[str]:
 
 
 def _twice(typed: Iterable[_Word]) -> Iterator[str]:
-    """What is wrong where an option that has one value is given several."""
+    """What is wrong where it is not clear what is served; of other options the last one counts, as everywhere."""
     first: dict[str, str | None] = {}
     for word in typed:
-        if word.option.multiple or word.option.is_flag:
+        if word.option.name not in _ONCE:
             continue
         if first.setdefault(word.option.name, word.value) != word.value:
             name = _long(word.option)

@@ -1,4 +1,4 @@
-"""The commands of the server: serve, key."""
+"""The command serve."""
 
 from __future__ import annotations
 
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
     from outthink.models.engine import EngineSpec, Price
     from outthink.server.settings import Settings
     from outthink.types import Budget
-
-
-def key(
-    file: Annotated[Path, typer.Argument(help="Keeps the names and hashes of keys: --api-key-file of a server.")],
-    name: Annotated[str | None, typer.Option(help="Whose key it is; otherwise key-1, key-2 ...")] = None,
-) -> None:
-    """Make a key for a caller of the server.
-
-    It is printed once, and its hash is added to the file.
-    """
-    from outthink.server.keys import make_key
-
-    name, made = make_key(file, name)
-    typer.echo(made)
-    note(f"This is the key {name}; {file} keeps its hash only, so it is not shown again.")
 
 
 @takes_blocks
@@ -87,10 +72,22 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help="Only callers with a key of this file (`outthink key`) are served.")
     ] = None,
+    spending: Annotated[
+        Path | None, typer.Option(help="Keeps what keys with limits have spent; else KEYS.spent beside the keys.")
+    ] = None,
+    metrics_key: Annotated[
+        str, typer.Option(help="The name of the key that reads /metrics, where there are keys, and does nothing else.")
+    ] = "metrics",
     concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 256,
     queue: Annotated[int, typer.Option(min=0, help="Most requests that wait; others are told to come later.")] = 1024,
     shed: Annotated[
         bool, typer.Option("--shed", help="Requests spend less while more than half of the places are taken.")
+    ] = False,
+    price_follows_load: Annotated[
+        bool,
+        typer.Option(
+            "--price-follows-load", help="auto stops earlier while more than half of the places are taken or many wait."
+        ),
     ] = False,
     record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
     view: Annotated[
@@ -127,7 +124,7 @@ def serve(
 
     try:
         from outthink.server import start
-        from outthink.server.keys import callers
+        from outthink.server.keys import callers, spending_file
         from outthink.server.logs import to_stderr
         from outthink.server.parent import inherited
         from outthink.server.settings import Settings
@@ -156,8 +153,10 @@ def serve(
         concurrency=concurrency,
         queue=queue,
         sheds=shed,
+        price_follows_load=price_follows_load,
         shadow=shadow,
         alternative=alternative,
+        metrics_key=metrics_key,
         workers=workers,
     )
     keys = wrong.tried(lambda: callers(host, api_key_file, "spend your compute"), None)
@@ -180,7 +179,9 @@ def serve(
     if check:
         if record is not None and record.exists() and not record.is_dir():
             wrong.add(f"Cannot make the folder {record}: it is a file.")
-        _check_unopened(wrong, upstream or model, helpers, prices, policy.budget)
+        spent = {limit.unit: 1.0 for kept in (keys.limits if keys else {}).values() for limit in kept}
+        limits = Budget({**({"usd": 1.0} if "usd" in spent else {}), **policy.budget.limits})  # amounts do not matter
+        _check_unopened(wrong, upstream or model, helpers, prices, limits)
         _tell(wrong, context.meta["file"])
     to_stderr(log_format)
     started = partial(_started, shows=view, file=context.meta["file"], log_format=log_format)
@@ -203,6 +204,8 @@ def serve(
                 name=f"the models of {upstream}", price=Price(prompt=0, completion=0) if roles else None
             )
         check_units(policy.budget, specs, {*counted_by(engines, resources), *MeteredSandbox.units})
+        if keys is not None and any(limit.unit == "usd" for limits in keys.limits.values() for limit in limits):
+            check_units(Budget({"usd": 1.0}), specs, ())  # its amount does not matter
         start.run(
             settings,
             policy,
@@ -212,6 +215,7 @@ def serve(
             embedder=helpers.embedder,
             resources=resources,
             keys=keys,
+            spending=spending or (None if api_key_file is None else spending_file(api_key_file)),
             record=record,
             view=view,
             otel=otel,

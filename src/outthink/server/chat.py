@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -68,18 +69,19 @@ class Chat:
     async def quote(self, request: web.Request) -> web.Response:
         """What the reply may cost."""
         (asked,), _ = await self._read(request, ChatForm)
-        job = await self._preparing.job(asked, request.get(OWNER))
-        return web.json_response(await quoted(job, judges=self._judges))
+        with contextlib.closing(await self._preparing.job(asked, request.get(OWNER))) as job:
+            return web.json_response(await quoted(job, judges=self._judges))
 
     async def _answered(self, request: web.Request, made: Callable[[dict[str, Any]], Form]) -> web.StreamResponse:
         """The reply, whole or as a stream."""
         form: Form | None = None
+        jobs: list[Job] = []
         try:
             with self._counting.request(request) as count:
                 several, form = await self._read(request, made)
-                jobs = [await self._preparing.job(asked, request.get(OWNER)) for asked in several]
-                for job in jobs:
-                    count.add(job)
+                for asked in several:
+                    jobs.append(await self._preparing.job(asked, request.get(OWNER)))
+                    count.add(jobs[-1])
                 if jobs[0].asked.stream:
                     stream = Stream(request, jobs[0], form)
                     response = await streamed(self._requests, jobs[0], stream, self._settings.keep_alive)
@@ -92,6 +94,10 @@ class Chat:
             if form is None or param is None or param not in form.renamed:
                 raise
             raise problems.RequestFailed(replace(failure.problem, param=form.renamed[param])) from None
+        finally:
+            for job in jobs:
+                if job.work is None:  # it was not begun, because another one could not be
+                    job.close()
 
     async def _read(self, request: web.Request, made: Callable[[dict[str, Any]], Form]) -> tuple[list[Asked], Form]:
         """What is asked for, and the form in which it is."""

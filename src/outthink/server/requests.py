@@ -50,7 +50,7 @@ class Requests:
         """Begin the work; it ends by itself, also when nobody waits for it any more."""
         self._running.add(job)
         task = job.work = self._running.begin(self._work(job, on_event))
-        task.add_done_callback(lambda _: self._running.discard(job))
+        task.add_done_callback(lambda _: (self._running.discard(job), job.close()))
         return task
 
     async def trace(self, job: Job) -> Trace:
@@ -93,6 +93,8 @@ class Requests:
         except OutthinkError as failure:
             if failure.trace is not None:
                 self._record(job, renamed(job, failure.trace))  # it holds the bill
+            if job.purse is not None and job.purse.failure is not None:
+                raise job.purse.failure from failure
             raise
         self._record(job, trace)
         self._preparing.learn(job, trace)
