@@ -171,7 +171,7 @@ def test_everything_that_is_wrong_is_told_at_once(
         (("--upstream", "http://a/v1", "--budget", "1T-flops"), "needs the shape"),
         (("--upstream", "http://a/v1", "--budget", "5kernels"), "cannot read the budget"),
         (("--model", "nothing"), "There is no model 'nothing'"),
-        (("--model", "nothing.jsonl"), "There is no file nothing.jsonl"),
+        (("--model", "nothing.jsonl"), "There is no nothing.jsonl"),
         (("--config", "nothing.toml", "--upstream", "http://a/v1"), "Cannot read nothing.toml"),
         (("--upstream", "http://a/v1", "--prot", "80"), "did you mean '--port'?"),
         (("--upstream", "http://a/v1", "word"), "Unexpected argument 'word'"),

@@ -91,7 +91,7 @@ def serve(
     ] = False,
     record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
     view: Annotated[
-        bool, typer.Option("--view", help="Show what is recorded at /view/, to everybody who may ask.")
+        bool, typer.Option("--view", help="Show what is recorded at /view/; each key sees its own requests.")
     ] = False,
     shadow: Annotated[
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
@@ -231,10 +231,12 @@ def _supervised(settings: Settings, started: Callable[[str], None]) -> int:
 
     from outthink.server.door import Shares, descriptors
     from outthink.server.gate import Places
+    from outthink.server.logs import tells_all
     from outthink.server.parent import supervise
 
     if sys.platform == "win32":
         raise UsageError("Workers cannot share a port on Windows: leave --workers out.")
+    tells_all()
     asked = Shares(settings.connections, settings.concurrency, settings.queue)
     shares = asked.within(descriptors() * settings.workers)  # as each worker has it
     return asyncio.run(

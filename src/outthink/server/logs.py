@@ -59,10 +59,14 @@ class AsJSON(logging.Formatter):
 
 
 def to_stderr(form: Literal["text", "json"]) -> None:
-    """Log what the server does to the standard error stream."""
+    """Write the log of this process to standard error: warnings, and of ours what `tells_all` asks for."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Sparing())
     if form == "json":
         handler.setFormatter(AsJSON())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+
+
+def tells_all() -> None:
+    """From now on the server tells what it does."""
     logging.getLogger("outthink").setLevel(logging.INFO)

@@ -27,6 +27,7 @@ from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
+from outthink.server.logs import tells_all
 from outthink.server.models import Served, listed
 from outthink.server.parent import Inherited
 from outthink.server.record import Recorder
@@ -36,7 +37,7 @@ from outthink.server.telemetry import exporting
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget, Usage
-from outthink.view.pages import Viewer
+from outthink.view.pages import Owned, Viewer
 from outthink.view.recordings import Shelf
 
 _logger = logging.getLogger("outthink.server")
@@ -162,6 +163,7 @@ def run(
         otel: whether OpenTelemetry is told.
         inherited: of which this process is a worker; None: it is the only one.
     """
+    tells_all()
     telemetry = exporting() if otel else None
     for name, resource in resources.items():
         if getattr(resource, "ordered", 0):
@@ -216,7 +218,7 @@ def run(
             accounts=None if spending is None else lambda: Accounts(Book(spending)),
             recorder=recorder,
             telemetry=telemetry,
-            viewer=Viewer(Shelf([record])) if view and record is not None else None,
+            viewer=viewer(record, keys) if view and record is not None else None,
             channel=channel,
         )
         for engine in {id(one): one for one in engines.values()}.values():
@@ -227,3 +229,16 @@ def run(
             await serve(service, started=lambda _: channel.ready(), listeners=inherited.listeners, channel=channel)
 
     asyncio.run(go())
+
+
+def viewer(record: Path, keys: Keys | None) -> Viewer:
+    """The page over what is recorded; each key sees what was asked with it."""
+    if keys is None:
+        return Viewer(Shelf([record]))
+    return Viewer(
+        Shelf([]),
+        owned=Owned(
+            owner=lambda request: keys.bearer(request.headers.getall("Authorization", [])),
+            shelf=lambda owner: Shelf([record], owner=owner),
+        ),
+    )
