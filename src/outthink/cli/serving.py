@@ -176,8 +176,8 @@ def serve(
     limits = wrong.tried(lambda: as_budget(budget), Budget())
     kind: AnswerKind = wrong.tried(lambda: given_kind(answer), "chat")
     made = None if strategy == "none" else wrong.tried(lambda: given_strategy(strategy, context), None)
-    for role, scorer in scorers.items():
-        wrong.tried(partial(start.check_scorers, {role: scorer}), None)
+    for name, scorer in scorers.items():
+        wrong.tried(partial(start.check_scorers, {name: scorer}), None)
     if made is not None:
         wrong.tried(lambda: start.check_needs(made, "--strategy", scorers), None)
     plans: dict[str, str] = {}
