@@ -17,8 +17,9 @@ from outthink.types import Address, Message, Usage, writable
 Power = str
 """Name of an optional ability. The core knows "logprobs" (of tokens); "prefix" (continuing a given one); "labels"
 (logprobs of given labels); "seed" (honouring seeds); "tokens" (being a `Tokenizing` that continues ids, so that an
-answer can be cut after any of its tokens). An engine may name others; what a strategy asks of one stands in
-`Request.controls` under its name, and what the engine saw stands in `Completion.observed`."""
+answer can be cut after any of its tokens); "logit_bias" (its control: logits to add, by token id); "thinking_budget"
+(its control: most tokens of thoughts, after which the answer follows). An engine may name others; what a strategy asks
+of one stands in `Request.controls` under its name, and what the engine saw stands in `Completion.observed`."""
 
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
