@@ -189,6 +189,10 @@ class OpenAIEngine:
             raise self._forgotten("detokenize")
         return text
 
+    async def reached(self) -> bool:
+        """Whether the server is there, by one small request."""
+        return await self._endpoint.reached()
+
     async def close(self) -> None:
         """Close its connections."""
         await self._endpoint.close()
