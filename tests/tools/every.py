@@ -40,6 +40,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "lookahead": {"width": 4, "children": 2},
     "mcts": {"b": 2, "max_calls": 24},
     "first_finish": {},
+    "race_vote": {"n": 4, "portion": 2},
+    "mrt_stop": {"n": 3, "every": 30, "k": 2, "answer_tokens": 12},
+    "parallel_probe": {"n": 3, "every": 30, "stable": 2, "warm_up": 1, "patience": 1, "answer_tokens": 12},
+    "cmc": {"n": 6, "beta": 0.0, "every": 30, "answer_tokens": 12},
 }
 """What keeps the tests quick, where four samples do not."""
 
@@ -54,6 +58,9 @@ ONE: dict[str, dict[str, Any]] = {
     "particle_gibbs": {"n": 1, "iterations": 1},
     "dvts": {"width": 1, "children": 1},
     "mcts": {"b": 1},
+    "mrt_stop": {"n": 1, "every": 512},
+    "parallel_probe": {"n": 1, "every": 512},
+    "cmc": {"n": 1, "every": 512},
 }
 """The setting at which a method is one sample, where it is another one than a size of 1."""
 
