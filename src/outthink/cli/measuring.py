@@ -155,6 +155,11 @@ def pool(
         int | None,
         typer.Option(help="Draw until so many are right, at most --n: for `law passuntil`, which tells small rates."),
     ] = None,
+    probe_every: Annotated[
+        int | None,
+        typer.Option(help="Force an answer after every so many tokens of a thought, for `replay` inside of thoughts."),
+    ] = None,
+    forced: Annotated[str | None, typer.Option(help="What forces it; it belongs to the model.")] = None,
     resource: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
@@ -165,6 +170,7 @@ def pool(
     Token ids and logprobs are kept, too, where the model gives them.
     """
     from outthink.bench.pool import record_pool
+    from outthink.strategies.probing import FORCED
 
     examples = taken.examples(task, asked, drawn.seed)
     say_doubts(examples)
@@ -189,6 +195,8 @@ def pool(
                     examples,
                     n=n,
                     until=until,
+                    probe_every=probe_every,
+                    forced=FORCED if forced is None else forced,
                     model=engines["model"],
                     path=path,
                     sampling=sampling,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outthink.errors import OutthinkError, PromptTooLong
-from outthink.maths.selection import Drawn, Replayed, Selected, codes
+from outthink.maths.selection import Drawn, Replayed, Selected
 from outthink.model import Draw, Draws, Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import pick
@@ -86,9 +86,10 @@ def replay_probed(rule: Rule, drawn: Drawn, cap: float = np.inf) -> Replayed:
         if not going.any():
             break
         pieces = board.pieces + moves
-        written = pieces * probes.every
+        written = np.minimum(pieces * probes.every, cap)
         over = (pieces > 0) & (written >= drawn.tokens)
-        answers = np.where(over, drawn.keys, np.where(pieces > 0, probes.after(drawn.order, pieces), -1))
+        asked = probes.after(drawn.order, (written // probes.every).astype(np.intp))
+        answers = np.where(over, drawn.keys, np.where(pieces > 0, asked, -1))
         forced += ((moves > 0) & ~over).sum(-1)
         board = Board(answers=answers[..., None], pieces=pieces, ended=over | ((pieces > 0) & (written >= cap)))
     choice = rule.choice(board)
@@ -112,6 +113,7 @@ class Probing:
         answer_tokens: most tokens of such an answer; they are beyond `max_tokens`, so that there is room for it.
         k: answers forced at once.
         cap: most tokens of a thought; 0: as many as a sample may have.
+        logprobs: ask for those of the pieces.
     """
 
     every: int
@@ -119,10 +121,11 @@ class Probing:
     answer_tokens: int
     k: int = 1
     cap: int = 0
+    logprobs: bool = False
 
     async def run(self, rule: Rule, n: int, problem: Problem, report: Report, model: Model) -> None:
         """Reports after every look. Where the budget ends or a call fails, what was there answers."""
-        thoughts = _Thoughts(self, n, problem, model)
+        thoughts = Thoughts(self, n, problem, model)
         failed = False
         while True:
             board = thoughts.board()
@@ -142,7 +145,7 @@ class Probing:
                 failed = True
 
 
-class _Thoughts:
+class Thoughts:
     """The thoughts on one question.
 
     Args:
@@ -157,6 +160,7 @@ class _Thoughts:
         self._written = [0] * n
         self._over = [False] * n
         self._pieces = [0] * n
+        self._numbers: dict[str, int] = {}
         self.latest: list[list[Candidate]] = [[] for _ in range(n)]
 
     @property
@@ -171,12 +175,16 @@ class _Thoughts:
     def board(self) -> Board:
         """As numbers."""
         k = self._how.k
-        keys = codes([one.key for place in range(k) for one in self.answers(place)]).reshape(k, -1)
+        keys = np.array([[self._number(one.key) for one in self.answers(place)] for place in range(k)], dtype=np.intp)
         return Board(
             answers=keys.T[None],
             pieces=np.array([self._pieces]),
             ended=np.array([self._over]),
         )
+
+    def _number(self, key: str | None) -> int:
+        """Of an answer, the same at every look."""
+        return -1 if key is None else self._numbers.setdefault(key, len(self._numbers))
 
     async def write(self, moves: Whole) -> None:
         """The further pieces of each thought, as one batch, then the answers that they force, as another."""
@@ -208,7 +216,7 @@ class _Thoughts:
         """The first pieces of all thoughts, which are equally long."""
         if self._first is None:
             most = min(pieces * self._how.every, self._cap)
-            self._first = self._model.draws(self._problem, Draw(max_tokens=most))
+            self._first = self._model.draws(self._problem, Draw(max_tokens=most, logprobs=self._how.logprobs))
         return self._first
 
     def _end(self, number: int) -> Candidate:
@@ -230,7 +238,12 @@ class _Thoughts:
 
     def _further(self, number: int, more: int) -> Draw:
         left = self._cap - self._written[number]
-        return Draw(after=self._end(number), max_tokens=min(more * self._how.every, left), lane=("thought", number))
+        return Draw(
+            after=self._end(number),
+            max_tokens=min(more * self._how.every, left),
+            logprobs=self._how.logprobs,
+            lane=("thought", number),
+        )
 
     def _probe(self, number: int, start: Candidate) -> Draw:
         most = self._how.answer_tokens
