@@ -35,7 +35,6 @@ READ = 100
 """Microseconds that it takes to have an answer read."""
 _SOME = 16  # answers that are kept or read in one piece
 _BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
-_LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +54,7 @@ class Draw:
         aside: what is written is no answer to the problem, such as a verdict: it is never `complete`, and no answer
             is read from it.
         lane: the lane within the model's that it belongs to, where branches of a strategy are drawn as one batch.
+        watch: told of every sample's new values of what `controls` ask for, as `Progress.watch`, while it is written.
     """
 
     n: int = 1
@@ -69,6 +69,7 @@ class Draw:
     controls: Mapping[str, Any] = field(default_factory=dict)
     aside: bool = False
     lane: Address = ()
+    watch: Callable[[int, Sequence[float]], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -374,8 +375,7 @@ class Model:
 
     async def bound(self, problem: Problem, draw: Draw | None = None) -> dict[str, float]:
         """The worst cost of one sample of the problem, or of the draw, by unit."""
-        usage = await self._engine.bound(self.request(problem, draw))
-        return charge(self._engine.spec, [usage])
+        return charge(self._engine.spec, [await self._engine.bound(self.request(problem, draw))])
 
     def request(self, problem: Problem, draw: Draw | None = None) -> Request:
         """What the engine is asked for a sample of the problem, or for the draw; it is not made, and has no address."""
@@ -573,8 +573,7 @@ class Draws:
     """The samples of one request, drawn a few at a time.
 
     The k-th sample is the same in whatever portions they are drawn, and the same as that of one `sample` at the same
-    place. So what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed. Portions
-    may be drawn concurrently.
+    place: an adaptive strategy sees a beginning of what self-consistency sees. Portions may be drawn concurrently.
     """
 
     def __init__(self, model: Model, problem: Problem, draw: Draw) -> None:
@@ -590,10 +589,10 @@ class Draws:
         """Samples that are there before they are drawn."""
         return len(self._before)
 
-    async def draw(self, n: int = 1) -> list[Candidate]:
-        """Up to n further samples, in order; errors as for `Model.sample`."""
+    async def draw(self, n: int = 1, watch: Callable[[int, Sequence[float]], None] | None = None) -> list[Candidate]:
+        """Up to n further samples, in order; errors as for `Model.sample`. `watch` is as that of `Draw`."""
         taken, self._before = self._before[:n], self._before[n:]
-        draw, request = replace(self._draw, n=n - len(taken)), self._request
+        draw, request = replace(self._draw, n=n - len(taken), watch=watch), self._request
         self._request = replace(request, child=request.child + draw.n)
         try:
             drawn = (await self._model._drawn([(replace(request, n=draw.n), draw)]))[0] if draw.n else []
@@ -645,6 +644,7 @@ class _Group:
             n=self.request.n,
             listen=None if self.listen is None else self._heard,
             ended=None if self.ended is None else partial(self.ended, self),
+            watch=self.draw.watch,
         )
 
     def _heard(self, child: int, piece: Mapping[str, Any]) -> None:
@@ -671,7 +671,7 @@ def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
 
 def _kind(draw: Draw) -> Draw:
     """What samples that can stand for each other have in common."""
-    return replace(draw, n=1, logprobs=False, lane=())
+    return replace(draw, n=1, logprobs=False, lane=(), watch=None)
 
 
 def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:

@@ -17,7 +17,9 @@ from outthink.types import Address, Message, Usage, writable
 Power = str
 """Name of an optional ability. The core knows "logprobs" (of tokens); "prefix" (continuing a given one); "labels"
 (logprobs of given labels); "seed" (honouring seeds); "tokens" (being a `Tokenizing` that continues ids, so that an
-answer can be cut after any of its tokens). An engine may name others; what a strategy asks of one stands in
+answer can be cut after any of its tokens); "top_logprobs" (of the k likeliest tokens at every place, k being the
+control: seen is, as `confidences`, for each token written minus their mean, and how many were told, `k`). An engine
+may name others; what a strategy asks of one stands in
 `Request.controls` under its name, and what the engine saw stands in `Completion.observed`."""
 
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
@@ -184,6 +186,7 @@ class Progress:
         listen: told of each piece of an answer as it is written: the child, and the piece as a choice of a chunk of
             OpenAI's chat API, such as {"delta": {"content": "so far"}}.
         ended: told of each child that has ended, as soon as its text is known for good; its tokens may still change.
+        watch: told, while they are written, the child and the confidences of its new tokens, where they are asked for.
     """
 
     n: int
@@ -199,6 +202,7 @@ class Progress:
     listen: Callable[[int, Mapping[str, Any]], None] | None = None
     ended: Callable[[int, Completion], None] | None = None
     further: dict[str, float] = field(default_factory=dict)
+    watch: Callable[[int, Sequence[float]], None] | None = None
 
     def __post_init__(self) -> None:
         self.tokens = [0] * self.n

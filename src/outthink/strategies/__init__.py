@@ -24,6 +24,7 @@ STRATEGIES = {
     "feature_vote": "outthink.strategies.parallel.feature_vote:FeatureVote",
     "length_vote": "outthink.strategies.parallel.length_vote:LengthVote",
     "race_vote": "outthink.strategies.parallel.race_vote:RaceVote",
+    "deepconf": "outthink.strategies.parallel.deepconf:DeepConf",
     "parallel_probe": "outthink.strategies.parallel.parallel_probe:ParallelProbe",
     "cmc": "outthink.strategies.parallel.cmc:CMC",
     "mrt_stop": "outthink.strategies.sequential.mrt_stop:MRTStop",
