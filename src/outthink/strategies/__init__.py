@@ -45,6 +45,7 @@ STRATEGIES = {
     "resample": "outthink.strategies.parallel.resample:Resample",
     "atts": "outthink.strategies.parallel.atts:ATTS",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
+    "cpt": "outthink.strategies.collective.cpt:CPT",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
