@@ -84,7 +84,7 @@ class RaceVote:
                     while (sample := await flying.first()) is not None:
                         bisect.insort(ended, sample, key=lambda one: one.address)
                         keys, tokens = codes([one.key for one in ended]), np.array([one.tokens for one in ended])
-                        weights, choice, sure = self._look(keys, tokens)
+                        weights, choice, sure = self.look(keys, tokens)
                         chosen, share = pick(ended, choice)
                         report(ended, chosen=chosen, scores=weights.tolist(), confidence=share)
                         if sure:
@@ -98,7 +98,7 @@ class RaceVote:
         if failure is not None and not ended:
             raise failure
 
-    def _look(self, keys: NDArray[np.intp], tokens: Floats) -> tuple[Floats, Selected, NDArray[np.bool_]]:
+    def look(self, keys: NDArray[np.intp], tokens: Floats) -> tuple[Floats, Selected, NDArray[np.bool_]]:
         """The weights (..., n) of those that have ended, what they choose, and whether that is enough."""
         weights = length_weights(keys, tokens, self.exponent)
         lead = weighted_lead(keys, weights)
@@ -121,7 +121,7 @@ class RaceVote:
                 running = drawn.tokens[going, :end] > moment[going, None]
                 running[:, :start] = False
                 keys = np.where(running, -1, drawn.keys[going, :end])
-                _, choice, sure = self._look(keys, drawn.tokens[going, :end])
+                _, choice, sure = self.look(keys, drawn.tokens[going, :end])
                 index[going] = choice.index
                 stopped = going[sure]
                 used[stopped] = end
