@@ -4,7 +4,8 @@ Read are the pools of `outthink pool`, and files with one JSON object a line: `i
 the line with the right `answer`, and where known `answer`, `key`, `tokens`, `logprobs`, `finish`, `text` or `steps`,
 `reward`, `model`, `method`), and scores beside them: `scores` {scorer: [one per sample]}, `step_scores` {scorer: [[one
 per step] per sample]} and `verifications` [[one per verdict] per sample], null where there is none. Samples with a
-thought may have `probes`, the answers that were forced after every `probe_every` tokens of it (a field of the line).
+thought may have `probes`, the answers that were forced after every `probe_every` tokens of it (a field of the line);
+there, "ERR" is an answer that could not be read.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from outthink.types import AnswerKind
 
 _log = logging.getLogger(__name__)
 
+_UNREAD = "ERR"
 _COPIED = 40  # letters from which on equal texts are no chance
 _MANY = 0.05  # share of problems whose samples are copies, from which on that is told
 
@@ -247,6 +249,8 @@ def _samples(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
     samples = row.get("samples")
     if not isinstance(samples, list) or not samples or not all(isinstance(one, dict) for one in samples):
         raise UsageError(f"{where} has no samples.")
+    if row.get("probe_every") is not None:
+        samples = [{**one, "answer": None} if one.get("answer") == _UNREAD else one for one in samples]
     if row.get("answer") is not None and not any("correct" in one for one in samples):
         return samples  # those with this answer are right
     if not all(isinstance(one.get("correct"), bool) for one in samples):
@@ -344,7 +348,8 @@ async def _forced(
         if not isinstance(given, list):
             raise UsageError(f"{where} has probe_every, but a sample of it has no list of probes.")
         name = "key" if known == "probe_keys" else "answer"
-        forced.append([await _key({name: value}, kind, reader, where) for value in given])
+        values = [None if value == _UNREAD else value for value in given]
+        forced.append([await _key({name: value}, kind, reader, where) for value in values])
     return forced
 
 
