@@ -13,7 +13,7 @@ from typing import Any
 from outthink.errors import UsageError
 from outthink.types import Message, writable
 
-_HELD = 64 << 20  # bytes of all prompts that are remembered
+_HELD = 8 << 20  # bytes of all prompts that are remembered; each is of use while its own request runs
 _EACH = 1 << 10  # bytes that a prompt takes at least, and each of its messages
 _DESCRIBED = ("tools", "functions", "response_format", "documents", "chat_template", "chat_template_kwargs")
 
