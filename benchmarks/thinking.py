@@ -33,6 +33,7 @@ RULES = (
     ("length_vote?threshold=2", (8, 16, 64)),
     ("length_vote", (16, 64)),
     ("length_vote?exponent=0", (16, 64)),
+    ("length_vote?portion=1&exponent=0.5&threshold=0.85", (40,)),  # auto, where a model thinks
     ("race_vote", (8, 16)),
     ("race_vote?threshold=0.9", (16, 64)),
     ("race_vote?threshold=2&value_in_tokens=100000", (16,)),

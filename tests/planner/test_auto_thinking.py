@@ -36,7 +36,9 @@ def test_a_model_that_thinks_is_decided_as_a_length_vote_sample_by_sample() -> N
 
 def test_the_decision_does_not_depend_on_what_is_in_flight() -> None:
     one, four = solved(Auto(ahead=1), thinks=True), solved(Auto(ahead=4), thinks=True)
-    assert [(each.chosen, each.confidence) for each in four.rounds] == [(each.chosen, each.confidence) for each in one.rounds]
+    assert [(each.chosen, each.confidence) for each in four.rounds] == [
+        (each.chosen, each.confidence) for each in one.rounds
+    ]
 
 
 def test_without_thoughts_length_has_no_say() -> None:

@@ -154,8 +154,7 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
                 golds.append(gold)
                 if "correct" not in samples[0]:
                     drawn[place] = [
-                        {**sample, "correct": key in gold}
-                        for sample, key in zip(samples, keys[-1], strict=True)
+                        {**sample, "correct": key in gold} for sample, key in zip(samples, keys[-1], strict=True)
                     ]
             return keys
         finally:
@@ -239,7 +238,9 @@ def scored(pool: PoolData, scorer: str) -> PoolData:
                 texts=None if problem.texts is None else tuple(np.array(problem.texts, dtype=object)[kept]),
                 complete=problem.complete[kept],
                 scores={name: values[kept] for name, values in problem.scores.items()},
-                probes=None if problem.probes is None else replace(problem.probes, answers=problem.probes.answers[kept]),
+                probes=None
+                if problem.probes is None
+                else replace(problem.probes, answers=problem.probes.answers[kept]),
             )
         )
     return replace(pool, problems=tuple(problems))

@@ -337,7 +337,11 @@ def need(
         (logprobs, "logprobs", all(problem.logprobs is not None for problem in pool.problems)),
         (texts, "texts", all(problem.texts is not None for problem in pool.problems)),
         (tokens, "token counts", all(problem.tokens is not None for problem in pool.problems)),
-        (probes, "answers forced within thoughts (--probe-every)", all(one.probes is not None for one in pool.problems)),
+        (
+            probes,
+            "answers forced within thoughts (--probe-every)",
+            all(one.probes is not None for one in pool.problems),
+        ),
     ):
         if wanted and not there:
             raise UsageError(f"{pool.path} has no {name}, which this needs.")

@@ -92,6 +92,7 @@ def test_a_text_that_holds_a_mark_stays_as_it_is() -> None:
 
 
 def test_a_prompt_that_lacks_a_part_is_refused() -> None:
-    for name in ("listing", "shared"):
-        with pytest.raises(ValueError, match=f"{name} must contain"):
-            CPT(**{name: "nothing"})
+    with pytest.raises(ValueError, match="listing must contain"):
+        CPT(listing="nothing")
+    with pytest.raises(ValueError, match="shared must contain"):
+        CPT(shared="nothing")

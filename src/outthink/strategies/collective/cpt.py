@@ -154,7 +154,9 @@ class CPT:
             lists = await model.sample_fitting(problem, draws)
         except PromptTooLong:
             return False
-        fresh = [board.add(chain.number, listed(one.text)) for chain, got in zip(going, lists, strict=True) for one in got]
+        fresh = [
+            board.add(chain.number, listed(one.text)) for chain, got in zip(going, lists, strict=True) for one in got
+        ]
         return any(fresh)
 
     async def _start(self, board: Board, chain: Chain, model: Model, *, told: bool) -> Candidate:
@@ -163,7 +165,9 @@ class CPT:
         if not news:
             return chain.end
         await asyncio.sleep(0)  # each reads its text anew
-        return await model.inject(chain.end, self.shared.replace("{findings}", "\n".join(f"- {one}" for one in news), 1))
+        return await model.inject(
+            chain.end, self.shared.replace("{findings}", "\n".join(f"- {one}" for one in news), 1)
+        )
 
     def _report(self, report: Report, chains: Sequence[Chain]) -> None:
         ends = [chain.end for chain in chains]

@@ -1,4 +1,4 @@
-"""DeepConf: thoughts whose confidence falls below that of the first ones are cut; the rest vote, weighted by confidence.
+"""DeepConf: thoughts that become less confident than the first ones are cut; the rest vote, weighted by confidence.
 
 Source: Fu et al., Deep Think with Confidence (2025), read in the authors' released code; of the paper the abstract.
 Differs: at most n thoughts, far fewer than the paper's 256 to 512; a server may tell fewer than k logprobs, and a note
@@ -49,7 +49,7 @@ def confidence(confidences: ArrayLike, window: int, measure: Measure) -> float:
     "mean" of all tokens; the "lowest" window; "bottom": mean of the lowest tenth of the windows; "tail": the last one.
     """
     if measure == "mean":
-        return float(np.mean(confidences)) if np.size(confidences) else 0.0
+        return float(np.asarray(confidences, dtype=float).mean()) if np.size(confidences) else 0.0
     groups = windows(confidences, window)
     if measure == "tail":
         return float(groups[-1])

@@ -1,4 +1,4 @@
-"""Parallel-Probe: thoughts side by side are probed after every piece; those off the consensus go, and a stable one ends all.
+"""Parallel-Probe: thoughts are probed after every piece; those off the consensus go, and a stable one ends all.
 
 Source: Parallel-Probe as in the authors' code of AutoTTS (2026); of its paper an abstract read. Differs: the first look
 is after one piece and not two; sixteen thoughts and not 64 by default; thoughts are only dropped, not added.

@@ -1,4 +1,4 @@
-"""Race vote: thoughts side by side, a vote weighted by length at each end, and those still running are cut once it is clear.
+"""Race vote: thoughts side by side, a vote weighted by length at each end; once it is clear, the others are cut.
 
 Source: our own, of two known parts: the weight of `length_vote` and the stop of adaptive-consistency on weighted votes.
 Differs from `length_vote`: it looks at every end and not only when a portion is whole, so the long thoughts of a
@@ -40,9 +40,9 @@ class RaceVote:
         exponent: how much a thought that is long for its question loses; 0 counts votes.
         threshold: stop where the probability of the lead reaches it; above 1 all n are drawn.
         portion: thoughts side by side; at least 1.
-        value_in_tokens: what a right answer is worth; above 0 it is the price by which depth and width are bought: stop,
-            too, where the chance that the leader is not ahead, times this, is below the tokens of one more thought. 0:
-            the threshold alone decides.
+        value_in_tokens: what a right answer is worth; above 0 it prices depth and width alike: stop, too, where the
+            chance that the leader is not ahead, times this, is below the tokens of one more thought. 0: the threshold
+            alone decides.
     """
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages

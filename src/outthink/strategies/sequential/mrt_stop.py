@@ -99,9 +99,7 @@ class MRTStop:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch of pieces, then one of answers."""
-        how = Probing(
-            every=self.every, forced=self.forced, answer_tokens=self.answer_tokens, k=self.k, cap=self.cap
-        )
+        how = Probing(every=self.every, forced=self.forced, answer_tokens=self.answer_tokens, k=self.k, cap=self.cap)
         await how.run(_Stop(self, 1, self.n), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
