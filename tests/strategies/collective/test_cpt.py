@@ -10,7 +10,7 @@ import pytest
 from outthink.driver import solve_async
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
-from outthink.strategies.collective.cpt import CPT, Board, alike, listed, listing_prompt
+from outthink.strategies.collective.cpt import CPT, Findings, alike, listed, listing_prompt
 from outthink.types import Sampling, Trace
 from tests.tools.toys import problem
 from tests.tools.virtual import run
@@ -23,7 +23,7 @@ def test_a_list_of_findings_is_read_whatever_stands_around_it() -> None:
 
 
 def test_each_hears_of_the_others_once_and_never_of_itself() -> None:
-    board = Board()
+    board = Findings()
     assert board.add(0, ["a", "b"]) == 2
     assert board.add(1, ["A."]) == 0
     assert board.news(0, 9) == []

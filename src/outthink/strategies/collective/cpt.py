@@ -52,7 +52,7 @@ def listing_prompt(problem: Problem, piece: str, form: str = LISTING) -> tuple[M
     return (*before, replace(last, content=asked))
 
 
-class Board:
+class Findings:
     """What has been found so far, and who has heard of it; each finding is there once."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class CPT:
         """One batch of pieces a round; a vote of those that have ended after each."""
         cap = model.sampling.cap
         chains = [Chain(end) for end in await model.sample(problem, self.n, max_tokens=min(self.every, cap))]
-        board, sharing, written = Board(), True, 1
+        board, sharing, written = Findings(), True, 1
         self._report(report, chains)
         while going := [chain for chain in chains if not chain.over and chain.tokens < cap]:
             try:
@@ -137,7 +137,7 @@ class CPT:
             written += 1
             self._report(report, chains)
 
-    async def _share(self, problem: Problem, board: Board, going: Sequence[Chain], model: Model) -> bool:
+    async def _share(self, problem: Problem, board: Findings, going: Sequence[Chain], model: Model) -> bool:
         """Ask each thought for its findings; whether any of them is new."""
         draws = [
             Draw(
@@ -159,7 +159,7 @@ class CPT:
         ]
         return any(fresh)
 
-    async def _start(self, board: Board, chain: Chain, model: Model, *, told: bool) -> Candidate:
+    async def _start(self, board: Findings, chain: Chain, model: Model, *, told: bool) -> Candidate:
         """Where a thought goes on: behind what is new to it, if anything is."""
         news = board.news(chain.number, self.most) if told else []
         if not news:
