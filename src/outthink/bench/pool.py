@@ -215,7 +215,8 @@ async def record_pool(
                         row = None  # a request failed before enough were right
                 if row is None:
                     errors = [call.error for call in trace.calls if call.error] if trace is not None else []
-                    failed[problem.id] = errors[0] if errors else str(outcome)
+                    short = "a sample did not come to its end; is the context too small?"
+                    failed[problem.id] = errors[0] if errors else str(outcome) if trace is None else short
                 else:
                     row["meta"] = {**meta, "prompt": prompts[problem.id]}
                     file.append(json.dumps(row, separators=(",", ":")))

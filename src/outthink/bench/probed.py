@@ -49,7 +49,10 @@ class Probed:
 
 
 def thoughts(trace: Trace, forced: str) -> list[tuple[Candidate, list[Candidate]]]:
-    """Each sample of a trace as one candidate, with the answers that were forced within it, in order."""
+    """Each sample of a trace as one candidate, with the answers that were forced within it, in order.
+
+    One that came neither to an end nor to the most tokens that it may have, since a call failed, is left out.
+    """
     following: dict[str, list[Candidate]] = {}
     for one in trace.candidates:
         if one.continues:
@@ -67,7 +70,9 @@ def thoughts(trace: Trace, forced: str) -> list[tuple[Candidate, list[Candidate]
             if not next_pieces:
                 break
             pieces.append(next_pieces[0])
-        samples.append((_joined(pieces), probes))
+        whole = _joined(pieces)
+        if whole.finish != "length" or whole.tokens >= trace.sampling.cap:
+            samples.append((whole, probes))
     return samples
 
 

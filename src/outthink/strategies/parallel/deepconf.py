@@ -25,6 +25,7 @@ from outthink.meter import Meter
 from outthink.model import Draw, Draws, Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import pick
+from outthink.together import each
 from outthink.types import Candidate, Problem
 
 Floats = NDArray[np.float64]
@@ -139,11 +140,12 @@ class DeepConf:
         told = min((one.observed.get("top_logprobs", {}).get("k", 0) for one in kept), default=0)
         if told < self.k:
             meter.notes.append(f"confidence is of the {told} likeliest tokens that were told, not of {self.k}")
+        weights = await each(self._weight, kept)
         if self.warm_up >= self.n:
-            self._vote(report, kept, self._best(kept))
+            self._vote(report, kept, weights, self._best(weights))
             return
-        share = self._vote(report, kept, kept)
-        least = bar([confidence(_seen(one), self.window, "lowest") for one in kept], self.keep)
+        share = self._vote(report, kept, weights)
+        least = bar(await each(self._lowest, kept), self.keep)
         going: deque[asyncio.Task[Candidate | None]] = deque()
         left = self.n - self.warm_up
         try:
@@ -157,7 +159,8 @@ class DeepConf:
                 going.popleft()
                 if sample is not None:
                     kept.append(sample)
-                    share = self._vote(report, kept, kept)
+                    weights += await each(self._weight, [sample])
+                    share = self._vote(report, kept, weights)
         except BudgetExhausted:
             return
         finally:
@@ -183,22 +186,30 @@ class DeepConf:
                 writing.cancel()
             await asyncio.gather(writing, watching, return_exceptions=True)  # until it has been charged
 
-    def _best(self, samples: Sequence[Candidate]) -> list[Candidate]:
-        """The share of the samples with the highest measure, one at least, in their order."""
-        measured = np.array([confidence(_seen(one), self.window, self.measure) for one in samples])
-        most = max(1, round(self.keep * len(samples)))
-        return [samples[place] for place in sorted(np.argsort(-measured, kind="stable")[:most])]
+    def _weight(self, sample: Candidate) -> float:
+        return max(confidence(_seen(sample), self.window, self.measure), 0.0)
 
-    def _vote(self, report: Report, seen: Sequence[Candidate], voting: Sequence[Candidate]) -> float:
+    def _lowest(self, sample: Candidate) -> float:
+        return confidence(_seen(sample), self.window, "lowest")
+
+    def _best(self, weights: Sequence[float]) -> NDArray[np.bool_]:
+        """Whether each sample is in the share with the highest measure, which has one at least."""
+        most = max(1, round(self.keep * len(weights)))
+        best = np.zeros(len(weights), dtype=bool)
+        best[np.argsort(-np.asarray(weights), kind="stable")[:most]] = True
+        return best
+
+    def _vote(
+        self,
+        report: Report,
+        seen: Sequence[Candidate],
+        weights: Sequence[float],
+        voting: NDArray[np.bool_] | Literal[True] = True,
+    ) -> float:
         """Report the weighted vote; returns the leader's share."""
-        weights = {one.id: max(confidence(_seen(one), self.window, self.measure), 0.0) for one in seen}
-        choice = weighted_vote(
-            codes([one.key for one in voting]),
-            [weights[one.id] for one in voting],
-            lengths=[one.tokens for one in voting],
-        )
-        chosen, share = pick(voting, choice)
-        report(seen, chosen=chosen, scores=[weights[one.id] for one in seen], confidence=share)
+        keys = np.where(voting, codes([one.key for one in seen]), -1)
+        chosen, share = pick(seen, weighted_vote(keys, weights, lengths=[one.tokens for one in seen]))
+        report(seen, chosen=chosen, scores=list(weights), confidence=share)
         return share
 
 
