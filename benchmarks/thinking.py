@@ -55,11 +55,10 @@ def together(pools: list[PoolData]) -> PoolData:
 
 def judged(pool: PoolData) -> PoolData:
     """The half of the questions, the same for all models, on which nothing was chosen."""
-    ids = sorted(
-        {one.id.partition("_")[2] for one in pool.problems}, key=lambda name: hashlib.sha256(name.encode()).hexdigest()
-    )
-    kept = set(ids[len(ids) // 2 :])
-    return replace(pool, problems=tuple(one for one in pool.problems if one.id.partition("_")[2] in kept))
+    names = {one.id: one.id.partition("_")[2].replace(".jsonl.gz/", "") for one in pool.problems}
+    order = sorted(set(names.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    kept = set(order[len(order) // 2 :])
+    return replace(pool, problems=tuple(one for one in pool.problems if names[one.id] in kept))
 
 
 def cost(at: At) -> float:

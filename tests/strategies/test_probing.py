@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink.driver import solve_async
-from outthink.errors import UsageError
+from outthink.errors import EngineError, UsageError
 from outthink.maths.selection import Drawn, Probes, Replayed, majority
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
@@ -147,6 +147,21 @@ def test_k_forced_answers_must_agree() -> None:
     never = run(solve_async(problem(), MRTStop(n=2, every=EVERY, k=2, tau=1.0), model=ScriptedEngine(reply)))
     assert never.answer in {str(one) for one in world.final}
     assert sum(call.n for call in never.calls if "probe" in call.address) == 2 * sum((world.tokens - 1) // EVERY)
+
+
+def test_a_thought_that_fails_on_its_way_does_not_end_the_others() -> None:
+    world = Thoughts(4, 3)
+    world.tokens, world.final = np.array([70, 90, 190]), np.array([1, 2, 2])
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
+        if request.address[1:3] == ("thought", 1):
+            return EngineError("the line is cut")
+        return world.reply(request, child, rng)
+
+    how = MRTStop(n=3, every=EVERY, k=1, window=99)
+    trace = run(solve_async(problem(), how, model=ScriptedEngine(reply), sampling=Sampling(max_tokens=400)))
+    ended = [one for one in trace.candidates if one.text.endswith(("#### 1", "#### 2"))]
+    assert len(ended) == 2, "the first and the last thought came to their ends"
 
 
 def test_cmc_has_the_published_schedule() -> None:

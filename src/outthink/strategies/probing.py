@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.errors import OutthinkError, PromptTooLong
+from outthink.errors import EngineError, OutthinkError, PromptTooLong
 from outthink.maths.selection import Drawn, Replayed, Selected
 from outthink.model import Draw, Draws, Model
 from outthink.strategies import Report
@@ -194,7 +194,7 @@ class Thoughts:
             for number in new:
                 self._pieces[number] = int(moves[number])
                 self._over[number] = True  # until something has come of it
-            drawn = await self._opened(int(moves[new[0]])).draw(len(new))
+            drawn = await self._begin(int(moves[new[0]]), len(new))
             for number, piece in zip(new, drawn, strict=False):
                 self._add(number, piece)
         for number in wrote:
@@ -218,6 +218,16 @@ class Thoughts:
             most = min(pieces * self._how.every, self._cap)
             self._first = self._model.draws(self._problem, Draw(max_tokens=most, logprobs=self._how.logprobs))
         return self._first
+
+    async def _begin(self, pieces: int, n: int) -> list[Candidate]:
+        """The first pieces of n thoughts; where all failed, others may go on."""
+        begun = self.begun
+        try:
+            return await self._opened(pieces).draw(n)
+        except EngineError:
+            if not begun:
+                raise
+            return []
 
     def _end(self, number: int) -> Candidate:
         end = self._ends[number]
@@ -250,12 +260,12 @@ class Thoughts:
         return Draw(n=self._how.k, after=start, stop=("\n",), max_tokens=most, lane=("probe", number))
 
     async def _drawn(self, asked: Sequence[tuple[int, Draw]]) -> dict[int, list[Candidate]]:
-        """What came of each; thoughts that have filled the context get nothing."""
+        """What came of each; nothing where it failed, or a thought has filled the context."""
         if not asked:
             return {}
         try:
             drawn = await self._model.sample_fitting(self._problem, [draw for _, draw in asked])
-        except PromptTooLong:
+        except (PromptTooLong, EngineError):
             return {}
         return {number: got for (number, _), got in zip(asked, drawn, strict=True) if got}
 

@@ -5,8 +5,8 @@ Differs from `length_vote`: it looks at every end and not only when a portion is
 portion are not paid for to their ends. What is cut is charged and does not vote. Which thought ends first is a matter
 of the back end's speed where they are not written at one pace.
 
-Pays: with models that think: on recordings of four it was a point above 64 votes or up to three below at an eighth to
-an eleventh of their tokens (docs/results/thinking.md). Where a short answer skipped the working it loses.
+Pays: with models that think: on recordings of four, 8 thoughts were 1.6 to 5.5 points above the vote at equal tokens
+(docs/results/thinking.md). Where a short answer skipped the working it loses.
 """
 
 from __future__ import annotations
