@@ -19,6 +19,8 @@ at warnings. What to know of them:
   measured, which asks for all eight at once. It is installed without what its server does without (torch and more),
   so it is smaller in memory than a whole installation.
 
+`ours-2` and `ours-4` are ours with so many workers, for machines with as many cores to spare.
+
 `bare` is no server but what one process of Python cannot do without: aiohttp on both sides, one request upstream, a
 count of the answers in boxes. It has no budget, no deadline, no ledger, and believes whatever it gets.
 
@@ -45,7 +47,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -366,6 +368,7 @@ class Start:
     command: list[str]
     body: dict[str, Any]
     configure: dict[str, Any] | None = None
+    workers: int = 1
 
 
 def ours(upstream: str, port: int) -> Start:
@@ -424,7 +427,19 @@ async def proxy(upstream: str, port: int) -> None:
         await asyncio.Event().wait()
 
 
-SERVERS: dict[str, Callable[[str, int], Start]] = {"ours": ours, "its-hub": its_hub, "optillm": optillm, "bare": bare}
+def workers(number: int, upstream: str, port: int) -> Start:
+    start = ours(upstream, port)
+    return Start([*start.command, "--workers", str(number)], start.body, workers=number)
+
+
+SERVERS: dict[str, Callable[[str, int], Start]] = {
+    "ours": ours,
+    "ours-2": partial(workers, 2),
+    "ours-4": partial(workers, 4),
+    "its-hub": its_hub,
+    "optillm": optillm,
+    "bare": bare,
+}
 
 
 def home(name: str) -> Path:
@@ -476,7 +491,7 @@ def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
         process = subprocess.Popen(start.command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             until = time.monotonic() + PATIENCE
-            while not answers(port):
+            while not answers(port, start.workers):
                 if process.poll() is not None or time.monotonic() > until:
                     log.seek(0)
                     sys.exit(f"{name} did not start:\n{log.read()[-2000:]}")
@@ -498,12 +513,14 @@ def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
                 process.wait()
 
 
-def answers(port: int) -> bool:
+def answers(port: int, workers: int) -> bool:
+    """Whether a server is there, with all of its workers."""
+    path = "/v1/models" if workers == 1 else "/health"
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=PATIENCE).close()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+            return workers == 1 or json.loads(answer.read())["workers"] == workers
     except OSError:
         return False
-    return True
 
 
 # ------------------------------------------------------------------------------------------------- the measurements
@@ -665,7 +682,9 @@ def number(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", default="ours,its-hub,optillm", help="some of ours, its-hub, optillm and bare")
+    parser.add_argument(
+        "--servers", default="ours,its-hub,optillm", help="some of ours, ours-2, ours-4, its-hub, optillm, bare"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each server")
     parser.add_argument("--words", action="store_true", help="the model streams a word at a time")

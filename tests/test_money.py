@@ -186,6 +186,21 @@ def test_the_server_learns_how_long_answers_are() -> None:
     assert long >= 1000, "one of them fits, with what they take"
 
 
+def test_what_a_caller_s_own_cap_cuts_off_says_nothing_of_others_answers() -> None:
+    async def go(before: int) -> int:
+        wish = {"n": 4, "answer": "math"}
+        async with (
+            Server(says(" ".join(["so"] * 400) + " 4")) as up,
+            serving(up, served=Served({"m": priced(up)}), strategy="self_consistency") as (url, _),
+        ):
+            for _ in range(before):
+                assert (await asked(url, chat(max_tokens=5, outthink=wish))).status == 200
+            answer = await asked(url, chat(outthink={**wish, "budget": {"usd": 0.012}}))
+            return int(answer.json["outthink"]["max_tokens"])
+
+    assert run(go(4)) == run(go(0)) > 5
+
+
 def test_the_operator_s_cap_wins() -> None:
     async def go() -> tuple[int, str]:
         async with Server(says(FOUR)) as up:

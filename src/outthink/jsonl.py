@@ -80,17 +80,32 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Write to the shared files of a folder while no other process of those that share them does; not on Windows."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 class Appender:
     """The one writer of a file, which is made where it does not exist; use it as a context manager.
 
     Args:
         mode: permissions of a file that is made, less those that the process's umask takes away.
+        shared: there are others who write in turns, as this one does (`turn`), also when it is made.
 
     Raises UsageError where another writer has the file, or where its last line is not one of ours.
     """
 
-    def __init__(self, path: Path, *, mode: int = 0o666) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o666, shared: bool = False) -> None:
         self._path = path
+        self._shared = shared
         self._damaged = False
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
@@ -123,6 +138,9 @@ class Appender:
             raise OutthinkError(f"{self._path} could not be brought back in order after a failed write: start again.")
         data = line.encode() + b"\n"
         size = os.fstat(self._handle).st_size
+        if self._shared and size and os.pread(self._handle, 1, size - 1) != b"\n":
+            self._mend()  # another one was killed while it wrote
+            size = os.fstat(self._handle).st_size
         try:
             written = 0
             while written < len(data):
@@ -161,7 +179,7 @@ class Appender:
             else:
                 import fcntl
 
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._handle, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as cause:
             what = f"Cannot lock {self._path}: {_reason(cause)}; use a folder on a local disk."
             if isinstance(cause, BlockingIOError | PermissionError):

@@ -261,6 +261,32 @@ def test_how_an_answer_ended_is_read_in_every_word(line: Any, facts: Facts) -> N
     assert progress.most[0] == Usage(prompt=20, completion=10), "as the server says"
 
 
+def test_an_answer_that_ends_twice_is_told_of_once_and_stays_what_was_told() -> None:
+    """Servers have sent a reason with every piece after the first, or once more with the usage."""
+
+    def choice(number: int, said: str, finish: str | None) -> Any:
+        return {"choices": [{"index": number, "delta": {"content": said}, "finish_reason": finish}]}
+
+    events = [
+        choice(0, "It is 4.", "stop"), choice(1, "It", None), choice(0, "", "stop"),
+        choice(0, " Or 5.", "length"), choice(1, " is 6.", "stop"), choice(1, "", "stop"),
+    ]  # fmt: skip
+    told: list[tuple[int, str]] = []
+
+    async def go() -> Progress:
+        async with upstream(always(stream(*events, {"choices": [], "usage": USAGE}))) as (url, _):
+            engine = engine_on(url, replace(STREAMED, n=True), attempts=1)
+            progress = Progress(n=2, ended=lambda child, result: told.append((child, result.text)))
+            await engine.generate(ask_for(2), progress)
+            await engine.close()
+            return progress
+
+    progress = run(go())
+    assert sorted(told) == [(0, "It is 4."), (1, "It is 6.")]
+    assert [result.text for result in progress.results if isinstance(result, Completion)] == ["It is 4.", "It is 6."]
+    assert sum(progress.tokens) == USAGE["completion_tokens"]
+
+
 @each([*own("E10"), *({"events": [{"content": "The answer is 42."}, {"usage": True}]} for _ in shared("E10"))])
 def test_a_whole_stream_needs_no_reason(line: Any) -> None:
     events, done, told = [], True, False

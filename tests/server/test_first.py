@@ -15,11 +15,10 @@ from outthink.rewards.making import make_scorer
 from outthink.server.routing import ServerRules
 from outthink.strategies import traits
 from outthink.strategies.making import make_strategy
-from tests.server.test_faults import until
 from tests.test_doors import SCORERS, WAYS, body, every_way, thinker
 from tests.tools.every import given
 from tests.tools.server import ALL, BARE, Fault, Server, run, says
-from tests.tools.serving import asked, chat, closed, connected, serving, written
+from tests.tools.serving import asked, chat, closed, connected, serving, until, written
 
 FOUR = "The answer is 4."
 FIVE = "The answer is 5."

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from outthink.server import problems, reply
 from outthink.server.keys import Keys
 from outthink.server.models import Served
 from outthink.server.routing import split
-from outthink.types import Budget, Candidate, Sampling, Trace
+from outthink.types import Budget, Candidate, Round, Sampling, Trace
 from tests.tools.loops import held
 from tests.tools.server import ALL, Server, engine_on, run, says
 from tests.tools.serving import asked, chat, serving
@@ -133,6 +134,30 @@ def test_the_longest_of_many_unfinished_texts_is_what_there_is() -> None:
 def test_it_is_looked_for_in_time_that_grows_with_how_many_there_are(made: Callable[[int], Trace]) -> None:
     traces = {size: made(size) for size in (1_000, 8_000)}
     assert slower(lambda size: reply.answers(traces[size], 1), 1_000) < 32
+
+
+def test_further_choices_are_those_that_were_counted_and_then_the_most_frequent_of_the_others() -> None:
+    """What is no answer to the problem itself, has none, or says what is there already is no further choice."""
+
+    def sample(place: int, key: str | None, **more: Any) -> Candidate:
+        return Candidate(
+            **{"address": ("model", place), "text": f"{key} {place}", "tokens": 1, "finish": "eos", **more}, key=key
+        )
+
+    counted = [sample(0, "4"), sample(1, "7"), sample(2, "4"), sample(3, None)]
+    others = [
+        sample(4, "5"), sample(5, "6"), sample(6, "6"), sample(7, "4"), sample(8, None),
+        sample(9, "9", address=("judge", 9)), sample(10, "8", complete=False, finish="length"),
+    ]  # fmt: skip
+    last = Round(candidates=tuple(one.id for one in counted), chosen=counted[0].id, answer="4", key="4")
+    trace = replace(chain(0, 0), candidates=(*counted, *others), rounds=(last,), stopped="finished")
+    texts = [str(answer.message["content"]) for answer in reply.answers(trace, 9)]
+    assert texts == ["4 0", "7 1", "6 5", "5 4"]
+    assert len(reply.answers(trace, 2)) == 2
+    names = (*last.candidates, others[0].id)
+    scored = replace(last, candidates=names, scores=(0.9, 0.2, 0.8, None, 0.5))
+    by_score = reply.answers(replace(trace, rounds=(scored,)), 9)
+    assert [answer.message["content"] for answer in by_score] == ["4 0", "5 4", "7 1", "6 5"]
 
 
 def test_a_long_winner_comes_in_few_pieces_and_whole() -> None:

@@ -327,6 +327,26 @@ def test_it_needs_what_its_parts_need_and_is_known_as_what_was_asked_for() -> No
     assert traits.most_samples(told) == 9
 
 
+@pytest.mark.parametrize("otherwise", ["likelihood?n=4", "mbr?n=4", None])
+def test_the_first_samples_have_what_is_read_of_them_where_all_differ(otherwise: str | None) -> None:
+    """They are paid for once, so they come with logprobs where what then chooses reads those, and only there."""
+
+    async def go() -> tuple[set[bool], str | None, int]:
+        async with Server(says(*UNLIKE)) as up:
+            engine = engine_on(up)
+            look = Comparing(strategy=SelfConsistency(n=4), otherwise=make_strategy(otherwise) if otherwise else None)
+            trace = await outthink.solve_async(
+                Problem(id="p", messages=(Message(content=POEM),), answer="chat"), look, model=engine
+            )
+            await engine.close()
+            samples = sum(seen.body.get("n", 1) for seen in up.asked)
+            return {bool(seen.body.get("logprobs")) for seen in up.asked}, trace.text, samples
+
+    logprobs, text, samples = on_network(go())
+    assert logprobs == {otherwise == "likelihood?n=4"}
+    assert (text in UNLIKE, samples) == (True, 4)
+
+
 def test_images_are_shown_to_nobody_who_reads_text_only() -> None:
     parts = (Part(text="What is this?"), Part(kind="image", reference="data:"))
     problem = Problem(id="p", messages=(Message(content=parts),), answer="chat")

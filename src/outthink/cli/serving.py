@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
@@ -15,6 +15,9 @@ from outthink.cli.parsing import takes_blocks
 from outthink.cli.running import opened_engines, opened_resources
 from outthink.cli.shown import note
 from outthink.errors import UsageError
+
+if TYPE_CHECKING:
+    from outthink.server.settings import Settings
 
 
 def key(
@@ -89,6 +92,9 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
     ] = 0.0,
     alternative: Annotated[str, typer.Option(help="What shadows run; none is one sample.")] = "none",
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that serve one --upstream at one port, with shared limits.")
+    ] = 1,
 ) -> None:
     """Serve OpenAI's chat API with test-time compute behind it.
 
@@ -101,11 +107,14 @@ def serve(
     try:
         from outthink.server import start
         from outthink.server.keys import callers
+        from outthink.server.parent import inherited
         from outthink.server.settings import Settings
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
     if (upstream is None) == (model is None):
         raise UsageError("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
+    if model is not None and workers > 1:
+        raise UsageError("Workers cannot share an embedded model: leave --workers out, or give --upstream.")
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         raise UsageError(f"{upstream!r} is not the address of a server; write it like http://localhost:8000/v1")
     prices = given_prices(price)
@@ -123,6 +132,7 @@ def serve(
         sheds=shed,
         shadow=shadow,
         alternative=alternative,
+        workers=workers,
     )
     keys = callers(host, api_key_file, "spend your compute")
     if view and record is None:
@@ -135,6 +145,9 @@ def serve(
         plans=plan or [],
         scorers=scorers,
     )
+    own = inherited()
+    if workers > 1 and own is None:  # what else there is to be told, the first worker tells
+        raise typer.Exit(_supervised(settings, shows=view))
     several = [] if upstream is None or "#" in upstream else start.models(upstream)
     if len(several) > 1 and not isinstance(prices.get("model", ""), str):
         raise UsageError("One price cannot be that of several models: name one by #MODEL, or use auto or FILE.json.")
@@ -162,7 +175,37 @@ def serve(
             keys=keys,
             record=record,
             view=view,
-            started=lambda address: note(
-                f"Serving at {address}/v1{f', shown at {address}/view/' if view else ''}; Ctrl-C ends it."
-            ),
+            started=lambda address: _told(address, shows=view),
+            inherited=own,
         )
+
+
+def _supervised(settings: Settings, *, shows: bool) -> int:
+    """Serve by several workers; the exit code."""
+    import asyncio
+    import sys
+
+    from outthink.server.door import Shares, descriptors
+    from outthink.server.gate import Places
+    from outthink.server.logs import to_stderr
+    from outthink.server.parent import supervise
+
+    if sys.platform == "win32":
+        raise UsageError("Workers cannot share a port on Windows: leave --workers out.")
+    to_stderr()
+    asked = Shares(settings.connections, settings.concurrency, settings.queue)
+    shares = asked.within(descriptors() * settings.workers)  # as each worker has it
+    return asyncio.run(
+        supervise(
+            settings.workers,
+            Places(shares.concurrency, shares.queue),
+            host=settings.host,
+            port=settings.port,
+            grace=settings.grace,
+            started=lambda address: _told(address, shows=shows),
+        )
+    )
+
+
+def _told(address: str, *, shows: bool) -> None:
+    note(f"Serving at {address}/v1{f', shown at {address}/view/' if shows else ''}; Ctrl-C ends it.")

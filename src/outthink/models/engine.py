@@ -162,6 +162,8 @@ class Completion:
 
     def storable(self) -> Completion:
         """The same as a file can hold it; None in place of logprobs that are none."""
+        if self.logprobs is None and not self.observed and writable(self.text) == self.text:
+            return self  # as most are
         logprobs = None if self.logprobs is None else _writable_logprobs(self.logprobs)
         observed = {power: _plain(seen) for power, seen in self.observed.items()} if self.observed else {}
         return replace(self, text=writable(self.text), logprobs=logprobs, observed=observed)

@@ -73,12 +73,15 @@ class Store:
         settings: what was asked, as JSON data with "problems" (ids in order; None for a run without an end) and
             whatever else must not change.
         private: what is made is for its owner alone: the folder (mode 700) and the files (mode 600).
+        shared: as for `jsonl.Appender`.
 
     Raises UsageError where another process writes there, where the run was started with other settings, and where a
     file is damaged; OutthinkError where nothing can be written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, private: bool = False) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], *, private: bool = False, shared: bool = False
+    ) -> None:
         self._folder = folder
         self._mode = 0o600 if private else 0o666
         self._failure: OutthinkError | None = None
@@ -86,9 +89,9 @@ class Store:
             folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
         except OSError as cause:
             raise UsageError(f"Cannot make the folder {folder}: {cause.strerror}.") from cause
-        self._results = jsonl.Appender(folder / RESULTS, mode=self._mode)
+        self._results = jsonl.Appender(folder / RESULTS, mode=self._mode, shared=shared)
         try:
-            self._journal = jsonl.Appender(folder / JOURNAL, mode=self._mode)
+            self._journal = jsonl.Appender(folder / JOURNAL, mode=self._mode, shared=shared)
             self._check(settings)
             self.before = Before() if settings["problems"] is None else read_before(folder)
             """What earlier attempts have left; nothing where a run has no end, since nothing of it is begun anew."""

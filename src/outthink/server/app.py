@@ -7,6 +7,7 @@ like any other problem; its trace becomes the reply.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from outthink.resources.embedding import TextEmbedder
 from outthink.rewards import Scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server.bodies import Bodies
+from outthink.server.broker import Channel
 from outthink.server.chat import Chat
 from outthink.server.door import Lines
 from outthink.server.errors import BadRequest
@@ -49,6 +51,7 @@ class Service:
         keys: who may ask; None: everybody who reaches the server.
         recorder: keeps traces; None: nobody does.
         viewer: a page that shows what was recorded to whoever may ask; None: there is none.
+        channel: to the other workers, which share this one's limits; None: there are none.
     """
 
     def __init__(
@@ -65,25 +68,28 @@ class Service:
         keys: Keys | None = None,
         recorder: Recorder | None = None,
         viewer: Viewer | None = None,
+        channel: Channel | None = None,
     ) -> None:
         self.settings = settings
         self.lines = Lines()
         self.running = Running()
-        self.gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds)
-        self.bodies = Bodies(settings.sizes, self.lines)
-        self.metrics = Metrics(
-            lambda: self.gate.waiting, lambda: self.gate.running, lambda: recorder.lost if recorder else 0
-        )
+        self.gate = Gate(settings.concurrency, settings.queue, sheds=settings.sheds, desk=channel)
+        self.bodies = Bodies(settings.sizes, self.lines, settings.workers)
+        self.metrics = Metrics(lambda: self.gate.waiting, lambda: self.gate.running)
+        if recorder is not None:
+            recorder.on_lost = self.metrics.lost.inc
         self._served = served
         self._recorder = recorder
         self._viewer = viewer
+        self._channel = channel
         self._equipment = Equipment(
             roles=roles or {}, scorers=scorers or {}, embedder=embedder, sandbox=sandbox, resources=resources or {}
         )
         there = [*(resources or {}), *([] if sandbox is None else ["sandbox"])]
         self._offers = Offers(policy, served, scorers or {}, there)
         self._guard = Guard(settings.host, keys, self.lines, self.running)
-        preparing = Preparing(settings, policy, served, self.gate)
+        salt = secrets.token_bytes(32) if channel is None else channel.salt
+        preparing = Preparing(settings, policy, served, self.gate, salt)
         shared = self.gate, self.running, self._equipment, self.metrics
         shadows = None if recorder is None else Shadows(settings, recorder, preparing, *shared)
         requests = Requests(preparing, *shared, recorder, shadows)
@@ -126,10 +132,13 @@ class Service:
     async def _health(self, request: web.Request) -> web.Response:
         if self.running.draining:
             return web.json_response({"status": "stopping"}, status=503)
-        return web.json_response({"status": "ok"})
+        if self._channel is None:
+            return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok", "workers": self._channel.workers})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        text = await asyncio.to_thread(self.metrics.text)  # workers read each other's files for it
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return web.json_response(document())

@@ -22,11 +22,13 @@ class Bodies:
 
     Args:
         lines: told when all of a request is there.
+        workers: processes that share the memory.
     """
 
-    def __init__(self, sizes: Sizes, lines: Lines) -> None:
+    def __init__(self, sizes: Sizes, lines: Lines, workers: int = 1) -> None:
         self._sizes = sizes
         self._lines = lines
+        self._most = max(_HELD // workers, min(_HELD, sizes.text + sizes.media))  # the largest body has room
         self.held = 0
         """Bytes of all requests that have not been answered yet."""
 
@@ -44,7 +46,7 @@ class Bodies:
                     self.held += len(part)
                     request[_BYTES] += len(part)
                     intake.add(part)
-                    if self.held > _HELD:
+                    if self.held > self._most:
                         raise Busy("The server holds too many large requests; try again later.", 1.0)
         except TimeoutError:
             slow = f"The body has not come within {SLOW:g} seconds."

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from outthink.errors import UsageError
+
 _logger = logging.getLogger("outthink.server")
 _OWN = 64  # descriptors for files, worker processes and the like
 _MOST = 1 << 16  # more are not asked for
 _WAITING = 4096  # connections that wait in the kernel
-_AT_ONCE = 64  # accepted before others have their turn
 _AGAIN = 0.02  # seconds until it is looked whether there is room again
 _YOUNG = 0.5  # seconds that a new connection has to ask for something
 _RESERVE = 32  # descriptors that only callers get
@@ -61,6 +62,24 @@ class Shares:
         requests = connections - connections // 8
         concurrency = min(self.concurrency, max(requests - self.queue, requests // 2))
         return Shares(connections, concurrency, min(self.queue, requests - concurrency))
+
+
+async def bound(host: str, port: int) -> list[socket.socket]:
+    """Sockets at all addresses of a host, which do not listen yet; raises UsageError where there are none to have."""
+    try:
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as cause:
+        raise UsageError(f"Cannot listen on {host}:{port}: {cause.strerror}; choose another --port.") from None
+    try:
+        return [listener.dup() for listener in server.sockets]
+    finally:
+        server.close()
+
+
+def address(listener: socket.socket) -> str:
+    """Of a bound socket, as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Lines:
@@ -110,12 +129,14 @@ class Door:
         server: makes a protocol for each.
         lines: told of each.
         most: connections at once.
+        turn: connections that are accepted before others have their turn.
     """
 
-    def __init__(self, server: web.Server, lines: Lines, most: int) -> None:
+    def __init__(self, server: web.Server, lines: Lines, most: int, turn: int) -> None:
         self._server = server
         self._lines = lines
         self._most = most
+        self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._coming: set[asyncio.Task[None]] = set()
@@ -137,13 +158,14 @@ class Door:
         for listener in self._sockets:
             self._loop.remove_reader(listener.fileno())
             listener.close()
+        self._sockets.clear()
         for held in self._reserve:
             os.close(held)
         self._reserve.clear()
         await asyncio.gather(*self._coming)
 
     def _take(self, listener: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(self._turn):
             if len(self._server.connections) + len(self._coming) >= self._most:
                 self._wait("as many connections as are allowed")
                 return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
+from typing import Protocol
 
 from outthink.errors import OutthinkError
 
@@ -25,6 +26,119 @@ class Busy(OutthinkError):
         self.retry = retry
 
 
+class Places:
+    """Who has a place and who waits for one, in the order in which they come; each has a name of its own.
+
+    Args:
+        most: places, at least 1.
+        queue: how many may wait, at least 0.
+    """
+
+    def __init__(self, most: int, queue: int) -> None:
+        self._most = most
+        self._queue = queue
+        self._taken: set[Hashable] = set()
+        self._line: dict[Hashable, None] = {}
+        self._seconds = 1.0
+
+    @property
+    def running(self) -> int:
+        """Places that are taken."""
+        return len(self._taken)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._line)
+
+    @property
+    def soon(self) -> float:
+        """About how many seconds it takes until those who wait have had their turn."""
+        return min(60.0, self._seconds * (self.waiting + 1) / self._most)
+
+    def enter(self, who: Hashable) -> bool:
+        """Whether there is a place at once; else it waits. Raises Busy where too many wait already."""
+        if self.running < self._most and not self._line:
+            self._taken.add(who)
+            return True
+        if self.waiting >= self._queue:
+            raise full(self.soon)
+        self._line[who] = None
+        return False
+
+    def leave(self, who: Hashable, seconds: float | None = None) -> list[Hashable]:
+        """Give back a place, or wait no longer; who has a place now.
+
+        Args:
+            seconds: for which it was needed; None: that says nothing of others.
+        """
+        self._line.pop(who, None)
+        self._taken.discard(who)
+        if seconds is not None:
+            self._seconds += _FORGETS * (seconds - self._seconds)
+        moved = list(self._line)[: self._most - self.running]
+        for one in moved:
+            del self._line[one]
+            self._taken.add(one)
+        return moved
+
+
+class Desk(Protocol):
+    """Gives out places: those of this process, or those that several processes share."""
+
+    @property
+    def running(self) -> int:
+        """Places that are taken."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+
+    @property
+    def soon(self) -> float:
+        """Seconds after which there may be a place."""
+
+    def ask(self, turn: asyncio.Future[None]) -> None:
+        """Have a turn told that it has a place, or that it gets none: Busy."""
+
+    def leave(self, turn: asyncio.Future[None], seconds: float | None) -> None:
+        """The turn needs no place any more, whether it has one or not; as for `Places.leave`."""
+
+
+class Here:
+    """The places of this process."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    @property
+    def running(self) -> int:
+        """Places that are taken."""
+        return self._places.running
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._places.waiting
+
+    @property
+    def soon(self) -> float:
+        """Seconds after which there may be a place."""
+        return self._places.soon
+
+    def ask(self, turn: asyncio.Future[None]) -> None:
+        """Have a turn told that it has a place; raises Busy."""
+        if self._places.enter(turn):
+            turn.set_result(None)
+
+    def leave(self, turn: asyncio.Future[None], seconds: float | None) -> None:
+        """Others have their turn."""
+        for moved in self._places.leave(turn, seconds):
+            assert isinstance(moved, asyncio.Future)
+            if not moved.done():  # else it is about to leave
+                moved.set_result(None)
+
+
 class Gate:
     """Places for requests, taken in the order in which they come.
 
@@ -32,16 +146,24 @@ class Gate:
         places: requests at once, at least 1.
         queue: requests that wait, at least 0; further ones are refused.
         sheds: whether requests may spend less when more than half of the places are taken.
+        desk: gives out the places; None: this process alone has them.
     """
 
-    def __init__(self, places: int, queue: int, *, sheds: bool = False) -> None:
+    def __init__(self, places: int, queue: int, *, sheds: bool = False, desk: Desk | None = None) -> None:
         self._places = places
         self._queue = queue
         self._sheds = sheds
-        self._free = asyncio.Semaphore(places)
-        self._seconds = 1.0
-        self.running = 0
-        self.waiting = 0
+        self._desk = desk or Here(Places(places, queue))
+
+    @property
+    def running(self) -> int:
+        """Requests at work."""
+        return self._desk.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return self._desk.waiting
 
     def load(self) -> float:
         """The share of its budget that a request that comes now should spend: 1, and less the fewer places are left."""
@@ -58,8 +180,8 @@ class Gate:
 
     def check(self) -> None:
         """Raise Busy where the queue is full."""
-        if self._free.locked() and self.waiting >= self._queue:
-            raise Busy("The server is busy and its queue is full; try again later.", self._wait())
+        if self.running >= self._places and self.waiting >= self._queue:
+            raise full(self._desk.soon)
 
     @contextlib.asynccontextmanager
     async def place(self, seconds: float | None = None) -> AsyncIterator[None]:
@@ -67,24 +189,23 @@ class Gate:
 
         Raises Busy where the queue is full or nothing has become free in time.
         """
-        self.check()
-        self.waiting += 1
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        begun: float | None = None
+        self._desk.ask(turn)
         try:
-            async with asyncio.timeout(seconds):
-                await self._free.acquire()
-        except TimeoutError:
-            raise Busy("The deadline has passed before the request could be begun.", self._wait()) from None
-        finally:
-            self.waiting -= 1
-        self.running += 1
-        begun = asyncio.get_running_loop().time()
-        try:
+            try:
+                async with asyncio.timeout(seconds):
+                    await turn
+            except TimeoutError:
+                late = "The deadline has passed before the request could be begun."
+                raise Busy(late, self._desk.soon) from None
+            begun = loop.time()
             yield
         finally:
-            self.running -= 1
-            self._seconds += _FORGETS * (asyncio.get_running_loop().time() - begun - self._seconds)
-            self._free.release()
+            self._desk.leave(turn, None if begun is None else loop.time() - begun)
 
-    def _wait(self) -> float:
-        """About how long it takes until those who wait have had their turn."""
-        return min(60.0, self._seconds * (self.waiting + 1) / self._places)
+
+def full(seconds: float) -> Busy:
+    """The queue is full; there may be a place after so many seconds."""
+    return Busy("The server is busy and its queue is full; try again later.", seconds)

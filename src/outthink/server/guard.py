@@ -46,6 +46,8 @@ class Guard:
             if request.method != "POST":  # else as soon as its body is there
                 self._lines.works(request.protocol)
             response = await self._answered(request, handler)
+            if self._running.leaving:
+                response.force_close()
             async with patient(request):
                 await response.prepare(request)
                 await response.write_eof()

@@ -7,22 +7,28 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiohttp import web
 
-from outthink.errors import UsageError
 from outthink.server.app import Service
-from outthink.server.door import Door
+from outthink.server.broker import Channel
+from outthink.server.door import Door, address, bound
 from outthink.server.running import HURRY
 
 IDLE = 75.0  # seconds for a head, and until an unused connection is closed; proxies keep theirs for a minute
+_AT_ONCE = 64  # connections accepted before others have their turn; workers take turns
 _GARBAGE = (10_000, 10, 10)  # most of a request is gone with it, so looking for cycles often is a tenth of all work
 
 
 @contextlib.asynccontextmanager
-async def listening(service: Service) -> AsyncIterator[str]:
-    """Answers requests while the context lasts; its address. At the end requests get `grace` seconds to finish."""
+async def listening(service: Service, listeners: Sequence[socket.socket] | None = None) -> AsyncIterator[str]:
+    """Answers requests while the context lasts; its address. At the end requests get `grace` seconds to finish.
+
+    Args:
+        listeners: bound sockets, which other workers may have, too; None: new ones.
+    """
     settings = service.settings
     # its errors hold what callers have sent
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -35,18 +41,22 @@ async def listening(service: Service) -> AsyncIterator[str]:
     )
     await runner.setup()
     assert runner.server is not None
-    door = Door(runner.server, service.lines, settings.connections)
+    door = Door(runner.server, service.lines, settings.connections, _AT_ONCE if settings.workers == 1 else 1)
     try:
-        try:
-            host, port = await _opened(runner, door, settings.host, settings.port)
-        except OSError as cause:
-            raise UsageError(
-                f"Cannot listen on {settings.host}:{settings.port}: {cause.strerror}; choose another --port."
-            ) from None
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        listeners = listeners or await bound(settings.host, settings.port)
+        for listener in listeners:
+            try:
+                door.open(listener)
+            except NotImplementedError:  # Windows, where a loop does not watch sockets
+                await web.SockSite(runner, listener).start()
+        yield address(listeners[0])
     finally:
-        service.running.draining = True
         ending = asyncio.get_running_loop().call_later(settings.grace, service.running.hurry)
+        if service.running.leaving:
+            await door.close()  # others take who comes now
+            service.lines.close(settings.connections)
+            await service.running.quiet.wait()
+        service.running.draining = True
         # those who come now hear that the server is being stopped, in place of nothing
         await service.running.quiet.wait()
         await door.close()
@@ -55,30 +65,26 @@ async def listening(service: Service) -> AsyncIterator[str]:
         await service.close()
 
 
-async def _opened(runner: web.AppRunner, door: Door, host: str, port: int) -> tuple[str, int]:
-    """Listen at all addresses of the host; the first of them, and its port."""
-    binding = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
-    try:
-        listeners = [listener.dup() for listener in binding.sockets]
-    finally:
-        binding.close()
-    for listener in listeners:
-        try:
-            door.open(listener)
-        except NotImplementedError:  # Windows, where a loop does not watch sockets
-            await web.SockSite(runner, listener).start()
-    address: tuple[str, int] = listeners[0].getsockname()[:2]
-    return address
+async def serve(
+    service: Service,
+    *,
+    started: Callable[[str], None],
+    listeners: Sequence[socket.socket] | None = None,
+    channel: Channel | None = None,
+) -> None:
+    """Serve until the process is asked to end (SIGINT, SIGTERM); asked again, it waits for nothing any more.
 
-
-async def serve(service: Service, *, started: Callable[[str], None]) -> None:
-    """Serve until the process is asked to end (SIGINT, SIGTERM); asked again, it waits for nothing any more."""
+    Args:
+        listeners: as for `listening`.
+        channel: to the parent of this worker, with which it ends; SIGHUP leaves its place to another worker.
+    """
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        if ended.is_set():
+        if ended.is_set() and not service.running.leaving:
             service.running.hurry()
+        service.running.leaving = False
         ended.set()
 
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -86,9 +92,25 @@ async def serve(service: Service, *, started: Callable[[str], None]) -> None:
             loop.add_signal_handler(name, end)
         except NotImplementedError:  # Windows
             signal.signal(name, lambda *_: loop.call_soon_threadsafe(end))
-    async with listening(service) as address:
+    if channel is not None:
+
+        def leave() -> None:
+            service.running.leaving = not ended.is_set()
+            ended.set()
+
+        loop.add_signal_handler(signal.SIGHUP, leave)
+
+        async def orphaned() -> None:
+            await channel.lost.wait()
+            service.running.hurry()
+            ended.set()
+
+        watching = asyncio.create_task(orphaned())
+    async with listening(service, listeners) as url:
         gc.collect()
         gc.freeze()  # what is there now stays, and need not be looked through again and again
         gc.set_threshold(*_GARBAGE)
-        started(address)
+        started(url)
         await ended.wait()
+    if channel is not None:
+        watching.cancel()

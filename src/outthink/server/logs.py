@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 
 _KINDS = 1000  # that are remembered
@@ -34,3 +35,11 @@ class Sparing(logging.Filter):
         if left_out := self._left_out.pop(kind, 0):
             record.msg = f"{record.msg} ({left_out} more of these were left out)"
         return True
+
+
+def to_stderr() -> None:
+    """Write the log of this process to standard error."""
+    told = logging.StreamHandler(sys.stderr)
+    told.addFilter(Sparing())
+    logging.basicConfig(handlers=[told], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("outthink").setLevel(logging.INFO)

@@ -3,25 +3,28 @@ are checked against the table before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from outthink.types import Call
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # names the folder where processes keep their counters together
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """All counters of one server.
+    """All counters of one server, those of its other workers and of ended ones included.
 
     Args:
         waiting, running: requests in the queue and at work, asked for when the metrics are read.
-        lost: traces that could not be recorded.
     """
 
-    def __init__(self, waiting: Callable[[], float], running: Callable[[], float], lost: Callable[[], float]) -> None:
+    def __init__(self, waiting: Callable[[], float], running: Callable[[], float]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
@@ -44,12 +47,12 @@ class Metrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.queued = Histogram("outthink_queue_seconds", "Waiting for a place.", buckets=_SECONDS, registry=registry)
-        for name, words, read in (
-            ("outthink_queue", "Requests that wait.", waiting),
-            ("outthink_running", "Requests at work.", running),
-            ("outthink_lost_traces", "Traces that could not be recorded.", lost),
-        ):
-            Gauge(name, words, registry=registry).set_function(read)
+        self.lost = Gauge(
+            "outthink_lost_traces", "Traces that could not be recorded.", registry=registry, multiprocess_mode="sum"
+        )
+        self._now = CollectorRegistry()
+        self._now.register(_Read("outthink_queue", "Requests that wait.", waiting))
+        self._now.register(_Read("outthink_running", "Requests at work.", running))
 
     def call(self, call: Call) -> None:
         """Count a settled call."""
@@ -76,4 +79,19 @@ class Metrics:
 
     def text(self) -> bytes:
         """As Prometheus reads it."""
-        return generate_latest(self._registry)
+        registry = self._registry
+        if SHARED in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry) + generate_latest(self._now)
+
+
+class _Read:
+    """A gauge that is read when it is asked for."""
+
+    def __init__(self, name: str, words: str, read: Callable[[], float]) -> None:
+        self._told = name, words
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(*self._told, value=self._read())

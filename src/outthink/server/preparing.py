@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from hashlib import blake2b
 
 from outthink.cost.caps import AnswerLengths
@@ -19,14 +18,18 @@ from outthink.types import Trace
 
 
 class Preparing:
-    """Makes jobs by what the operator allows, and by how long answers have been so far."""
+    """Makes jobs by what the operator allows, and by how long answers have been so far.
 
-    def __init__(self, settings: Settings, policy: ServerRules, served: Served, gate: Gate) -> None:
+    Args:
+        salt: keeps callers' prompts apart in the prefix caches of upstreams; a secret of this server.
+    """
+
+    def __init__(self, settings: Settings, policy: ServerRules, served: Served, gate: Gate, salt: bytes) -> None:
         self._settings = settings
         self._policy = policy
         self._served = served
         self._gate = gate
-        self._salt = secrets.token_bytes(32)
+        self._salt = salt
         self._lengths: dict[str, AnswerLengths] = {}
         """Of the answers of each model."""
 

@@ -16,7 +16,8 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +40,37 @@ class Recorder:
         folder: made where it does not exist, with mode 700; one of an earlier start of the server is gone on with.
         settings: of the run of what was served, as JSON data: strategy, models and whatever must not change in it.
         shadow: the same of the other strategy's run; None where there is none.
+        shared: other workers of the same server write to the folder, too; they take turns.
 
     Raises UsageError where another process writes there, where the folder was begun with other settings, and where it
     cannot be made; OutthinkError where nothing can be written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], shadow: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        shadow: Mapping[str, Any] | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
         self.lost = 0
         """Traces that were not kept."""
+        self.on_lost: Callable[[int], None] = lambda traces: None
+        """Told of them."""
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as cause:
             raise UsageError(f"Cannot make the folder {folder}: {cause.strerror}.") from cause
         self._folder = folder
-        with contextlib.ExitStack() as opened:
-            self._problems = opened.enter_context(jsonl.Appender(folder / PROBLEMS, mode=0o600))
+        self._turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        if shared:
+            self._turn = partial(jsonl.turn, folder)
+        with contextlib.ExitStack() as opened, self._turn():
+            self._problems = opened.enter_context(jsonl.Appender(folder / PROBLEMS, mode=0o600, shared=shared))
             self._runs = {
                 name: opened.enter_context(
-                    Store(folder / name, {**asked, "shard": None, "problems": None}, private=True)
+                    Store(folder / name, {**asked, "shard": None, "problems": None}, private=True, shared=shared)
                 )
                 for name, asked in ((SERVED, settings), (SHADOW, shadow))
                 if asked is not None
@@ -116,6 +130,7 @@ class Recorder:
     def _lose(self, traces: int, why: str) -> None:
         with self._lock:
             told, self.lost = self.lost > 0, self.lost + traces
+        self.on_lost(traces)
         if not told:
             _logger.error(
                 "Recording in %s has lost a trace: %s Requests are served as ever; further losses are only counted.",
@@ -127,22 +142,24 @@ class Recorder:
         ended = False
         while not ended:
             batch = [self._waiting.get(), *(self._waiting.get_nowait() for _ in range(self._waiting.qsize()))]
-            written = 0
-            for one in batch:
-                if one is None:
-                    ended = True
-                    continue
-                try:
-                    self._write(*one)
-                    written += 1
-                except Exception as cause:  # what one trace holds must not end the thread
-                    self._lose(1, str(cause))
+            ended = None in batch
+            with self._turn():
+                self._write_batch([one for one in batch if one is not None])
+
+    def _write_batch(self, batch: Sequence[tuple[str, Trace, str | None]]) -> None:
+        written = 0
+        for one in batch:
             try:
-                self._problems.sync()
-                for run in self._runs.values():
-                    run.sync()
-            except OutthinkError as cause:
-                self._lose(written, str(cause))
+                self._write(*one)
+                written += 1
+            except Exception as cause:  # what one trace holds must not end the thread
+                self._lose(1, str(cause))
+        try:
+            self._problems.sync()
+            for run in self._runs.values():
+                run.sync()
+        except OutthinkError as cause:
+            self._lose(written, str(cause))
 
     def _write(self, run: str, trace: Trace, asked: str | None) -> None:
         if asked is not None:

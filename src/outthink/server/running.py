@@ -21,6 +21,8 @@ class Running:
         self.jobs: set[Job] = set()
         self.draining = False
         """The server is being stopped: nothing new is begun."""
+        self.leaving = False
+        """Another worker takes the place of this one: connections end with the request that they have."""
         self.quiet = asyncio.Event()
         """No job runs, or none is waited for any more."""
         self.quiet.set()

@@ -23,6 +23,7 @@ class Settings:
         keep_alive: seconds between comments on a stream that has nothing to say.
         grace: seconds that requests get to end when the server is stopped.
         shadow: share of requests that are also answered by `alternative`.
+        workers: processes that share these limits, of which this is one.
     """
 
     host: str = "127.0.0.1"
@@ -38,3 +39,4 @@ class Settings:
     grace: float = 30.0
     shadow: float = 0.0
     alternative: str = ONE
+    workers: int = 1

@@ -17,7 +17,7 @@ from outthink.server.settings import Settings
 from outthink.server.solving import Equipment, renamed, solved
 from outthink.types import Trace
 
-_AT_ONCE = 16
+_AT_ONCE = 16  # of all workers
 _PRIORITY = 100  # nobody waits for these
 
 
@@ -49,7 +49,7 @@ class Shadows:
             return
         if job.choice.named["name"] == self._settings.alternative:
             return  # it would be compared with itself
-        if not self._gate.idle or self._now >= _AT_ONCE:
+        if not self._gate.idle or self._now >= max(1, _AT_ONCE // self._settings.workers):
             return
         self._now += 1
         self._running.begin(self._shadowed(job)).add_done_callback(lambda _: self._ended())

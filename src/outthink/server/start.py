@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +21,13 @@ from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
 from outthink.server.app import Service
+from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
-from outthink.server.logs import Sparing
+from outthink.server.logs import to_stderr
 from outthink.server.models import Served, listed
+from outthink.server.parent import Inherited
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.server.settings import Settings
@@ -143,6 +144,7 @@ def run(
     record: Path | None,
     view: bool,
     started: Callable[[str], None],
+    inherited: Inherited | None,
 ) -> None:
     """Serve until the process is asked to end.
 
@@ -152,17 +154,16 @@ def run(
         resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
         view: whether what is recorded can be seen at /view/.
+        inherited: of which this process is a worker; None: it is the only one.
     """
-    told = logging.StreamHandler(sys.stderr)
-    told.addFilter(Sparing())
-    logging.basicConfig(handlers=[told], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("outthink").setLevel(logging.INFO)
+    to_stderr()
     for name, resource in resources.items():
         if getattr(resource, "ordered", 0):
             raise UsageError(
                 f"The resource {name} learns from problems in order, and callers come in none: bench takes it."
             )
-    settings = fitted(settings, descriptors())
+    settings = fitted(settings, descriptors() * settings.workers)
+    settings = replace(settings, connections=max(1, settings.connections // settings.workers))
     import_all()
     scorers: dict[str, Scorer] = {role: Opened(given, process=role == "prm") for role, given in policy.scorers.items()}
     embedding = None if embedder is None else make_embedder(embedder)
@@ -174,6 +175,13 @@ def run(
         return await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
 
     async def go() -> None:
+        if inherited is None:
+            await serves(None)
+        else:
+            async with Channel.open(inherited.channel) as channel:
+                await serves(channel)
+
+    async def serves(channel: Channel | None) -> None:
         first = engines.get("model")
         served = Served({} if first is None else {first.spec.name: first}, upstream, opened)
         recorder = None
@@ -186,7 +194,7 @@ def run(
                 **policy.scorers,
             }
             other = {**told, "strategy": settings.alternative}
-            recorder = Recorder(record, told, other if settings.shadow else None)
+            recorder = Recorder(record, told, other if settings.shadow else None, shared=channel is not None)
         service = Service(
             settings,
             policy,
@@ -199,7 +207,11 @@ def run(
             keys=keys,
             recorder=recorder,
             viewer=Viewer(Shelf([record])) if view and record is not None else None,
+            channel=channel,
         )
-        await serve(service, started=started)
+        if inherited is None or channel is None:
+            await serve(service, started=started)
+        else:
+            await serve(service, started=lambda _: channel.ready(), listeners=inherited.listeners, channel=channel)
 
     asyncio.run(go())

@@ -13,6 +13,7 @@ from outthink.models.openai.writing import Writing
 _PAST = 8  # tokens beyond a cap that may be a matter of counting
 _LONG = 32  # bytes of a token on the mean, beyond which a text is past its cap however it is counted
 _SHORT = 4096  # bytes of a text that may be a few long tokens
+_USUAL = frozenset({"index", "delta", "finish_reason", "logprobs"})  # of a choice of an event
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +58,9 @@ class Answers:
 
         Raises AttributeError, TypeError, ValueError, KeyError or OverflowError where it has another shape.
         """
-        choices = event.get("choices") or ()
+        choices: Any = event.get("choices") or ()
+        if len(choices) == 1 and not event.get("usage") and "x_groq" not in event and self._read_text(choices[0]):
+            return
         taken: set[int] = set()
         wrote = False
         self._touched.clear()
@@ -76,6 +79,28 @@ class Answers:
             self.usage = usage if self.usage is None else self.usage | usage
             self._share_thoughts()
         self.settled = not wrote and (usage is not None or self.settled)
+
+    def _read_text(self, choice: Any) -> bool:
+        """Add a piece that is nothing but text, as nearly all are; False: it has to be looked at."""
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or not choice.keys() <= _USUAL:
+            return False
+        content, index = delta.get("content"), choice.get("index")
+        if type(content) is not str or not content or type(index) is not int:
+            return False
+        if choice.get("finish_reason") is not None or choice.get("logprobs"):
+            return False
+        place = index if len(self.writing) > 1 else 0 if index == self._own else -1
+        if not 0 <= place < len(self.writing):
+            return False
+        written = self.writing[place]
+        if written.ids or written.logprobs or written.finish is not None:
+            return False
+        written.add_text(content, choice)
+        self._touched[:] = (written,)
+        self._over.clear()
+        self.settled = False
+        return True
 
     def finish(self, cap: int) -> None:
         """The stream has come to its end: what has not said why it ended has ended there."""

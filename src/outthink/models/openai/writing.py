@@ -177,6 +177,18 @@ class Writing:
             whole["logprobs"] = self.told
         return whole
 
+    def add_text(self, content: str, choice: Mapping[str, Any]) -> None:
+        """As `add`, for a choice that is nothing but text, where no tokens are told and nothing has ended."""
+        size = len(content)
+        self.pieces.append(content)
+        self._said += size
+        self.size += size if size < _PIECE else _PIECE
+        self.events += 1
+        progress = self.progress
+        progress.tokens[self.child] = self.events
+        if progress.listen is not None:
+            progress.listen(self.child, choice)
+
     def add(self, choice: Mapping[str, Any]) -> None:
         """One choice of an answer, or of an event of it; of the chat form or of the plain one."""
         delta, message = choice.get("delta"), choice.get("message")
