@@ -4,7 +4,7 @@ Source: Fu et al., Deep Think with Confidence (2025), read in the authors' relea
 Differs: at most n thoughts, far fewer than the paper's 256 to 512; a server may tell fewer than k logprobs, and a note
 in the trace says so. What is cut is charged and does not vote.
 
-Pays: not measured: no model that runs here tells the likeliest tokens. Published with large models: 85% fewer tokens.
+Pays: not measured: no model that runs here tells the likeliest tokens. Published with large models.
 """
 
 from __future__ import annotations
