@@ -41,6 +41,7 @@ RULES = (
     ("mrt_stop?k=1&tau=2&cap=16000", (16,)),
     ("mrt_stop?k=1&window=12&tau=1&eps=1", (16,)),
     ("mrt_stop?k=1&window=8&tau=0.75", (16,)),
+    ("depth_consistency", (16,)),
     ("parallel_probe", (16, 64)),
     ("cmc", (64,)),
     ("cmc?beta=0.25", (64,)),

@@ -16,6 +16,7 @@ from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.cmc import CMC, Schedule
+from outthink.strategies.parallel.depth_consistency import DepthConsistency
 from outthink.strategies.parallel.length_vote import LengthVote
 from outthink.strategies.parallel.parallel_probe import ParallelProbe
 from outthink.strategies.parallel.race_vote import RaceVote
@@ -94,6 +95,7 @@ STOPPING = [
     MRTStop(n=6, every=EVERY, k=1, tau=2.0, cap=60),
     MRTStop(n=6, every=EVERY, k=1, tau=2.0),
     ParallelProbe(n=6, every=EVERY, stable=3, warm_up=2, patience=2),
+    DepthConsistency(n=6, every=EVERY, threshold=0.9),
     CMC(n=6, every=EVERY, beta=0.0),
     CMC(n=12, every=EVERY, beta=0.3),
 ]
@@ -162,6 +164,14 @@ def test_a_thought_that_fails_on_its_way_does_not_end_the_others() -> None:
     trace = run(solve_async(problem(), how, model=ScriptedEngine(reply), sampling=Sampling(max_tokens=400)))
     ended = [one for one in trace.candidates if one.text.endswith(("#### 1", "#### 2"))]
     assert len(ended) == 2, "the first and the last thought came to their ends"
+
+
+def test_depth_stops_with_the_first_piece_after_which_the_lead_is_sure() -> None:
+    world = Thoughts(0, 5)
+    world.tokens, world.final = np.full(5, 200), np.zeros(5, int)
+    world.probes = np.array([[1, 2, 2, 0]] * 4 + [[2, 1, 2, 0]])  # 4 of 5 agree at once: (4 + 1, 1 + 1) is 57/64
+    assert plain(DepthConsistency(n=5, threshold=57 / 64).replay(world.drawn()))[2] == 5 * EVERY + 5
+    assert plain(DepthConsistency(n=5, threshold=0.9).replay(world.drawn()))[2] == 5 * 3 * EVERY + 3 * 5
 
 
 def test_cmc_has_the_published_schedule() -> None:

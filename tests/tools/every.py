@@ -43,6 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "race_vote": {"n": 4, "portion": 2},
     "mrt_stop": {"n": 3, "every": 30, "k": 2, "answer_tokens": 12},
     "parallel_probe": {"n": 3, "every": 30, "stable": 2, "warm_up": 1, "patience": 1, "answer_tokens": 12},
+    "depth_consistency": {"n": 3, "every": 30, "answer_tokens": 12},
     "cpt": {"n": 3, "every": 30, "alone": 1, "listing_tokens": 20},
     "deepconf": {"n": 4, "warm_up": 2, "ahead": 1, "window": 20},
     "cmc": {"n": 6, "beta": 0.0, "every": 30, "answer_tokens": 12},
@@ -63,6 +64,7 @@ ONE: dict[str, dict[str, Any]] = {
     "mrt_stop": {"n": 1, "every": 512},
     "parallel_probe": {"n": 1, "every": 512},
     "cmc": {"n": 1, "every": 512},
+    "depth_consistency": {"n": 1, "every": 512},
     "cpt": {"n": 1, "every": 512},
     "deepconf": {"n": 1, "warm_up": 1},
 }

@@ -25,6 +25,7 @@ STRATEGIES = {
     "length_vote": "outthink.strategies.parallel.length_vote:LengthVote",
     "race_vote": "outthink.strategies.parallel.race_vote:RaceVote",
     "deepconf": "outthink.strategies.parallel.deepconf:DeepConf",
+    "depth_consistency": "outthink.strategies.parallel.depth_consistency:DepthConsistency",
     "parallel_probe": "outthink.strategies.parallel.parallel_probe:ParallelProbe",
     "cmc": "outthink.strategies.parallel.cmc:CMC",
     "mrt_stop": "outthink.strategies.sequential.mrt_stop:MRTStop",

@@ -4,8 +4,8 @@ Source: AutoTTS (arXiv 2605.08083), the controller that its search ended with, i
 abstract read. Differs: answers are forced once after the pieces that a thought gets in a round, not after each; a new
 thought has one piece before the next look and not two. The schedule was found by a search on recordings of Qwen3.
 
-Pays: on recordings of four thinking models it was 6 points above the vote at equal tokens with one, on half of the
-questions; else no difference was seen (docs/results/thinking.md).
+Pays: on recordings of four thinking models it was 6 points above the vote at equal tokens with one, but not on the
+questions kept apart; with the others no difference was seen (docs/results/thinking.md).
 """
 
 from __future__ import annotations
