@@ -54,6 +54,18 @@ class Work:
     attempts: int = 1
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class LiveGroup:
+    """Samples that are being written, to look at.
+
+    Args:
+        ended: gives those that have ended as candidates, of which no answer has been read yet.
+    """
+
+    progress: Progress
+    ended: Callable[[], list[Candidate]]
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
     worst: Cost
@@ -81,8 +93,8 @@ class Meter:
         self.scores: dict[str, dict[str, float]] = {}
         """What scorers gave, by the name of the scorer and the candidate's id."""
         self.overrun = False
-        self.running: dict[int, Progress] = {}
-        """Groups that are being generated, to look at, by what `id` says of them."""
+        self.running: dict[int, LiveGroup] = {}
+        """Groups that are being generated, to look at, by what `id` says of their progress."""
         self.refused = 0
         """Children that were asked for and never started."""
         self.refusal: Refused | None = None

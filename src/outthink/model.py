@@ -11,8 +11,8 @@ from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
-from outthink.meter import Meter, Reservation, charged_of_each
-from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
+from outthink.meter import LiveGroup, Meter, Reservation, charged_of_each
+from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing, Watch
 from outthink.rng import child_seed
 from outthink.together import beside, lazily, together, turn
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
@@ -30,9 +30,7 @@ OnSample = Callable[[Candidate, int], None]
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
-_ASK, _KEEP = 20, 50  # microseconds that it takes to write a request, and to keep an answer with its logprobs
-READ = 100
-"""Microseconds that it takes to have an answer read."""
+_ASK, _KEEP, READ = 20, 50, 100  # microseconds to write a request, to keep an answer with logprobs, and to have it read
 _SOME = 16  # answers that are kept or read in one piece
 _BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
 
@@ -51,8 +49,7 @@ class Draw:
         max_tokens: most completion tokens of each.
         logprobs: ask for token logprobs.
         controls: what is asked of further powers of the engine, by their name.
-        aside: what is written is no answer to the problem, such as a verdict: it is never `complete`, and no answer
-            is read from it.
+        aside: what is written is no answer, such as a verdict: it is never `complete`, and no answer is read from it.
         lane: the lane within the model's that it belongs to, where branches of a strategy are drawn as one batch.
         watch: told of every sample's new values of what `controls` ask for, as `Progress.watch`, while it is written.
     """
@@ -69,7 +66,7 @@ class Draw:
     controls: Mapping[str, Any] = field(default_factory=dict)
     aside: bool = False
     lane: Address = ()
-    watch: Callable[[int, Sequence[float]], None] | None = None
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -465,7 +462,7 @@ class Model:
         group.begun = True
         started = self._run.meter.now()
         cancelled = False
-        self._run.meter.running[id(group.progress)] = group.progress
+        self._run.meter.running[id(group.progress)] = LiveGroup(group.progress, partial(self._fresh, group))
         try:
             await self._engine.generate(group.request, group.progress)
             for place, (child, result) in enumerate(self._unkept(group)):
@@ -484,6 +481,9 @@ class Model:
             for child, result in self._unkept(group):  # before anything else can fail or be cancelled: it is paid for
                 self._keep(group, child, result)
             self._settle(group, started, cancelled)
+
+    def _fresh(self, group: _Group) -> list[Candidate]:
+        return [_candidate(group, *one, self._aside(group.request)) for one in self._unkept(group)]
 
     def _unkept(self, group: _Group) -> list[tuple[int, Completion]]:
         return [] if group.request.labels else group.completions()[len(group.candidates) :]
@@ -528,6 +528,7 @@ class Model:
                 ended=self._run.meter.now(),
                 prompt=self._run.meter.prompt(request.messages),
                 after=None if group.draw.after is None else group.draw.after.id,
+                sampling=progress.sent or request.sampling(self._engine.spec),
             ),
         )
         if exceeded:
@@ -577,9 +578,7 @@ class Draws:
     """
 
     def __init__(self, model: Model, problem: Problem, draw: Draw) -> None:
-        self._model = model
-        self._problem = problem
-        self._draw = draw
+        self._model, self._draw = model, draw
         self._before = model._taken(draw, max(map(len, model._alike(draw)[:1]), default=0))  # those of one request
         address = self._before[-1].address[:-1] if self._before else None
         self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
@@ -589,7 +588,7 @@ class Draws:
         """Samples that are there before they are drawn."""
         return len(self._before)
 
-    async def draw(self, n: int = 1, watch: Callable[[int, Sequence[float]], None] | None = None) -> list[Candidate]:
+    async def draw(self, n: int = 1, watch: Watch | None = None) -> list[Candidate]:
         """Up to n further samples, in order; errors as for `Model.sample`. `watch` is as that of `Draw`."""
         taken, self._before = self._before[:n], self._before[n:]
         draw, request = replace(self._draw, n=n - len(taken), watch=watch), self._request

@@ -188,6 +188,36 @@ def test_whole_strategies_are_charged_as_the_server_counts_them() -> None:
         assert run(go("revision", {"n_chains": 2, "chain_length": 2}, {}, facts)) > 0
 
 
+def test_how_each_call_was_drawn_is_recorded_as_it_was_sent() -> None:
+    """Temperatures of the strategy's own, stop strings, caps of steps, and a server that takes no such thing."""
+
+    def reply(ask: Ask) -> str:
+        return "".join(["step 1\n", "step 2\n", "#### 42"][ask.prefix.count("\n") :])
+
+    async def go(strategy: Any, facts: Facts, **options: Any) -> list[str]:
+        async with Server(reply) as server:
+            trace = await traced(server, facts, strategy, **options)
+            names = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop")
+            bodies = [
+                json.dumps({name: seen.body[name] for name in names if name in seen.body})
+                for seen in completions(server)
+            ]
+            told = [json.dumps(call.sampling) for call in trace.calls if call.sampling is not None]
+            again = Trace.from_json(trace.to_json())
+            assert [call.sampling for call in again.calls] == [call.sampling for call in trace.calls]
+            assert set(bodies) == set(told)
+            return told
+
+    def completions(server: Server) -> list[Any]:
+        return [seen for seen in server.asked if "completions" in seen.path]
+
+    assert len(set(run(go(make_strategy("multi_temperature", {"temperatures": (0.0, 0.7, 1.2)}), ALL)))) == 3
+    steps = make_strategy("rebase", {"width": 2, "delimiter": "\n", "max_step_tokens": 9})
+    assert all('"stop": ["\\n"]' in told for told in run(go(steps, ALL, prm="confidence")))
+    assert run(go(vote(2), replace(ALL, plain=True))) == ['{"max_tokens": 64}']
+    assert run(go(vote(2), replace(ALL, hottest=0.5))) == ['{"temperature": 0.5, "top_p": 1.0, "max_tokens": 64}']
+
+
 def test_a_thousand_samples_at_once_all_come_back() -> None:
     many_files()
 

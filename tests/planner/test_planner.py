@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink.errors import UsageError
+from outthink.maths.quantiles import quantile_edges
 from outthink.maths.selection import majority as vote_majority
 from outthink.models.engine import EngineSpec, Shape
 from outthink.planner.agreement import gain_of_votes, next_portion
-from outthink.planner.bins import ABSOLUTE, Table, absolute_edges, affordable, ease, fill, flat, quantile_edges
+from outthink.planner.bins import ABSOLUTE, Table, absolute_edges, affordable, ease, fill, flat
 from outthink.planner.cases import Material, cases, material
 from outthink.planner.estimate import Estimate, Prospect, Scale, fit_estimate, fit_prospect
 from outthink.planner.evidence import Floats, Seen, Vote, evidence, feature_names, leaders

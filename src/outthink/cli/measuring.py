@@ -74,11 +74,15 @@ def bench(
         opened_engines(writer.model, helpers.role, order.prices) as engines,
         Working(order.title, unit="problems") as bar,
     ):
-        page = None
+        page = live = None
         if view:
+            from outthink.strategies.making import strategy_data
+            from outthink.view.live import LiveRun
             from outthink.view.recordings import Shelf
 
-            page = context.with_resource(beside(Shelf([folder])))
+            named = {role: engine.spec.name for role, engine in engines.items()}
+            live = LiveRun(strategy_data(order.chosen), order.sampling, drawn.seed, named)
+            page = context.with_resource(beside(Shelf([folder], solving=live)))
         told = False
         left = ""
 
@@ -96,7 +100,14 @@ def bench(
         try:
             summary = interruptible(
                 lambda stop: order.carry_out(
-                    examples, folder, engines, resources, on_progress=progress, stop=stop, shard=part
+                    examples,
+                    folder,
+                    engines,
+                    resources,
+                    on_progress=progress,
+                    watching=None if live is None else live.watching,
+                    stop=stop,
+                    shard=part,
                 )
             )
         except KeyboardInterrupt:

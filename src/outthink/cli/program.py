@@ -39,7 +39,7 @@ from outthink.cli.parsing import (
     Interrupted,
     help_if_alone,
 )
-from outthink.cli.shown import one_line
+from outthink.cli.shown import in_options, one_line
 from outthink.errors import OutthinkError, UsageError
 
 _NARROWEST = 10  # columns of text; a terminal that says it has fewer breaks the lines itself
@@ -129,7 +129,7 @@ def run() -> int:
 
 def _failed(sentence: str, code: int, who: str = "outthink: ") -> int:
     with contextlib.suppress(OSError):
-        typer.echo(f"{who}{one_line(sentence)}", err=True)
+        typer.echo(f"{who}{one_line(in_options(sentence))}", err=True)
     return code
 
 

@@ -86,7 +86,7 @@ def serve(
     ] = False,
     record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
     view: Annotated[
-        bool, typer.Option("--view", help="Show what is recorded at /view/, to everybody who may ask.")
+        bool, typer.Option("--view", help="Show what is recorded at /view/; each key sees its own requests.")
     ] = False,
     shadow: Annotated[
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")

@@ -103,14 +103,15 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
     return endpoint, result.facts
 
 
-async def only_model(url: str) -> str:
-    """The name of the only model at an address.
+async def model_at(url: str) -> str:
+    """The name of the model at an address, or of the only one there.
 
-    Raises UsageError with the names where there are several, and EngineError where the server is not there.
+    Raises UsageError where it is not there or there are several, with the names, and EngineError where the server is
+    not there.
     """
-    endpoint, _ = _parts(url, None)
+    endpoint, wanted = _parts(url, None)
     try:
-        name, _ = await _model(endpoint, "")
+        name, _ = await _model(endpoint, wanted)
     finally:
         await endpoint.close()
     return name

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.planner.bins import Difficulty, Table, absolute_edges, ease, fill, flat, quantile_edges
+from outthink.maths.quantiles import quantile_edges
+from outthink.planner.bins import Difficulty, Table, absolute_edges, ease, fill, flat
 from outthink.planner.cases import Material, cases
 from outthink.planner.evidence import Floats
 from outthink.planner.fit import fit_policy

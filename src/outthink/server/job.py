@@ -47,6 +47,8 @@ class Job:
     """By the loop's clock."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     begun: bool = False
+    owner: str | None = None
+    """The name of the caller's key."""
     heard: dict[Address, list[str]] = field(default_factory=dict)
     """What was written of each sample so far."""
 

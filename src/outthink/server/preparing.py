@@ -46,7 +46,7 @@ class Preparing:
                 job = await self._prepared(asked, name, engine, choice, load, owner)
         except TimeoutError:
             raise RequestFailed(LATE) from None
-        job.deadline = deadline
+        job.deadline, job.owner = deadline, owner
         return job
 
     async def again(self, job: Job, asked: Asked) -> Job:

@@ -89,4 +89,4 @@ class Requests:
 
     def _record(self, job: Job, trace: Trace) -> None:
         if self._recorder is not None:
-            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages])
+            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages], job.owner)

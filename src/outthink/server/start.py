@@ -34,7 +34,7 @@ from outthink.server.settings import Settings
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget
-from outthink.view.pages import Viewer
+from outthink.view.pages import Owned, Viewer
 from outthink.view.recordings import Shelf
 
 _logger = logging.getLogger("outthink.server")
@@ -206,7 +206,7 @@ def run(
             resources=resources,
             keys=keys,
             recorder=recorder,
-            viewer=Viewer(Shelf([record])) if view and record is not None else None,
+            viewer=viewer(record, keys) if view and record is not None else None,
             channel=channel,
         )
         if inherited is None or channel is None:
@@ -215,3 +215,16 @@ def run(
             await serve(service, started=lambda _: channel.ready(), listeners=inherited.listeners, channel=channel)
 
     asyncio.run(go())
+
+
+def viewer(record: Path, keys: Keys | None) -> Viewer:
+    """The page over what is recorded; each key sees what was asked with it."""
+    if keys is None:
+        return Viewer(Shelf([record]))
+    return Viewer(
+        Shelf([]),
+        owned=Owned(
+            owner=lambda request: keys.bearer(request.headers.getall("Authorization", [])),
+            shelf=lambda owner: Shelf([record], owner=owner),
+        ),
+    )

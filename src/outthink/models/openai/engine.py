@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from outthink.errors import EngineError, PromptTooLong, Refused, Unsent, Withheld
 from outthink.models.endpoint import Endpoint, Patience, Sending
-from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request
+from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, sampling_of
 from outthink.models.facts import Facts
 from outthink.models.openai.answers import Answers, watched
 from outthink.models.openai.prompts import Prompt, Prompts
@@ -231,6 +231,8 @@ class OpenAIEngine:
     async def _ask(self, request: Request, answers: Answers, sending: Sending) -> None:
         """Fill `answers`."""
         path, body, messages = await self._body(request, [written.child for written in answers.writing])
+        for written in answers.writing:
+            written.progress.sent = sampling_of(body)
         streams = self._streams(request)
         if streams:
             body |= {"stream": True, "stream_options": {"include_usage": True}}

@@ -290,7 +290,7 @@ class Writing:
                 self.top = [(str(one["token"]), _number(one["logprob"])) for one in near]
             if near:
                 self.nearest = min(self.nearest or len(near), len(near))
-                self.confidences.append(-math.fsum(max(_number(one["logprob"]), _LEAST) for one in near) / len(near))
+                self.confidences.append(-math.fsum(max(_LEAST, _number(one["logprob"])) for one in near) / len(near))
         if self.progress.watch is not None and len(self.confidences) > before:
             self.progress.watch(self.child, self.confidences[before:])
         self.logprobs += map(_number, told.get("token_logprobs") or ())
