@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from outthink.bench.pool import record_pool
-from outthink.errors import UsageError
+from outthink.errors import EngineError, UsageError
 from outthink.models.engine import Request
 from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
@@ -139,7 +139,7 @@ def test_a_foreign_pool_s_probes_are_compared_as_answers_are(tmp_path: Path) -> 
 def test_replay_charges_probes_and_says_how_much_they_are(tmp_path: Path) -> None:
     replayed = replay_pool(
         pool(tmp_path / "pool.jsonl"),
-        ["self_consistency", "mrt_stop?k=1&window=2&tau=1&eps=1", "mrt_stop?k=1&tau=2&cap=500"],
+        ["self_consistency", "mrt_stop?every=250&k=1&window=2&tau=1&eps=1", "mrt_stop?every=250&k=1&tau=2&cap=500"],
         ns=[2],
         answer="math",
         subsamples=3,
@@ -151,6 +151,25 @@ def test_replay_charges_probes_and_says_how_much_they_are(tmp_path: Path) -> Non
     assert cap[2].tokens == 2 * (500 + FORCED_TOKENS)
     assert "of the tokens, probes" in replayed.markdown()
     assert replayed.plain()["curves"]["self_consistency"][0].get("probing") is None
+
+
+def test_pieces_other_than_the_pool_s_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="every=250"):
+        replay_pool(pool(tmp_path / "pool.jsonl"), ["parallel_probe"], ns=[2], answer="math", subsamples=3)
+
+
+def test_a_forced_answer_that_failed_is_none_and_moves_no_other(tmp_path: Path) -> None:
+    def failing(request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
+        if request.address[1:3] == ("probe", 3) and len(request.prefix_text.removesuffix(FORCE)) == 40:
+            return EngineError("gone")
+        return reply(request, child, rng)
+
+    row = record(tmp_path / "pool.jsonl", ScriptedEngine(failing))
+    assert row["samples"][3]["probes"] == ["5", None, "7", "7", "7"]
+    assert row["samples"][3]["probe_tokens"] == [2, None, 2, 2, 2]
+    (problem,) = read_pool(tmp_path / "pool.jsonl").problems
+    assert problem.probes is not None
+    assert problem.probes.answers[3, 1] == -1
 
 
 def test_a_pool_without_probes_has_nothing_to_stop_thoughts_by(tmp_path: Path) -> None:

@@ -170,8 +170,8 @@ def test_depth_stops_with_the_first_piece_after_which_the_lead_is_sure() -> None
     world = Thoughts(0, 5)
     world.tokens, world.final = np.full(5, 200), np.zeros(5, int)
     world.probes = np.array([[1, 2, 2, 0]] * 4 + [[2, 1, 2, 0]])  # 4 of 5 agree at once: (4 + 1, 1 + 1) is 57/64
-    assert plain(DepthConsistency(n=5, threshold=57 / 64).replay(world.drawn()))[2] == 5 * EVERY + 5
-    assert plain(DepthConsistency(n=5, threshold=0.9).replay(world.drawn()))[2] == 5 * 3 * EVERY + 3 * 5
+    assert plain(DepthConsistency(n=5, every=EVERY, threshold=57 / 64).replay(world.drawn()))[2] == 5 * EVERY + 5
+    assert plain(DepthConsistency(n=5, every=EVERY, threshold=0.9).replay(world.drawn()))[2] == 5 * 3 * EVERY + 3 * 5
 
 
 def test_cmc_has_the_published_schedule() -> None:

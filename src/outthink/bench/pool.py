@@ -206,9 +206,9 @@ async def record_pool(
                     if probe_every is not None:
                         row["probe_every"] = probe_every
                         for sample, asked in zip(row["samples"], probes, strict=True):
-                            sample["probes"] = [one.answer for one in asked]
-                            sample["probe_keys"] = [one.key for one in asked]
-                            sample["probe_tokens"] = [one.tokens for one in asked]
+                            sample["probes"] = [None if one is None else one.answer for one in asked]
+                            sample["probe_keys"] = [None if one is None else one.key for one in asked]
+                            sample["probe_tokens"] = [None if one is None else one.tokens for one in asked]
                 if row is not None and until is not None:
                     row["samples"] = _until(row["samples"], until)
                     if len(row["samples"]) < n and sum(sample["correct"] for sample in row["samples"]) < until:
@@ -267,7 +267,7 @@ def _held(path: Path, n: int | None, meta: dict[str, Any], prompts: dict[str, st
     return held
 
 
-def _drawn(trace: Trace, forced: str | None) -> tuple[Sequence[Candidate], Sequence[Sequence[Candidate]]]:
+def _drawn(trace: Trace, forced: str | None) -> tuple[Sequence[Candidate], Sequence[Sequence[Candidate | None]]]:
     """The samples in order, and the answers that were forced within each."""
     if forced is None:
         return sorted(trace.candidates, key=_address), [()] * len(trace.candidates)

@@ -48,8 +48,8 @@ class Probed:
             report([one for one in now if one.address[0] == "model"], chosen=chosen, confidence=share)
 
 
-def thoughts(trace: Trace, forced: str) -> list[tuple[Candidate, list[Candidate]]]:
-    """Each sample of a trace as one candidate, with the answers that were forced within it, in order.
+def thoughts(trace: Trace, forced: str) -> list[tuple[Candidate, list[Candidate | None]]]:
+    """Each sample of a trace as one candidate, with the answers that were forced within it, in order; None failed.
 
     One that came neither to an end nor to the most tokens that it may have, since a call failed, is left out.
     """
@@ -59,12 +59,13 @@ def thoughts(trace: Trace, forced: str) -> list[tuple[Candidate, list[Candidate]
             following.setdefault(one.parents[0], []).append(one)
     samples = []
     for first in sorted((one for one in trace.candidates if not one.parents), key=lambda one: int(one.address[-1])):
-        pieces, probes = [first], []
+        pieces: list[Candidate] = [first]
+        probes: list[Candidate | None] = []
         while following.get(pieces[-1].id):
             next_pieces = []
             for one in following[pieces[-1].id]:
                 if one.text == forced and not one.tokens:
-                    probes += following.get(one.id, [])[:1]
+                    probes.append(next(iter(following.get(one.id, [])), None))
                 else:
                     next_pieces.append(one)
             if not next_pieces:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.errors import EngineError, OutthinkError, PromptTooLong
+from outthink.errors import EngineError, OutthinkError, PromptTooLong, UsageError
 from outthink.maths.selection import Drawn, Replayed, Selected
 from outthink.model import Draw, Draws, Model
 from outthink.strategies import Report
@@ -69,14 +69,21 @@ def empty(batch: int, n: int, k: int = 1) -> Board:
     )
 
 
-def replay_probed(rule: Rule, drawn: Drawn, cap: float = np.inf) -> Replayed:
+def replay_probed(rule: Rule, drawn: Drawn, every: int, cap: float = np.inf) -> Replayed:
     """What the rule does on recorded thoughts, probes charged; they are there once after every piece.
 
     Args:
+        every: tokens of a piece.
         cap: most tokens of a thought; one that has come so far is as one that has ended, with its forced answer.
+
+    Raises UsageError where the pool has probes elsewhere.
     """
     probes = drawn.probes
     assert probes is not None
+    if probes.every != every or cap < every:
+        raise UsageError(
+            f"The pool has forced answers after every {probes.every} tokens: set every={probes.every}, and no lower cap"
+        )
     batch, n = drawn.keys.shape
     board = empty(batch, n)
     forced, going = np.zeros(batch), np.ones(batch, dtype=bool)
@@ -206,7 +213,7 @@ class Thoughts:
                 self._add(number, pieces[0])
             else:
                 self._over[number] = True
-        touched = [number for number in (*new, *wrote) if self._forces(number)]
+        touched = [number for number in (*new, *further) if self._forces(number)]
         starts = await together(*(self._model.inject(self._end(number), self._how.forced) for number in touched))
         asked = [(number, self._probe(number, start)) for number, start in zip(touched, starts, strict=True)]
         for number, answers in (await self._drawn(asked)).items():

@@ -173,5 +173,5 @@ class CMC:
         await how.run(_Momentum(self, 1, self.n), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
-        """The same on recorded probes."""
-        return replay_probed(_Momentum(self, *drawn.keys.shape), drawn)
+        """The same on recorded probes; raises UsageError where they are after other pieces."""
+        return replay_probed(_Momentum(self, *drawn.keys.shape), drawn, self.every)

@@ -77,5 +77,5 @@ class DepthConsistency:
         await how.run(_Lead(self.threshold), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
-        """The same on recorded probes."""
-        return replay_probed(_Lead(self.threshold), drawn)
+        """The same on recorded probes; raises UsageError where they are after other pieces."""
+        return replay_probed(_Lead(self.threshold), drawn, self.every)

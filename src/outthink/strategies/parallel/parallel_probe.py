@@ -96,5 +96,5 @@ class ParallelProbe:
         await how.run(_Consensus(self, 1, self.n), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
-        """The same on recorded probes."""
-        return replay_probed(_Consensus(self, *drawn.keys.shape), drawn)
+        """The same on recorded probes; raises UsageError where they are after other pieces."""
+        return replay_probed(_Consensus(self, *drawn.keys.shape), drawn, self.every)

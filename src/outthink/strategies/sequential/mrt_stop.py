@@ -103,7 +103,7 @@ class MRTStop:
         await how.run(_Stop(self, 1, self.n), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
-        """The same on recorded probes; raises UsageError where more than one at a time is asked for."""
+        """The same on recorded probes; raises UsageError where they are others: one at a time, after other pieces."""
         if self.k != 1:
             raise UsageError("A pool has one forced answer after each piece: set k=1, and a window of several pieces")
-        return replay_probed(_Stop(self, *drawn.keys.shape), drawn, self.cap or math.inf)
+        return replay_probed(_Stop(self, *drawn.keys.shape), drawn, self.every, self.cap or math.inf)
