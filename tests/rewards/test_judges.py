@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from outthink.answers.reader import Reader
 from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
+from outthink.maths.tournament import pairs
 from outthink.meter import Meter
 from outthink.model import Attempt, Models
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.rewards.judge import Judge, verdict, yes_probability
-from outthink.rewards.pairwise import Pairwise, pairs
+from outthink.rewards.pairwise import Pairwise
 from outthink.rewards.scores import Scores
 from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Candidate, Problem, Sampling, Trace, Usage

@@ -29,7 +29,7 @@ from outthink.cli.progress import Working
 from outthink.cli.running import interruptible, opened_engines, opened_resources
 from outthink.cli.shown import note, print_summaries, print_table
 from outthink.cli.viewing import ViewOption, beside
-from outthink.errors import OutthinkError
+from outthink.errors import OutthinkError, UsageError
 from outthink.names import file_name
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def bench(
 
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(writer.model, helpers.role, order.prices) as engines,
+        opened_engines(writer.model, writer.role, order.prices) as engines,
         Working(order.title, unit="problems") as bar,
     ):
         page = live = None
@@ -181,8 +181,11 @@ def pool(
     Token ids and logprobs are kept, too, where the model gives them.
     """
     from outthink.bench.pool import record_pool
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
     from outthink.strategies.probing import FORCED
 
+    if read_roles(writer.role).keys() - {MAIN}:
+        raise UsageError(f"A pool holds what the {GENERATOR} writes, so --role takes {GENERATOR}=MODEL only.")
     examples = taken.examples(task, asked, drawn.seed)
     say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
@@ -191,7 +194,7 @@ def pool(
 
     with (
         opened_resources(resource) as resources,
-        opened_engines(writer.model, None, prices) as engines,
+        opened_engines(writer.model, writer.role, prices) as engines,
         Working(f"{task_name(task)}", unit="problems") as bar,
     ):
 

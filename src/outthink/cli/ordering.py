@@ -139,7 +139,7 @@ def order_of(
         drawn=drawn,
         taken=taken,
         sampling=drawn.sampling(),
-        limits=how.limits(helpers.resource, helpers.role, writer.own),
+        limits=how.limits(helpers.resource, writer.own),
         prices=writer.prices(),
         total_budget=total_budget,
     )

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from outthink import __version__
 from outthink.cli import (
     answering,
+    keys,
     learning,
     measuring,
     models,
@@ -88,7 +89,7 @@ app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.takeover_app, name="takeover", rich_help_panel=LEARN)
 app.add_typer(learning.optscale_app, name="optscale", rich_help_panel=LEARN)
 _add(SERVE, serving.serve, settings=True)
-_add(SERVE, serving.key)
+app.add_typer(keys.key_app, name="key", rich_help_panel=SERVE)
 app.add_typer(models.models_app, name="models", rich_help_panel=MODELS)
 
 

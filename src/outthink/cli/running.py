@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
+from outthink.cli.options import DEFAULT_MODEL
 from outthink.cli.progress import NowAndThen, Working
 from outthink.cli.shown import one_line
 from outthink.errors import UsageError
@@ -45,13 +46,13 @@ def opened_engines(
     """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
     from outthink.cost.price import prices_by_name
     from outthink.models import open_engine
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
 
-    names = {} if model is None else {"model": model}
-    for given in roles or []:
-        role, _, name = given.partition("=")
-        if not role or not name or role == "model":
-            raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
-        names[role] = name
+    names = read_roles(roles)
+    if model is not None:
+        if model not in (DEFAULT_MODEL, names.get(MAIN, model)):
+            raise UsageError(f"Two models write the answers: leave --model or --role {GENERATOR}={names[MAIN]} out.")
+        names = {MAIN: model, **names}
     for role in prices:
         if role not in names:
             raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")

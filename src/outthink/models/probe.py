@@ -54,8 +54,10 @@ _LONG = [{"role": "user", "content": "Repeat the word blue. " * 60}]
 Body = dict[str, Any]
 
 
-def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
-    """The endpoint of `url`, which may end in #MODEL, and what it does: by the last probe of this week, or a new one.
+def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts, Usage]:
+    """The endpoint of `url`, which may end in #MODEL, what it does, and what it has cost to find that out.
+
+    It is what the last probe of this week has said, or a new one.
 
     Blocks until the server has listed its models, and for as long as a probe takes. Raises UsageError and EngineError
     as `probe`.
@@ -80,7 +82,7 @@ async def probe_and_remember(url: str, *, patience: Patience | None = None) -> P
     return result
 
 
-async def find(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
+async def find(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts, Usage]:
     """As `probed`, in the event loop that runs."""
     asked, model = _parts(url, patience)
     endpoint = Endpoint(url.partition("#")[0], patience=patience)
@@ -90,7 +92,7 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
         await asked.close()
     facts = None if fresh else _remembered(_file(endpoint.url, name))
     if facts is not None:
-        return endpoint, dataclasses.replace(facts, context=context)
+        return endpoint, dataclasses.replace(facts, context=context), Usage()
     result = await probe_and_remember(url, patience=patience)
     logger = logging.getLogger(__name__)
     used = result.usage
@@ -100,7 +102,7 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
     )
     for note in result.notes:
         logger.warning("%s at %s: %s", result.facts.model, endpoint.url, note)
-    return endpoint, result.facts
+    return endpoint, result.facts, used
 
 
 async def model_at(url: str) -> str:

@@ -184,7 +184,7 @@ class Auto:
         more in all. Of a model that thinks, votes are weighed by length, and it stops by the rule of race_vote.
         """
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
-        race = RaceVote(value_in_tokens=value if unit == "tokens" else 0.0)
+        race = RaceVote(value_in_tokens=value / meter.dearness() if unit == "tokens" else 0.0)
         seen: list[Candidate] = []
         majority = Majority()
         async with flight(model.draws(problem), self.n, 1 if value else self.ahead) as flying:
@@ -207,7 +207,7 @@ class Auto:
                         return
                     cost = each / value
                 votes = [majority.tally.votes, majority.tally.runner_up]
-                if enough if thinks else not next_portion(votes, len(seen), cost):
+                if enough if thinks else not next_portion(votes, len(seen), cost * meter.dearness()):
                     return
 
 
@@ -331,7 +331,8 @@ class _Planned:
             policy = replace(policy, starts=tuple(others))
         rates = self._rates(self._unit)
         inner = 1.0 if rates is None else rates[0].completion / policy.rates[0].completion  # of the plan's own unit
-        return int(policy.choice(gains, cost, self._price * (1.0 if sum(state) else inner), state))
+        price = self._price * self._meter.dearness()
+        return int(policy.choice(gains, cost, price * (1.0 if sum(state) else inner), state))
 
     def _late(self, state: State, tokens: Any, left: float) -> list[bool]:
         """Whether the next portion of each action would end too late; of a target and a run nothing is known."""
@@ -418,7 +419,8 @@ class _Planned:
             samples = [*self._samples, *self._of_target]
             chosen, share = by_majority(samples)
             self._report(samples, chosen=chosen, confidence=share)
-            cost = self._price * rates[0].completion * float(self._mean_tokens(self._samples))
+            price = self._price * self._meter.dearness()
+            cost = price * rates[0].completion * float(self._mean_tokens(self._samples))
             votes = top_counts(codes([one.key for one in samples]))
             if len(self._samples) >= self._plan.samples or not next_portion(votes, len(samples), cost):
                 return

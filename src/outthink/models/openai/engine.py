@@ -63,6 +63,8 @@ class OpenAIEngine:
     """
 
     def __init__(self, endpoint: Endpoint, facts: Facts, *, price: Price | None = None) -> None:
+        self.probing = Usage()
+        """Tokens that it took to find out what the server does; none where that was known."""
         self._endpoint = endpoint
         self._facts = facts
         self._overhead = facts.overhead
@@ -93,16 +95,20 @@ class OpenAIEngine:
         """
         from outthink.models.probe import probed  # here, because most engines need no probe
 
-        endpoint, facts = probed(url, patience=patience, fresh=fresh)
-        return cls(endpoint, facts, price=price)
+        return cls._probed(*probed(url, patience=patience, fresh=fresh), price)
 
     @classmethod
     async def open_async(cls, url: str, *, price: Price | None = None) -> OpenAIEngine:
         """As `open`, in the event loop that runs."""
         from outthink.models.probe import find
 
-        endpoint, facts = await find(url)
-        return cls(endpoint, facts, price=price)
+        return cls._probed(*await find(url), price)
+
+    @classmethod
+    def _probed(cls, endpoint: Endpoint, facts: Facts, used: Usage, price: Price | None) -> OpenAIEngine:
+        engine = cls(endpoint, facts, price=price)
+        engine.probing = used
+        return engine
 
     @property
     def spec(self) -> EngineSpec:

@@ -10,7 +10,7 @@ sums (docs/results/selection.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from outthink.errors import MissingResource, OutthinkError
@@ -18,6 +18,7 @@ from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.choosing import Chosen, by_best, by_majority, by_weighted_vote
+from outthink.strategies.prompting import added, numbered
 from outthink.together import together
 from outthink.types import Candidate, Message, Problem
 
@@ -28,13 +29,12 @@ def revision_prompt(problem: Problem, attempts: Sequence[str]) -> tuple[Message,
     """The problem's messages with the earlier attempts, oldest first, added to the last one."""
     if not attempts:
         return problem.messages
-    listed = "\n\n".join(f"Attempt {number}:\n{text.strip()}" for number, text in enumerate(attempts, start=1))
-    *before, last = problem.messages
-    asked = (
-        f"{last.text}\n\nEarlier attempts, which may be wrong:\n\n{listed}\n\n"
-        "Find the first error in them, if there is one. Then write a complete new solution in the form asked for above."
+    return added(
+        problem,
+        f"Earlier attempts, which may be wrong:\n\n{numbered('Attempt', attempts)}\n\n"
+        "Find the first error in them, if there is one. Then write a complete new solution in the form asked for "
+        "above.",
     )
-    return (*before, replace(last, content=asked))
 
 
 @dataclass(frozen=True, kw_only=True)
