@@ -174,7 +174,7 @@ class Model:
             raise EngineError(f"{self.name} did not tell the tokens of {candidate.id}, so it cannot be cut.")
         if not 0 <= keep <= len(ids):
             raise ValueError(f"keep must be from 0 to {len(ids)}, not {keep}")
-        text = await self._tokenizing().decode(ids[:keep])
+        text = await self.tokenizing().decode(ids[:keep])
         return self._made(
             candidate,
             "cut",
@@ -190,7 +190,7 @@ class Model:
         Where the engine has the power "tokens", what continues it goes on from the tokens of both; else their text is
         read anew, which can give other tokens than those that were written.
         """
-        ids = await self._tokenizing().encode(text) if "tokens" in self.powers else None
+        ids = await self.tokenizing().encode(text) if "tokens" in self.powers else None
         return self._made(
             candidate, "inject", continues=True, text=writable(text), token_ids=ids, logprobs=(), finish="stop"
         )
@@ -214,7 +214,8 @@ class Model:
         self._run.meter.candidates[made.id] = made
         return made
 
-    def _tokenizing(self) -> Tokenizing:
+    def tokenizing(self) -> Tokenizing:
+        """What turns text into tokens and back; raises UsageError where the engine does not."""
         if "tokens" not in self.powers:
             raise UsageError(f"{self.name} does not turn text into tokens and back; use another model.")
         return cast("Tokenizing", self._engine)
@@ -271,9 +272,9 @@ class Model:
     async def _refusal(self, problem: Problem, draw: Draw) -> PromptTooLong | None:
         try:
             await self.bound(problem, draw)
+            return None
         except PromptTooLong as refusal:
             return refusal
-        return None
 
     async def _drawn(
         self, batch: Sequence[tuple[Request, Draw]], seen: OnSample | None = None
@@ -505,8 +506,7 @@ class Model:
         if cancelled:
             refused = (one for one in progress.results if isinstance(one, Refused) and not isinstance(one, Unsent))
             self._run.meter.refusal = next(refused, self._run.meter.refusal)
-        seen = progress.usage()
-        charged = charged_of_each(progress, group.bound)
+        seen, charged = progress.usage(), charged_of_each(progress, group.bound)
         total = Usage.total(charged)
         exceeded = self._run.meter.settle(
             group.reservation,
@@ -553,7 +553,7 @@ class Model:
         if not (request.prefix_ids and child.token_ids and "tokens" in self.powers):
             return child
         try:
-            whole = await self._tokenizing().decode((*request.prefix_ids, *child.token_ids))
+            whole = await self.tokenizing().decode((*request.prefix_ids, *child.token_ids))
         except EngineError:  # it is paid for, and at most a character is wrong
             return child
         before, text = whole[: len(request.prefix_text)], whole[len(request.prefix_text) :]

@@ -263,7 +263,7 @@ def test_value_in_dollars_needs_a_price(made: tuple[Path, Path, Plan]) -> None:
         run(Auto(plan=str(path), value_of_correct="0.05usd"), RecordedEngine.open(pool))
     from outthink.models.engine import Price
 
-    priced = RecordedEngine.open(pool, price=Price(prompt=1.0, completion=1.0))
+    priced = RecordedEngine.open(pool, price=Price(prompt=1.0, completion=1.0, cached=0.0))
     in_tokens = run(Auto(plan=str(path), value_of_correct="1k-tokens"), priced)
     in_dollars = run(
         Auto(plan=str(path), value_of_correct="0.001usd"), priced
@@ -602,7 +602,7 @@ def test_a_run_of_auto_is_checked_at_its_own_price(made: tuple[Path, Path, Plan]
     virtual.run(bench(examples, strategy, store=tmp_path / "run", model=RecordedEngine.open(pool), sampling=SAMPLING))
     results = list(read_results(tmp_path / "run"))
     check = check_run(plan, results)
-    assert check.price == pytest.approx(plan.price(150), rel=0.03)
+    assert check.price == pytest.approx(plan.price(150), rel=1e-5)
     assert not check.drift
     with pytest.raises(UsageError, match="another plan"):
         check_run(replace(plan, brier=0.5), results)

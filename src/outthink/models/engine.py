@@ -17,10 +17,11 @@ from outthink.types import Address, Message, Usage, writable
 Power = str
 """Name of an optional ability. The core knows "logprobs" (of tokens); "prefix" (continuing a given one); "labels"
 (logprobs of given labels); "seed" (honouring seeds); "tokens" (being a `Tokenizing` that continues ids, so that an
-answer can be cut after any of its tokens); "top_logprobs" (of the k likeliest tokens at every place, k being the
-control: seen is, as `confidences`, for each token written minus their mean, and how many were told, `k`). An engine
-may name others; what a strategy asks of one stands in `Request.controls` under its name, and what the engine saw stands
-in `Completion.observed`."""
+answer can be cut after any of its tokens); "logit_bias" (its control: logits to add, by token id); "thinking_budget"
+(its control: most tokens of thoughts, after which the answer follows); "top_logprobs" (its control: k; seen are, as
+`confidences`, for each token written minus the mean logprob of the k likeliest in its place, and how many were told,
+`k`). An engine may name others; what a strategy asks of one stands in `Request.controls` under its name, and what the
+engine saw stands in `Completion.observed`."""
 
 Watch = Callable[[int, Sequence[float]], None]
 """(child, confidences of its new tokens), as `Progress.watch`."""

@@ -33,6 +33,7 @@ from outthink.reports.curves import (
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.report import credit_of_each
 from outthink.reports.tables import markdown_table, text_table
+from outthink.strategies import traits
 from outthink.strategies.making import make_strategy
 from outthink.types import AnswerKind, Trace
 
@@ -343,7 +344,7 @@ def replay_pool(
         verifier = pool.scorers[0]
     if verifier is not None and verifier not in pool.scorers:
         raise UnknownName(f"verifier in {path}", verifier, pool.scorers or ["none"])
-    if verifier is not None and any("scores" in getattr(one, "reads_recorded", ()) for one in made.values()):
+    if verifier is not None and any("scores" in traits.reads_recorded(one) for one in made.values()):
         pool = scored(pool, verifier)
     if ns is None:
         ns = sorted({pool.samples, *(2**power for power in range(pool.samples.bit_length()))})

@@ -44,6 +44,7 @@ _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyon
 _THINKING = 2048  # tokens that an answer needs, at least, with thoughts that are not shown
 _AT_HAND = 0.01  # seconds for reading what has come of a stream that is closed
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
+_CONTROLS = {"logit_bias": "logit_bias", "thinking_budget": "thinking_token_budget"}  # their names in the API
 _BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
 
@@ -290,6 +291,7 @@ class OpenAIEngine:
                 body["include_stop_str_in_output"] = True
         if facts.token_ids:
             body["return_token_ids"] = True
+        body |= {_CONTROLS[name]: value for name, value in request.controls.items() if name in _CONTROLS}
         messages = self._asked(request.messages, request.fields).sent
         if by_ids:
             prompt = await self._prompt(self._asked(request.messages, {}))

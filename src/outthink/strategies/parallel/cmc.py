@@ -18,7 +18,7 @@ import numpy as np
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Draw, Model
 from outthink.strategies import Report
-from outthink.strategies.parallel.adaptive_consistency import posterior
+from outthink.strategies.parallel.adaptive_consistency import posterior_of_votes, top_counts
 from outthink.strategies.probing import FORCED, Board, Probing, Whole, leaders, replay_probed
 from outthink.types import Problem
 
@@ -89,7 +89,7 @@ class _Momentum:
         if not begun.any():
             return np.broadcast_to((places < min(plan.begin, self._most)).astype(np.intp), begun.shape)
         pool = np.where(board.ended, board.answers[..., 0], -1)
-        confidence = posterior(pool)
+        confidence = posterior_of_votes(top_counts(pool))
         leader = leaders(board, majority(pool))
         stopped, widened = np.zeros(len(begun), dtype=bool), np.zeros(len(begun), dtype=bool)
         if self._round >= 0:  # what the pieces of this round have brought

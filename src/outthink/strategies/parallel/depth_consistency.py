@@ -17,7 +17,7 @@ import numpy as np
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Draw, Model
 from outthink.strategies import Report
-from outthink.strategies.parallel.adaptive_consistency import posterior
+from outthink.strategies.parallel.adaptive_consistency import posterior_of_votes, top_counts
 from outthink.strategies.probing import FORCED, Board, Probing, Whole, replay_probed
 from outthink.types import Problem
 
@@ -29,7 +29,7 @@ class _Lead:
         self._threshold = threshold
 
     def moves(self, board: Board) -> Whole:
-        unsure = posterior(board.answers[..., 0]) < self._threshold
+        unsure = posterior_of_votes(top_counts(board.answers[..., 0])) < self._threshold
         return np.broadcast_to(np.where(unsure, 1, 0)[:, None], board.pieces.shape)
 
     def choice(self, board: Board) -> Selected:
