@@ -195,8 +195,8 @@ def main() -> None:
         columns = ("pools", "questions", "tokens of a question", "samples of auto", "right", *weighted)
         print(markdown_table(columns, rows))
         return
-    columns = ("model", "rule", "accuracy", "tokens", "probes free", "minus the vote at equal tokens")
-    print(markdown_table(columns, rows))
+    told = ("model", "rule", "accuracy", "tokens", "probes free", "minus the vote at equal tokens")
+    print(markdown_table(told, rows))
 
 
 if __name__ == "__main__":
