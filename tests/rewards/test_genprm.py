@@ -434,7 +434,7 @@ def test_verdicts_do_not_depend_on_what_finishes_first() -> None:
         return f"#### {int(rng.integers(1000))}"
 
     def solved(latency: Callable[[Request, int], float] | None) -> Trace:
-        strategy = make_strategy("revision", {"n_chains": 3, "chain_length": 2})
+        strategy = make_strategy("revision", {"n": 6, "ratio": 0.6666666666666666})
         engine = Writer(reply, latency=latency)
         return run(solve_async(problem(), strategy, model=engine, verifier="genprm?votes=5", seed=3))
 

@@ -201,7 +201,7 @@ def noisy(request: Request, child: int, rng: np.random.Generator) -> str:
 def test_votes_do_not_depend_on_what_finishes_first() -> None:
     def solved(latency: Callable[[Request, int], float] | None) -> Trace:
         engine = Writer(noisy, latency=latency)
-        strategy = make_strategy("revision", {"n_chains": 3, "chain_length": 2})
+        strategy = make_strategy("revision", {"n": 6, "ratio": 0.6666666666666666})
         return run(solve_async(problem(), strategy, model=engine, verifier="judge?votes=5", seed=3))
 
     delays = random.Random(1)

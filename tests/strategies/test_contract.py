@@ -27,7 +27,7 @@ from tests.tools.every import ONE, every_strategy, given, sized, small, stepper
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
-BY_ARRIVAL = {"first_finish"}
+BY_ARRIVAL = {"first_finish", "race_vote"}
 """Methods that take what finishes first, by definition."""
 
 LANES = {"dvts"}
@@ -158,7 +158,7 @@ def test_survives_failed_samples(name: str) -> None:
     assert trace.answer is not None
     assert "connection" not in (trace.text or "")
     # these draw single samples, or a single one first
-    if name not in ("greedy", "revision", "hedged_sampling", "chops", "x_mbr", "resample"):
+    if name not in ("greedy", "revision", "self_refine", "spawn_join", "hedged_sampling", "chops", "x_mbr", "resample"):
         assert any(call.failed for call in trace.calls)
 
 

@@ -74,11 +74,15 @@ def bench(
         opened_engines(writer.model, writer.role, order.prices) as engines,
         Working(order.title, unit="problems") as bar,
     ):
-        page = None
+        page = live = None
         if view:
+            from outthink.strategies.making import strategy_data
+            from outthink.view.live import LiveRun
             from outthink.view.recordings import Shelf
 
-            page = context.with_resource(beside(Shelf([folder])))
+            named = {role: engine.spec.name for role, engine in engines.items()}
+            live = LiveRun(strategy_data(order.chosen), order.sampling, drawn.seed, named)
+            page = context.with_resource(beside(Shelf([folder], solving=live)))
         told = False
         left = ""
 
@@ -96,7 +100,14 @@ def bench(
         try:
             summary = interruptible(
                 lambda stop: order.carry_out(
-                    examples, folder, engines, resources, on_progress=progress, stop=stop, shard=part
+                    examples,
+                    folder,
+                    engines,
+                    resources,
+                    on_progress=progress,
+                    watching=None if live is None else live.watching,
+                    stop=stop,
+                    shard=part,
                 )
             )
         except KeyboardInterrupt:
@@ -155,6 +166,11 @@ def pool(
         int | None,
         typer.Option(help="Draw until so many are right, at most --n: for `law passuntil`, which tells small rates."),
     ] = None,
+    probe_every: Annotated[
+        int | None,
+        typer.Option(help="Force an answer after every so many tokens of a thought, for `replay` inside of thoughts."),
+    ] = None,
+    forced: Annotated[str | None, typer.Option(help="What forces it; it belongs to the model.")] = None,
     resource: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
@@ -166,6 +182,7 @@ def pool(
     """
     from outthink.bench.pool import record_pool
     from outthink.models.roles import GENERATOR, MAIN, read_roles
+    from outthink.strategies.probing import FORCED
 
     if read_roles(writer.role).keys() - {MAIN}:
         raise UsageError(f"A pool holds what the {GENERATOR} writes, so --role takes {GENERATOR}=MODEL only.")
@@ -192,6 +209,8 @@ def pool(
                     examples,
                     n=n,
                     until=until,
+                    probe_every=probe_every,
+                    forced=FORCED if forced is None else forced,
                     model=engines["model"],
                     path=path,
                     sampling=sampling,

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from outthink import __version__
 from outthink.cli import (
     answering,
+    keys,
     learning,
     measuring,
     models,
@@ -27,6 +28,7 @@ from outthink.cli import (
     sweeping,
     viewing,
 )
+from outthink.cli.configured import ConfiguredCommand
 from outthink.cli.parsing import (
     ASK,
     LEARN,
@@ -40,7 +42,7 @@ from outthink.cli.parsing import (
     Interrupted,
     help_if_alone,
 )
-from outthink.cli.shown import one_line
+from outthink.cli.shown import in_options, one_line
 from outthink.errors import OutthinkError, UsageError
 
 _NARROWEST = 10  # columns of text; a terminal that says it has fewer breaks the lines itself
@@ -65,10 +67,10 @@ def _root(
     help_if_alone(context)
 
 
-def _add(panel: str, *commands: Callable[..., Any], settings: bool = False) -> None:
+def _add(panel: str, *commands: Callable[..., Any], settings: bool = False, kind: type[Command] | None = None) -> None:
     for command in commands:
         app.command(
-            cls=HyperparameterCommand if settings else Command,
+            cls=kind or (HyperparameterCommand if settings else Command),
             rich_help_panel=panel,
             epilog=(
                 "Further options are hyperparameters of the strategy, such as --n 16 of self_consistency: "
@@ -89,8 +91,8 @@ app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.takeover_app, name="takeover", rich_help_panel=LEARN)
 app.add_typer(learning.optscale_app, name="optscale", rich_help_panel=LEARN)
 app.add_typer(searching.archon_app, name="archon", rich_help_panel=LEARN)
-_add(SERVE, serving.serve, settings=True)
-_add(SERVE, serving.key)
+_add(SERVE, serving.serve, settings=True, kind=ConfiguredCommand)
+app.add_typer(keys.key_app, name="key", rich_help_panel=SERVE)
 app.add_typer(models.models_app, name="models", rich_help_panel=MODELS)
 
 
@@ -131,7 +133,7 @@ def run() -> int:
 
 def _failed(sentence: str, code: int, who: str = "outthink: ") -> int:
     with contextlib.suppress(OSError):
-        typer.echo(f"{who}{one_line(sentence)}", err=True)
+        typer.echo(f"{who}{one_line(in_options(sentence))}", err=True)
     return code
 
 

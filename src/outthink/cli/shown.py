@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _ESCAPED |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+_ARGUMENT = re.compile(r"(?<![\w\"'-])max_tokens(?![\w\"'])")
 _WIDEST = 100_000  # characters; wider than any table
 
 
@@ -30,8 +32,13 @@ def console() -> Console:
 
 
 def note(text: str) -> None:
-    """A remark on standard error."""
-    typer.echo(printable(text), err=True)
+    """A remark on standard error, in the words of the command line."""
+    typer.echo(printable(in_options(text)), err=True)
+
+
+def in_options(text: str) -> str:
+    """What the library says of its own argument, said of the option that sets it."""
+    return _ARGUMENT.sub("--max-tokens", text)
 
 
 def printable(text: str) -> str:

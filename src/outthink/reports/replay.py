@@ -33,6 +33,7 @@ from outthink.reports.curves import (
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.report import credit_of_each
 from outthink.reports.tables import markdown_table, text_table
+from outthink.strategies import traits
 from outthink.strategies.making import make_strategy
 from outthink.types import AnswerKind, Trace
 
@@ -192,7 +193,9 @@ class Replays:
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows of a table: one row for each strategy and n."""
+        probed = any(at.probing is not None for curve in self.curves.values() for at in curve.values())
         columns = ["strategy", "n", "accuracy (95%)", "samples used", "tokens", "abstained"]
+        columns += ["of the tokens, probes"] if probed else []
         rows = []
         for name, curve in self.curves.items():
             for n, at in sorted(curve.items()):
@@ -206,6 +209,7 @@ class Replays:
                         f"{np.mean(at.used):.1f}",
                         tokens,
                         f"{100 * np.mean(at.abstained):.1f}%",
+                        *([_share_probed(at)] if probed else []),
                     ]
                 )
         return columns, rows
@@ -340,7 +344,7 @@ def replay_pool(
         verifier = pool.scorers[0]
     if verifier is not None and verifier not in pool.scorers:
         raise UnknownName(f"verifier in {path}", verifier, pool.scorers or ["none"])
-    if verifier is not None and any("scores" in getattr(one, "reads_recorded", ()) for one in made.values()):
+    if verifier is not None and any("scores" in traits.reads_recorded(one) for one in made.values()):
         pool = scored(pool, verifier)
     if ns is None:
         ns = sorted({pool.samples, *(2**power for power in range(pool.samples.bit_length()))})
@@ -413,6 +417,13 @@ def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.floa
     return verifier, np.array([accepted_share(problem.correct, score >= 0.5) for problem, score in pairs])
 
 
+def _share_probed(at: At) -> str:
+    """How much of the tokens goes into answers that are forced on the way, as the literature often leaves out."""
+    if at.probing is None or at.tokens is None:
+        return "-"
+    return f"{100 * np.mean(at.probing) / np.mean(at.tokens):.1f}%"
+
+
 def _estimate(credit: NDArray[np.float64]) -> dict[str, float]:
     mean, low, high = mean_and_interval(credit.tolist())
     return {"accuracy": mean, "low": low, "high": high}
@@ -425,4 +436,5 @@ def _plain(n: int, at: At) -> dict[str, Any]:
         "used": float(np.mean(at.used)),
         "tokens": None if at.tokens is None else float(np.mean(at.tokens)),
         "abstained": float(np.mean(at.abstained)),
+        **({} if at.probing is None else {"probing": float(np.mean(at.probing))}),
     }

@@ -7,23 +7,28 @@ like any other problem; its trace becomes the reply.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
+from outthink.errors import UsageError
 from outthink.models.engine import Engine
 from outthink.resources.embedding import TextEmbedder
 from outthink.rewards import Scorer
 from outthink.sandbox.host import Sandbox
+from outthink.server.accounts import Accounts
 from outthink.server.bodies import Bodies
 from outthink.server.broker import Channel
+from outthink.server.callers import Callers
 from outthink.server.chat import Chat
+from outthink.server.counted import Counting
 from outthink.server.door import Lines
 from outthink.server.errors import BadRequest
 from outthink.server.gate import Gate
-from outthink.server.guard import VIEW, Guard, unsigned
+from outthink.server.guard import VIEW, Guard
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
@@ -37,8 +42,11 @@ from outthink.server.running import Running
 from outthink.server.settings import Settings
 from outthink.server.shadows import Shadows
 from outthink.server.solving import Equipment
+from outthink.server.telemetry import Telemetry
 from outthink.together import close_all
 from outthink.view.pages import Viewer
+
+_logger = logging.getLogger("outthink.server")
 
 
 class Service:
@@ -49,8 +57,10 @@ class Service:
         scorers: opened, by "verifier" and "prm".
         resources: further ones by name, as for `solve_async`; requests share them.
         keys: who may ask; None: everybody who reaches the server.
+        accounts: opens what counts the spending of keys with limits; None: none of them may have limits.
         recorder: keeps traces; None: nobody does.
         viewer: a page that shows what was recorded to whoever may ask; None: there is none.
+        telemetry: traces and metrics for OpenTelemetry; None: nobody is told.
         channel: to the other workers, which share this one's limits; None: there are none.
     """
 
@@ -66,8 +76,10 @@ class Service:
         sandbox: Sandbox | None = None,
         resources: Mapping[str, Any] | None = None,
         keys: Keys | None = None,
+        accounts: Callable[[], Accounts] | None = None,
         recorder: Recorder | None = None,
         viewer: Viewer | None = None,
+        telemetry: Telemetry | None = None,
         channel: Channel | None = None,
     ) -> None:
         self.settings = settings
@@ -81,42 +93,60 @@ class Service:
         self._served = served
         self._recorder = recorder
         self._viewer = viewer
+        self._telemetry = telemetry
         self._channel = channel
         self._equipment = Equipment(
             roles=roles or {}, scorers=scorers or {}, embedder=embedder, sandbox=sandbox, resources=resources or {}
         )
         there = [*(resources or {}), *([] if sandbox is None else ["sandbox"])]
         self._offers = Offers(policy, served, scorers or {}, there)
-        self._guard = Guard(settings.host, keys, self.lines, self.running)
+        self._callers = Callers(keys, accounts)
+        self._guard = Guard(settings.host, settings.metrics_key, self._callers, self.lines, self.running, self.metrics)
         salt = secrets.token_bytes(32) if channel is None else channel.salt
-        preparing = Preparing(settings, policy, served, self.gate, salt)
+        preparing = Preparing(settings, policy, served, self.gate, salt, self._callers)
         shared = self.gate, self.running, self._equipment, self.metrics
         shadows = None if recorder is None else Shadows(settings, recorder, preparing, *shared)
         requests = Requests(preparing, *shared, recorder, shadows)
-        self._chat = Chat(settings, self.bodies, preparing, requests, self.metrics, judges=bool(roles))
+        counting = Counting(self.metrics, telemetry, {role: engine.spec.name for role, engine in (roles or {}).items()})
+        self._chat = Chat(settings, self.bodies, preparing, requests, counting, judges=bool(roles))
 
     def app(self) -> web.Application:
         """The routes."""
         app = web.Application(middlewares=[self._guard.guarded, self.bodies.freed])
         app.router.add_post("/v1/chat/completions", self._chat.complete)
+        app.router.add_post("/v1/responses", self._chat.respond)
+        app.router.add_post("/v1/completions", self._chat.continue_prompts)
         app.router.add_post("/v1/quote", self._chat.quote)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:.+}", self._model)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/openapi.json", self._openapi)
         if self._viewer is not None:
             self._viewer.serve_at(app, VIEW)
-        app.on_response_prepare.append(unsigned)
+        app.on_response_prepare.append(self._guard.signed)
         return app
+
+    def reload(self) -> None:
+        """Read the keys again; those that run go on. A file that cannot be read changes nothing, and is logged."""
+        try:
+            self._callers.reload()
+        except UsageError as failure:
+            _logger.error("The keys stay as they are: %s", failure)
+        else:
+            _logger.info("The keys have been read again.")
 
     async def close(self) -> None:
         """End what still runs, keeping what it was charged, and free everything."""
         await self.running.close()
+        await self._callers.close()
         shared = self._equipment
         await close_all([shared.reader, *shared.scorers.values(), shared.sandbox, self._served])
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.close)
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.Response(body=await self._offers.listed(), content_type="application/json", charset="utf-8")
@@ -135,6 +165,14 @@ class Service:
         if self._channel is None:
             return web.json_response({"status": "ok"})
         return web.json_response({"status": "ok", "workers": self._channel.workers})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        """Whether requests that come now can be answered."""
+        if self.running.draining:
+            return web.json_response({"status": "stopping"}, status=503)
+        if not await self._served.reached():
+            return web.json_response({"status": "the upstream is not there"}, status=503)
+        return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         text = await asyncio.to_thread(self.metrics.text)  # workers read each other's files for it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,24 @@ from outthink.resources.embedding import make_embedder
 from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
+from outthink.server.accounts import Accounts
 from outthink.server.app import Service
+from outthink.server.book import Book
 from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
-from outthink.server.logs import to_stderr
+from outthink.server.logs import tells_all
 from outthink.server.models import Served, listed
 from outthink.server.parent import Inherited
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.server.settings import Settings
+from outthink.server.telemetry import exporting
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
-from outthink.types import AnswerKind, Budget
-from outthink.view.pages import Viewer
+from outthink.types import AnswerKind, Budget, Usage
+from outthink.view.pages import Owned, Viewer
 from outthink.view.recordings import Shelf
 
 _logger = logging.getLogger("outthink.server")
@@ -45,38 +48,38 @@ def policy(
     strategy: Strategy | None,
     budget: Budget,
     answer: AnswerKind,
-    free_form: str | None,
-    plans: Sequence[str],
+    otherwise: Strategy | None,
+    plans: Mapping[str, str],
     scorers: Mapping[str, str],
 ) -> ServerRules:
-    """What the operator has decided; raises UsageError where it does not fit together."""
-    named = dict(_plan(given) for given in plans)
-    for name, path in named.items():
-        make_strategy("auto", {"plan": path})  # raises where it cannot be read
-        if not name:
-            raise UsageError("A plan needs a name: --plan NAME=FILE.")
-    if isinstance(strategy, Auto) and not strategy.plan and named:
-        strategy = replace(strategy, plan=next(iter(named.values())))
-    for role, given in scorers.items():
-        make_scorer(given, process=role == "prm")  # raises where there is no such scorer
-    if strategy is not None:
-        check_needs(strategy, "--strategy", scorers)
+    """What the operator has decided; what each of it is has been checked."""
+    if isinstance(strategy, Auto) and not strategy.plan and plans:
+        strategy = replace(strategy, plan=next(iter(plans.values())))
     return ServerRules(
-        strategy=strategy,
-        budget=budget,
-        answer=answer,
-        otherwise=None if free_form is None else _free_form(free_form, scorers),
-        plans=named,
-        scorers=scorers,
+        strategy=strategy, budget=budget, answer=answer, otherwise=otherwise, plans=plans, scorers=scorers
     )
 
 
-def _plan(given: str) -> tuple[str, str]:
+def add_plan(plans: dict[str, str], given: str) -> None:
+    """A plan by its name, from [NAME=]FILE; raises UsageError where it cannot be read or the name is taken."""
     name, is_, path = given.partition("=")
-    return (name, path) if is_ else (Path(given).stem, given)
+    name, path = (name, path) if is_ else (Path(given).stem, given)
+    make_strategy("auto", {"plan": path})  # raises where it cannot be read
+    if not name:
+        raise UsageError("A plan needs a name: --plan NAME=FILE.")
+    if name in plans:
+        raise UsageError(f"Two plans are called {name}, {plans[name]} and {path}: give one of them another name.")
+    plans[name] = path
 
 
-def _free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
+def check_scorers(scorers: Mapping[str, str]) -> None:
+    """Raise UsageError where there is no such scorer."""
+    for role, given in scorers.items():
+        make_scorer(given, process=role == "prm")
+
+
+def free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
+    """What chooses among replies that all differ; raises UsageError where it cannot."""
     strategy = make_strategy(name)
     if traits.votes(strategy):
         raise UsageError(f"{name} goes by equal answers, which free text does not have; take best_of_n or mbr.")
@@ -141,8 +144,10 @@ def run(
     embedder: str | None,
     resources: Mapping[str, Any],
     keys: Keys | None,
+    spending: Path | None,
     record: Path | None,
     view: bool,
+    otel: bool,
     started: Callable[[str], None],
     inherited: Inherited | None,
 ) -> None:
@@ -153,10 +158,13 @@ def run(
         upstream: an address with several models, which are opened when they are asked for.
         resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
+        spending: where it is kept what keys with limits have spent.
         view: whether what is recorded can be seen at /view/.
+        otel: whether OpenTelemetry is told.
         inherited: of which this process is a worker; None: it is the only one.
     """
-    to_stderr()
+    tells_all()
+    telemetry = exporting() if otel else None
     for name, resource in resources.items():
         if getattr(resource, "ordered", 0):
             raise UsageError(
@@ -171,9 +179,6 @@ def run(
     with contextlib.suppress(MissingResource):  # what needs it says so
         sandbox = Sandbox()
 
-    async def opened(name: str) -> Engine:
-        return await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
-
     async def go() -> None:
         if inherited is None:
             await serves(None)
@@ -182,6 +187,11 @@ def run(
                 await serves(channel)
 
     async def serves(channel: Channel | None) -> None:
+        async def opened(name: str) -> Engine:
+            engine = await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
+            service.metrics.probed(engine.probing)
+            return engine
+
         first = engines.get("model")
         served = Served({} if first is None else {first.spec.name: first}, upstream, opened)
         recorder = None
@@ -205,13 +215,30 @@ def run(
             sandbox=sandbox,
             resources=resources,
             keys=keys,
+            accounts=None if spending is None else lambda: Accounts(Book(spending)),
             recorder=recorder,
-            viewer=Viewer(Shelf([record])) if view and record is not None else None,
+            telemetry=telemetry,
+            viewer=viewer(record, keys) if view and record is not None else None,
             channel=channel,
         )
+        for engine in {id(one): one for one in engines.values()}.values():
+            service.metrics.probed(getattr(engine, "probing", Usage()))
         if inherited is None or channel is None:
             await serve(service, started=started)
         else:
             await serve(service, started=lambda _: channel.ready(), listeners=inherited.listeners, channel=channel)
 
     asyncio.run(go())
+
+
+def viewer(record: Path, keys: Keys | None) -> Viewer:
+    """The page over what is recorded; each key sees what was asked with it."""
+    if keys is None:
+        return Viewer(Shelf([record]))
+    return Viewer(
+        Shelf([]),
+        owned=Owned(
+            owner=lambda request: keys.bearer(request.headers.getall("Authorization", [])),
+            shelf=lambda owner: Shelf([record], owner=owner),
+        ),
+    )

@@ -75,11 +75,6 @@ def top_counts(keys: ArrayLike, top: int = 2) -> NDArray[np.intp]:
     return most.reshape(*keys.shape[:-1], top)
 
 
-def posterior(keys: ArrayLike, criterion: Criterion = "beta") -> Floats:
-    """Probability (...) that the leading answer of keys (..., n) is the model's most frequent one; 0 without any."""
-    return posterior_of_votes(top_counts(keys, _TOP), criterion)
-
-
 def posterior_of_votes(votes: ArrayLike, criterion: Criterion = "beta") -> Floats:
     """The same from the votes (..., k) of the answers, the largest first; the five first of them are looked at."""
     votes = np.asarray(votes, np.intp)[..., :_TOP]
