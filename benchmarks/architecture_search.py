@@ -213,14 +213,22 @@ def main() -> None:
     exact: list[tuple[object, ...]] = []
     for name, pairs in references.items():
         seen_mean, held_mean = np.array(pairs).mean(0)
-        exact.append((name, "", seen_mean, "", "", "", held_mean, "", "", ""))
+        exact.append((name, "", f"{100 * seen_mean:.1f}%", "", "", "", f"{100 * held_mean:.1f}%", "", "", ""))
         rows.append((name, "", f"{100 * seen_mean:.1f}%", "", f"{100 * held_mean:.1f}%", ""))
     for by, budget in scores:
         chosen, held = (np.array(one) for one in zip(*scores[by, budget], strict=True))
         base = np.array([one for _, one in scores["random", budget]])
         seen = np.array([one for one, _ in scores["random", budget]])
-        margins = [value for pair in ((chosen, seen), (held, base)) for value in _interval(pair[0] - pair[1])]
-        exact.append((by, budget, chosen.mean(), *margins[:3], held.mean(), *margins[3:]))
+        margins = ["", "", ""] * 2
+        if by != "random":
+            margins = [
+                f"{100 * value:+.1f}"
+                for one, other in ((chosen, seen), (held, base))
+                for value in _interval(one - other)
+            ]
+        exact.append(
+            (by, budget, f"{100 * chosen.mean():.1f}%", *margins[:3], f"{100 * held.mean():.1f}%", *margins[3:])
+        )
         rows.append(
             (
                 by,
@@ -234,7 +242,7 @@ def main() -> None:
     if given.csv is not None:
         new = not given.csv.exists()
         with given.csv.open("a", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
+            table = csv.writer(file, lineterminator="\n")
             if new:
                 table.writerow(COLUMNS)
             table.writerows((given.kind, given.pools[0].parent.name, *row) for row in exact)

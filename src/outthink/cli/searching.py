@@ -105,7 +105,7 @@ def archon_search(
                 part, folder / name / _folder(layers), engines, resources, on_progress=lambda standing: None, stop=stop
             )
             if stop.is_set() or summary.attempts < summary.planned:
-                raise Interrupted("Interrupted; the same command goes on.")
+                raise Interrupted("Problems are left: the same command goes on with them.")
             return summary
 
         async def go(stop: asyncio.Event) -> tuple[Any, ...]:

@@ -6,8 +6,8 @@ changed moves what is best for its neighbours.
 
 Source: architecture search of Archon (2409.15254), AgentTTS (2508.00890), by notes on both. Differs: `tpe` is Optuna's
 tree-structured Parzen estimator where Archon takes a Gaussian process, and is not told that what is over the budget
-scores worst, since then it was no better than random (docs/results/selection.md); `insights` is a rule where AgentTTS
-asks a language model, which reads the same insights; a setting that was evaluated is not evaluated again.
+scores worst, which would be most of what it learns from; `insights` is a rule where AgentTTS asks a language model,
+which reads the same insights; a setting that was evaluated is not evaluated again.
 """
 
 from __future__ import annotations
