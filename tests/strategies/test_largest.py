@@ -38,7 +38,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "failed_step_fraction": {"n": MOST, "retries": 0},
     "multi_temperature": {"temperatures": (0.0, 0.5, 1.0), "n": 340},
     "nothinking": {"n": MOST, "prefill": ""},
-    "atts": {"n": MOST, "alpha": 0.5, "calibration": (0.25, 0.5)},
+    "cascade": {"n": MOST, "alpha": 0.5, "calibration": (0.25, 0.5)},
     "sample_and_cluster": {"n": MOST, "tolerance": 1.5, "k": MOST},
     "x_mbr": {"n": 88, "m": 3},
     "first_finish": {"n": MOST, "k": MOST},

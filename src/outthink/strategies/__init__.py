@@ -38,7 +38,7 @@ STRATEGIES = {
     "multi_temperature": "outthink.strategies.parallel.multi_temperature:MultiTemperature",
     "nothinking": "outthink.strategies.parallel.nothinking:NoThinking",
     "resample": "outthink.strategies.parallel.resample:Resample",
-    "atts": "outthink.strategies.parallel.atts:ATTS",
+    "cascade": "outthink.strategies.parallel.cascade:Cascade",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "rebase": "outthink.strategies.search.rebase:Rebase",
@@ -56,6 +56,9 @@ STRATEGIES = {
     "lookahead": "outthink.strategies.search.lookahead:Lookahead",
     "mcts": "outthink.strategies.search.mcts:MCTS",
 }
+
+RENAMED = {"atts": "cascade"}
+"""Names that methods once had, and those that they have now."""
 
 
 class Report(Protocol):
