@@ -310,7 +310,12 @@ class Distinct:
             return "Number 1"
         place = self.place(request, child)
         words = "maybe " * (place % 7) + "xyzuvw"[: place % 6]
-        return Completion(text=f"{words} #### {place}", tokens=10, logprobs=(-0.01 * (place + 1),) * 10)
+        return Completion(
+            text=f"{words} #### {place}",
+            tokens=10,
+            token_ids=tuple(b"xxxxxxxxxx"),
+            logprobs=(-0.01 * (place + 1),) * 10,
+        )
 
     def latency(self, request: Request, child: int) -> float:
         return 1.0 + self.place(request, child) if request.address[0] == "model" else 0.0

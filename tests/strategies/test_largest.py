@@ -53,6 +53,8 @@ LARGEST: dict[str, dict[str, Any]] = {
     "dora": {"width": 256},
     "a_star": {"k": 8},
     "qalign": {"steps": 32, "chains": 8},
+    "power_sampling": {"steps": 8, "chains": 8},
+    "parallel_tempering": {"steps": 32, "chains": 8},
     "ab_mcts": {"n": 256},
     "particle_filter": {"n": 256},
     "particle_gibbs": {"n": 16},

@@ -46,6 +46,8 @@ STRATEGIES = {
     "dora": "outthink.strategies.search.dora:DORA",
     "a_star": "outthink.strategies.search.a_star:AStar",
     "qalign": "outthink.strategies.search.qalign:QAlign",
+    "power_sampling": "outthink.strategies.search.power_sampling:PowerSampling",
+    "parallel_tempering": "outthink.strategies.search.parallel_tempering:ParallelTempering",
     "ab_mcts": "outthink.strategies.search.ab_mcts:ABMCTS",
     "iterative_deepening": "outthink.strategies.sequential.iterative_deepening:IterativeDeepening",
     "particle_filter": "outthink.strategies.search.particle_filter:ParticleFilter",
