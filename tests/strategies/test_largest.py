@@ -55,7 +55,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "qalign": {"steps": 32, "chains": 8},
     "power_sampling": {"steps": 8, "chains": 8},
     "parallel_tempering": {"steps": 32, "chains": 8},
-    "ab_mcts": {"n": 256},
+    "ab_mcts": {"n": 256, "prior": "mixed", "batch": 16},
     "particle_filter": {"n": 256},
     "particle_gibbs": {"n": 16},
     "entropic_particle_filter": {"n": MOST},
