@@ -60,6 +60,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "particle_gibbs": {"n": 16},
     "entropic_particle_filter": {"n": MOST},
     "beam": {"width": MOST, "children": 4},
+    "subpool_selection": {"width": 256, "children": 4},
     "dvts": {"width": MOST, "children": 4},
     "lookahead": {"width": 16, "children": 4},
     "mcts": {"b": 4, "max_calls": 64},

@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "particle_gibbs": {"n": 3},
     "entropic_particle_filter": {"n": 4, "lookahead": True},
     "beam": {"width": 4, "children": 2},
+    "subpool_selection": {"width": 4, "children": 2},
     "dvts": {"width": 4, "children": 2},
     "lookahead": {"width": 4, "children": 2},
     "mcts": {"b": 2, "max_calls": 24},

@@ -54,6 +54,7 @@ STRATEGIES = {
     "particle_gibbs": "outthink.strategies.search.particle_gibbs:ParticleGibbs",
     "entropic_particle_filter": "outthink.strategies.search.entropic_particle_filter:EntropicParticleFilter",
     "beam": "outthink.strategies.search.beam:Beam",
+    "subpool_selection": "outthink.strategies.search.subpool_selection:SubpoolSelection",
     "dvts": "outthink.strategies.search.dvts:DVTS",
     "lookahead": "outthink.strategies.search.lookahead:Lookahead",
     "mcts": "outthink.strategies.search.mcts:MCTS",
