@@ -276,7 +276,7 @@ def test_as_asked_means_that_every_answer_is_a_sample_of_the_problem_s_own_messa
             make_strategy(name, small(name)),
             model=engine,
             verifier="confidence",
-            prm="confidence",
+            prm="random",  # which every step has
             resources=given(),
             sampling=SAMPLING,
         )

@@ -47,6 +47,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "adaptive_consistency": {"n": MOST, "threshold": 2.0},
     "iterative_deepening": {"n": MOST, "b0": 2000},
     "revision": {"n_chains": 256, "chain_length": 4},
+    "critic_refine": {"n": 128, "rounds": 1},
     "esc": {"n": MOST, "w": 2},
     "rebase": {"width": MOST},
     "ets": {"width": 256},

@@ -41,6 +41,7 @@ STRATEGIES = {
     "cascade": "outthink.strategies.parallel.cascade:Cascade",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "revision": "outthink.strategies.sequential.revision:Revision",
+    "critic_refine": "outthink.strategies.sequential.critic_refine:CriticRefine",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
     "dora": "outthink.strategies.search.dora:DORA",
