@@ -1,14 +1,19 @@
 """Votes on recordings of thinking models: accuracy and tokens of each rule, over all questions of a model.
 
-Usage: python benchmarks/thinking.py POOL... --groups 0.6b,1.7b [--answer math] [--subsamples 200]
+Usage: python benchmarks/thinking.py POOL... --groups 0.6b,1.7b [--answer math] [--subsamples 200] [--auto]
 
-A group is the pools whose file name has the group's name in it; its questions are taken together. Tokens are relative
-to the vote of 64 samples, and differences are from the vote at equal tokens, paired by question.
+A group is the pools whose path has the group's name in it; its questions are taken together. Tokens are relative to the
+vote of 64 samples, and differences are from the vote at equal tokens, paired by question.
+
+With --auto: what the weight by length changes where `auto` without a plan stops, and how long the samples of a question
+are in the mean, which is what tells thinking models from others; a length without tokens is characters / 4.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -16,10 +21,16 @@ from statistics import mean
 import numpy as np
 
 from outthink.maths.intervals import mean_and_interval
+from outthink.maths.selection import majority as majority_of
+from outthink.maths.selection import weighted_vote
+from outthink.planner.agreement import next_portion
+from outthink.planner.auto import Auto
 from outthink.records.pools import PoolData, read_pool
 from outthink.reports.curves import At, at_tokens, majority, replayed_curve
 from outthink.reports.tables import markdown_table
 from outthink.strategies.making import make_strategy
+from outthink.strategies.parallel.adaptive_consistency import top_counts
+from outthink.strategies.parallel.length_vote import length_weights
 
 MOST = 64
 RULES = (
@@ -42,6 +53,60 @@ def cost(at: At) -> float:
     return float(np.mean(at.tokens))
 
 
+def lengths_of(pool: PoolData) -> dict[str, np.ndarray]:
+    """(n,) of each problem, in tokens or about."""
+    if all(one.tokens is not None for one in pool.problems):
+        return {one.id: np.asarray(one.tokens, float) for one in pool.problems}
+    opener = gzip.open if pool.path.suffix == ".gz" else open
+    with opener(pool.path, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    texts = [[one.get("text") or "".join(map(str, one.get("steps", ()))) for one in row["samples"]] for row in rows]
+    return {
+        one.id: np.array([len(text) / 4 for text in of_one]) for one, of_one in zip(pool.problems, texts, strict=True)
+    }
+
+
+def credit(keys: np.ndarray, lengths: np.ndarray, correct: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the vote of the first n (rows,) of the samples (rows, most) is right, plain and weighted by length."""
+    there = np.where(np.arange(keys.shape[1]) < n[:, None], keys, -1)
+    plain = majority_of(there, lengths=lengths).index
+    weighted = weighted_vote(there, length_weights(there, lengths), lengths=lengths).index
+    rows = np.arange(len(there))
+    return np.where(plain >= 0, correct[rows, plain], False), np.where(weighted >= 0, correct[rows, weighted], False)
+
+
+def at_autos_stop(pools: list[PoolData], subsamples: int) -> list[str]:
+    """Samples that auto draws, its accuracy, and what the weight by length adds there and at 8 and 16 samples."""
+    rng, known = np.random.default_rng(0), {pool.path: lengths_of(pool) for pool in pools}
+    off: dict[str, list[float]] = {"stop": [], "8": [], "16": []}
+    means, right, used = [], [], []
+    for path, one in ((pool.path, one) for pool in pools for one in pool.problems):
+        assert one.keys is not None
+        most = min(Auto().n, len(one.keys))
+        order = rng.permuted(np.tile(np.arange(len(one.keys)), (subsamples, 1)), axis=1)[:, :most]
+        keys, lengths, correct = one.keys[order], known[path][one.id][order], one.correct[order]
+        votes = top_counts(np.stack([np.where(np.arange(most) < n, keys, -1) for n in range(1, most + 1)], 1), 2)
+        done = next_portion(votes, np.arange(1, most + 1)[None], 1 / Auto().value_in_samples) == 0
+        stop = np.where(done.any(1), done.argmax(1) + 1, most)
+
+        plain, weighted = credit(keys, lengths, correct, stop)
+        right.append(plain.mean())
+        used.append(stop.mean())
+        means.append(float(known[path][one.id].mean()))
+        off["stop"].append(weighted.mean() - plain.mean())
+        for n in (8, 16):
+            if n <= most:
+                plain, weighted = credit(keys, lengths, correct, np.full(len(keys), n))
+                off[str(n)].append(weighted.mean() - plain.mean())
+    cells = [
+        ""
+        if not values
+        else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in mean_and_interval(values, least=-1.0)))
+        for values in off.values()
+    ]
+    return [f"{min(means):,.0f} to {max(means):,.0f}", f"{mean(used):.1f}", f"{100 * mean(right):.1f}%", *cells]
+
+
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -49,10 +114,15 @@ def main() -> None:
     parser.add_argument("--groups", required=True)
     parser.add_argument("--answer", default="math")
     parser.add_argument("--subsamples", type=int, default=200)
+    parser.add_argument("--auto", action="store_true")
     given = parser.parse_args()
     rows = []
     for group in given.groups.split(","):
-        pool = together([read_pool(path, answer=given.answer) for path in given.pools if group in path.name])
+        pools = [read_pool(path, answer=given.answer) for path in given.pools if group in str(path)]
+        if given.auto:
+            rows.append((group, str(sum(len(one.problems) for one in pools)), *at_autos_stop(pools, given.subsamples)))
+            continue
+        pool = together(pools)
         vote = majority(pool, range(1, MOST + 1), subsamples=given.subsamples, seed=0)
         whole = cost(vote[MOST])
         rows += [
@@ -80,6 +150,11 @@ def main() -> None:
                 rows.append(
                     (group, f"{name}, n = {n}", f"{100 * mean(at.accuracy):.1f}%", f"{tokens / whole:.3f}", against)
                 )
+    if given.auto:
+        weighted = ("weighted less plain, there", "at 8", "at 16")
+        columns = ("pools", "questions", "tokens of a question", "samples of auto", "right", *weighted)
+        print(markdown_table(columns, rows))
+        return
     print(markdown_table(("model", "rule", "accuracy", "tokens", "minus the vote at equal tokens"), rows))
 
 

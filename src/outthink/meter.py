@@ -14,7 +14,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from outthink.errors import Refused
 from outthink.models.engine import Completion, Progress
@@ -28,12 +28,35 @@ _ROUNDING = 1e-9
 _CALL = 100  # microseconds that a call takes here, from its beginning to its entry in the ledger
 
 
+def _as_ever() -> float:
+    return 1.0
+
+
+class Share(Protocol):
+    """Room for `n` children of a call in a budget that several problems share."""
+
+    n: int
+
+    def settle(self, cost: Cost) -> None:
+        """Give it back, and charge what was used."""
+        ...
+
+
+class SharedBudget(Protocol):
+    """A budget that several problems share, beside that of each."""
+
+    async def hold(self, worst: Cost, upto: int) -> Share | None:
+        """Room for 1 to `upto` children of cost at most `worst` each; None if not even one can start."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Reservation:
     """Room for `n` children of a call, held until it is settled."""
 
     worst: Cost
     n: int
+    share: Share | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -54,6 +77,18 @@ class Work:
     attempts: int = 1
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class LiveGroup:
+    """Samples that are being written, to look at.
+
+    Args:
+        ended: gives those that have ended as candidates, of which no answer has been read yet.
+    """
+
+    progress: Progress
+    ended: Callable[[], list[Candidate]]
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
     worst: Cost
@@ -71,6 +106,10 @@ class Meter:
 
     def __init__(self, budget: Budget, *, on_call: Callable[[Call], None] | None = None) -> None:
         self.budget = budget
+        self.shared: SharedBudget | None = None
+        """Every call needs room in this one, too."""
+        self.dearness: Callable[[], float] = _as_ever
+        """How many times as dear compute is at this moment as it usually is; at least 1."""
         self.calls: list[Call] = []
         self.candidates: dict[str, Candidate] = {}
         self.rounds: list[Round] = []
@@ -81,8 +120,8 @@ class Meter:
         self.scores: dict[str, dict[str, float]] = {}
         """What scorers gave, by the name of the scorer and the candidate's id."""
         self.overrun = False
-        self.running: dict[int, Progress] = {}
-        """Groups that are being generated, to look at, by what `id` says of them."""
+        self.running: dict[int, LiveGroup] = {}
+        """Groups that are being generated, to look at, by what `id` says of their progress."""
         self.refused = 0
         """Children that were asked for and never started."""
         self.refusal: Refused | None = None
@@ -128,7 +167,7 @@ class Meter:
         self._queue.append(waiting)
         self._decide()
         try:
-            return await waiting.decided
+            granted = await waiting.decided
         except asyncio.CancelledError:
             if waiting in self._queue:
                 self._queue.remove(waiting)
@@ -136,10 +175,26 @@ class Meter:
                 self.release(granted)  # nobody is left to use it
             self._decide()
             raise
+        if granted is None or self.shared is None:
+            return granted
+        try:
+            granted.share = await self.shared.hold(worst, granted.n)
+        except BaseException:
+            self.release(granted)
+            raise
+        if granted.share is None:
+            self.refused += upto
+            self.release(granted)
+            return None
+        granted.n = granted.share.n
+        self._decide()
+        return granted
 
     def release(self, reservation: Reservation) -> None:
         """Give back what was reserved for a call that never started."""
         self._reserved.remove(reservation)
+        if reservation.share is not None:
+            reservation.share.settle({})
         self._decide()
 
     async def settled(self) -> None:
@@ -207,6 +262,8 @@ class Meter:
     def settle(self, reservation: Reservation, call: Call) -> bool:
         """Replace what was reserved by what `call` is charged; returns whether it exceeded the reservation."""
         self._reserved.remove(reservation)
+        if reservation.share is not None:
+            reservation.share.settle(call.cost)
         call = replace(call, error=None if call.error is None else writable(call.error))
         for unit, amount in call.cost.items():
             self._settled[unit] = self._settled.get(unit, 0.0) + amount
@@ -238,7 +295,8 @@ class Meter:
 
     def add_round(self, answered: Round) -> None:
         """Keep what the strategy has answered, with what was charged by then."""
-        self.rounds.append(replace(answered, cost=dict(self._settled), at=self.now()))
+        usage = None if answered.generation is None else Usage.total(call.charged for call in self.calls)
+        self.rounds.append(replace(answered, cost=dict(self._settled), at=self.now(), usage=usage))
 
     def _committed(self, unit: str) -> float:
         reserved = sum(held.worst.get(unit, 0.0) * held.n for held in self._reserved)

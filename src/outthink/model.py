@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
-from outthink.meter import Meter, Reservation, charged_of_each
+from outthink.meter import LiveGroup, Meter, Reservation, charged_of_each
 from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
 from outthink.rng import child_seed
 from outthink.together import beside, lazily, together, turn
@@ -30,12 +30,9 @@ OnSample = Callable[[Candidate, int], None]
 FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "cache_salt", "safety_identifier"})
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
-_ASK, _KEEP = 20, 50  # microseconds that it takes to write a request, and to keep an answer with its logprobs
-READ = 100
-"""Microseconds that it takes to have an answer read."""
+_ASK, _KEEP, READ = 20, 50, 100  # microseconds to write a request, to keep an answer with logprobs, and to have it read
 _SOME = 16  # answers that are kept or read in one piece
 _BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
-_LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +173,7 @@ class Model:
             raise EngineError(f"{self.name} did not tell the tokens of {candidate.id}, so it cannot be cut.")
         if not 0 <= keep <= len(ids):
             raise ValueError(f"keep must be from 0 to {len(ids)}, not {keep}")
-        text = await self._tokenizing().decode(ids[:keep])
+        text = await self.tokenizing().decode(ids[:keep])
         return self._made(
             candidate,
             "cut",
@@ -192,7 +189,7 @@ class Model:
         Where the engine has the power "tokens", what continues it goes on from the tokens of both; else their text is
         read anew, which can give other tokens than those that were written.
         """
-        ids = await self._tokenizing().encode(text) if "tokens" in self.powers else None
+        ids = await self.tokenizing().encode(text) if "tokens" in self.powers else None
         return self._made(
             candidate, "inject", continues=True, text=writable(text), token_ids=ids, logprobs=(), finish="stop"
         )
@@ -216,7 +213,8 @@ class Model:
         self._run.meter.candidates[made.id] = made
         return made
 
-    def _tokenizing(self) -> Tokenizing:
+    def tokenizing(self) -> Tokenizing:
+        """What turns text into tokens and back; raises UsageError where the engine does not."""
         if "tokens" not in self.powers:
             raise UsageError(f"{self.name} does not turn text into tokens and back; use another model.")
         return cast("Tokenizing", self._engine)
@@ -273,9 +271,9 @@ class Model:
     async def _refusal(self, problem: Problem, draw: Draw) -> PromptTooLong | None:
         try:
             await self.bound(problem, draw)
+            return None
         except PromptTooLong as refusal:
             return refusal
-        return None
 
     async def _drawn(
         self, batch: Sequence[tuple[Request, Draw]], seen: OnSample | None = None
@@ -374,8 +372,7 @@ class Model:
 
     async def bound(self, problem: Problem, draw: Draw | None = None) -> dict[str, float]:
         """The worst cost of one sample of the problem, or of the draw, by unit."""
-        usage = await self._engine.bound(self.request(problem, draw))
-        return charge(self._engine.spec, [usage])
+        return charge(self._engine.spec, [await self._engine.bound(self.request(problem, draw))])
 
     def request(self, problem: Problem, draw: Draw | None = None) -> Request:
         """What the engine is asked for a sample of the problem, or for the draw; it is not made, and has no address."""
@@ -465,7 +462,7 @@ class Model:
         group.begun = True
         started = self._run.meter.now()
         cancelled = False
-        self._run.meter.running[id(group.progress)] = group.progress
+        self._run.meter.running[id(group.progress)] = LiveGroup(group.progress, partial(self._fresh, group))
         try:
             await self._engine.generate(group.request, group.progress)
             for place, (child, result) in enumerate(self._unkept(group)):
@@ -484,6 +481,9 @@ class Model:
             for child, result in self._unkept(group):  # before anything else can fail or be cancelled: it is paid for
                 self._keep(group, child, result)
             self._settle(group, started, cancelled)
+
+    def _fresh(self, group: _Group) -> list[Candidate]:
+        return [_candidate(group, *one, self._aside(group.request)) for one in self._unkept(group)]
 
     def _unkept(self, group: _Group) -> list[tuple[int, Completion]]:
         return [] if group.request.labels else group.completions()[len(group.candidates) :]
@@ -505,8 +505,7 @@ class Model:
         if cancelled:
             refused = (one for one in progress.results if isinstance(one, Refused) and not isinstance(one, Unsent))
             self._run.meter.refusal = next(refused, self._run.meter.refusal)
-        seen = progress.usage()
-        charged = charged_of_each(progress, group.bound)
+        seen, charged = progress.usage(), charged_of_each(progress, group.bound)
         total = Usage.total(charged)
         exceeded = self._run.meter.settle(
             group.reservation,
@@ -528,6 +527,7 @@ class Model:
                 ended=self._run.meter.now(),
                 prompt=self._run.meter.prompt(request.messages),
                 after=None if group.draw.after is None else group.draw.after.id,
+                sampling=progress.sent or request.sampling(self._engine.spec),
             ),
         )
         if exceeded:
@@ -552,7 +552,7 @@ class Model:
         if not (request.prefix_ids and child.token_ids and "tokens" in self.powers):
             return child
         try:
-            whole = await self._tokenizing().decode((*request.prefix_ids, *child.token_ids))
+            whole = await self.tokenizing().decode((*request.prefix_ids, *child.token_ids))
         except EngineError:  # it is paid for, and at most a character is wrong
             return child
         before, text = whole[: len(request.prefix_text)], whole[len(request.prefix_text) :]

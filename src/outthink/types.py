@@ -291,6 +291,9 @@ class Round:
         confidence: the method's own share or score in [0, 1]; not a calibrated probability.
         cost: charged so far by unit (tokens, usd, flops ...).
         at: seconds since the start.
+        generation: where the candidates are one whole generation of answers, each made from the one before it, its
+            number from 1; a place in it is the same agent's or slot's in the next one. None: they are none.
+        usage: tokens charged by then; told of generations only.
     """
 
     candidates: tuple[str, ...] = ()
@@ -301,6 +304,8 @@ class Round:
     confidence: float | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     at: float = 0.0
+    generation: int | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -324,6 +329,8 @@ class Call:
         started, ended: seconds since the start of the problem.
         prompt: what the model was sent, as its place in the trace's `prompts`; None where no language model was asked.
         after: id of the candidate whose whole text was the beginning of its answer; None: it began a fresh one.
+        sampling: how samples were drawn and where they end, as it was sent, by the names of OpenAI's API (temperature,
+            stop, max_tokens ...); None where no language model was asked, or where that was not recorded.
     """
 
     kind: str
@@ -345,6 +352,7 @@ class Call:
     ended: float = 0.0
     prompt: int | None = None
     after: str | None = None
+    sampling: Mapping[str, Any] | None = None
 
 
 _UNITS = {
@@ -532,6 +540,11 @@ class Trace:
         """One line of JSON, without loss."""
         line: bytes = _trace_adapter().dump_json(self)
         return line.decode()
+
+    def to_data(self, *, exclude: Mapping[str, Any]) -> dict[str, Any]:
+        """The same as data for JSON, without some fields, which are named as pydantic does."""
+        data: dict[str, Any] = _trace_adapter().dump_python(self, mode="json", exclude=exclude)
+        return data
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Trace:

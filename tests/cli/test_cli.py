@@ -295,7 +295,7 @@ def test_ctrl_c_while_a_model_loads_ends_the_program(outthink: Any, monkeypatch:
         (solve("--seed", "abc"), "--seed"),
         (solve("--temperature", "-1"), "temperature"),
         (solve("--top-p", "0"), "top_p"),
-        (solve("--max-tokens", "0"), "max_tokens"),
+        (solve("--max-tokens", "0"), "--max-tokens must be"),
         (solve("--prompt-template", "hello"), "{question}"),
         (solve("--strategy", "best_of_n"), "scorer"),
         (solve("--strategy", "rebase", "--prm", "confidence"), "prefix"),

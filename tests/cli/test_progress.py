@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from outthink.cli.progress import Working, duration
 from outthink.models import catalog
+from outthink.models.scripted import ScriptedEngine
 
 
 class Clock:
@@ -101,3 +103,15 @@ def test_pulling_a_model_tells_its_bytes(outthink: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(Working, "tell", lambda self, done, total, text=None: told.append((done, total)))
     result = outthink("models", "pull", "m")
     assert (result.out, result.err, told) == ("/there\n", "The hub is out of reach.\n", [(5, 10)])
+
+
+def test_a_question_that_takes_long_is_followed_in_a_pipe(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few lines on standard error, with --json, too; none of a short one."""
+    engine = ScriptedEngine(lambda request, child, rng: "#### 4", latency=lambda request, child: 0.4)
+    monkeypatch.setattr("outthink.models.open_engine", lambda name, price=None: engine)
+    words = ("solve", "What is 2+2?", "--answer", "math", "-m", "m", "--n", "2", "--json")
+    assert outthink(*words).err == ""
+    monkeypatch.setattr("outthink.cli.progress.FIRST", 0.05)
+    told = outthink(*words)
+    assert re.fullmatch(r"[0-9.]+ s \| 0 tokens charged, 0 in 2 running samples\n", told.err)
+    assert json.loads(told.out)["answer"] == "4"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from outthink.cli.shown import one_line, print_table, printable
+from outthink.cli.shown import in_options, one_line, print_table, printable
 from outthink.reports.tables import text_table
 from tests.cli.test_cli import QUESTION, bench, finish, solve, start
 
@@ -126,3 +126,9 @@ def test_a_stranger_pipes_a_question_in() -> None:
     result = finish(start("solve", "--model", "pool.jsonl", "--n", "4", given=QUESTION + "\n"), QUESTION + "\n")
     assert result.code == 0
     assert "Answer: 4" in result.out
+
+
+def test_what_the_library_says_of_a_cap_names_the_option(outthink: Any) -> None:
+    told = outthink("solve", "What is 2+2?", "-m", "pool.jsonl", "--budget", "1-tokens", "--n", "1")
+    assert "or lower --max-tokens (" in told.err
+    assert in_options('"max_tokens": 3, lower max_tokens.') == '"max_tokens": 3, lower --max-tokens.'

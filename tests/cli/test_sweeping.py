@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return ScriptedEngine(reply, name=name)
 
     monkeypatch.setattr("outthink.models.open_engine", opened)
+    monkeypatch.setattr("outthink.models.check_model", lambda name: None)
     return asked
 
 
@@ -103,19 +105,49 @@ def test_it_is_what_bench_makes_of_each_alone(outthink: Any, asked: list[Any]) -
 
 
 def test_a_run_that_fails_does_not_end_the_others(outthink: Any, asked: list[Any]) -> None:
-    """Neither where it cannot begin, nor where what it uses breaks, nor where its task is not there."""
+    """Neither where it cannot begin, nor where what it uses breaks."""
     Path("broken.py").write_text("def check(question, solution):\n    raise SystemError('gone')\n")
     Path("many.toml").write_text(
-        SWEEP.replace('"own.jsonl"', '["own.jsonl", "missing.jsonl"]').replace("[0, 1]", "0")
-        + '[[strategy]]\nname = "best_of_n"\nn = 2\nverifier = ["no:thing", "broken:check"]\n',
+        SWEEP.replace("[0, 1]", "0")
+        + '[[strategy]]\nname = "best_of_n"\nn = 2\nverifier = "broken:check"\n'
+        + '[[strategy]]\nname = "beam"\nprm = "random"\nbudget = "1usd"\n',
         encoding="utf-8",
     )
     made = runs(outthink, code=1)
-    own = {name: run for name, run in made.items() if name.startswith("own")}
-    assert [name for name, run in own.items() if run["error"]] == ["own-best_of_n-n2-verifierno:thing-seed0"]
-    assert own["own-best_of_n-n2-verifierbroken:check-seed0"]["done"] == PROBLEMS
-    assert [own[name]["done"] for name in own if "consistency" in name or "greedy" in name] == [PROBLEMS] * 3
-    assert all("missing.jsonl" in run["error"] for name, run in made.items() if name.startswith("missing"))
+    assert [name for name, run in made.items() if run["error"]] == ["own-beam-prmrandom-budget1usd-seed0"]
+    assert made["own-best_of_n-n2-verifierbroken:check-seed0"]["done"] == PROBLEMS
+    assert [made[name]["done"] for name in made if "consistency" in name or "greedy" in name] == [PROBLEMS] * 3
+
+
+def test_what_is_not_there_is_told_before_anything_is_spent(outthink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models, tasks, scorers and what a strategy needs, all at once, by the dry run as by the run itself."""
+    from outthink import models
+
+    def opened(name: str, *, price: object = None) -> Any:
+        raise AssertionError("nothing is opened")
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        Path("many.toml").write_text(
+            SWEEP.replace('"own.jsonl"', '["own.jsonl", "missing.jsonl"]').replace("[0, 1]", "0")
+            .replace('"m"', f'["qwen", "gone.jsonl", "no_such:Engine", "{nobody}"]')
+            + '[[strategy]]\nname = "best_of_n"\nn = 2\nverifier = ["no:thing", "http://HOST/"]\n'
+            + '[[strategy]]\nname = "beam"\n',
+            encoding="utf-8",
+        )  # fmt: skip
+        for words in (("--dry-run",), ()):
+            monkeypatch.setattr(models, "open_engine", opened)
+            result = outthink("sweep", "many.toml", *words)
+            assert result.code == 2
+            for said in (
+                "There is no model 'qwen'", "There is no gone.jsonl", "Cannot load 'no_such:Engine'", "missing.jsonl",
+                "Cannot load 'no:thing'", "The strategy beam needs 'prm'", "cannot be carried out; nothing was spent",
+            ):  # fmt: skip
+                assert said in result.err, said
+            assert nobody not in result.err  # it may be there later
+            assert not Path("runs").exists()
+            assert ("The same, one by one:" in result.out) == bool(words)
 
 
 def test_a_model_that_cannot_be_opened_fails_its_runs_only(
@@ -165,7 +197,7 @@ def test_a_mistake_in_the_file_is_refused_before_anything_is_spent(outthink: Any
         Path("many.toml").write_text(wrong + SWEEP, encoding="utf-8")
         result = outthink("sweep", "many.toml")
         assert (result.code, result.out, asked) == (2, "", [])
-        assert result.err.startswith("outthink: own-greedy-seed0: ")
+        assert "own-greedy-seed0" in result.err
         assert said in result.err
 
 
@@ -223,6 +255,7 @@ def test_ctrl_c_keeps_what_is_finished(outthink: Any, monkeypatch: pytest.Monkey
         return ScriptedEngine(lambda request, child, rng: "#### 1", latency=latency)
 
     monkeypatch.setattr("outthink.models.open_engine", opened)
+    monkeypatch.setattr("outthink.models.check_model", lambda name: None)
     Path("many.toml").write_text("concurrency = 1\n" + SWEEP, encoding="utf-8")
     result = outthink("sweep", "many.toml")
     assert result.code == 130

@@ -206,6 +206,12 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
     assert cell(analysis, "b", "small.jsonl").value == law.law.b
     assert cell(analysis, "pass@1", "small.jsonl").value == pytest.approx(pass_at_k(n, c, 1).mean())
     assert cell(analysis, "law at 64, if it is right", "small.jsonl").value == pytest.approx(float(law.at(64)))
+    half = (1 + pass_at_k(n, c, 8).mean()) / 2
+    needed, interval = (
+        cell(analysis, "samples for half of the rest, if it is right", "small.jsonl"),
+        law.samples_interval(half),
+    )
+    assert [needed.value, needed.low, needed.high] == [law.samples(half), float(interval.low), float(interval.high)]
     (points,) = [
         series for series in analysis.figure.series if series.name == "small.jsonl" and series.mark == "points"
     ]

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from outthink.answers.reader import Reader
 from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, PromptTooLong
+from outthink.maths.tournament import pairs
 from outthink.meter import Meter
 from outthink.model import Attempt, Models
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.rewards.judge import Judge, verdict, yes_probability
-from outthink.rewards.pairwise import Pairwise, pairs
+from outthink.rewards.pairwise import Pairwise
 from outthink.rewards.scores import Scores
 from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Candidate, Problem, Sampling, Trace, Usage
@@ -200,7 +201,7 @@ def noisy(request: Request, child: int, rng: np.random.Generator) -> str:
 def test_votes_do_not_depend_on_what_finishes_first() -> None:
     def solved(latency: Callable[[Request, int], float] | None) -> Trace:
         engine = Writer(noisy, latency=latency)
-        strategy = make_strategy("revision", {"n_chains": 3, "chain_length": 2})
+        strategy = make_strategy("revision", {"n": 6, "ratio": 0.6666666666666666})
         return run(solve_async(problem(), strategy, model=engine, verifier="judge?votes=5", seed=3))
 
     delays = random.Random(1)

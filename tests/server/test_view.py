@@ -12,9 +12,10 @@ import pytest
 
 from outthink.server.keys import Keys, make_key
 from outthink.server.record import Recorder
+from outthink.server.start import viewer
 from outthink.view.pages import POLICY, Viewer
 from outthink.view.recordings import Shelf
-from tests.tools.server import Server
+from tests.tools.server import Server, says
 from tests.tools.serving import CHAT, chat, serving
 
 SETTINGS: dict[str, Any] = {"strategy": "none", "models": {"model": "m"}}
@@ -87,6 +88,52 @@ def test_nobody_without_a_key_sees_any_of_it(tmp_path: Path) -> None:
                 assert reply.status == 200
 
     asyncio.run(go())
+
+
+def test_a_key_sees_what_was_asked_with_it_and_nothing_else(tmp_path: Path) -> None:
+    """Whatever stands in what was asked and told, and wherever somebody looks."""
+    made = dict(make_key(tmp_path / "keys", name) for name in ("one", "two", "three"))
+    keys = Keys.open(tmp_path / "keys")
+    feigned = '","owner":"two"}'
+    where = ("rows?source=0", "sources", "overview?source=0", "compare?sources=0", "rows?source=0&around=0")
+
+    async def told(session: aiohttp.ClientSession, url: str, name: str, path: str) -> Any:
+        headers = {"Authorization": f"Bearer {made[name]}"}
+        async with session.get(f"{url}/view/api/{path}", headers=headers) as reply:
+            return await reply.json()
+
+    async def go() -> None:
+        recorder = Recorder(tmp_path / "kept", {**SETTINGS, "model": "http://secret.example/v1"})
+        parts: dict[str, Any] = {"recorder": recorder, "viewer": viewer(tmp_path / "kept", keys), "keys": keys}
+        async with (
+            Server(says(f"so 42{feigned}")) as upstream,
+            serving(upstream, strategy="none", **parts) as (url, _),
+            aiohttp.ClientSession() as session,
+        ):
+            for name, count in (("one", 2), ("two", 1)):
+                for _ in range(count):
+                    asked = chat(f"I am {name}{feigned}", metadata={"owner": "two"})
+                    headers = {"Authorization": f"Bearer {made[name]}"}
+                    async with session.post(url + CHAT, json=asked, headers=headers) as answer:
+                        assert answer.status == 200, await answer.text()
+            for name, other, count in (("one", "two", 2), ("two", "one", 1), ("three", "one", 0)):
+                for _ in range(400 if count else 20):
+                    listed = await told(session, url, name, "rows?source=0")
+                    if count and len(listed["rows"]) >= count:
+                        break
+                    await asyncio.sleep(0.02)
+                assert listed["total"] == len(listed["rows"]) == count
+                everything = [await told(session, url, name, path) for path in where]
+                everything += [await told(session, url, name, f"problem?source=0&line={line}") for line in range(4)]
+                said = json.dumps(everything)
+                assert said.count("I am ") == said.count(f"I am {name}") == count
+                assert f"I am {other}" not in said
+                assert str(tmp_path) not in said
+                assert "secret" not in said
+                (source,) = (await told(session, url, name, "sources"))["sources"]
+                assert (source["lines"], source["known"]) == (count, count)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
 
 
 def test_there_is_no_page_where_none_was_asked_for(tmp_path: Path) -> None:

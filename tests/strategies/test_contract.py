@@ -158,7 +158,7 @@ def test_survives_failed_samples(name: str) -> None:
     assert trace.answer is not None
     assert "connection" not in (trace.text or "")
     # these draw single samples, or a single one first
-    if name not in ("greedy", "revision", "hedged_sampling", "chops", "x_mbr", "resample"):
+    if name not in ("greedy", "revision", "self_refine", "spawn_join", "hedged_sampling", "chops", "x_mbr", "resample"):
         assert any(call.failed for call in trace.calls)
 
 

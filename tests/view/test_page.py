@@ -19,20 +19,25 @@ from typing import Any
 
 import pytest
 
+from outthink.bench.run import bench
 from outthink.driver import solve_async
 from outthink.models.engine import Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.records.runs import Result, Store
 from outthink.server.keys import Keys, make_key
+from outthink.strategies import STRATEGIES
 from outthink.strategies.making import make_strategy, strategy_data
-from outthink.types import Problem, Sampling
-from outthink.view.live import LiveProblem
+from outthink.types import Problem, Sampling, Trace
+from outthink.types import path as segments
+from outthink.view.live import LiveProblem, LiveRun
 from outthink.view.mailed import mailed
 from outthink.view.pages import POLICY, Viewer, viewing
 from outthink.view.recordings import Shelf
 from tests.tools.browser import browser, in_thread, needs_browser, page_on, served
-from tests.tools.recorded import trace_of, tree_of, write_lines, write_results, write_run
+from tests.tools.every import given, small, stepper
+from tests.tools.recorded import examples, trace_of, tree_of, write_lines, write_results, write_run
 from tests.tools.toys import problem
+from tests.tools.virtual import run
 
 HOSTILE = [
     "<script>window.pwned=1</script>",
@@ -116,7 +121,7 @@ def report(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def opened(folder: Path, report: Path) -> Iterator[Any]:
+def opened(folder: Path, report: Path, trees: Any) -> Iterator[Any]:
     needs_browser()
     with browser() as chromium:
         yield chromium
@@ -190,17 +195,19 @@ def test_a_search_is_drawn_walked_through_and_replayed(opened: Any, address: str
         page.get_by_role("link", name="tree").click()
         page.get_by_text("500 candidates").wait_for()
         shown = page.locator(".tree .node")
-        folded = shown.count()
-        assert folded < 500  # what was not taken further is folded
-        assert page.locator(".edge.chosen").count() > 2
-        page.get_by_role("button", name="Unfold").click()
-        assert shown.count() > folded
         page.get_by_role("button", name="Fit").click()
         page.locator(".tree.small").wait_for()  # too small for labels
+        assert shown.count() < 500  # what was not taken further is folded
+        page.get_by_role("button", name="Unfold").click()
+        page.get_by_role("button", name="Fit").click()
+        page.locator(".tree.small").wait_for()
+        page.wait_for_function("document.querySelectorAll('.tree .node').length === 501")  # with the question
+        assert page.locator(".tree .edge.chosen").get_attribute("d").count("M") > 2
+        page.evaluate("document.getElementById('n:model/0/0').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
         for _ in range(12):
             page.get_by_role("button", name="Zoom in").click()
         page.locator(".tree:not(.small)").wait_for()
-        page.evaluate("document.getElementById('n:model/0/0').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+        assert 1 < shown.count() < 300  # what is in sight
         page.get_by_role("heading", name="model/0/0").wait_for()
         page.locator(".tree").focus()
         page.keyboard.press("ArrowRight")  # its first child
@@ -254,6 +261,8 @@ def test_files_that_are_damaged_or_foreign_say_so_and_all_else_works(opened: Any
         page.get_by_text("holds neither results, nor traces, nor a pool").wait_for()
         page.get_by_text("The last line is unfinished").wait_for()
         page.get_by_text("Lines that cannot be read: 1, the first one is line 2").wait_for()
+        assert page.locator("tr", has_text="broken").locator(".state").inner_text() == "damaged"
+        page.get_by_role("status").get_by_text("up to date").wait_for()
         page.get_by_role("link", name=re.compile(r"\bbroken$")).click()
         page.get_by_text("This line is damaged").wait_for()
         page.get_by_role("link", name="pc").click()
@@ -425,7 +434,7 @@ def test_a_run_that_is_being_written_is_followed(opened: Any, tmp_path: Path) ->
         with served([tmp_path]) as address, page_on(opened) as page:
             page.goto(address)
             page.get_by_text("1 of 3").wait_for()
-            page.get_by_text("being written").wait_for()
+            page.get_by_role("status").get_by_text("being written").wait_for()
             page.goto(f"{address}#/r/0")
             page.get_by_text("1 of 1 problems").wait_for()
             store.record(Result(problem="b", credit=0.0, trace=trace_of("b", ["2"])))
@@ -434,6 +443,70 @@ def test_a_run_that_is_being_written_is_followed(opened: Any, tmp_path: Path) ->
             page.get_by_text("3 of 3 problems").wait_for()
             page.get_by_text("up to date").wait_for()
             assert page.locator("tbody .verdict.wrong").count() == 2
+
+
+BUILDING = [name for name, home in STRATEGIES.items() if not home.startswith("outthink.strategies.parallel")]
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Trace]]:
+    """A run with the tree of every strategy that builds answers on others; its traces by strategy."""
+    traces = {}
+    for name in BUILDING:
+        engine = ScriptedEngine(stepper)
+        parts: dict[str, Any] = {"verifier": "confidence", "prm": "confidence", **given()}
+        sampling = Sampling(max_tokens=200)
+        traces[name] = run(
+            solve_async(problem(name), make_strategy(name, small(name)), model=engine, sampling=sampling, **parts)
+        )
+    results = [Result(problem=name, credit=1.0, trace=replace(trace, problem=name)) for name, trace in traces.items()]
+    return write_results(tmp_path_factory.mktemp("trees") / "trees", results), traces
+
+
+def test_the_tree_of_every_strategy_is_drawn_as_it_was(opened: Any, trees: tuple[Path, dict[str, Trace]]) -> None:
+    """Each candidate once, every edge to a first and to a further parent, the chosen path, and what was given up."""
+    folder, traces = trees
+    assert len(BUILDING) > 15
+    several = 0
+    with served([folder]) as address, page_on(opened) as page:
+        for line, (name, trace) in enumerate(traces.items()):
+            page.goto(f"{address}#/r/0/p/{line}")
+            page.get_by_role("heading", name=name, exact=True).wait_for()
+            page.get_by_text(f"{len(trace.candidates)} candidate").wait_for()
+            page.get_by_role("button", name="Unfold").click()
+            while page.locator(".tree [aria-expanded=false]").count():  # gathered leaves
+                page.locator(".tree [aria-expanded=false]").first.dispatch_event("click")
+            drawn = page.evaluate("[...document.querySelectorAll('.tree .node')].map(node => node.id.slice(2))")
+            there = {one.id: one for one in trace.candidates}
+            assert sorted(one for one in drawn if one in there) == sorted(there), name
+            edges = page.evaluate(
+                "kind => [...document.querySelectorAll(`.tree .edge${kind}`)]"
+                ".reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)",
+                ":not(.further)",
+            )
+            assert edges == len(drawn) - 1, name  # a tree
+            known = [[parent for parent in one.parents if parent in there] for one in there.values()]
+            further = sum(max(len(parents) - 1, 0) for parents in known)
+            several += further
+            further_drawn = page.evaluate(
+                "[...document.querySelectorAll('.tree .edge.further')]"
+                ".reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"
+            )
+            assert further_drawn == further, name
+            chosen = trace.rounds[-1].chosen
+            way = [] if chosen is None else [one.id for one in segments(there[chosen], there)]
+            marked = page.evaluate("[...document.querySelectorAll('.tree .node.chosen')].map(node => node.id.slice(2))")
+            assert sorted(marked) == sorted(way), name
+            kept = {*trace.rounds[-1].candidates, *way}
+            waiting = list(kept)
+            while waiting:
+                for parent in there[waiting.pop()].parents:
+                    if parent in there and parent not in kept:
+                        kept.add(parent)
+                        waiting.append(parent)
+            dimmed = page.locator(".tree .node.dimmed").count()
+            assert dimmed == len(there.keys() - kept), name
+    assert several > 0
 
 
 class Gated(ScriptedEngine):
@@ -474,6 +547,53 @@ def test_a_problem_is_followed_while_it_is_solved(opened: Any) -> None:
         page.get_by_text("ended: finished").wait_for()
         assert "answer: 2" in page.locator(".facts").first.inner_text()
         page.get_by_text("up to date").wait_for()
+
+
+class Stepwise(ScriptedEngine):
+    """Writes three steps and an answer; each step, and every second sample of it, when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda request, child, rng: ["One.\n", "Two.\n", "#### 2"][request.prefix_text.count("\n")])
+        self.gate = threading.Semaphore(0)
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        if request.prefix_text:
+            await asyncio.to_thread(self.gate.acquire, timeout=30)
+        await super().generate(request, progress)
+
+
+def test_the_tree_of_a_problem_grows_while_its_run_goes_on(opened: Any, tmp_path: Path) -> None:
+    engine, strategy = Stepwise(), make_strategy("beam", {"width": 2, "children": 2, "delimiter": "\n"})
+    live = LiveRun(strategy_data(strategy), Sampling(), 0, {"model": "scripted"})
+    asked = examples(2)
+
+    def work() -> None:
+        asyncio.run(
+            bench(asked, strategy, store=tmp_path / "run", model=engine, prm="random", watching=live.watching,
+                  concurrency=1)
+        )  # fmt: skip
+
+    worker = threading.Thread(target=work)
+    viewer = in_thread(lambda: viewing(Viewer(Shelf([tmp_path], solving=live), every=0.05), "127.0.0.1", 0))
+    worker.start()
+    try:
+        with viewer as address, page_on(opened) as page:
+            page.goto(f"{address}#/r/0")
+            page.get_by_role("link", name="p0").click()
+            nodes = page.locator(".tree .node")
+            page.get_by_text("2 candidates").wait_for()
+            assert nodes.count() == 3  # with the question
+            engine.gate.release()
+            page.get_by_text("being solved").first.wait_for()
+            page.get_by_text("4 candidates").wait_for()
+            assert nodes.count() > 3
+            for _ in range(20):
+                engine.gate.release()
+            page.get_by_text("ended: finished").wait_for()
+    finally:
+        for _ in range(20):
+            engine.gate.release()
+        worker.join()
 
 
 def test_only_those_with_a_key_see_anything(opened: Any, folder: Path, tmp_path: Path) -> None:

@@ -6,17 +6,22 @@ import asyncio
 import gzip
 import json
 import math
+import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from outthink import __version__
+from outthink.cost.kinetics import of_trace
 from outthink.errors import UsageError
+from outthink.models.engine import Shape
 from outthink.models.scripted import ScriptedEngine
 from outthink.records.ends import TokenEnds
 from outthink.records.runs import Result, Store
@@ -172,6 +177,31 @@ def test_foreign_files_are_told(tmp_path: Path, line: str) -> None:
     assert recording.rows([0]) == []
 
 
+def test_a_run_is_being_written_only_while_somebody_writes(tmp_path: Path) -> None:
+    """Else it was stopped; and one that is damaged is damaged, whatever it lacks."""
+
+    def state() -> str:
+        (recording,) = Shelf([tmp_path]).recordings
+        recording.advance(1.0)
+        told: str = recording.described()["state"]
+        return told
+
+    run = write_results(tmp_path / "run", [Result(problem="a", credit=1.0)], problems=["a", "b"])
+    assert state() == "writing"
+    for file in run.iterdir():
+        os.utime(file, (0, 0))
+    assert state() == "unfinished"
+    (run / "results.jsonl").write_text("{}\n{}\n", encoding="utf-8")
+    assert state() == "damaged"
+    write_lines(run / "results.jsonl", ["x"])
+    assert state() == "damaged"
+    write_results(tmp_path / "run2", [Result(problem="a", credit=1.0)])
+    (run / "results.jsonl").unlink()
+    (run / "run.json").unlink()
+    (run / "journal.jsonl").unlink()
+    assert state() == "whole"
+
+
 def test_an_empty_file_is_waited_for(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "x.jsonl", [])
     recording = read(path)
@@ -197,6 +227,18 @@ def test_a_shelf_takes_what_is_in_folders_and_what_comes(tmp_path: Path) -> None
     write_results(tmp_path / "later", results(1))
     assert shelf.look()
     assert [one.total for one in shelf.recordings] == [2, None, None, 1]
+
+
+def test_a_run_that_is_just_being_made_is_a_run(tmp_path: Path) -> None:
+    """Its files are there a moment before its settings are."""
+    (tmp_path / "run").mkdir()
+    for name in ("results.jsonl", "journal.jsonl"):
+        (tmp_path / "run" / name).touch()
+    shelf = Shelf([tmp_path])
+    assert shelf.recordings == []
+    write_results(tmp_path / "run", results(1))
+    assert shelf.look()
+    assert [recording.total for recording in shelf.recordings] == [1]
 
 
 def test_what_is_being_solved_is_read_from_the_journal(tmp_path: Path) -> None:
@@ -265,6 +307,53 @@ def test_the_overview_tells_method_command_and_reading(tmp_path: Path) -> None:
     assert dict(told["Summary"]["rows"])["problems"] == "8 of 8"
 
 
+def test_eflops_are_known_where_the_shapes_are_and_else_it_is_said_why(tmp_path: Path) -> None:
+    """As the cost model says of each trace, in the list, the mean and the comparison."""
+    shape = Shape(parameters=1000, layers=2, hidden=8, kv_heads=1, head=4)
+    told = {"model": asdict(shape)}
+    for name, shapes in (("with", told), ("flat", {"model": {"parameters": 1000}}), ("without", None)):
+        write_results(tmp_path / name, results(3), **({} if shapes is None else {"shapes": shapes}))
+    shelf = Shelf([tmp_path / name for name in ("with", "flat", "without")])
+    for recording in shelf.recordings:
+        recording.advance(1.0)
+    known = shelf.recordings[0]
+    wanted = [float(of_trace(result.trace, {"model": shape}).eflops()) for result in results(3) if result.trace]
+    assert [row["cost"]["eflops"] for row in known.rows([0, 1, 2])] == pytest.approx(wanted)
+    assert known.described()["cost"]["eflops"] == pytest.approx(np.mean(wanted))
+    one, flat, other = compared(list(enumerate(shelf.recordings)))["points"]
+    assert one["cost"]["eflops"][0] == pytest.approx(np.mean(wanted))
+    assert one["lacking"] is None
+    assert "eflops" not in {**flat["cost"], **other["cost"]}
+    assert "lacks its heads" in flat["lacking"]
+    assert "does not tell the shape of scripted" in other["lacking"]
+
+
+def test_the_overview_has_bins_and_what_auto_chose(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "auto?n=4", count=6)
+    (recording,) = Shelf([tmp_path / "run"]).recordings
+    recording.advance(1.0)
+    sections = {section["title"]: section for section in overview(recording)}
+    assert sum(int(row[2]) for row in sections["Bins of difficulty"]["rows"]) == 6
+    chosen = sections["What auto chose"]
+    assert sum(int(row[1]) for row in chosen["rows"]) == 6
+    assert {row[2] for row in chosen["rows"]} == {"-"}  # without a plan nothing was said
+    again = sections["To run it again"]
+    assert f"Made by Outthink {__version__}" in again["lines"][0]
+    pool = [
+        {
+            "id": f"q{n}",
+            "answer": "1",
+            "samples": [{"text": "1", "answer": "1", "correct": k < n % 5} for k in range(4)],
+        }
+        for n in range(20)
+    ]
+    write_lines(tmp_path / "pool.jsonl", pool)
+    (recording,) = Shelf([tmp_path / "pool.jsonl"]).recordings
+    recording.advance(1.0)
+    bins = next(section for section in overview(recording) if section["title"] == "Bins of difficulty")
+    assert [row[2] for row in bins["rows"]] == ["4"] * 5
+
+
 def test_a_strategy_that_a_file_names_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -331,7 +420,7 @@ def test_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
     empty = read(write_results(tmp_path / "run", []) / "results.jsonl", settings={}, total=0)
     told = empty.described()
     assert (told["accuracy"], told["cost"]["tokens"], told["lines"]) == (None, None, 0)
-    assert compared([(0, empty)]) == {"points": [], "pairs": []}
+    assert compared([(0, empty)]) == {"points": [], "pairs": [], "intensity": 562.5}
     assert not math.isnan(sign_test(0, 0))
 
 

@@ -8,17 +8,22 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outthink import jsonl
 from outthink.answers.reader import Reader
 from outthink.errors import OutthinkError, UsageError
+from outthink.records.generations import answers_of
 from outthink.records.runs import RESULTS, RUN, read_results, read_settings
 from outthink.tasks.example import Example
 from outthink.tasks.fields import golds
 from outthink.tasks.grading import grade
 from outthink.tasks.own import text_of
 from outthink.tasks.rows import rows
-from outthink.types import AnswerKind, Problem
+from outthink.types import AnswerKind, Problem, Trace
+
+if TYPE_CHECKING:
+    from outthink.sandbox.host import Sandbox
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +63,10 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
 
     def lines() -> Iterator[str]:
         for _, line in jsonl.read(folder / RESULTS):
-            credit = credits.get(line["problem"], line["credit"])
-            yield json.dumps({**line, "credit": credit}, separators=(",", ":")) + "\n"
+            if line["problem"] in credits:
+                credit, known = credits[line["problem"]]
+                line = {**line, "credit": credit, **({"credits": known} if known else {})}
+            yield json.dumps(line, separators=(",", ":")) + "\n"
 
     settings["graded"] = [*settings.get("graded", []), {"gold": gold.name, "answer": answer}]
     part = out.with_name(out.name + ".part")
@@ -71,7 +78,11 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
         jsonl.sync_folder(out.parent)
     except OSError as cause:
         raise OutthinkError(f"Cannot write {out}: {cause.strerror}.") from cause
-    return Graded(problems=len(credits), right=sum(credits.values()), unknown=len(right.keys() - credits.keys()))
+    return Graded(
+        problems=len(credits),
+        right=sum(credit for credit, _ in credits.values()),
+        unknown=len(right.keys() - credits.keys()),
+    )
 
 
 def _read(gold: Path, answer: AnswerKind) -> dict[str, tuple[str, ...]]:
@@ -85,7 +96,18 @@ def _read(gold: Path, answer: AnswerKind) -> dict[str, tuple[str, ...]]:
     return accepted
 
 
-async def _credits(folder: Path, right: Mapping[str, tuple[str, ...]], answer: AnswerKind) -> dict[str, float]:
+async def credits_of(
+    example: Example, trace: Trace, reader: Reader, sandbox: Sandbox | None = None
+) -> dict[str, float]:
+    """The credit of each different answer in the generations of a trace, by its key; none where it has none."""
+    answers = answers_of(trace)
+    return {key: await grade(example, answer, reader, sandbox) for key, answer in answers.items()}
+
+
+async def _credits(
+    folder: Path, right: Mapping[str, tuple[str, ...]], answer: AnswerKind
+) -> dict[str, tuple[float, dict[str, float]]]:
+    """By problem: of its answer, and of all answers in its generations."""
     reader = Reader()
     credits = {}
     try:
@@ -93,7 +115,8 @@ async def _credits(folder: Path, right: Mapping[str, tuple[str, ...]], answer: A
             if result.problem in right:
                 example = Example(Problem(id=result.problem, messages=(), answer=answer), right[result.problem])
                 given = None if result.trace is None else result.trace.answer
-                credits[result.problem] = await grade(example, given, reader)
+                known = {} if result.trace is None else await credits_of(example, result.trace, reader)
+                credits[result.problem] = await grade(example, given, reader), known
     finally:
         await reader.close()
     return credits

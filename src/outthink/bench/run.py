@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from outthink import __version__
 from outthink.answers.reader import Reader
+from outthink.bench.grading import credits_of
 from outthink.cost import charge
 from outthink.driver import as_budget, counted_by, solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
+from outthink.meter import Meter
 from outthink.models.engine import Engine, Request
+from outthink.models.roles import MAIN, by_role
 from outthink.names import name_of
 from outthink.planner.plan import Plan
 from outthink.planner.portfolio import Portfolio
-from outthink.records.runs import DOUBTS, Before, Result, Store, read_results
+from outthink.records.runs import DOUBTS, PROGRAM, SHAPES, Before, Result, Store, read_results
 from outthink.reports.report import Summary, summary
 from outthink.resources.embedding import TextEmbedder, make_embedder
 from outthink.resources.table import versions
@@ -36,6 +40,7 @@ from outthink.together import together
 from outthink.types import Budget, Call, Problem, Sampling, Trace
 
 T = TypeVar("T")
+Watching = Callable[[Problem], contextlib.AbstractContextManager[Callable[[Meter], None]]]
 _BOUNDS = 16  # servers are asked for the length of so many prompts at once
 
 
@@ -83,19 +88,24 @@ class Means:
 
 
 async def attempt(
-    assigned: Assignment, means: Means, on_call: Callable[[Call], None] | None = None
+    assigned: Assignment,
+    means: Means,
+    on_call: Callable[[Call], None] | None = None,
+    watching: Watching | None = None,
 ) -> Trace | OutthinkError:
     """Solve one problem; a failure that belongs to it is returned with what was paid, any other is raised."""
     try:
-        return await solve_async(
-            assigned.problem,
-            assigned.strategy,
-            budget=assigned.budget,
-            sampling=assigned.sampling,
-            seed=assigned.seed,
-            on_call=on_call,
-            **{field.name: getattr(means, field.name) for field in dataclasses.fields(means)},
-        )
+        with contextlib.nullcontext() if watching is None else watching(assigned.problem) as watch:
+            return await solve_async(
+                assigned.problem,
+                assigned.strategy,
+                budget=assigned.budget,
+                sampling=assigned.sampling,
+                seed=assigned.seed,
+                on_call=on_call,
+                watch=watch,
+                **{field.name: getattr(means, field.name) for field in dataclasses.fields(means)},
+            )
     except (EngineError, Unaffordable) as failure:
         return failure
 
@@ -105,7 +115,7 @@ async def bench(
     strategy: str | Strategy,
     *,
     store: str | Path,
-    model: Engine,
+    model: Engine | None = None,
     models: Mapping[str, Engine] | None = None,
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
@@ -121,6 +131,7 @@ async def bench(
     reader: Reader | None = None,
     sandbox: Sandbox | None = None,
     on_progress: Callable[[Standing], None] | None = None,
+    watching: Watching | None = None,
     stop: asyncio.Event | None = None,
 ) -> Summary:
     """Solve, grade and record every example that is not in the run directory yet; a summary of all that are.
@@ -141,6 +152,7 @@ async def bench(
             there is no total budget.
         reader, sandbox: read answers and run code; opened here where they are needed and not given.
         on_progress: told at the start and after each problem.
+        watching: entered around each problem; what it gives is called with the problem's meter, to look at.
         stop: set it to end early: what is being solved is given up (and paid again), what is solved is recorded, and
             the summary says how many problems are left.
 
@@ -148,7 +160,9 @@ async def bench(
     results cannot be written, as on a full disk; calling again goes on from there.
     """
     strategy = make_strategy(strategy)
-    budget = as_budget(budget, counted_by({"model": model, **(models or {})}, resources))
+    models = by_role(model, models)
+    model = models[MAIN]
+    budget = as_budget(budget, counted_by(models, resources))
     total = None if total_budget is None else _total(as_budget(total_budget), strategy)
     sampling = sampling or Sampling()
     place, shards = shard or (0, 1)
@@ -159,12 +173,15 @@ async def bench(
     if learning and shards > 1:
         raise UsageError("What is learned from problem to problem needs all of them in order; leave the shard out.")
     depends = {**traits.versions(strategy), **versions(resources or {})}
+    shapes = {role: dataclasses.asdict(shape) for role, one in models.items() if (shape := one.spec.shape) is not None}
     settings = {
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
         **({"versions": depends} if depends else {}),
         **({"ordered": size} if learning else {}),
-        "models": {role: engine.spec.name for role, engine in {"model": model, **(models or {})}.items()},
+        "models": {role: engine.spec.name for role, engine in models.items()},
+        **({SHAPES: shapes} if shapes else {}),
+        PROGRAM: __version__,
         "verifier": describe(verifier),
         "prm": describe(prm),
         "embedder": describe(embedder),
@@ -208,14 +225,15 @@ async def bench(
                 problem=example.problem, strategy=strategy, budget=budget, sampling=sampling, seed=seed
             )
             if portfolio is not None and total is not None:
-                return await _within_total(assigned, means, kept, portfolio, total[0])
-            return await attempt(assigned, means, functools.partial(kept.journal, assigned.problem.id))
+                return await _within_total(assigned, means, kept, portfolio, total[0], watching)
+            return await attempt(assigned, means, functools.partial(kept.journal, assigned.problem.id), watching)
 
         async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
-            credit = 0.0
+            credit, credits = 0.0, dict[str, float]()
             if isinstance(outcome, Trace):
                 credit = await grade(example, outcome.answer, read, box)
-            result = recording.add(example, outcome, credit)
+                credits = await credits_of(example, outcome, read, box)
+            result = recording.add(example, outcome, credit, credits)
             if learning and result is not None and result.trace is not None:
                 # as a run that goes on reads it
                 traces[example.problem.id] = Trace.from_json(result.trace.to_json())
@@ -264,13 +282,15 @@ class _Recording:
             before = self._kept.before
             self._tell(Standing(done=self._done, total=self._total, before=before, result=result, left=left))
 
-    def add(self, example: Example, outcome: Trace | OutthinkError, credit: float) -> Result | None:
+    def add(
+        self, example: Example, outcome: Trace | OutthinkError, credit: float, credits: Mapping[str, float]
+    ) -> Result | None:
         """Record an outcome; one for which nothing was charged is left for the next time: None."""
         if isinstance(outcome, EngineError) and not (outcome.trace and outcome.trace.usage.tokens):
             self._told(left=str(outcome))
             return None
         if isinstance(outcome, Trace):
-            result = Result(problem=example.problem.id, credit=credit, trace=outcome)
+            result = Result(problem=example.problem.id, credit=credit, trace=outcome, credits=credits)
         else:
             result = Result(problem=example.problem.id, credit=0.0, error=str(outcome), trace=outcome.trace)
         self._kept.record(result)
@@ -280,7 +300,12 @@ class _Recording:
 
 
 async def _within_total(
-    assigned: Assignment, means: Means, kept: Store, portfolio: Portfolio, unit: str
+    assigned: Assignment,
+    means: Means,
+    kept: Store,
+    portfolio: Portfolio,
+    unit: str,
+    watching: Watching | None,
 ) -> Trace | OutthinkError:
     """An attempt with what the portfolio allows it of the total budget."""
     mean, most = await portfolio.begin()
@@ -296,7 +321,7 @@ async def _within_total(
         limits = assigned.budget.limits
         budget = Budget({**limits, unit: max(min(most, limits.get(unit, most)), 1e-9)})
         strategy: Any = dataclasses.replace(assigned.strategy, mean_cost=max(mean, 1e-9))
-        return await attempt(dataclasses.replace(assigned, strategy=strategy, budget=budget), means, on_call)
+        return await attempt(dataclasses.replace(assigned, strategy=strategy, budget=budget), means, on_call, watching)
     finally:
         portfolio.end(unspent)
 

@@ -29,7 +29,7 @@ from outthink.cli.progress import Working
 from outthink.cli.running import interruptible, opened_engines, opened_resources
 from outthink.cli.shown import note, print_summaries, print_table
 from outthink.cli.viewing import ViewOption, beside
-from outthink.errors import OutthinkError
+from outthink.errors import OutthinkError, UsageError
 from outthink.names import file_name
 
 if TYPE_CHECKING:
@@ -71,14 +71,18 @@ def bench(
 
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(writer.model, helpers.role, order.prices) as engines,
+        opened_engines(writer.model, writer.role, order.prices) as engines,
         Working(order.title, unit="problems") as bar,
     ):
-        page = None
+        page = live = None
         if view:
+            from outthink.strategies.making import strategy_data
+            from outthink.view.live import LiveRun
             from outthink.view.recordings import Shelf
 
-            page = context.with_resource(beside(Shelf([folder])))
+            named = {role: engine.spec.name for role, engine in engines.items()}
+            live = LiveRun(strategy_data(order.chosen), order.sampling, drawn.seed, named)
+            page = context.with_resource(beside(Shelf([folder], solving=live)))
         told = False
         left = ""
 
@@ -96,7 +100,14 @@ def bench(
         try:
             summary = interruptible(
                 lambda stop: order.carry_out(
-                    examples, folder, engines, resources, on_progress=progress, stop=stop, shard=part
+                    examples,
+                    folder,
+                    engines,
+                    resources,
+                    on_progress=progress,
+                    watching=None if live is None else live.watching,
+                    stop=stop,
+                    shard=part,
                 )
             )
         except KeyboardInterrupt:
@@ -165,7 +176,10 @@ def pool(
     Token ids and logprobs are kept, too, where the model gives them.
     """
     from outthink.bench.pool import record_pool
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
 
+    if read_roles(writer.role).keys() - {MAIN}:
+        raise UsageError(f"A pool holds what the {GENERATOR} writes, so --role takes {GENERATOR}=MODEL only.")
     examples = taken.examples(task, asked, drawn.seed)
     say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
@@ -174,7 +188,7 @@ def pool(
 
     with (
         opened_resources(resource) as resources,
-        opened_engines(writer.model, None, prices) as engines,
+        opened_engines(writer.model, writer.role, prices) as engines,
         Working(f"{task_name(task)}", unit="problems") as bar,
     ):
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from outthink.cli.options import (
 from outthink.names import file_name
 
 if TYPE_CHECKING:
-    from outthink.bench.run import Standing
+    from outthink.bench.run import Standing, Watching
     from outthink.models.engine import Engine, Price
     from outthink.reports.report import Summary
     from outthink.strategies import Strategy
@@ -54,6 +55,25 @@ class RunOrder:
         examples: list[Example] = self.taken.examples(self.task, self.asked, self.drawn.seed)
         return examples
 
+    def checks(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What raises OutthinkError where something is not there that the run needs, by a name that runs can share."""
+        from outthink.models import check_model
+        from outthink.models.roles import MAIN, read_roles
+        from outthink.resources.table import RESOURCES, bind
+        from outthink.rewards.making import make_scorer
+        from outthink.strategies.making import strategy_name
+
+        for name in {MAIN: self.writer.model, **read_roles(self.writer.role)}.values():
+            yield f"model {name}", partial(check_model, name)
+        given = {role: written for role in ("verifier", "prm") if (written := getattr(self.helpers, role)) is not None}
+        for role, written in given.items():
+            yield f"{role} {written}", partial(make_scorer, written, process=role == "prm")
+        there = {name for name, row in RESOURCES.items() if row.given} - {"verifier", "prm"}
+        there |= {*given, *(text.partition("=")[0] for text in self.helpers.resource or ())}
+        named = strategy_name(self.chosen)
+        needs = partial(bind, self.chosen.run, dict.fromkeys(there), f"The strategy {named}")
+        yield f"{named} with {sorted(there)}", needs
+
     @property
     def title(self) -> str:
         """Task, strategy and scorer."""
@@ -68,6 +88,7 @@ class RunOrder:
         resources: Mapping[str, Any],
         *,
         on_progress: Callable[[Standing], None],
+        watching: Watching | None = None,
         stop: asyncio.Event,
         shard: tuple[int, int] | None = None,
     ) -> Summary:
@@ -92,6 +113,7 @@ class RunOrder:
             shard=shard,
             concurrency=self.taken.concurrency,
             on_progress=on_progress,
+            watching=watching,
             stop=stop,
         )
 
@@ -118,7 +140,7 @@ def order_of(
         drawn=drawn,
         taken=taken,
         sampling=drawn.sampling(),
-        limits=how.limits(helpers.resource, helpers.role, writer.own),
+        limits=how.limits(helpers.resource, writer.own),
         prices=writer.prices(),
         total_budget=total_budget,
     )

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from outthink import __version__
 from outthink.cli import (
     answering,
+    keys,
     learning,
     measuring,
     models,
@@ -39,7 +40,7 @@ from outthink.cli.parsing import (
     Interrupted,
     help_if_alone,
 )
-from outthink.cli.shown import one_line
+from outthink.cli.shown import in_options, one_line
 from outthink.errors import OutthinkError, UsageError
 
 _NARROWEST = 10  # columns of text; a terminal that says it has fewer breaks the lines itself
@@ -88,7 +89,7 @@ app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.cascade_app, name="cascade", rich_help_panel=LEARN)
 app.add_typer(learning.optscale_app, name="optscale", rich_help_panel=LEARN)
 _add(SERVE, serving.serve, settings=True)
-_add(SERVE, serving.key)
+app.add_typer(keys.key_app, name="key", rich_help_panel=SERVE)
 app.add_typer(models.models_app, name="models", rich_help_panel=MODELS)
 
 
@@ -129,7 +130,7 @@ def run() -> int:
 
 def _failed(sentence: str, code: int, who: str = "outthink: ") -> int:
     with contextlib.suppress(OSError):
-        typer.echo(f"{who}{one_line(sentence)}", err=True)
+        typer.echo(f"{who}{one_line(in_options(sentence))}", err=True)
     return code
 
 

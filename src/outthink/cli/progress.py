@@ -19,13 +19,47 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 EVERY = 30.0
-"""Seconds between two lines where standard error is no terminal; there is none before the first are over."""
+"""Seconds between two lines where standard error is no terminal."""
+
+FIRST = 10.0
+"""Seconds before the first of them, so that what is short leaves none."""
 
 _BYTES = "bytes"
 
 
 _running: Working | None = None
 """The innermost work that is being done."""
+
+
+class NowAndThen:
+    """Prints a line on standard error now and then, from a thread.
+
+    Args:
+        words: the line, asked for whenever one is printed.
+        every: seconds between two.
+    """
+
+    def __init__(self, words: Callable[[], str], *, every: float = EVERY) -> None:
+        self._words, self._every = words, every
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._print, daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first line is due after the least of `every` and FIRST."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Print nothing more."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _print(self) -> None:
+        wait = min(FIRST, self._every)
+        while not self._ended.wait(wait):
+            wait = self._every
+            with contextlib.suppress(OSError, ValueError):  # a closed stream is no reason to stop working
+                print(one_line(self._words()), file=sys.stderr, flush=True)
 
 
 class Working:
@@ -45,8 +79,7 @@ class Working:
         self._done, self._total = 0.0, 0.0
         self._clock = time.monotonic
         self._start = self._clock()
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._lines: NowAndThen | None = None
         self._bar: Progress | None = None
         self._outer: Working | None = None
         self._inner: Working | None = None
@@ -67,8 +100,8 @@ class Working:
             self._bar = self._drawn(console)
             self._bar.start()
         else:
-            self._thread = threading.Thread(target=self._lines, daemon=True)
-            self._thread.start()
+            self._lines = NowAndThen(self.line, every=self._every)
+            self._lines.start()
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -76,11 +109,10 @@ class Working:
         _running = self._outer
         if self._outer is not None:
             self._outer._inner = None
-        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
-        if self._thread is not None:
-            self._thread.join()
+        if self._lines is not None:
+            self._lines.stop()
 
     def tell(self, done: float, total: float, text: str | None = None) -> None:
         """So much of so much is done; may be called from any thread."""
@@ -100,11 +132,6 @@ class Working:
     def _what(self) -> str:
         inner = self._inner
         return self._text if inner is None else inner._what()
-
-    def _lines(self) -> None:
-        while not self._ended.wait(self._every):
-            with contextlib.suppress(OSError, ValueError):  # a closed stream is no reason to stop working
-                print(one_line(self.line()), file=sys.stderr, flush=True)
 
     def _drawn(self, console: Any) -> Progress:
         from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn

@@ -7,11 +7,13 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
-from outthink.cli.progress import Working
+from outthink.cli.options import DEFAULT_MODEL
+from outthink.cli.progress import NowAndThen, Working
 from outthink.cli.shown import one_line
 from outthink.errors import UsageError
 from outthink.together import close_all
@@ -44,13 +46,13 @@ def opened_engines(
     """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
     from outthink.cost.price import prices_by_name
     from outthink.models import open_engine
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
 
-    names = {} if model is None else {"model": model}
-    for given in roles or []:
-        role, _, name = given.partition("=")
-        if not role or not name or role == "model":
-            raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
-        names[role] = name
+    names = read_roles(roles)
+    if model is not None:
+        if model not in (DEFAULT_MODEL, names.get(MAIN, model)):
+            raise UsageError(f"Two models write the answers: leave --model or --role {GENERATOR}={names[MAIN]} out.")
+        names = {MAIN: model, **names}
     for role in prices:
         if role not in names:
             raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
@@ -86,37 +88,43 @@ class Watcher:
 
         self._meter: Meter | None = None
         self._shown = shown
-        self._live = Live(console=Console(stderr=True), get_renderable=self._line, refresh_per_second=4, transient=True)
+        console = Console(stderr=True)
+        self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
+        self._lines = None if console.is_terminal or sys.stderr is None else NowAndThen(self._line)
 
     def start(self, meter: Meter) -> None:
         """Look at what this meter counts, and show it."""
         self._meter = meter
-        if self._shown:
+        if self._lines is not None:
+            self._lines.start()
+        elif self._shown:
             self._live.start()
 
     def stop(self) -> None:
         """Show nothing more."""
+        if self._lines is not None:
+            self._lines.stop()
         self._live.stop()
 
     def cost(self) -> dict[str, float]:
         """What has been charged so far, by unit, with the seconds since the start."""
         return {"seconds": 0.0} if self._meter is None else {**self._meter.cost(), "seconds": self._meter.now()}
 
-    def _line(self) -> str:
+    def _drawn(self) -> str:
         from rich.markup import escape
 
+        return f"{escape(self._line())} | Ctrl-C stops and keeps the best answer"
+
+    def _line(self) -> str:
         meter = self._meter
         if meter is None:
             return ""
-        growing = sum(sum(progress.tokens) for progress in meter.running.values())
-        samples = sum(progress.n for progress in meter.running.values())
+        growing = sum(sum(one.progress.tokens) for one in meter.running.values())
+        samples = sum(one.progress.n for one in meter.running.values())
         answer = meter.rounds[-1].answer if meter.rounds else None
-        so_far = "" if answer is None else f" | answer so far: {escape(one_line(answer[:60]))}"
+        so_far = "" if answer is None else f" | answer so far: {one_line(answer[:60])}"
         charged = meter.cost().get("tokens", 0.0)
-        return (
-            f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
-            f" | Ctrl-C stops and keeps the best answer"
-        )
+        return f"{meter.now():5.1f} s | {charged:,.0f} tokens charged, {growing:,} in {samples} running samples{so_far}"
 
 
 def interruptible(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:

@@ -1,4 +1,4 @@
-"""The commands of the server: serve, key."""
+"""The command serve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from outthink.cli import completing
 from outthink.cli.given import given_kind, given_prices, given_strategy, priced_engine
-from outthink.cli.options import PriceOption, ResourceOptions
+from outthink.cli.options import PriceOption, ResourceOptions, RoleOption
 from outthink.cli.parsing import takes_blocks
 from outthink.cli.running import opened_engines, opened_resources
 from outthink.cli.shown import note
@@ -18,21 +18,6 @@ from outthink.errors import UsageError
 
 if TYPE_CHECKING:
     from outthink.server.settings import Settings
-
-
-def key(
-    file: Annotated[Path, typer.Argument(help="Keeps the names and hashes of keys: --api-key-file of a server.")],
-    name: Annotated[str | None, typer.Option(help="Whose key it is; otherwise key-1, key-2 ...")] = None,
-) -> None:
-    """Make a key for a caller of the server.
-
-    It is printed once, and its hash is added to the file.
-    """
-    from outthink.server.keys import make_key
-
-    name, made = make_key(file, name)
-    typer.echo(made)
-    note(f"This is the key {name}; {file} keeps its hash only, so it is not shown again.")
 
 
 @takes_blocks
@@ -45,6 +30,7 @@ def serve(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="An embedded model instead: catalogue name or path of a GGUF.")
     ] = None,
+    role: RoleOption = None,
     strategy: Annotated[
         str,
         typer.Option(
@@ -79,14 +65,26 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help="Only callers with a key of this file (`outthink key`) are served.")
     ] = None,
+    spending: Annotated[
+        Path | None, typer.Option(help="Keeps what keys with limits have spent; else KEYS.spent beside the keys.")
+    ] = None,
+    metrics_key: Annotated[
+        str, typer.Option(help="The name of the key that reads /metrics, where there are keys, and does nothing else.")
+    ] = "metrics",
     concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 256,
     queue: Annotated[int, typer.Option(min=0, help="Most requests that wait; others are told to come later.")] = 1024,
     shed: Annotated[
         bool, typer.Option("--shed", help="Requests spend less while more than half of the places are taken.")
     ] = False,
+    price_follows_load: Annotated[
+        bool,
+        typer.Option(
+            "--price-follows-load", help="auto stops earlier while more than half of the places are taken or many wait."
+        ),
+    ] = False,
     record: Annotated[Path | None, typer.Option(help="Keep the traces of all requests in this folder.")] = None,
     view: Annotated[
-        bool, typer.Option("--view", help="Show what is recorded at /view/, to everybody who may ask.")
+        bool, typer.Option("--view", help="Show what is recorded at /view/; each key sees its own requests.")
     ] = False,
     shadow: Annotated[
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
@@ -102,15 +100,26 @@ def serve(
     """
     from outthink.driver import as_budget, check_units, counted_by
     from outthink.models.engine import EngineSpec, Price
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
     from outthink.resources.metered_sandbox import MeteredSandbox
+    from outthink.types import Budget
 
     try:
         from outthink.server import start
-        from outthink.server.keys import callers
+        from outthink.server.keys import callers, spending_file
         from outthink.server.parent import inherited
         from outthink.server.settings import Settings
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
+    named = read_roles(role)
+    generator = named.pop(MAIN, None)
+    if generator is not None:
+        if upstream is not None or model is not None:
+            raise UsageError(f"Two models write the answers: leave --role {GENERATOR}={generator} out, or the other.")
+        if generator.startswith(("http://", "https://")):
+            upstream = generator
+        else:
+            model = generator
     if (upstream is None) == (model is None):
         raise UsageError("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
     if model is not None and workers > 1:
@@ -130,8 +139,10 @@ def serve(
         concurrency=concurrency,
         queue=queue,
         sheds=shed,
+        price_follows_load=price_follows_load,
         shadow=shadow,
         alternative=alternative,
+        metrics_key=metrics_key,
         workers=workers,
     )
     keys = callers(host, api_key_file, "spend your compute")
@@ -156,7 +167,7 @@ def serve(
     roles = {} if one is not None or "model" not in prices else {"model": prices.pop("model")}
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(one, helpers.role, prices) as engines,
+        opened_engines(one, [f"{other}={name}" for other, name in named.items()], prices) as engines,
     ):
         specs = {role: engine.spec for role, engine in engines.items()}
         if one is None:  # models that nobody has opened yet: whether they have prices is known all the same
@@ -164,6 +175,8 @@ def serve(
                 name=f"the models of {upstream}", price=Price(prompt=0, completion=0) if roles else None
             )
         check_units(policy.budget, specs, {*counted_by(engines, resources), *MeteredSandbox.units})
+        if keys is not None and any(limit.unit == "usd" for limits in keys.limits.values() for limit in limits):
+            check_units(Budget({"usd": 1.0}), specs, ())  # its amount does not matter
         start.run(
             settings,
             policy,
@@ -173,6 +186,7 @@ def serve(
             embedder=helpers.embedder,
             resources=resources,
             keys=keys,
+            spending=spending or (None if api_key_file is None else spending_file(api_key_file)),
             record=record,
             view=view,
             started=lambda address: _told(address, shows=view),

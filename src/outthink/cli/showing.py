@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +101,15 @@ def _show_run(run: Path, limit: int, as_json: bool) -> None:
 def _show_problem(run: Path, result: Result, as_json: bool) -> None:
     from rich.markup import escape
 
-    from outthink.reports.problems import kind_of_run, outcome, plain_result, plain_rounds, plain_tree, tree_of
+    from outthink.reports.problems import (
+        kind_of_run,
+        outcome,
+        plain_result,
+        plain_rounds,
+        plain_sampling,
+        plain_tree,
+        tree_of,
+    )
 
     trace = result.trace
     if trace is None:
@@ -116,6 +125,7 @@ def _show_problem(run: Path, result: Result, as_json: bool) -> None:
                 **plain_result(result),
                 "rounds": plain_rounds(trace),
                 "notes": list(trace.notes),
+                "sampling": plain_sampling(trace),
                 "candidates": plain_tree(nodes),
             }
         )
@@ -123,6 +133,9 @@ def _show_problem(run: Path, result: Result, as_json: bool) -> None:
     why = f": {one_line(result.error)}" if result.error else ""
     console().print(f"[bold]{escape(one_line(result.problem))}[/bold]: {outcome(result)}{escape(why)}", soft_wrap=True)
     print_trace(trace)
+    for way in plain_sampling(trace):
+        settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in way["sampling"].items())
+        typer.echo(f"{way['kind']} ({way['role']}), {way['calls']:,} calls: {printable(settings)}")
     _print_rounds(trace)
     for remark in trace.notes:
         typer.echo(f"Note: {printable(remark)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _ESCAPED |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+_ARGUMENT = re.compile(r"(?<![\w\"'-])max_tokens(?![\w\"'])")
 _WIDEST = 100_000  # characters; wider than any table
 
 
@@ -30,8 +32,13 @@ def console() -> Console:
 
 
 def note(text: str) -> None:
-    """A remark on standard error."""
-    typer.echo(printable(text), err=True)
+    """A remark on standard error, in the words of the command line."""
+    typer.echo(printable(in_options(text)), err=True)
+
+
+def in_options(text: str) -> str:
+    """What the library says of its own argument, said of the option that sets it."""
+    return _ARGUMENT.sub("--max-tokens", text)
 
 
 def printable(text: str) -> str:
@@ -114,6 +121,7 @@ def print_trace(trace: Trace, *, chat: bool = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from outthink.records.generations import generations_of
     from outthink.records.sharing import sharing
 
     printed = console()
@@ -165,6 +173,8 @@ def print_trace(trace: Trace, *, chat: bool = False) -> None:
             f"{tree.levels} levels; paths of {tree.logical:,} tokens, {tree.unique:,} of them unique; "
             f"resident {tree.resident:,.0f} on average, {tree.peak:,} at the largest level"
         )
+    for generation in generations_of(trace):
+        printed.print(f"Generation {generation.number}: {generation.told()}.", soft_wrap=True)
     printed.print(costs(trace.cost))
 
 
@@ -188,6 +198,8 @@ def costs(cost: Mapping[str, float]) -> str:
 
 def trace_json(trace: Trace) -> dict[str, Any]:
     """The same as data for JSON."""
+    from outthink.records.generations import generations_of
+
     lines = [
         {
             "kind": line.kind,
@@ -204,7 +216,10 @@ def trace_json(trace: Trace) -> dict[str, Any]:
         }
         for line in trace.ledger()
     ]
+    told = ("number", "answers", "distinct", "read", "cached", "written")
+    generations = [{name: getattr(one, name) for name in told} for one in generations_of(trace)]
     return {
+        **({"generations": generations} if generations else {}),
         "answer": trace.answer,
         "text": _text(trace),
         "confidence": trace.confidence,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -40,6 +40,7 @@ class _Run:
     cell: SweepCell
     order: RunOrder
     folder: Path
+    mistakes: tuple[str, ...] = ()
     total: int = 0
     done: int = 0
     errors: int = 0
@@ -85,12 +86,24 @@ def sweep(
     command: Any = typer.main.get_command(_parser)
     repeated = frozenset(option.name for option in command.params if getattr(option, "multiple", False))
     planned = read_sweep(file, repeated=repeated)
-    runs = [_Run(cell=cell, order=_order(command, cell), folder=cell.folder(planned.out)) for cell in planned.cells]
+    orders = [(cell, _order(command, cell)) for cell in planned.cells]
+    wrong = [(cell.title, order) for cell, order in orders if isinstance(order, str)]
+    runs = [
+        _Run(cell=cell, order=order, folder=cell.folder(planned.out))
+        for cell, order in orders
+        if not isinstance(order, str)
+    ]
     loaded: dict[str, list[Example] | OutthinkError] = {}
-    with Working("Reading tasks and what is done", unit="runs") as standing:
+    checked: dict[str, str | None] = {}
+    with Working("Checking models and tasks, and what is done", unit="runs") as standing:
         for place, run in enumerate(runs):
             standing.tell(place, len(runs))
             _look(run, _examples(run.order, loaded))
+            if run.left or run.mistakes:  # of a run that is done nothing is needed
+                _check(run, checked)
+            wrong += [(run.cell.title, mistake) for mistake in run.mistakes]
+    if wrong and (not dry_run or len(runs) < len(orders)):
+        _refuse(file, wrong, len(orders))
     _predict(planned, runs)
     if not dry_run:
         try:
@@ -104,17 +117,50 @@ def sweep(
         print_json({"out": str(planned.out), "runs": [run.plain() for run in runs]})
         return
     _print_plan(runs)
+    if wrong:
+        _refuse(file, wrong, len(orders))
 
 
-def _order(command: Any, cell: SweepCell) -> RunOrder:
-    """The cell's options, read as `outthink bench` reads them; where it refuses them, that is told with the cell."""
+def _refuse(file: Path, wrong: Sequence[tuple[str, str]], runs: int) -> NoReturn:
+    """Tell every mistake once, and raise UsageError."""
+    titles: dict[str, list[str]] = {}
+    for title, mistake in wrong:
+        titles.setdefault(mistake, []).append(title)
+    told = [
+        f"{first}{f' and {len(others)} more' if others else ''}: {mistake}"
+        for mistake, (first, *others) in titles.items()
+    ]
+    if len(told) == 1:
+        raise UsageError(told[0])
+    for line in told:
+        note(one_line(line))
+    raise UsageError(
+        f"{len(dict(wrong))} of the {runs} runs of {file} cannot be carried out; nothing was spent. Mend what is named."
+    )
+
+
+def _check(run: _Run, checked: dict[str, str | None]) -> None:
+    """Whether what a run needs is there, as far as that is known before it begins; each thing is looked for once."""
+    for name, check in run.order.checks():
+        if name not in checked:
+            try:
+                check()
+                checked[name] = None
+            except OutthinkError as cause:
+                checked[name] = str(cause)
+    told = (checked[name] for name, _ in run.order.checks())
+    run.mistakes += tuple(mistake for mistake in told if mistake is not None)
+    run.reason = " ".join(run.mistakes) or run.reason
+
+
+def _order(command: Any, cell: SweepCell) -> RunOrder | str:
+    """The cell's options, read as `outthink bench` reads them; why it refuses them."""
     try:
         with command.make_context("sweep", cell.words()) as context:
             order: RunOrder = command.invoke(context)
             return order
     except (UsageError, typer.BadParameter) as cause:
-        told = cause.format_message() if isinstance(cause, typer.BadParameter) else str(cause)
-        raise UsageError(f"{cell.title}: {told}") from None
+        return cause.format_message() if isinstance(cause, typer.BadParameter) else str(cause)
 
 
 def _examples(order: RunOrder, loaded: dict[str, list[Example] | OutthinkError]) -> list[Example] | OutthinkError:
@@ -136,7 +182,7 @@ def _look(run: _Run, examples: list[Example] | OutthinkError) -> None:
     from outthink.records.runs import RUN, read_before, read_settings
 
     if isinstance(examples, OutthinkError):
-        run.reason = str(examples)
+        run.mistakes = (str(examples),)
         return
     run.total = len(examples)
     if not (run.folder / RUN).exists():
@@ -215,7 +261,7 @@ def _print_plan(runs: Sequence[_Run]) -> None:
     missing = f"; of {unknown} runs nothing tells the cost" if unknown else ""
     typer.echo(f"{len(runs)} runs, {left:,} problems left{expected}{missing}.")
     for run in runs:
-        if run.reason:
+        if run.reason and not run.mistakes:  # which are told at the end, each once
             note(f"{run.cell.title}: {run.reason}")
     typer.echo("\nThe same, one by one:")
     for run in runs:
@@ -248,7 +294,7 @@ def _carry_out(runs: Sequence[_Run], loaded: dict[str, list[Example] | OutthinkE
             try:
                 with (
                     opened_resources(order.helpers.resource) as resources,
-                    opened_engines(order.writer.model, order.helpers.role, order.prices) as engines,
+                    opened_engines(order.writer.model, order.writer.role, order.prices) as engines,
                 ):
                     carry = functools.partial(_group, group, waiting, loaded, engines, resources, pace, tell)
                     interrupted = interruptible(carry)
@@ -332,7 +378,7 @@ def _groups(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
 
 def _models(run: _Run) -> Any:
     order = run.order
-    return order.writer.model, order.helpers.role, order.prices, order.helpers.resource
+    return order.writer.model, order.writer.role, order.prices, order.helpers.resource
 
 
 def _told(failure: Exception) -> str:

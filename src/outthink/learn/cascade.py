@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from outthink.errors import UsageError
 from outthink.learn.measures import auroc
 from outthink.learn.scores import scores_of
+from outthink.maths.conformal import threshold
 from outthink.records.pools import PoolData, PoolProblem, read_pool
 from outthink.rng import Rng
 from outthink.strategies.parallel.cascade import DraftScores, Signal, drafted
 from outthink.types import AnswerKind, Sampling
+
+_RATES = (0.1, 0.3, 0.5)  # for which the sentences say what is taken over
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,6 +51,12 @@ class Fitted:
             lines.append(
                 f"{missing} have no score, so about {100 * missing / len(scores):.1f}% are taken over at any alpha."
             )
+        limits = [float(threshold([np.nan if score is None else score for score in scores], alpha)) for alpha in _RATES]
+        lines.append(
+            "Taken over are drafts that score worse than "
+            + ", ".join(f"{limit:.3g} at alpha {alpha:g}" for alpha, limit in zip(_RATES, limits, strict=True))
+            + "."
+        )
         return [*lines, "What it controls is how often the other model takes over, not how often an answer is wrong."]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote
 
-from outthink.errors import UnknownName, UsageError
+from outthink.errors import EngineError, UnknownName, UsageError
 from outthink.models.engine import Engine, Price, priced_as
 from outthink.names import call, load, make_own
 
@@ -36,12 +38,48 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
 
     Raises UsageError where it is not there, with the command that fetches it; UnknownName where nothing has that name.
     """
+    prefix, given, options = _read(name)
+    if prefix in ("http", "https"):
+        engine: Engine = load(ENGINES[prefix])(name, price=price)
+        return engine
+    if prefix == "":
+        own: Engine = make_own(given, options)
+        if lacking := [part for part in _PARTS if not hasattr(own, part)]:
+            raise UsageError(f"{given} is no engine: it has no {', '.join(lacking)} (see outthink.models.engine).")
+        return own if price is None else priced_as(own, price)
+    opened: Engine = call(load(ENGINES[prefix]), options, given, name=given, fixed={"price": price})
+    return opened
+
+
+def check_model(name: str) -> None:
+    """Raise what `open_engine` would raise of a model that is not there, without opening it; no event loop may run.
+
+    A server is asked for the names of its models. Of one that does not answer nothing is said: it may do so later.
+    """
+    from outthink.models import catalog
+
+    prefix, given, _ = _read(name)
+    if prefix in ("http", "https"):
+        from outthink.models.probe import model_at
+
+        with contextlib.suppress(EngineError):
+            asyncio.run(model_at(name))
+    elif prefix == "":
+        load(given)
+    elif not os.path.exists(given):
+        if prefix == "embedded" and catalog.path(given) is None:  # which raises where there is no such name
+            raise UsageError(f"The model {given} is not on this machine yet: run `outthink models pull {given}`.")
+        if prefix == "pool":
+            raise UsageError(f"There is no {given}; record it with `outthink pool`.")
+
+
+def _read(name: str) -> tuple[str, str, dict[str, str]]:
+    """What opens a model (a key of ENGINES; empty: it is one of your own), what of, and with which options."""
     from outthink.models import catalog  # here, because most of its imports are for fetching
 
     prefix, _, _ = name.partition(":")
     if prefix.lower() in ("http", "https"):
-        engine: Engine = load(ENGINES[prefix.lower()])(name, price=price)
-        return engine
+        return prefix.lower(), name, {}
     given, _, options = name.partition("?") if not os.path.exists(name) else (name, "", "")
     if prefix in ENGINES:
         given = given.removeprefix(f"{prefix}:")
@@ -50,15 +88,10 @@ def open_engine(name: str, *, price: Price | None = None) -> Engine:
     elif (given and os.path.exists(given)) or given in catalog.entries():
         prefix = "embedded"
     elif _OWN.fullmatch(given):
-        own: Engine = make_own(given, dict(parse_qsl(options, keep_blank_values=True)))
-        if lacking := [part for part in _PARTS if not hasattr(own, part)]:
-            raise UsageError(f"{given} is no engine: it has no {', '.join(lacking)} (see outthink.models.engine).")
-        return own if price is None else priced_as(own, price)
+        prefix = ""
     else:
         raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
-    written = dict(parse_qsl(options, keep_blank_values=True))
-    opened: Engine = call(load(ENGINES[prefix]), written, given, name=given, fixed={"price": price})
-    return opened
+    return prefix, given, dict(parse_qsl(options, keep_blank_values=True))
 
 
 async def with_model(name: str) -> str:
@@ -68,6 +101,6 @@ async def with_model(name: str) -> str:
     """
     if "#" in name or not name.startswith(("http://", "https://")):
         return name
-    from outthink.models.probe import only_model  # here, because most engines need no probe
+    from outthink.models.probe import model_at  # here, because most engines need no probe
 
-    return f"{name}#{quote(await only_model(name), safe='')}"
+    return f"{name}#{quote(await model_at(name), safe='')}"

@@ -17,10 +17,16 @@ from outthink.types import Address, Message, Usage, writable
 Power = str
 """Name of an optional ability. The core knows "logprobs" (of tokens); "prefix" (continuing a given one); "labels"
 (logprobs of given labels); "seed" (honouring seeds); "tokens" (being a `Tokenizing` that continues ids, so that an
-answer can be cut after any of its tokens). An engine may name others; what a strategy asks of one stands in
-`Request.controls` under its name, and what the engine saw stands in `Completion.observed`."""
+answer can be cut after any of its tokens); "logit_bias" (its control: logits to add, by token id); "thinking_budget"
+(its control: most tokens of thoughts, after which the answer follows). An engine may name others; what a strategy asks
+of one stands in `Request.controls` under its name, and what the engine saw stands in `Completion.observed`."""
 
 _LEAST_LOGPROB = -1e4  # stands for minus infinity, which JSON cannot hold
+
+_SAMPLING = (
+    "temperature", "top_p", "top_k", "min_p", "typical_p", "presence_penalty", "frequency_penalty",
+    "repetition_penalty", "logit_bias", "max_tokens", "max_completion_tokens", "min_tokens", "stop",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +137,13 @@ class Request:
     fields: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Any] = field(default_factory=dict)
 
+    def sampling(self, spec: EngineSpec) -> dict[str, Any]:
+        """How its samples are drawn, as `sampling_of`, with those of its fields that the engine honours."""
+        stop = {"stop": self.stop} if self.stop else {}
+        asked = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens, **stop}
+        honoured = {name: value for name, value in self.fields.items() if spec.fields is None or name in spec.fields}
+        return sampling_of(asked | honoured)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
@@ -186,6 +199,7 @@ class Progress:
         listen: told of each piece of an answer as it is written: the child, and the piece as a choice of a chunk of
             OpenAI's chat API, such as {"delta": {"content": "so far"}}.
         ended: told of each child that has ended, as soon as its text is known for good; its tokens may still change.
+        sent: how the engine drew them, as `sampling_of` says it, where that is not just what was asked for.
     """
 
     n: int
@@ -201,6 +215,7 @@ class Progress:
     listen: Callable[[int, Mapping[str, Any]], None] | None = None
     ended: Callable[[int, Completion], None] | None = None
     further: dict[str, float] = field(default_factory=dict)
+    sent: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.tokens = [0] * self.n
@@ -217,6 +232,11 @@ class Progress:
     def usage(self) -> Usage:
         """What has been seen so far."""
         return Usage(prompt=self.prompt, cached=self.cached, completion=sum(self.tokens), further=dict(self.further))
+
+
+def sampling_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a request in the form of OpenAI's API says how samples are drawn and where they end."""
+    return {name: _plain(body[name]) for name in _SAMPLING if body.get(name) is not None}
 
 
 def _writable_logprobs(logprobs: tuple[float, ...]) -> tuple[float, ...] | None:

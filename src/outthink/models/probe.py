@@ -33,7 +33,7 @@ from outthink.models.openai.writing import Writing
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds
-_SCHEMA = 4
+_SCHEMA = 5
 _FEW = 12  # tokens of an answer
 _MORE = 1024  # the same, for models that refuse to answer in so few
 _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
@@ -54,8 +54,10 @@ _LONG = [{"role": "user", "content": "Repeat the word blue. " * 60}]
 Body = dict[str, Any]
 
 
-def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
-    """The endpoint of `url`, which may end in #MODEL, and what it does: by the last probe of this week, or a new one.
+def probed(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts, Usage]:
+    """The endpoint of `url`, which may end in #MODEL, what it does, and what it has cost to find that out.
+
+    It is what the last probe of this week has said, or a new one.
 
     Blocks until the server has listed its models, and for as long as a probe takes. Raises UsageError and EngineError
     as `probe`.
@@ -80,7 +82,7 @@ async def probe_and_remember(url: str, *, patience: Patience | None = None) -> P
     return result
 
 
-async def find(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts]:
+async def find(url: str, *, patience: Patience | None = None, fresh: bool = False) -> tuple[Endpoint, Facts, Usage]:
     """As `probed`, in the event loop that runs."""
     asked, model = _parts(url, patience)
     endpoint = Endpoint(url.partition("#")[0], patience=patience)
@@ -90,7 +92,7 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
         await asked.close()
     facts = None if fresh else _remembered(_file(endpoint.url, name))
     if facts is not None:
-        return endpoint, dataclasses.replace(facts, context=context)
+        return endpoint, dataclasses.replace(facts, context=context), Usage()
     result = await probe_and_remember(url, patience=patience)
     logger = logging.getLogger(__name__)
     used = result.usage
@@ -100,17 +102,18 @@ async def find(url: str, *, patience: Patience | None = None, fresh: bool = Fals
     )
     for note in result.notes:
         logger.warning("%s at %s: %s", result.facts.model, endpoint.url, note)
-    return endpoint, result.facts
+    return endpoint, result.facts, used
 
 
-async def only_model(url: str) -> str:
-    """The name of the only model at an address.
+async def model_at(url: str) -> str:
+    """The name of the model at an address, or of the only one there.
 
-    Raises UsageError with the names where there are several, and EngineError where the server is not there.
+    Raises UsageError where it is not there or there are several, with the names, and EngineError where the server is
+    not there.
     """
-    endpoint, _ = _parts(url, None)
+    endpoint, wanted = _parts(url, None)
     try:
-        name, _ = await _model(endpoint, "")
+        name, _ = await _model(endpoint, wanted)
     finally:
         await endpoint.close()
     return name
@@ -157,6 +160,8 @@ async def probe(endpoint: Endpoint, model: str = "") -> Probe:
         asking.cache,
         asking.salt,
         asking.priority,
+        asking.bias,
+        asking.thinking,
         asking.abort,
     ):
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # an answer of another shape
@@ -476,6 +481,22 @@ class _Asking:
         await self._ask(self._body(self._one, priority="high"))
         self._learn(priority=self._refusal is not None and self._refusal.status < 500)
 
+    async def bias(self) -> None:
+        """The first token of what it says is another one when its logit is lowered."""
+        if self.result.facts.tokens:
+            first = self._ids[1][0]
+            asked = self._body(self._few, logit_bias={str(first): -100.0}, return_token_ids=True)
+            choices = _choices(await self._ask(asked))
+            ids = (choices[0].get("token_ids") or [first]) if choices else [first]
+            self._learn(logit_bias=ids[0] != first)
+
+    async def thinking(self) -> None:
+        """Few tokens are all thoughts, unless there may be but one of them."""
+        if _answers(self._greedy):
+            return
+        choices = _choices(await self._ask(self._body(self._few, thinking_token_budget=1)))
+        self._learn(thinking=bool(choices) and _answers(_text(choices[0])))
+
     async def abort(self) -> None:
         """Seconds until a closed connection has ended its work, where the server's metrics show it."""
         with contextlib.suppress(EngineError):
@@ -546,6 +567,12 @@ def _text(choice: dict[str, Any]) -> str:
         return parts.read(said).text
     except TypeError:
         return ""
+
+
+def _answers(text: str) -> bool:
+    """Whether a text is more than the beginning of thoughts."""
+    said = text.rpartition("</think>")[2].strip()
+    return bool(said) and not said.startswith("<think>")
 
 
 def _told(reply: Any) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ al. 2023) and optimal stopping. Differs from them: one price of compute decides 
 another strategy and stopping; what has been drawn is gone on from and never drawn again.
 
 Pays: with a plan from recordings of your own questions: on sums it was 2 to 4 points above the best fixed strategy at
-equal cost, on GSM8K 2 up to 700 tokens. Without one it was nowhere worse than the vote (docs/results/planner.md).
+equal cost, on GSM8K 2 up to 500 tokens. Without one it was nowhere worse than the vote (docs/results/planner.md).
 """
 
 from __future__ import annotations
@@ -198,7 +198,8 @@ class Auto:
                     if meter.cost().get(unit, 0.0) + longest > value:
                         return
                     cost = each / value
-                if not next_portion([majority.tally.votes, majority.tally.runner_up], len(seen), cost):
+                votes = [majority.tally.votes, majority.tally.runner_up]
+                if not next_portion(votes, len(seen), cost * meter.dearness()):
                     return
 
 
@@ -322,7 +323,8 @@ class _Planned:
             policy = replace(policy, starts=tuple(others))
         rates = self._rates(self._unit)
         inner = 1.0 if rates is None else rates[0].completion / policy.rates[0].completion  # of the plan's own unit
-        return int(policy.choice(gains, cost, self._price * (1.0 if sum(state) else inner), state))
+        price = self._price * self._meter.dearness()
+        return int(policy.choice(gains, cost, price * (1.0 if sum(state) else inner), state))
 
     def _late(self, state: State, tokens: Any, left: float) -> list[bool]:
         """Whether the next portion of each action would end too late; of a target and a run nothing is known."""
@@ -409,7 +411,8 @@ class _Planned:
             samples = [*self._samples, *self._of_target]
             chosen, share = by_majority(samples)
             self._report(samples, chosen=chosen, confidence=share)
-            cost = self._price * rates[0].completion * float(self._mean_tokens(self._samples))
+            price = self._price * self._meter.dearness()
+            cost = price * rates[0].completion * float(self._mean_tokens(self._samples))
             votes = top_counts(codes([one.key for one in samples]))
             if len(self._samples) >= self._plan.samples or not next_portion(votes, len(samples), cost):
                 return

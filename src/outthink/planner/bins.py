@@ -94,16 +94,6 @@ def absolute_edges(easiness: ArrayLike, pass_rates: ArrayLike) -> tuple[float, .
     return tuple(float(cuts[np.abs(below - share).argmin()]) for share in wanted)
 
 
-def quantile_edges(ease: ArrayLike, bins: int) -> tuple[float, ...]:
-    """Edges that cut the values into parts of equal size, where ties allow; fewer where many are equal."""
-    values = np.asarray(ease, dtype=float).ravel()
-    values = values[~np.isnan(values)]
-    if values.size == 0 or bins < 2:
-        return ()
-    edges = np.unique(np.quantile(values, np.arange(1, bins) / bins))
-    return tuple(float(edge) for edge in edges if values.min() < edge)
-
-
 def ease(material: Material, difficulty: Difficulty, probe: int) -> Floats:
     """(problems, orders) how easy each problem looks after `probe` samples; with "oracle" how easy it is.
 

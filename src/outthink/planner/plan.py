@@ -13,9 +13,10 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ from outthink.planner.bins import Table
 from outthink.planner.evidence import feature_names
 from outthink.planner.policy import Policy
 from outthink.planner.trust import Tenth, Utility
+from outthink.records.kinds import what_is
 from outthink.strategies import STRATEGIES
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the file; another one is refused."""
 
 _NUMBERS = r"\[\s*(?:-?[0-9][0-9.e+-]*,?\s*)+\]"  # a list of nothing else, which is read in one line
@@ -209,7 +211,7 @@ class Plan:
         low, high = points[place - 1], points[place]
         part = math.log(price / low.price) / math.log(high.price / low.price) if high.price > low.price else 0.0
         mixed: Expected = _between(low, high, part)
-        return mixed
+        return replace(mixed, price=price)
 
     def within(self, limit: float) -> Limited:
         """What to expect under a limit of every problem: between two measured ones in proportion.
@@ -280,6 +282,8 @@ class Plan:
         try:
             return _opened(path.resolve(), path.stat().st_mtime_ns)
         except OSError as cause:
+            if os.path.isdir(path):
+                raise _foreign(path) from None
             raise UsageError(
                 f"Cannot read the plan {path}: {cause.strerror}; make one with `outthink plan fit`."
             ) from None
@@ -288,16 +292,30 @@ class Plan:
 @functools.lru_cache(maxsize=8)
 def _opened(path: Path, changed: int) -> Plan:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        version = raw.get("schema") if isinstance(raw, dict) else None
-        if version != SCHEMA:
-            raise UsageError(f"{path} is no plan of version {SCHEMA}; make one with `outthink plan fit`.")
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            raise _foreign(path) from None
+        if not isinstance(raw, dict) or not {"schema", "policy", "expected"} <= raw.keys():
+            raise _foreign(path)
+        if raw["schema"] != SCHEMA:
+            raise UsageError(
+                f"{path} is a plan of version {raw['schema']}, this program reads version {SCHEMA}; make it again with "
+                "`outthink plan fit`."
+            )
         plan: Plan = _adapter().validate_python(raw)
         _whole(plan)
     except ValueError as cause:
         first = str(cause).splitlines()[0]
         raise UsageError(f"{path} is damaged ({first}); make it again with `outthink plan fit`.") from None
     return plan
+
+
+def _foreign(path: Path) -> UsageError:
+    """Why something else cannot be a plan, and what makes one."""
+    what = what_is(path)
+    fit = f"`outthink plan fit {path}` makes one of it" if "pool" in what else "make one with `outthink plan fit`"
+    return UsageError(f"{path} {what}, and no plan; {fit}.")
 
 
 def _whole(plan: Plan) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from outthink.answers.reader import Reader
 from outthink.errors import UsageError
 from outthink.maths.selection import codes
 from outthink.models.samples import numbers_of, pool_id, text_of, token_count, token_logprobs, was_cut
+from outthink.records.kinds import FOREIGN, what_is
 from outthink.types import AnswerKind
 
 _log = logging.getLogger(__name__)
@@ -112,10 +114,23 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     def unfinished(number: int) -> None:
         _log.warning("Line %d of %s is unfinished and was left out.", number, path)
 
-    rows = list(jsonl.read(path, unfinished))
+    try:
+        rows = list(jsonl.read(path, unfinished))
+    except UsageError:
+        _refuse_foreign(path)
+        raise
     if not rows:
         raise UsageError(f"{path} holds no samples.")
+    if not {"id", "samples"} & rows[0][1].keys():
+        _refuse_foreign(path)
     return rows
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise UsageError where a whole file is something else, so that it is no matter of one line."""
+    what = what_is(path) if os.path.exists(path) else ""
+    if what in FOREIGN:
+        raise UsageError(f"{path} {what}, and no pool of samples; `outthink pool` records one.") from None
 
 
 def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: AnswerKind = "text") -> PoolData:

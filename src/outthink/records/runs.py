@@ -29,7 +29,15 @@ SCHEMA = 1
 RUN, RESULTS, JOURNAL = "run.json", "results.jsonl", "journal.jsonl"
 
 DOUBTS = "doubts"
-"""What looked wrong with the questions when a run began, in its settings; a run with others is the same run."""
+"""What looked wrong with the questions when a run began, in its settings."""
+
+SHAPES = "shapes"
+"""The shapes of the models by role, where they are known, in the settings of a run."""
+
+PROGRAM = "program"
+"""The version of the program that began a run, in its settings."""
+
+_TOLD = dict.fromkeys((DOUBTS, SHAPES, PROGRAM))  # settings that nobody asked for: a run with others is the same run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,13 +49,17 @@ class Result:
         credit: 1 right, 0 wrong, between them partly right; None where it could not be graded.
         error: why nothing came back, for people; None where something did.
         trace: what happened; None only where nothing was even tried.
+        credits: of each different answer by its key, where the trace has generations of answers.
+        owner: the name of the key with which a server was asked; None: there was none. It ends the line, see `owned`.
     """
 
     problem: str
     credit: float | None
     error: str | None = None
     trace: Trace | None = None
+    credits: Mapping[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
+    owner: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +152,7 @@ class Store:
             # nothing was paid for: ask anew
             jsonl.write_whole(self._folder / RUN, json.dumps(asked, indent=1) + "\n", mode=self._mode)
             return
-        different = differences({**read_settings(self._folder), DOUBTS: None}, {**asked, DOUBTS: None})
+        different = differences({**read_settings(self._folder), **_TOLD}, {**asked, **_TOLD})
         if different:
             raise UsageError(
                 f"The run in {self._folder} has other settings ({'; '.join(different)}): "
@@ -284,8 +296,7 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         if asked["shard"] is None:
             raise UsageError(f"The run in {folder} is whole already, not a shard.")
         place, shards = asked["shard"]
-        alike = {DOUBTS: None}
-        different = differences({**first, "shard": first["shard"][1], **alike}, {**asked, "shard": shards, **alike})
+        different = differences({**first, "shard": first["shard"][1], **_TOLD}, {**asked, "shard": shards, **_TOLD})
         if different:
             raise UsageError(f"{folders[0]} and {folder} are not of one run ({'; '.join(different)}).")
         if place in places:
@@ -323,22 +334,33 @@ def _add(total: dict[str, float], cost: Mapping[str, float], sign: int = 1) -> N
         total[unit] = total.get(unit, 0.0) + sign * amount
 
 
+def owned(line: bytes, owner: str) -> bool:
+    """Whether a line of results ends with this owner; what stands in its trace, which others wrote, cannot feign it."""
+    return line.rstrip(b"\r\n").endswith(b',"owner":' + json.dumps(owner).encode() + b"}")
+
+
 def _unused(result: Result) -> dict[str, Any]:
     """Fields that few methods fill, where none of the trace is filled: they would be most of its lines."""
+    empty = {} if result.credits else {"credits": True}
+    if result.owner is None:
+        empty["owner"] = True
     if result.trace is None:
-        return {}
+        return empty
     candidates, calls = result.trace.candidates, result.trace.calls
     unused = {"observed"} if not any(candidate.observed for candidate in candidates) else set()
     unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
     counted = any(call.charged.further or call.seen.further for call in calls)
     fields: dict[str, Any] = {} if counted else {"seen": {"further"}, "charged": {"further"}}
-    fields |= {"after": True} if all(call.after is None for call in calls) else {}
+    fields |= {name: True for name in ("after", "sampling") if all(getattr(call, name) is None for call in calls)}
+    plain = all(answered.generation is None for answered in result.trace.rounds)
     return {
+        **empty,
         "trace": {
             "candidates": {"__all__": unused},
             "calls": {"__all__": fields} if fields else {},
+            "rounds": {"__all__": {"generation", "usage"}} if plain else {},
             "prompts": {"__all__": {"__all__": {"sent"}}},
-        }
+        },
     }
 
 

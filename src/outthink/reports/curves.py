@@ -22,8 +22,8 @@ from outthink.errors import UsageError
 from outthink.laws.coverage import pass_at_k
 from outthink.maths.selection import Drawn, Replayed, codes, finite
 from outthink.records.pools import PoolData, PoolProblem
+from outthink.strategies import traits
 from outthink.strategies.making import strategy_name
-from outthink.strategies.parallel.self_consistency import SelfConsistency
 
 _AT_ONCE = 1 << 21  # numbers of one chunk of subsamples, so that memory does not grow with their number
 
@@ -150,13 +150,12 @@ def replayed_or_refused(
     verdicts: int | None,
 ) -> tuple[Curve, dict[int, str]]:
     """As `replayed_curve`, and why the other n were left out; errors only where no n can be replayed at all."""
-    if isinstance(strategy, SelfConsistency):
+    if traits.majority(strategy):
         need(pool, keys=True)
         return majority(pool, ns, subsamples=subsamples, seed=seed), {}
-    called = strategy_name(strategy)
+    called, reads = strategy_name(strategy), traits.reads_recorded(strategy)
     if not isinstance(strategy, Replayable):
         raise UsageError(f"{called} cannot be replayed: it needs more than recorded samples.")
-    reads = getattr(strategy, "reads_recorded", frozenset({"keys"}))
     need(pool, keys="keys" in reads, logprobs="logprobs" in reads, texts="texts" in reads, tokens="tokens" in reads)
     if "scores" in reads and scorer is None:
         raise UsageError(f"{called} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")

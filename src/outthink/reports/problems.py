@@ -176,6 +176,16 @@ def plain_rounds(trace: Trace) -> list[dict[str, Any]]:
     ]
 
 
+def plain_sampling(trace: Trace) -> list[dict[str, Any]]:
+    """How models were asked to draw, as data for JSON: each way once, with the number of calls."""
+    ways: dict[str, dict[str, Any]] = {}
+    for call in trace.calls:
+        if call.sampling is not None:
+            way = {"kind": call.kind, "role": call.role, "sampling": dict(call.sampling)}
+            ways.setdefault(repr(way), {**way, "calls": 0})["calls"] += 1
+    return list(ways.values())
+
+
 def wrong_first(results: Sequence[Result]) -> list[Result]:
     """Failures first, then what is wrong, partly right and not graded, then what is right; else as they were."""
 

@@ -14,7 +14,7 @@ Path = tuple[Candidate, ...]
 SCORERS = {
     "confidence": "outthink.rewards.confidence:Confidence",
     "judge": "outthink.rewards.judge:Judge",
-    "analysis": "outthink.rewards.analysis:Analysis",
+    "analysis": "outthink.rewards.analysis:AnalysisScorer",
     "soundness": "outthink.rewards.soundness:Soundness",
     "pairwise": "outthink.rewards.pairwise:Pairwise",
     "critique": "outthink.rewards.critique:Critique",

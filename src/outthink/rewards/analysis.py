@@ -43,7 +43,7 @@ _SHOWN = 1000  # characters of a program's output
 
 
 @dataclass(frozen=True, kw_only=True)
-class Analysis:
+class AnalysisScorer:
     """The mean of `votes` rewards in [0, 1], by the model in the role "judge", else the main model.
 
     A reward is P(Yes) / (P(Yes) + P(No)) after the analysis where the model can give the probability of a label, and

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model, Models
 from outthink.rewards import Path
 from outthink.together import together
 from outthink.types import Candidate, Message, Problem
+
+T = TypeVar("T")
 
 _ANSWER = (
     "Question:\n{question}\n\nProposed solution:\n{solution}\n\n"
@@ -186,6 +189,39 @@ async def written(
     for at, samples in zip(left, drawn, strict=True):
         by_prompt[at] = samples
     return by_prompt
+
+
+async def read_once(
+    judge: Model,
+    problem: Problem,
+    prompts: Sequence[str],
+    judged: Sequence[tuple[Candidate, ...]],
+    read: Callable[[str], T | None],
+) -> list[T | None]:
+    """What `read` makes of one text for each prompt, all of them one batch; None where there is nothing to read.
+
+    Where it makes nothing of a text, that prompt is sent a second time, at temperature 0.6.
+
+    Args:
+        judged: as for `written`.
+
+    Raises as `Model.sample` where nothing came back the first time.
+    """
+
+    def readings(drawn: Sequence[Sequence[Candidate]]) -> list[T | None]:
+        return [read(texts[0].text) if texts and texts[0].finish == "eos" else None for texts in drawn]
+
+    said = readings(await written(judge, problem, prompts, judged))
+    left = [place for place, reading in enumerate(said) if reading is None]
+    if left:
+        try:
+            again = [prompts[place] for place in left], [judged[place] for place in left]
+            drawn = await written(judge, problem, *again, temperature=_TEMPERATURE)
+        except (BudgetExhausted, NothingCameBack, PromptTooLong):
+            return said
+        for place, reading in zip(left, readings(drawn), strict=True):
+            said[place] = reading
+    return said
 
 
 def verdict(text: str, words: tuple[str, str]) -> str | None:

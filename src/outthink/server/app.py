@@ -7,23 +7,27 @@ like any other problem; its trace becomes the reply.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
+from outthink.errors import UsageError
 from outthink.models.engine import Engine
 from outthink.resources.embedding import TextEmbedder
 from outthink.rewards import Scorer
 from outthink.sandbox.host import Sandbox
+from outthink.server.accounts import Accounts
 from outthink.server.bodies import Bodies
 from outthink.server.broker import Channel
+from outthink.server.callers import Callers
 from outthink.server.chat import Chat
 from outthink.server.door import Lines
 from outthink.server.errors import BadRequest
 from outthink.server.gate import Gate
-from outthink.server.guard import VIEW, Guard, unsigned
+from outthink.server.guard import VIEW, Guard
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
@@ -40,6 +44,8 @@ from outthink.server.solving import Equipment
 from outthink.together import close_all
 from outthink.view.pages import Viewer
 
+_logger = logging.getLogger("outthink.server")
+
 
 class Service:
     """The server's parts, put together; `running` says what is at work, and `lines` who is connected.
@@ -49,6 +55,7 @@ class Service:
         scorers: opened, by "verifier" and "prm".
         resources: further ones by name, as for `solve_async`; requests share them.
         keys: who may ask; None: everybody who reaches the server.
+        accounts: opens what counts the spending of keys with limits; None: none of them may have limits.
         recorder: keeps traces; None: nobody does.
         viewer: a page that shows what was recorded to whoever may ask; None: there is none.
         channel: to the other workers, which share this one's limits; None: there are none.
@@ -66,6 +73,7 @@ class Service:
         sandbox: Sandbox | None = None,
         resources: Mapping[str, Any] | None = None,
         keys: Keys | None = None,
+        accounts: Callable[[], Accounts] | None = None,
         recorder: Recorder | None = None,
         viewer: Viewer | None = None,
         channel: Channel | None = None,
@@ -87,9 +95,10 @@ class Service:
         )
         there = [*(resources or {}), *([] if sandbox is None else ["sandbox"])]
         self._offers = Offers(policy, served, scorers or {}, there)
-        self._guard = Guard(settings.host, keys, self.lines, self.running)
+        self._callers = Callers(keys, accounts)
+        self._guard = Guard(settings.host, settings.metrics_key, self._callers, self.lines, self.running, self.metrics)
         salt = secrets.token_bytes(32) if channel is None else channel.salt
-        preparing = Preparing(settings, policy, served, self.gate, salt)
+        preparing = Preparing(settings, policy, served, self.gate, salt, self._callers)
         shared = self.gate, self.running, self._equipment, self.metrics
         shadows = None if recorder is None else Shadows(settings, recorder, preparing, *shared)
         requests = Requests(preparing, *shared, recorder, shadows)
@@ -107,12 +116,22 @@ class Service:
         app.router.add_get("/openapi.json", self._openapi)
         if self._viewer is not None:
             self._viewer.serve_at(app, VIEW)
-        app.on_response_prepare.append(unsigned)
+        app.on_response_prepare.append(self._guard.signed)
         return app
+
+    def reload(self) -> None:
+        """Read the keys again; those that run go on. A file that cannot be read changes nothing, and is logged."""
+        try:
+            self._callers.reload()
+        except UsageError as failure:
+            _logger.error("The keys stay as they are: %s", failure)
+        else:
+            _logger.info("The keys have been read again.")
 
     async def close(self) -> None:
         """End what still runs, keeping what it was charged, and free everything."""
         await self.running.close()
+        await self._callers.close()
         shared = self._equipment
         await close_all([shared.reader, *shared.scorers.values(), shared.sandbox, self._served])
         if self._recorder is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import web
 
@@ -61,7 +62,8 @@ class Chat:
 
     async def quote(self, request: web.Request) -> web.Response:
         """What the reply may cost."""
-        return web.json_response(await quoted(await self._job(request), judges=self._judges))
+        with contextlib.closing(await self._job(request)) as job:
+            return web.json_response(await quoted(job, judges=self._judges))
 
     async def _job(self, request: web.Request) -> Job:
         body = await self._bodies.read(request)

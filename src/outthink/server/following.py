@@ -21,6 +21,8 @@ def chosen(job: Job, trace: Trace) -> list[reply.Answer]:
     answers = answers or reply.answers(trace, job.asked.choices, job.partial())
     if answers:
         return answers
+    if job.purse is not None and job.purse.failure is not None:
+        raise job.purse.failure
     if trace.stopped == "deadline":
         raise problems.RequestFailed(problems.LATE)
     if trace.stopped == "cancelled":

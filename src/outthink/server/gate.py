@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Hashable
 from typing import Protocol
 
 from outthink.errors import OutthinkError
 
 _HALF = 0.5  # share of the places that may be taken before anybody gets less
+_DOUBLED = 16  # how often the price doubles while as many requests come as there are places
 _STEPS = 8  # loads that are told apart, so that equal requests mostly get equal answers
 _FORGETS = 0.1  # weight of the last request in the mean of how long they take
 
@@ -164,6 +166,14 @@ class Gate:
     def waiting(self) -> int:
         """Requests that wait."""
         return self._desk.waiting
+
+    def dearness(self) -> float:
+        """How many times as dear compute is now as while at most half of the places are taken.
+
+        It doubles with every sixteenth of the places that is taken beyond, those who wait included.
+        """
+        taken = (self.running + self.waiting) / self._places
+        return math.exp2(min(max(0.0, _DOUBLED * (taken - _HALF)), _DOUBLED))
 
     def load(self) -> float:
         """The share of its budget that a request that comes now should spend: 1, and less the fewer places are left."""

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from outthink.server import problems
+from outthink.server.callers import Callers
 from outthink.server.door import Lines
 from outthink.server.errors import BadRequest
-from outthink.server.keys import Keys
+from outthink.server.metrics import Metrics
 from outthink.server.running import Running
 from outthink.server.stream import patient
 
@@ -27,15 +28,19 @@ class Guard:
 
     Args:
         host: that the server listens on.
-        keys: who may ask; None: everybody who reaches the server.
+        metrics_key: the name of the key for /metrics.
         lines: told which connections are at work.
     """
 
-    def __init__(self, host: str, keys: Keys | None, lines: Lines, running: Running) -> None:
+    def __init__(
+        self, host: str, metrics_key: str, callers: Callers, lines: Lines, running: Running, metrics: Metrics
+    ) -> None:
         self._host = host
-        self._keys = keys
+        self._metrics_key = metrics_key
+        self._callers = callers
         self._lines = lines
         self._running = running
+        self._metrics = metrics
 
     @web.middleware
     async def guarded(
@@ -46,6 +51,8 @@ class Guard:
             if request.method != "POST":  # else as soon as its body is there
                 self._lines.works(request.protocol)
             response = await self._answered(request, handler)
+            if OWNER in request and request.method == "POST":
+                self._metrics.answered(request[OWNER], response.status)
             if self._running.leaving:
                 response.force_close()
             async with patient(request):
@@ -73,13 +80,13 @@ class Guard:
 
     def _admit(self, request: web.Request) -> None:
         """Raise where this caller may not ask this."""
-        if self._keys is None:
+        if self._callers.keys is None:
             # a page in a browser may send requests to this machine under a name of its own
             name = _host(request)
             if name not in (*_LOCAL, self._host.lower()) and not _is_address(name):
                 raise BadRequest("The Host of the request is not this server's.", status=421, code="wrong_host")
         elif request.path not in _OPEN and not request.path.startswith(f"{VIEW}/static/"):
-            owner = self._keys.bearer(request.headers.getall("Authorization", []))
+            owner = self._callers.bearer(request.headers.getall("Authorization", []))
             if owner is None:
                 raise problems.RequestFailed(
                     problems.APIError(
@@ -89,14 +96,21 @@ class Guard:
                         code="invalid_api_key",
                     )
                 )
+            if (owner == self._metrics_key) != (request.path == "/metrics"):
+                raise BadRequest(
+                    f"The key {self._metrics_key} reads /metrics and nothing else, and no other key reads it.",
+                    status=403,
+                    code="wrong_key",
+                )
             request[OWNER] = owner
         if request.method == "POST" and self._running.draining:
             raise problems.RequestFailed(problems.STOPPING)
 
-
-async def unsigned(request: web.Request, response: web.StreamResponse) -> None:
-    """Which versions serve is nobody's business."""
-    response.headers["Server"] = "outthink"
+    async def signed(self, request: web.Request, response: web.StreamResponse) -> None:
+        """How the limits of the caller's key stand; which versions serve is nobody's business."""
+        response.headers["Server"] = "outthink"
+        if OWNER in request and request.method == "POST":
+            response.headers.update(self._callers.headers(request[OWNER]))
 
 
 def _http_problem(failure: web.HTTPException, request: web.Request) -> problems.APIError:

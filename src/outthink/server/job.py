@@ -7,15 +7,19 @@ import json
 import math
 import secrets
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
 from outthink.cost import charge
 from outthink.cost.caps import Cap, cap_within
+from outthink.cost.price import asking
+from outthink.errors import Uncounted
 from outthink.models.engine import Engine, Request
 from outthink.models.facts import Facts
 from outthink.planner.plan import Plan
+from outthink.server.accounts import Purse
 from outthink.server.asked import Asked
 from outthink.server.routing import HARMLESS, Choice, telling
 from outthink.strategies import traits
@@ -45,6 +49,12 @@ class Job:
     """How the budget has decided the cap of a sample; None: it has not."""
     deadline: float = math.inf
     """By the loop's clock."""
+    owner: str | None = None
+    """Whose it is: the name of a key, or what stands for one; None: nobody is told apart."""
+    purse: Purse | None = None
+    """What it may spend of its key's limits; None: there are none."""
+    dearness: Callable[[], float] | None = None
+    """How many times as dear compute is at a moment; None: it is never dearer."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     begun: bool = False
     heard: dict[Address, list[str]] = field(default_factory=dict)
@@ -53,6 +63,11 @@ class Job:
     def partial(self) -> list[str]:
         """The longest text so far, in pieces."""
         return max(self.heard.values(), key=lambda pieces: sum(map(len, pieces)), default=[])
+
+    def close(self) -> None:
+        """Nothing is done for it any more; twice is fine."""
+        if self.purse is not None:
+            self.purse.close()
 
 
 def engine_fields(asked: Asked, choice: Choice, engine: Engine) -> dict[str, Any]:
@@ -94,6 +109,7 @@ async def prepared(
     seconds: float,
     salt: str | None,
     usual: int | None = None,
+    purse: Purse | None = None,
 ) -> Job:
     """What a request asks for, as what is solved.
 
@@ -102,8 +118,9 @@ async def prepared(
             fewer where a budget has room for several samples then.
         salt: keeps the caller's prompts apart in a prefix cache; None: nobody else's are there.
         usual: tokens that answers of this model usually take; None: not known.
+        purse: what it may spend of its key's limits.
 
-    Raises UsageError where the prompt is too long.
+    Raises UsageError where the prompt is too long, and OverLimit where a limit of the key has no room for one sample.
     """
     ident = f"chatcmpl-{secrets.token_hex(12)}"
     facts: Facts | None = getattr(engine, "facts", None)
@@ -132,11 +149,12 @@ async def prepared(
     if unsent:
         problem = replace(problem, fields={field: fields[field] for field in fields if field not in unsent})
     limits = {unit: limit for unit, limit in choice.budget.limits.items() if unit != "seconds"}
+    kept = {} if purse is None else purse.left()
     cap = None
     if asked.max_tokens is None and "max_tokens" not in planned:
         problem, sampling, left = await _fitted(engine, facts, problem, sampling)
-        if max_tokens is None and limits:
-            allowed = {unit: limit * load for unit, limit in limits.items()}
+        if max_tokens is None and (limits or kept):
+            allowed = _least({unit: limit * load for unit, limit in limits.items()}, kept)
             request = Request(messages=problem.messages, max_tokens=sampling.cap, fields=problem.fields)
             cap = await cap_within(engine, request, allowed, wanted=traits.at_once(choice.strategy), usual=usual)
             if cap.lowered and cap.tokens > left:
@@ -146,6 +164,12 @@ async def prepared(
                 fields = {name: value for name, value in problem.fields.items() if name not in _CAPS}
                 problem, sampling = replace(problem, fields=fields), replace(sampling, max_tokens=cap.tokens)
     worst = await worst_sample(engine, problem, sampling)  # raises, before it waits, where the prompt is too long
+    if purse is not None:
+        if unknown := kept.keys() - worst.keys():
+            raise Uncounted(
+                f"A limit of your key is in {min(unknown)}, and what this model costs is not known; {asking()}."
+            )
+        purse.check(worst)
     if choice.samples is not None:
         limits["tokens"] = min(limits.get("tokens", math.inf), choice.samples * worst["tokens"])
     # however crowded it is, one sample is
@@ -160,10 +184,16 @@ async def prepared(
         load=load,
         problem=problem,
         sampling=sampling,
-        budget=Budget(limits),
+        budget=Budget(_least(limits, kept)),
         seconds=seconds,
         cap=cap,
+        purse=purse,
     )
+
+
+def _least(limits: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
+    """The smaller limit in every unit."""
+    return {unit: min(limits.get(unit, math.inf), others.get(unit, math.inf)) for unit in {**limits, **others}}
 
 
 async def _fitted(

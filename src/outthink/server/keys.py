@@ -1,13 +1,14 @@
 """Tells whose key a caller presents, by a file that holds the names of keys and their hashes but no key.
 
-A line of the file is `NAME SHA256`, the hash in hexadecimal digits; lines that begin with # and blank ones say nothing.
-Only its owner may be able to write it; that others can read it does no harm, since no key can be found from the hash of
-256 random bits. It is read once, when the server starts: a key that is added or removed later counts from the next
-start on.
+A line of the file is `NAME SHA256` or `NAME SHA256 LIMITS`, the hash in hexadecimal digits and the limits as in
+`allowances`; lines that begin with # and blank ones say nothing. Only its owner may be able to write it; that others
+can read it does no harm, since no key can be found from the hash of 256 random bits. It is read when the server starts,
+and again on SIGHUP.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import hmac
@@ -17,12 +18,15 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import FileIO
 from itertools import count
 from pathlib import Path
 
 from outthink.errors import OutthinkError, UsageError
 from outthink.jsonl import sync_folder
+from outthink.server.allowances import Allowance, read_allowances, written
 
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 
@@ -32,12 +36,21 @@ class Keys:
 
     Args:
         digests: the SHA-256 of each key, 32 bytes, by the key's name.
+        limits: of those keys that have some.
+        path: the file, which can be read again.
     """
 
-    __slots__ = ("_digests",)
+    __slots__ = ("_digests", "_limits", "_path")
 
-    def __init__(self, digests: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        digests: Mapping[str, bytes],
+        limits: Mapping[str, tuple[Allowance, ...]] | None = None,
+        path: Path | None = None,
+    ) -> None:
         self._digests = dict(digests)
+        self._limits = {name: own for name, own in (limits or {}).items() if own}
+        self._path = path
 
     def __repr__(self) -> str:
         return "Keys(***)"
@@ -51,14 +64,33 @@ class Keys:
         try:
             with path.open("rb") as file:
                 _private(file.fileno(), path)
-                digests = _parsed(file.read(), path)
+                lines = _parsed(file.read(), path)
         except OSError as cause:
             raise UsageError(
                 f"Cannot read the keys in {path}: {cause.strerror}; `outthink key {path}` makes a file with one."
             ) from None
-        if not digests:
+        if not lines:
             raise UsageError(f"There is no key in {path}; make one with `outthink key {path}`.")
-        return cls(digests)
+        digests = {name: line.digest for name, line in lines.items()}
+        return cls(digests, {name: line.limits for name, line in lines.items()}, path)
+
+    @property
+    def limits(self) -> Mapping[str, tuple[Allowance, ...]]:
+        """The limits of those keys that have some."""
+        return self._limits
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all keys, in the order of the file."""
+        return tuple(self._digests)
+
+    def again(self) -> Keys:
+        """What the file holds now; raises UsageError as `open`."""
+        return self if self._path is None else Keys.open(self._path)
+
+    def take(self, other: Keys) -> None:
+        """Accept the keys of `other` in place of these."""
+        self._digests, self._limits = other._digests, other._limits
 
     def bearer(self, headers: Sequence[str]) -> str | None:
         """The name of the key in the Authorization headers of a request; None where it is none of these."""
@@ -102,16 +134,9 @@ def make_key(path: Path, name: str | None = None) -> tuple[str, str]:
     """
     if name is not None and not re.fullmatch(_NAME, name):
         raise UsageError(f"The name of a key is 1 to 64 letters, digits, dots, hyphens and underscores, not {name!r}.")
-    try:
-        new = not os.path.exists(path)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
-    except OSError as cause:
-        raise UsageError(f"Cannot write {path}: {cause.strerror}; name a file that you can write.") from None
-    with open(handle, "r+b", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UsageError(f"{path} keeps nothing that is written to it: name a file.")
-        _lock(handle)
-        _private(handle, path)
+    new = not os.path.exists(path)
+    with _locked(path, os.O_CREAT) as file:
+        handle = file.fileno()
         held = file.read()
         names = _parsed(held, path)
         if name in names:
@@ -128,6 +153,85 @@ def make_key(path: Path, name: str | None = None) -> tuple[str, str]:
     return name, key
 
 
+def spending_file(path: Path) -> Path:
+    """Where it is kept what the keys of a file have spent, if nothing else is said."""
+    return path.with_name(f"{path.name}.spent")
+
+
+def revoke_key(path: Path, name: str) -> None:
+    """Take a key out of a file; errors as for `limit_key`."""
+    _change(path, name, lambda line: None)
+
+
+def limit_key(path: Path, name: str, limits: tuple[Allowance, ...]) -> None:
+    """Give a key of a file these limits and no others.
+
+    Raises UsageError where there is no such key, and as `make_key`; OutthinkError where writing fails. The file is then
+    as it was.
+    """
+    _change(path, name, lambda line: replace(line, limits=limits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a line of the file says of a key."""
+
+    digest: bytes
+    limits: tuple[Allowance, ...]
+    number: int
+
+    def text(self, name: str) -> bytes:
+        return f"{name} {self.digest.hex()} {written(self.limits)}".strip().encode()
+
+
+def _change(path: Path, name: str, change: Callable[[_Line], _Line | None]) -> None:
+    """Change the line of a key, or take it out; the others stay byte for byte."""
+    with _locked(path, 0) as file:
+        held = file.read()
+        line = _parsed(held, path).get(name)
+        if line is None:
+            raise UsageError(
+                f"There is no key {name} in {path}; `outthink key list {path}` shows those that there are."
+            )
+        lines = held.split(b"\n")
+        changed = change(line)
+        lines[line.number - 1 : line.number] = [] if changed is None else [changed.text(name)]
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            try:
+                handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+                with open(handle, "wb") as new:
+                    new.write(b"\n".join(lines))
+                    new.flush()
+                    os.fsync(handle)
+                    os.chmod(beside, stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+                os.replace(beside, path)
+                sync_folder(path.parent)
+            finally:
+                beside.unlink(missing_ok=True)
+        except OSError as cause:
+            raise OutthinkError(f"Cannot write to {path}: {cause.strerror}; it is as it was.") from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path, create: int) -> Iterator[FileIO]:
+    """The file, open for reading and adding, that nobody else changes meanwhile."""
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | create | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+        except OSError as cause:
+            raise UsageError(f"Cannot write {path}: {cause.strerror}; name a file that you can write.") from None
+        with FileIO(handle, "r+") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise UsageError(f"{path} keeps nothing that is written to it: name a file.")
+            _lock(handle)
+            if not os.path.exists(path) or not os.path.samestat(os.fstat(handle), os.stat(path)):
+                continue  # somebody has put another one in its place
+            _private(handle, path)
+            yield file
+            return
+
+
 def _digest(key: str) -> bytes:
     # what a caller sends may hold bytes that are no text, which reach us as lone surrogates
     return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
@@ -139,25 +243,32 @@ def _private(handle: int, path: Path) -> None:
         raise UsageError(f"Others can write the keys in {path}; run: chmod go-w {path}")
 
 
-def _parsed(data: bytes, path: Path) -> dict[str, bytes]:
-    digests: dict[str, bytes] = {}
+def _parsed(data: bytes, path: Path) -> dict[str, _Line]:
+    lines: dict[str, _Line] = {}
     known: set[bytes] = set()
     for number, line in enumerate(data.split(b"\n"), start=1):
         line = line.strip()
         if not line or line.startswith(b"#"):
             continue
-        parts = re.fullmatch(rf"({_NAME})\s+([0-9a-fA-F]{{64}})".encode(), line)
+        parts = re.fullmatch(rf"({_NAME})\s+([0-9a-fA-F]{{64}})(?:\s+([!-~]+))?".encode(), line)
         if parts is None:  # the line is not shown, since somebody may have put a key there
             raise UsageError(
                 f"Line {number} of {path} is not the name of a key and its hash: remove it, and make a key with "
                 f"`outthink key {path}`."
             )
         name, digest = parts[1].decode(), bytes.fromhex(parts[2].decode())
-        if name in digests or digest in known:
+        if name in lines or digest in known:
             raise UsageError(f"Line {number} of {path} has a name or a hash that is there already: remove one of them.")
-        digests[name] = digest
+        try:
+            limits = read_allowances((parts[3] or b"").decode())
+        except ValueError:  # nor are the limits, for the same reason
+            raise UsageError(
+                f"Line {number} of {path} has limits that cannot be read: write them like "
+                "60-requests/minute,100k-tokens/day,20usd/month,8-concurrent, or remove them."
+            ) from None
+        lines[name] = _Line(digest, limits, number)
         known.add(digest)
-    return digests
+    return lines
 
 
 def _lock(handle: int) -> None:

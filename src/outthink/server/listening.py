@@ -76,7 +76,8 @@ async def serve(
 
     Args:
         listeners: as for `listening`.
-        channel: to the parent of this worker, with which it ends; SIGHUP leaves its place to another worker.
+        channel: to the parent of this worker, with which it ends; SIGHUP leaves its place to another worker, and
+            SIGUSR1 reads the keys again. Without one SIGHUP does that.
     """
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -92,6 +93,8 @@ async def serve(
             loop.add_signal_handler(name, end)
         except NotImplementedError:  # Windows
             signal.signal(name, lambda *_: loop.call_soon_threadsafe(end))
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, service.reload)
     if channel is not None:
 
         def leave() -> None:
@@ -99,6 +102,7 @@ async def serve(
             ended.set()
 
         loop.add_signal_handler(signal.SIGHUP, leave)
+        loop.add_signal_handler(signal.SIGUSR1, service.reload)
 
         async def orphaned() -> None:
             await channel.lost.wait()

@@ -1,5 +1,5 @@
-"""What the server counts, for Prometheus; names of strategies are the only labels that come from requests, and they
-are checked against the table before."""
+"""What the server counts, for Prometheus; names of strategies and of keys are the only labels that come from
+requests, and they are checked before."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from outthink.types import Call
+from outthink.server.callers import PROBE
+from outthink.types import Call, Usage
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+_OWNERS = 1000  # keys that are told apart
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # names the folder where processes keep their counters together
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,6 +49,14 @@ class Metrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.queued = Histogram("outthink_queue_seconds", "Waiting for a place.", buckets=_SECONDS, registry=registry)
+        self.key_requests = Counter(
+            "outthink_key_requests", "Requests by the name of the key.", ["key", "status"], registry=registry
+        )
+        self.key_tokens = Counter(
+            "outthink_key_tokens", "Tokens charged, by the name of the key.", ["key"], registry=registry
+        )
+        self.key_usd = Counter("outthink_key_usd", "US dollars charged.", ["key"], registry=registry)
+        self._owners: set[str] = set()
         self.lost = Gauge(
             "outthink_lost_traces", "Traces that could not be recorded.", registry=registry, multiprocess_mode="sum"
         )
@@ -54,8 +64,20 @@ class Metrics:
         self._now.register(_Read("outthink_queue", "Requests that wait.", waiting))
         self._now.register(_Read("outthink_running", "Requests at work.", running))
 
-    def call(self, call: Call) -> None:
-        """Count a settled call."""
+    def answered(self, owner: str, status: int) -> None:
+        """Count a request of a key."""
+        self.key_requests.labels(self._owner(owner), str(status)).inc()
+
+    def probed(self, usage: Usage) -> None:
+        """Count what it has cost to learn what a model can do."""
+        if usage.tokens:
+            self.key_tokens.labels(PROBE).inc(usage.tokens)
+
+    def call(self, call: Call, owner: str | None) -> None:
+        """Count a settled call, made for the owner of a key; None: nobody is told apart."""
+        if owner is not None:
+            self.key_tokens.labels(self._owner(owner)).inc(call.charged.tokens)
+            self.key_usd.labels(self._owner(owner)).inc(call.cost.get("usd", 0.0))
         sampling = call.kind == "sample" and call.role != "rollout"  # which judges steps
         by = "model" if sampling else "verifier"
         for kind, tokens in (
@@ -76,6 +98,12 @@ class Metrics:
                 self.samples.labels("failed").inc(call.failed)
         else:
             self.verifier.inc(call.ended - call.started)
+
+    def _owner(self, name: str) -> str:
+        """The label of a key; there are not endlessly many, however often keys are made and revoked."""
+        if len(self._owners) < _OWNERS:
+            self._owners.add(name)
+        return name if name in self._owners else "(others)"
 
     def text(self) -> bytes:
         """As Prometheus reads it."""

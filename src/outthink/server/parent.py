@@ -147,6 +147,9 @@ class _Parent:
         """Put a new worker into each slot, whenever it is asked for; the old ones finish what they have."""
         while await asked.wait():
             asked.clear()
+            for worker in self.alive:
+                if worker.ready.is_set():
+                    _signal(worker, signal.SIGUSR1)  # a key that was withdrawn counts no longer, also here
             for slot in sorted(self.slots):
                 new = await self.begin()
                 if not await new.serves():

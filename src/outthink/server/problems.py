@@ -22,6 +22,7 @@ from outthink.errors import (
     UsageError,
     Withheld,
 )
+from outthink.server.accounts import OverLimit, Uncountable
 from outthink.server.errors import BadRequest
 from outthink.server.gate import Busy
 
@@ -51,7 +52,8 @@ class APIError:
 
     Args:
         status: of HTTP.
-        kind: "invalid_request_error", "authentication_error", "rate_limit_error" or "server_error".
+        kind: "invalid_request_error", "authentication_error", "rate_limit_error", "insufficient_quota" or
+            "server_error".
         retry: seconds after which to try again; None: not to be told.
     """
 
@@ -121,6 +123,10 @@ def problem(failure: BaseException) -> APIError:
     if isinstance(failure, Busy):
         said = str(failure)
         return APIError(status=429, sentence=said, kind="rate_limit_error", code="busy", retry=failure.retry)
+    if isinstance(failure, OverLimit):
+        return _over(failure)
+    if isinstance(failure, Uncountable):
+        return APIError(status=503, sentence=str(failure), kind="server_error", code="spending_unknown", retry=5.0)
     if isinstance(failure, BadRequest):
         kind = "invalid_request_error"
         return APIError(status=failure.status, sentence=str(failure), kind=kind, code=failure.code, param=failure.param)
@@ -143,6 +149,17 @@ def problem(failure: BaseException) -> APIError:
         said = f"The upstream failed: {_discreet(cause)}"
         return APIError(status=502, sentence=said, kind="server_error", code="upstream_failed")
     return APIError(status=500, sentence="The server failed; its log says where.", kind="server_error", code="internal")
+
+
+def _over(failure: OverLimit) -> APIError:
+    """A limit of the key; OpenAI's API calls that of a minute a rate limit, and of a longer time a quota."""
+    if failure.never:
+        return APIError(status=400, sentence=str(failure), kind="invalid_request_error", code="budget_too_small")
+    if failure.allowance.span in ("day", "month"):
+        kind = code = "insufficient_quota"
+    else:
+        kind, code = "rate_limit_error", "rate_limit_exceeded"
+    return APIError(status=429, sentence=str(failure), kind=kind, code=code, retry=failure.retry)
 
 
 def _cause(failure: BaseException) -> BaseException:

@@ -76,7 +76,7 @@ class Recorder:
                 if asked is not None
             }
             self._files = opened.pop_all()
-        self._waiting: queue.Queue[tuple[str, Trace, str | None] | None] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[tuple[str, Trace, str | None, str | None] | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()  # of `lost`, and so that nothing comes after the end
         self._closed = False
         # a daemon, so that a server that dies of something else is not kept alive
@@ -89,11 +89,12 @@ class Recorder:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def served(self, trace: Trace, messages: Sequence[Mapping[str, Any]]) -> None:
+    def served(self, trace: Trace, messages: Sequence[Mapping[str, Any]], owner: str | None = None) -> None:
         """Keep the trace of a request and its messages (JSON data); never waits, never raises.
 
         Args:
             trace: its problem is the id of the request, which no other request has, ever.
+            owner: the name of the key with which it was asked.
         """
         try:
             asked = {"problem": trace.problem, "messages": [_without_media(message) for message in messages]}
@@ -101,11 +102,11 @@ class Recorder:
         except Exception as cause:  # whatever a caller sent
             self._lose(1, f"{type(cause).__name__}: {cause}")
         else:
-            self._put(SERVED, trace, line)
+            self._put(SERVED, trace, line, owner)
 
-    def shadowed(self, trace: Trace) -> None:
+    def shadowed(self, trace: Trace, owner: str | None = None) -> None:
         """Keep the trace of the other strategy on a request, which has its id; never waits, never raises."""
-        self._put(SHADOW, trace, None)
+        self._put(SHADOW, trace, None, owner)
 
     def close(self) -> None:
         """Write what waits, which can take seconds, and let another process have the folder; twice is fine."""
@@ -116,11 +117,11 @@ class Recorder:
             self._thread.join()
             self._files.close()
 
-    def _put(self, run: str, trace: Trace, asked: str | None) -> None:
+    def _put(self, run: str, trace: Trace, asked: str | None, owner: str | None) -> None:
         with self._lock:
             try:
                 if not self._closed:
-                    self._waiting.put_nowait((run, trace, asked))
+                    self._waiting.put_nowait((run, trace, asked, owner))
                     return
                 why = "the recorder is closed"
             except queue.Full:
@@ -146,7 +147,7 @@ class Recorder:
             with self._turn():
                 self._write_batch([one for one in batch if one is not None])
 
-    def _write_batch(self, batch: Sequence[tuple[str, Trace, str | None]]) -> None:
+    def _write_batch(self, batch: Sequence[tuple[str, Trace, str | None, str | None]]) -> None:
         written = 0
         for one in batch:
             try:
@@ -161,11 +162,12 @@ class Recorder:
         except OutthinkError as cause:
             self._lose(written, str(cause))
 
-    def _write(self, run: str, trace: Trace, asked: str | None) -> None:
+    def _write(self, run: str, trace: Trace, asked: str | None, owner: str | None) -> None:
         if asked is not None:
             self._problems.append(asked, sync=False)
         error = None if trace.rounds else trace.error
-        self._runs[run].record(Result(problem=trace.problem, credit=None, error=error, trace=trace), sync=False)
+        result = Result(problem=trace.problem, credit=None, error=error, trace=trace, owner=owner)
+        self._runs[run].record(result, sync=False)
 
 
 def _without_media(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -50,6 +50,7 @@ class Requests:
         self._running.add(job)
         task = self._running.begin(self._work(job, on_event))
         task.add_done_callback(lambda _: self._running.discard(job))
+        task.add_done_callback(lambda _: job.close())
         return task
 
     async def trace(self, job: Job) -> Trace:
@@ -80,6 +81,8 @@ class Requests:
         except OutthinkError as failure:
             if failure.trace is not None:
                 self._record(job, renamed(job, failure.trace))  # it holds the bill
+            if job.purse is not None and job.purse.failure is not None:
+                raise job.purse.failure from failure
             raise
         self._record(job, trace)
         self._preparing.learn(job, trace)
@@ -89,4 +92,4 @@ class Requests:
 
     def _record(self, job: Job, trace: Trace) -> None:
         if self._recorder is not None:
-            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages])
+            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages], job.owner)

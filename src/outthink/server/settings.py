@@ -18,10 +18,12 @@ class Settings:
         timeout: seconds for a request that asks for no other deadline.
         concurrency, queue: requests at once, and requests that wait.
         sheds: requests spend less while most places are taken.
+        price_follows_load: compute gets dearer while most places are taken, so that `auto` stops earlier.
         connections: of callers at once, those included that ask for nothing.
         sizes: of a request's body.
         keep_alive: seconds between comments on a stream that has nothing to say.
         grace: seconds that requests get to end when the server is stopped.
+        metrics_key: the name of the one key that reads /metrics, and nothing else, where there are keys.
         shadow: share of requests that are also answered by `alternative`.
         workers: processes that share these limits, of which this is one.
     """
@@ -33,10 +35,12 @@ class Settings:
     concurrency: int = 256
     queue: int = 1024
     sheds: bool = False
+    price_follows_load: bool = False
     connections: int = 4096
     sizes: Sizes = field(default_factory=Sizes)
     keep_alive: float = 5.0
     grace: float = 30.0
+    metrics_key: str = "metrics"
     shadow: float = 0.0
     alternative: str = ONE
     workers: int = 1

@@ -82,4 +82,4 @@ class Shadows:
         finally:
             if shadow is not None:
                 self._running.discard(shadow)
-        self._recorder.shadowed(trace)
+        self._recorder.shadowed(trace, job.owner)

@@ -10,6 +10,7 @@ from typing import Any
 from outthink.answers.reader import Reader
 from outthink.cost.caps import whole_samples
 from outthink.driver import solve_async
+from outthink.meter import Meter
 from outthink.models.engine import Engine
 from outthink.resources.embedding import TextEmbedder
 from outthink.rewards import Scorer
@@ -57,13 +58,18 @@ async def solved(
             on_event(("piece", address, piece))
 
     def on_call(call: Call) -> None:
-        metrics.call(call)
+        metrics.call(call, job.owner)
         if on_event is not None and job.asked.wish.progress:
             on_event(("call", call))
 
     def on_fixed(segments: Sequence[Candidate]) -> None:
         if on_event is not None and not job.choice.single:  # then every sample is passed on as it is
             on_event(("answer", segments))
+
+    def watch(meter: Meter) -> None:
+        meter.shared = job.purse
+        if job.dearness is not None:
+            meter.dearness = job.dearness
 
     # an embedded engine has to turn tokens into text for those who listen, so only where it is wanted
     listens = job.engine.spec.fields is None or job.choice.single
@@ -84,6 +90,7 @@ async def solved(
         resources=equipment.resources,
         stop=job.stop,
         on_call=on_call,
+        watch=watch,
         listen=listen if listens else None,
         on_fixed=on_fixed,
     )

@@ -20,7 +20,9 @@ from outthink.resources.embedding import make_embedder
 from outthink.rewards import Scorer
 from outthink.rewards.making import Opened, make_scorer
 from outthink.sandbox.host import Sandbox
+from outthink.server.accounts import Accounts
 from outthink.server.app import Service
+from outthink.server.book import Book
 from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
@@ -33,8 +35,8 @@ from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.server.settings import Settings
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
-from outthink.types import AnswerKind, Budget
-from outthink.view.pages import Viewer
+from outthink.types import AnswerKind, Budget, Usage
+from outthink.view.pages import Owned, Viewer
 from outthink.view.recordings import Shelf
 
 _logger = logging.getLogger("outthink.server")
@@ -141,6 +143,7 @@ def run(
     embedder: str | None,
     resources: Mapping[str, Any],
     keys: Keys | None,
+    spending: Path | None,
     record: Path | None,
     view: bool,
     started: Callable[[str], None],
@@ -153,6 +156,7 @@ def run(
         upstream: an address with several models, which are opened when they are asked for.
         resources: further ones by name, as for `solve_async`.
         priced: the price of such a model.
+        spending: where it is kept what keys with limits have spent.
         view: whether what is recorded can be seen at /view/.
         inherited: of which this process is a worker; None: it is the only one.
     """
@@ -171,9 +175,6 @@ def run(
     with contextlib.suppress(MissingResource):  # what needs it says so
         sandbox = Sandbox()
 
-    async def opened(name: str) -> Engine:
-        return await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
-
     async def go() -> None:
         if inherited is None:
             await serves(None)
@@ -182,6 +183,11 @@ def run(
                 await serves(channel)
 
     async def serves(channel: Channel | None) -> None:
+        async def opened(name: str) -> Engine:
+            engine = await OpenAIEngine.open_async(f"{upstream}#{quote(name, safe='')}", price=priced(name))
+            service.metrics.probed(engine.probing)
+            return engine
+
         first = engines.get("model")
         served = Served({} if first is None else {first.spec.name: first}, upstream, opened)
         recorder = None
@@ -205,13 +211,29 @@ def run(
             sandbox=sandbox,
             resources=resources,
             keys=keys,
+            accounts=None if spending is None else lambda: Accounts(Book(spending)),
             recorder=recorder,
-            viewer=Viewer(Shelf([record])) if view and record is not None else None,
+            viewer=viewer(record, keys) if view and record is not None else None,
             channel=channel,
         )
+        for engine in {id(one): one for one in engines.values()}.values():
+            service.metrics.probed(getattr(engine, "probing", Usage()))
         if inherited is None or channel is None:
             await serve(service, started=started)
         else:
             await serve(service, started=lambda _: channel.ready(), listeners=inherited.listeners, channel=channel)
 
     asyncio.run(go())
+
+
+def viewer(record: Path, keys: Keys | None) -> Viewer:
+    """The page over what is recorded; each key sees what was asked with it."""
+    if keys is None:
+        return Viewer(Shelf([record]))
+    return Viewer(
+        Shelf([]),
+        owned=Owned(
+            owner=lambda request: keys.bearer(request.headers.getall("Authorization", [])),
+            shelf=lambda owner: Shelf([record], owner=owner),
+        ),
+    )

@@ -40,8 +40,22 @@ STRATEGIES = {
     "resample": "outthink.strategies.parallel.resample:Resample",
     "cascade": "outthink.strategies.parallel.cascade:Cascade",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
+    "debate": "outthink.strategies.collective.debate:Debate",
+    "rsa": "outthink.strategies.collective.rsa:RSA",
+    "pacore_prompted": "outthink.strategies.collective.pacore_prompted:PaCoRePrompted",
+    "pdr": "outthink.strategies.collective.pdr:PDR",
+    "elo_tournament": "outthink.strategies.collective.elo_tournament:EloTournament",
+    "rtv": "outthink.strategies.collective.rtv:RTV",
+    "v1_infer": "outthink.strategies.collective.v1_infer:V1Infer",
+    "path_summary": "outthink.strategies.collective.path_summary:PathSummary",
+    "spawn_join": "outthink.strategies.collective.spawn_join:SpawnJoin",
+    "budget_forcing": "outthink.strategies.sequential.budget_forcing:BudgetForcing",
+    "trimr": "outthink.strategies.sequential.trimr:TrimR",
     "revision": "outthink.strategies.sequential.revision:Revision",
     "critic_refine": "outthink.strategies.sequential.critic_refine:CriticRefine",
+    "self_refine": "outthink.strategies.sequential.self_refine:SelfRefine",
+    "three_d": "outthink.strategies.sequential.three_d:ThreeD",
+    "scale": "outthink.strategies.sequential.scale:SCALE",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
     "dora": "outthink.strategies.search.dora:DORA",
@@ -77,13 +91,14 @@ class Report(Protocol):
         confidence: float | None = None,
         fixed: bool = False,
         early: bool = False,
+        generation: int | None = None,
     ) -> None:
         """Report the candidates it chose among, their scores, the one it chose (None: none is valid).
 
         `fixed` says that nothing which is still to come can change which one is chosen, so that whoever waits for it
         may have it. Later reports must choose the same one, and raise ValueError where they do not. `early` says so
         before all samples are there: that is no round, for which ones are there may depend on speed, and the strategy
-        reports again when they are.
+        reports again when they are. `generation` is the number, from 1, of a generation of answers, as in `Round`.
         """
 
 

@@ -39,6 +39,12 @@ def votes(strategy: Strategy) -> bool:
     return bool(getattr(strategy, "votes", False))
 
 
+def majority(strategy: Strategy) -> bool:
+    """Whether its answer is the most frequent one of all its samples and nothing else decides, so that what ties are
+    worth can be computed; no."""
+    return bool(getattr(strategy, "majority", False))
+
+
 def follows_verifier(strategy: Strategy) -> bool:
     """Whether it goes by a verifier's scores where there is one, equal answers or not; where its `run` takes one."""
     return bool(getattr(strategy, "follows_verifier", "verifier" in taken(strategy.run)))

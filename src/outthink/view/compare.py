@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.cost.kinetics import INTENSITIES
 from outthink.maths.intervals import mean_and_interval
 from outthink.records.runs import Result
-from outthink.reports.report import paired
+from outthink.reports.report import agreement, agreement_sentence, paired
+from outthink.view.entries import EFLOPS
 from outthink.view.recordings import UNITS, RecordFile
+
+MOST = 50_000
+"""Lines of a recording beyond which only what its columns tell is shown."""
 
 _SHOWN = 200  # problems of each list
 _NORMAL = 1.959964  # of a 95% interval
@@ -30,6 +35,7 @@ def compared(recordings: Sequence[tuple[int, RecordFile]]) -> dict[str, Any]:
         if len(graded):
             accuracy, low, high = mean_and_interval(graded.tolist())
             costs = {unit: estimate for unit in UNITS if (estimate := _mean(recording.column(unit))) is not None}
+            lacking = None if EFLOPS in costs else _no_eflops(recording)
             points.append(
                 {
                     "source": number,
@@ -37,12 +43,25 @@ def compared(recordings: Sequence[tuple[int, RecordFile]]) -> dict[str, Any]:
                     "problems": len(graded),
                     "accuracy": [accuracy, low, high],
                     "cost": costs,
+                    "lacking": lacking,
                 }
             )
     pairs = [
         _pair(one, a, other, b) for place, (one, a) in enumerate(recordings) for other, b in recordings[place + 1 :]
     ]
-    return {"points": points, "pairs": pairs}
+    return {"points": points, "pairs": pairs, "intensity": INTENSITIES[0]}
+
+
+def _no_eflops(recording: RecordFile) -> str:
+    """Why its eFLOPs are not known."""
+    models = recording.settings.get("models")
+    named = models if isinstance(models, dict) else {}
+    unknown = [str(name) for role, name in named.items() if role not in recording.shapes]
+    if unknown:
+        return f"{recording.name} does not tell the shape of {', '.join(unknown)}, as of a model behind a server"
+    if named:
+        return f"the shape of a model of {recording.name} lacks its heads, or not all its calls are of these models"
+    return f"{recording.name} does not tell the shape of its model"
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -92,9 +111,18 @@ def _pair(one: int, a: RecordFile, other: int, b: RecordFile) -> dict[str, Any]:
         "only_b": len(losses),
         "both": int(((mine >= 1) & (its >= 1)).sum()),
         "neither": int(((mine < 1) & (its < 1) & (mine == its)).sum()),
+        "beside": _beside(a, b),
         "lines_a": _listed(a, wins, places),
         "lines_b": _listed(a, losses, places),
     }
+
+
+def _beside(a: RecordFile, b: RecordFile) -> str | None:
+    """How two runs agree that nobody has graded whole, such as a server's and its shadow, and what the second costs."""
+    if "pool" in (a.form, b.form) or max(len(a), len(b)) > MOST:
+        return None
+    agreed = agreement(b.results(), a.results())
+    return agreement_sentence((b.name, a.name), agreed) if agreed.graded < agreed.problems else None
 
 
 def _listed(a: RecordFile, lines: NDArray[np.intp], places: NDArray[np.intp]) -> list[dict[str, Any]]:

@@ -8,21 +8,25 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from outthink.answers.reading import read_by
+from outthink.cost.kinetics import of_trace, recorded
 from outthink.errors import UsageError
+from outthink.models.engine import Shape
 from outthink.models.samples import numbers_of, pool_id, text_of, token_count, token_logprobs, was_cut
 from outthink.records.ends import TokenEnds
+from outthink.records.kinds import Form
 from outthink.records.runs import Result, result_from_json
 from outthink.reports.reading import ReadReply, rule_of
 from outthink.types import AnswerKind, Candidate, Trace, path
 
-Form = Literal["results", "traces", "pool"]
-"""What the lines of a file are: results of a run, bare traces, or problems with recorded samples."""
-
 _UNREADABLE = (ValueError, UsageError, KeyError, TypeError, AttributeError, RecursionError)
-_HIDDEN = ("token_ids", "observed", "artifact", "sent")  # of a candidate, which the page does not show
+EFLOPS = "eflops"
+
+_HIDDEN = {"token_ids", "observed", "artifact", "sent"}  # of a candidate, which the page does not show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,23 +56,12 @@ class ListRow:
         return {"line": int(line), **dataclasses.asdict(self)}
 
 
-def form_of(line: bytes) -> Form | None:
-    """What a file with this line holds; None: nothing that is known here."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(row, dict):
-        return None
-    if isinstance(row.get("samples"), list):
-        return "pool"
-    if "candidates" in row and "calls" in row:
-        return "traces"
-    return "results" if {"problem", "credit", "trace"} <= row.keys() else None
+def row_of(form: Form, line: bytes, shapes: Mapping[str, Shape] | None = None) -> ListRow:
+    """The row of a line; one that cannot be read is a row that says so.
 
-
-def row_of(form: Form, line: bytes) -> ListRow:
-    """The row of a line; one that cannot be read is a row that says so."""
+    Args:
+        shapes: of the models by role, for its eFLOPs; of a pool the line itself may tell it.
+    """
     try:
         if form == "pool":
             return _pool_row(_object(line))
@@ -85,10 +78,29 @@ def row_of(form: Form, line: bytes) -> ListRow:
         key=trace.key,
         stopped=trace.stopped,
         strategy=str(trace.strategy.get("name", "")),
-        cost=trace.cost if trace.calls else {"seconds": trace.seconds},
+        cost={**trace.cost, **_eflops(trace, shapes or {})} if trace.calls else {"seconds": trace.seconds},
         nodes=len(trace.candidates),
         error=result.error or trace.error,
     )
+
+
+def _eflops(trace: Trace, shapes: Mapping[str, Shape]) -> dict[str, float]:
+    """Operations, with memory traffic charged; empty where the shape of a model that was asked is not known."""
+    try:
+        return {EFLOPS: float(of_trace(trace, shapes).eflops())} if shapes else {}
+    except ValueError:
+        return {}
+
+
+def _pool_eflops(row: Mapping[str, Any], tokens: Sequence[int | None]) -> dict[str, float]:
+    """Of all samples of a line that tells the shape of its model."""
+    meta, prompt = row.get("meta"), row.get("prompt_tokens")
+    if not isinstance(meta, dict) or not meta.get("shape") or not isinstance(prompt, int) or None in tokens:
+        return {}
+    try:
+        return {EFLOPS: float(recorded(Shape(**meta["shape"]), prompt, np.array(tokens, float)).eflops())}
+    except (ValueError, TypeError):
+        return {}
 
 
 def replies_of(form: Form, line: bytes) -> list[ReadReply]:
@@ -140,10 +152,7 @@ def entry_of(form: Form, line: bytes, kind: AnswerKind) -> dict[str, Any]:
 
 def trace_entry(trace: Trace, kind: AnswerKind) -> dict[str, Any]:
     """A trace with its cost, its ledger, and the rule by which each answer was read."""
-    shown = json.loads(trace.to_json())
-    for candidate in shown["candidates"]:
-        for name in _HIDDEN:
-            candidate.pop(name, None)
+    shown = trace.to_data(exclude={"candidates": {"__all__": _HIDDEN}})
     rules = {}
     for candidate, text in _answers(trace):
         answer, rule = rule_of(kind, text)
@@ -234,7 +243,7 @@ def _pool_row(row: dict[str, Any]) -> ListRow:
         problem=pool_id(row.get("id")) or "",
         credit=sum(graded) / len(graded) if graded else None,
         answer=answer if isinstance(answer, str) else None if answer is None else json.dumps(answer),
-        cost={"tokens": float(sum(known))} if len(known) == len(samples) else {},
+        cost={"tokens": float(sum(known)), **_pool_eflops(row, tokens)} if len(known) == len(samples) else {},
         nodes=len(samples),
     )
 

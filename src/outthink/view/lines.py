@@ -10,7 +10,7 @@ import tempfile
 import threading
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -79,6 +79,18 @@ class LineFile:
         except OSError as cause:
             raise UsageError(f"Cannot read {self.path}: {cause.strerror}.") from cause
 
+    def since(self, number: int) -> Iterator[bytes]:
+        """The lines from this number on, read in one pass."""
+        if number == len(self._ends):
+            return
+        try:
+            with self._opened() as file:
+                file.seek(self._ends[number - 1] if number else 0)
+                for _ in range(number, len(self._ends)):
+                    yield file.readline()
+        except OSError as cause:
+            raise UsageError(f"Cannot read {self.path}: {cause.strerror}.") from cause
+
     def close(self) -> None:
         """Free what was unpacked; calling it twice is fine."""
         if self._unpacked is not None:
@@ -97,3 +109,44 @@ class LineFile:
                 with gzip.open(self.path) as packed:
                     shutil.copyfileobj(packed, self._unpacked, _CHUNK)
             yield self._unpacked
+
+
+class SomeLines:
+    """Those lines of a file that are wanted, under numbers of their own; else as a `LineFile`.
+
+    Args:
+        wanted: tells it of a line.
+    """
+
+    def __init__(self, path: Path, wanted: Callable[[bytes], bool]) -> None:
+        self._file = LineFile(path)
+        self._wanted = wanted
+        self._places = array("Q")
+        self._seen = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def unfinished(self) -> bool:
+        """False: what is not finished is nobody's yet."""
+        return False
+
+    def grow(self) -> bool:
+        """Look for lines that were added; whether the file has become another one."""
+        anew = self._file.grow()
+        if anew:
+            self._places, self._seen = array("Q"), 0
+        for place, line in enumerate(self._file.since(self._seen), self._seen):
+            if self._wanted(line):
+                self._places.append(place)
+            self._seen = place + 1
+        return anew
+
+    def line(self, number: int) -> bytes:
+        """The line of this number, from 0; IndexError where there is none."""
+        return self._file.line(self._places[number])
+
+    def close(self) -> None:
+        """Free what the file took."""
+        self._file.close()

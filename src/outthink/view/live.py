@@ -1,8 +1,10 @@
-"""A problem that is being solved now, shown like one that was recorded."""
+"""Problems that are being solved now, shown like those that were recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from outthink.errors import UsageError
 from outthink.meter import Meter
 from outthink.types import AnswerKind, Problem, Sampling, Trace, in_order
 from outthink.view.entries import row_of, trace_entry
-from outthink.view.recordings import UNITS, Query
+from outthink.view.recordings import UNITS, Query, hashed
+
+_OVER = 64  # problems that are kept for a moment after their end, until their lines have been read
 
 
 class LiveProblem:
@@ -76,6 +80,11 @@ class LiveProblem:
         if meter is None:
             raise UsageError("Nothing has begun yet.")
         calls, prompts = meter.sent()
+        # no answer has been read of those that have just ended
+        ended = {
+            one.id: replace(one, complete=False) for group in list(meter.running.values()) for one in group.ended()
+        }
+        candidates = {**ended, **meter.candidates}
         return Trace(
             problem=self._problem.id,
             strategy=self._strategy,
@@ -83,7 +92,7 @@ class LiveProblem:
             sampling=self._sampling,
             budget=meter.budget,
             resources=self._resources,
-            candidates=tuple(sorted(meter.candidates.values(), key=lambda one: in_order(one.address))),
+            candidates=tuple(sorted(candidates.values(), key=lambda one: in_order(one.address))),
             rounds=tuple(meter.rounds),
             calls=calls,
             stopped="finished",
@@ -104,6 +113,7 @@ class LiveProblem:
             "error": self.error,
             "notes": [],
             "live": not over,
+            "state": "whole" if over else "writing",
             "settings": {"strategy": dict(self._strategy), "models": dict(self._resources)},
             "total": 1,
             "lines": 1,
@@ -117,6 +127,10 @@ class LiveProblem:
             "stopped": {},
             "strategies": {str(self._strategy.get("name", "")): 1},
         }
+
+    def charged(self) -> dict[str, Any]:
+        """Its id, and what it has cost so far."""
+        return {"problem": self.path, "cost": {} if self._meter is None else self._meter.cost(), "live": True}
 
     def running(self) -> list[dict[str, Any]]:
         """Nothing beside the problem itself."""
@@ -164,4 +178,48 @@ class LiveProblem:
 
     def _growing(self) -> tuple[int, int]:
         running = [] if self._meter is None else list(self._meter.running.values())
-        return sum(progress.n for progress in running), sum(sum(progress.tokens) for progress in running)
+        return sum(one.progress.n for one in running), sum(sum(one.progress.tokens) for one in running)
+
+
+class LiveRun:
+    """The problems of a run that are being solved now; it may be asked from another thread than that of the run.
+
+    Args:
+        strategy, sampling, seed, resources: as of a problem.
+    """
+
+    def __init__(
+        self, strategy: Mapping[str, Any], sampling: Sampling, seed: int, resources: Mapping[str, str]
+    ) -> None:
+        self._told = (strategy, sampling, seed, resources)
+        self._problems: dict[str, LiveProblem] = {}
+        self._over: dict[str, LiveProblem] = {}
+
+    @contextlib.contextmanager
+    def watching(self, problem: Problem) -> Iterator[Callable[[Meter], None]]:
+        """Show a problem while the context lasts; its meter is given to what this yields."""
+        live = self._problems[problem.id] = LiveProblem(problem, *self._told)
+        try:
+            yield live.start
+        finally:
+            self._over[problem.id] = self._problems.pop(problem.id)
+            while len(self._over) > _OVER:
+                del self._over[next(iter(self._over))]
+
+    @property
+    def version(self) -> int:
+        """Changes whenever anything has happened."""
+        there = list(self._problems.values())
+        for one in there:
+            one.advance(0.0)
+        return hash(tuple((id(one), one.version) for one in there))
+
+    def running(self, done: frozenset[int]) -> list[dict[str, Any]]:
+        """What is being solved, with what it was charged; `done` are the hashed ids of those whose lines were read."""
+        there = list(self._problems.values())
+        return [one.charged() for one in there if hashed(one.path) not in done]
+
+    def entry(self, problem: str) -> dict[str, Any] | None:
+        """All of a problem that is being solved, or has been a moment ago; None where it is neither."""
+        live = self._problems.get(problem) or self._over.get(problem)
+        return None if live is None else {**live.entry(0), "live": True}

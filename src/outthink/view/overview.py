@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from outthink import __version__
 from outthink.errors import OutthinkError
-from outthink.records.runs import DOUBTS
+from outthink.records.runs import DOUBTS, PROGRAM, Result
+from outthink.reports.choices import ENDED, PlanChoice, choices
 from outthink.reports.coverage import pool_coverage
+from outthink.reports.difficulty import DifficultyBin, difficulty_bins, difficulty_row
 from outthink.reports.reading import counted, doubt, rule_of
-from outthink.reports.report import Summary, interval_cell, summary, tree_sentence
+from outthink.reports.report import interval_cell, summary, tree_sentence
 from outthink.strategies import STRATEGIES
 from outthink.strategies.listing import describe_one
+from outthink.view.compare import MOST
 from outthink.view.recordings import RecordFile
 
-MOST = 50_000
-"""Lines of a recording beyond which only what its columns tell is shown."""
+_CHOICES = 12  # rows of what auto did
 
 
 def overview(recording: RecordFile) -> list[dict[str, Any]]:
@@ -33,7 +36,7 @@ def overview(recording: RecordFile) -> list[dict[str, Any]]:
     if recording.form == "pool":
         sections += _pool(recording)
     elif len(recording) <= MOST:
-        sections += _run(recording, summary(recording.results(), planned=recording.total))
+        sections += _run(recording)
     else:
         sections.append({"title": "Summary", "lines": [f"There are more than {MOST:,} problems: filter them below."]})
     if len(recording) <= MOST:
@@ -44,7 +47,19 @@ def overview(recording: RecordFile) -> list[dict[str, Any]]:
     return sections
 
 
-def _run(recording: RecordFile, told: Summary) -> list[dict[str, Any]]:
+def _run(recording: RecordFile) -> list[dict[str, Any]]:
+    rated: list[tuple[float, float, float]] = []
+    planned: list[Result] = []  # of auto, without what was written
+
+    def passing() -> Iterator[Result]:
+        for result in recording.results():
+            if (row := difficulty_row(result)) is not None:
+                rated.append(row)
+            if result.trace is not None and result.trace.strategy.get("name") == "auto":
+                planned.append(replace(result, trace=replace(result.trace, candidates=(), prompts=())))
+            yield result
+
+    told = summary(passing(), planned=recording.total)
     cost = [[unit, _number(amount)] for unit, amount in told.cost.items()]
     kinds = [[f"tokens, {kind}", _number(amount)] for kind, amount in told.tokens.items()]
     sections: list[dict[str, Any]] = [
@@ -63,6 +78,10 @@ def _run(recording: RecordFile, told: Summary) -> list[dict[str, Any]]:
         {"title": "Mean cost of a problem", "columns": ["", ""], "rows": [*cost, *kinds]},
         {"title": "How problems ended", "columns": ["", "problems"], "rows": _counts(told.stopped)},
     ]
+    if rated:
+        sections.append(_difficulty(difficulty_bins(rated), "agreement of its samples"))
+    if made := choices(planned):
+        sections.append(_choices(made, recording))
     if told.tree:
         sections.append({"title": "Sharing", "lines": [tree_sentence(recording.name, told.tree)]})
     return sections
@@ -75,6 +94,11 @@ def _pool(recording: RecordFile) -> list[dict[str, Any]]:
         covered = pool_coverage(recording.path)
     except (OutthinkError, ValueError, KeyError) as cause:
         return [{"title": "Coverage", "lines": [str(cause)]}]
+    rated = [
+        (float(row["credit"]), math.nan, row["cost"].get("tokens", math.nan))
+        for row in recording.rows(range(recording.known))
+        if row["credit"] is not None
+    ]
     ks = list(covered.at)
     law = covered.law
     fitted = [] if law is None else [[k, float(law.at(k))] for k in ks if k <= law.most]
@@ -87,8 +111,52 @@ def _pool(recording: RecordFile) -> list[dict[str, Any]]:
                 "law": fitted,
             },
             "lines": [covered.sentence(recording.name)],
-        }
+        },
+        _difficulty(difficulty_bins(rated), "share of right samples"),
     ]
+
+
+def _difficulty(bins: Sequence[DifficultyBin], by: str) -> dict[str, Any]:
+    """From the hardest to the easiest."""
+    rows = []
+    for place, one in enumerate(bins):
+        ends = f"{_share(one.low)} to {_share(one.high)}" if one.low < one.high else _share(one.low)
+        name = {0: "hardest", len(bins) - 1: "easiest"}.get(place, "") if len(bins) > 1 else ""
+        rows.append(
+            [f"{place + 1} {name}".strip(), ends, str(one.problems), interval_cell(one.accuracy), _known(one.tokens)]
+        )
+    columns = ["bin", by, "problems", "accuracy (95%)", "tokens"]
+    if all(math.isnan(one.accuracy[0]) for one in bins):
+        columns, rows = [*columns[:3], "tokens"], [[*row[:3], row[4]] for row in rows]
+    return {"title": "Bins of difficulty", "columns": columns, "rows": rows}
+
+
+def _choices(made: Sequence[PlanChoice], recording: RecordFile) -> dict[str, Any]:
+    """What auto did, with a plan or by agreement alone."""
+    single = [one for one in made if one.what != ENDED]
+    rows = [
+        [
+            one.what,
+            str(one.problems),
+            _points(one.said),
+            _points(one.gained[0])
+            + ("" if one.gained[0] == one.gained[1] or math.isnan(one.gained[0]) else f" to {_points(one.gained[1])}"),
+            interval_cell(None if math.isnan(one.accuracy[0]) else one.accuracy),
+            _known(one.tokens),
+        ]
+        for one in [*single[:_CHOICES], *made[len(single) :]]
+    ]
+    lines = [
+        "Gained: by the last answer over that after the first samples; a range where the first may have been right."
+    ]
+    if left := single[_CHOICES:]:
+        lines.append(f"{len(left)} more, on {sum(one.problems for one in left)} problems, are not shown.")
+    strategy = recording.settings.get("strategy")
+    if isinstance(strategy, dict) and strategy.get("plan"):
+        check = shlex.join(["outthink", "plan", "check", str(strategy["plan"]), str(recording.path.parent)])
+        lines.append(f"`{check}` compares it with what the plan expects.")
+    columns = ["what auto did", "problems", "gain said (points)", "gained", "accuracy (95%)", "tokens"]
+    return {"title": "What auto chose", "columns": columns, "rows": rows, "lines": lines}
 
 
 def _reading(recording: RecordFile) -> dict[str, Any]:
@@ -113,7 +181,10 @@ def _method(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         lines += [f"Differs: {entry['differs']}"] if entry["differs"] else []
         sections.append({"title": "The method", "lines": lines})
     command = _command(name, strategy, settings)
-    told = f"Shown by Outthink {__version__}; seed {settings.get('seed')}."
+    made = f"Made by Outthink {settings[PROGRAM]}" if settings.get(PROGRAM) else "Made by an earlier version"
+    told = f"{made}, shown by {__version__}; seed {settings.get('seed')}."
+    if isinstance(settings.get("versions"), dict):
+        told += " Versions: " + ", ".join(f"{name} {version}" for name, version in settings["versions"].items()) + "."
     if command is not None:
         sections.append({"title": "To run it again", "command": command, "lines": [told]})
     return sections
@@ -140,6 +211,12 @@ def _command(name: str, strategy: Mapping[str, Any], settings: Mapping[str, Any]
     budget = settings.get("budget")
     if isinstance(budget, dict) and budget:
         words += ["--budget", ",".join(f"{amount:.12g}{unit}" for unit, amount in budget.items())]
+    if isinstance(settings.get("total_budget"), dict):
+        words.append(
+            "--total-budget=" + ",".join(f"{amount:.12g}{unit}" for unit, amount in settings["total_budget"].items())
+        )
+    if isinstance(settings.get("shard"), list):
+        words.append("--shard=" + "/".join(map(str, settings["shard"])))
     words.append(f"--seed={settings.get('seed', 0)}")
     return shlex.join(words)
 
@@ -150,6 +227,14 @@ def _counts(counts: Mapping[str, int]) -> list[list[str]]:
 
 def _number(amount: float) -> str:
     return f"{amount:,.4g}" if abs(amount) < 1000 else f"{amount:,.0f}"
+
+
+def _known(amount: float) -> str:
+    return "-" if math.isnan(amount) else _number(amount)
+
+
+def _points(gain: float) -> str:
+    return "-" if math.isnan(gain) else f"{100 * gain:+.1f}"
 
 
 def _share(share: float) -> str:

@@ -13,6 +13,7 @@ import ipaddress
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,26 @@ _BEAT = 15.0  # seconds after which a silent stream of events says that it is th
 _LOOK = 2.0  # seconds between looks for new runs
 
 
+@dataclass(frozen=True, kw_only=True)
+class Owned:
+    """Who sees what, where each key sees only what was asked with it.
+
+    Args:
+        owner: the name of the key that a caller presents; None: it is none of these, and sees nothing.
+        shelf: what the owner of a key of this name may see.
+    """
+
+    owner: Callable[[web.Request], str | None]
+    shelf: Callable[[str], Shelf]
+
+
 class Viewer:
     """The page over some recordings.
 
     Args:
         shelf: what is shown.
         admit: whether a caller may see it; None: everybody who reaches it may.
+        owned: what the owner of a key may see, by the key's name, and who asks; None: whoever is admitted sees `shelf`.
         tokenizer: tells where in a text the tokens end that this model wrote; None: that is shown where it is recorded.
         every: seconds between looks at the files.
     """
@@ -65,11 +80,14 @@ class Viewer:
         shelf: Shelf,
         *,
         admit: Callable[[web.Request], bool] | None = None,
+        owned: Owned | None = None,
         tokenizer: Tokenizing | None = None,
         every: float = 0.3,
     ) -> None:
         self._shelf = shelf
         self._admit = admit
+        self._owned = owned
+        self._own: dict[str, Shelf] = {}
         self._tokens = None if tokenizer is None else TokenEnds(tokenizer)
         self._every = every
         self._changed = asyncio.Condition()
@@ -100,7 +118,8 @@ class Viewer:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        self._shelf.close()
+        for shelf in self._shelves():
+            shelf.close()
 
     async def _end(self, app: web.Application) -> None:
         """Let streams of events end, which would go on for ever."""
@@ -114,13 +133,14 @@ class Viewer:
         seen: list[int] = []
         while True:
             more = False
-            for recording in list(self._shelf.recordings):
+            for recording in [recording for shelf in self._shelves() for recording in shelf.recordings]:
                 more |= await asyncio.to_thread(recording.advance, _SLICE)
             if loop.time() - looked > _LOOK:
                 looked = loop.time()
-                with contextlib.suppress(OSError):
-                    await asyncio.to_thread(self._shelf.look)
-            versions = [recording.version for recording in self._shelf.recordings]
+                for shelf in self._shelves():
+                    with contextlib.suppress(OSError):
+                        await asyncio.to_thread(shelf.look)
+            versions = [recording.version for shelf in self._shelves() for recording in shelf.recordings]
             if versions != seen and (not more or loop.time() - told > self._every):
                 seen, told = versions, loop.time()
                 async with self._changed:
@@ -142,25 +162,41 @@ class Viewer:
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
 
     async def _told(
-        self, answer: Callable[[Mapping[str, str]], Awaitable[Any]], request: web.Request
+        self, answer: Callable[[Shelf, Mapping[str, str]], Awaitable[Any]], request: web.Request
     ) -> web.StreamResponse:
-        if self._admit is not None and not self._admit(request):
+        shelf = await self._seen_by(request)
+        if shelf is None:
             return _refused()
         try:
-            return _json(await answer(request.query))
+            return _json(await answer(shelf, request.query))
         except (UsageError, OutthinkError) as cause:
             return _json({"error": str(cause)}, status=404)
         except (ValueError, KeyError):
             return _json({"error": "This cannot be asked."}, status=400)
 
-    async def _sources(self, query: Mapping[str, str]) -> Any:
+    def _shelves(self) -> list[Shelf]:
+        return [self._shelf, *self._own.values()]
+
+    async def _seen_by(self, request: web.Request) -> Shelf | None:
+        """What a caller may see; None where that is nothing."""
+        if self._owned is None:
+            return self._shelf if self._admit is None or self._admit(request) else None
+        owner = self._owned.owner(request)
+        if owner is None:
+            return None
+        if owner not in self._own:
+            made = await asyncio.to_thread(self._owned.shelf, owner)
+            self._own.setdefault(owner, made)
+        return self._own[owner]
+
+    async def _sources(self, shelf: Shelf, query: Mapping[str, str]) -> Any:
         def told() -> list[dict[str, Any]]:
-            return [{**one.described(), "running": one.running()} for one in self._shelf.recordings]
+            return [{**one.described(), "running": one.running()} for one in shelf.recordings]
 
         return {"version": self._version, "sources": await asyncio.to_thread(told)}
 
-    async def _rows(self, query: Mapping[str, str]) -> Any:
-        recording = self._recording(query["source"])
+    async def _rows(self, shelf: Shelf, query: Mapping[str, str]) -> Any:
+        recording = _recording(shelf, query["source"])
         other = query.get("differs", "")
         wish = Query(
             verdict=query.get("verdict", ""),
@@ -170,7 +206,7 @@ class Viewer:
             unit=query.get("unit", "tokens"),
             least=float(query.get("least") or -math.inf),
             most=float(query.get("most") or math.inf),
-            differs=self._recording(other) if other else None,
+            differs=_recording(shelf, other) if other else None,
             order=query.get("order", ""),
             down=query.get("down", "") == "1",
         )
@@ -188,42 +224,44 @@ class Viewer:
                     row["other"] = other
             return {"total": len(lines), "known": recording.known, "lines": len(recording), "rows": rows}
 
-        return await asyncio.to_thread(told)
+        listed = await asyncio.to_thread(told)
+        if isinstance(recording, RecordFile):  # what whoever opens a problem next would wait for
+            asyncio.get_running_loop().run_in_executor(None, recording.kind)
+        return listed
 
-    async def _problem(self, query: Mapping[str, str]) -> Any:
-        recording, line = self._recording(query["source"]), int(query["line"])
+    async def _problem(self, shelf: Shelf, query: Mapping[str, str]) -> Any:
+        recording = _recording(shelf, query["source"])
+        if (problem := query.get("live")) is not None and isinstance(recording, RecordFile):
+            return await asyncio.to_thread(recording.live, problem)
+        line = int(query["line"])
         entry = await asyncio.to_thread(recording.entry, line)
         if self._tokens is not None and isinstance(recording, RecordFile):
             entry["ends"] = {**entry.get("ends", {}), **await recording.ends(line, self._tokens)}
         return entry
 
-    async def _compare(self, query: Mapping[str, str]) -> Any:
+    async def _compare(self, shelf: Shelf, query: Mapping[str, str]) -> Any:
         wanted = [int(part) for part in query.get("sources", "").split(",") if part]
-        chosen = [(number, self._recording(str(number))) for number in wanted]
+        chosen = [(number, _recording(shelf, str(number))) for number in wanted]
         return await asyncio.to_thread(compared, chosen)
 
-    async def _overview(self, query: Mapping[str, str]) -> Any:
-        recording = self._recording(query["source"])
+    async def _overview(self, shelf: Shelf, query: Mapping[str, str]) -> Any:
+        recording = _recording(shelf, query["source"])
         return await asyncio.to_thread(overview, recording) if isinstance(recording, RecordFile) else []
-
-    def _recording(self, number: str) -> Any:
-        place = int(number)
-        if not 0 <= place < len(self._shelf.recordings):
-            raise UsageError("There is no such recording.")
-        return self._shelf.recordings[place]
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the versions of the recordings, at once and whenever one has changed."""
-        if self._admit is not None and not self._admit(request):
+        shelf = await self._seen_by(request)
+        if shelf is None:
             return _refused()
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-        seen = -1
+        seen, told = -1, None
         with contextlib.suppress(ConnectionError):
             while not self._ended:
-                if self._version != seen:
-                    seen = self._version
-                    versions = [recording.version for recording in self._shelf.recordings]
+                seen = self._version
+                versions = [recording.version for recording in shelf.recordings]
+                if versions != told:  # else what has changed is seen by others
+                    told = versions
                     await response.write(f"data: {json.dumps({'versions': versions})}\n\n".encode())
                 try:
                     async with asyncio.timeout(_BEAT), self._changed:
@@ -231,6 +269,13 @@ class Viewer:
                 except TimeoutError:
                     await response.write(b": still here\n\n")
         return response
+
+
+def _recording(shelf: Shelf, number: str) -> Any:
+    place = int(number)
+    if not 0 <= place < len(shelf.recordings):
+        raise UsageError("There is no such recording.")
+    return shelf.recordings[place]
 
 
 def _neighbours(lines: list[int], line: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ stay in their file. All of it is built while the file is read, a little at a tim
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -15,26 +16,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outthink.errors import UsageError
 from outthink.jsonl import read as read_lines
+from outthink.models.engine import Shape
 from outthink.records.ends import TokenEnds
-from outthink.records.runs import JOURNAL, RESULTS, RUN, Result, read_settings
+from outthink.records.kinds import Form, form_of
+from outthink.records.runs import JOURNAL, RESULTS, RUN, SHAPES, Result, owned, read_settings
 from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
-from outthink.view.entries import Form, ListRow, entry_of, form_of, replies_of, result_or_none, row_of, token_ends
-from outthink.view.lines import LineFile
+from outthink.view.entries import EFLOPS, ListRow, entry_of, replies_of, result_or_none, row_of, token_ends
+from outthink.view.lines import LineFile, SomeLines
 
-UNITS = ("tokens", "seconds", "flops", "usd")
+UNITS = ("tokens", "seconds", "flops", EFLOPS, "usd")
 """Costs that are kept in columns."""
 
 _ENOUGH = 200  # replies that say as what they were read
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 _DEEPEST = 4  # folders below the one that was named
+_QUIET = 900.0  # seconds without a result or a call after which a run is taken to have been stopped
 _JOURNAL_MOST = 1 << 24  # bytes of a journal that are read for what is being solved
 
 
@@ -61,6 +65,23 @@ class Query:
     differs: RecordFile | None = None
     order: str = ""
     down: bool = False
+
+
+class Solving(Protocol):
+    """Problems that are being solved now."""
+
+    @property
+    def version(self) -> int:
+        """Changes whenever anything has happened."""
+        ...
+
+    def running(self, done: frozenset[int]) -> list[dict[str, Any]]:
+        """Those that are not among the hashed ids `done`, with what they were charged."""
+        ...
+
+    def entry(self, problem: str) -> dict[str, Any] | None:
+        """All of one of them; None where it is none."""
+        ...
 
 
 @dataclass(slots=True)
@@ -101,6 +122,15 @@ def hashed(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
+def shapes_of(settings: Mapping[str, Any]) -> dict[str, Shape]:
+    """The shapes of models by role, as far as a run tells them."""
+    told = settings.get(SHAPES)
+    try:
+        return {role: Shape(**shape) for role, shape in told.items()} if isinstance(told, dict) else {}
+    except TypeError:
+        return {}
+
+
 class RecordFile:
     """One file of results, traces or samples.
 
@@ -110,6 +140,8 @@ class RecordFile:
         settings: what was asked, for a run.
         total: problems that were asked for, where that is known.
         warning: what is wrong around the file.
+        solving: what is being solved for it in this process.
+        owner: only lines of this owner are there, and nothing is told of where they lie; None: all are.
     """
 
     def __init__(
@@ -119,11 +151,14 @@ class RecordFile:
         settings: Mapping[str, Any] | None = None,
         total: int | None = None,
         warning: str | None = None,
+        solving: Solving | None = None,
+        owner: str | None = None,
     ) -> None:
         self.name = name
         self.path = path
         self.settings = dict(settings or {})
         self.total = total
+        self.shapes = shapes_of(self.settings)
         self.form: Form | None = "results" if settings is not None else None
         self.error: str | None = None
         self._warning = warning
@@ -131,10 +166,12 @@ class RecordFile:
         """Lines of which the columns tell."""
         self.version = 0
         """Changes whenever anything else does."""
-        self._file = LineFile(path)
+        self._owner = owner
+        self._file = LineFile(path) if owner is None else SomeLines(path, lambda line: owned(line, owner))
         self._columns = _Columns()
         self._kind: AnswerKind | None = None
-        self._stale = 0
+        self._solving = solving
+        self._solved = 0 if solving is None else solving.version
 
     def __len__(self) -> int:
         return len(self._file)
@@ -155,14 +192,16 @@ class RecordFile:
         until = time.perf_counter() + seconds
         while self.form is not None and self.known < len(self._file) and time.perf_counter() < until:
             try:
-                row = row_of(self.form, self._file.line(self.known))
+                row = row_of(self.form, self._file.line(self.known), self.shapes)
             except (UsageError, IndexError) as cause:
                 self.error = str(cause)
                 break
             self._columns.add(row)
             self.known += 1
-        if before != (len(self._file), self.known, self.error, self._file.unfinished):
+        solved = 0 if self._solving is None else self._solving.version
+        if (before, self._solved) != ((len(self._file), self.known, self.error, self._file.unfinished), solved):
             self.version += 1
+        self._solved = solved
         return self.form is not None and self.error is None and self.known < len(self._file)
 
     def close(self) -> None:
@@ -179,13 +218,15 @@ class RecordFile:
             first = int(np.flatnonzero(np.array(columns.failed[:n]) == 2)[0]) + 1
             notes.append(f"Lines that cannot be read: {damaged}, the first one is line {first}; all others are shown.")
         if self._file.unfinished and self.form is not None:
-            notes.append("The last line is unfinished: it is still being written, or was cut off.")
+            written = "is still being written, or was" if self._fresh() else "was"
+            notes.append(f"The last line is unfinished: it {written} cut off.")
         return {
             "name": self.name,
-            "path": str(self.path),
+            "path": str(self.path) if self._owner is None else "",
             "form": self.form,
-            "error": self.error,
+            "error": self.error if self._owner is None or self.error is None else "It cannot be read now.",
             "notes": notes,
+            "state": self._state(bool(damaged)),
             "settings": {name: value for name, value in self.settings.items() if name != "problems"},
             "total": self.total,
             "lines": len(self._file),
@@ -199,6 +240,22 @@ class RecordFile:
             "stopped": self._counts("stopped"),
             "strategies": self._counts("strategy"),
         }
+
+    def _state(self, damaged: bool) -> str:
+        """ "damaged", "writing", "unfinished" (nobody has written for a while) or "whole"."""
+        if self.error is not None or self._warning is not None or damaged:
+            return "damaged"
+        if self.total is None or len(self._file) >= self.total:
+            return "whole"
+        return "writing" if self._fresh() else "unfinished"
+
+    def _fresh(self) -> bool:
+        """Whether somebody has written here of late, results or calls."""
+        written = 0.0
+        for path in (self.path, self.path.parent / JOURNAL):
+            with contextlib.suppress(OSError):
+                written = max(written, path.stat().st_mtime)
+        return time.time() - written < _QUIET
 
     def mean(self, unit: str) -> float | None:
         """The mean cost of a problem; None where it is not known of all of them."""
@@ -267,7 +324,7 @@ class RecordFile:
         """What a list shows of these lines."""
         if self.form is None:
             return []
-        return [row_of(self.form, self._file.line(line)).shown(line) for line in lines]
+        return [row_of(self.form, self._file.line(line), self.shapes).shown(line) for line in lines]
 
     def problem(self, line: int) -> str:
         """The id of the problem on a line that is known."""
@@ -302,8 +359,28 @@ class RecordFile:
             self._kind = kind_of(list(islice(self.replies(), _ENOUGH)))
         return self._kind
 
+    def live(self, problem: str) -> dict[str, Any]:
+        """All of a problem that is being solved now, or of its line where it has just been finished.
+
+        Raises UsageError where it is neither.
+        """
+        lines = np.flatnonzero(self.column("problem") == hashed(problem))
+        if len(lines):
+            return self.entry(int(lines[-1]))
+        entry = None if self._solving is None else self._solving.entry(problem)
+        if entry is None:
+            raise UsageError("This problem is not being solved, and has not been.")
+        return entry
+
     def running(self) -> list[dict[str, Any]]:
-        """Problems that were begun and are not finished, with what they were charged, by the journal of a run."""
+        """Problems that were begun and are not finished, with what they were charged.
+
+        Those that are solved in this process can be looked at; of others the journal of the run tells.
+        """
+        if self._owner is not None:
+            return []
+        if self._solving is not None:
+            return self._solving.running(frozenset(self.column("problem").tolist()))
         journal = self.path.parent / JOURNAL
         if self.path.name != RESULTS or (self.total is not None and len(self._file) >= self.total):
             return []
@@ -347,12 +424,21 @@ class Shelf:
 
     Args:
         paths: run directories, pools, files of traces, or folders with such.
-
         live: further ones that are in no file.
+        solving: what is being solved for the runs.
+        owner: only what this owner of a server's key has asked is shown; None: everything.
     """
 
-    def __init__(self, paths: Sequence[Path], live: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        live: Sequence[Any] = (),
+        solving: Solving | None = None,
+        owner: str | None = None,
+    ) -> None:
+        self._owner = owner
         self.recordings: list[Any] = list(live)
+        self._solving = solving
         self._paths = list(paths)
         self._there: set[Path] = set()
         self.look()
@@ -383,7 +469,9 @@ class Shelf:
                     continue
                 if not inside.name.startswith(".") and (inside.is_dir() or inside.name.endswith(_SUFFIXES)):
                     self._take(inside, depth + 1)
-        elif path not in self._there:
+        elif path not in self._there and self._owner is None:
+            if depth and path.name in (RESULTS, JOURNAL) and not path.stat().st_size:
+                return  # a run that is just being made
             self._add(path, RecordFile(_name(path), path))
 
     def _run(self, folder: Path) -> None:
@@ -392,13 +480,17 @@ class Shelf:
             return
         try:
             settings = read_settings(folder)
+            if self._owner is not None:  # the rest tells of the server
+                told = {"strategy": settings.get("strategy")}
+                self._add(results, RecordFile(_name(folder), results, told, owner=self._owner))
+                return
             problems = settings.get("problems")
             place, shards = settings.get("shard") or (0, 1)
             total = None if problems is None else len(problems[place::shards])
-            self._add(results, RecordFile(_name(folder), results, settings, total))
+            self._add(results, RecordFile(_name(folder), results, settings, total, solving=self._solving))
         except (UsageError, TypeError, ValueError) as cause:
-            # its results may be whole all the same
-            self._add(results, RecordFile(_name(folder), results, warning=str(cause)))
+            if self._owner is None:  # its results may be whole all the same
+                self._add(results, RecordFile(_name(folder), results, warning=str(cause)))
 
     def _add(self, path: Path, recording: RecordFile) -> None:
         self._there.add(path)

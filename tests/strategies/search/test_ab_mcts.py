@@ -236,7 +236,7 @@ def improving(request: Request, child: int, rng: np.random.Generator) -> str:
 def test_never_wider_it_is_a_chain_of_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AnswerTree, "goes_wider", lambda self, node, random: False)
     trace = solved(ABMCTS(n=6, batch=1), improving, number)
-    chain = solved(Revision(n_chains=1, chain_length=6, context=1, selector="best"), improving, number)
+    chain = solved(Revision(n=6, ratio=6, context=1, selector="best"), improving, number)
     told = {trace.id: trace for trace in trace.candidates}
     ours = [told[one].text for one in trace.rounds[-1].candidates]
     theirs = {one.id: one.text for one in chain.candidates}

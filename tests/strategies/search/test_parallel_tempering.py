@@ -107,4 +107,4 @@ def test_only_the_coldest_chain_answers() -> None:
 def test_what_is_out_of_range_is_refused() -> None:
     for wrong in ({"ratio": 1.0}, {"chains": 5000}, {"burn_in": 99}, {"beta": 0.0}, {"steps": -1}, {"chains": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ParallelTempering(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+            ParallelTempering(**wrong)

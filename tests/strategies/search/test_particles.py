@@ -885,4 +885,4 @@ def test_the_temperature_of_the_weights_goes_linearly_to_its_end() -> None:
         assert drawn == pytest.approx(4 * shares, abs=0.11)  # 4 se of counts that differ by 1: 4 x 0.5 / 20
     for wrong in ({"anneal": 0}, {"weight_temperature_end": 0.0}, {"weight_temperature_end": math.inf}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ParticleFilter(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+            ParticleFilter(**wrong)

@@ -156,4 +156,4 @@ def test_a_nucleus_is_refused_before_anything_is_spent() -> None:
         solved(PowerSampling(), coin(1.0), sampling=Sampling(top_p=0.9))
     for wrong in ({"alpha": 0.5}, {"alpha": math.inf}, {"steps": -1}, {"blocks": 0}, {"chains": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            PowerSampling(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+            PowerSampling(**wrong)

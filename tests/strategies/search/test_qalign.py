@@ -448,8 +448,7 @@ def test_the_answer_can_be_that_of_the_last_texts_or_of_the_best() -> None:
 def test_by_minimum_bayes_risk_the_answer_is_most_like_all_texts_repeats_included() -> None:
     for seed in range(4):
         vote, mbr = (
-            solved(QAlign(steps=8, chains=3, choose=choose), coin_reply, zero, seed=seed)  # type: ignore[arg-type]  # each is one of them
-            for choose in ("vote", "mbr")
+            solved(QAlign(steps=8, chains=3, choose=choose), coin_reply, zero, seed=seed) for choose in ("vote", "mbr")
         )
         assert mbr.candidates == vote.candidates
         texts = [whole(vote, text) for walk in walks(vote).values() for text in walk]

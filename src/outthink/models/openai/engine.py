@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from outthink.errors import EngineError, PromptTooLong, Refused, Unsent, Withheld
 from outthink.models.endpoint import Endpoint, Patience, Sending
-from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request
+from outthink.models.engine import Completion, EngineSpec, Price, Progress, Request, sampling_of
 from outthink.models.facts import Facts
 from outthink.models.openai.answers import Answers, watched
 from outthink.models.openai.prompts import Prompt, Prompts
@@ -44,6 +44,7 @@ _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyon
 _THINKING = 2048  # tokens that an answer needs, at least, with thoughts that are not shown
 _AT_HAND = 0.01  # seconds for reading what has come of a stream that is closed
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
+_CONTROLS = {"logit_bias": "logit_bias", "thinking_budget": "thinking_token_budget"}  # their names in the API
 _BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
 
@@ -63,6 +64,8 @@ class OpenAIEngine:
     """
 
     def __init__(self, endpoint: Endpoint, facts: Facts, *, price: Price | None = None) -> None:
+        self.probing = Usage()
+        """Tokens that it took to find out what the server does; none where that was known."""
         self._endpoint = endpoint
         self._facts = facts
         self._overhead = facts.overhead
@@ -93,16 +96,20 @@ class OpenAIEngine:
         """
         from outthink.models.probe import probed  # here, because most engines need no probe
 
-        endpoint, facts = probed(url, patience=patience, fresh=fresh)
-        return cls(endpoint, facts, price=price)
+        return cls._probed(*probed(url, patience=patience, fresh=fresh), price)
 
     @classmethod
     async def open_async(cls, url: str, *, price: Price | None = None) -> OpenAIEngine:
         """As `open`, in the event loop that runs."""
         from outthink.models.probe import find
 
-        endpoint, facts = await find(url)
-        return cls(endpoint, facts, price=price)
+        return cls._probed(*await find(url), price)
+
+    @classmethod
+    def _probed(cls, endpoint: Endpoint, facts: Facts, used: Usage, price: Price | None) -> OpenAIEngine:
+        engine = cls(endpoint, facts, price=price)
+        engine.probing = used
+        return engine
 
     @property
     def spec(self) -> EngineSpec:
@@ -231,6 +238,8 @@ class OpenAIEngine:
     async def _ask(self, request: Request, answers: Answers, sending: Sending) -> None:
         """Fill `answers`."""
         path, body, messages = await self._body(request, [written.child for written in answers.writing])
+        for written in answers.writing:
+            written.progress.sent = sampling_of(body)
         streams = self._streams(request)
         if streams:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -282,6 +291,7 @@ class OpenAIEngine:
                 body["include_stop_str_in_output"] = True
         if facts.token_ids:
             body["return_token_ids"] = True
+        body |= {_CONTROLS[name]: value for name, value in request.controls.items() if name in _CONTROLS}
         messages = self._asked(request.messages, request.fields).sent
         if by_ids:
             prompt = await self._prompt(self._asked(request.messages, {}))

@@ -76,11 +76,6 @@ def top_counts(keys: ArrayLike, top: int = 2) -> NDArray[np.intp]:
     return most.reshape(*keys.shape[:-1], top)
 
 
-def posterior(keys: ArrayLike, criterion: Criterion = "beta") -> Floats:
-    """Probability (...) that the leading answer of keys (..., n) is the model's most frequent one; 0 without any."""
-    return posterior_of_votes(top_counts(keys, max(np.shape(keys)[-1], _TOP)), criterion)
-
-
 def posterior_of_votes(votes: ArrayLike, criterion: Criterion = "beta") -> Floats:
     """The same from the votes (..., k) of the answers, the largest first, of which it looks at the first five.
 
@@ -114,10 +109,10 @@ def stops_at(keys: ArrayLike, threshold: float = 0.95, criterion: Criterion = "b
     keys = np.asarray(keys, np.intp)
     n = keys.shape[-1]
     if criterion in ("majority", "entropy"):
-        drawn = np.full(keys.shape[:-1], n, dtype=np.intp)
+        stops = np.full(keys.shape[:-1], n, dtype=np.intp)
         for m in reversed(range(2, n)):
-            drawn[posterior_of_votes(top_counts(keys[..., :m], m), criterion) >= threshold] = m
-        return drawn
+            stops = np.where(posterior_of_votes(top_counts(keys[..., :m], m), criterion) >= threshold, m, stops)
+        return stops
     rows = _rows(keys)
     drawn = np.full(len(rows), n, dtype=np.intp)
     going = np.arange(len(rows))

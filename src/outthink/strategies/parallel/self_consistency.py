@@ -29,6 +29,7 @@ class SelfConsistency:
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
     votes: ClassVar[bool] = True  # equal answers are what it goes by
+    majority: ClassVar[bool] = True  # of all samples alike
 
     n: int = 16
 

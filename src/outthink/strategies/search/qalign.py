@@ -102,7 +102,7 @@ async def _report_by_likeness(report: Report, model: Model, visits: Mapping[Chai
     texts: list[str] = []
     for state in states:
         texts += [model.text(state.candidate).rpartition("</think>")[2]] * visits[state]
-    utilities = await away(sum(map(len, texts)), text_utilities, texts, len(texts)) if texts else []
+    utilities = await away(sum(map(len, texts)), text_utilities, texts, len(texts))
     scores: dict[ChainState, float | None] = {}
     first = 0
     for state in states:

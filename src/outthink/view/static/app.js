@@ -4,7 +4,7 @@ import { data, keepKey, NeedsKey } from "./data.js";
 import { link } from "./format.js";
 import { Runs } from "./runs.js";
 import { Problems } from "./problems.js";
-import { Problem } from "./problem.js";
+import { LiveProblem, Problem } from "./problem.js";
 import { Compare } from "./compare.js";
 
 function place() {
@@ -36,6 +36,7 @@ function Top({ sources, parts, lost, live }) {
       <a href="#/">${data.mailed ? "Report" : "Runs"}</a>
       ${source && html` <span aria-hidden="true">/</span> <a href=${link(`r/${parts[1]}`)}>${source.name}</a>`}
       ${source && parts[2] === "p" && html` <span aria-hidden="true">/</span> <span>problem ${Number(parts[3]) + 1}</span>`}
+      ${source && parts[2] === "l" && html` <span aria-hidden="true">/</span> <span>being solved</span>`}
       ${parts[0] === "compare" && html` <span aria-hidden="true">/</span> <span>compare</span>`}
     </nav>
     ${!data.mailed &&
@@ -102,11 +103,13 @@ function App() {
   const { sources } = known;
   const number = Number(parts[1]);
   const source = sources[number];
-  const live = sources.some((one) => one.live || (one.total !== null && one.lines < one.total));
+  const live = sources.some((one) => one.state === "writing");
   let main = html`<${Runs} known=${known} />`;
   if (parts[0] === "compare") main = html`<${Compare} sources=${sources} query=${query} />`;
   else if (parts[0] === "r" && !source) main = html`<p>There is no such recording.</p>`;
-  else if (parts[0] === "r" && parts[2] === "p") {
+  else if (parts[0] === "r" && parts[2] === "l") {
+    main = html`<${LiveProblem} key=${`${number}/${parts[3]}`} source=${source} number=${number} problem=${decodeURIComponent(parts[3])} />`;
+  } else if (parts[0] === "r" && parts[2] === "p") {
     main = html`<${Problem}
       key=${`${number}/${parts[3]}`}
       source=${source}

@@ -1,5 +1,5 @@
 // What is asked of the records again whenever they change, one request at a time.
-import { useEffect, useRef, useState } from "./lib.js";
+import { useLayoutEffect, useRef, useState } from "./lib.js";
 
 // [answer, error] of `ask()`. An answer to another `key` is dropped, one to an older `version` is shown until the next.
 export function useAsked(ask, key, version) {
@@ -8,7 +8,8 @@ export function useAsked(ask, key, version) {
   state.current.ask = ask;
   state.current.key = key;
   state.current.wanted = `${key}\u0000${version}`;
-  useEffect(() => {
+  // at once, and not when the page has been painted: whoever clicks waits for it
+  useLayoutEffect(() => {
     if (state.current.busy === key) return;
     const go = () => {
       const { wanted } = state.current;

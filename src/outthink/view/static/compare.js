@@ -33,6 +33,8 @@ export function Compare({ sources, query }) {
       <h2 id="scatter">Accuracy against cost</h2>
       <label class="inline">in <select value=${unit} onChange=${(event) => change({ unit: event.target.value })}>${units.map((one) => html`<option value=${one}>${UNIT_NAMES[one]}</option>`)}</select></label>
       <${Scatter} points=${points} unit=${unit} places=${places} />
+      ${unit === "eflops" && html`<p class="note">eFLOPs are operations, and ${told.intensity} for each byte of keys and values that is read.</p>`}
+      ${points.filter((point) => point.lacking).map((point) => html`<p class="note">No eFLOPs: ${point.lacking}.</p>`)}
       <div class="scroll">
         <table class="cards">
           <thead>
@@ -93,7 +95,7 @@ function Pair({ pair, a, b, name }) {
     ${" "}<a href=${link(`r/${a}`, { differs: b })}>Show where they differ</a>
   </p>`;
   if (!pair.common) return html`<p class="note">${name(a)} and ${name(b)} have no problem in common.</p>`;
-  if (!pair.problems) return html`${answers}<p class="note">None of these was graded in both.</p>`;
+  if (!pair.problems) return html`${answers}${pair.beside && html`<p>${pair.beside}</p>`}<p class="note">None of these was graded in both.</p>`;
   const [difference, low, high] = pair.difference;
   return html`<p>
       <b>${signed(difference)} points</b> (${signed(low)} to ${signed(high)}, 95%) over ${number(pair.problems)} problems that both have graded.${" "}
@@ -101,6 +103,7 @@ function Pair({ pair, a, b, name }) {
       ${pair.detectable !== null && pair.detectable <= 1 ? ` The smallest difference that could have been seen is ${(100 * pair.detectable).toFixed(1)} points.` : " These are too few to see any difference."}
     </p>
     ${answers}
+    ${pair.beside && html`<p>${pair.beside}</p>`}
     <p class="note">Both right: ${number(pair.both)}. Neither: ${number(pair.neither)}.</p>
     <div class="split even">
       <${Only} title=${`${name(a)} did better`} lines=${pair.lines_a} count=${pair.only_a} a=${a} b=${b} name=${name} />

@@ -58,6 +58,7 @@ const served = {
   rows: (query) => asked("rows", query),
   overview: (source) => asked("overview", { source }),
   problem: (source, line) => asked("problem", { source, line }),
+  live: (source, problem) => asked("problem", { source, live: problem }),
   compare: (sources) => asked("compare", { sources: sources.join(",") }),
   follow,
 };

@@ -1,6 +1,6 @@
 // A mailed page: its data are in a script block as gzipped JSON, and what a server would choose is chosen here.
 
-const UNITS = ["tokens", "seconds", "flops", "usd"];
+const UNITS = ["tokens", "seconds", "flops", "eflops", "usd"];
 
 const TURNING = /[\u202A-\u202E\u2066-\u2069]/g; // characters that reverse what stands around them
 
@@ -73,7 +73,7 @@ export function embedded() {
       const { compared } = await whole;
       const points = compared.points.filter((point) => sources.includes(point.source));
       const pairs = compared.pairs.filter((pair) => sources.includes(pair.a) && sources.includes(pair.b));
-      return { points, pairs };
+      return { ...compared, points, pairs };
     },
     follow: async () => {},
   };

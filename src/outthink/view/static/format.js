@@ -1,6 +1,6 @@
 // Numbers and names as people read them.
 
-export const UNIT_NAMES = { tokens: "tokens", seconds: "seconds", flops: "FLOPs", usd: "USD" };
+export const UNIT_NAMES = { tokens: "tokens", seconds: "seconds", flops: "FLOPs", eflops: "eFLOPs", usd: "USD" };
 
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "-";
@@ -53,3 +53,7 @@ export function described(strategy) {
   const parts = Object.entries(strategy).filter(([name]) => name !== "name");
   return `${strategy.name}(${parts.map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(", ")})`;
 }
+
+// How samples were drawn, as it was sent; empty where that was not recorded.
+export const sampled = (sampling) =>
+  Object.entries(sampling || {}).map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", ");

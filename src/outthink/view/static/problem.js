@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "./lib.js";
 import { useAsked } from "./asked.js";
 import { data } from "./data.js";
-import { cost, described, link, number, oneLine, UNIT_NAMES, verdict } from "./format.js";
+import { cost, described, link, number, oneLine, sampled, UNIT_NAMES, verdict } from "./format.js";
 import { graph as made, idOf, pathOf, scorers, votes } from "./graph.js";
 import { Bars, Ledger } from "./charts.js";
 import { Shaded, Text } from "./text.js";
@@ -32,7 +32,8 @@ export function Problem({ source, number: place, line, version, query }) {
   const [entry, error] = useAsked(() => data.problem(place, line), `${place}/${line}`, source.live ? version : "over");
   const back = link(`r/${place}`, filters(query));
   const wish = { source: place, ...filters(query), around: line };
-  const [beside] = useAsked(() => data.rows(wish), JSON.stringify(wish), source.known);
+  const there = Boolean(entry || error); // what is looked at comes first
+  const [beside] = useAsked(() => (there ? data.rows(wish) : Promise.resolve(null)), `${JSON.stringify(wish)}${there}`, source.known);
   const to = (there) => link(`r/${place}/p/${there}`, filters(query));
   const known = (there) => there !== null && there !== undefined;
   useEffect(() => {
@@ -52,6 +53,13 @@ export function Problem({ source, number: place, line, version, query }) {
       ${known(beside?.place) && html`<span class="note">${number(beside.place + 1)} of ${number(beside.total)}</span>`}
     </nav>
     ${error ? html`<p class="problem" role="alert">${error}</p>` : entry ? html`<${Entry} entry=${entry} live=${source.live} />` : html`<p class="wait">Loading ...</p>`}`;
+}
+
+// A problem of a run that is being solved now, until its line is there.
+export function LiveProblem({ source, number: place, problem }) {
+  const [entry, error] = useAsked(() => data.live(place, problem), `${place}/live/${problem}`, source.version);
+  return html`<nav class="pages" aria-label="Problems"><a href=${link(`r/${place}`)}>all problems</a></nav>
+    ${entry ? html`<${Entry} entry=${entry} live=${entry.live} />` : error ? html`<p class="problem" role="alert">${error}</p>` : html`<p class="wait">Loading ...</p>`}`;
 }
 
 // The messages of the question: those that the main model was sent first.
@@ -238,7 +246,8 @@ function Sent({ entry, call, graph }) {
   const after = call.after ? graph.nodes.get(call.after) : null;
   const prefix = after ? pathOf(after, graph.nodes).map((node) => node.candidate.text).join("") : null;
   if (!messages) return html`<p class="note">${call.prompt == null && !("prompt" in call) ? "This was recorded before prompts were kept." : "No language model was asked."}</p>`;
-  return html`<${Messages} messages=${messages} />
+  return html`${call.sampling && html`<p class="note">${sampled(call.sampling)}</p>`}
+    <${Messages} messages=${messages} />
     ${call.after &&
     html`<div class="message assistant">
       <div class="role">beginning of the answer, which it had to continue (${call.after})</div>

@@ -117,7 +117,7 @@ export function Problems({ sources, number: place, version, query }) {
     html`<details open>
       <summary>${source.running.length} being solved now</summary>
       <ul>
-        ${source.running.slice(0, 20).map((one) => html`<li>${one.problem}: ${cost(one.cost.tokens, "tokens")} tokens so far</li>`)}
+        ${source.running.slice(0, 20).map((one) => html`<li>${one.live ? html`<a href=${link(`r/${place}/l/${encodeURIComponent(one.problem)}`)}>${one.problem}</a>` : one.problem}: ${cost(one.cost.tokens, "tokens")} tokens so far</li>`)}
       </ul>
     </details>`}
     ${source.form && html`<${Filters} source=${source} sources=${sources} place=${place} query=${query} change=${change} />`}
@@ -169,9 +169,9 @@ function Overview({ place, version }) {
     sections &&
     html`<div class="sections">
       ${sections.map(
-        (section) => html`<section>
+        (section) => html`<section class=${section.columns?.length > 3 ? "wide" : ""}>
           <h3>${section.title}</h3>
-          ${section.rows && html`<table><tbody>${section.rows.map(([name, ...cells]) => html`<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td class="num">${cell}</td>`)}</tr>`)}</tbody></table>`}
+          ${section.rows && html`<div class="scroll"><table>${section.columns?.some(Boolean) && html`<thead><tr>${section.columns.map((name, place) => html`<th scope="col" class=${place ? "num" : ""}>${name}</th>`)}</tr></thead>`}<tbody>${section.rows.map(([name, ...cells]) => html`<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td class="num">${cell}</td>`)}</tr>`)}</tbody></table></div>`}
           ${section.curve && html`<${Curve} ...${section.curve} />`}
           ${section.command && html`<pre tabindex="0">${section.command}</pre>`}
           ${(section.lines || []).map((line) => html`<p>${line}</p>`)}

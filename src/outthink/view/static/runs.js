@@ -3,6 +3,7 @@ import { html, useState } from "./lib.js";
 import { data } from "./data.js";
 import { cost, described, link, number, share, strategyName } from "./format.js";
 
+const STATES = { damaged: "damaged", writing: "being written", unfinished: "unfinished" };
 const FORMS = { results: "run", traces: "traces", pool: "pool" };
 
 function models(source) {
@@ -25,6 +26,7 @@ function Row({ source, place, picked, pick }) {
     </td>
     <th scope="row">
       <a href=${link(`r/${place}`)}>${source.name}</a>
+      ${source.state !== "whole" && html` <span class=${`state ${source.state}`}>${STATES[source.state]}</span>`}
       ${source.error && html`<p class="problem">${source.error}</p>`}
       ${source.notes.map((note) => html`<p class="problem">${note}</p>`)}
     </th>

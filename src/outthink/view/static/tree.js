@@ -5,6 +5,9 @@ import { number, oneLine } from "./format.js";
 
 const ROW = 22;
 const STEP = 190;
+const SMALL = 0.45; // scale below which labels cannot be read
+const FIRST_SIGHT = { left: -30, right: 800, top: -300, bottom: 300, small: false }; // until the size is known
+const FEW = 300; // nodes up to which all are drawn, in sight or not
 const scale = d3.interpolateRgbBasis(["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"]);
 
 function label(datum) {
@@ -35,11 +38,16 @@ export function laidOut(root) {
   return tree;
 }
 
+function filled(datum, low, high) {
+  const score = datum.node?.score ?? null;
+  return score === null ? null : scale(high > low ? (score - low) / (high - low) : 0.5);
+}
+
 function Mark({ datum, low, high }) {
   if (datum.root) return html`<circle r="6" class="question" />`;
   if (datum.group !== undefined) return html`<rect x="-7" y="-7" width="14" height="14" rx="2" class="group" />`;
   const { score, candidate } = datum.node;
-  const fill = score === null ? null : scale(high > low ? (score - low) / (high - low) : 0.5);
+  const fill = filled(datum, low, high);
   const look = { class: `mark ${score === null ? "unscored" : ""}`, ...(fill ? { fill } : {}) };
   if (!candidate.complete) return html`<circle r="5.5" ...${look} />`;
   return html`<rect x="-5.5" y="-5.5" width="11" height="11" ...${look} />`;
@@ -59,14 +67,67 @@ function classes(datum) {
   ].filter(Boolean).join(" ");
 }
 
+// The edges as few paths, one for each look, those of the chosen path on top; `wanted` tells which are in sight.
+function edges(tree, wanted) {
+  const paths = new Map();
+  for (const { source, target } of tree.links()) {
+    if (!wanted(source.x, source.y, target.x, target.y)) continue;
+    const middle = (source.y + target.y) / 2;
+    const { node } = target.data;
+    const look = node ? `${node.chosen ? "chosen" : ""} ${node.kept ? "" : "dimmed"} ${node.there ? "" : "later"}` : "";
+    const d = `M${source.y},${source.x}C${middle},${source.x} ${middle},${target.x} ${target.y},${target.x}`;
+    if (!paths.has(look)) paths.set(look, []);
+    paths.get(look).push(d);
+  }
+  return [...paths].sort(([a], [b]) => a.includes("chosen") - b.includes("chosen"));
+}
+
+// Edges from further parents, in two paths.
+function furtherEdges(shown, places, wanted) {
+  const paths = new Map();
+  for (const point of shown) {
+    for (const other of point.data.node?.others || []) {
+      const from = places.get(other);
+      if (!from || !wanted(from.x, from.y, point.x, point.y)) continue;
+      const look = `further ${point.data.node.kept ? "" : "dimmed"}`;
+      const d = `M${from.y},${from.x}Q${(from.y + point.y) / 2},${Math.max(from.x, point.x) + 14} ${point.y},${point.x}`;
+      if (!paths.has(look)) paths.set(look, []);
+      paths.get(look).push(d);
+    }
+  }
+  return [...paths];
+}
+
+// One candidate: its mark and its label; where there are many and they are too small for labels, a dot.
+function drawn(point, low, high, dot) {
+  const { data } = point;
+  const shared = {
+    key: data.id,
+    id: `n:${data.id}`,
+    role: "treeitem",
+    "aria-level": point.depth + 1,
+    "aria-label": described(data),
+    "aria-expanded": data.hides ? String(Boolean(point.children)) : undefined,
+  };
+  if (dot) {
+    const fill = filled(data, low, high);
+    return html`<rect ...${shared} class=${`${classes(data)} dot ${fill ? "" : "unscored"}`} x=${point.y - 6} y=${point.x - 6} width="12" height="12" ...${fill ? { fill } : {}} />`;
+  }
+  return html`<g ...${shared} class=${classes(data)} transform=${`translate(${point.y},${point.x})`}>
+    <${Mark} datum=${data} low=${low} high=${high} />
+    <text x="10" dy="0.32em">${label(data)}${!point.children && data.hides && data.group === undefined ? ` +${data.hides}` : ""}</text>
+  </g>`;
+}
+
 export function Tree({ graph, selected, select }) {
   const svg = useRef();
   const inner = useRef();
   const zoomer = useRef();
+  const size = useRef({ width: 600, height: 160 });
   const [opened, open] = useState(() => new Set());
   const [collapsed, collapse] = useState(() => foldedAtFirst(graph.nodes));
   const [focus, move] = useState(selected || "");
-  const [small, shrink] = useState(false);
+  const [sight, look] = useState(FIRST_SIGHT);
 
   const tree = useMemo(() => laidOut(hierarchy(graph, opened, collapsed)), [graph, opened, collapsed]);
   const shown = useMemo(() => tree.descendants(), [tree]);
@@ -76,42 +137,57 @@ export function Tree({ graph, selected, select }) {
     return scores.length ? [Math.min(...scores), Math.max(...scores)] : [0, 1];
   }, [graph]);
   const box = useMemo(() => {
-    const ys = shown.map((point) => point.x);
-    const xs = shown.map((point) => point.y);
-    return { top: Math.min(...ys) - 24, bottom: Math.max(...ys) + 24, left: -30, right: Math.max(...xs) + STEP };
+    let [top, bottom, right] = [0, 0, 0];
+    for (const { x, y } of shown) [top, bottom, right] = [Math.min(top, x), Math.max(bottom, x), Math.max(right, y)];
+    return { top: top - 24, bottom: bottom + 24, left: -30, right: right + STEP };
   }, [shown]);
   const height = Math.max(160, Math.min(560, box.bottom - box.top));
 
-  const fit = (most = 1) => {
-    const width = svg.current.clientWidth || 600;
-    const k = Math.min(most, width / (box.right - box.left), height / (box.bottom - box.top));
-    const x = (width - k * (box.right + box.left)) / 2;
-    const y = (height - k * (box.bottom + box.top)) / 2;
-    d3.select(svg.current).call(zoomer.current.transform, d3.zoomIdentity.translate(x, y).scale(k));
+  const see = () => {
+    const { x, y, k } = d3.zoomTransform(svg.current);
+    const { width, height } = size.current;
+    const now = { left: -x / k, right: (width - x) / k, top: -y / k, bottom: (height - y) / k, small: k < SMALL };
+    look((before) => (before.small === now.small && covers(before, now) ? before : widened(now)));
+  };
+  const place = (k, x, y) => d3.select(svg.current).call(zoomer.current.transform, d3.zoomIdentity.translate(x, y).scale(k));
+  const fit = () => {
+    const { width } = size.current;
+    const k = Math.min(1, width / (box.right - box.left), height / (box.bottom - box.top));
+    place(k, (width - k * (box.right + box.left)) / 2, (height - k * (box.bottom + box.top)) / 2);
   };
   const readable = () => {
     // as large as can be read, beginning at the question; what does not fit is a drag away
-    const width = svg.current.clientWidth || 600;
+    const { width } = size.current;
     const k = Math.max(0.8, Math.min(1, width / (box.right - box.left), height / (box.bottom - box.top)));
     const whole = k * (box.bottom - box.top) <= height;
-    const y = whole ? (height - k * (box.bottom + box.top)) / 2 : height / 2;
     const x = k * (box.right - box.left) <= width ? (width - k * (box.right + box.left)) / 2 : -k * box.left + 6;
-    d3.select(svg.current).call(zoomer.current.transform, d3.zoomIdentity.translate(x, y).scale(k));
+    place(k, x, whole ? (height - k * (box.bottom + box.top)) / 2 : height / 2);
   };
   const by = (factor) => d3.select(svg.current).call(zoomer.current.scaleBy, factor);
 
   useLayoutEffect(() => {
+    size.current = { width: svg.current.clientWidth || 600, height };
     zoomer.current = d3
       .zoom()
       .scaleExtent([0.02, 4])
       .filter((event) => (event.type === "wheel" ? event.ctrlKey || event.metaKey || document.activeElement === svg.current : !event.button))
       .on("zoom", (event) => {
         inner.current.setAttribute("transform", event.transform);
-        shrink(event.transform.k < 0.45);
+        see();
       });
     d3.select(svg.current).call(zoomer.current).on("dblclick.zoom", null);
     readable();
+    const resized = new ResizeObserver(([entry]) => {
+      size.current.width = entry.contentRect.width || 600;
+      see();
+    });
+    resized.observe(svg.current);
+    return () => resized.disconnect();
   }, []);
+  useLayoutEffect(() => {
+    size.current.height = height;
+    see();
+  }, [height]);
 
   const toggle = (datum) => {
     if (datum.root) return;
@@ -125,6 +201,11 @@ export function Tree({ graph, selected, select }) {
     move(datum.id);
     if (datum.node) select(datum.id);
     else toggle(datum);
+  };
+  const pointed = (act) => (event) => {
+    const element = event.target.closest(".node");
+    const point = element && places.get(element.id.slice(2));
+    if (point) act(point.data);
   };
   const foldAll = () => collapse(new Set([...graph.nodes.values()].filter((node) => node.children.length && node.parent === null).map((node) => node.id)));
   const unfoldAll = () => collapse(new Set());
@@ -151,55 +232,28 @@ export function Tree({ graph, selected, select }) {
     if (!to) return;
     move(to.data.id);
     if (to.data.node) select(to.data.id);
-    const width = svg.current.clientWidth;
+    const { width } = size.current;
     const at = d3.zoomTransform(svg.current).apply([to.y, to.x]);
     if (at[0] < 20 || at[0] > width - 80 || at[1] < 20 || at[1] > height - 20) {
       d3.select(svg.current).call(zoomer.current.translateTo, to.y, to.x);
     }
   };
 
-  const lines = useMemo(
-    () =>
-      tree.links().map(({ source, target }) => {
-        const middle = (source.y + target.y) / 2;
-        const data = target.data;
-        const look = data.node ? `${data.node.chosen ? "chosen" : ""} ${data.node.kept ? "" : "dimmed"} ${data.node.there ? "" : "later"}` : "";
-        return html`<path class=${`edge ${look}`} d=${`M${source.y},${source.x}C${middle},${source.x} ${middle},${target.x} ${target.y},${target.x}`} />`;
-      }),
-    [tree],
-  );
-  const further = useMemo(
-    () =>
-      shown.flatMap((point) =>
-        (point.data.node?.others || [])
-          .map((other) => places.get(other))
-          .filter(Boolean)
-          .map((from) => html`<path class=${`edge further ${point.data.node.kept ? "" : "dimmed"}`} d=${`M${from.y},${from.x}Q${(from.y + point.y) / 2},${Math.max(from.x, point.x) + 14} ${point.y},${point.x}`} />`),
-      ),
-    [shown],
-  );
-  const marks = useMemo(
-    () =>
-      shown.map(
-        (point) => html`<g
-          key=${point.data.id}
-          id=${`n:${point.data.id}`}
-          class=${classes(point.data)}
-          transform=${`translate(${point.y},${point.x})`}
-          role="treeitem"
-          aria-level=${point.depth + 1}
-          aria-label=${described(point.data)}
-          aria-expanded=${point.data.hides ? String(Boolean(point.children)) : undefined}
-          onClick=${() => choose(point.data)}
-          onDblClick=${() => toggle(point.data)}
-        >
-          <${Mark} datum=${point.data} low=${low} high=${high} />
-          <text x="10" dy="0.32em">${label(point.data)}${!point.children && point.data.hides && point.data.group === undefined ? ` +${point.data.hides}` : ""}</text>
-        </g>`,
-      ),
-    [shown, low, high, opened, collapsed],
-  );
-  const body = useMemo(() => html`<g>${lines}${further}${marks}</g>`, [lines, further, marks]);
+  const many = shown.length > FEW;
+  const { small } = sight;
+  const window = many ? sight : null;
+  // those that are chosen are drawn wherever they are
+  const further = [focus, selected].filter((id) => window && places.has(id) && !inside(places.get(id), window));
+  const lines = useMemo(() => {
+    const wanted = (x, y, toX, toY) =>
+      !window || (Math.max(x, toX) >= window.top && Math.min(x, toX) <= window.bottom && Math.max(y, toY) >= window.left && Math.min(y, toY) <= window.right);
+    return [...edges(tree, wanted), ...furtherEdges(shown, places, wanted)].map(([look, paths]) => html`<path class=${`edge ${look}`} d=${paths.join("")} />`);
+  }, [tree, window]);
+  const marks = useMemo(() => {
+    const points = window ? shown.filter((point) => inside(point, window) || further.includes(point.data.id)) : shown;
+    return points.map((point) => drawn(point, low, high, many && small));
+  }, [shown, window, low, high, further.join("\u0000")]);
+  const body = useMemo(() => html`<g onClick=${pointed(choose)} onDblClick=${pointed(toggle)}>${lines}${marks}</g>`, [lines, marks, opened, collapsed]);
   const ring = places.get(selected);
   const at = places.get(focus);
   useEffect(() => {
@@ -216,7 +270,7 @@ export function Tree({ graph, selected, select }) {
     </div>
     <svg
       ref=${svg}
-      class=${`tree ${small ? "small" : ""}`}
+      class=${`tree ${small ? "small" : ""} ${many ? "many" : ""}`}
       height=${height}
       tabindex="0"
       role="tree"
@@ -232,6 +286,17 @@ export function Tree({ graph, selected, select }) {
     </svg>
     <${Legend} graph=${graph} low=${low} high=${high} />
   </div>`;
+}
+
+const inside = ({ x, y }, { left, right, top, bottom }) => x >= top && x <= bottom && y >= left - STEP && y <= right;
+
+const covers = (outer, inner) =>
+  outer.left <= inner.left && outer.right >= inner.right && outer.top <= inner.top && outer.bottom >= inner.bottom;
+
+// What is drawn beyond what is in sight, so that a small move draws nothing anew.
+function widened({ left, right, top, bottom, small }) {
+  const [across, down] = [(right - left) / 2, (bottom - top) / 2];
+  return { left: left - across, right: right + across, top: top - down, bottom: bottom + down, small };
 }
 
 // The next one of the same depth, above or below.

@@ -1,0 +1,1 @@
+python benchmarks/load.py > load.csv
