@@ -1,9 +1,11 @@
-"""Votes on recordings of thinking models: accuracy and tokens of each rule, over all questions of a model.
+"""Methods on recordings of thinking models: accuracy and tokens of each, over all questions of a model.
 
-Usage: python benchmarks/thinking.py POOL... --groups 0.6b,1.7b [--answer math] [--subsamples 200] [--auto]
+Usage: python benchmarks/thinking.py POOL... --groups 0.6b,1.7b [--answer math] [--subsamples 100] [--judged|--auto]
 
 A group is the pools whose path has the group's name in it; its questions are taken together. Tokens are relative to the
-vote of 64 samples, and differences are from the vote at equal tokens, paired by question.
+vote of 64 samples, once with the answers that were forced on the way charged, and once, as in the literature, without;
+differences are from the vote at equal tokens, charged, paired by question. --judged takes the half of the questions on
+which no setting was chosen: the settings of race_vote are from the other half.
 
 With --auto: what the weight by length changes where `auto` without a plan stops, and how long the samples of a question
 are in the mean, which is what tells thinking models from others; a length without tokens is characters / 4.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +38,24 @@ from outthink.strategies.parallel.length_vote import length_weights
 MOST = 64
 RULES = (
     ("adaptive_consistency", (64,)),
+    ("esc", (64,)),
+    ("first_finish?n=8&k=4", (8,)),
+    ("first_finish?n=16&k=8", (16,)),
     ("length_vote?threshold=2", (8, 16, 64)),
     ("length_vote", (16, 64)),
     ("length_vote?exponent=0", (16, 64)),
+    ("length_vote?portion=1&exponent=0.5&threshold=0.85", (40,)),  # auto, where a model thinks
+    ("race_vote", (8, 16)),
+    ("race_vote?threshold=0.9", (16, 64)),
+    ("race_vote?threshold=2&value_in_tokens=100000", (16,)),
+    ("mrt_stop?k=1&tau=2&cap=8000", (16,)),
+    ("mrt_stop?k=1&tau=2&cap=16000", (16,)),
+    ("mrt_stop?k=1&window=12&tau=1&eps=1", (16,)),
+    ("mrt_stop?k=1&window=8&tau=0.75", (16,)),
+    ("depth_consistency", (16,)),
+    ("parallel_probe", (16, 64)),
+    ("cmc", (64,)),
+    ("cmc?beta=0.25", (64,)),
 )
 
 
@@ -47,10 +65,23 @@ def together(pools: list[PoolData]) -> PoolData:
     return replace(pools[0], problems=tuple(problems))
 
 
+def judged(pool: PoolData) -> PoolData:
+    """The half of the questions, the same for all models, on which nothing was chosen."""
+    names = {one.id: one.id.partition("_")[2].replace(".jsonl.gz/", "") for one in pool.problems}
+    order = sorted(set(names.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    kept = set(order[len(order) // 2 :])
+    return replace(pool, problems=tuple(one for one in pool.problems if names[one.id] in kept))
+
+
 def cost(at: At) -> float:
     """Mean tokens of a question."""
     assert at.tokens is not None
     return float(np.mean(at.tokens))
+
+
+def free(at: At) -> float:
+    """The same without what forced answers took."""
+    return cost(at) - (0.0 if at.probing is None else float(np.mean(at.probing)))
 
 
 def lengths_of(pool: PoolData) -> dict[str, np.ndarray]:
@@ -113,7 +144,8 @@ def main() -> None:
     parser.add_argument("pools", nargs="+", type=Path)
     parser.add_argument("--groups", required=True)
     parser.add_argument("--answer", default="math")
-    parser.add_argument("--subsamples", type=int, default=200)
+    parser.add_argument("--subsamples", type=int, default=100)
+    parser.add_argument("--judged", action="store_true")
     parser.add_argument("--auto", action="store_true")
     given = parser.parse_args()
     rows = []
@@ -122,7 +154,7 @@ def main() -> None:
         if given.auto:
             rows.append((group, str(sum(len(one.problems) for one in pools)), *at_autos_stop(pools, given.subsamples)))
             continue
-        pool = together(pools)
+        pool = judged(together(pools)) if given.judged else together(pools)
         vote = majority(pool, range(1, MOST + 1), subsamples=given.subsamples, seed=0)
         whole = cost(vote[MOST])
         rows += [
@@ -131,6 +163,7 @@ def main() -> None:
                 f"vote of {n}",
                 f"{100 * mean(vote[n].accuracy):.1f}%",
                 f"{cost(vote[n]) / whole:.3f}",
+                "",
                 "",
             )
             for n in (8, 16, MOST)
@@ -148,14 +181,22 @@ def main() -> None:
                     )
                 )
                 rows.append(
-                    (group, f"{name}, n = {n}", f"{100 * mean(at.accuracy):.1f}%", f"{tokens / whole:.3f}", against)
+                    (
+                        group,
+                        f"{name}, n = {n}",
+                        f"{100 * mean(at.accuracy):.1f}%",
+                        f"{tokens / whole:.3f}",
+                        f"{free(at) / whole:.3f}",
+                        against,
+                    )
                 )
     if given.auto:
         weighted = ("weighted less plain, there", "at 8", "at 16")
         columns = ("pools", "questions", "tokens of a question", "samples of auto", "right", *weighted)
         print(markdown_table(columns, rows))
         return
-    print(markdown_table(("model", "rule", "accuracy", "tokens", "minus the vote at equal tokens"), rows))
+    told = ("model", "rule", "accuracy", "tokens", "probes free", "minus the vote at equal tokens")
+    print(markdown_table(told, rows))
 
 
 if __name__ == "__main__":

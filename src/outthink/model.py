@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
 from outthink.meter import LiveGroup, Meter, Reservation, charged_of_each
-from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
+from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing, Watch
 from outthink.rng import child_seed
 from outthink.together import beside, lazily, together, turn
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
@@ -49,9 +49,9 @@ class Draw:
         max_tokens: most completion tokens of each.
         logprobs: ask for token logprobs.
         controls: what is asked of further powers of the engine, by their name.
-        aside: what is written is no answer to the problem, such as a verdict: it is never `complete`, and no answer
-            is read from it.
+        aside: what is written is no answer, such as a verdict: it is never `complete`, and no answer is read from it.
         lane: the lane within the model's that it belongs to, where branches of a strategy are drawn as one batch.
+        watch: told of every sample's new values of what `controls` ask for, as `Progress.watch`, while it is written.
     """
 
     n: int = 1
@@ -66,6 +66,7 @@ class Draw:
     controls: Mapping[str, Any] = field(default_factory=dict)
     aside: bool = False
     lane: Address = ()
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -573,14 +574,11 @@ class Draws:
     """The samples of one request, drawn a few at a time.
 
     The k-th sample is the same in whatever portions they are drawn, and the same as that of one `sample` at the same
-    place. So what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed. Portions
-    may be drawn concurrently.
+    place: an adaptive strategy sees a beginning of what self-consistency sees. Portions may be drawn concurrently.
     """
 
     def __init__(self, model: Model, problem: Problem, draw: Draw) -> None:
-        self._model = model
-        self._problem = problem
-        self._draw = draw
+        self._model, self._draw = model, draw
         self._before = model._taken(draw, max(map(len, model._alike(draw)[:1]), default=0))  # those of one request
         address = self._before[-1].address[:-1] if self._before else None
         self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
@@ -590,10 +588,10 @@ class Draws:
         """Samples that are there before they are drawn."""
         return len(self._before)
 
-    async def draw(self, n: int = 1) -> list[Candidate]:
-        """Up to n further samples, in order; errors as for `Model.sample`."""
+    async def draw(self, n: int = 1, watch: Watch | None = None) -> list[Candidate]:
+        """Up to n further samples, in order; errors as for `Model.sample`. `watch` is as that of `Draw`."""
         taken, self._before = self._before[:n], self._before[n:]
-        draw, request = replace(self._draw, n=n - len(taken)), self._request
+        draw, request = replace(self._draw, n=n - len(taken), watch=watch), self._request
         self._request = replace(request, child=request.child + draw.n)
         try:
             drawn = (await self._model._drawn([(replace(request, n=draw.n), draw)]))[0] if draw.n else []
@@ -645,6 +643,7 @@ class _Group:
             n=self.request.n,
             listen=None if self.listen is None else self._heard,
             ended=None if self.ended is None else partial(self.ended, self),
+            watch=self.draw.watch,
         )
 
     def _heard(self, child: int, piece: Mapping[str, Any]) -> None:
@@ -671,7 +670,7 @@ def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
 
 def _kind(draw: Draw) -> Draw:
     """What samples that can stand for each other have in common."""
-    return replace(draw, n=1, logprobs=False, lane=())
+    return replace(draw, n=1, logprobs=False, lane=(), watch=None)
 
 
 def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:

@@ -71,7 +71,7 @@ def test_a_server_that_does_everything() -> None:
     found_out = probe_on(Server(caches=True))
     assert replace(found_out.facts, abort=None) == ALL
     assert found_out.facts.abort == pytest.approx(0, abs=0.2)
-    assert found_out.facts.powers == {"logprobs", "labels", "prefix", "tokens", "logit_bias"}
+    assert found_out.facts.powers == {"logprobs", "labels", "top_logprobs", "prefix", "tokens", "logit_bias"}
     assert found_out.notes == []
 
 

@@ -804,7 +804,7 @@ def test_something_else_than_a_plan_or_a_pool_is_told_what_it_is(
     raw = json.loads(made[1].read_text())
     Path("older.json").write_text(json.dumps({**raw, "schema": 1}))
     code, text = invoke("plan", "show", "older.json")
-    assert "is a plan of version 1, this program reads version 2; make it again" in text.replace("\n", " ")
+    assert "is a plan of version 1, this program reads version 3; make it again" in text.replace("\n", " ")
 
 
 def test_an_oracle_is_labelled(made: tuple[Path, Path, Plan], tmp_path: Path) -> None:

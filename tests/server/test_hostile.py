@@ -249,7 +249,7 @@ BODIES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-@pytest.mark.parametrize("path", [CHAT, "/v1/quote"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/quote", "/v1/responses", "/v1/completions"])
 def test_a_body_that_is_no_json_object(body: bytes, path: str, with_body: Asking) -> None:
     check(with_body(body, path=path), 400, "invalid_json")
 
@@ -364,7 +364,7 @@ def test_what_is_only_read(path: str, with_body: Asking) -> None:
         "/v1",
         "/v1/",
         "/v1/embeddings",
-        "/v1/completions",
+        "/v1/files",
         "/../../etc/passwd",
         "/v1/chat/completions/x",
         "/%00",
@@ -441,6 +441,8 @@ def test_a_key_is_demanded_once_and_whole(headers: list[Header], right: bool) ->
             for method, path, body in (
                 ("POST", CHAT, ask()),
                 ("POST", "/v1/quote", ask()),
+                ("POST", "/v1/responses", {"model": "m", "input": PRIVATE}),
+                ("POST", "/v1/completions", {"model": "m", "prompt": PRIVATE}),
                 ("GET", "/v1/models", None),
                 ("GET", "/metrics", None),
                 ("GET", "//v1/models", None),
@@ -758,7 +760,8 @@ def narrowed() -> dict[str, Any]:
     narrow = copy.deepcopy(document())
     schemas = narrow["components"]["schemas"]
     strategies = ["none", "auto", "greedy", "mbr", "self_consistency", "adaptive_consistency", None]
-    schemas["ChatRequest"]["properties"]["model"] = {"enum": ["m", "m+none", "m+self_consistency"]}
+    for body in ("ChatRequest", "ResponseRequest", "CompletionRequest"):
+        schemas[body]["properties"]["model"] = {"enum": ["m", "m+none", "m+self_consistency"]}
     schemas["Wish"]["properties"] |= {
         "strategy": {"enum": strategies},
         "n": {"enum": [1, 2, 3, None]},
@@ -766,7 +769,7 @@ def narrowed() -> dict[str, Any]:
         "budget": {"enum": ["20k-tokens", "5s", "9-tokens", {"tokens": 30_000}, None]},
     }
     headers = {"X-Outthink-Answer": ["math", "text"], "X-Outthink-Budget": ["20k-tokens,5s", "9-tokens"]}
-    for path in (CHAT, "/v1/quote"):
+    for path in (CHAT, "/v1/quote", "/v1/responses", "/v1/completions"):
         asking = narrow["paths"][path]["post"]
         asking["parameters"] = [
             {**parameter, "schema": {"enum": headers[parameter["name"]]}}

@@ -344,3 +344,28 @@ def test_the_price_doubles_with_every_sixteenth_of_the_places(running: int, wait
     desk: Any = SimpleNamespace(running=running, waiting=waiting)
     gate = Gate(8, 8, desk=desk)
     assert gate.dearness() == dear
+
+
+def test_each_of_several_prompts_counts_and_one_too_many_frees_the_others(path: Path) -> None:
+    async def go() -> None:
+        limits = {"ann": "2-concurrent,5-requests/minute"}
+        async with Server(says(FOUR)) as up, serving(up, **parts(path, **limits)) as (url, _):
+
+            async def complete(*prompts: str) -> Answer:
+                body = {"model": NONE, "prompt": [*prompts]}
+                return await asked(url, body, path="/v1/completions", headers=[("Authorization", "Bearer ann")])
+
+            assert (await complete("a", "b", "c")).status == 429
+            assert not up.asked
+            two = await complete("a", "b")
+            assert two.status == 200
+            assert len(up.asked) == 2
+            assert two.headers["x-ratelimit-limit-requests"] == "5"
+            response = {"model": NONE, "input": "a"}
+            headers = [("Authorization", "Bearer ann")]
+            last = await asked(url, response, path="/v1/responses", headers=headers)
+            assert (last.status, last.headers["x-ratelimit-remaining-requests"]) == (200, "0")
+            assert (await asked(url, response, path="/v1/responses", headers=headers)).status == 429
+
+    run(go())
+    assert sum(used for used, _ in spent(path).values()) > 0

@@ -27,7 +27,7 @@ from tests.tools.every import ONE, every_strategy, given, sized, small, stepper
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
-BY_ARRIVAL = {"first_finish"}
+BY_ARRIVAL = {"first_finish", "race_vote"}
 """Methods that take what finishes first, by definition."""
 
 LANES = {"dvts"}

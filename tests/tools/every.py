@@ -53,6 +53,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "lookahead": {"width": 4, "children": 2},
     "mcts": {"b": 2, "max_calls": 24},
     "first_finish": {},
+    "race_vote": {"n": 4, "portion": 2},
+    "mrt_stop": {"n": 3, "every": 30, "k": 2, "answer_tokens": 12},
+    "parallel_probe": {"n": 3, "every": 30, "stable": 2, "warm_up": 1, "patience": 1, "answer_tokens": 12},
+    "depth_consistency": {"n": 3, "every": 30, "answer_tokens": 12},
+    "cpt": {"n": 3, "every": 30, "alone": 1, "listing_tokens": 20},
+    "deepconf": {"n": 4, "warm_up": 2, "ahead": 1, "window": 20},
+    "cmc": {"n": 6, "beta": 0.0, "every": 30, "answer_tokens": 12},
 }
 """What keeps the tests quick, where four samples do not."""
 
@@ -75,6 +82,12 @@ ONE: dict[str, dict[str, Any]] = {
     "particle_gibbs": {"n": 1, "iterations": 1},
     "dvts": {"width": 1, "children": 1},
     "mcts": {"b": 1},
+    "mrt_stop": {"n": 1, "every": 512},
+    "parallel_probe": {"n": 1, "every": 512},
+    "cmc": {"n": 1, "every": 512},
+    "depth_consistency": {"n": 1, "every": 512},
+    "cpt": {"n": 1, "every": 512},
+    "deepconf": {"n": 1, "warm_up": 1},
 }
 """The setting at which a method is one sample, where it is another one than a size of 1."""
 
@@ -96,7 +109,14 @@ def given() -> dict[str, Any]:
 
 def of_any_server(name: str) -> bool:
     """Whether it needs no more of a model than what servers of OpenAI's API can do."""
-    return traits.powers(make_strategy(name, small(name))) <= {"logprobs", "prefix", "labels", "seed", "tokens"}
+    return traits.powers(make_strategy(name, small(name))) <= {
+        "logprobs",
+        "prefix",
+        "labels",
+        "seed",
+        "tokens",
+        "top_logprobs",
+    }
 
 
 OUTLINE = '{"step1": "the first half", "step2": "the second half", "step3": "the sum"}'

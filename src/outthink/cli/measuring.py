@@ -166,6 +166,11 @@ def pool(
         int | None,
         typer.Option(help="Draw until so many are right, at most --n: for `law passuntil`, which tells small rates."),
     ] = None,
+    probe_every: Annotated[
+        int | None,
+        typer.Option(help="Force an answer after every so many tokens of a thought, for `replay` inside of thoughts."),
+    ] = None,
+    forced: Annotated[str | None, typer.Option(help="What forces it; it belongs to the model.")] = None,
     resource: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
@@ -177,6 +182,7 @@ def pool(
     """
     from outthink.bench.pool import record_pool
     from outthink.models.roles import GENERATOR, MAIN, read_roles
+    from outthink.strategies.probing import FORCED
 
     if read_roles(writer.role).keys() - {MAIN}:
         raise UsageError(f"A pool holds what the {GENERATOR} writes, so --role takes {GENERATOR}=MODEL only.")
@@ -203,6 +209,8 @@ def pool(
                     examples,
                     n=n,
                     until=until,
+                    probe_every=probe_every,
+                    forced=FORCED if forced is None else forced,
                     model=engines["model"],
                     path=path,
                     sampling=sampling,

@@ -52,10 +52,7 @@ class Command(TyperCommand):
             self._check(words, further, own)
         super().parse_args(ctx, words)
         if ctx.args and not ctx.resilient_parsing:
-            raise UsageError(
-                f"Unexpected argument {ctx.args[0]!r}; put text with spaces in quotes, and write options as --name "
-                "value."
-            )
+            raise UsageError(unexpected(ctx.args[0]))
         given = [name if value is None else f"{name}={value}" for name, value in further]
         ctx.args = given
         return given
@@ -197,6 +194,11 @@ def hyperparameters(strategy: str) -> tuple[str, ...]:
         raise no_such_strategy(name)
     made = load(STRATEGIES.get(name, name))
     return tuple(field.name for field in dataclasses.fields(made)) if dataclasses.is_dataclass(made) else ()
+
+
+def unexpected(word: str) -> str:
+    """What is wrong with a word that no option and no argument takes."""
+    return f"Unexpected argument {word!r}; put text with spaces in quotes, and write options as --name value."
 
 
 def _unknown(name: str, command: str, strategy: str | None, known: Iterable[str], own: Iterable[str]) -> str:

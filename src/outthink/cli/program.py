@@ -27,6 +27,7 @@ from outthink.cli import (
     sweeping,
     viewing,
 )
+from outthink.cli.configured import ConfiguredCommand
 from outthink.cli.parsing import (
     ASK,
     LEARN,
@@ -65,10 +66,10 @@ def _root(
     help_if_alone(context)
 
 
-def _add(panel: str, *commands: Callable[..., Any], settings: bool = False) -> None:
+def _add(panel: str, *commands: Callable[..., Any], settings: bool = False, kind: type[Command] | None = None) -> None:
     for command in commands:
         app.command(
-            cls=HyperparameterCommand if settings else Command,
+            cls=kind or (HyperparameterCommand if settings else Command),
             rich_help_panel=panel,
             epilog=(
                 "Further options are hyperparameters of the strategy, such as --n 16 of self_consistency: "
@@ -88,7 +89,7 @@ app.add_typer(planning.plan_app, name="plan", rich_help_panel=LEARN)
 app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.cascade_app, name="cascade", rich_help_panel=LEARN)
 app.add_typer(learning.optscale_app, name="optscale", rich_help_panel=LEARN)
-_add(SERVE, serving.serve, settings=True)
+_add(SERVE, serving.serve, settings=True, kind=ConfiguredCommand)
 app.add_typer(keys.key_app, name="key", rich_help_panel=SERVE)
 app.add_typer(models.models_app, name="models", rich_help_panel=MODELS)
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
@@ -53,9 +53,7 @@ def opened_engines(
         if model not in (DEFAULT_MODEL, names.get(MAIN, model)):
             raise UsageError(f"Two models write the answers: leave --model or --role {GENERATOR}={names[MAIN]} out.")
         names = {MAIN: model, **names}
-    for role in prices:
-        if role not in names:
-            raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
+    check_priced(prices, names)
     priced = {name: priced_engine(price, name) for name, price in prices_by_name(names, prices).items()}
     opened: dict[str, Engine] = {}
     try:
@@ -65,6 +63,13 @@ def opened_engines(
         yield {role: opened[name] for role, name in names.items()}
     finally:
         asyncio.run(close_all(opened.values()))
+
+
+def check_priced(roles: Iterable[str], names: Mapping[str, str]) -> None:
+    """Raise UsageError where there is a price for a role that has no model."""
+    for role in roles:
+        if role not in names:
+            raise UsageError(f"There is a price for the role {role!r} but no model; add --role {role}=MODEL.")
 
 
 @contextlib.contextmanager

@@ -56,7 +56,9 @@ def read_prices(given: Prices) -> dict[str, Price | str]:
     prices: dict[str, Price | str] = {}
     for text in [given] if isinstance(given, str) else given or []:
         role, _, amounts = text.rpartition("=")
-        prices[known_role(role or MAIN)] = _read(amounts, text)
+        price, role = _read(amounts, text), known_role(role or MAIN)
+        if prices.setdefault(role, price) != price:
+            raise UsageError(f"The role {role} has two prices; give it one.")
     return prices
 
 

@@ -7,10 +7,11 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 from outthink.errors import EngineError, UnknownName, UsageError
-from outthink.models.engine import Engine, Price, priced_as
+from outthink.models.engine import Engine, EngineSpec, Price, priced_as
 from outthink.names import call, load, make_own
 
 ENGINES: Mapping[str, str] = {
@@ -56,8 +57,6 @@ def check_model(name: str) -> None:
 
     A server is asked for the names of its models. Of one that does not answer nothing is said: it may do so later.
     """
-    from outthink.models import catalog
-
     prefix, given, _ = _read(name)
     if prefix in ("http", "https"):
         from outthink.models.probe import model_at
@@ -66,11 +65,22 @@ def check_model(name: str) -> None:
             asyncio.run(model_at(name))
     elif prefix == "":
         load(given)
-    elif not os.path.exists(given):
-        if prefix == "embedded" and catalog.path(given) is None:  # which raises where there is no such name
-            raise UsageError(f"The model {given} is not on this machine yet: run `outthink models pull {given}`.")
-        if prefix == "pool":
-            raise UsageError(f"There is no {given}; record it with `outthink pool`.")
+    else:
+        _file(prefix, given)
+
+
+def _file(prefix: str, given: str) -> Path:
+    """The file that is opened; raises UsageError where there is none."""
+    from outthink.models import catalog
+
+    if os.path.exists(given):
+        return Path(given)
+    if prefix == "pool":
+        raise UsageError(f"There is no {given}; record it with `outthink pool`.")
+    file = catalog.path(given)  # which raises where there is no such name
+    if file is None:
+        raise UsageError(f"The model {given} is not on this machine yet: run `outthink models pull {given}`.")
+    return file
 
 
 def _read(name: str) -> tuple[str, str, dict[str, str]]:
@@ -92,6 +102,27 @@ def _read(name: str) -> tuple[str, str, dict[str, str]]:
     else:
         raise UnknownName("model", name, [*catalog.entries(), "PATH of a .gguf file", "http://HOST/v1"])
     return prefix, given, dict(parse_qsl(options, keep_blank_values=True))
+
+
+def described(name: str, price: Price | None = None) -> EngineSpec | None:
+    """What is known of a model without opening it or asking for it; None where only the opened one says it.
+
+    Raises UsageError, as `open_engine` does, where that shows already that it cannot be opened.
+    """
+    prefix, given, _ = _read(name)
+    if prefix in ("http", "https"):
+        from outthink.models.endpoint import Endpoint
+
+        Endpoint(given.partition("#")[0])
+        return EngineSpec(name=name, price=price)
+    if not prefix:
+        return None
+    file = _file(prefix, given)
+    if file.suffix != ".gguf":
+        return None  # a pool says what its tokens cost
+    from outthink.models.gguf import Header
+
+    return EngineSpec(name=name, price=price, shape=Header.read(file).shape(file))
 
 
 async def with_model(name: str) -> str:

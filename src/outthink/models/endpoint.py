@@ -194,6 +194,18 @@ class Endpoint:
                             await response.content.read()
                     return
 
+    async def reached(self, seconds: float = 3.0) -> bool:
+        """Whether the server answers within so many seconds and takes the key; asked once, whatever else is asked."""
+        line = await self._line()
+        try:
+            async with asyncio.timeout(seconds):
+                (await self._once(line.session, "GET", urljoin(self.url + "/", "./models"), None, Sending())).close()
+        except Refused as refusal:  # one that has no list of models is there all the same
+            return 0 < refusal.status < 500 and refusal.status not in (401, 403, 407)
+        except (EngineError, TimeoutError):
+            return False
+        return True
+
     async def close(self) -> None:
         """Close the connections of this event loop; calling it twice is fine, and so is using it again."""
         line = self._lines.pop(asyncio.get_running_loop(), None)

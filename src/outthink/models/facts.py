@@ -79,6 +79,7 @@ class Facts:
         there: dict[Power, bool] = {
             "logprobs": self.logprobs,
             "labels": self.labels > 1,
+            "top_logprobs": self.logprobs and self.labels > 1,
             "seed": self.seed and not self.n,  # one request has one seed, whatever the budget has put into it
             "prefix": self.prefix is not None and self.stop in ("kept", "told"),
             "tokens": self.tokens and self.prefix == "ids",

@@ -193,7 +193,9 @@ class Replays:
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows of a table: one row for each strategy and n."""
+        probed = any(at.probing is not None for curve in self.curves.values() for at in curve.values())
         columns = ["strategy", "n", "accuracy (95%)", "samples used", "tokens", "abstained"]
+        columns += ["of the tokens, probes"] if probed else []
         rows = []
         for name, curve in self.curves.items():
             for n, at in sorted(curve.items()):
@@ -207,6 +209,7 @@ class Replays:
                         f"{np.mean(at.used):.1f}",
                         tokens,
                         f"{100 * np.mean(at.abstained):.1f}%",
+                        *([_share_probed(at)] if probed else []),
                     ]
                 )
         return columns, rows
@@ -414,6 +417,13 @@ def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.floa
     return verifier, np.array([accepted_share(problem.correct, score >= 0.5) for problem, score in pairs])
 
 
+def _share_probed(at: At) -> str:
+    """How much of the tokens goes into answers that are forced on the way, as the literature often leaves out."""
+    if at.probing is None or at.tokens is None:
+        return "-"
+    return f"{100 * np.mean(at.probing) / np.mean(at.tokens):.1f}%"
+
+
 def _estimate(credit: NDArray[np.float64]) -> dict[str, float]:
     mean, low, high = mean_and_interval(credit.tolist())
     return {"accuracy": mean, "low": low, "high": high}
@@ -426,4 +436,5 @@ def _plain(n: int, at: At) -> dict[str, Any]:
         "used": float(np.mean(at.used)),
         "tokens": None if at.tokens is None else float(np.mean(at.tokens)),
         "abstained": float(np.mean(at.abstained)),
+        **({} if at.probing is None else {"probing": float(np.mean(at.probing))}),
     }

@@ -114,6 +114,14 @@ def open_resources(given: Sequence[str]) -> dict[str, Any]:
     return opened
 
 
+def check_resources(given: Sequence[str]) -> None:
+    """Raise, as `open_resources` does, where it shows without opening anything that one cannot be opened."""
+    for text in _written(given).values():
+        target, _, _ = text.partition("?")
+        if _DOTTED.fullmatch(target):
+            load(target)
+
+
 def _written(given: Sequence[str]) -> dict[str, str]:
     """What is written for each resource, by name."""
     texts: dict[str, str] = {}

@@ -24,6 +24,7 @@ from outthink.server.bodies import Bodies
 from outthink.server.broker import Channel
 from outthink.server.callers import Callers
 from outthink.server.chat import Chat
+from outthink.server.counted import Counting
 from outthink.server.door import Lines
 from outthink.server.errors import BadRequest
 from outthink.server.gate import Gate
@@ -41,6 +42,7 @@ from outthink.server.running import Running
 from outthink.server.settings import Settings
 from outthink.server.shadows import Shadows
 from outthink.server.solving import Equipment
+from outthink.server.telemetry import Telemetry
 from outthink.together import close_all
 from outthink.view.pages import Viewer
 
@@ -58,6 +60,7 @@ class Service:
         accounts: opens what counts the spending of keys with limits; None: none of them may have limits.
         recorder: keeps traces; None: nobody does.
         viewer: a page that shows what was recorded to whoever may ask; None: there is none.
+        telemetry: traces and metrics for OpenTelemetry; None: nobody is told.
         channel: to the other workers, which share this one's limits; None: there are none.
     """
 
@@ -76,6 +79,7 @@ class Service:
         accounts: Callable[[], Accounts] | None = None,
         recorder: Recorder | None = None,
         viewer: Viewer | None = None,
+        telemetry: Telemetry | None = None,
         channel: Channel | None = None,
     ) -> None:
         self.settings = settings
@@ -89,6 +93,7 @@ class Service:
         self._served = served
         self._recorder = recorder
         self._viewer = viewer
+        self._telemetry = telemetry
         self._channel = channel
         self._equipment = Equipment(
             roles=roles or {}, scorers=scorers or {}, embedder=embedder, sandbox=sandbox, resources=resources or {}
@@ -102,16 +107,20 @@ class Service:
         shared = self.gate, self.running, self._equipment, self.metrics
         shadows = None if recorder is None else Shadows(settings, recorder, preparing, *shared)
         requests = Requests(preparing, *shared, recorder, shadows)
-        self._chat = Chat(settings, self.bodies, preparing, requests, self.metrics, judges=bool(roles))
+        counting = Counting(self.metrics, telemetry, {role: engine.spec.name for role, engine in (roles or {}).items()})
+        self._chat = Chat(settings, self.bodies, preparing, requests, counting, judges=bool(roles))
 
     def app(self) -> web.Application:
         """The routes."""
         app = web.Application(middlewares=[self._guard.guarded, self.bodies.freed])
         app.router.add_post("/v1/chat/completions", self._chat.complete)
+        app.router.add_post("/v1/responses", self._chat.respond)
+        app.router.add_post("/v1/completions", self._chat.continue_prompts)
         app.router.add_post("/v1/quote", self._chat.quote)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:.+}", self._model)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/openapi.json", self._openapi)
         if self._viewer is not None:
@@ -136,6 +145,8 @@ class Service:
         await close_all([shared.reader, *shared.scorers.values(), shared.sandbox, self._served])
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.close)
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.Response(body=await self._offers.listed(), content_type="application/json", charset="utf-8")
@@ -154,6 +165,14 @@ class Service:
         if self._channel is None:
             return web.json_response({"status": "ok"})
         return web.json_response({"status": "ok", "workers": self._channel.workers})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        """Whether requests that come now can be answered."""
+        if self.running.draining:
+            return web.json_response({"status": "stopping"}, status=503)
+        if not await self._served.reached():
+            return web.json_response({"status": "the upstream is not there"}, status=503)
+        return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         text = await asyncio.to_thread(self.metrics.text)  # workers read each other's files for it

@@ -143,11 +143,16 @@ class Asked:
 
 
 def read(body: bytes, headers: Mapping[str, str], sizes: Sizes | None = None) -> Asked:
-    """The request; raises BadRequest with the field that is wrong and what it should be.
+    """The chat request; raises BadRequest with the field that is wrong and what it should be.
 
     Args:
         sizes: of the body; None: as large as one is by default.
     """
+    return read_chat(parsed(body), len(body), headers, sizes)
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """The object in a body; raises BadRequest where there is none."""
     text = decoded(body)
     try:
         raw = json.loads(text, parse_constant=_no_number, parse_float=_finite)
@@ -155,13 +160,18 @@ def read(body: bytes, headers: Mapping[str, str], sizes: Sizes | None = None) ->
         raise not_json() from None
     if not isinstance(raw, dict):
         raise BadRequest("The body is not a JSON object; send one with model and messages.", code="invalid_json")
+    return raw
+
+
+def read_chat(raw: dict[str, Any], size: int, headers: Mapping[str, str], sizes: Sizes | None = None) -> Asked:
+    """A chat request from its body as JSON data, which had so many bytes; raises as `read` does."""
     try:
         told = ChatRequest.model_validate(raw)
         wish = _with_headers(told.outthink or Wish(), headers)
     except ValidationError as failure:
-        raise _bad(failure) from None
+        raise wrong_field(failure) from None
     media = sum(media_size(turn.content) for turn in told.messages if isinstance(turn.content, list))
-    (sizes or Sizes()).check(len(body) - media, media)
+    (sizes or Sizes()).check(size - media, media)
     if told.stream_options is not None and not told.stream:
         raise BadRequest("stream_options is for streams only; leave it out, or set stream.", param="stream_options")
     if told.top_logprobs is not None and not told.logprobs:
@@ -182,7 +192,7 @@ def read(body: bytes, headers: Mapping[str, str], sizes: Sizes | None = None) ->
         effort=told.reasoning_effort,
         budget=_budget(wish.budget),
         wish=wish,
-        size=len(body),
+        size=size,
     )
 
 
@@ -253,7 +263,7 @@ def _finite(number: str) -> float:
     return value
 
 
-def _bad(failure: ValidationError) -> BadRequest:
+def wrong_field(failure: ValidationError) -> BadRequest:
     """The first thing that is wrong, without repeating what was sent."""
     if failure.error_count() > _MOST_WRONG:
         return BadRequest(f"The body is wrong in {failure.error_count():,} places; send a chat request.")

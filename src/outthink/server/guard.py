@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import secrets
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -19,7 +21,17 @@ VIEW = "/view"
 OWNER = web.RequestKey("owner", str)
 """The name of the caller's key; not there where no keys are asked for."""
 
-_OPEN = ("/health", "/openapi.json", VIEW, f"{VIEW}/")  # for whoever reaches the server; the page alone shows nothing
+IDENT = web.RequestKey("ident", str)
+"""The request's id: the caller's own where it is one, else a new one."""
+
+_SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
+_OPEN = (
+    "/health",
+    "/ready",
+    "/openapi.json",
+    VIEW,
+    f"{VIEW}/",
+)  # for whoever reaches the server; the page alone shows nothing
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -47,6 +59,8 @@ class Guard:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Answer a request, or say what is wrong with it."""
+        given = request.headers.get("X-Request-Id", "")
+        request[IDENT] = given if _SANE.fullmatch(given) else f"req-{secrets.token_hex(12)}"
         try:
             if request.method != "POST":  # else as soon as its body is there
                 self._lines.works(request.protocol)
@@ -107,8 +121,10 @@ class Guard:
             raise problems.RequestFailed(problems.STOPPING)
 
     async def signed(self, request: web.Request, response: web.StreamResponse) -> None:
-        """How the limits of the caller's key stand; which versions serve is nobody's business."""
+        """Which request it was, and how the limits of its key stand; which versions serve is nobody's business."""
         response.headers["Server"] = "outthink"
+        if IDENT in request:
+            response.headers["x-request-id"] = request[IDENT]
         if OWNER in request and request.method == "POST":
             response.headers.update(self._callers.headers(request[OWNER]))
 

@@ -24,7 +24,7 @@ from outthink.server.asked import Asked
 from outthink.server.routing import HARMLESS, Choice, telling
 from outthink.strategies import traits
 from outthink.together import away
-from outthink.types import Address, Budget, Problem, Sampling
+from outthink.types import Address, Budget, Call, Problem, Sampling, Trace
 
 _LONG = 4096  # tokens of a sample where nobody says how many
 _CAPS = ("max_tokens", "max_completion_tokens")
@@ -57,6 +57,12 @@ class Job:
     """How many times as dear compute is at a moment; None: it is never dearer."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     begun: bool = False
+    on_call: Callable[[Call], None] | None = None
+    """Told of every settled call."""
+    work: asyncio.Task[Trace] | None = None
+    """What is done for it, once that has begun."""
+    trace: Trace | None = None
+    """What came of it; also where it failed after something was paid for."""
     heard: dict[Address, list[str]] = field(default_factory=dict)
     """What was written of each sample so far."""
 

@@ -1,10 +1,14 @@
-"""A log that does not flood: of faults of one kind at most one line a second."""
+"""A log that does not flood, with of faults of one kind at most one line a second; as text, or as JSON."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 _KINDS = 1000  # that are remembered
 
@@ -37,9 +41,32 @@ class Sparing(logging.Filter):
         return True
 
 
-def to_stderr() -> None:
-    """Write the log of this process to standard error."""
-    told = logging.StreamHandler(sys.stderr)
-    told.addFilter(Sparing())
-    logging.basicConfig(handlers=[told], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+class AsJSON(logging.Formatter):
+    """Each line an object: time, level, logger, message; of a request its id, key, strategy, tokens, cost ..."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+        }
+        request: Callable[[], dict[str, Any]] | None = getattr(record, "request", None)
+        told |= {"message": record.getMessage()} if request is None else request()
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)
+
+
+def to_stderr(form: Literal["text", "json"]) -> None:
+    """Write the log of this process to standard error: warnings, and of ours what `tells_all` asks for."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Sparing())
+    if form == "json":
+        handler.setFormatter(AsJSON())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+
+
+def tells_all() -> None:
+    """From now on the server tells what it does."""
     logging.getLogger("outthink").setLevel(logging.INFO)

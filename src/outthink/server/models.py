@@ -13,6 +13,7 @@ from outthink.models.engine import Engine
 from outthink.together import close_all
 
 _FRESH = 60.0  # seconds for which a list of models is believed, and that one of them cannot be opened
+_CHECKED = 5.0  # seconds for which it is believed that the upstream is there, or is not
 _AT_ONCE = 2  # models that are opened at the same time
 _OPENING = 120.0  # seconds for it
 
@@ -42,6 +43,8 @@ class Served:
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[float, Exception]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._asking: asyncio.Task[bool] | None = None
+        self._asked_at = 0.0
 
     async def names(self) -> Collection[str]:
         """What there is, those that are open first; where the upstream does not answer, as it was last."""
@@ -98,9 +101,22 @@ class Served:
         finally:
             del self._opening[name]
 
+    async def reached(self) -> bool:
+        """Whether what answers is there: an embedded model is; an upstream is asked at most every few seconds."""
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or (self._asking.done() and now - self._asked_at >= _CHECKED):
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> bool:
+        there = [self._endpoint] if self._endpoint is not None else list(self._engines.values())
+        asks = [one.reached() for one in there if hasattr(one, "reached")]
+        return all(await asyncio.gather(*asks))
+
     async def close(self) -> None:
         """Close what was opened here, and its connections."""
-        for opening in list(self._opening.values()):
+        for opening in [*self._opening.values(), *([] if self._asking is None else [self._asking])]:
             opening.cancel()
         await close_all([self._endpoint, *self._engines.values()])
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from outthink import __version__
 from outthink.server.asked import MOST, ChatRequest
+from outthink.server.completions import CompletionRequest
+from outthink.server.responses import ResponseRequest
 from outthink.types import AnswerKind
 
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -39,30 +42,25 @@ _TEXT, _COUNT, _MAYBE = {"type": "string"}, {"type": "integer", "minimum": 0}, {
 @lru_cache
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
-    _, schemas = models_json_schema([(ChatRequest, "validation")], ref_template="#/components/schemas/{model}")
-    asking = {
-        "parameters": [
-            {"name": f"X-Outthink-{name}", "in": "header", "schema": schema} for name, schema in _HEADERS.items()
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
-        },
-    }
-    completed = _content("The reply; a stream where one was asked for.", _completion())
-    completed["content"]["text/event-stream"] = {"schema": _TEXT}
+    bodies: list[tuple[type[BaseModel], Literal["validation"]]] = [
+        (model, "validation") for model in (ChatRequest, ResponseRequest, CompletionRequest)
+    ]
+    _, schemas = models_json_schema(bodies, ref_template="#/components/schemas/{model}")
     quoted = _content("What it may cost.", _object(sample={"type": "object"}, most={"type": "object"}))
     model = _object(id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT)
     models = _content("What there is.", _object(object={"const": "list"}, data=_list(model)))
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    up, ending = (_content(words, _object(status=_TEXT)) for words in ("It is there.", "It is being stopped."))
+    words = "It is there.", "It is being stopped.", "Requests can be answered.", "They cannot be answered now."
+    up, ending, ready, unready = (_content(one, _object(status=_TEXT)) for one in words)
     text = {"description": "For Prometheus.", "content": {"text/plain": {"schema": _TEXT}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Outthink", "version": __version__},
         "paths": {
-            "/v1/chat/completions": {"post": {**asking, "responses": {"200": completed, **_errors(*_STATUSES)}}},
-            "/v1/quote": {"post": {**asking, "responses": {"200": quoted, **_errors(*_STATUSES)}}},
+            "/v1/chat/completions": _asking("ChatRequest", _replied(_completion())),
+            "/v1/responses": _asking("ResponseRequest", _replied(_response())),
+            "/v1/completions": _asking("CompletionRequest", _replied(_text_completion())),
+            "/v1/quote": _asking("ChatRequest", quoted),
             "/v1/models": {"get": {"responses": {"200": models, **_errors("401", "421", "502", "503")}}},
             "/v1/models/{name}": {
                 "get": {
@@ -71,6 +69,7 @@ def document() -> dict[str, Any]:
                 }
             },
             "/health": {"get": {"security": [], "responses": {"200": up, "503": ending, **_errors("421")}}},
+            "/ready": {"get": {"security": [], "responses": {"200": ready, "503": unready, **_errors("421")}}},
             "/metrics": {"get": {"responses": {"200": text, **_errors("401", "421")}}},
         },
         "components": {
@@ -84,19 +83,74 @@ def document() -> dict[str, Any]:
     }
 
 
+def _asking(body: str, replied: dict[str, Any]) -> dict[str, Any]:
+    """An address that takes requests."""
+    asked = {"$ref": f"#/components/schemas/{body}"}
+    return {
+        "post": {
+            "parameters": [
+                {"name": f"X-Outthink-{name}", "in": "header", "schema": schema} for name, schema in _HEADERS.items()
+            ],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": asked}}},
+            "responses": {"200": replied, **_errors(*_STATUSES)},
+        }
+    }
+
+
+def _replied(schema: dict[str, Any]) -> dict[str, Any]:
+    reply = _content("The reply; a stream where one was asked for.", schema)
+    reply["content"]["text/event-stream"] = {"schema": _TEXT}
+    return reply
+
+
 def _completion() -> dict[str, Any]:
     message = _object(role={"const": "assistant"}, content=_MAYBE)
     reasons = ["stop", "length", "tool_calls", "function_call"]
-    usage = {f"{name}_tokens": _COUNT for name in ("prompt", "completion", "total")}
+    choice = _object(index=_COUNT, message=message, finish_reason={"enum": reasons})
     return _object(
         id=_TEXT,
         object={"const": "chat.completion"},
         created=_COUNT,
         model=_TEXT,
-        choices={**_list(_object(index=_COUNT, message=message, finish_reason={"enum": reasons})), "minItems": 1},
-        usage=_object(**usage),
-        outthink=_object(trace=_TEXT, strategy={"type": "object"}, stopped=_TEXT, cost={"type": "object"}),
+        choices={**_list(choice), "minItems": 1},
+        usage=_usage("prompt", "completion"),
+        outthink=_told(),
     )
+
+
+def _text_completion() -> dict[str, Any]:
+    choice = _object(index=_COUNT, text=_TEXT, finish_reason={"enum": ["stop", "length", "tool_calls"]})
+    return _object(
+        id=_TEXT,
+        object={"const": "text_completion"},
+        created=_COUNT,
+        model=_TEXT,
+        choices={**_list(choice), "minItems": 1},
+        usage=_usage("prompt", "completion"),
+        outthink={"anyOf": [_told(), _list(_told())]},
+    )
+
+
+def _response() -> dict[str, Any]:
+    kinds = ["message", "reasoning", "function_call"]
+    return _object(
+        id=_TEXT,
+        object={"const": "response"},
+        created_at=_COUNT,
+        model=_TEXT,
+        status={"enum": ["completed", "incomplete"]},
+        output={**_list(_object(id=_TEXT, type={"enum": kinds}, status=_TEXT)), "minItems": 1},
+        usage=_usage("input", "output"),
+        outthink=_told(),
+    )
+
+
+def _usage(read: str, written: str) -> dict[str, Any]:
+    return _object(**{f"{name}_tokens": _COUNT for name in (read, written, "total")})
+
+
+def _told() -> dict[str, Any]:
+    return _object(trace=_TEXT, strategy={"type": "object"}, stopped=_TEXT, cost={"type": "object"})
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:

@@ -224,18 +224,21 @@ def _tokens(usage: Usage) -> dict[str, int]:
     return {"prompt": usage.prompt, "cached": usage.cached, "completion": usage.completion}
 
 
-def headers(trace: Trace) -> dict[str, str]:
+def headers(traces: Sequence[Trace]) -> dict[str, str]:
     """What gateways read of the cost of all calls, verifiers included."""
-    charged, seen = (str(usage.prompt + usage.completion) for usage in (trace.usage, trace.seen))
+    charged, seen = (
+        str(sum(usage.prompt + usage.completion for usage in usages))
+        for usages in zip(*((trace.usage, trace.seen) for trace in traces), strict=True)
+    )
     told = {
         "x-litellm-total-tokens": charged,
         "x-outthink-charged-tokens": charged,
         "x-outthink-seen-tokens": seen,
-        "x-outthink-trace": trace.problem,
+        "x-outthink-trace": ", ".join(trace.problem for trace in traces),
     }
-    cost = trace.cost
-    if "usd" in cost:
-        told["x-litellm-response-cost"] = f"{cost['usd']:.12g}"
+    costs = [trace.cost for trace in traces]
+    if all("usd" in cost for cost in costs):
+        told["x-litellm-response-cost"] = f"{sum(cost['usd'] for cost in costs):.12g}"
     return told
 
 

@@ -6,6 +6,7 @@ The work belongs to the request: when the caller leaves, it is stopped, charged 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from outthink.errors import OutthinkError
 from outthink.server.gate import Gate
@@ -48,7 +49,7 @@ class Requests:
     def start(self, job: Job, on_event: Listener | None = None) -> asyncio.Task[Trace]:
         """Begin the work; it ends by itself, also when nobody waits for it any more."""
         self._running.add(job)
-        task = self._running.begin(self._work(job, on_event))
+        task = job.work = self._running.begin(self._work(job, on_event))
         task.add_done_callback(lambda _: self._running.discard(job))
         task.add_done_callback(lambda _: job.close())
         return task
@@ -60,6 +61,18 @@ class Requests:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             self.leave(job, task)
+            raise
+
+    async def traces(self, jobs: Sequence[Job]) -> list[Trace]:
+        """What came of several jobs, side by side; where one fails the others are stopped."""
+        if len(jobs) == 1:
+            return [await self.trace(jobs[0])]
+        waiting = [asyncio.ensure_future(self.trace(job)) for job in jobs]
+        try:
+            return await asyncio.gather(*waiting)
+        except BaseException:
+            for one in waiting:
+                one.cancel()
             raise
 
     def leave(self, job: Job, task: asyncio.Task[Trace]) -> None:
@@ -91,5 +104,6 @@ class Requests:
         return trace
 
     def _record(self, job: Job, trace: Trace) -> None:
+        job.trace = trace
         if self._recorder is not None:
             self._recorder.served(trace, [message.sent or {} for message in job.asked.messages], job.owner)

@@ -59,6 +59,8 @@ async def solved(
 
     def on_call(call: Call) -> None:
         metrics.call(call, job.owner)
+        if job.on_call is not None:
+            job.on_call(call)
         if on_event is not None and job.asked.wish.progress:
             on_event(("call", call))
 

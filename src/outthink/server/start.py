@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
-from outthink.server.logs import to_stderr
+from outthink.server.logs import tells_all
 from outthink.server.models import Served, listed
 from outthink.server.parent import Inherited
 from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, lacking
 from outthink.server.settings import Settings
+from outthink.server.telemetry import exporting
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import import_all, make_strategy, strategy_data, strategy_name
 from outthink.types import AnswerKind, Budget, Usage
@@ -47,38 +48,38 @@ def policy(
     strategy: Strategy | None,
     budget: Budget,
     answer: AnswerKind,
-    free_form: str | None,
-    plans: Sequence[str],
+    otherwise: Strategy | None,
+    plans: Mapping[str, str],
     scorers: Mapping[str, str],
 ) -> ServerRules:
-    """What the operator has decided; raises UsageError where it does not fit together."""
-    named = dict(_plan(given) for given in plans)
-    for name, path in named.items():
-        make_strategy("auto", {"plan": path})  # raises where it cannot be read
-        if not name:
-            raise UsageError("A plan needs a name: --plan NAME=FILE.")
-    if isinstance(strategy, Auto) and not strategy.plan and named:
-        strategy = replace(strategy, plan=next(iter(named.values())))
-    for role, given in scorers.items():
-        make_scorer(given, process=role == "prm")  # raises where there is no such scorer
-    if strategy is not None:
-        check_needs(strategy, "--strategy", scorers)
+    """What the operator has decided; what each of it is has been checked."""
+    if isinstance(strategy, Auto) and not strategy.plan and plans:
+        strategy = replace(strategy, plan=next(iter(plans.values())))
     return ServerRules(
-        strategy=strategy,
-        budget=budget,
-        answer=answer,
-        otherwise=None if free_form is None else _free_form(free_form, scorers),
-        plans=named,
-        scorers=scorers,
+        strategy=strategy, budget=budget, answer=answer, otherwise=otherwise, plans=plans, scorers=scorers
     )
 
 
-def _plan(given: str) -> tuple[str, str]:
+def add_plan(plans: dict[str, str], given: str) -> None:
+    """A plan by its name, from [NAME=]FILE; raises UsageError where it cannot be read or the name is taken."""
     name, is_, path = given.partition("=")
-    return (name, path) if is_ else (Path(given).stem, given)
+    name, path = (name, path) if is_ else (Path(given).stem, given)
+    make_strategy("auto", {"plan": path})  # raises where it cannot be read
+    if not name:
+        raise UsageError("A plan needs a name: --plan NAME=FILE.")
+    if name in plans:
+        raise UsageError(f"Two plans are called {name}, {plans[name]} and {path}: give one of them another name.")
+    plans[name] = path
 
 
-def _free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
+def check_scorers(scorers: Mapping[str, str]) -> None:
+    """Raise UsageError where there is no such scorer."""
+    for role, given in scorers.items():
+        make_scorer(given, process=role == "prm")
+
+
+def free_form(name: str, scorers: Mapping[str, str]) -> Strategy:
+    """What chooses among replies that all differ; raises UsageError where it cannot."""
     strategy = make_strategy(name)
     if traits.votes(strategy):
         raise UsageError(f"{name} goes by equal answers, which free text does not have; take best_of_n or mbr.")
@@ -146,6 +147,7 @@ def run(
     spending: Path | None,
     record: Path | None,
     view: bool,
+    otel: bool,
     started: Callable[[str], None],
     inherited: Inherited | None,
 ) -> None:
@@ -158,9 +160,11 @@ def run(
         priced: the price of such a model.
         spending: where it is kept what keys with limits have spent.
         view: whether what is recorded can be seen at /view/.
+        otel: whether OpenTelemetry is told.
         inherited: of which this process is a worker; None: it is the only one.
     """
-    to_stderr()
+    tells_all()
+    telemetry = exporting() if otel else None
     for name, resource in resources.items():
         if getattr(resource, "ordered", 0):
             raise UsageError(
@@ -213,6 +217,7 @@ def run(
             keys=keys,
             accounts=None if spending is None else lambda: Accounts(Book(spending)),
             recorder=recorder,
+            telemetry=telemetry,
             viewer=viewer(record, keys) if view and record is not None else None,
             channel=channel,
         )

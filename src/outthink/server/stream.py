@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from outthink.server import reply
+from outthink.server.forms import Form
 from outthink.server.job import Job
 from outthink.server.problems import APIError
 from outthink.together import away
@@ -23,8 +22,9 @@ _STALLED = 60.0  # seconds after which a caller who does not read has left
 class Stream:
     """Server-sent events of one reply; their head comes with the first, so that errors before that have a status."""
 
-    def __init__(self, request: web.Request, job: Job) -> None:
+    def __init__(self, request: web.Request, job: Job, form: Form) -> None:
         self._request = request
+        self._form = form
         self._job = job
         self._opened: set[int] = set()
         self._filtered: set[int] = set()
@@ -98,23 +98,25 @@ class Stream:
             events.append(self._event([], usage=reply.usage(trace, answers), outthink=more))
         else:
             events.append(self._event(parts[-1:], outthink=more))
-        return b"".join(events) + b"data: [DONE]\n\n"
+        return b"".join([*events, self._form.end()])
 
     async def finish(self, end: bytes) -> None:
         """Send the end."""
         await self._send(end)
 
     async def fail(self, problem: APIError) -> None:
-        """An error after the head was sent; there is no [DONE] after it."""
-        await self._send(_sse(problem.body()))
+        """An error after the head was sent."""
+        await self._send(self._form.fail(problem))
 
     def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
         job = self._job
         if job.asked.include_usage:
             more = {"usage": None, **more}
-        return _sse(reply.chunk(job.ident, job.created, job.asked.model, choices, **more))
+        return self._form.chunk(reply.chunk(job.ident, job.created, job.asked.model, choices, **more))
 
     async def _send(self, data: bytes) -> None:
+        if not data:
+            return
         async with patient(self._request):
             if not self.begun:
                 self.begun = True
@@ -140,23 +142,3 @@ def work(trace: Trace) -> int:
         20 * (len(trace.calls) + len(trace.candidates))
         + max((len(one.text) for one in trace.candidates), default=0) // 1000
     )
-
-
-def _sse(data: Mapping[str, Any]) -> bytes:
-    return b"data: " + dumped(data).encode() + b"\n\n"
-
-
-def dumped(data: Any) -> str:
-    """As JSON, which knows no infinity: a logprob of minus infinity is -9999, as in OpenAI's API."""
-    try:
-        return json.dumps(data, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(data), separators=(",", ":"))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return -9999.0 if isinstance(value, float) and not math.isfinite(value) else value

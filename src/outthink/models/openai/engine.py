@@ -189,6 +189,10 @@ class OpenAIEngine:
             raise self._forgotten("detokenize")
         return text
 
+    async def reached(self) -> bool:
+        """Whether the server is there, by one small request."""
+        return await self._endpoint.reached()
+
     async def close(self) -> None:
         """Close its connections."""
         await self._endpoint.close()
@@ -308,6 +312,8 @@ class OpenAIEngine:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if request.labels:
             body |= {cap: 1, "logprobs": True, "top_logprobs": facts.labels}
+        elif k := request.controls.get("top_logprobs"):
+            body |= {"logprobs": True, "top_logprobs": min(int(k), facts.labels)}
         elif request.logprobs:
             body["logprobs"] = True
         if request.fields:
@@ -326,7 +332,7 @@ class OpenAIEngine:
         if type(seed := given.get("seed")) is int:
             first = request.address in ((), ("model", 0))
             given["seed"] = seed + request.child + group[0] if first else request.seeds[group[0]]
-        if request.logprobs and not given.get("logprobs"):
+        if (request.logprobs or request.controls) and not given.get("logprobs"):
             given.pop("logprobs", None)  # a scorer reads them; who asked for none is not shown any
         if request.stop:
             given.pop("stop", None)  # steps end otherwise; whoever asks for both is refused before
@@ -475,8 +481,16 @@ class OpenAIEngine:
         if cut is not None:  # the server went on after the stop string: the ids of the rest are not wanted
             text, finish, ids, logprobs = text[:cut], "stop", None, None
         sent = written.sent(tokens, bool(request.fields.get("logprobs")))
+        asked = "top_logprobs" in request.controls
+        near = {"k": written.nearest, "confidences": list(written.confidences)}
         return Completion(
-            text=writable(text), tokens=tokens, token_ids=ids, logprobs=logprobs, finish=finish, sent=sent
+            text=writable(text),
+            tokens=tokens,
+            token_ids=ids,
+            logprobs=logprobs,
+            finish=finish,
+            observed={"top_logprobs": near} if asked else {},
+            sent=sent,
         )
 
     # ------------------------------------------------------------------------------------------------ prompts
