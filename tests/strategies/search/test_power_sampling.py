@@ -114,6 +114,19 @@ def test_every_proposal_is_asked_for_at_temperature_1_and_within_its_block() -> 
     assert trace.usage.completion == sum(candidate.tokens for candidate in trace.candidates)
 
 
+def test_a_block_has_a_token_at_least() -> None:
+    asked: list[Request] = []
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> Completion:
+        asked.append(request)
+        return model(request, child, rng)
+
+    trace = solved(PowerSampling(alpha=1.0, steps=1, blocks=1000, chains=20), reply)
+    assert trace.stopped == "finished"
+    assert min(request.max_tokens for request in asked) == 1
+    assert {len(request.prefix_ids) + request.max_tokens for request in asked} == {1, 2, 3}
+
+
 def test_without_steps_it_is_plain_sampling() -> None:
     trace = solved(PowerSampling(steps=0, blocks=1, chains=5), seed=3)
     plain = run(

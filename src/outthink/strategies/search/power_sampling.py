@@ -77,7 +77,8 @@ class PowerSampling:
             return await each(lambda text: log_probability(model.path(text)), texts)
 
         cap = model.sampling.cap
-        limits = [-(-cap * part // self.blocks) for part in range(1, self.blocks + 1)]
+        blocks = min(self.blocks, cap)  # of a token at least
+        limits = [-(-cap * part // blocks) for part in range(1, blocks + 1)]
         samples = await model.sample(
             problem, self.chains, temperature=_PROPOSAL.temperature, max_tokens=limits[0], logprobs=True
         )
@@ -86,19 +87,18 @@ class PowerSampling:
         chains = Chains("power_sampling", problem, model, rng, logprobs, _PROPOSAL)
         await chains.start(samples, limits[0])
         beta = 1 / (self.alpha - 1) if self.alpha > 1 else math.inf
-        visited: dict[ChainState, None] = dict.fromkeys(chains.states.values())
+        visited: dict[ChainState, None] = {}
         for part, limit in enumerate(limits):
             going = [chain for chain, state in chains.states.items() if part == 0 or _open(state)]
             if not going:
                 break
-            if part:
-                await chains.extend(going, limit)
-            for step in range(self.steps):
-                await chains.move(part * self.steps + step, dict.fromkeys(going, beta), limit)
+            for step in range(self.steps + 1):
+                if step:
+                    await chains.move(part * self.steps + step, dict.fromkeys(going, beta), limit)
+                elif part:
+                    await chains.extend(going, limit)
                 visited |= dict.fromkeys(chains.states.values())
                 self._report(report, chains, visited)
-            visited |= dict.fromkeys(chains.states.values())
-            self._report(report, chains, visited)
 
     def _report(self, report: Report, chains: Chains, visited: Iterable[ChainState]) -> None:
         last = Counter(chains.states.values())
