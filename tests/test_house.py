@@ -133,7 +133,7 @@ def test_one_word_is_one_class() -> None:
 
 
 PAGES = [SOURCE.parent / "README.md", *sorted((SOURCE.parent / "docs").rglob("*.md"))]
-FROM_OUTSIDE = {"serve", "format_options", "parse_args"}
+FROM_OUTSIDE = {"serve", "format_options", "parse_args", "resolve_command"}
 """What other processes start by a module's name, and what the parser of the command line calls."""
 
 OF_PREFIXES = {f"outthink.laws.regret.{name}" for name in ("agreement", "cumulative_regret", "progress", "stops")}

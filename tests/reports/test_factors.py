@@ -17,8 +17,8 @@ from outthink.maths.selection import best_of, numbers, weighted_vote
 from outthink.maths.selection import majority as most_frequent
 from outthink.records.pools import PoolData, read_pool
 from outthink.reports.curves import majority, replayed_curve
+from outthink.rewards.analysis import pooled
 from outthink.rewards.critique import passes_that_count
-from outthink.rewards.genprm import pooled
 from outthink.rewards.making import make_scorer
 from outthink.rewards.random import Random
 from outthink.rng import Rng

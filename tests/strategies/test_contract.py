@@ -276,7 +276,7 @@ def test_as_asked_means_that_every_answer_is_a_sample_of_the_problem_s_own_messa
             make_strategy(name, small(name)),
             model=engine,
             verifier="confidence",
-            prm="confidence",
+            prm="random",  # which every step has
             resources=given(),
             sampling=SAMPLING,
         )
@@ -310,7 +310,12 @@ class Distinct:
             return "Number 1"
         place = self.place(request, child)
         words = "maybe " * (place % 7) + "xyzuvw"[: place % 6]
-        return Completion(text=f"{words} #### {place}", tokens=10, logprobs=(-0.01 * (place + 1),) * 10)
+        return Completion(
+            text=f"{words} #### {place}",
+            tokens=10,
+            token_ids=tuple(b"xxxxxxxxxx"),
+            logprobs=(-0.01 * (place + 1),) * 10,
+        )
 
     def latency(self, request: Request, child: int) -> float:
         return 1.0 + self.place(request, child) if request.address[0] == "model" else 0.0

@@ -58,7 +58,7 @@ def figure(plan: Plan) -> Figure:
         there = [name for name in families if name.startswith("target:") == bool(prefix)]
         best += sorted(there, key=lambda name: -max(fixed.accuracy for fixed in families[name]))[:_CURVES]
     return Figure(
-        title=f"{plan.model}: {plan.problems} problems, held out",
+        title=f"{plan.model + ': ' if plan.model else ''}{plan.problems} problems, held out",
         x=Axis(title=f"mean {plan.unit} of a problem", log=True),
         y=Axis(title="right", percent=True),
         series=(

@@ -44,7 +44,7 @@ STRATEGIES = {
     "multi_temperature": "outthink.strategies.parallel.multi_temperature:MultiTemperature",
     "nothinking": "outthink.strategies.parallel.nothinking:NoThinking",
     "resample": "outthink.strategies.parallel.resample:Resample",
-    "atts": "outthink.strategies.parallel.atts:ATTS",
+    "cascade": "outthink.strategies.parallel.cascade:Cascade",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "archon": "outthink.strategies.collective.archon:Archon",
     "cpt": "outthink.strategies.collective.cpt:CPT",
@@ -60,6 +60,7 @@ STRATEGIES = {
     "budget_forcing": "outthink.strategies.sequential.budget_forcing:BudgetForcing",
     "trimr": "outthink.strategies.sequential.trimr:TrimR",
     "revision": "outthink.strategies.sequential.revision:Revision",
+    "critic_refine": "outthink.strategies.sequential.critic_refine:CriticRefine",
     "self_refine": "outthink.strategies.sequential.self_refine:SelfRefine",
     "three_d": "outthink.strategies.sequential.three_d:ThreeD",
     "scale": "outthink.strategies.sequential.scale:SCALE",
@@ -68,16 +69,22 @@ STRATEGIES = {
     "dora": "outthink.strategies.search.dora:DORA",
     "a_star": "outthink.strategies.search.a_star:AStar",
     "qalign": "outthink.strategies.search.qalign:QAlign",
+    "power_sampling": "outthink.strategies.search.power_sampling:PowerSampling",
+    "parallel_tempering": "outthink.strategies.search.parallel_tempering:ParallelTempering",
     "ab_mcts": "outthink.strategies.search.ab_mcts:ABMCTS",
     "iterative_deepening": "outthink.strategies.sequential.iterative_deepening:IterativeDeepening",
     "particle_filter": "outthink.strategies.search.particle_filter:ParticleFilter",
     "particle_gibbs": "outthink.strategies.search.particle_gibbs:ParticleGibbs",
     "entropic_particle_filter": "outthink.strategies.search.entropic_particle_filter:EntropicParticleFilter",
     "beam": "outthink.strategies.search.beam:Beam",
+    "subpool_selection": "outthink.strategies.search.subpool_selection:SubpoolSelection",
     "dvts": "outthink.strategies.search.dvts:DVTS",
     "lookahead": "outthink.strategies.search.lookahead:Lookahead",
     "mcts": "outthink.strategies.search.mcts:MCTS",
 }
+
+RENAMED = {"atts": "cascade"}
+"""Names that methods once had, and those that they have now."""
 
 
 class Report(Protocol):

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from outthink.errors import UnknownName, UsageError
+from outthink.errors import UsageError
 from outthink.names import load
 from outthink.strategies import STRATEGIES
+from outthink.strategies.making import no_such_strategy
 
 _GIVEN = ("rng", "meter", "models", "resources")  # always there, so nobody has to supply them
 _DEFAULT = ("embedder",)  # there is one where nobody supplies another
@@ -44,7 +45,7 @@ def describe_one(name: str) -> dict[str, Any]:
     """
     name = name.partition("?")[0]
     if name not in STRATEGIES and ":" not in name:
-        raise UnknownName("strategy", name, STRATEGIES)
+        raise no_such_strategy(name)
     made: Any = load(STRATEGIES.get(name, name))
     kinds: tuple[type, ...] = getattr(made, "__mro__", ())
     if not dataclasses.is_dataclass(made) or not inspect.iscoroutinefunction(getattr(made, "run", None)):

@@ -15,15 +15,15 @@ import pytest
 
 from outthink import Problem, Sampling, Trace
 from outthink.driver import solve_async
-from outthink.errors import EngineError, MissingResource, PromptTooLong, UsageError
-from outthink.learn.takeover import fit
+from outthink.errors import EngineError, MissingResource, PromptTooLong, UnknownName, UsageError
+from outthink.learn.cascade import fit
 from outthink.maths.conformal import takes_over
 from outthink.maths.selection import numbers
 from outthink.models.engine import Completion, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.rng import Rng
 from outthink.strategies.making import make_strategy
-from outthink.strategies.parallel.atts import ATTS, DraftScores, Signal, drafted
+from outthink.strategies.parallel.cascade import Cascade, DraftScores, Signal, drafted
 from tests.cli.test_cli import main
 from tests.tools.toys import coin, problem
 from tests.tools.virtual import run
@@ -37,7 +37,7 @@ def says(*answers: str) -> ScriptedEngine:
     return ScriptedEngine(lambda request, child, rng: f"#### {answers[child % len(answers)]}", name="cheap")
 
 
-def solve(strategy: ATTS, draft: ScriptedEngine | None, dear: ScriptedEngine | None = None, **options: Any) -> Trace:
+def solve(strategy: Cascade, draft: ScriptedEngine | None, dear: ScriptedEngine | None = None, **options: Any) -> Trace:
     options.setdefault("sampling", Sampling(max_tokens=20))
     asked: Problem = options.pop("problem", problem())
     dear = dear or ScriptedEngine(lambda request, child, rng: "#### 42", name="dear")
@@ -94,13 +94,13 @@ def test_the_order_of_the_samples_changes_no_score() -> None:
 
 
 def test_a_draft_that_conforms_stands() -> None:
-    trace = solve(ATTS(calibration=(0.5,) * 9, alpha=0.1), says("7"))
+    trace = solve(Cascade(calibration=(0.5,) * 9, alpha=0.1), says("7"))
     assert (trace.answer, trace.confidence, roles(trace)) == ("7", 1.0, {"draft"})
     assert len(trace.candidates) == 4
 
 
 def test_a_draft_that_does_not_is_taken_over() -> None:
-    trace = solve(ATTS(calibration=(0.0,) * 9, alpha=0.1, m=3), says("7", "7", "8", "9"))
+    trace = solve(Cascade(calibration=(0.0,) * 9, alpha=0.1, m=3), says("7", "7", "8", "9"))
     assert (trace.answer, trace.confidence, roles(trace)) == ("42", 1.0, {"draft", "model"})
     assert len(trace.candidates) == 4 + 3
     assert [of.answer for of in trace.rounds] == ["7", "42"]
@@ -110,16 +110,18 @@ def test_a_draft_that_does_not_is_taken_over() -> None:
 def test_the_ends_of_alpha() -> None:
     for number in range(20):
         of: dict[str, Any] = {"problem": problem(f"p{number}")}
-        assert roles(solve(ATTS(calibration=(0.25, 0.5), alpha=1.0), says("7"), **of)) == {"draft", "model"}
-        assert roles(solve(ATTS(calibration=(0.25, 0.5), alpha=0.0), says("7", "8", "9", "10"), **of)) == {"draft"}
+        assert roles(solve(Cascade(calibration=(0.25, 0.5), alpha=1.0), says("7"), **of)) == {"draft", "model"}
+        assert roles(solve(Cascade(calibration=(0.25, 0.5), alpha=0.0), says("7", "8", "9", "10"), **of)) == {"draft"}
 
 
 def test_a_draft_without_a_score_is_taken_over_even_at_alpha_0() -> None:
-    trace = solve(ATTS(calibration=(0.5,), alpha=0.0), ScriptedEngine(lambda request, child, rng: "I do not know"))
+    trace = solve(Cascade(calibration=(0.5,), alpha=0.0), ScriptedEngine(lambda request, child, rng: "I do not know"))
     assert trace.answer == "42"
     mute = ScriptedEngine(lambda request, child, rng: Completion(text="#### 7", tokens=6))
-    assert solve(ATTS(calibration=(0.5,), alpha=0.0, signal="logprob"), mute).answer == "42"
-    silent = solve(ATTS(calibration=(0.5,), alpha=0.0, signal="verifier"), says("7"), verifier=lambda asked, said: None)
+    assert solve(Cascade(calibration=(0.5,), alpha=0.0, signal="logprob"), mute).answer == "42"
+    silent = solve(
+        Cascade(calibration=(0.5,), alpha=0.0, signal="verifier"), says("7"), verifier=lambda asked, said: None
+    )
     assert silent.answer == "42"
 
 
@@ -127,9 +129,9 @@ def test_fewer_samples_than_were_calibrated_are_taken_over() -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
         return EngineError("lost") if child == 2 else "#### 7"
 
-    assert solve(ATTS(calibration=(0.5,), alpha=0.0), ScriptedEngine(reply)).answer == "42"
+    assert solve(Cascade(calibration=(0.5,), alpha=0.0), ScriptedEngine(reply)).answer == "42"
     dead = ScriptedEngine(lambda request, child, rng: EngineError("gone"))
-    trace = solve(ATTS(calibration=(0.5,), alpha=0.0), dead)
+    trace = solve(Cascade(calibration=(0.5,), alpha=0.0), dead)
     assert trace.answer == "42"
     assert trace.stopped == "finished"
     short = ScriptedEngine(lambda request, child, rng: "#### 7", context=5)
@@ -138,11 +140,11 @@ def test_fewer_samples_than_were_calibrated_are_taken_over() -> None:
         raise PromptTooLong("too long")
 
     short.bound = bound  # type: ignore[method-assign]
-    assert solve(ATTS(calibration=(0.5,), alpha=0.0), short).answer == "42"
+    assert solve(Cascade(calibration=(0.5,), alpha=0.0), short).answer == "42"
 
 
 def test_the_draft_stands_where_the_dear_model_has_no_answer() -> None:
-    strategy = ATTS(calibration=(0.5,), alpha=1.0)
+    strategy = Cascade(calibration=(0.5,), alpha=1.0)
     trace = solve(strategy, says("7"), ScriptedEngine(lambda request, child, rng: "I do not know"))
     assert ([of.answer for of in trace.rounds], trace.stopped) == (["7", "7"], "finished")
     trace = solve(strategy, says("7"), ScriptedEngine(lambda request, child, rng: EngineError("gone")))
@@ -150,7 +152,7 @@ def test_the_draft_stands_where_the_dear_model_has_no_answer() -> None:
 
 
 def test_a_budget_that_ends_between_draft_and_take_over_keeps_the_draft() -> None:
-    strategy = ATTS(calibration=(0.5,), alpha=1.0)
+    strategy = Cascade(calibration=(0.5,), alpha=1.0)
     # the prompt has 12 tokens, read once, and an answer 6: 36 tokens for the draft; 32 more are the worst of a sample
     enough = solve(strategy, says("7"), budget="68-tokens")
     assert (enough.answer, enough.stopped) == ("42", "finished")
@@ -163,7 +165,7 @@ def test_the_verifier_chooses_the_draft_and_scores_it() -> None:
     def score(question: str, solution: str) -> float:
         return {"#### 7": 0.4, "#### 8": 0.9}[solution]
 
-    strategy = ATTS(calibration=(0.5,) * 9, alpha=0.1, signal="verifier")
+    strategy = Cascade(calibration=(0.5,) * 9, alpha=0.1, signal="verifier")
     trace = solve(strategy, says("7", "7", "7", "8"), verifier=score)
     assert (trace.answer, roles(trace)) == ("8", {"draft", "verifier"})
     assert trace.rounds[-1].scores == (0.4, 0.4, 0.4, 0.9)
@@ -174,13 +176,13 @@ def test_the_logprob_of_the_draft() -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> Completion:
         return Completion(text="#### 7", tokens=6, logprobs=(-0.5 - child,) * 6 if request.logprobs else None)
 
-    strategy = ATTS(calibration=(0.6,) * 9, alpha=0.1, signal="logprob")
+    strategy = Cascade(calibration=(0.6,) * 9, alpha=0.1, signal="logprob")
     assert solve(strategy, ScriptedEngine(reply)).answer == "7"  # 0.5
     assert solve(replace(strategy, calibration=(0.4,) * 9), ScriptedEngine(reply)).answer == "42"
 
 
 def test_without_a_role_the_draft_is_the_main_model() -> None:
-    trace = solve(ATTS(calibration=(0.5,), alpha=1.0), None)
+    trace = solve(Cascade(calibration=(0.5,), alpha=1.0), None)
     assert {candidate.address[0] for candidate in trace.candidates} == {"draft", "model"}
 
 
@@ -201,7 +203,7 @@ def test_the_rate_is_alpha_where_draft_and_dear_are_one_model_and_breaks_on_hard
     keys = np.where(rng.random((1000, 4)) < calibrated_on, 42, 10 + rng.integers(0, 5, (1000, 4)))
     stored = tuple(drafted("agreement", keys)[1].tolist())
     engine = coin(0.6, wrong=5)
-    strategy = ATTS(calibration=stored, alpha=0.3)
+    strategy = Cascade(calibration=stored, alpha=0.3)
     taken = [
         "model" in roles(solve(strategy, None, engine, problem=problem(f"p{number}"))) for number in range(QUESTIONS)
     ]
@@ -216,7 +218,7 @@ FILE = DraftScores(
 
 
 def saved(tmp_path: Path, **changes: Any) -> str:
-    path = tmp_path / "takeover.json"
+    path = tmp_path / "cascade.json"
     path.write_text(replace(FILE, **changes).text(), encoding="utf-8")
     return str(path)
 
@@ -228,7 +230,7 @@ def test_the_file_keeps_everything(tmp_path: Path) -> None:
 
 
 def test_a_calibration_serves_the_strategy(tmp_path: Path) -> None:
-    strategy: Any = make_strategy("atts", {"calibration": saved(tmp_path), "alpha": "0.0"})
+    strategy: Any = make_strategy("cascade", {"calibration": saved(tmp_path), "alpha": "0.0"})
     trace = solve(strategy, says("7"))
     assert (trace.answer, trace.strategy["calibration"]) == ("7", strategy.calibration)
     assert solve(replace(strategy, alpha=1.0), says("7")).answer == "42"
@@ -244,26 +246,26 @@ def test_a_calibration_serves_the_strategy(tmp_path: Path) -> None:
 def test_a_calibration_of_something_else_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     with pytest.raises(UsageError, match="is for n = 4 and signal = agreement, not for n = 5 and signal = agreement"):
-        ATTS(calibration=path, n=5)
+        Cascade(calibration=path, n=5)
     with pytest.raises(UsageError, match="not for n = 4 and signal = logprob"):
-        ATTS(calibration=path, signal="logprob")
+        Cascade(calibration=path, signal="logprob")
     with pytest.raises(UsageError, match="is for the draft model cheap, not for scripted: pass --role draft=cheap"):
-        solve(ATTS(calibration=path), ScriptedEngine(lambda request, child, rng: ""))
+        solve(Cascade(calibration=path), ScriptedEngine(lambda request, child, rng: ""))
     with pytest.raises(UsageError, match=r"is for samples drawn with .*max_tokens=20.*, not with .*max_tokens=30"):
-        solve(ATTS(calibration=path), says("7"), sampling=Sampling(max_tokens=30))
+        solve(Cascade(calibration=path), says("7"), sampling=Sampling(max_tokens=30))
     anyhow = saved(tmp_path, sampling=None)  # the pool did not say
-    assert solve(ATTS(calibration=anyhow, alpha=0.0), says("7"), sampling=Sampling(max_tokens=30)).answer == "7"
+    assert solve(Cascade(calibration=anyhow, alpha=0.0), says("7"), sampling=Sampling(max_tokens=30)).answer == "7"
 
 
 def test_what_is_refused_before_anything_is_spent() -> None:
-    with pytest.raises(MissingResource, match="outthink takeover fit"):
-        solve(ATTS(), says("7"))
+    with pytest.raises(MissingResource, match="outthink cascade fit"):
+        solve(Cascade(), says("7"))
     with pytest.raises(MissingResource, match="--verifier"):
-        solve(ATTS(calibration=(0.5,), signal="verifier"), says("7"))
+        solve(Cascade(calibration=(0.5,), signal="verifier"), says("7"))
     plain = says("7")
     plain._spec = replace(plain.spec, powers=frozenset())
     with pytest.raises(MissingResource, match="cheap gives no token logprobs"):
-        solve(ATTS(calibration=(0.5,), signal="logprob"), plain)
+        solve(Cascade(calibration=(0.5,), signal="logprob"), plain)
 
 
 @pytest.mark.parametrize(
@@ -277,13 +279,13 @@ def test_what_is_refused_before_anything_is_spent() -> None:
 )
 def test_hyperparameters_out_of_range(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        ATTS(**wrong)
+        Cascade(**wrong)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is no calibration; make one with `outthink takeover fit`"),
+        ("{", "is no calibration; make one with `outthink cascade fit`"),
         ("[]", "is no calibration"),
         ("{}", "is no calibration"),
         ('{"takeover": 2}', "has version 2; this program reads 1: fit it again"),
@@ -292,12 +294,12 @@ def test_hyperparameters_out_of_range(wrong: dict[str, Any], said: str) -> None:
     ],
 )
 def test_a_broken_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "takeover.json"
+    path = tmp_path / "cascade.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=said):
-        ATTS(calibration=str(path))
+        Cascade(calibration=str(path))
     with pytest.raises(UsageError, match="Cannot read the calibration"):
-        ATTS(calibration=str(tmp_path / "nothing.json"))
+        Cascade(calibration=str(tmp_path / "nothing.json"))
 
 
 # ---- from a pool ----------------------------------------------------------------------------------------------------
@@ -384,13 +386,13 @@ def test_pools_that_cannot_calibrate(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "pool.jsonl", row("a", "AAAA"), row("b", "ABBB"))
-    found = main(["takeover", "fit", "pool.jsonl", "--n", "3", "-o", "out.json"], capsys, monkeypatch)
+    found = main(["cascade", "fit", "pool.jsonl", "--n", "3", "-o", "out.json"], capsys, monkeypatch)
     assert (found.code, found.err) == (0, "")
     assert "not how often an answer is wrong" in found.out
-    assert "--strategy atts --role draft=cheap --signal agreement --n 3 --calibration out.json" in found.out
+    assert "--strategy cascade --role draft=cheap --signal agreement --n 3 --calibration out.json" in found.out
     assert DraftScores.open("out.json").n == 3
-    assert main(["takeover", "fit", "pool.jsonl", "-o", "out.txt"], capsys, monkeypatch).err.startswith("outthink: ")
-    assert main(["takeover"], capsys, monkeypatch).code == 0
+    assert main(["cascade", "fit", "pool.jsonl", "-o", "out.txt"], capsys, monkeypatch).err.startswith("outthink: ")
+    assert main(["cascade"], capsys, monkeypatch).code == 0
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the recorded pool is not here")
@@ -408,3 +410,17 @@ def test_the_rate_on_held_out_halves_of_a_real_pool(signal: Any) -> None:
             rates.append(takes_over(new, stored, alpha, 1 - rng.random(50)).mean())
         # a rate varies by less than 0.1 from half to half, so the mean by less than 0.005: six of them
         assert np.mean(rates) == pytest.approx(alpha, abs=0.03)
+
+
+def test_the_old_names_say_the_new_ones(capsys: Any, monkeypatch: Any) -> None:
+    with pytest.raises(UnknownName, match="There is no strategy 'atts'; it is called 'cascade' now"):
+        make_strategy("atts")
+    for words in (
+        ["strategies", "atts"],
+        ["bench", "gsm8k", "--strategy", "atts"],
+        ["solve", "2+2", "--strategy=atts"],
+    ):
+        came = main(words, capsys, monkeypatch)
+        assert (came.code, came.err) == (2, "outthink: There is no strategy 'atts'; it is called 'cascade' now.\n")
+    came = main(["takeover", "fit", "pool.jsonl"], capsys, monkeypatch)
+    assert (came.code, came.err) == (2, "outthink: The command takeover is called cascade now.\n")

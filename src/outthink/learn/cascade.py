@@ -1,9 +1,9 @@
-"""Fits the calibration of `atts` to a pool of the draft model: the score of one random subset of n samples a question.
+"""Fits the calibration of `cascade` to a pool of the draft model: the score of one subset of n samples a question.
 
-One subset a question, because the scores of several would not be independent, and the rate not what is asked. Without
-new tokens; what is right or wrong is only used to say how well the score tells right drafts from wrong ones.
+One random subset a question, because the scores of several would not be independent, and the rate not what is asked.
+Without new tokens; what is right or wrong is only used to say how well the score tells right drafts from wrong ones.
 
-Source: the marginal mode of ATTS (see `strategies.parallel.atts`). Differs: recorded samples, not new ones.
+Source: the marginal mode of ATTS (see `strategies.parallel.cascade`). Differs: recorded samples, not new ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from outthink.learn.scores import scores_of
 from outthink.maths.conformal import threshold
 from outthink.records.pools import PoolData, PoolProblem, read_pool
 from outthink.rng import Rng
-from outthink.strategies.parallel.atts import DraftScores, Signal, drafted
+from outthink.strategies.parallel.cascade import DraftScores, Signal, drafted
 from outthink.types import AnswerKind, Sampling
 
 _RATES = (0.1, 0.3, 0.5)  # for which the sentences say what is taken over
@@ -73,7 +73,7 @@ def fit(
     """The calibration from a pool of independent samples of the draft model.
 
     Args:
-        signal, n: as for `ATTS`.
+        signal, n: as for `Cascade`.
         model: who wrote the pool, where it does not say.
         verifier: whose scores in the pool to take; None: the only ones there are.
         answer: how answers without a key are compared.

@@ -14,11 +14,11 @@ import pytest
 
 from outthink import driver
 from outthink.driver import solve_async
-from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, PromptTooLong
+from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, PromptTooLong, UsageError
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.resources.metered_sandbox import UNIT
-from outthink.rewards.genprm import GenPRM, pooled
+from outthink.rewards.analysis import AnalysisScorer, pooled
 from outthink.rewards.judge import Judge
 from outthink.rewards.making import make_scorer
 from outthink.sandbox.host import Execution, Limits, Sandbox
@@ -73,7 +73,7 @@ def test_the_reward_is_the_probability_of_yes_after_the_analysis() -> None:
         asked.append(request)
         return labelled(-0.2, -2.0) if request.labels else "One and one is two. Verdict: No"
 
-    scores, meter = scored(GenPRM(), ScriptedEngine(reply), samples("#### 2"))
+    scores, meter = scored(AnalysisScorer(), ScriptedEngine(reply), samples("#### 2"))
     assert scores == pytest.approx((0.858149,), abs=5e-7)
     analysis, question = asked
     assert (roles(analysis), analysis.temperature, analysis.n) == (["user"], 0.6, 1)
@@ -95,9 +95,9 @@ def test_votes_are_pooled() -> None:
             return ["~0.6", "~0.2", "~0.9"][child]
         return likely(float(request.messages[1].text[1:]))
 
-    mean, _ = scored(GenPRM(votes=3), ScriptedEngine(reply), samples("#### 2"))
-    share, _ = scored(GenPRM(votes=3, pool="majority"), ScriptedEngine(reply), samples("#### 2"))
-    alone, _ = scored(GenPRM(), ScriptedEngine(reply), samples("#### 2"))
+    mean, _ = scored(AnalysisScorer(votes=3), ScriptedEngine(reply), samples("#### 2"))
+    share, _ = scored(AnalysisScorer(votes=3, pool="majority"), ScriptedEngine(reply), samples("#### 2"))
+    alone, _ = scored(AnalysisScorer(), ScriptedEngine(reply), samples("#### 2"))
     assert (*mean, *share, *alone) == pytest.approx((1.7 / 3, 2 / 3, 0.6))
 
 
@@ -106,7 +106,7 @@ def test_without_use_of_the_analysis_it_is_the_judge() -> None:
         return likely(0.1 + 0.2 * request.messages[0].text.count("!")) if request.labels else "Hm."
 
     paths = samples("#### 1", "#### 2!", "!#### 3!")
-    assert scored(GenPRM(votes=2), ScriptedEngine(reply), paths)[0] == pytest.approx(
+    assert scored(AnalysisScorer(votes=2), ScriptedEngine(reply), paths)[0] == pytest.approx(
         scored(Judge(), ScriptedEngine(reply), paths)[0]
     )
 
@@ -119,11 +119,11 @@ def test_steps_are_judged_given_those_before() -> None:
         return "Verdict: Yes"
 
     paths = [chain("one\n\n"), chain("one\n\n", "two\n\n", "three\n\n")]
-    assert scored(GenPRM(process=True), Writer(reply), paths)[0] == (1.0, 1.0)
+    assert scored(AnalysisScorer(process=True), Writer(reply), paths)[0] == (1.0, 1.0)
     assert "Solution so far:\n(nothing)\n\nNext step:\none\n" in asked[0]
     assert "Solution so far:\none\n\ntwo\n\n\n\nNext step:\nthree\n" in asked[1]
     assert all("Is this step correct?" in text for text in asked)
-    scored(GenPRM(), Writer(reply), paths[1:])
+    scored(AnalysisScorer(), Writer(reply), paths[1:])
     assert "Proposed solution:\none\n\ntwo\n\nthree\n" in asked[2]
     assert "Is the final answer correct?" in asked[2]
 
@@ -140,18 +140,18 @@ def test_steps_are_judged_given_those_before() -> None:
     ],
 )
 def test_a_written_verdict_is_read_or_missing(said: str, expected: float | None) -> None:
-    assert scored(GenPRM(), saying(said), samples("#### 2"), max_tokens=100)[0] == (expected,)
+    assert scored(AnalysisScorer(), saying(said), samples("#### 2"), max_tokens=100)[0] == (expected,)
 
 
 def test_what_the_solution_says_is_no_verdict() -> None:
     lie = samples("#### 2\nVerdict: Yes\nAnswer Yes.\nVerdict: Yes")
-    assert scored(GenPRM(), saying("I cannot tell."), lie)[0] == (None,)
-    assert scored(GenPRM(), saying("It says:\nVerdict: Yes\nbut it is wrong.\nVerdict: No"), lie)[0] == (0.0,)
+    assert scored(AnalysisScorer(), saying("I cannot tell."), lie)[0] == (None,)
+    assert scored(AnalysisScorer(), saying("It says:\nVerdict: Yes\nbut it is wrong.\nVerdict: No"), lie)[0] == (0.0,)
 
 
 def test_votes_without_a_verdict_do_not_count() -> None:
     engine = saying("Verdict: Yes", "hm", "Verdict: No", "Verdict: Yes")
-    scores, meter = scored(GenPRM(votes=4), engine, samples("#### 2"))
+    scores, meter = scored(AnalysisScorer(votes=4), engine, samples("#### 2"))
     assert scores == pytest.approx((2 / 3,))
     assert [call.n for call in meter.calls] == [4]
 
@@ -160,7 +160,7 @@ def test_an_analysis_that_was_cut_off_is_still_asked_for_its_label() -> None:
     def reply(request: Request, child: int, rng: np.random.Generator) -> str | Completion:
         return likely(0.7) if request.labels else "x" * 1000
 
-    scores, meter = scored(GenPRM(max_tokens=30), ScriptedEngine(reply), samples("#### 2"))
+    scores, meter = scored(AnalysisScorer(max_tokens=30), ScriptedEngine(reply), samples("#### 2"))
     assert scores == pytest.approx((0.7,))
     assert meter.calls[0].charged.completion == 30
 
@@ -187,7 +187,7 @@ def checking(*texts: str, label: Completion | None = None) -> tuple[Reply, list[
 def test_a_program_runs_and_its_output_is_shown_before_the_label() -> None:
     reply, asked = checking(CODE + "[Code Output]\n3\nVerdict: Yes", label=likely(0.8))
     box = Box(lambda source: "2\n")
-    scores, meter = scored(GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=box)
+    scores, meter = scored(AnalysisScorer(code=1), ScriptedEngine(reply), samples("#### 2"), box=box)
     assert scores == pytest.approx((0.8,))
     assert box.sources == ["print(1 + 1)\n\n"]
     analysis, question = asked
@@ -209,23 +209,25 @@ def test_what_an_engine_does_not_stop_is_cut_after_the_program() -> None:
         return Completion(text=CODE + "Output: 3\n```python\nprint(3)\n```", tokens=9)
 
     box = Box(lambda source: "2")
-    assert scored(GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=box)[0] == pytest.approx((0.8,))
+    assert scored(AnalysisScorer(code=1), ScriptedEngine(reply), samples("#### 2"), box=box)[0] == pytest.approx((0.8,))
     assert len(box.sources) == 1
 
 
 def test_without_labels_the_verdict_is_written_after_the_output() -> None:
     reply, asked = checking(CODE, "As it should be.\nVerdict: Yes")
-    scores, _ = scored(GenPRM(code=1), Writer(reply), samples("#### 2"), box=Box(lambda source: "Verdict: No"))
+    scores, _ = scored(AnalysisScorer(code=1), Writer(reply), samples("#### 2"), box=Box(lambda source: "Verdict: No"))
     assert scores == (1.0,)  # the verdict of the output is none
     assert last(asked[1]).startswith("Output of the program:\nVerdict: No\n\n")
     reply, _ = checking(CODE, "I am not sure.")
-    assert scored(GenPRM(code=1), Writer(reply), samples("#### 2"), box=Box(lambda source: "Verdict: No"))[0] == (None,)
+    assert scored(AnalysisScorer(code=1), Writer(reply), samples("#### 2"), box=Box(lambda source: "Verdict: No"))[
+        0
+    ] == (None,)
 
 
 def test_a_judge_that_runs_nothing_is_asked_all_the_same() -> None:
     reply, asked = checking("Nothing to compute.", "Verdict: No")
     box = Box(lambda source: "2")
-    assert scored(GenPRM(code=3), Writer(reply), samples("#### 2"), box=box)[0] == (0.0,)
+    assert scored(AnalysisScorer(code=3), Writer(reply), samples("#### 2"), box=box)[0] == (0.0,)
     assert not box.sources
     assert len(asked) == 2
     assert last(asked[1]).startswith("Is the final answer correct?")
@@ -235,7 +237,7 @@ def test_several_programs_one_after_the_other() -> None:
     second = "Odd.\n```py\nprint(5)\n```"
     reply, asked = checking(CODE, second, "Verdict: No", label=None)
     box = Box(lambda source: source[6:-3])
-    scores, _ = scored(GenPRM(code=2), Writer(reply), samples("#### 2"), box=box)
+    scores, _ = scored(AnalysisScorer(code=2), Writer(reply), samples("#### 2"), box=box)
     assert scores == (0.0,)
     assert box.sources == ["print(1 + 1)\n\n", "print(5)\n\n"]
     assert [message.text[:27] for message in asked[2].messages[2::2]] == [
@@ -243,7 +245,9 @@ def test_several_programs_one_after_the_other() -> None:
         "Output of the program:\n5\n\nI",
     ]
     reply, asked = checking(CODE, second, second, "Verdict: No")
-    assert scored(GenPRM(code=2), Writer(reply), samples("#### 2"), box=box)[0] == (None,)  # no third one is run
+    assert scored(AnalysisScorer(code=2), Writer(reply), samples("#### 2"), box=box)[0] == (
+        None,
+    )  # no third one is run
     assert len(box.sources) == 4
 
 
@@ -259,7 +263,7 @@ def test_several_programs_one_after_the_other() -> None:
 )
 def test_whatever_becomes_of_a_program_the_verdict_follows(ran: Any, shown: str) -> None:
     reply, asked = checking(CODE, label=likely(0.8))
-    scores, _ = scored(GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=Box(lambda source: ran))
+    scores, _ = scored(AnalysisScorer(code=1), ScriptedEngine(reply), samples("#### 2"), box=Box(lambda source: ran))
     assert scores == pytest.approx((0.8,))
     assert last(asked[1]).startswith(f"Output of the program:\n{shown}")
 
@@ -268,7 +272,7 @@ def test_programs_that_cannot_be_paid_are_not_run() -> None:
     reply, asked = checking(CODE, label=likely(0.8))
     box = Box(lambda source: "2")
     scores, meter = scored(
-        GenPRM(code=1), ScriptedEngine(reply), samples("#### 2"), box=box, budget="9execution_seconds"
+        AnalysisScorer(code=1), ScriptedEngine(reply), samples("#### 2"), box=box, budget="9execution_seconds"
     )
     assert scores == pytest.approx((0.8,))  # a program may take ten seconds
     assert not box.sources
@@ -286,7 +290,7 @@ def test_a_second_look_that_fails_leaves_the_verdict_on_the_first() -> None:
         return CODE if len(request.messages) == 1 else EngineError("lost")
 
     box = Box(lambda source: "2")
-    scores, _ = scored(GenPRM(code=3), ScriptedEngine(reply), samples("#### 2"), box=box)
+    scores, _ = scored(AnalysisScorer(code=3), ScriptedEngine(reply), samples("#### 2"), box=box)
     assert scores == pytest.approx((0.8,))
     assert len(box.sources) == 1
     assert len(asked) == 3  # it is not tried again
@@ -308,10 +312,10 @@ def test_where_there_is_no_sandbox_programs_are_refused_and_the_rest_works(monke
         strategy = make_strategy("best_of_n", {"n": 2})
         return run(solve_async(problem(), strategy, model=Writer(reply), verifier=verifier))
 
-    assert solved("genprm").rounds[-1].scores == (1.0, 1.0)
+    assert solved("analysis").rounds[-1].scores == (1.0, 1.0)
     asked.clear()
     with pytest.raises(MissingResource, match="bubblewrap"):
-        solved("genprm?code=1")
+        solved("analysis?code=1")
     assert not asked
 
 
@@ -333,7 +337,7 @@ def test_programs_run_in_the_sandbox() -> None:
                 problem(),
                 make_strategy("best_of_n", {"n": 3}),
                 model=ScriptedEngine(reply),
-                verifier="genprm?code=1",
+                verifier="analysis?code=1",
                 sandbox=sandbox,
             )
         finally:
@@ -351,7 +355,7 @@ def test_programs_run_in_the_sandbox() -> None:
 def test_a_judge_that_fails_altogether_says_so() -> None:
     dead = Writer(lambda request, child, rng: EngineError("the endpoint is gone"))
     with pytest.raises(NothingCameBack, match="the endpoint is gone"):
-        scored(GenPRM(votes=2), dead, samples("#### 1", "#### 2"))
+        scored(AnalysisScorer(votes=2), dead, samples("#### 1", "#### 2"))
 
 
 def test_a_dead_judge_leaves_the_majority() -> None:
@@ -359,7 +363,7 @@ def test_a_dead_judge_leaves_the_majority() -> None:
         return EngineError("gone") if request.address[0] == "judge" else f"#### {min(child, 1)}"
 
     trace = run(
-        solve_async(problem(), make_strategy("best_of_n", {"n": 3}), model=ScriptedEngine(reply), verifier="genprm")
+        solve_async(problem(), make_strategy("best_of_n", {"n": 3}), model=ScriptedEngine(reply), verifier="analysis")
     )
     assert trace.answer == "1"
 
@@ -370,7 +374,7 @@ def test_labels_that_failed_are_missing_and_not_one_half() -> None:
             return "Hm."
         return EngineError("lost") if "#### 1" in request.messages[0].text else likely(0.8)
 
-    scores, meter = scored(GenPRM(votes=2), ScriptedEngine(reply), samples("#### 1", "#### 2"))
+    scores, meter = scored(AnalysisScorer(votes=2), ScriptedEngine(reply), samples("#### 1", "#### 2"))
     assert scores == pytest.approx((None, 0.8))
     assert sum(call.failed for call in meter.calls) == 2
 
@@ -394,7 +398,7 @@ def test_it_stays_within_the_budget_and_what_was_not_judged_has_no_score(
     budget = Budget({"tokens": limit})
     try:
         scores, meter = scored(
-            GenPRM(votes=2, code=code), engine(lengthy), paths, budget=f"{limit}-tokens", max_tokens=60, box=box
+            AnalysisScorer(votes=2, code=code), engine(lengthy), paths, budget=f"{limit}-tokens", max_tokens=60, box=box
         )
     except BudgetExhausted:
         assert limit < 20000
@@ -414,15 +418,15 @@ def test_a_solution_too_long_for_the_judge_does_not_cost_the_others() -> None:
             return usage
 
     engine = Narrow(lambda request, child, rng: "Verdict: Yes")
-    assert scored(GenPRM(), engine, samples("short", "x" * 500, "brief"))[0] == (1.0, None, 1.0)
+    assert scored(AnalysisScorer(), engine, samples("short", "x" * 500, "brief"))[0] == (1.0, None, 1.0)
     with pytest.raises(PromptTooLong):
-        scored(GenPRM(), engine, samples("x" * 500))
+        scored(AnalysisScorer(), engine, samples("x" * 500))
 
 
 def test_equal_steps_are_judged_once() -> None:
     engine = saying("Verdict: Yes")
     paths = [chain("one\n\n", lane="a"), chain("one\n\n", lane="a"), chain("two\n\n", lane="a")]
-    scores, meter = scored(GenPRM(process=True), engine, paths, before=[paths])
+    scores, meter = scored(AnalysisScorer(process=True), engine, paths, before=[paths])
     assert scores == (1.0, 1.0, 1.0)
     assert len(meter.calls) == 2
 
@@ -436,7 +440,7 @@ def test_verdicts_do_not_depend_on_what_finishes_first() -> None:
     def solved(latency: Callable[[Request, int], float] | None) -> Trace:
         strategy = make_strategy("revision", {"n": 6, "ratio": 0.6666666666666666})
         engine = Writer(reply, latency=latency)
-        return run(solve_async(problem(), strategy, model=engine, verifier="genprm?votes=5", seed=3))
+        return run(solve_async(problem(), strategy, model=engine, verifier="analysis?votes=5", seed=3))
 
     delays = random.Random(1)
     first, second = solved(None), solved(lambda request, child: delays.random())
@@ -457,7 +461,7 @@ def test_what_it_writes_is_never_an_answer() -> None:
             problem(),
             make_strategy("best_of_n", {"n": 3}),
             model=ScriptedEngine(reply),
-            prm="genprm?votes=2",
+            prm="analysis?votes=2",
             sampling=Sampling(max_tokens=60),
         )
     )
@@ -468,13 +472,18 @@ def test_what_it_writes_is_never_an_answer() -> None:
 
 
 def test_options() -> None:
-    assert make_scorer("genprm?votes=3&code=2&pool=majority&max_tokens=2048") == GenPRM(
+    assert make_scorer("analysis?votes=3&code=2&pool=majority&max_tokens=2048") == AnalysisScorer(
         votes=3, code=2, pool="majority", max_tokens=2048
     )
-    assert make_scorer("genprm", process=True) == GenPRM(process=True)
+    assert make_scorer("analysis", process=True) == AnalysisScorer(process=True)
 
 
 @pytest.mark.parametrize("option", [{"votes": 0}, {"code": -1}, {"max_tokens": 0}])
 def test_options_out_of_range(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(option))} must be at least"):
-        GenPRM(**option)
+        AnalysisScorer(**option)
+
+
+def test_its_old_name_says_the_new_one() -> None:
+    with pytest.raises(UsageError, match="There is no verifier 'genprm'; it is called 'analysis' now"):
+        make_scorer("genprm?votes=2")

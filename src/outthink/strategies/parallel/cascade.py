@@ -1,13 +1,13 @@
-"""ATTS: a cheap model answers, and where its answer conforms badly to stored ones the dear model answers instead.
+"""Cascade: a cheap model answers, and where its answer conforms badly to stored ones the dear model answers instead.
 
 The calibration controls how often the dear model takes over (alpha), not how often the answer is wrong, and only on
 questions like those of the calibration: on harder ones it takes over more often.
 
-Source: ATTS: Asynchronous Test-Time Scaling via Conformal Prediction (2025); the authors' released code, a note on the
-paper and the abstract were read, not the paper. Differs: whole answers take the place of chunks, so there is one turn,
-and the dear model answers anew and does not go on from the draft; the score is not the dear model's perplexity of the
-draft, because engines do not score given text, but the draft's own agreement or logprob, or a verifier's score; ties
-are broken at random, so that the rate is alpha with scores of few values, too; a missing score takes over.
+Source: the conformal decision of ATTS: Asynchronous Test-Time Scaling via Conformal Prediction (2025); the authors'
+released code, a note on the paper and the abstract were read, not the paper. Differs: this is not ATTS, in which the
+dear model scores each chunk of the draft by its perplexity and goes on from it. Here there is one turn of whole
+answers, scored by the draft's own agreement or logprob or by a verifier, and the dear model answers anew. Ties are
+broken at random, so that the rate is alpha with scores of few values, too; a missing score takes over.
 
 Pays: where a dear model should be called at a chosen rate. How often answers are wrong is not controlled.
 """
@@ -83,11 +83,11 @@ def drafted(
 
 @dataclass(frozen=True, kw_only=True)
 class DraftScores:
-    """The scores of a draft model on questions like those to come, as `outthink takeover fit` stores them.
+    """The scores of a draft model on questions like those to come, as `outthink cascade fit` stores them.
 
     Args:
         model: name of the draft model.
-        signal, n: what the scores are, and of how many samples; as in `ATTS`.
+        signal, n: what the scores are, and of how many samples; as in `Cascade`.
         sampling: how they were drawn; None where the pool does not say.
         scores: one per question; None is a missing one.
         made: from what and how it was made, for people.
@@ -112,7 +112,7 @@ class DraftScores:
         except (ValueError, RecursionError):
             raw = None
         if not isinstance(raw, dict) or "takeover" not in raw:
-            raise UsageError(f"{path} is no calibration; make one with `outthink takeover fit`.")
+            raise UsageError(f"{path} is no calibration; make one with `outthink cascade fit`.")
         version = raw.pop("takeover")
         if version != SCHEMA:
             raise UsageError(f"{path} has version {version}; this program reads {SCHEMA}: fit it again.")
@@ -133,7 +133,7 @@ class DraftScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ATTS:
+class Cascade:
     """n samples by the model in the role "draft"; m by the main model where they conform badly.
 
     Args:
@@ -142,7 +142,7 @@ class ATTS:
         alpha: how often it takes over on questions like those of the calibration, from 0 (only where the score is
             missing) to 1 (always). For B take-overs among N questions it is B / N.
         signal: what says how badly the draft conforms: "agreement", "logprob" or "verifier"; see `drafted`.
-        calibration: a file of `outthink takeover fit`, or the scores themselves.
+        calibration: a file of `outthink cascade fit`, or the scores themselves.
     """
 
     n: int = 4
@@ -179,7 +179,7 @@ class ATTS:
     @property
     def unset(self) -> str | None:
         """What it cannot do without."""
-        return None if self.calibration else "calibration: a file that `outthink takeover fit` made from a pool"
+        return None if self.calibration else "calibration: a file that `outthink cascade fit` made from a pool"
 
     async def run(
         self,
@@ -229,7 +229,7 @@ class ATTS:
     def _check(self, draft: Model, verifier: Scores | None) -> None:
         """Refuse, before anything is spent, what the calibration does not speak of."""
         if (lack := self.unset) is not None:
-            raise MissingResource(f"atts needs {lack}.")
+            raise MissingResource(f"cascade needs {lack}.")
         if self.signal == "verifier" and verifier is None:
             raise MissingResource("The signal verifier needs one: pass verifier=..., or --verifier.")
         if self.signal == "logprob" and "logprobs" not in draft.powers:

@@ -1,9 +1,10 @@
 """A judge that writes: an analysis of a step, programs that check it if wanted, and then the probability of Yes.
 
 Source: Zhao et al., GenPRM: Scaling Test-Time Compute of Process Reward Models via Generative Reasoning (2025); the
-authors' code was read, of the paper the abstract. Differs: any model judges, by our prompts. It sees the earlier steps,
-but not what it wrote about them. Every program stands alone and runs in the sandbox. P(Yes) comes from a question of
-its own after the analysis. A missing verdict is missing and not one half.
+authors' code was read, of the paper the abstract. Differs: this is not GenPRM, which is a trained model: any model
+judges, by our prompts. It sees the earlier steps, but not what it wrote about them. Every program stands alone and runs
+in the sandbox. P(Yes) comes from a question of its own after the analysis. A missing verdict is missing and not one
+half.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _SHOWN = 1000  # characters of a program's output
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenPRM:
+class AnalysisScorer:
     """The mean of `votes` rewards in [0, 1], by the model in the role "judge", else the main model.
 
     A reward is P(Yes) / (P(Yes) + P(No)) after the analysis where the model can give the probability of a label, and
