@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -111,6 +110,7 @@ async def prepared(
     choice: Choice,
     load: float,
     *,
+    ident: str,
     max_tokens: int | None,
     seconds: float,
     salt: str | None,
@@ -120,6 +120,7 @@ async def prepared(
     """What a request asks for, as what is solved.
 
     Args:
+        ident: of the request, which no other one has.
         max_tokens: of a sample where the request does not say, as far as the model's context allows. None: 4,096, or
             fewer where a budget has room for several samples then.
         salt: keeps the caller's prompts apart in a prefix cache; None: nobody else's are there.
@@ -128,7 +129,6 @@ async def prepared(
 
     Raises UsageError where the prompt is too long, and OverLimit where a limit of the key has no room for one sample.
     """
-    ident = f"chatcmpl-{secrets.token_hex(12)}"
     facts: Facts | None = getattr(engine, "facts", None)
     fields = engine_fields(asked, choice, engine)
     if salt is not None and facts is not None and facts.salt and "cache_salt" not in fields:

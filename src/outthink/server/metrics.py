@@ -6,7 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -44,6 +52,7 @@ class Metrics:
         self.verifier = Counter("outthink_verifier_seconds", "Seconds of calls to verifiers.", registry=registry)
         self.disconnects = Counter("outthink_disconnects", "Callers that left before the answer.", registry=registry)
         self.shadows = Counter("outthink_shadow_requests", "Requests also run another way.", registry=registry)
+        self.feedback = Summary("outthink_feedback", "Scores that callers gave to answers.", registry=registry)
         self.latency = Histogram(
             "outthink_request_seconds", "From the request to the end of its answer.", ["strategy"],
             buckets=_SECONDS, registry=registry,

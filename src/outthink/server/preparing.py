@@ -11,6 +11,7 @@ from outthink.server.accounts import Purse
 from outthink.server.asked import Asked
 from outthink.server.callers import SHADOW, Callers
 from outthink.server.gate import Gate
+from outthink.server.idents import Idents
 from outthink.server.job import Job, prepared
 from outthink.server.models import Served
 from outthink.server.problems import LATE, RequestFailed
@@ -24,10 +25,18 @@ class Preparing:
 
     Args:
         salt: keeps callers' prompts apart in the prefix caches of upstreams; a secret of this server.
+        idents: names requests.
     """
 
     def __init__(
-        self, settings: Settings, policy: ServerRules, served: Served, gate: Gate, salt: bytes, callers: Callers
+        self,
+        settings: Settings,
+        policy: ServerRules,
+        served: Served,
+        gate: Gate,
+        salt: bytes,
+        callers: Callers,
+        idents: Idents,
     ) -> None:
         self._settings = settings
         self._policy = policy
@@ -35,6 +44,7 @@ class Preparing:
         self._gate = gate
         self._callers = callers
         self._salt = salt
+        self._idents = idents
         self._lengths: dict[str, AnswerLengths] = {}
         """Of the answers of each model."""
 
@@ -98,6 +108,7 @@ class Preparing:
             engine,
             choice,
             load,
+            ident=self._idents.new(owner),
             max_tokens=self._settings.max_tokens,
             seconds=self._seconds(asked),
             salt=None if owner is None else blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest(),
