@@ -41,11 +41,11 @@ _TOLD = dict.fromkeys((DOUBTS, SHAPES, PROGRAM))  # settings that nobody asked f
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
+class Trial:
     """Which action a server drew for a request whose caller had named none.
 
     Args:
-        action: a strategy with its settings, as on the command line; SERVER_OWN: what the server does anyway.
+        action: a strategy with its settings, as on the command line; OWN: what the server does anyway.
         chance: the probability with which it was drawn, in (0, 1].
     """
 
@@ -53,7 +53,7 @@ class Drawn:
     chance: float
 
 
-SERVER_OWN = "own"
+OWN = "own"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +66,7 @@ class Result:
         error: why nothing came back, for people; None where something did.
         trace: what happened; None only where nothing was even tried.
         ended: when a server had the answer, in seconds since the epoch; None: it was no server, or an earlier version.
-        drawn: what a server drew for it; None: nothing was drawn.
+        trial: what a server drew for it; None: nothing was drawn.
         owner: the name of the key with which a server was asked; None: there was none. It ends the line, see `owned`.
     """
 
@@ -76,7 +76,7 @@ class Result:
     trace: Trace | None = None
     schema: int = SCHEMA
     ended: float | None = None
-    drawn: Drawn | None = None
+    trial: Trial | None = None
     owner: str | None = None
 
 
@@ -359,7 +359,7 @@ def owned(line: bytes, owner: str) -> bool:
 
 def _unused(result: Result) -> dict[str, Any]:
     """Fields that few methods fill, where none of the trace is filled: they would be most of its lines."""
-    asked: dict[str, Any] = {name: True for name in ("ended", "drawn", "owner") if getattr(result, name) is None}
+    asked: dict[str, Any] = {name: True for name in ("ended", "trial", "owner") if getattr(result, name) is None}
     if result.trace is None:
         return asked
     candidates, calls = result.trace.candidates, result.trace.calls

@@ -28,7 +28,7 @@ from typing import Any
 
 from outthink import jsonl
 from outthink.errors import OutthinkError, UsageError
-from outthink.records.runs import Drawn, Result, Store
+from outthink.records.runs import Trial, Result, Store
 from outthink.records.traffic import FEEDBACK, PROBLEMS, SERVED, SHADOW, Feedback
 from outthink.types import Trace, writable
 
@@ -116,14 +116,14 @@ class Recorder:
         trace: Trace,
         messages: Sequence[Mapping[str, Any]],
         owner: str | None = None,
-        drawn: Drawn | None = None,
+        trial: Trial | None = None,
     ) -> None:
         """Keep the trace of a request and its messages (JSON data); never waits, never raises.
 
         Args:
             trace: its problem is the id of the request, which no other request has, ever.
             owner: the name of the key with which it was asked.
-            drawn: which action was drawn for it; None: nothing was drawn.
+            trial: which action was drawn for it; None: nothing was drawn.
         """
         try:
             asked = {"problem": trace.problem, "messages": [_without_media(message) for message in messages]}
@@ -131,7 +131,7 @@ class Recorder:
         except Exception as cause:  # whatever a caller sent
             self._lose(1, f"{type(cause).__name__}: {cause}")
         else:
-            self._put(_Entry(run=SERVED, result=_result(trace, owner, drawn), asked=line))
+            self._put(_Entry(run=SERVED, result=_result(trace, owner, trial), asked=line))
 
     def shadowed(self, trace: Trace, owner: str | None = None) -> None:
         """Keep the trace of the other strategy on a request, which has its id; never waits, never raises."""
@@ -229,10 +229,10 @@ class Recorder:
                     entry.kept.set_exception(OutthinkError("Feedback cannot be kept now; send it again later."))
 
 
-def _result(trace: Trace, owner: str | None, drawn: Drawn | None) -> Result:
+def _result(trace: Trace, owner: str | None, trial: Trial | None) -> Result:
     error = None if trace.rounds else trace.error
     return Result(
-        problem=trace.problem, credit=None, error=error, trace=trace, ended=time.time(), drawn=drawn, owner=owner
+        problem=trace.problem, credit=None, error=error, trace=trace, ended=time.time(), trial=trial, owner=owner
     )
 
 
