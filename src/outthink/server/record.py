@@ -28,7 +28,7 @@ from typing import Any
 
 from outthink import jsonl
 from outthink.errors import OutthinkError, UsageError
-from outthink.records.runs import Trial, Result, Store
+from outthink.records.runs import Result, Store, Trial
 from outthink.records.traffic import FEEDBACK, PROBLEMS, SERVED, SHADOW, Feedback
 from outthink.types import Trace, writable
 
