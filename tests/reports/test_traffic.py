@@ -54,7 +54,7 @@ def test_nothing_judged_says_nothing() -> None:
 
 
 def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """60 repetitions of 400 requests; of a true 95%, 50 or fewer of 60 have odds of 1 in 2,000, for each share."""
+    """60 repetitions of 400 requests; of a true 95%, 50 or fewer of 60 have odds of 1 in 1,300, for each share."""
     rng = np.random.default_rng(7)
     hits = np.zeros(2)
     repetitions = 60
@@ -193,6 +193,6 @@ def test_a_judge_is_asked_of_what_nobody_else_has_said_and_is_paid(
 def test_a_judge_without_money_costs_nothing_and_says_nothing(tmp_path: Path) -> None:
     folder = live(tmp_path / "live")
     engine = ScriptedEngine(lambda request, child, rng: "Verdict: Yes", name="dear")
-    with pytest.raises(Exception, match="(?i)budget|may cost|Nobody has said"):
+    with pytest.raises(Exception, match=r"(?i)budget|may cost|Nobody has said"):
         grade_run(folder / "served", None, tmp_path / "out", judge=engine, budget="5-tokens")
     assert not (tmp_path / "out").exists()

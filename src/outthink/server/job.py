@@ -18,6 +18,7 @@ from outthink.errors import Uncounted
 from outthink.models.engine import Engine, Request
 from outthink.models.facts import Facts
 from outthink.planner.plan import Plan
+from outthink.records.runs import Trial
 from outthink.server.accounts import Purse
 from outthink.server.asked import Asked
 from outthink.server.routing import HARMLESS, Choice, telling
@@ -52,6 +53,8 @@ class Job:
     """Whose it is: the name of a key, or what stands for one; None: nobody is told apart."""
     purse: Purse | None = None
     """What it may spend of its key's limits; None: there are none."""
+    trial: Trial | None = None
+    """Which action was drawn for it; None: it takes no part in learning."""
     dearness: Callable[[], float] | None = None
     """How many times as dear compute is at a moment; None: it is never dearer."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)

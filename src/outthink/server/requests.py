@@ -105,4 +105,5 @@ class Requests:
     def _record(self, job: Job, trace: Trace) -> None:
         job.trace = trace
         if self._recorder is not None:
-            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages], job.owner)
+            messages = [message.sent or {} for message in job.asked.messages]
+            self._recorder.served(trace, messages, job.owner, job.trial)
