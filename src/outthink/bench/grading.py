@@ -18,10 +18,8 @@ from outthink.models.engine import Engine
 from outthink.records.runs import RESULTS, RUN, read_results, read_settings
 from outthink.reports.feedback import feedback_credits
 from outthink.tasks.example import Example
-from outthink.tasks.fields import golds
+from outthink.tasks.golds import read_golds
 from outthink.tasks.grading import grade
-from outthink.tasks.own import text_of
-from outthink.tasks.rows import rows
 from outthink.types import AnswerKind, Budget, Problem
 
 
@@ -69,7 +67,7 @@ def grade_run(
     if os.path.exists(out):
         raise UsageError(f"{out} is there already: give a folder that does not exist.")
     settings = read_settings(folder)
-    right = {} if gold is None else _read(gold, answer)
+    right = {} if gold is None else read_golds(gold, answer)
     credits = asyncio.run(_credits(folder, right, answer))
     if gold is not None and not credits:
         raise UsageError(f"The run in {folder} has none of the problems of {gold}.")
@@ -104,17 +102,6 @@ def grade_run(
     except OSError as cause:
         raise OutthinkError(f"Cannot write {out}: {cause.strerror}.") from cause
     return Graded(problems=len(credits), right=sum(credits.values()), unknown=unknown, cost=cost)
-
-
-def _read(gold: Path, answer: AnswerKind) -> dict[str, tuple[str, ...]]:
-    accepted: dict[str, tuple[str, ...]] = {}
-    for number, row in rows(gold):
-        where = f"{gold.name}, line {number}"
-        problem = text_of(row, "problem", where)
-        if problem in accepted:
-            raise UsageError(f"{where}: the problem {problem!r} has an answer already; list all right ones in one line")
-        accepted[problem] = golds(row.get("answer"), where, answer)
-    return accepted
 
 
 async def _credits(folder: Path, right: Mapping[str, tuple[str, ...]], answer: AnswerKind) -> dict[str, float]:

@@ -151,6 +151,98 @@ def plan_check(
         raise typer.Exit(1)
 
 
+@plan_app.command("learn", cls=Command)
+def plan_learn(
+    runs: Annotated[
+        list[Path], typer.Argument(help="What `serve --learn --record FOLDER` recorded: FOLDER/served, graded or not.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("plan2.json"),
+    plan: Annotated[Path | None, typer.Option(help="The plan that serves now, for what the new one gains.")] = None,
+    gold: Annotated[
+        Path | None, typer.Option(help='Right answers: lines {"problem": ID, "answer": TEXT or list}.')
+    ] = None,
+    value_of_correct: Annotated[str, typer.Option(help="What a right answer is worth in tokens: 5k-tokens.")] = "",
+    since: Annotated[str, typer.Option(help="Only requests from this day (UTC) on: 2026-11-30.")] = "",
+    answer: AnswerOption = "chat",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from a server's traffic: what each action is worth, and a new plan.
+
+    Where requests were drawn for actions at random and somebody has judged their answers.
+    """
+    import dataclasses
+
+    from outthink.jsonl import write_whole
+    from outthink.planner.learning import LEAST, plan_gain, read_traffic
+    from outthink.planner.logged import action_values, changes
+    from outthink.planner.make import make_plan
+    from outthink.planner.plan import Plan
+    from outthink.planner.recordings import read
+    from outthink.planner.show import action_rows, learned_sentences
+    from outthink.reports.tables import plain, text_table
+    from outthink.tasks.golds import read_golds
+
+    writable_json(out)
+    kind = given_kind(answer or "chat")
+    old = None if plan is None else Plan.open(plan)
+    price = _price(value_of_correct, old)
+    golds = {} if gold is None else read_golds(gold, kind)
+    with Working("Reading"):
+        traffic = read_traffic(runs, golds=golds, answer=kind, since=_day(since), seed=seed)
+    if not traffic.requests:
+        raise UsageError(
+            "No request has both a drawn action and a judged answer: serve with --learn and --record, then collect "
+            "feedback, or grade the run."
+        )
+    values = action_values(traffic.requests, price=price)
+    told = changes(traffic.requests)
+    gain = None
+    if len(traffic.rows) >= LEAST:
+        pool = out.with_suffix(".pool.jsonl")
+        write_whole(pool, (json.dumps(row) + "\n" for row in traffic.rows), mode=0o600)
+        with Working("Fitting", unit="fits") as standing:
+            recordings = read([pool], answer=kind, seed=seed)
+            made, _ = make_plan(recordings, seed=seed, tell=lambda text, done, total: standing.tell(done, total, text))
+            gain = None if old is None else plan_gain(recordings.material, old, price=price, seed=seed)
+        write_whole(out, made.to_json())
+    lines = learned_sentences(traffic, values, told, gain, out, price)
+    if as_json:
+        actions = [dataclasses.asdict(value) for value in values]
+        typer.echo(json.dumps(plain({"actions": actions, "gain": gain, "drift": told, "sentences": lines}), indent=2))
+        return
+    print_table(text_table(*action_rows(values)))
+    for line in lines:
+        typer.echo(line)
+
+
+def _price(value_of_correct: str, old: Any) -> float:
+    """Right answers that a token is worth; that of the plan where nobody says it, else 0."""
+    from outthink.cost import worth
+
+    if not value_of_correct:
+        return 0.0 if old is None else min(point.price for point in old.expected)
+    try:
+        value, unit = worth(value_of_correct)
+    except ValueError as cause:
+        raise UsageError(f"{cause}.") from None
+    if unit != "tokens":
+        raise UsageError("What is learned from traffic is counted in tokens: write --value-of-correct 5k-tokens.")
+    return 1 / value
+
+
+def _day(since: str) -> float:
+    import math
+    from datetime import UTC, datetime
+
+    if not since:
+        return -math.inf
+    try:
+        return datetime.fromisoformat(since).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise UsageError(f"Cannot read --since {since!r}; write a day, such as 2026-11-30.") from None
+
+
 @takes_blocks
 def quote(
     writer: ModelOptions,
