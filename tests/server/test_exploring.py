@@ -11,14 +11,19 @@ import pytest
 
 from outthink.errors import UsageError
 from outthink.planner.auto import Auto
+from outthink.planner.check import check_run, served
+from outthink.planner.learning import read_traffic
+from outthink.planner.make import make_plan
+from outthink.planner.recordings import read
 from outthink.records.runs import OWN, read_results
 from outthink.server.asked import read_chat
 from outthink.server.exploring import Explorer, actions
 from outthink.server.record import SERVED, SHADOW, Recorder
 from outthink.server.routing import ONE, ServerRules, choose
 from outthink.strategies.making import make_strategy, strategy_data
+from tests.tools import simulated
 from tests.tools.server import Server, says
-from tests.tools.serving import asked, chat, serving
+from tests.tools.serving import asked, chat, counted, serving
 from tests.tools.virtual import run
 
 EIGHT = ServerRules(strategy=make_strategy("self_consistency?n=8"))
@@ -136,3 +141,47 @@ def test_draws_are_random() -> None:
     explorer = Explorer(0.5, EIGHT)
     trials = [explorer.choose(wanted, None, own, 1.0)[1] for _ in range(1000)]
     assert 400 < np.sum([one is not None and one.action != OWN for one in trials]) < 600
+
+
+def test_a_plan_is_followed_learned_from_and_checked_on_what_it_decided_alone(tmp_path: Path) -> None:
+    """The requests that drew an action, and those of callers who named a strategy, say nothing of the plan."""
+    pool = simulated.pool(tmp_path / "pool.jsonl", 20, 4, model="m")
+    plan, _ = make_plan(read([pool], orders=3), folds=2)
+    path = tmp_path / "plan.json"
+    path.write_text(plan.to_json())
+    policy = ServerRules(strategy=Auto(plan=str(path)), plans={"small": str(path)}, answer="math")
+    assert actions(policy) == [f"self_consistency?n={size}" for size in (1, 2, 4)]
+    folder = tmp_path / "live"
+
+    async def go() -> dict[str, float]:
+        recorder = Recorder(folder, {"kind": "traffic", "model": "m"})
+        async with (
+            Server(says(*["It is 4."] * 3, "It is 5.")) as up,
+            serving(up, policy=policy, settings={"learn": 0.5}, recorder=recorder) as (url, service),
+        ):
+            for _ in range(40):
+                answer = await asked(url, chat(max_tokens=64, temperature=0.8))
+                assert answer.status == 200, answer.error
+                said = {"trace": answer.json["outthink"]["trace"], "score": "good", "answer": "4"}
+                assert (await asked(url, said, path="/v1/feedback")).status == 200
+            assert (await asked(url, {**chat(max_tokens=64), "model": "m+self_consistency"})).status == 200
+            counts = counted(service)
+            await service.close()
+            return counts
+
+    counts = run(go())
+    results = list(read_results(folder / SERVED))
+    own = [one for one in results if one.trial is not None and one.trial.action == OWN]
+    assert 5 < len(own) < 35, "odds of a false alarm are 1 in 100,000"
+    decided = served(plan, folder / SERVED)
+    assert [one.problem for one in decided] == [one.problem for one in own]
+    assert all(one.credit == 1.0 for one in decided)
+    assert check_run(plan, decided).accuracy == 1.0
+    assert counts["outthink_explored_requests_total"] == 40 - len(own)
+    seen = [amount for name, amount in counts.items() if name.startswith("outthink_plan_requests_total")]
+    assert sum(seen) == counts["outthink_plan_confidence_count"] == len(own)
+    learned = read_traffic([folder / SERVED])
+    assert len(learned.requests) == 40
+    assert learned.most == "self_consistency?n=4"
+    assert {len(row["samples"]) for row in learned.rows} == {4}
+    assert len(learned.rows) == sum(one.trial is not None and one.trial.action == learned.most for one in results)

@@ -118,7 +118,9 @@ def plan_show(
 @plan_app.command("check", cls=Command)
 def plan_check(
     plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
-    files: Annotated[list[Path], typer.Argument(help="One new pool, or runs of auto with this plan.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="One new pool, or runs of auto with this plan, recorded traffic too.")
+    ],
     target: TargetOption = None,
     scores: ScoresOption = None,
     verifier: PoolScorerOption = None,
@@ -131,15 +133,18 @@ def plan_check(
 
     It says where they are not as the plan expects; the exit code is then 1.
     """
-    from outthink.planner.check import check_plan, check_run
+    from outthink.planner.check import check_plan, check_run, served
     from outthink.planner.plan import Plan
     from outthink.planner.show import checks
     from outthink.records.runs import read_results
     from outthink.reports.tables import text_table
+    from outthink.reports.traffic import is_traffic
 
     opened = Plan.open(plan)
     if all(os.path.isdir(path) for path in files):
-        checked = [check_run(opened, list(read_results(path))) for path in files]
+        checked = [
+            check_run(opened, served(opened, path) if is_traffic(path) else list(read_results(path))) for path in files
+        ]
     else:
         with Working("Reading"):
             checked = check_plan(
@@ -162,6 +167,12 @@ def plan_learn(
         Path | None, typer.Option(help='Right answers: lines {"problem": ID, "answer": TEXT or list}.')
     ] = None,
     value_of_correct: Annotated[str, typer.Option(help="What a right answer is worth in tokens: 5k-tokens.")] = "",
+    auto_update: Annotated[
+        bool,
+        typer.Option(
+            "--auto-update", help="Put the new plan in the place of --plan if it surely gains; keep FILE.previous."
+        ),
+    ] = False,
     since: Annotated[str, typer.Option(help="Only requests from this day (UTC) on: 2026-11-30.")] = "",
     answer: AnswerOption = "chat",
     seed: SeedOption = 0,
@@ -174,7 +185,7 @@ def plan_learn(
     import dataclasses
 
     from outthink.jsonl import write_whole
-    from outthink.planner.learning import LEAST, plan_gain, read_traffic
+    from outthink.planner.learning import LEAST, plan_gain, read_traffic, replace_plan
     from outthink.planner.logged import action_values, changes
     from outthink.planner.make import make_plan
     from outthink.planner.plan import Plan
@@ -184,6 +195,8 @@ def plan_learn(
     from outthink.tasks.golds import read_golds
 
     writable_json(out)
+    if auto_update and plan is None:
+        raise UsageError("--auto-update replaces the plan that serves now: name it by --plan FILE.")
     kind = given_kind(answer or "chat")
     old = None if plan is None else Plan.open(plan)
     price = _price(value_of_correct, old)
@@ -197,7 +210,7 @@ def plan_learn(
         )
     values = action_values(traffic.requests, price=price)
     told = changes(traffic.requests)
-    gain = None
+    gain, updated = None, False
     if len(traffic.rows) >= LEAST:
         pool = out.with_suffix(".pool.jsonl")
         write_whole(pool, (json.dumps(row) + "\n" for row in traffic.rows), mode=0o600)
@@ -206,7 +219,16 @@ def plan_learn(
             made, _ = make_plan(recordings, seed=seed, tell=lambda text, done, total: standing.tell(done, total, text))
             gain = None if old is None else plan_gain(recordings.material, old, price=price, seed=seed)
         write_whole(out, made.to_json())
+        if auto_update and plan is not None and gain is not None and gain[1] > 0:
+            replace_plan(plan, made)
+            updated = True
     lines = learned_sentences(traffic, values, told, gain, out, price)
+    if auto_update:
+        lines.append(
+            f"{plan} is the new plan now, and the old one {plan}.previous."
+            if updated
+            else f"{plan} stays: it is not sure that the new plan gains anything."
+        )
     if as_json:
         actions = [dataclasses.asdict(value) for value in values]
         typer.echo(json.dumps(plain({"actions": actions, "gain": gain, "drift": told, "sentences": lines}), indent=2))

@@ -30,12 +30,12 @@ def propensity_weights(wanted: ArrayLike, logged: ArrayLike, clip: float = np.in
         raise ValueError("an action that was taken has a chance in (0, 1]")
     if not clip >= 1:
         raise ValueError(f"clip must be at least 1, not {clip}")
-    return np.minimum(np.asarray(wanted, dtype=float) / chances, clip)
+    return np.asarray(np.minimum(np.asarray(wanted, dtype=float) / chances, clip))
 
 
 def inverse_propensity(rewards: ArrayLike, weights: ArrayLike) -> Floats:
     """Weighted rewards; without clipping their mean is unbiased, whatever rewards depend on."""
-    return np.asarray(weights, dtype=float) * np.asarray(rewards, dtype=float)
+    return np.asarray(np.asarray(weights, dtype=float) * np.asarray(rewards, dtype=float))
 
 
 def doubly_robust(rewards: ArrayLike, weights: ArrayLike, taken: ArrayLike, wanted: ArrayLike) -> Floats:

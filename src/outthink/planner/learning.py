@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from outthink.answers.reader import Reader
+from outthink.jsonl import write_whole
 from outthink.maths.intervals import Estimate
 from outthink.planner.cases import Material, cases
 from outthink.planner.fit import fit_policy
@@ -153,6 +154,13 @@ def plan_gain(material: Material, old: Plan, *, price: float, seed: int = 0) -> 
     mean = float(gained.mean())
     wide = NormalDist().inv_cdf(0.975) * float(gained.std(ddof=1)) / math.sqrt(len(gained))
     return mean, mean - wide, mean + wide
+
+
+def replace_plan(path: Path, new: Plan) -> None:
+    """Put a plan in the place of another one, which stays as FILE.previous; whole at every moment. A server that
+    follows the file takes it for the next request."""
+    write_whole(path.with_name(path.name + ".previous"), path.read_text(encoding="utf-8"))
+    write_whole(path, new.to_json())
 
 
 def _worth(policy: Policy, material: Material, price: float) -> np.ndarray[Any, np.dtype[np.float64]]:
