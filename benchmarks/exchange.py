@@ -19,13 +19,15 @@ import numpy as np
 
 from outthink.cost.kinetics import INTENSITIES, recorded
 from outthink.cost.shapes import read_shape
+from outthink.maths.intervals import mean_and_interval
 from outthink.models import catalog
 from outthink.models.engine import EngineSpec, Shape
 from outthink.planner.cases import Material, RecordedRun, Side
 from outthink.planner.evidence import Floats
 from outthink.planner.fixed import families
 from outthink.planner.recordings import read
-from outthink.planner.validate import interval, validate
+from outthink.planner.trust import LEVEL
+from outthink.planner.validate import validate
 from outthink.records.runs import read_results
 
 
@@ -37,8 +39,8 @@ def eflops(side: Side, prompt: Floats, shape: Shape, intensity: float) -> Side:
 
 
 def row(name: str, cost: float, credit: Floats, baseline: Floats) -> str:
-    accuracy, low, high = interval(credit)
-    difference, least, most = interval(credit - baseline)
+    accuracy, low, high = mean_and_interval(credit, level=LEVEL)
+    difference, least, most = mean_and_interval(credit - baseline, least=-1.0, level=LEVEL)
     return (
         f"| {name} | {cost:.3g} | {100 * accuracy:.1f}% ({100 * low:.1f} to {100 * high:.1f}) | "
         f"{100 * difference:+.1f} ({100 * least:+.1f} to {100 * most:+.1f}) |"

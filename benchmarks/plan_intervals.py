@@ -57,7 +57,7 @@ def one(argument: tuple[int, int]) -> list[tuple[bool, bool, float, float]]:
     made = material(population(problems, seed), spec=SPEC, orders=4, seed=seed)
     budgets = default_budgets(made)[1:8:3]
     recordings = Recordings(material=made, model="simulated", target=None, verifier=None, sampling=None)
-    plan, _ = make_plan(recordings, budgets=budgets, folds=3, seed=seed)
+    plan, _ = make_plan(recordings, budgets=budgets, seed=seed)
     test = truth()
     simulator = Simulator(plan.policy, cases(test, plan.policy.vote), test)
     rows = []

@@ -28,7 +28,7 @@ from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.making import make_strategy
 from outthink.tasks.example import Example
 from outthink.types import Message, Problem, Sampling
-from tests.tools.every import given, of_any_server, small
+from tests.tools.every import OUTLINE, SPAWN, given, of_any_server, small
 from tests.tools.server import ALL, Ask, Server, engine_on, run
 from tests.tools.serving import asked, chat, serving
 
@@ -42,6 +42,8 @@ SCORERS = {"verifier": "confidence", "prm": "confidence"}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, small(name)) for name in sorted(STRATEGIES) if of_any_server(name)},
     "nothinking by a switch": ("nothinking", {"n": 2, "prefill": "", "switch": "/no_think"}),
+    "budget forcing with a bias": ("budget_forcing", {"n": 2, "bias": 2.0, "max_think": 40}),
+    "trimr at steps": ("trimr", {"n": 2, "markers": ("\n\n",), "think_close": "", "m": 1}),
 }
 """Every method that servers can do, and further settings with which one sends other prompts."""
 
@@ -61,6 +63,10 @@ class Seen:
 
 def thinker(ask: Ask) -> str:
     """Answers in three steps, one in two rightly; a judge or a rewriter hears the same."""
+    if '"step1"' in ask.messages[-1][1]:
+        return OUTLINE
+    if "<task>" in ask.messages[-1][1] and not ask.prefix:
+        return SPAWN
     done = ask.prefix.count("\n\n")
     steps = "".join(f"step {place} {'x ' * ask.rng.randrange(4)}\n\n" for place in range(done, 3))
     return f"{steps}#### {42 if ask.rng.random() < 0.5 else ask.rng.randrange(3)}"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.callers import without_caller
+
 SOURCE = Path(__file__).parents[1] / "src"
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
@@ -128,3 +130,16 @@ def test_one_word_is_one_class() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].append(module)
     assert not {name: modules for name, modules in homes.items() if len(modules) > 1}
+
+
+PAGES = [SOURCE.parent / "README.md", *sorted((SOURCE.parent / "docs").rglob("*.md"))]
+FROM_OUTSIDE = {"serve", "format_options", "parse_args", "resolve_command"}
+"""What other processes start by a module's name, and what the parser of the command line calls."""
+
+OF_PREFIXES = {f"outthink.laws.regret.{name}" for name in ("agreement", "cumulative_regret", "progress", "stops")}
+"""Formulas for the beginnings of a thought, which wait for a replay inside of thoughts."""
+
+
+def test_nothing_is_there_that_only_tests_call() -> None:
+    """A public name is mentioned by source that is itself reached, or the pages show it to who uses the library."""
+    assert not set(without_caller(MODULES, PAGES, FROM_OUTSIDE)) - OF_PREFIXES

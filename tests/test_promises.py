@@ -225,7 +225,7 @@ def test_a_revision_that_is_too_long_ends_its_chain_only() -> None:
         return "x" * 100 * (request.address[2] == 0) + "#### 42"
 
     told: list[Call] = []
-    strategy = make_strategy("revision", {"n_chains": 2, "chain_length": 3})
+    strategy = make_strategy("revision", {"n": 6, "ratio": 1.5})
     engine = Limited(reply, context=400, latency=lambda request, child: 1.0)
     trace = solved(strategy, engine, sampling=Sampling(max_tokens=120), on_call=told.append)
     assert (trace.stopped, trace.answer) == ("finished", "42")
@@ -258,7 +258,7 @@ def second_thought(request: Request, child: int) -> str:
 
 
 def test_wherever_the_budget_ends_an_answer_that_was_paid_for_is_given() -> None:
-    strategy = make_strategy("revision", {"n_chains": 1, "chain_length": 2})
+    strategy = make_strategy("revision", {"n": 2, "ratio": 2})
     engine = ScriptedEngine(judging(second_thought))
     given = set()
     for limit in range(150, 900, 25):
@@ -273,7 +273,7 @@ def test_a_deadline_in_the_middle_of_a_turn_keeps_the_half_that_came() -> None:
         lambda request, child, rng: second_thought(request, child),
         latency=lambda request, child: 1.0 + int(request.address[2]),
     )
-    trace = solved(make_strategy("revision", {"n_chains": 2, "chain_length": 2}), engine, budget="3.5s")
+    trace = solved(make_strategy("revision", {"n": 4, "ratio": 1}), engine, budget="3.5s")
     assert (trace.stopped, trace.answer) == ("deadline", "42")
 
 

@@ -100,7 +100,7 @@ def test_models_by_name_are_opened_once_with_their_price(monkeypatch: pytest.Mon
     [
         ({"problem": None}, "A question is a text or a Problem, not NoneType"),
         ({"problem": 5}, "not int"),
-        ({"model": None}, "neither a name nor an engine, but None"),
+        ({"model": None}, "No model writes the answers: give model="),
         ({"models": {"judge": 5}}, "role 'judge' is neither a name nor an engine"),
         ({"budget": 5}, "A budget is a text such as 20k-tokens,8s, or a Budget, not 5"),
         ({"answer": "maths"}, "did you mean 'math'"),

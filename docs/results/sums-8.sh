@@ -7,7 +7,7 @@ outthink bench "$GYM" --prompt-template "$T" --max-tokens 160 --strategy best_of
 outthink bench "$GYM" --prompt-template "$T" --max-tokens 160 --strategy weighted_best_of_n --n 8 --verifier confidence --model pool-gym.jsonl --out gym-wbon-confidence
 outthink bench "$GYM" --prompt-template "$T" --max-tokens 160 --strategy best_of_n --n 8 --verifier judge --model pool-gym.jsonl --role judge=qwen2.5-coder-0.5b-instruct --out gym-bon-judge
 outthink bench "$GYM" --prompt-template "$T" --max-tokens 160 --strategy rebase --width 8 --delimiter '\n' --prm confidence --out gym-rebase
-outthink bench "$GYM" --prompt-template "$T" --max-tokens 160 --strategy revision --n-chains 2 --chain-length 4 --out gym-revision
+outthink bench "$GYM" --prompt-template "$T" --max-tokens 160 --strategy revision --n 8 --ratio 2 --out gym-revision
 outthink report gym-sc gym-greedy gym-bon-confidence gym-wbon-confidence gym-bon-judge gym-rebase gym-revision --markdown
 outthink report gym-bon-confidence gym-bon-judge gym-wbon-confidence gym-rebase --markdown  # the last three differences
 python -c "import json; r = [[s['correct'] for s in json.loads(l)['samples']] for l in open('pool-gym.jsonl')]; print(sum(map(sum, r)) / sum(map(len, r)), sum(map(any, r)) / len(r))"   # 0.285 and 0.767

@@ -26,6 +26,7 @@ from outthink.meter import Meter
 from outthink.model import READ, Attempt, Listen, Model, Models, with_answer
 from outthink.models import open_engine, with_model
 from outthink.models.engine import Engine, EngineSpec, Price
+from outthink.models.roles import by_role
 from outthink.resources.embedding import Embedder, Hashing, TextEmbedder, make_embedder
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.resources.table import RESOURCES, bind, replaced, supplied, taken, versions
@@ -65,7 +66,7 @@ def solve(
     problem: str | Problem,
     strategy: str | Strategy = "auto",
     *,
-    model: str | Engine,
+    model: str | Engine | None = None,
     models: Mapping[str, str | Engine] | None = None,
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
@@ -94,7 +95,7 @@ def solve(
             or a strategy. One that votes and is given by its name votes on a chat only where two of the first replies
             are equal (see `strategies.comparing`); an object runs as it is.
         model: what writes answers: a name that `open_engine` takes, which is opened and closed here, or an engine.
-        models: the same for further roles ("judge", "fusor" ...).
+        models: the same by role ("judge", "fusor" ...); "generator" is the model itself, where it is not given so.
         verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
         embedder: "hashing" (None is the same), "sentence-transformers:MODEL", "module:name", or a text embedder.
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
@@ -138,7 +139,7 @@ def solve(
         "listen": listen,
         "on_fixed": on_fixed,
     }
-    every = {**(models or {}), "model": model}
+    every = by_role(model, models)
     return asyncio.run(_solve_and_close(problem, strategy, every, read_prices(price), options))
 
 
@@ -169,7 +170,7 @@ async def solve_async(
     problem: str | Problem,
     strategy: str | Strategy = "auto",
     *,
-    model: Engine,
+    model: Engine | None = None,
     models: Mapping[str, Engine] | None = None,
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
@@ -192,7 +193,8 @@ async def solve_async(
 
     Args:
         problem: a Problem, or a question, which `ask` turns into one.
-        model: the engine that writes answers; `models` are engines of further roles ("judge", "fusor" ...).
+        model: the engine that writes answers; `models` are engines by role ("judge", "fusor" ...), in which it may be
+            the "generator" instead.
         verifier, prm: scorer of answers and of steps: a name, a callable (question, solution) -> score, or a scorer.
         embedder: "hashing" (None is the same), "sentence-transformers:MODEL", "module:name", or a text embedder.
         budget: such as "20k-tokens,8s" or a Budget; None is no limit.
@@ -217,7 +219,7 @@ async def solve_async(
         made = comparing(made, problem.answer, verifier=verifier is not None, fields=problem.fields)
     strategy = made
     sampling = sampling or Sampling()
-    engines = {**(models or {}), "model": model}
+    engines = by_role(model, models)
     for role, engine in engines.items():
         if isinstance(engine, str):
             raise UsageError(f"The model of role {role!r} is a name; open it first: outthink.open_engine({engine!r}).")
@@ -295,6 +297,7 @@ async def solve_async(
             confidence: float | None = None,
             fixed: bool = False,
             early: bool = False,
+            generation: int | None = None,
         ) -> None:
             nonlocal final
             answered = Round(
@@ -304,6 +307,7 @@ async def solve_async(
                 answer=None if chosen is None else chosen.answer,
                 key=None if chosen is None else chosen.key,
                 confidence=confidence,
+                generation=generation,
             )
             if final is not None and answered.chosen != final[0].chosen:
                 raise ValueError(f"{final[0].chosen} was reported as fixed, and now {answered.chosen} is chosen")

@@ -48,12 +48,15 @@ class UsageError(OutthinkError):
 class UnknownName(UsageError):
     """There is no such strategy, model, task or verifier."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], *, now: str | None = None) -> None:
+        """Tell what it is called now where that is known, else what is near or known."""
         known = sorted(known)
         name = name if len(name) <= _LONGEST else name[:_LONGEST] + "..."
         name = _SECRET.sub("", name)  # an address may stand where a name belongs
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+        if now is not None:
+            hint = f"it is called {now!r} now."
         super().__init__(f"There is no {what} {name!r}; {hint}")
 
 

@@ -295,7 +295,8 @@ class Meter:
 
     def add_round(self, answered: Round) -> None:
         """Keep what the strategy has answered, with what was charged by then."""
-        self.rounds.append(replace(answered, cost=dict(self._settled), at=self.now()))
+        usage = None if answered.generation is None else Usage.total(call.charged for call in self.calls)
+        self.rounds.append(replace(answered, cost=dict(self._settled), at=self.now(), usage=usage))
 
     def _committed(self, unit: str) -> float:
         reserved = sum(held.worst.get(unit, 0.0) * held.n for held in self._reserved)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from outthink.cost import charge
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong, Refused, Unsent, UsageError
 from outthink.meter import LiveGroup, Meter, Reservation, charged_of_each
-from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing
+from outthink.models.engine import Completion, Engine, Power, Progress, Request, Tokenizing, Watch
 from outthink.rng import child_seed
 from outthink.together import beside, lazily, together, turn
 from outthink.types import Address, Call, Candidate, Message, Problem, Sampling, Usage, path, writable
@@ -49,9 +49,9 @@ class Draw:
         max_tokens: most completion tokens of each.
         logprobs: ask for token logprobs.
         controls: what is asked of further powers of the engine, by their name.
-        aside: what is written is no answer to the problem, such as a verdict: it is never `complete`, and no answer
-            is read from it.
+        aside: what is written is no answer, such as a verdict: it is never `complete`, and no answer is read from it.
         lane: the lane within the model's that it belongs to, where branches of a strategy are drawn as one batch.
+        watch: told of every sample's new values of what `controls` ask for, as `Progress.watch`, while it is written.
     """
 
     n: int = 1
@@ -66,6 +66,7 @@ class Draw:
     controls: Mapping[str, Any] = field(default_factory=dict)
     aside: bool = False
     lane: Address = ()
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +174,7 @@ class Model:
             raise EngineError(f"{self.name} did not tell the tokens of {candidate.id}, so it cannot be cut.")
         if not 0 <= keep <= len(ids):
             raise ValueError(f"keep must be from 0 to {len(ids)}, not {keep}")
-        text = await self._tokenizing().decode(ids[:keep])
+        text = await self.tokenizing().decode(ids[:keep])
         return self._made(
             candidate,
             "cut",
@@ -189,7 +190,7 @@ class Model:
         Where the engine has the power "tokens", what continues it goes on from the tokens of both; else their text is
         read anew, which can give other tokens than those that were written.
         """
-        ids = await self._tokenizing().encode(text) if "tokens" in self.powers else None
+        ids = await self.tokenizing().encode(text) if "tokens" in self.powers else None
         return self._made(
             candidate, "inject", continues=True, text=writable(text), token_ids=ids, logprobs=(), finish="stop"
         )
@@ -213,7 +214,8 @@ class Model:
         self._run.meter.candidates[made.id] = made
         return made
 
-    def _tokenizing(self) -> Tokenizing:
+    def tokenizing(self) -> Tokenizing:
+        """What turns text into tokens and back; raises UsageError where the engine does not."""
         if "tokens" not in self.powers:
             raise UsageError(f"{self.name} does not turn text into tokens and back; use another model.")
         return cast("Tokenizing", self._engine)
@@ -270,9 +272,9 @@ class Model:
     async def _refusal(self, problem: Problem, draw: Draw) -> PromptTooLong | None:
         try:
             await self.bound(problem, draw)
+            return None
         except PromptTooLong as refusal:
             return refusal
-        return None
 
     async def _drawn(
         self, batch: Sequence[tuple[Request, Draw]], seen: OnSample | None = None
@@ -504,8 +506,7 @@ class Model:
         if cancelled:
             refused = (one for one in progress.results if isinstance(one, Refused) and not isinstance(one, Unsent))
             self._run.meter.refusal = next(refused, self._run.meter.refusal)
-        seen = progress.usage()
-        charged = charged_of_each(progress, group.bound)
+        seen, charged = progress.usage(), charged_of_each(progress, group.bound)
         total = Usage.total(charged)
         exceeded = self._run.meter.settle(
             group.reservation,
@@ -552,7 +553,7 @@ class Model:
         if not (request.prefix_ids and child.token_ids and "tokens" in self.powers):
             return child
         try:
-            whole = await self._tokenizing().decode((*request.prefix_ids, *child.token_ids))
+            whole = await self.tokenizing().decode((*request.prefix_ids, *child.token_ids))
         except EngineError:  # it is paid for, and at most a character is wrong
             return child
         before, text = whole[: len(request.prefix_text)], whole[len(request.prefix_text) :]
@@ -573,14 +574,11 @@ class Draws:
     """The samples of one request, drawn a few at a time.
 
     The k-th sample is the same in whatever portions they are drawn, and the same as that of one `sample` at the same
-    place. So what an adaptive strategy sees is a beginning of what self-consistency sees, and can be replayed. Portions
-    may be drawn concurrently.
+    place: an adaptive strategy sees a beginning of what self-consistency sees. Portions may be drawn concurrently.
     """
 
     def __init__(self, model: Model, problem: Problem, draw: Draw) -> None:
-        self._model = model
-        self._problem = problem
-        self._draw = draw
+        self._model, self._draw = model, draw
         self._before = model._taken(draw, max(map(len, model._alike(draw)[:1]), default=0))  # those of one request
         address = self._before[-1].address[:-1] if self._before else None
         self._request = _going_on(model._request(problem, replace(draw, n=0), address), self._before)
@@ -590,10 +588,10 @@ class Draws:
         """Samples that are there before they are drawn."""
         return len(self._before)
 
-    async def draw(self, n: int = 1) -> list[Candidate]:
-        """Up to n further samples, in order; errors as for `Model.sample`."""
+    async def draw(self, n: int = 1, watch: Watch | None = None) -> list[Candidate]:
+        """Up to n further samples, in order; errors as for `Model.sample`. `watch` is as that of `Draw`."""
         taken, self._before = self._before[:n], self._before[n:]
-        draw, request = replace(self._draw, n=n - len(taken)), self._request
+        draw, request = replace(self._draw, n=n - len(taken), watch=watch), self._request
         self._request = replace(request, child=request.child + draw.n)
         try:
             drawn = (await self._model._drawn([(replace(request, n=draw.n), draw)]))[0] if draw.n else []
@@ -645,6 +643,7 @@ class _Group:
             n=self.request.n,
             listen=None if self.listen is None else self._heard,
             ended=None if self.ended is None else partial(self.ended, self),
+            watch=self.draw.watch,
         )
 
     def _heard(self, child: int, piece: Mapping[str, Any]) -> None:
@@ -671,7 +670,7 @@ def _going_on(request: Request, taken: Sequence[Candidate]) -> Request:
 
 def _kind(draw: Draw) -> Draw:
     """What samples that can stand for each other have in common."""
-    return replace(draw, n=1, logprobs=False, lane=())
+    return replace(draw, n=1, logprobs=False, lane=(), watch=None)
 
 
 def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:

@@ -291,6 +291,9 @@ class Round:
         confidence: the method's own share or score in [0, 1]; not a calibrated probability.
         cost: charged so far by unit (tokens, usd, flops ...).
         at: seconds since the start.
+        generation: where the candidates are one whole generation of answers, each made from the one before it, its
+            number from 1; a place in it is the same agent's or slot's in the next one. None: they are none.
+        usage: tokens charged by then; told of generations only.
     """
 
     candidates: tuple[str, ...] = ()
@@ -301,6 +304,8 @@ class Round:
     confidence: float | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     at: float = 0.0
+    generation: int | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -448,7 +453,6 @@ class Trace:
         notes: what the strategy wants to be known about how it decided, for people.
         prompts: the messages that models were sent, each list once; of media only that there were some.
         scores: what scorers gave to whole answers and steps, by the name of the scorer and the candidate's id.
-        owner: the name of the key that a server did it for; None: it is nobody's.
         schema: version of this form.
     """
 
@@ -467,7 +471,6 @@ class Trace:
     seconds: float = 0.0
     prompts: tuple[tuple[Message, ...], ...] = ()
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    owner: str | None = None
     schema: int = SCHEMA
 
     @property

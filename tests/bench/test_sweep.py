@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,39 @@ def test_a_model_is_opened_once_and_every_strategy_is_tried_before_a_further_see
     first = [(cell.options["seed"], cell.options["task"]) for cell in cells[:20]]
     assert first == [(seed, task) for seed in (0, 1) for task in ("a.jsonl", "gsm8k") for _ in range(5)]
     assert len({(cell.options["strategy"], cell.options.get("n")) for cell in cells[:5]}) == 5
+
+
+FACTORS = """
+task = "a"
+one_at_a_time = true
+prompt = ["step by step", "direct", "with reflection"]
+temperature = [0.7, 0.0, 0.6, 0.8, 0.9]
+top_p = [0.9, 0.6, 0.7, 0.8, 1.0]
+verifier = ["random", "self", "self, answer only", "judge", "reward", "step critic"]
+seed = [0, 1]
+strategy = ["best_of_n", "self_consistency"]
+"""
+
+
+def test_one_factor_at_a_time_has_16_settings_in_place_of_450(tmp_path: Path) -> None:
+    cells = sweep(tmp_path, FACTORS).cells
+    assert len(cells) == 16 * 2 * 2
+    whole = sweep(tmp_path, FACTORS.replace("one_at_a_time = true", "")).cells
+    assert len(whole) == 450 * 2 * 2
+    factors = ("prompt", "temperature", "top_p", "verifier")
+    for seed, strategy in itertools.product((0, 1), ("best_of_n", "self_consistency")):
+        ours = [c.options for c in cells if (c.options["seed"], c.options["strategy"]) == (seed, strategy)]
+        base = {"prompt": "step by step", "temperature": 0.7, "top_p": 0.9, "verifier": "random"}
+        assert {name: ours[0][name] for name in factors} == base
+        for options in ours[1:]:
+            assert sum(options[name] != base[name] for name in factors) == 1
+        assert 0.0 in [options["temperature"] for options in ours]
+    # the same runs as those of the whole product, so that their folders serve both
+    assert {cell.digest for cell in cells} < {cell.digest for cell in whole}
+
+
+def test_without_lists_one_factor_at_a_time_is_one_run(tmp_path: Path) -> None:
+    assert len(sweep(tmp_path, 'task = "a"\nstrategy = "b"\none-at-a-time = true').cells) == 1
 
 
 def test_tables_go_before_what_holds_for_all(tmp_path: Path) -> None:
@@ -125,6 +159,7 @@ def test_names_of_folders_are_short_and_plain() -> None:
         ('task = "a"\nstrategy = "b"\n[options]\nn = 3', "options is a table"),
         ('task = "a"\nstrategy = ["b", "b"]', "has the run a-b twice"),
         ('task = "a"\nstrategy = "b"\nout = 3', "out is a path"),
+        ('task = "a"\nstrategy = "b"\none_at_a_time = 3', "one_at_a_time is true or false"),
         (f'task = "a"\nstrategy = "b"\nseed = {list(range(101))}\nn = {list(range(100))}', "more than 10,000 runs"),
     ],
 )

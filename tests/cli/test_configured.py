@@ -146,7 +146,7 @@ def test_everything_that_is_wrong_is_told_at_once(
         "best_of_n needs a verifier",
         "Cannot read the plan x.json",
         "Cannot read the keys in nowhere",
-        "two models for the role judge",
+        "The role 'judge' is given twice",
         "The role judge has two prices",
         "--shadow needs --record",
         "--view shows what is recorded",

@@ -16,7 +16,7 @@ from outthink import cli
 from outthink.strategies.listing import arguments
 from tests.cli.test_cli import QUESTION, bench, solve
 
-GROUPS = ((), ("models",), ("plan",), ("prm",), ("takeover",))
+GROUPS = ((), ("models",), ("plan",), ("prm",), ("cascade",))
 
 
 def every_command() -> list[tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from outthink.errors import Unidentified
 from outthink.laws.crossover import LossLaw, ModelLosses, crossings, crossover, envelope, fit_loss, loss_drift
+from outthink.maths.intervals import bootstrap, farther
 
 SMALL, LARGE = LossLaw(floor=0.60, a=0.40, b=0.5), LossLaw(floor=0.55, a=0.30, b=0.5)
 # behind at first, then ahead for a while, but with the higher floor
@@ -235,6 +238,36 @@ def test_models_that_no_common_budget_was_measured_for() -> None:
         crossover(
             ModelLosses(samples=samples, losses=table, cost=1), ModelLosses(samples=samples, losses=table, cost=1000)
         )
+
+
+@pytest.mark.parametrize("violated", ["", "a floor that appears late", "a fall that ends slowly"])
+def test_far_beyond_its_samples_the_interval_of_a_loss_holds_the_truth(violated: str) -> None:
+    """At eight times the samples, under the law and where it is violated in two ways.
+
+    Of 6 intervals of 95%, fewer than 4 hold it once in 450 times.
+    """
+    samples, far = np.exp2(np.arange(8)), 1024.0
+
+    def loss(s: Any) -> Any:
+        law = 0.1 + 0.8 * np.asarray(s, float) ** -0.8
+        if violated.startswith("a floor"):
+            return np.maximum(law, 0.17)
+        return law if not violated else 0.08 + 0.9 / (1 + np.log2(np.asarray(s, float))) ** 1.5
+
+    held = 0
+    for seed in range(6):
+        level = np.random.default_rng(seed).lognormal(0, 0.3, (60, 1))
+        table = level * loss(samples) + np.random.default_rng(seed).normal(0, 0.005, (60, len(samples)))
+        told = bootstrap(
+            lambda problems, t=table: fit_loss(samples, t[problems].mean(0)).at(far),  # type: ignore[misc]
+            60,
+            resamples=100,
+        )
+        missed = loss_drift(samples, table)
+        assert missed is not None
+        interval = farther(told, missed, far / samples[-1], most=np.inf)
+        held += bool(interval.low <= loss(far) * np.exp(0.3**2 / 2) <= interval.high)
+    assert held >= 4
 
 
 def test_what_half_of_the_samples_would_have_misled_by() -> None:

@@ -20,7 +20,6 @@ from outthink.laws.length import (
     length_effect,
     length_within,
     price_of_effort,
-    relative,
     tiers,
 )
 from outthink.maths.intervals import bootstrap
@@ -79,10 +78,8 @@ def test_each_question_weighs_the_same() -> None:
     assert bins.tail_error[0] == pytest.approx(1 - 1.5 / 3)
 
 
-def test_bins_and_scales() -> None:
+def test_bins() -> None:
     assert equal_bins([[10, 100], [50]], 4).tolist() == [0, 25, 50, 75]
-    scaled = relative([np.arange(1, 101), [500.0]])
-    assert np.quantile(np.concatenate(scaled), 0.99) == pytest.approx(1)
     with pytest.raises(ValueError, match="rising"):
         bin_lengths([1, 2], [1, 0], [5, 5])
 

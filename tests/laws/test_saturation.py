@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +20,17 @@ from outthink.laws.saturation import (
     fit_curve,
     fit_many_rates,
     fit_one_rate,
-    gain,
     reached,
-    rethought,
     saturation_point,
 )
 
 untimed = settings(deadline=None)  # a busy machine is no failure
 shares = st.floats(0.01, 0.99)
+
+
+def gain(n: Any, ceiling: float, p: float) -> Any:
+    """What one more unit adds after N."""
+    return ceiling * p * (1 - p) ** np.asarray(n, float)
 
 
 @pytest.mark.parametrize(
@@ -98,18 +102,6 @@ def test_the_curve(ceiling: float, p: float) -> None:
     assert gains == pytest.approx(gain(np.arange(59), ceiling, p), abs=1e-12)
     assert gains[1:] == pytest.approx(gains[:-1] * (1 - p), abs=1e-12)
     assert reached([0, 1, 2], ceiling, 1.0).tolist() == [0, ceiling, ceiling]
-
-
-@untimed
-@given(repair=st.floats(0, 1), spoil=st.floats(0, 1), start=st.floats(0, 1))
-def test_rethinking_that_may_spoil(repair: float, spoil: float, start: float) -> None:
-    right = start
-    for n in range(6):
-        assert rethought(n, repair, spoil, start) == pytest.approx(right)
-        right = right * (1 - spoil) + (1 - right) * repair
-    assert rethought([0, 3], repair) == pytest.approx(reached([0, 3], 1.0, repair))
-    if 0.1 < repair + spoil < 1.9:
-        assert rethought(10_000, repair, spoil, start) == pytest.approx(repair / (repair + spoil))
 
 
 # --------------------------------------------------------------------------------------------------------- one rate

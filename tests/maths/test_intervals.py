@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import beta
 
 from outthink.errors import Unidentified
-from outthink.maths.intervals import bootstrap, mean_and_interval, means, unseen
+from outthink.learn.measures import auroc
+from outthink.maths.intervals import Bootstrap, bootstrap, mean_and_interval, means, ratio, unseen
 
 Generator = np.random.Generator
 
@@ -98,3 +99,28 @@ def test_a_side_on_which_all_are_alike_reaches_as_far_as_the_unseen() -> None:
     )
     with pytest.raises(Unidentified, match="two problems"):
         bootstrap(lambda drawn: 0.0, 1)
+
+
+@pytest.mark.parametrize("problems", [6, 40])
+def test_a_measure_that_is_perfect_on_a_few_problems_need_not_be(problems: int) -> None:
+    """AUROC 1 with so many problems: as many of them as may be unlike the others could turn their pairs around."""
+    whose = np.repeat(np.arange(problems), 2)
+    right = np.tile([True, False], problems)
+    scores = right + 0.01 * np.arange(2 * problems) / problems
+    share = unseen(problems)
+    estimated = Bootstrap(problems).estimate(lambda weights: auroc(scores, right, weights), whose, (right, ~right))
+    assert list(estimated) == pytest.approx([1.0, (1 - share) ** 2, 1.0])
+    # the worst that such a share can do: its right ones are below, its wrong ones above all others
+    weights = np.array([share, share, 1 - share, 1 - share])
+    assert auroc([0.0, 3.0, 2.0, 1.0], [True, False, True, False], weights) == pytest.approx((1 - share) ** 2)
+    inside = Bootstrap(problems).estimate(lambda weights: ratio(weights @ right, weights.sum(-1)), whose)
+    assert list(inside) == pytest.approx([0.5, 0.5 * (1 - share), 0.5 * (1 + share)])  # all have a half
+    assert all(math.isnan(number) for number in Bootstrap(problems).estimate(np.sum, whose[:0]))
+
+
+def test_means_of_many_different_values_are_those_of_drawing_problems() -> None:
+    """Against the normal interval of 4,000 problems: 1,000 or more resamples have quantiles within a tenth of it."""
+    values = np.random.default_rng(9).random(4_000)
+    mean, low, high = mean_and_interval(values)
+    reach = 1.96 * values.std() / math.sqrt(len(values))
+    assert (mean - low, high - mean) == pytest.approx((reach, reach), rel=0.1)

@@ -166,6 +166,25 @@ def test_every_token_is_charged_as_the_server_counts_it(facts: Facts, n: int) ->
     run(go())
 
 
+def test_a_bias_and_a_limit_of_thoughts_are_asked_for_in_the_words_of_the_api() -> None:
+    """On both ways of asking: for an answer, and to go on from tokens."""
+
+    async def go() -> None:
+        async with Server() as server:
+            engine = engine_on(server, replace(ALL, thinking=True))
+            assert engine.spec.powers >= {"logit_bias", "thinking_budget"}
+            controls = {"logit_bias": {7: 2.5}, "thinking_budget": 40}
+            begun: dict[str, Any] = {"prefix_ids": await engine.encode("one, two"), "prefix_text": "one, two"}
+            for more in ({}, begun):
+                await generated(engine, ask_for(max_tokens=8, controls=controls, **more))
+                body = server.asked[-1].body
+                assert (body["logit_bias"], body["thinking_token_budget"]) == ({"7": 2.5}, 40)
+            assert [seen.path for seen in server.asked] == ["chat/completions", "completions"]
+            await engine.close()
+
+    run(go())
+
+
 def test_whole_strategies_are_charged_as_the_server_counts_them() -> None:
     """Steps that are continued by their ids, a judge that reads labels, and a prompt cache."""
 
@@ -185,7 +204,7 @@ def test_whole_strategies_are_charged_as_the_server_counts_them() -> None:
     for facts in (ALL, replace(ALL, n=False), replace(ALL, stream=False)):
         assert run(go("best_of_n", {"n": 3}, {"verifier": "judge"}, facts)) >= 0
         assert run(go("rebase", {"width": 4, "delimiter": "\n"}, {"prm": "confidence"}, facts)) > 0
-        assert run(go("revision", {"n_chains": 2, "chain_length": 2}, {}, facts)) > 0
+        assert run(go("revision", {"n": 4, "ratio": 1}, {}, facts)) > 0
 
 
 def test_how_each_call_was_drawn_is_recorded_as_it_was_sent() -> None:
@@ -606,7 +625,7 @@ def test_more_cached_than_read_is_not_believed(facts: Facts) -> None:
 def test_more_than_was_promised_is_charged_and_nothing_further_starts(what: str, facts: Facts) -> None:
     async def go() -> None:
         async with Server(says("so 42"), bend=rightly(**{what: 5000})) as server:
-            strategy = make_strategy("revision", {"n_chains": 1, "chain_length": 4})
+            strategy = make_strategy("revision", {"n": 4, "ratio": 4})
             trace = await traced(server, facts, strategy, budget="20k-tokens")
             assert (trace.stopped, trace.answer, len(server.asked)) == ("overrun", "42", 1)
             assert trace.cost["tokens"] >= 5000
@@ -619,7 +638,7 @@ def test_a_server_that_ignores_the_cap_overruns_and_is_charged_as_it_says(facts:
     async def go() -> None:
         async with Server(says("so " * 200 + "#### 42"), ignores={"max_tokens"}) as server:
             sampling = Sampling(max_tokens=20)
-            strategy = make_strategy("revision", {"n_chains": 1, "chain_length": 4})
+            strategy = make_strategy("revision", {"n": 4, "ratio": 4})
             trace = await traced(server, facts, strategy, budget="20k-tokens", sampling=sampling)
             assert (trace.stopped, trace.answer, len(server.asked)) == ("overrun", "42", 1)
             assert total(trace) == Usage(prompt=server.prompt, completion=server.made)
@@ -1114,7 +1133,7 @@ def test_whatever_happens_no_budget_is_exceeded_and_nothing_is_undercharged(seed
             limits = [chance.randint(160, 1500) for _ in range(6)]
             strategies = [
                 make_strategy("self_consistency", {"n": chance.randint(1, 9)}),
-                make_strategy("revision", {"n_chains": 2, "chain_length": 3}),
+                make_strategy("revision", {"n": 6, "ratio": 1.5}),
                 make_strategy("best_of_n", {"n": 4}),
             ]
 
@@ -1159,7 +1178,7 @@ def test_dollars_follow_the_server_s_counts() -> None:
         async with Server(caches=True) as server:
             price = Price(prompt=2.0, completion=8.0, cached=1.0)
             engine = OpenAIEngine(Endpoint(server.url), ALL, price=price)
-            trace = await traced(server, engine=engine, strategy=make_strategy("revision", {"chain_length": 1}))
+            trace = await traced(server, engine=engine, strategy=make_strategy("revision", {"n": 2, "ratio": 0}))
             usage = Usage(prompt=server.prompt, cached=sum(s.cached for s in server.asked), completion=server.made)
             assert trace.cost["usd"] == pytest.approx(price.usd(usage))
 

@@ -27,6 +27,7 @@ from outthink.planner.policy import Action, Policy, Rate, Stage, Start
 from outthink.planner.portfolio import Portfolio
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.planner.trust import acted, tenths
+from outthink.planner.validate import folds_alike
 from outthink.records.pools import read_pool
 from outthink.reports.curves import majority, replayed_curve
 from outthink.strategies.making import make_strategy
@@ -194,14 +195,25 @@ def test_a_plan_keeps_its_word_on_other_problems(tmp_path: Path) -> None:
         # 300 problems: standard errors of the differences of about .007, and both lie above 0; the seeds are fixed
         assert auto > best - 0.01
         assert auto > harsher - 0.01
-        said, true = (
-            float(np.concatenate(part).mean()) for part in zip(*((o.said, o.true) for o in done), strict=True)
-        )
+        said, true = (sum(float(getattr(one, name).sum()) for one in done) for name in ("said", "true"))
         assert said == pytest.approx(true, rel=0.2)
         chance, right = np.concatenate([o.chance for o in done]), np.concatenate([o.outcome.credit for o in done])
         told = [tenth for tenth in tenths(chance, right) if tenth.cases >= 200]
         # a tenth has 30 to 100 problems, so that a standard error is 4 to 8 points: in the mean it is under 5
         assert np.average([abs(one.said - one.true) for one in told], weights=[one.cases for one in told]) < 0.05
+
+
+@settings(deadline=None)
+@given(problems=st.integers(5, 60), folds=st.integers(2, 5), seed=st.integers(0, 99))
+def test_folds_are_as_hard_as_each_other(problems: int, folds: int, seed: int) -> None:
+    """Of problems by how hard they are, each fold has one in every row of as many as there are folds."""
+    rates = np.random.default_rng(seed).integers(0, 4, problems) / 4
+    fold = folds_alike(rates, folds, seed=seed)
+    sizes = np.bincount(fold, minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
+    for least in np.unique(rates):
+        below = np.bincount(fold[rates < least], minlength=folds)
+        assert below.max() - below.min() <= 2  # one of a row that has begun below, one of a row that ends above
 
 
 def test_a_vote_needs_evidence(tmp_path: Path) -> None:

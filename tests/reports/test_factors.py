@@ -1,4 +1,4 @@
-"""Random scores as a control, the rules that change winners, and one factor at a time."""
+"""Random scores as a control, and the rules that change winners."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +17,8 @@ from outthink.maths.selection import best_of, numbers, weighted_vote
 from outthink.maths.selection import majority as most_frequent
 from outthink.records.pools import PoolData, read_pool
 from outthink.reports.curves import majority, replayed_curve
-from outthink.reports.factors import one_factor, ranked
+from outthink.rewards.analysis import pooled
 from outthink.rewards.critique import passes_that_count
-from outthink.rewards.genprm import pooled
 from outthink.rewards.making import make_scorer
 from outthink.rewards.random import Random
 from outthink.rng import Rng
@@ -183,73 +181,3 @@ def test_random_scores_of_the_steps_of_whole_answers() -> None:
     strategy = make_strategy("best_of_n", {"n": 2, "aggregate": "mean"})
     trace = run(solve_async(problem(), strategy, model=coin(0.5), prm="random"))
     assert trace.rounds[-1].scores is not None
-
-
-# ---- one factor at a time -------------------------------------------------------------------------------------------
-
-BASE: dict[str, Any] = {"prompt": "step by step", "temperature": 0.7, "top_p": 0.9, "selector": "random"}
-VALUES: dict[str, list[Any]] = {
-    "prompt": ["direct", "step by step", "with reflection"],
-    "temperature": [0.6, 0.7, 0.8, 0.9, 1.0],
-    "top_p": [0.6, 0.7, 0.8, 0.9, 1.0],
-    "selector": ["random", "self", "self, answer only", "judge", "reward", "step critic"],
-}
-
-
-def test_the_design_of_the_paper_has_16_settings_in_place_of_450() -> None:
-    settings = one_factor(BASE, VALUES)
-    assert len(settings) == 16
-    assert math.prod(len(options) for options in VALUES.values()) == 450
-    assert settings[0] == BASE
-    for setting in settings[1:]:
-        assert sum(setting[factor] != BASE[factor] for factor in BASE) == 1
-    assert [setting["prompt"] for setting in settings[1:3]] == ["direct", "with reflection"]
-
-
-def test_the_base_need_not_be_among_the_values_and_0_is_a_value() -> None:
-    assert one_factor({"t": 0.7, "p": 1}, {"t": [0.0, 0.0, 1.0]}) == [
-        {"t": 0.7, "p": 1},
-        {"t": 0.0, "p": 1},
-        {"t": 1.0, "p": 1},
-    ]
-    assert one_factor({"t": 0.7}, {}) == [{"t": 0.7}]
-    with pytest.raises(ValueError, match="the base says nothing about heat"):
-        one_factor({"t": 0.7}, {"heat": [1.0]})
-
-
-def test_settings_are_ranked_by_paired_differences() -> None:
-    """20 hard and 20 easy questions: what is paired is certain where the means alone are not."""
-    hard = np.repeat([0.0, 1.0], 20)
-    helped = hard.copy()
-    helped[:6] = 1.0
-    credits = {"vote": hard, "judge": helped, "random": np.where(np.arange(40) % 4 == 0, 0.0, hard)}
-    first, second, third = ranked(credits, base="vote", control="random")
-    assert [first.name, second.name, third.name] == ["judge", "vote", "random"]
-    assert first.over_base is not None
-    mean, low, high = first.over_base
-    assert mean == pytest.approx(6 / 40)
-    assert 0 < low < mean < high
-    assert second.over_base is None
-    assert second.over_control is not None
-    assert second.over_control[0] == pytest.approx(5 / 40)
-    assert third.over_control is None
-    assert third.over_base is not None
-    assert third.over_base[0] == pytest.approx(-5 / 40)
-    assert first.problems == 40
-
-
-def test_only_questions_that_are_graded_everywhere_count() -> None:
-    ranking = ranked({"a": [1, 0, math.nan], "random": [0, 0, 1], "b": [1, math.nan, 1]}, base="a", control="random")
-    assert {place.problems for place in ranking} == {1}
-    assert [place.name for place in ranking] == ["a", "b", "random"]  # equal ones in the given order
-
-
-def test_a_ranking_without_its_control_is_refused() -> None:
-    with pytest.raises(ValueError, match="the control 'random' is not among the settings; without random scores"):
-        ranked({"vote": [1.0], "judge": [1.0]}, base="vote", control="random")
-    with pytest.raises(ValueError, match=r"the base 'vote' is not among the settings$"):
-        ranked({"random": [1.0]}, base="vote", control="random")
-    with pytest.raises(ValueError, match="one credit for each question"):
-        ranked({"vote": [1.0], "random": [1.0, 0.0]}, base="vote", control="random")
-    with pytest.raises(ValueError, match="no question is graded in every setting"):
-        ranked({"vote": [1.0, math.nan], "random": [math.nan, 0.0]}, base="vote", control="random")

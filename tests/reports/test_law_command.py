@@ -206,6 +206,12 @@ def test_coverage_is_that_of_the_law(analysed: Callable[[str], Analysis]) -> Non
     assert cell(analysis, "b", "small.jsonl").value == law.law.b
     assert cell(analysis, "pass@1", "small.jsonl").value == pytest.approx(pass_at_k(n, c, 1).mean())
     assert cell(analysis, "law at 64, if it is right", "small.jsonl").value == pytest.approx(float(law.at(64)))
+    half = (1 + pass_at_k(n, c, 8).mean()) / 2
+    needed, interval = (
+        cell(analysis, "samples for half of the rest, if it is right", "small.jsonl"),
+        law.samples_interval(half),
+    )
+    assert [needed.value, needed.low, needed.high] == [law.samples(half), float(interval.low), float(interval.high)]
     (points,) = [
         series for series in analysis.figure.series if series.name == "small.jsonl" and series.mark == "points"
     ]
@@ -260,14 +266,14 @@ def test_regret_of_answers_that_were_forced(tmp_path: Path) -> None:
     """Two thoughts: one is right from its second probe on, the other never; both end at 30 tokens."""
     probed = {"id": "p", "answer": "4", "probe_every": 10}
     probed["samples"] = [
-        {"answer": "4", "tokens": 30, "probes": ["1", "4"]},
-        {"answer": "5", "tokens": 30, "probes": ["ERR", "5"]},
+        {"answer": "4", "tokens": 30, "probes": ["1", "4"], "probe_tokens": [0, 0]},
+        {"answer": "5", "tokens": 30, "probes": ["ERR", "5"], "probe_tokens": [0, 0]},
     ]
     path = write(tmp_path / "probes.jsonl", [probed, {**probed, "id": "q"}])
     analysis = analyse("regret", [path], at=[10.0, 20.0, 30.0], answer="math")
     assert [row[2].value for row in analysis.rows] == [0.0, 0.5, 0.5]  # type: ignore[union-attr]
     path.write_text(json.dumps({"id": "p", "probe_every": 10, "samples": []}) + "\n")
-    with pytest.raises(UsageError, match=r"Line 1 of .* needs id, answer and probe_every"):
+    with pytest.raises(UsageError, match=r"Line 1 of .* has no samples"):
         analyse("regret", [path])
 
 

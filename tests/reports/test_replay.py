@@ -24,7 +24,7 @@ from outthink.models.scripted import ScriptedEngine
 from outthink.records.pools import PoolData, read_pool
 from outthink.records.runs import Result
 from outthink.reports.curves import at_tokens, coverage_curve, majority, replayed_curve
-from outthink.reports.replay import at_equal_tokens, replay_pool
+from outthink.reports.replay import at_equal_cost, replay_pool
 from outthink.strategies.making import make_strategy
 from tests.tools.toys import problem
 from tests.tools.virtual import run
@@ -150,19 +150,24 @@ def test_a_live_run_is_compared_with_the_vote_that_costs_the_same(tmp_path: Path
         row("q", ["a", "a", "b", "b"], "a", tokens=[10] * 4),
         row("never solved", ["a", "a", "b", "b"], "a", tokens=[1000] * 4),
     )
-    found = at_equal_tokens([finished("p", 1.0, 10), finished("q", 1.0, 20)], data, subsamples=4000)
+    found = at_equal_cost([finished("p", 1.0, 10), finished("q", 1.0, 20)], data, subsamples=4000)
     assert found is not None
-    assert (found.problems, found.tokens, found.samples) == (2, 15.0, 1.5)
+    assert (found.problems, found.cost, found.samples) == (2, 15.0, 1.5)
     # six standard deviations of 4,000 subsamples are 0.05, missed once in 10^8
     assert found.difference == pytest.approx(1 - (0.25 + 0.5) / 2, abs=0.05)
     assert "1.5 samples, both at 15 tokens: +6" in found.sentence("live")
-    assert at_equal_tokens([finished("p", 1.0, 9)], data, subsamples=10) is None
-    dearer = at_equal_tokens([finished("p", 1.0, 50)], data, subsamples=10)
+    assert at_equal_cost([finished("p", 1.0, 9)], data, subsamples=10) is None
+    dearer = at_equal_cost([finished("p", 1.0, 50)], data, subsamples=10)
     assert dearer is not None
     assert (dearer.samples, dearer.difference) == (4.0, 1.0)
     assert "4.0 samples, 50 tokens against 40" in dearer.sentence("live")
+    calls = at_equal_cost([finished("p", 1.0, 50), finished("q", 1.0, 20)], data, "calls", subsamples=4000)
+    assert calls is not None
+    assert (calls.cost, calls.samples) == (1.0, 1.0), "one call is one sample, whatever it cost"
+    assert calls.difference == pytest.approx(1 - (0.25 + 0.5) / 2, abs=0.05)
+    assert "both at 1.0 calls" in calls.sentence("live")
     with pytest.raises(UsageError, match="none of the run's problems"):
-        at_equal_tokens([finished("elsewhere", 1.0, 10)], data)
+        at_equal_cost([finished("elsewhere", 1.0, 10)], data)
 
 
 def test_fewer_verdicts_are_drawn_at_random(tmp_path: Path) -> None:

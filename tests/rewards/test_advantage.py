@@ -21,7 +21,7 @@ from outthink.model import Model
 from outthink.models.engine import EngineSpec, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.rewards import Path
-from outthink.rewards.advantage import Advantage, effective_reward, prover_value, to_unit
+from outthink.rewards.advantage import Advantage, effective_reward, prover_value, relative_progress, to_unit
 from outthink.rewards.making import close_scorer, make_scorer
 from outthink.rewards.rollout import Rollout
 from outthink.rewards.scores import Scores
@@ -108,6 +108,16 @@ def test_the_reward_of_a_step_is_its_value_and_its_advantage() -> None:
     assert rewards(Advantage(prm=known, k=1, alpha=2.0), one, two) == pytest.approx((2.40 / 5, 2.85 / 5))
     assert rewards(Advantage(prm=known, alpha=0.0), one, two) == (0.50, 0.45)
     assert known.asked[:4] == ["a", "b", "s", "t"]  # one batch
+
+
+def test_relative_progress_is_a_label() -> None:
+    assert relative_progress([0.3, 0.45, 0.0, 0.4], [0.5, 0.5, 0.5, 0.0], 0.8).tolist() == [0, 1, 0, 0]
+    one, two, three = chain("s", "a"), chain("s", "b"), chain("s", "c", done=True)
+    known = values(s=0.5, a=0.3, b=0.45, c=0.1)
+    # a path that has ended has its value, a first step the label of one that changes nothing
+    assert rewards(Advantage(prm=known, relative_bound=0.8), one, two, three, chain("s")) == (0.0, 1.0, 0.1, 1.0)
+    with pytest.raises(ValueError, match="relative_bound must be a number above 0"):
+        Advantage(prm=known, relative_bound=0.0)
 
 
 def test_a_first_step_is_not_charged_and_first_steps_keep_their_order() -> None:

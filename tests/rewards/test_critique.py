@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from outthink.driver import solve_async
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, UsageError
-from outthink.maths.selection import majority
+from outthink.maths.selection import majority, numbers
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
-from outthink.rewards.critique import Critique, passes_that_count, read_scores, summed_scores
+from outthink.rewards.critique import Critique, passes_that_count, read_scores, summed_scores, top_shares
 from outthink.rewards.making import make_scorer
 from outthink.strategies.making import make_strategy
 from outthink.types import Candidate, Trace
@@ -53,6 +53,28 @@ def test_the_sum_is_not_the_majority_of_the_passes() -> None:
     assert sums(scores) == [22, 15]
     assert int(majority(scores.argmax(-1)).index) == 0
     assert scores.argmax(-1).tolist() == [1, 1, 0]
+
+
+def test_of_equal_sums_the_one_that_is_at_the_top_of_more_passes_is_larger() -> None:
+    passes = [[5, 7, 7], [5, 7, 1], [9, 5, 2]]
+    assert top_shares(passes, [True] * 3) == pytest.approx([1 / 3, 2 / 3, 1 / 3])
+    assert top_shares(passes, [False, False, True]).tolist() == [1.0, 0.0, 0.0]
+    assert top_shares(passes, [False] * 3).tolist() == [0.0, 0.0, 0.0]
+    lines = iter(("5, 7", "5, 7", "9, 5"))
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        first, second = next(lines).split(", ")
+        text = request.messages[-1].text
+        return (
+            f"Scores: {first}, {second}"
+            if text.index("#### 1") < text.index("#### 2")
+            else f"Scores: {second}, {first}"
+        )
+
+    scores, _ = scored(Critique(k=3), ScriptedEngine(reply), samples("#### 1", "#### 2"))
+    assert scores == pytest.approx((19 / 30, 19 / 30))
+    first, second = numbers(scores)
+    assert second > first
 
 
 def test_the_range_of_eight_passes() -> None:

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from outthink.answers.reader import Reader
 from outthink.driver import solve_async
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
+from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, PromptTooLong
+from outthink.maths.tournament import pairs
 from outthink.meter import Meter
 from outthink.model import Attempt, Models
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.rewards.judge import Judge, verdict, yes_probability
-from outthink.rewards.pairwise import Pairwise, pairs
+from outthink.rewards.pairwise import Pairwise
 from outthink.rewards.scores import Scores
 from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Candidate, Problem, Sampling, Trace, Usage
@@ -200,7 +201,7 @@ def noisy(request: Request, child: int, rng: np.random.Generator) -> str:
 def test_votes_do_not_depend_on_what_finishes_first() -> None:
     def solved(latency: Callable[[Request, int], float] | None) -> Trace:
         engine = Writer(noisy, latency=latency)
-        strategy = make_strategy("revision", {"n_chains": 3, "chain_length": 2})
+        strategy = make_strategy("revision", {"n": 6, "ratio": 0.6666666666666666})
         return run(solve_async(problem(), strategy, model=engine, verifier="judge?votes=5", seed=3))
 
     delays = random.Random(1)
@@ -398,3 +399,59 @@ def test_the_best_by_pairs_is_chosen() -> None:
         solve_async(question, make_strategy("best_of_n", {"n": 3}), model=ScriptedEngine(reply), verifier="pairwise")
     )
     assert trace.answer == "7"
+
+
+# ---- thinking longer ------------------------------------------------------------------------------------------------
+
+WAIT = "\n\nWait, let me check that again.\n\n"
+
+
+def waited(waits: int, verdicts: Sequence[str], **options: Any) -> tuple[tuple[float | None, ...], list[Request]]:
+    """The scores of one solution by checks that say these verdicts one after the other, and what was asked."""
+    asked: list[Request] = []
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
+        asked.append(request)
+        said = verdicts[request.prefix_text.count(WAIT)]
+        return EngineError("lost") if said == "lost" else f"Hm.\nVerdict: {said}"
+
+    scores, _ = run(scored(Judge(waits=waits, **options), ScriptedEngine(reply), ["#### 2"], max_tokens=100))
+    return scores, asked
+
+
+def test_a_check_that_is_made_to_go_on_counts_by_its_last_verdict() -> None:
+    said = ["Yes", "No", "Yes"]
+    for waits, expected in ((0, 1.0), (1, 0.0), (2, 1.0)):
+        scores, asked = waited(waits, said, votes=1)
+        assert scores == (expected,)
+        assert len(asked) == waits + 1
+        for number, request in enumerate(asked):
+            assert request.messages == asked[0].messages
+            assert request.prefix_text == "".join(f"Hm.\nVerdict: {word}{WAIT}" for word in said[:number])
+            assert request.temperature == 0.0
+
+
+def test_without_a_further_verdict_the_earlier_one_stands() -> None:
+    assert waited(1, ["Yes", "perhaps"], votes=1)[0] == (1.0,)
+    assert waited(2, ["No", "lost", "Yes"], votes=1)[0] == (0.0,)
+
+
+def test_waiting_is_writing_also_where_the_judge_can_give_labels_and_goes_with_votes() -> None:
+    scores, asked = waited(1, ["No", "Yes"])
+    assert (scores, len(asked)) == ((1.0,), 2)
+    scores, asked = waited(1, ["No", "Yes"], votes=3)
+    assert scores == (1.0,)
+    assert len(asked) == 6  # each check of both requests
+    assert {request.temperature for request in asked} == {0.6}
+
+
+def test_a_judge_that_cannot_go_on_with_a_text_is_refused() -> None:
+    class Plain(ScriptedEngine):
+        @property
+        def spec(self) -> EngineSpec:
+            return replace(super().spec, powers=frozenset())
+
+    with pytest.raises(MissingResource, match="cannot be made to wait"):
+        run(scored(Judge(waits=1), Plain(lambda request, child, rng: "Verdict: Yes"), ["#### 2"]))
+    with pytest.raises(ValueError, match="waits must be at least 0"):
+        Judge(waits=-1)

@@ -16,9 +16,10 @@ from outthink.planner.learning import read_traffic
 from outthink.planner.make import make_plan
 from outthink.planner.recordings import read
 from outthink.records.runs import OWN, read_results
+from outthink.records.traffic import SERVED, SHADOW
 from outthink.server.asked import read_chat
 from outthink.server.exploring import Explorer, actions
-from outthink.server.record import SERVED, SHADOW, Recorder
+from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules, choose
 from outthink.strategies.making import make_strategy, strategy_data
 from tests.tools import simulated

@@ -25,7 +25,7 @@ from tests.tools.serving import Answer, asked, chat, serving
 
 BOUND = 0.15
 SECONDS = 1.0
-CALIBRATED = {"atts": {"alpha": 0.5, "calibration": (0.25, 0.5)}}
+CALIBRATED = {"cascade": {"alpha": 0.5, "calibration": (0.25, 0.5)}}
 SCORERS = {"verifier": "confidence", "prm": "confidence"}
 
 

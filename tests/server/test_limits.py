@@ -7,6 +7,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,7 +181,7 @@ def test_a_limit_in_dollars_needs_a_price(path: Path) -> None:
 
 
 def test_every_token_has_a_key(path: Path, tmp_path: Path) -> None:
-    """In the metrics the tokens of keys and of shadows are all tokens; a trace says whose it is; no key is shown."""
+    """In the metrics the tokens of keys and of shadows are all tokens; what is recorded says whose it is."""
 
     async def go() -> None:
         with Recorder(tmp_path / "kept", {"kind": "traffic"}, {"kind": "traffic"}) as recorder:
@@ -205,10 +206,8 @@ def test_every_token_has_a_key(path: Path, tmp_path: Path) -> None:
             assert up.made
 
     run(go())
-    owners = [
-        [result.trace.owner for result in read_results(tmp_path / "kept" / part)] for part in ("served", "shadow")
-    ]
-    assert [sorted(map(str, names)) for names in owners] == [["ann", "bob", "bob"], ["(shadow)"] * 3]
+    owners = [[result.owner for result in read_results(tmp_path / "kept" / part)] for part in ("served", "shadow")]
+    assert [sorted(map(str, names)) for names in owners] == [["ann", "bob", "bob"], ["ann", "bob", "bob"]]
 
 
 # ---------------------------------------------------------------- changes while it serves
@@ -225,7 +224,7 @@ def test_changes_count_for_the_next_request_and_those_that_run_go_on(tmp_path: P
             opened.append(Accounts(Book(path), clock=Wall(), executor=Inline()))
             return opened[-1]
 
-        own = {"keys": Keys.open(file), "accounts": accounts}
+        own: dict[str, Any] = {"keys": Keys.open(file), "accounts": accounts}
         async with Server(says(FOUR), always=Fault(before=5.0)) as up, serving(up, **own) as (url, service):
             running = asyncio.create_task(ask(url, held["ann"], model=NONE))
             await asyncio.sleep(1)
@@ -342,6 +341,31 @@ def test_answers_get_cheaper_while_many_wait(follows: bool) -> None:
 
 @pytest.mark.parametrize(("running", "waiting", "dear"), [(0, 0, 1), (4, 0, 1), (5, 0, 4), (8, 0, 256), (8, 4, 65536)])
 def test_the_price_doubles_with_every_sixteenth_of_the_places(running: int, waiting: int, dear: float) -> None:
-    gate = Gate(8, 8)
-    gate.running, gate.waiting = running, waiting
+    desk: Any = SimpleNamespace(running=running, waiting=waiting)
+    gate = Gate(8, 8, desk=desk)
     assert gate.dearness() == dear
+
+
+def test_each_of_several_prompts_counts_and_one_too_many_frees_the_others(path: Path) -> None:
+    async def go() -> None:
+        limits = {"ann": "2-concurrent,5-requests/minute"}
+        async with Server(says(FOUR)) as up, serving(up, **parts(path, **limits)) as (url, _):
+
+            async def complete(*prompts: str) -> Answer:
+                body = {"model": NONE, "prompt": [*prompts]}
+                return await asked(url, body, path="/v1/completions", headers=[("Authorization", "Bearer ann")])
+
+            assert (await complete("a", "b", "c")).status == 429
+            assert not up.asked
+            two = await complete("a", "b")
+            assert two.status == 200
+            assert len(up.asked) == 2
+            assert two.headers["x-ratelimit-limit-requests"] == "5"
+            response = {"model": NONE, "input": "a"}
+            headers = [("Authorization", "Bearer ann")]
+            last = await asked(url, response, path="/v1/responses", headers=headers)
+            assert (last.status, last.headers["x-ratelimit-remaining-requests"]) == (200, "0")
+            assert (await asked(url, response, path="/v1/responses", headers=headers)).status == 429
+
+    run(go())
+    assert sum(used for used, _ in spent(path).values()) > 0

@@ -33,9 +33,8 @@ from outthink.server.models import Served
 from outthink.server.routing import ServerRules
 from outthink.server.telemetry import Telemetry
 from outthink.strategies.making import make_strategy
-from tests.server.test_faults import until
 from tests.tools.server import ALL, Fault, Server, engine_on, run, says
-from tests.tools.serving import Answer, asked, chat, closed, command, connected, serving, written
+from tests.tools.serving import Answer, asked, chat, closed, command, connected, serving, until, written
 
 FOUR = "The answer is 4."
 PRIVATE = "My secret is 12345."

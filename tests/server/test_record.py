@@ -19,7 +19,8 @@ import pytest
 
 from outthink.errors import UsageError
 from outthink.records.runs import RESULTS, Result, Store, read_results, read_settings
-from outthink.server.record import PROBLEMS, SERVED, SHADOW, WAITING, Recorder
+from outthink.records.traffic import PROBLEMS, SERVED, SHADOW
+from outthink.server.record import WAITING, Recorder
 from outthink.types import Trace
 from tests.records.test_store import call, result
 

@@ -18,8 +18,9 @@ from outthink.planner.auto import Auto
 from outthink.planner.make import make_plan
 from outthink.planner.recordings import read
 from outthink.records.runs import read_results
+from outthink.records.traffic import SERVED, SHADOW
 from outthink.rewards.making import Opened
-from outthink.server.record import SERVED, SHADOW, Recorder
+from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules
 from outthink.strategies.comparing import FREE
 from outthink.strategies.making import make_strategy
@@ -452,7 +453,7 @@ def test_where_all_differ_nothing_more_is_drawn_and_the_reply_says_so(facts: Fac
         ("first_finish?n=6&k=3", [(None, 4)]),
         ("hedged_sampling?n=6&temperature=0.9", [(0.0, 1), (0.9, 3), (0.9, 2)]),
         ("multi_temperature?temperatures=0.5,1.0&n=4&n_min=2&ahead=1", [(0.5, 2), (1.0, 2)]),
-        ("revision?n_chains=4&chain_length=2", [(None, 4), *[(1.0, 1)] * 4]),
+        ("revision?n=8&ratio=0.5", [(None, 4), *[(1.0, 1)] * 4]),
         ("iterative_deepening?n=3", [(None, 3)]),  # its first samples are pieces, which say nothing
     ],
 )

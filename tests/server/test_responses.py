@@ -16,9 +16,8 @@ from outthink.models.engine import Price
 from outthink.server.problems import APIError
 from outthink.server.responses import ResponsesForm
 from tests.server.test_clients import FIVE, FOUR, SC, size, talking
-from tests.server.test_faults import until
 from tests.tools.server import Fault, Said, Server, run, says
-from tests.tools.serving import Answer, asked, serving
+from tests.tools.serving import Answer, asked, serving, until
 
 RESPONSES = "/v1/responses"
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

@@ -196,8 +196,8 @@ def test_what_was_drawn_at_other_temperatures_is_chosen_among_and_paid_for_once(
     [
         ("multi_temperature?temperatures=0.7,0.7,0.7,0.7&n=4&ahead=1", None),
         ("multi_temperature?n=1", 10),
-        ("revision?n_chains=1&chain_length=2", 2),
-        ("revision?n_chains=2&chain_length=1", 2),
+        ("revision?n=2&ratio=2", 2),
+        ("revision?n=2&ratio=0.5", 2),
     ],
 )
 def test_a_look_at_the_first_ones_costs_nothing_more(strategy: str, asked: int | None) -> None:

@@ -27,7 +27,7 @@ from tests.tools.every import ONE, every_strategy, given, sized, small, stepper
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
-BY_ARRIVAL = {"first_finish"}
+BY_ARRIVAL = {"first_finish", "race_vote"}
 """Methods that take what finishes first, by definition."""
 
 LANES = {"dvts"}
@@ -158,7 +158,7 @@ def test_survives_failed_samples(name: str) -> None:
     assert trace.answer is not None
     assert "connection" not in (trace.text or "")
     # these draw single samples, or a single one first
-    if name not in ("greedy", "revision", "hedged_sampling", "chops", "x_mbr", "resample"):
+    if name not in ("greedy", "revision", "self_refine", "spawn_join", "hedged_sampling", "chops", "x_mbr", "resample"):
         assert any(call.failed for call in trace.calls)
 
 
@@ -276,7 +276,7 @@ def test_as_asked_means_that_every_answer_is_a_sample_of_the_problem_s_own_messa
             make_strategy(name, small(name)),
             model=engine,
             verifier="confidence",
-            prm="confidence",
+            prm="random",  # which every step has
             resources=given(),
             sampling=SAMPLING,
         )
@@ -310,7 +310,12 @@ class Distinct:
             return "Number 1"
         place = self.place(request, child)
         words = "maybe " * (place % 7) + "xyzuvw"[: place % 6]
-        return Completion(text=f"{words} #### {place}", tokens=10, logprobs=(-0.01 * (place + 1),) * 10)
+        return Completion(
+            text=f"{words} #### {place}",
+            tokens=10,
+            token_ids=tuple(b"xxxxxxxxxx"),
+            logprobs=(-0.01 * (place + 1),) * 10,
+        )
 
     def latency(self, request: Request, child: int) -> float:
         return 1.0 + self.place(request, child) if request.address[0] == "model" else 0.0

@@ -79,7 +79,7 @@ def test_revision_shows_the_most_recent_attempts_oldest_first() -> None:
         shown[request.address] = [line for line in text.splitlines() if line.startswith("#### ")]
         return f"#### {request.address[-1]}{request.address[-2]}"
 
-    trace = revise(ScriptedEngine(reply), n_chains=4, chain_length=4, context=2)
+    trace = revise(ScriptedEngine(reply), n=16, ratio=1, context=2)
     assert len(trace.candidates) == 16
     for chain in range(4):
         windows = [shown["model", "chain", chain, turn] for turn in range(4)]
@@ -89,39 +89,47 @@ def test_revision_shows_the_most_recent_attempts_oldest_first() -> None:
 
 
 def test_revision_of_length_one_is_parallel_sampling_with_a_vote() -> None:
-    trace = revise(coin(0.5, wrong=3), n_chains=5, chain_length=1)
+    trace = revise(coin(0.5, wrong=3), n=5, ratio=0.2)
     assert len(trace.rounds) == 1
     counts = [candidate.key for candidate in trace.candidates]
     assert counts.count(trace.key) == max(counts.count(key) for key in counts)
 
 
 def test_revision_chains_follow_the_markov_model() -> None:
-    """Right stays right with 1 - 0.38, wrong becomes right with 0.20; from 0.30 the fourth attempt is at 0.34151."""
+    """Right stays right with 1 - 0.38, wrong becomes right with 0.20; from 0.30 the fourth attempt is at 0.34151.
+
+    One of the four is right with 1 - 0.7 * 0.8^3, which is what choosing among them could win.
+    """
 
     def reply(request: Request, child: int, rng: np.random.Generator) -> str:
         attempts = [line for line in request.messages[-1].text.splitlines() if line.startswith("#### ")]
         p = 0.3 if not attempts else 0.62 if attempts[-1] == "#### 42" else 0.2
         return f"#### {42 if rng.random() < p else 7}"
 
-    async def go() -> list[float]:
-        right = np.zeros(4)
+    async def go() -> tuple[list[float], list[float]]:
+        right, ever = np.zeros(4), np.zeros(4)
         for number in range(PROBLEMS):
             trace = await solve_async(
                 problem(f"p{number}"),
-                make_strategy("revision", {"n_chains": 1, "chain_length": 4, "selector": "last"}),
+                make_strategy("revision", {"n": 4, "ratio": 4, "selector": "last"}),
                 model=ScriptedEngine(reply),
             )
-            right += [answered.answer == "42" for answered in trace.rounds]
-        return list(right / PROBLEMS)
+            hits = np.array([answered.answer == "42" for answered in trace.rounds])
+            right += hits
+            ever += np.maximum.accumulate(hits)
+        return list(right / PROBLEMS), list(ever / PROBLEMS)
 
-    for measured, expected in zip(run(go()), [0.30, 0.3260, 0.33692, 0.34151], strict=True):
+    right, ever = run(go())
+    for measured, expected in zip(right, [0.30, 0.3260, 0.33692, 0.34151], strict=True):
+        assert measured == near(expected)
+    for measured, expected in zip(ever, [0.30, 0.44, 0.552, 0.6416], strict=True):
         assert measured == near(expected)
 
 
 @pytest.mark.parametrize("hierarchical", [False, True])
 @pytest.mark.parametrize("selector", ["majority", "weighted_vote", "best", "last", ""])
 def test_every_selector_of_revision(selector: str, hierarchical: bool) -> None:
-    strategy = make_strategy("revision", {"selector": selector, "hierarchical": hierarchical, "n_chains": 3})
+    strategy = make_strategy("revision", {"selector": selector, "hierarchical": hierarchical, "n": 12, "ratio": 4 / 3})
     trace = run(solve_async(problem(), strategy, model=coin(0.5), verifier="confidence"))
     assert trace.answer is not None
     if selector == "last":
@@ -134,7 +142,7 @@ def test_a_chain_that_fails_ends_and_the_others_go_on() -> None:
             raise RuntimeError("lost")
         return "#### 42"
 
-    trace = revise(ScriptedEngine(reply), n_chains=2, chain_length=3)
+    trace = revise(ScriptedEngine(reply), n=6, ratio=1.5)
     assert len(trace.candidates) == 4
     assert trace.answer == "42"
 
@@ -187,7 +195,7 @@ def test_prompts_keep_the_conversation() -> None:
         ("best_of_n", {"n": 0}, "n must be at least 1"),
         ("best_of_n", {"n": "x"}, "valid integer"),
         ("best_of_n", {"aggregate": "median"}, "aggregate"),
-        ("revision", {"chain_length": 0}, "chain_length must be at least 1"),
+        ("revision", {"ratio": -1}, "ratio must be at least 0"),
         ("fusion", {"temperature": -1}, "temperature must be at least 0"),
         ("rebase", {"balance": 0}, "balance"),
         ("a_star", {"k": 0}, "k must be"),

@@ -17,7 +17,7 @@ import selectors
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
@@ -379,7 +379,12 @@ class Server:
         choice = _Choice(index)
         reply = self.reply(ask)
         said = Said(text=reply) if isinstance(reply, str) else reply
+        if "thinking_token_budget" in body:
+            said = replace(said, thoughts="".join(tokens(said.thoughts)[: body["thinking_token_budget"]]))
+        banned = {int(number) for number, bias in body.get("logit_bias", {}).items() if bias <= -100}
         for word, delta in _tokens(said, index):
+            if self.id(word) in banned:
+                continue
             choice.words.append(word)
             choice.deltas.append(delta)
             if word == END:
@@ -614,6 +619,7 @@ ALL = Facts(
     cached=True,
     salt=True,
     priority=True,
+    logit_bias=True,
 )
 """What the server does with nothing switched off."""
 

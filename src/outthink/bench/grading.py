@@ -8,19 +8,23 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outthink import jsonl
 from outthink.answers.reader import Reader
 from outthink.bench.judging import judge_run
 from outthink.errors import OutthinkError, UsageError
 from outthink.models.engine import Engine
+from outthink.records.generations import answers_of
 from outthink.records.runs import RESULTS, RUN, read_results, read_settings
 from outthink.reports.feedback import feedback_credits
 from outthink.tasks.example import Example
 from outthink.tasks.golds import read_golds
 from outthink.tasks.grading import grade
-from outthink.types import AnswerKind, Budget, Problem
+from outthink.types import AnswerKind, Budget, Problem, Trace
+
+if TYPE_CHECKING:
+    from outthink.sandbox.host import Sandbox
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,11 +80,11 @@ def grade_run(
     told = {problem: credit for problem, credit in feedback_credits(folder, answer).items() if problem not in credits}
     if told:
         how.append({"feedback": len(told)})
-        credits |= told
+        credits |= {problem: (credit, {}) for problem, credit in told.items()}
     cost: dict[str, float] = {}
     if judge is not None:
         judged = asyncio.run(judge_run(folder, judge, credits.keys(), budget=budget))
-        credits |= judged.credits
+        credits |= {problem: (credit, {}) for problem, credit in judged.credits.items()}
         cost = dict(judged.cost)
         how.append({"judge": judge.spec.name, "replies": len(judged.credits), "failed": judged.failed, "cost": cost})
     if not credits:
@@ -88,8 +92,10 @@ def grade_run(
 
     def lines() -> Iterator[str]:
         for _, line in jsonl.read(folder / RESULTS):
-            credit = credits.get(line["problem"], line["credit"])
-            yield json.dumps({**line, "credit": credit}, separators=(",", ":")) + "\n"
+            if line["problem"] in credits:
+                credit, known = credits[line["problem"]]
+                line = {**line, "credit": credit, **({"credits": known} if known else {})}
+            yield json.dumps(line, separators=(",", ":")) + "\n"
 
     settings["graded"] = [*settings.get("graded", []), *how]
     part = out.with_name(out.name + ".part")
@@ -101,10 +107,26 @@ def grade_run(
         jsonl.sync_folder(out.parent)
     except OSError as cause:
         raise OutthinkError(f"Cannot write {out}: {cause.strerror}.") from cause
-    return Graded(problems=len(credits), right=sum(credits.values()), unknown=unknown, cost=cost)
+    return Graded(
+        problems=len(credits),
+        right=sum(credit for credit, _ in credits.values()),
+        unknown=unknown,
+        cost=cost,
+    )
 
 
-async def _credits(folder: Path, right: Mapping[str, tuple[str, ...]], answer: AnswerKind) -> dict[str, float]:
+async def credits_of(
+    example: Example, trace: Trace, reader: Reader, sandbox: Sandbox | None = None
+) -> dict[str, float]:
+    """The credit of each different answer in the generations of a trace, by its key; none where it has none."""
+    answers = answers_of(trace)
+    return {key: await grade(example, answer, reader, sandbox) for key, answer in answers.items()}
+
+
+async def _credits(
+    folder: Path, right: Mapping[str, tuple[str, ...]], answer: AnswerKind
+) -> dict[str, tuple[float, dict[str, float]]]:
+    """By problem: of its answer, and of all answers in its generations."""
     reader = Reader()
     credits = {}
     try:
@@ -112,7 +134,8 @@ async def _credits(folder: Path, right: Mapping[str, tuple[str, ...]], answer: A
             if result.problem in right:
                 example = Example(Problem(id=result.problem, messages=(), answer=answer), right[result.problem])
                 given = None if result.trace is None else result.trace.answer
-                credits[result.problem] = await grade(example, given, reader)
+                known = {} if result.trace is None else await credits_of(example, result.trace, reader)
+                credits[result.problem] = await grade(example, given, reader), known
     finally:
         await reader.close()
     return credits

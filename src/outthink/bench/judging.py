@@ -87,10 +87,10 @@ async def judge_run(
         except (EngineError, PromptTooLong) as failure:
             left: Trace | None = getattr(failure, "trace", None)
             if left is not None:
-                cost.update(left.cost)  # type: ignore[arg-type]  # Counter is typed for whole numbers only
+                cost.update(left.cost)
             failed += 1
             return
-        cost.update(said.cost)  # type: ignore[arg-type]
+        cost.update(said.cost)
         scores = said.rounds[-1].scores if said.rounds else None
         if scores is None or scores[0] is None:
             failed += 1

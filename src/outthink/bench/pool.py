@@ -2,7 +2,8 @@
 
 One JSON object a line for each problem: id, question, answer (gold), prompt_tokens, samples (text, tokens, token_ids,
 logprobs, ends, finish, answer, key, correct) and meta (how it was recorded). `models.recorded` plays it back. `ends`
-says where in the text each token ends, for what cuts recorded samples into steps.
+says where in the text each token ends, for what cuts recorded samples into steps. With probe_every, the line has that
+and each sample `probes`, `probe_keys` and `probe_tokens`: what was answered when its thought was cut (see `probed`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, cast
 
 from outthink import jsonl
 from outthink.answers.reader import Reader
+from outthink.bench.probed import Probed, thoughts
 from outthink.bench.run import ids, in_flight
 from outthink.driver import solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
@@ -29,6 +31,7 @@ from outthink.resources.table import versions
 from outthink.sandbox.host import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.probing import FORCED
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade, opened
 from outthink.together import together
@@ -96,6 +99,8 @@ async def record_pool(
     *,
     n: int,
     until: int | None = None,
+    probe_every: int | None = None,
+    forced: str = FORCED,
     model: Engine,
     path: str | Path,
     sampling: Sampling | None = None,
@@ -130,6 +135,13 @@ async def record_pool(
         raise UsageError(f"n must be at least 1, not {n}.")
     if until is not None and not 2 <= until <= n:
         raise UsageError(f"--until must be from 2 to --n ({n}), not {until}.")
+    if probe_every is not None:
+        if probe_every < 1:
+            raise UsageError(f"--probe-every must be at least 1, not {probe_every}.")
+        if until is not None:
+            raise UsageError("Give --until or --probe-every, not both.")
+        if "prefix" not in model.spec.powers:
+            raise UsageError(f"{model.spec.name} cannot continue a text, which --probe-every needs; use another model.")
     asked = set(ids(examples))
     spec = model.spec
     meta: dict[str, Any] = {
@@ -140,6 +152,7 @@ async def record_pool(
         "shape": None if spec.shape is None else dataclasses.asdict(spec.shape),
         "price": None if spec.price is None else dataclasses.asdict(spec.price),
         **({} if until is None else {"until": until, "most": n}),
+        **({} if probe_every is None else {"probe_every": probe_every, "forced": forced}),
         **({"versions": depends} if (depends := versions(resources or {})) else {}),
     }
     token_ends = TokenEnds(cast("Tokenizing", model)) if "tokens" in spec.powers else None
@@ -167,9 +180,11 @@ async def record_pool(
                 try:
                     return await solve_async(
                         example.problem,
-                        _Draw(n=n, logprobs=logprobs)
-                        if until is None
-                        else _Until(n=n, passes=until, logprobs=logprobs, right=right),
+                        _Until(n=n, passes=until, logprobs=logprobs, right=right)
+                        if until is not None
+                        else _Draw(n=n, logprobs=logprobs)
+                        if probe_every is None
+                        else Probed(n=n, every=probe_every, forced=forced, logprobs=logprobs),
                         model=model,
                         sampling=sampling,
                         seed=seed,
@@ -185,15 +200,23 @@ async def record_pool(
                 trace = outcome if isinstance(outcome, Trace) else outcome.trace
                 tokens += trace.cost.get("tokens", 0.0) if trace is not None else 0.0
                 row = None
-                if trace is not None and (len(trace.candidates) == n or (until is not None and trace.candidates)):
-                    row = await _row(example, trace, read, box, token_ends)
+                drawn, probes = ((), ()) if trace is None else _drawn(trace, forced if probe_every else None)
+                if trace is not None and (len(drawn) == n or (until is not None and drawn)):
+                    row = await _row(example, trace, drawn, read, box, token_ends)
+                    if probe_every is not None:
+                        row["probe_every"] = probe_every
+                        for sample, asked in zip(row["samples"], probes, strict=True):
+                            sample["probes"] = [None if one is None else one.answer for one in asked]
+                            sample["probe_keys"] = [None if one is None else one.key for one in asked]
+                            sample["probe_tokens"] = [None if one is None else one.tokens for one in asked]
                 if row is not None and until is not None:
                     row["samples"] = _until(row["samples"], until)
                     if len(row["samples"]) < n and sum(sample["correct"] for sample in row["samples"]) < until:
                         row = None  # a request failed before enough were right
                 if row is None:
                     errors = [call.error for call in trace.calls if call.error] if trace is not None else []
-                    failed[problem.id] = errors[0] if errors else str(outcome)
+                    short = "a sample did not come to its end; is the context too small?"
+                    failed[problem.id] = errors[0] if errors else str(outcome) if trace is None else short
                 else:
                     row["meta"] = {**meta, "prompt": prompts[problem.id]}
                     file.append(json.dumps(row, separators=(",", ":")))
@@ -244,18 +267,27 @@ def _held(path: Path, n: int | None, meta: dict[str, Any], prompts: dict[str, st
     return held
 
 
+def _drawn(trace: Trace, forced: str | None) -> tuple[Sequence[Candidate], Sequence[Sequence[Candidate | None]]]:
+    """The samples in order, and the answers that were forced within each."""
+    if forced is None:
+        return sorted(trace.candidates, key=_address), [()] * len(trace.candidates)
+    pairs = thoughts(trace, forced)
+    return [whole for whole, _ in pairs], [probes for _, probes in pairs]
+
+
 async def _row(
     example: Example,
     trace: Trace,
+    drawn: Sequence[Candidate],
     reader: Reader,
     sandbox: Sandbox | None,
     token_ends: TokenEnds | None,
 ) -> dict[str, Any]:
-    drawn = sorted(trace.candidates, key=_address)
     answers = list(dict.fromkeys(candidate.answer for candidate in drawn))
     credits = await together(*(grade(example, answer, reader, sandbox) for answer in answers))
     right = {answer: credit == 1.0 for answer, credit in zip(answers, credits, strict=True)}
     exact = all(call.exact for call in trace.calls)
+    plain = [call for call in trace.calls if call.after is None]
     samples = [
         {
             "text": candidate.text,
@@ -274,7 +306,7 @@ async def _row(
         "id": example.problem.id,
         "question": example.problem.question,
         "answer": example.gold[0] if len(example.gold) == 1 else list(example.gold),
-        "prompt_tokens": sum(call.charged.prompt for call in trace.calls) // sum(call.reads for call in trace.calls),
+        "prompt_tokens": sum(call.charged.prompt for call in plain) // sum(call.reads for call in plain),
         "samples": samples,
     }
 

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 from outthink import __version__
 from outthink.answers.reader import Reader
+from outthink.bench.grading import credits_of
 from outthink.cost import charge
 from outthink.driver import as_budget, counted_by, solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
 from outthink.meter import Meter
 from outthink.models.engine import Engine, Request
+from outthink.models.roles import MAIN, by_role
 from outthink.names import name_of
 from outthink.planner.plan import Plan
 from outthink.planner.portfolio import Portfolio
@@ -113,7 +115,7 @@ async def bench(
     strategy: str | Strategy,
     *,
     store: str | Path,
-    model: Engine,
+    model: Engine | None = None,
     models: Mapping[str, Engine] | None = None,
     verifier: str | ScoreFunction | Scorer | None = None,
     prm: str | ScoreFunction | Scorer | None = None,
@@ -158,7 +160,9 @@ async def bench(
     results cannot be written, as on a full disk; calling again goes on from there.
     """
     strategy = make_strategy(strategy)
-    budget = as_budget(budget, counted_by({"model": model, **(models or {})}, resources))
+    models = by_role(model, models)
+    model = models[MAIN]
+    budget = as_budget(budget, counted_by(models, resources))
     total = None if total_budget is None else _total(as_budget(total_budget), strategy)
     sampling = sampling or Sampling()
     place, shards = shard or (0, 1)
@@ -169,14 +173,13 @@ async def bench(
     if learning and shards > 1:
         raise UsageError("What is learned from problem to problem needs all of them in order; leave the shard out.")
     depends = {**traits.versions(strategy), **versions(resources or {})}
-    engines = {"model": model, **(models or {})}
-    shapes = {role: dataclasses.asdict(shape) for role, one in engines.items() if (shape := one.spec.shape) is not None}
+    shapes = {role: dataclasses.asdict(shape) for role, one in models.items() if (shape := one.spec.shape) is not None}
     settings = {
         "task": task,
         "strategy": {"name": strategy_name(strategy), **dataclasses.asdict(strategy)},
         **({"versions": depends} if depends else {}),
         **({"ordered": size} if learning else {}),
-        "models": {role: engine.spec.name for role, engine in engines.items()},
+        "models": {role: engine.spec.name for role, engine in models.items()},
         **({SHAPES: shapes} if shapes else {}),
         PROGRAM: __version__,
         "verifier": describe(verifier),
@@ -226,10 +229,11 @@ async def bench(
             return await attempt(assigned, means, functools.partial(kept.journal, assigned.problem.id), watching)
 
         async def finish(example: Example, outcome: Trace | OutthinkError) -> None:
-            credit = 0.0
+            credit, credits = 0.0, dict[str, float]()
             if isinstance(outcome, Trace):
                 credit = await grade(example, outcome.answer, read, box)
-            result = recording.add(example, outcome, credit)
+                credits = await credits_of(example, outcome, read, box)
+            result = recording.add(example, outcome, credit, credits)
             if learning and result is not None and result.trace is not None:
                 # as a run that goes on reads it
                 traces[example.problem.id] = Trace.from_json(result.trace.to_json())
@@ -278,13 +282,15 @@ class _Recording:
             before = self._kept.before
             self._tell(Standing(done=self._done, total=self._total, before=before, result=result, left=left))
 
-    def add(self, example: Example, outcome: Trace | OutthinkError, credit: float) -> Result | None:
+    def add(
+        self, example: Example, outcome: Trace | OutthinkError, credit: float, credits: Mapping[str, float]
+    ) -> Result | None:
         """Record an outcome; one for which nothing was charged is left for the next time: None."""
         if isinstance(outcome, EngineError) and not (outcome.trace and outcome.trace.usage.tokens):
             self._told(left=str(outcome))
             return None
         if isinstance(outcome, Trace):
-            result = Result(problem=example.problem.id, credit=credit, trace=outcome)
+            result = Result(problem=example.problem.id, credit=credit, trace=outcome, credits=credits)
         else:
             result = Result(problem=example.problem.id, credit=0.0, error=str(outcome), trace=outcome.trace)
         self._kept.record(result)

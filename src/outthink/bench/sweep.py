@@ -3,6 +3,12 @@
 Top-level keys are options of all runs, and tables `[[task]]`, `[[model]]` and `[[strategy]]` those of some. A list is
 an axis: every one of its values is tried with every value of the others. An option that may be given several times is
 a list by itself, so that only a list of lists is an axis of it; what is a list within an axis is one value.
+
+With `one_at_a_time = true` the first value of every axis is the base, and each other value is tried with the base's
+values of the others only. Gains need not add: measure what was kept together, on other questions.
+
+Source: of one factor at a time, Bag of Tricks for Inference-time Computation of LLM Reasoning (2025); the authors'
+code and the abstract were read, not the paper's tables. Differs: seeds, models, tasks and strategies are crossed.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,9 @@ _PARTS = ("model", "task", "strategy")
 
 _SLOW = ("model", "seed", "task")
 """What changes last, the slowest first: a model is opened once, and every strategy is tried before a further seed."""
+
+_CROSSED = frozenset({*_PARTS, "seed"})
+"""What is no factor where factors are changed one at a time."""
 
 _NO_SETTING = frozenset({"concurrency"})
 """Options that change no result, so that a run goes on with others."""
@@ -111,6 +120,9 @@ def read_sweep(file: Path, *, repeated: frozenset[str] = frozenset()) -> Sweep:
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{file}: {name} is a path, not {value!r}.")
     told = {name.replace("-", "_"): value for name, value in told.items()}
+    singly = told.pop("one_at_a_time", False)
+    if not isinstance(singly, bool):
+        raise UsageError(f"{file}: one_at_a_time is true or false, not {singly!r}.")
     parts = [_part(file, told, name) for name in _PARTS]
     for name, choices in zip(_PARTS, parts, strict=True):
         if not choices and name != "model":
@@ -124,10 +136,10 @@ def read_sweep(file: Path, *, repeated: frozenset[str] = frozenset()) -> Sweep:
     for combined in itertools.product(*(choices or [{}] for choices in parts)):
         options = {**shared, **{name: value for choice in combined for name, value in choice.items()}}
         axes = {name: _axis(file, name, value, repeated) for name, value in options.items()}
-        if len(every) + math.prod(len(axis) for axis in axes.values()) > _MOST_CELLS:
+        if len(every) + _size(axes, singly) > _MOST_CELLS:
             raise UsageError(f"{file} is more than {_MOST_CELLS:,} runs; make its lists shorter.")
         told_of = {name for name, axis in axes.items() if len(axis) > 1} | combined[-1].keys() | several
-        every += [(dict(zip(axes, values, strict=True)), told_of) for values in itertools.product(*axes.values())]
+        every += [(options, told_of) for options in _crossed(axes, singly)]
     places = {name: list(dict.fromkeys(options.get(name) for options, _ in every)) for name in _SLOW}
     every.sort(key=lambda cell: [places[name].index(cell[0].get(name)) for name in _SLOW])
     cells = tuple(SweepCell(options=options, title=_title(options, told_of)) for options, told_of in every)
@@ -140,6 +152,27 @@ def read_sweep(file: Path, *, repeated: frozenset[str] = frozenset()) -> Sweep:
         calibration=None if own["calibration"] is None else Path(own["calibration"]),
         cells=cells,
     )
+
+
+def one_factor(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The first values of all axes, and for every other value of each axis the first ones with that value."""
+    base = {name: axis[0] for name, axis in axes.items()}
+    return [base, *({**base, name: value} for name, axis in axes.items() for value in axis[1:])]
+
+
+def _crossed(axes: Mapping[str, Sequence[Any]], singly: bool) -> list[dict[str, Any]]:
+    """The settings of a cell: each value with each, or the factors one at a time for each of the rest."""
+    rest = {name: axis for name, axis in axes.items() if not singly or name in _CROSSED}
+    factors = one_factor({name: axis for name, axis in axes.items() if name not in rest})
+    crossed = (dict(zip(rest, values, strict=True)) for values in itertools.product(*rest.values()))
+    return [{name: (setting | factor)[name] for name in axes} for setting in crossed for factor in factors]
+
+
+def _size(axes: Mapping[str, Sequence[Any]], singly: bool) -> int:
+    """How many these are."""
+    rest = [len(axis) for name, axis in axes.items() if not singly or name in _CROSSED]
+    factors = [len(axis) - 1 for name, axis in axes.items() if singly and name not in _CROSSED]
+    return math.prod(rest) * (1 + sum(factors))
 
 
 def _part(file: Path, told: Mapping[str, Any], part: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The commands that fit something for a strategy: prm, takeover, optscale."""
+"""The commands that fit something for a strategy: prm, cascade, optscale."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def prm_eval(
         typer.echo(("- " if as_markdown else "") + line) if not as_json else None
 
 
-takeover_app = group("How often a dear model takes over, for the strategy atts.")
+cascade_app = group("How often a dear model takes over, for the strategy cascade.")
 
 
-@takeover_app.command("fit", cls=Command)
-def takeover_fit(
+@cascade_app.command("fit", cls=Command)
+def cascade_fit(
     pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz) of the cheap model.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("takeover.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("cascade.json"),
     signal: Annotated[
         Literal["agreement", "logprob", "verifier"], typer.Option(help="What says how badly a draft conforms.")
     ] = "agreement",
@@ -107,11 +107,11 @@ def takeover_fit(
 ) -> None:
     """Store how drafts of a cheap model score.
 
-    With the file, `--strategy atts` calls the dear model at a chosen rate. The rate is controlled on questions like
+    With the file, `--strategy cascade` calls the dear model at a chosen rate. The rate is controlled on questions like
     those of the pool; how often an answer is wrong is not.
     """
     from outthink.jsonl import write_whole
-    from outthink.learn.takeover import fit
+    from outthink.learn.cascade import fit
 
     writable_json(out)
     fitted = fit(
@@ -128,7 +128,7 @@ def takeover_fit(
         typer.echo(line)
     calibration = fitted.calibration
     typer.echo(
-        f"{out}: use it as --strategy atts --role draft={calibration.model} --signal {signal} --n {n} "
+        f"{out}: use it as --strategy cascade --role draft={calibration.model} --signal {signal} --n {n} "
         f"--calibration {out} --alpha RATE"
     )
 

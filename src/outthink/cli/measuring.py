@@ -73,7 +73,7 @@ def bench(
 
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(writer.model, helpers.role, order.prices) as engines,
+        opened_engines(writer.model, writer.role, order.prices) as engines,
         Working(order.title, unit="problems") as bar,
     ):
         page = live = None
@@ -168,6 +168,11 @@ def pool(
         int | None,
         typer.Option(help="Draw until so many are right, at most --n: for `law passuntil`, which tells small rates."),
     ] = None,
+    probe_every: Annotated[
+        int | None,
+        typer.Option(help="Force an answer after every so many tokens of a thought, for `replay` inside of thoughts."),
+    ] = None,
+    forced: Annotated[str | None, typer.Option(help="What forces it; it belongs to the model.")] = None,
     resource: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
@@ -178,7 +183,11 @@ def pool(
     Token ids and logprobs are kept, too, where the model gives them.
     """
     from outthink.bench.pool import record_pool
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
+    from outthink.strategies.probing import FORCED
 
+    if read_roles(writer.role).keys() - {MAIN}:
+        raise UsageError(f"A pool holds what the {GENERATOR} writes, so --role takes {GENERATOR}=MODEL only.")
     examples = taken.examples(task, asked, drawn.seed)
     say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
@@ -187,7 +196,7 @@ def pool(
 
     with (
         opened_resources(resource) as resources,
-        opened_engines(writer.model, None, prices) as engines,
+        opened_engines(writer.model, writer.role, prices) as engines,
         Working(f"{task_name(task)}", unit="problems") as bar,
     ):
 
@@ -202,6 +211,8 @@ def pool(
                     examples,
                     n=n,
                     until=until,
+                    probe_every=probe_every,
+                    forced=FORCED if forced is None else forced,
                     model=engines["model"],
                     path=path,
                     sampling=sampling,

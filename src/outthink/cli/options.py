@@ -188,6 +188,16 @@ class QuestionStrategyOptions(StrategyOptions):
     ] = "auto"
 
 
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--role",
+        metavar="ROLE=MODEL[,...]",
+        help="Models of roles, such as judge=NAME or fusor=NAME; generator=NAME is --model.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Which model writes answers, and what its tokens cost."""
@@ -203,12 +213,13 @@ class ModelOptions:
             autocompletion=completing.models,
         ),
     ] = DEFAULT_MODEL
+    role: RoleOption = None
     price: PriceOption = None
 
     @property
     def own(self) -> bool:
-        """Whether it may be an engine of the caller's own, module:Name."""
-        return ":" in self.model and not self.model.startswith(("http://", "https://"))
+        """Whether one may be an engine of the caller's own, module:Name, which may count further units."""
+        return bool(self.role) or (":" in self.model and not self.model.startswith(("http://", "https://")))
 
     def prices(self) -> dict[str, Price | str]:
         """By role; raises UsageError where one cannot be read."""
@@ -245,10 +256,6 @@ class ResourceOptions:
     embedder: Annotated[
         str | None,
         typer.Option("--embedder", help="Compares steps: hashing, sentence-transformers:MODEL or module:name."),
-    ] = None
-    role: Annotated[
-        list[str] | None,
-        typer.Option("--role", metavar="ROLE=MODEL", help="Model of a further role, such as judge=NAME or fusor=NAME."),
     ] = None
     resource: ResourceOption = None
 

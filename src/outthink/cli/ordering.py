@@ -58,11 +58,12 @@ class RunOrder:
     def checks(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """What raises OutthinkError where something is not there that the run needs, by a name that runs can share."""
         from outthink.models import check_model
+        from outthink.models.roles import MAIN, read_roles
         from outthink.resources.table import RESOURCES, bind
         from outthink.rewards.making import make_scorer
         from outthink.strategies.making import strategy_name
 
-        for name in (self.writer.model, *(given.partition("=")[2] for given in self.helpers.role or ())):
+        for name in {MAIN: self.writer.model, **read_roles(self.writer.role)}.values():
             yield f"model {name}", partial(check_model, name)
         given = {role: written for role in ("verifier", "prm") if (written := getattr(self.helpers, role)) is not None}
         for role, written in given.items():
@@ -139,7 +140,7 @@ def order_of(
         drawn=drawn,
         taken=taken,
         sampling=drawn.sampling(),
-        limits=how.limits(helpers.resource, helpers.role, writer.own),
+        limits=how.limits(helpers.resource, writer.own),
         prices=writer.prices(),
         total_budget=total_budget,
     )

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from outthink.errors import UnknownName, UsageError
+from outthink.errors import UsageError
 
 _LIKE_AN_OPTION = re.compile(r"--?[A-Za-z][\w-]*(?:=|$)|--$")
 ASK, MEASURE, LOOK, LEARN, SERVE, MODELS = PANELS = (
@@ -136,6 +136,9 @@ class HyperparameterCommand(Command):
     hyperparameters = True
 
 
+_RENAMED = {"takeover": "cascade"}
+
+
 class CommandGroup(TyperGroup):
     """A command that only has further commands, listed by what they are for, each with its whole first sentence."""
 
@@ -152,6 +155,12 @@ class CommandGroup(TyperGroup):
         for panel, listed in ((panel, listed) for panel, listed in panels.items() if listed):
             with formatter.section(panel):
                 formatter.write_dl(listed, col_max=_names(formatter))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is meant."""
+        if (now := _RENAMED.get(args[0])) is not None:
+            raise UsageError(f"The command {args[0]} is called {now} now.")
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Read the words."""
@@ -176,12 +185,13 @@ def hyperparameters(strategy: str) -> tuple[str, ...]:
     """The names of a strategy's hyperparameters; "none" has none. Raises UsageError where there is no such strategy."""
     from outthink.names import load
     from outthink.strategies import STRATEGIES
+    from outthink.strategies.making import no_such_strategy
 
     name = strategy.partition("?")[0]
     if name == "none":
         return ()
     if name not in STRATEGIES and ":" not in name:
-        raise UnknownName("strategy", name, STRATEGIES)
+        raise no_such_strategy(name)
     made = load(STRATEGIES.get(name, name))
     return tuple(field.name for field in dataclasses.fields(made)) if dataclasses.is_dataclass(made) else ()
 

@@ -300,9 +300,9 @@ def quote(
     if probe:
         problem = ask(text, answer=given_kind(asked.answer), template=asked.prompt_template)
         sampling, prices = drawn.sampling(), writer.prices()
-        with opened_engines(writer.model, None, prices) as engines:
+        with opened_engines(writer.model, writer.role, prices) as engines:
             ease, spent = asyncio.run(
-                ease_of(opened, problem, engines["model"], verifier=verifier, sampling=sampling, seed=drawn.seed)
+                ease_of(opened, problem, models=engines, verifier=verifier, sampling=sampling, seed=drawn.seed)
             )
         expected = quoted(opened, at, limit=limit, bin_number=int(opened.table.bin(ease)))
     else:

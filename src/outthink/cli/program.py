@@ -87,7 +87,7 @@ _add(MEASURE, sweeping.sweep, measuring.pool, measuring.grade, measuring.merge, 
 _add(LOOK, viewing.view, reporting.report, showing.show, answering.answers, reporting.replay, reporting.law)
 app.add_typer(planning.plan_app, name="plan", rich_help_panel=LEARN)
 app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
-app.add_typer(learning.takeover_app, name="takeover", rich_help_panel=LEARN)
+app.add_typer(learning.cascade_app, name="cascade", rich_help_panel=LEARN)
 app.add_typer(learning.optscale_app, name="optscale", rich_help_panel=LEARN)
 _add(SERVE, serving.serve, settings=True, kind=ConfiguredCommand)
 app.add_typer(keys.key_app, name="key", rich_help_panel=SERVE)

@@ -30,7 +30,7 @@ def report(
     as_markdown: MarkdownOption = False,
     against: Annotated[
         Path | None,
-        typer.Option(help="A pool of the same problems: compare each run with its vote at equal tokens."),
+        typer.Option(help="A pool of the same problems: compare each run with its vote, at equal tokens and calls."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the page of `outthink view` as one .html file instead.")
@@ -47,6 +47,7 @@ def report(
         agreement,
         agreement_sentence,
         baselines,
+        generations_sentences,
         markdown,
         paired,
         seeds_sentence,
@@ -79,7 +80,7 @@ def report(
     # answers of several seeds are several: there is no one answer to agree with
     alone = {run: base for run, base in bases.items() if not summaries[run].seeds and not summaries[base].seeds}
     agreements = {run: agreement(results[run], results[base]) for run, base in alone.items()}
-    equal = {} if against is None else _at_equal_tokens(results, against)
+    equal = {} if against is None else _at_equal_cost(results, against)
     read = {name: _rules(paths) for name, paths in folders.items()}
     helped = _helped(results, folders, alone)
     written.write(
@@ -96,7 +97,10 @@ def report(
             "baselines": bases,
             "differences": {run: dataclasses.asdict(difference) for run, difference in differences.items()},
             "agreements": {run: dataclasses.asdict(agreed) for run, agreed in agreements.items()},
-            "equal_tokens": {run: None if same is None else dataclasses.asdict(same) for run, same in equal.items()},
+            **{
+                f"equal_{unit}": {run: None if same is None else dataclasses.asdict(same) for run, same in runs.items()}
+                for unit, runs in equal.items()
+            },
             "doubts": doubts,
             "rules": read,
             "judged": {
@@ -128,12 +132,16 @@ def report(
             tell(seeds_sentence(run, summary))
         if summary.tree:
             tell(tree_sentence(run, summary.tree))
+        for line in generations_sentences(run, summary.generations):
+            tell(line)
     for run, said in doubts.items():
         for doubt in said:
             tell(f"{run}, please check: {doubt}")
     _tell_groups(helped, as_markdown)
-    for run, same in equal.items():
-        tell(f"{run} cost less than one sample of {against}." if same is None else same.sentence(run))
+    for unit, each in equal.items():
+        for run, same in each.items():
+            less = f"{run} cost less {unit} than one sample of {against}."
+            tell(less if same is None else same.sentence(run))
     _tell_rules(read, as_markdown)
 
 
@@ -251,12 +259,17 @@ def _write_page(runs: list[Path], out: Path) -> None:
     typer.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser, or mail it.")
 
 
-def _at_equal_tokens(results: dict[str, list[Any]], pool: Path) -> dict[str, Any]:
+def _at_equal_cost(results: dict[str, list[Any]], pool: Path) -> dict[str, dict[str, Any]]:
+    """By unit, then by run; empty where there is no pool."""
+    from typing import get_args
+
     from outthink.records.pools import read_pool
-    from outthink.reports.replay import at_equal_tokens
+    from outthink.reports.replay import Equal, at_equal_cost
 
     recorded = read_pool(pool)
-    return {run: at_equal_tokens(light, recorded) for run, light in results.items()}
+    return {
+        unit: {run: at_equal_cost(light, recorded, unit) for run, light in results.items()} for unit in get_args(Equal)
+    }
 
 
 def _rules(paths: Sequence[Path]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from outthink.cli.given import priced_engine
+from outthink.cli.options import DEFAULT_MODEL
 from outthink.cli.progress import NowAndThen, Working
 from outthink.cli.shown import one_line
 from outthink.errors import UsageError
@@ -45,8 +46,13 @@ def opened_engines(
     """The engines by role, closed at the end; the same name is opened once. Opened outside any event loop."""
     from outthink.cost.price import prices_by_name
     from outthink.models import open_engine
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
 
-    names = model_names(model, roles)
+    names = read_roles(roles)
+    if model is not None:
+        if model not in (DEFAULT_MODEL, names.get(MAIN, model)):
+            raise UsageError(f"Two models write the answers: leave --model or --role {GENERATOR}={names[MAIN]} out.")
+        names = {MAIN: model, **names}
     check_priced(prices, names)
     priced = {name: priced_engine(price, name) for name, price in prices_by_name(names, prices).items()}
     opened: dict[str, Engine] = {}
@@ -57,18 +63,6 @@ def opened_engines(
         yield {role: opened[name] for role, name in names.items()}
     finally:
         asyncio.run(close_all(opened.values()))
-
-
-def model_names(model: str | None, roles: list[str] | None) -> dict[str, str]:
-    """The names of models by role; raises UsageError where one cannot be read."""
-    names = {} if model is None else {"model": model}
-    for given in roles or []:
-        role, _, name = given.partition("=")
-        if not role or not name or role == "model":
-            raise UsageError(f"Cannot read --role {given!r}; write ROLE=MODEL, such as judge=smollm2-135m-instruct.")
-        if names.setdefault(role, name) != name:
-            raise UsageError(f"There are two models for the role {role}, {names[role]} and {name}: give one.")
-    return names
 
 
 def check_priced(roles: Iterable[str], names: Mapping[str, str]) -> None:

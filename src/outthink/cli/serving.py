@@ -14,9 +14,9 @@ import typer
 from outthink.cli import completing
 from outthink.cli.configured import Mistakes
 from outthink.cli.given import given_kind, given_prices, given_strategy, given_text, priced_engine
-from outthink.cli.options import PriceOption, ResourceOptions
+from outthink.cli.options import PriceOption, ResourceOptions, RoleOption
 from outthink.cli.parsing import takes_blocks
-from outthink.cli.running import check_priced, model_names, opened_engines, opened_resources
+from outthink.cli.running import check_priced, opened_engines, opened_resources
 from outthink.cli.shown import note, one_line
 from outthink.errors import UsageError
 
@@ -38,6 +38,7 @@ def serve(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="An embedded model instead: catalogue name or path of a GGUF.")
     ] = None,
+    role: RoleOption = None,
     strategy: Annotated[
         str,
         typer.Option(
@@ -123,6 +124,7 @@ def serve(
     """
     from outthink.driver import as_budget, check_units, counted_by
     from outthink.models.engine import EngineSpec, Price
+    from outthink.models.roles import GENERATOR, MAIN, read_roles
     from outthink.resources.metered_sandbox import MeteredSandbox
     from outthink.types import AnswerKind, Budget
 
@@ -136,6 +138,15 @@ def serve(
     except ImportError:
         raise UsageError("The server needs more packages: pip install 'outthink[server]'.") from None
     wrong: Mistakes = context.meta["mistakes"]
+    nobody: dict[str, str] = {}
+    named = wrong.tried(lambda: read_roles(role), nobody)
+    generator = named.pop(MAIN, None)
+    if generator is not None and (upstream is not None or model is not None):
+        wrong.add(f"Two models write the answers: leave --role {GENERATOR}={generator} out, or the other.")
+    elif generator is not None and generator.startswith(("http://", "https://")):
+        upstream = generator
+    elif generator is not None:
+        model = generator
     if (upstream is None) == (model is None):
         wrong.add("Name what to serve: --upstream http://HOST/v1, or --model with an embedded one.")
     if model is not None and workers > 1:
@@ -170,8 +181,8 @@ def serve(
     limits = wrong.tried(lambda: as_budget(budget), Budget())
     kind: AnswerKind = wrong.tried(lambda: given_kind(answer), "chat")
     made = None if strategy == "none" else wrong.tried(lambda: given_strategy(strategy, context), None)
-    for role, scorer in scorers.items():
-        wrong.tried(partial(start.check_scorers, {role: scorer}), None)
+    for name, scorer in scorers.items():
+        wrong.tried(partial(start.check_scorers, {name: scorer}), None)
     if made is not None:
         wrong.tried(lambda: start.check_needs(made, "--strategy", scorers), None)
     plans: dict[str, str] = {}
@@ -188,7 +199,9 @@ def serve(
             wrong.add(f"Cannot make the folder {record}: it is a file.")
         spent = {limit.unit: 1.0 for kept in (keys.limits if keys else {}).values() for limit in kept}
         limits = Budget({**({"usd": 1.0} if "usd" in spent else {}), **policy.budget.limits})  # amounts do not matter
-        _check_unopened(wrong, upstream or model, helpers, prices, limits)
+        served = upstream or model
+        names = named if served is None else {MAIN: served, **named}
+        _check_unopened(wrong, names, helpers, prices, limits)
         _tell(wrong, context.meta["file"])
     to_stderr(log_format)
     started = partial(_started, shows=view, file=context.meta["file"], log_format=log_format)
@@ -203,7 +216,7 @@ def serve(
     roles = {} if single is not None or "model" not in prices else {"model": prices.pop("model")}
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(single, helpers.role, prices) as engines,
+        opened_engines(single, [f"{other}={name}" for other, name in named.items()], prices) as engines,
     ):
         specs = {role: engine.spec for role, engine in engines.items()}
         if single is None:  # models that nobody has opened yet: whether they have prices is known all the same
@@ -269,17 +282,21 @@ def _started(address: str, *, shows: bool, file: Path | None, log_format: Litera
 
 
 def _check_unopened(
-    wrong: Mistakes, served: str | None, helpers: ResourceOptions, prices: Mapping[str, Price | str], budget: Budget
+    wrong: Mistakes,
+    names: Mapping[str, str],
+    helpers: ResourceOptions,
+    prices: Mapping[str, Price | str],
+    budget: Budget,
 ) -> None:
     """What opening models, embedders and resources would find wrong, as far as it shows without opening them."""
     from outthink.driver import check_units
     from outthink.models import described
+    from outthink.models.roles import MAIN
     from outthink.resources.embedding import make_embedder
     from outthink.resources.metered_sandbox import MeteredSandbox
     from outthink.resources.table import check_resources
 
-    names = wrong.tried(lambda: model_names(served, helpers.role), {} if served is None else {"model": served})
-    wrong.tried(lambda: check_priced((role for role in prices if role != "model" or served is not None), names), None)
+    wrong.tried(lambda: check_priced((role for role in prices if role != MAIN or MAIN in names), names), None)
     specs: dict[str, EngineSpec] = {}
     for role, name in names.items():
         price = wrong.tried(partial(_unasked_price, prices.get(role), name), None)

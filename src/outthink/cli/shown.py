@@ -121,6 +121,7 @@ def print_trace(trace: Trace, *, chat: bool = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from outthink.records.generations import generations_of
     from outthink.records.sharing import sharing
 
     printed = console()
@@ -172,6 +173,8 @@ def print_trace(trace: Trace, *, chat: bool = False) -> None:
             f"{tree.levels} levels; paths of {tree.logical:,} tokens, {tree.unique:,} of them unique; "
             f"resident {tree.resident:,.0f} on average, {tree.peak:,} at the largest level"
         )
+    for generation in generations_of(trace):
+        printed.print(f"Generation {generation.number}: {generation.told()}.", soft_wrap=True)
     printed.print(costs(trace.cost))
 
 
@@ -195,6 +198,8 @@ def costs(cost: Mapping[str, float]) -> str:
 
 def trace_json(trace: Trace) -> dict[str, Any]:
     """The same as data for JSON."""
+    from outthink.records.generations import generations_of
+
     lines = [
         {
             "kind": line.kind,
@@ -211,7 +216,10 @@ def trace_json(trace: Trace) -> dict[str, Any]:
         }
         for line in trace.ledger()
     ]
+    told = ("number", "answers", "distinct", "read", "cached", "written")
+    generations = [{name: getattr(one, name) for name in told} for one in generations_of(trace)]
     return {
+        **({"generations": generations} if generations else {}),
         "answer": trace.answer,
         "text": _text(trace),
         "confidence": trace.confidence,

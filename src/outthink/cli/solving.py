@@ -61,7 +61,7 @@ def solve(
         verifier=helpers.verifier is not None,
         fields=problem.fields,
     )
-    sampling, limits, prices = drawn.sampling(), how.limits(helpers.resource, helpers.role, writer.own), writer.prices()
+    sampling, limits, prices = drawn.sampling(), how.limits(helpers.resource, writer.own), writer.prices()
 
     if trace is not None:
         try:
@@ -71,7 +71,7 @@ def solve(
     failure: OutthinkError | None = None
     with (
         opened_resources(helpers.resource) as resources,
-        opened_engines(writer.model, helpers.role, prices) as engines,
+        opened_engines(writer.model, writer.role, prices) as engines,
     ):
         watcher = Watcher(shown=not as_json)
         page = live = None

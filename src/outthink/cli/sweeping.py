@@ -294,7 +294,7 @@ def _carry_out(runs: Sequence[_Run], loaded: dict[str, list[Example] | OutthinkE
             try:
                 with (
                     opened_resources(order.helpers.resource) as resources,
-                    opened_engines(order.writer.model, order.helpers.role, order.prices) as engines,
+                    opened_engines(order.writer.model, order.writer.role, order.prices) as engines,
                 ):
                     carry = functools.partial(_group, group, waiting, loaded, engines, resources, pace, tell)
                     interrupted = interruptible(carry)
@@ -378,7 +378,7 @@ def _groups(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
 
 def _models(run: _Run) -> Any:
     order = run.order
-    return order.writer.model, order.helpers.role, order.prices, order.helpers.resource
+    return order.writer.model, order.writer.role, order.prices, order.helpers.resource
 
 
 def _told(failure: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Floating-point operations: of calls, of n samples of one prompt, of pretraining, and what one is worth in the other.
+"""Floating-point operations: of calls, of n samples of one prompt, and what they are worth in pretraining.
 
 Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models" (2 per parameter and token, 6 in training), from
 memory; Brown et al. 2024, "Large Language Monkeys" (a shared prompt is counted once), its code read and summaries of
@@ -36,16 +36,6 @@ def flops_of_samples(shape: Shape, prompt: int, completions: Iterable[int]) -> f
         flops(shape, Usage(prompt=prompt, cached=prompt if sample else 0, completion=length))
         for sample, length in enumerate(completions)
     )
-
-
-def inference_flops(parameters: float, tokens: float) -> float:
-    """2 per parameter and token; attention is left out, as the literature on exchanging compute does."""
-    return 2.0 * parameters * tokens
-
-
-def pretraining_flops(parameters: float, tokens: float) -> float:
-    """6 per parameter and token: 2 forward, 4 backward."""
-    return 6.0 * parameters * tokens
 
 
 def exchange(larger: float, inference_per_pretraining: float) -> float:

@@ -2,14 +2,13 @@
 
 Source: Sadhukhan et al. 2025, "Kinetics: Rethinking Test-Time Scaling Laws"; the authors' released cost model read, not
 the paper itself. Differs: keys and values read under top-k attention are the integral itself, which also holds for
-short generations. (The released function adds half the square of what the budget has left; it must be subtracted.) The
-cost of searching blocks is not rounded down. Parameters that are read for one request alone can be charged. Samples of
-different lengths, and calls that really happened, are charged for what they were.
+short generations. (The released function adds half the square of what the budget has left; it must be subtracted.)
+Parameters that are read for one request alone can be charged. Samples of different lengths, and calls that really
+happened, are charged for what they were.
 
 Formulas count a generation of g tokens after a prompt of c as an integral, c g + g^2 / 2 pairs. One eFLOP is one
 operation, or 1 / I bytes moved, where I is what a device computes for each byte that it reads. Reading the prompt
-(prefill) is part of `recorded`, `of_call` and `of_trace` and, as in the paper, not of `dense`, `top_k` and
-`block_top_k`.
+(prefill) is part of `recorded`, `of_call` and `of_trace` and, as in the paper, not of `dense` and `top_k`.
 """
 
 from __future__ import annotations
@@ -108,32 +107,6 @@ def top_k(
     c, g, n, most = _arrays(prompt, completion, samples, kept)
     read = n * kept_tokens(c, g, most)
     return _load(shape, n * g, read, read, g, value_bytes, weight_bytes)
-
-
-def block_top_k(
-    shape: Shape,
-    prompt: ArrayLike,
-    completion: ArrayLike,
-    samples: ArrayLike = 1,
-    *,
-    local: ArrayLike,
-    block: ArrayLike,
-    top: ArrayLike,
-    value_bytes: float = 2.0,
-    weight_bytes: float = 0.0,
-) -> Load:
-    """As `top_k` with `local` tokens and the `top` best blocks of `block` tokens, and what finding them takes.
-
-    Each step compares its query with one key per block; those of the prompt are read once for all samples.
-    """
-    c, g, n, width = _arrays(prompt, completion, samples, block)
-    kept = np.asarray(local, dtype=float) + width * np.asarray(top, dtype=float)
-    attention = top_k(shape, c, g, n, kept=kept, value_bytes=value_bytes, weight_bytes=weight_bytes)
-    search = Load(
-        flops=n * (2 * c + g) / width * g * shape.hidden * shape.layers,
-        bytes=(2 * c + g * n) / width * g * kv_bytes(shape, value_bytes) / 4,
-    )
-    return attention + search
 
 
 def recorded(

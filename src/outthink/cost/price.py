@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from outthink.errors import UsageError
 from outthink.models.engine import Engine, Price, priced_as
+from outthink.models.roles import MAIN, known_role
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -40,20 +41,24 @@ def read_prices(given: Prices) -> dict[str, Price | str]:
 
     Args:
         given: texts such as "0.15,0.60" (prompt and completion, US dollars per million tokens), "auto" or a path,
-            with ROLE= before it for the model of another role than "model"; or the prices themselves, by role.
+            with ROLE= before it for the model of a role, else the one that writes the answers; or the prices
+            themselves, by role.
 
     Raises UsageError where a text cannot be read.
     """
     if isinstance(given, Mapping):
-        return {role: price if isinstance(price, Price) else _read(price, price) for role, price in given.items()}
+        return {
+            known_role(role): price if isinstance(price, Price) else _read(price, price)
+            for role, price in given.items()
+        }
     if isinstance(given, Price):
-        return {"model": given}
+        return {MAIN: given}
     prices: dict[str, Price | str] = {}
     for text in [given] if isinstance(given, str) else given or []:
         role, _, amounts = text.rpartition("=")
-        price = _read(amounts, text)
-        if prices.setdefault(role or "model", price) != price:
-            raise UsageError(f"The role {role or 'model'} has two prices; give it one.")
+        price, role = _read(amounts, text), known_role(role or MAIN)
+        if prices.setdefault(role, price) != price:
+            raise UsageError(f"The role {role} has two prices; give it one.")
     return prices
 
 

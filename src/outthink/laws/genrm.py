@@ -5,7 +5,8 @@ read, not the paper). Differs: S is whatever a budget buys beside V verification
 verifications are drawn at random, not the first V. Ties share the credit exactly, and an answer that cannot be read
 never wins. The best split is chosen on one half of the problems and measured on the other. Reading a solution before it
 is verified can be charged. Exponents come with intervals; there are none where the best split lies at the edge of what
-was recorded.
+was recorded. The law is also fitted to half of the range; what that misses at the whole of it, it may miss again at
+each further doubling.
 
 Compute is in units of one solution: S solutions with V verifications each cost S (1 + lambda V), and with V = 0 they
 are a plain vote (self-consistency). Both ways must use the same recorded samples of the same problems.
@@ -31,6 +32,8 @@ _DIGITS = 12  # rates that differ by less are ties
 _HALVINGS = 10  # of the problems; each half chooses for the other one
 _AT_THE_EDGE = 0.2  # share of choices at the edge of the grid, above which a budget says nothing about the best split
 _TAIL = 0.025  # on each side of an interval
+_COARSE = 0.35  # of a logarithm: numbers of verifications are a factor of the square root of two apart
+_LOST = 0.2  # share of resamples whose half has no law, above which none is known
 
 # ---- what it costs --------------------------------------------------------------------------------------------------
 
@@ -443,7 +446,10 @@ class Split:
         left_out: budgets at which the best split is at the edge of what was recorded.
         gain: success rate of the chosen splits above the mean split of the same budget, on problems that did not
             choose them.
-        draws: (resamples, 4), a, log s, b, log v of each resample.
+        drift: (2,) logarithms of S and V at the largest budget as told by the law of budgets up to half of it, less
+            those that were chosen; NaN where there are fewer than three.
+        drift_interval: of it.
+        draws: (resamples, 6), a, log s, b, log v and the drift of each resample.
     """
 
     a: float
@@ -455,21 +461,32 @@ class Split:
     left_out: Floats
     gain: float
     gain_interval: Interval
+    drift: Floats
+    drift_interval: Interval
     draws: Floats
+
+    @property
+    def misses(self) -> bool:
+        """Whether half of the range would have misled by more than chance and the coarse numbers of verifications."""
+        return bool(np.any((self.drift_interval.low > _COARSE) | (self.drift_interval.high < -_COARSE)))
 
     def at(self, budget: float) -> Floats:
         """S and V (2,), not rounded. Beyond ten times the largest fitted budget nothing supports them."""
         return np.array([self.s * budget**self.a, self.v * budget**self.b])
 
     def at_interval(self, budget: float) -> Interval:
-        """Interval (2,) of them."""
-        slopes, heights = self.draws[:, ::2], self.draws[:, 1::2]
-        low, high = np.quantile(np.exp(heights + slopes * math.log(budget)), [_TAIL, 1 - _TAIL], axis=0)
-        return Interval(low=low, high=high, missing=self.parameters.missing)
-
-    def growth(self, times: float) -> tuple[float, float]:
-        """The factors of S and of V where the budget is multiplied by `times`."""
-        return times**self.a, times**self.b
+        """Interval (2,) of them; beyond what was fitted it also holds what half of the range missed, or anything."""
+        told = self.draws[:, 1:4:2] + self.draws[:, 0:3:2] * math.log(budget)
+        beyond = max(math.log2(budget / self.budgets.max()), 0.0)
+        moved = told - self.draws[:, 4:] * beyond if beyond else told
+        (low, high), (lower, higher) = (np.exp(np.quantile(logs, [_TAIL, 1 - _TAIL], axis=0)) for logs in (told, moved))
+        low, high = np.minimum(low, lower), np.maximum(high, higher)
+        unknown = np.isnan(low)
+        return Interval(
+            low=np.where(unknown, 1.0, low),
+            high=np.where(unknown, budget, high),
+            missing=self.parameters.missing,
+        )
 
     def allocate(self, budget: float, price: VerifyingCost, *, crossover: float | None = None) -> tuple[int, int]:
         """How to spend a budget of at least 1: whole solutions, and verifications of each, 0 for a plain vote.
@@ -490,7 +507,7 @@ class Split:
         return solutions, v
 
 
-def fit_split(options: Options, *, seed: int = 0) -> Split:
+def fit_split(options: Options, *, resamples: int = 500, seed: int = 0) -> Split:
     """The exponents, by least squares on the logarithms of the splits that the halves of the problems choose.
 
     Chosen is among splits with at least two solutions. A budget is left out where more than a fifth of the choices have
@@ -520,14 +537,16 @@ def fit_split(options: Options, *, seed: int = 0) -> Split:
         return picks, worth - average, at_edge <= _AT_THE_EDGE
 
     def law(positions: NDArray[np.intp]) -> Floats:
-        """a, log s, b, log v."""
+        """a, log s, b, log v, and the drifts of log S and log V."""
         picks, _, inside = chosen(positions)
         if inside.sum() < 3:
             raise Unidentified(
                 f"At {inside.sum()} of {len(inside)} budgets is the best split inside of what was recorded, and three "
                 "are needed; record more solutions, or more verifications of each."
             )
-        lines = []
+        log_budgets = np.log(budgets[inside])
+        half = budgets[inside] <= budgets[inside].max() / 2
+        lines, missed = [], []
         for name, numbers in (
             ("solutions", _picked(solutions, picks)),
             ("verifications", options.verifications[picks]),
@@ -535,34 +554,49 @@ def fit_split(options: Options, *, seed: int = 0) -> Split:
             logs = np.log(numbers[:, inside]).mean(0)
             if np.ptp(logs) < 1e-9:
                 raise Unidentified(f"The best number of {name} is the same at every budget, so it has no exponent.")
-            lines.append(np.polyfit(np.log(budgets[inside]), logs, 1))
-        return np.concatenate(lines)
+            lines.append(np.polyfit(log_budgets, logs, 1))
+            told = (
+                np.polyval(np.polyfit(log_budgets[half], logs[half], 1), log_budgets[-1])
+                if half.sum() > 2
+                else math.nan
+            )
+            missed.append(told - logs[-1])
+        return np.concatenate([*lines, missed])
 
     def exponents(positions: NDArray[np.intp]) -> Floats:
         draws.append(law(positions))
-        return draws[-1][::2]
+        return draws[-1][:4:2]
 
     everything = np.arange(problems)
-    a, s, b, v = law(everything)
+    a, s, b, v, *missed = law(everything)
     _, better, inside = chosen(everything)
     gain = float(better[inside].mean())
-    of_gain = bootstrap(lambda positions: chosen(positions)[1][inside].mean(), problems, seed=seed)
+    of_gain = bootstrap(lambda positions: chosen(positions)[1][inside].mean(), problems, resamples=resamples, seed=seed)
     if of_gain.low <= 0:
         raise Unidentified(
             f"The chosen splits are {100 * gain:+.1f} points better than the mean split of their budgets "
             f"({100 * of_gain.low:+.1f} to {100 * of_gain.high:+.1f}, 95%), so no split is known to be the best."
         )
+    parameters = bootstrap(exponents, problems, resamples=resamples, seed=seed)
+    drawn = np.array(draws)
+    known = drawn[~np.isnan(drawn[:, 4]), 4:]
+    if np.isnan(missed[0]) or len(known) < (1 - _LOST) * len(drawn):
+        missed, known = [math.nan, math.nan], np.full((1, 2), np.nan)
+    drawn[:, 4:] = np.where(np.isnan(drawn[:, 4:]), np.median(known, 0), drawn[:, 4:])
+    low, high = np.quantile(known, [_TAIL, 1 - _TAIL], axis=0)
     return Split(
         a=float(a),
         b=float(b),
         s=math.exp(s),
         v=math.exp(v),
-        parameters=bootstrap(exponents, problems, seed=seed),
+        parameters=parameters,
         budgets=budgets[inside],
         left_out=budgets[~inside],
         gain=gain,
         gain_interval=of_gain,
-        draws=np.array(draws),
+        drift=np.array(missed),
+        drift_interval=Interval(low=low, high=high, missing=1 - len(known) / len(drawn)),
+        draws=drawn,
     )
 
 

@@ -13,7 +13,7 @@ sample drawn costs kappa. Samples must be independent: with feedback between att
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 _DIGITS = 12  # utilities that differ by less are ties
 _HALVINGS = 400  # of the problems; each half chooses K for the other one, and so many that it hardly depends on chance
+_TESTS = 100  # resamples in which half of the samples are fitted
 _RESAMPLED = 20  # of these for each resample
 
 
@@ -136,25 +137,6 @@ def best_attempts(
     return np.asarray(np.round(values, _DIGITS).argmax(-1))
 
 
-def next_gain(
-    rejected: int,
-    rates: ArrayLike,
-    completeness: ArrayLike = 1.0,
-    soundness: ArrayLike = 1.0,
-    *,
-    shares: ArrayLike | None = None,
-    cost: float = 1.0,
-) -> Floats:
-    """Expected gain (...) of one more attempt after `rejected` attempts did not pass; worth it where above kappa.
-
-    The online form of `best_attempts`. The two agree where right answers pass at least as often as wrong ones
-    (c >= 1 - s): then every rejection makes a hard problem likelier, and the gain can only fall.
-    """
-    right, wrong = acceptance(rates, completeness, soundness)
-    believed = _belief(rejected, right + wrong, shares)
-    return np.asarray((believed * (right - cost * wrong)).sum(-1))
-
-
 def accepted_now(
     rejected: int,
     rates: ArrayLike,
@@ -221,6 +203,35 @@ def calibrate(right: Iterable[ArrayLike], passed: Iterable[ArrayLike]) -> Verifi
         completeness=min(pass_right / all_right, 1.0) if all_right > 0 else 1.0,
         soundness=min(reject_wrong / all_wrong, 1.0) if rates[0] < 1 else 1.0,
     )
+
+
+def curve_of_types(right: Sequence[ArrayLike], passed: Sequence[ArrayLike], k: ArrayLike) -> Floats:
+    """Right and wrong (2, k) within so many attempts (k,), by types, one completeness and one soundness for all."""
+    fit = calibrate(right, passed)
+    outcome = outcomes(np.array(fit.rates)[:, None], fit.completeness, fit.soundness, np.asarray(k, float))
+    return np.stack([np.array(fit.shares) @ outcome.right, np.array(fit.shares) @ outcome.wrong])
+
+
+def drift_of_types(right: Sequence[ArrayLike], passed: Sequence[ArrayLike], *, seed: int = 0) -> Interval:
+    """Interval (2,) of what `curve_of_types` of half of the samples misses at all of them: told less what they say.
+
+    The half of each problem is a random one. Arguments as in `calibrate`; each problem needs two samples.
+    """
+    rng = np.random.default_rng(seed)
+    rows = _table(right, passed)
+    most = min(len(truth) for truth, _ in rows)
+    kept = [rng.permutation(len(truth))[: len(truth) // 2] for truth, _ in rows]
+    halves = [(truth[some], verdict[some]) for (truth, verdict), some in zip(rows, kept, strict=True)]
+    n = np.array([len(truth) for truth, _ in rows])
+    counts = np.array([[(truth & verdict).sum(), (~truth & verdict).sum()] for truth, verdict in rows])
+    seen = resampled(counts[:, 0], counts[:, 1], n, most)
+
+    def missed(problems: NDArray[np.intp]) -> Floats:
+        some = [halves[one] for one in problems]
+        told = curve_of_types([truth for truth, _ in some], [verdict for _, verdict in some], [most])
+        return np.asarray(told[:, 0] - [seen.right[problems].mean(), seen.wrong[problems].mean()])
+
+    return bootstrap(missed, len(rows), resamples=_TESTS, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

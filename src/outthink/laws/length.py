@@ -52,13 +52,6 @@ def tiers(ratings: ArrayLike, parts: int = 4) -> Codes:
     return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.intp)
 
 
-def relative(tokens: Samples) -> list[Floats]:
-    """Lengths divided by the model's 99th percentile over all its samples, to put models on one axis."""
-    rows = _rows(tokens)
-    scale = np.quantile(np.concatenate(rows), 0.99)
-    return [row / scale for row in rows]
-
-
 def equal_bins(tokens: Samples, bins: int = 25) -> Floats:
     """Lower edges (bins,) of equally wide bins from 0 to the longest sample."""
     return np.asarray(np.linspace(0.0, max(row.max() for row in _rows(tokens)), bins, endpoint=False))

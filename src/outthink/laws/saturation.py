@@ -54,12 +54,6 @@ def reached(n: ArrayLike, ceiling: ArrayLike, p: ArrayLike) -> Floats:
     return np.asarray(np.where(n > 0, ceiling * (1 - (1 - p) ** n), 0.0))
 
 
-def gain(n: ArrayLike, ceiling: ArrayLike, p: ArrayLike) -> Floats:
-    """F(N + 1) - F(N), what one more unit adds after N."""
-    n, ceiling, p = np.asarray(n, float), np.asarray(ceiling, float), np.asarray(p, float)
-    return np.asarray(ceiling * p * (1 - p) ** n)
-
-
 def saturation_point(
     eps: ArrayLike, ceiling: ArrayLike, p: ArrayLike, *, rule: Rule = "gain", least: int = 0
 ) -> Floats:
@@ -83,25 +77,6 @@ def saturation_point(
         exact = np.log(eps / first) / np.log1p(-p)
     wanted = np.where(first <= eps, 0.0, np.where(p > 0, np.maximum(np.ceil(exact - _CLOSE), 1.0), np.inf))
     return np.maximum(wanted, float(least))
-
-
-def rethought(n: ArrayLike, repair: ArrayLike, spoil: ArrayLike = 0.0, start: ArrayLike = 0.0) -> Floats:
-    """P(right) after N rounds of rethinking where a round may also spoil a right answer.
-
-    It nears repair / (repair + spoil) by a factor of 1 - repair - spoil a round. With spoil = 0 and start = 0 it is
-    `reached` with the ceiling 1.
-
-    Args:
-        n: rounds, at least 0.
-        repair, spoil: P(wrong becomes right), P(right becomes wrong) in one round.
-        start: P(right) before the first round.
-    """
-    n, start = np.asarray(n, float), np.asarray(start, float)
-    repair, spoil = np.broadcast_arrays(np.asarray(repair, float), np.asarray(spoil, float))
-    flips = repair + spoil
-    rest = np.divide(repair, flips, out=np.zeros_like(flips), where=flips > 0)
-    left = np.where(n > 0, (1 - flips) ** n, 1.0)
-    return np.where(flips > 0, rest + (start - rest) * left, start)
 
 
 # ------------------------------------------------------------------------------------- one rate for all questions

@@ -35,17 +35,6 @@ def precision(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
     return np.asarray(np.divide(accepted_right, accepted, out=pi.copy(), where=accepted > 0))
 
 
-def filtered(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike, k: ArrayLike) -> Floats:
-    """P(right) of a random one of the accepted among k samples, or of all k where none is accepted.
-
-    It is the pass rate at k = 1 and rises (for TPR + TNR > 1) to the precision.
-    """
-    pi, accepted_right, accepted = _accepted(pass_rate, tpr, tnr)
-    none = np.power(1 - accepted, np.asarray(k, float))
-    left = np.divide(pi - accepted_right, 1 - accepted, out=np.zeros(np.shape(accepted)), where=accepted < 1)
-    return np.asarray(precision(pi, tpr, tnr) * (1 - none) + left * none)
-
-
 def gain(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
     """Precision minus pass rate: what keeping only accepted answers adds; 0 where TPR + TNR = 1."""
     return np.asarray(precision(pass_rate, tpr, tnr) - np.asarray(pass_rate, float))

@@ -130,8 +130,10 @@ def _on_outcomes(labelled: Examples, scores: Numbers, probability: bool, bootstr
     depths = [depth == number for number in range(1, _DEPTHS + 1)]
     return PRMQuality(
         examples=len(kept),
-        auroc=bootstrap.estimate(lambda weights: auroc(kept, right, weights), problems),
-        finished=bootstrap.estimate(lambda weights: auroc(kept[last], right[last], weights), problems[last]),
+        auroc=bootstrap.estimate(lambda weights: auroc(kept, right, weights), problems, (right, ~right)),
+        finished=bootstrap.estimate(
+            lambda weights: auroc(kept[last], right[last], weights), problems[last], (right[last], ~right[last])
+        ),
         same_problem=among(kept[last], right[last], problems[last], problems[last], bootstrap),
         same_step=among(kept, right, problems * (1 + depth.max(initial=0)) + depth, problems, bootstrap),
         depths=tuple(
@@ -279,8 +281,8 @@ def on_marked(probe: TrainedPRM, path: Path, *, threshold: float = 0.5) -> OnMar
     predicted = first_error(scores, threshold)
     bootstrap = Bootstrap(len(numbers))
     f1, on_wrong, on_right = (
-        bootstrap.estimate(lambda weights, part=part: step_f1(predicted, label, weights)[part], problems)  # type: ignore[misc]  # part is bound
-        for part in range(3)
+        bootstrap.estimate(lambda weights, part=part: step_f1(predicted, label, weights)[part], problems, kinds)  # type: ignore[misc]  # part is bound
+        for part, kinds in enumerate(((label >= 0, label < 0), (label >= 0,), (label < 0,)))
     )
     place = np.arange(scores.shape[1])
     rows, steps = np.nonzero(~np.isnan(scores) & ((place <= label[:, None]) | (label[:, None] < 0)))
@@ -293,7 +295,7 @@ def on_marked(probe: TrainedPRM, path: Path, *, threshold: float = 0.5) -> OnMar
         f1=f1,
         on_wrong=on_wrong,
         on_right=on_right,
-        auroc=bootstrap.estimate(lambda weights: auroc(kept, right, weights), problems[rows]),
+        auroc=bootstrap.estimate(lambda weights: auroc(kept, right, weights), problems[rows], (right, ~right)),
         brier=bootstrap.estimate(lambda weights: brier(kept, right, weights), problems[rows]),
         calibration_error=calibration_error(kept, right),
         bins=tuple(reliability(kept, right)),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.maths.intervals import Numbers
+from outthink.maths.intervals import Numbers, ratio
 
 _BINS = 10
 
@@ -106,8 +106,3 @@ def _ascending(
     ties = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) != 0)
     weights = np.broadcast_to(np.asarray(weights, float), (*np.shape(weights)[:-1], len(scores)))
     return ties, np.asarray(right, bool)[order], weights[..., order]
-
-
-def ratio(part: Numbers, whole: Numbers) -> Numbers:
-    """`part` over `whole`, NaN where `whole` is 0."""
-    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import UsageError
 from outthink.learn.examples import Examples, examples, question_mark, read_recording
-from outthink.learn.measures import auroc, average_precision, brier, calibration_error, ratio, wins
-from outthink.maths.intervals import TAIL, Bootstrap, Estimate, Numbers
+from outthink.learn.measures import auroc, average_precision, brier, calibration_error, wins
+from outthink.maths.intervals import TAIL, Bootstrap, Estimate, Numbers, ratio
 from outthink.models.engine import Tokenizing
 from outthink.reports.tables import text_table
 from outthink.rewards.trained import HEADS, Feature, Head, TrainedPRM, standardised
@@ -247,10 +247,14 @@ def _quality(labelled: Examples, rows: NDArray[np.bool_], scores: Numbers, boots
     right, problems, last = labelled.right[rows], labelled.problem[rows], labelled.last[rows]
     return HeldOut(
         examples=int(rows.sum()),
-        auroc=bootstrap.estimate(lambda weights: auroc(scores, right, weights), problems),
-        average_precision=bootstrap.estimate(lambda weights: average_precision(scores, right, weights), problems),
+        auroc=bootstrap.estimate(lambda weights: auroc(scores, right, weights), problems, (right, ~right)),
+        average_precision=bootstrap.estimate(
+            lambda weights: average_precision(scores, right, weights), problems, (right, ~right)
+        ),
         brier=bootstrap.estimate(lambda weights: brier(scores, right, weights), problems),
-        finished=bootstrap.estimate(lambda weights: auroc(scores[last], right[last], weights), problems[last]),
+        finished=bootstrap.estimate(
+            lambda weights: auroc(scores[last], right[last], weights), problems[last], (right[last], ~right[last])
+        ),
         same_problem=among(scores[last], right[last], problems[last], problems[last], bootstrap),
         calibration_error=calibration_error(scores, right),
     )

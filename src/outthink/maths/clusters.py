@@ -86,17 +86,3 @@ def medoids(distances: ArrayLike, labels: ArrayLike) -> NDArray[np.intp]:
         sums = distances[np.ix_(members, members)].sum(-1)
         medoids.append(members[np.flatnonzero(sums <= sums.min() * (1 + _ROUNDING))[0]])
     return np.array(medoids, dtype=np.intp)
-
-
-def weights(labels: ArrayLike) -> Floats:
-    """The share (clusters,) of all n samples in each cluster, in order of its number; labels (n,), -1 for none."""
-    labels = np.asarray(labels, np.intp)
-    return np.asarray(np.unique(labels[labels >= 0], return_counts=True)[1] / max(len(labels), 1))
-
-
-def best_of_k_error(errors: ArrayLike) -> Floats:
-    """The error of the best of the first k representatives, for every k (..., K); errors (..., K), the heaviest first.
-
-    It falls with k by construction, so compare methods at the same k only. At k = 1 it is the error of the answer.
-    """
-    return np.asarray(np.minimum.accumulate(np.asarray(errors, float), axis=-1))

@@ -5,31 +5,19 @@ how often the answer is wrong: a draft with a good score can be wrong. And the c
 exchangeable with the stored ones (same draft model, number of samples, sampling, prompt, and kind of questions).
 
 Source: ATTS: Asynchronous Test-Time Scaling via Conformal Prediction (2025); the authors' released code, a note on the
-paper and the abstract were read, not the paper. The p-value that breaks ties at random, and the bank that grows with
-what it has judged: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2005), from memory. Differs: a
-missing score takes over, everywhere (the code lets it pass in one place and ranks it last in another).
+paper and the abstract were read, not the paper. The p-value that breaks ties at random: Vovk, Gammerman and Shafer,
+Algorithmic Learning in a Random World (2005), from memory. Differs: a missing score takes over, everywhere (the code
+lets it pass in one place and ranks it last in another).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-
-
-def percentile(scores: ArrayLike, calibration: ArrayLike) -> Floats:
-    """u (...), the share of the calibration scores (..., n) below each score (...); 0 without any of them.
-
-    One calibration (n,) serves all scores (marginal), or each has its own (conditional). NaN (missing) is the worst of
-    all. The authors' code takes over where u >= theta, which is `takes_over` at alpha = 1 - theta up to 1/n.
-    """
-    scores, stored = _worst_where_missing(scores), _worst_where_missing(calibration)
-    return np.asarray((stored < scores[..., None]).sum(-1) / max(stored.shape[-1], 1))
 
 
 def p_value(scores: ArrayLike, calibration: ArrayLike, u: ArrayLike | None = None) -> Floats:
@@ -80,65 +68,6 @@ def threshold(calibration: ArrayLike, rate: float) -> Floats:
     allowed = int((np.arange(1, n + 2) / (n + 1) <= rate).sum())  # scores no better than a score that is taken over
     end = np.full((*stored.shape[:-1], 1), np.inf)
     return np.asarray(np.concatenate([end, -np.sort(-stored), -end], axis=-1)[..., allowed])
-
-
-def alpha_for(budget: float, drafts: int) -> float:
-    """alpha at which at most `budget` of so many drafts are taken over in expectation; a mean, not a limit.
-
-    Raises ValueError where `drafts` is below 1 or `budget` below 0.
-    """
-    if drafts < 1:
-        raise ValueError(f"there must be at least 1 draft, not {drafts}")
-    if not budget >= 0:
-        raise ValueError(f"budget must be at least 0, not {budget}")
-    return min(budget / drafts, 1.0)
-
-
-def p_values_by_turn(scores: ArrayLike, calibration: Sequence[ArrayLike], u: ArrayLike | None = None) -> Floats:
-    """p-values (..., T) of chains whose turn t is compared with the calibration scores of turn t only.
-
-    Later pieces of a text follow more of it and usually score better, so they are not exchangeable with first ones. A
-    turn beyond the last that was calibrated has no calibration scores.
-
-    Args:
-        scores, u: (..., T).
-        calibration: the scores of each turn, each (n_t,).
-    """
-    scores = np.asarray(scores, float)
-    random = None if u is None else np.broadcast_to(np.asarray(u, float), scores.shape)
-    values = np.empty(scores.shape)
-    for turn in range(scores.shape[-1]):
-        stored = calibration[turn] if turn < len(calibration) else ()
-        values[..., turn] = p_value(scores[..., turn], stored, None if random is None else random[..., turn])
-    return values
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bank:
-    """The state of calibration while serving: the scores seen so far, so that none have to be stored beforehand.
-
-    Decide first, then remember: `p = float(p_value(score, bank.scores, u)); bank = bank.after(score)`. With u the
-    p-values of exchangeable scores are independent and uniform from the first one on. A decision depends on the order
-    in which questions were served, so record the version that it was made with.
-
-    Args:
-        scores: the oldest first; NaN is a missing score.
-        most: how many are kept, at least 1; fewer follow a drift sooner and judge more coarsely. None: all.
-        version: how many scores have been added in all.
-    """
-
-    scores: tuple[float, ...] = ()
-    most: int | None = None
-    version: int = 0
-
-    def __post_init__(self) -> None:
-        if self.most is not None and self.most < 1:
-            raise ValueError(f"most must be at least 1, not {self.most}")
-
-    def after(self, score: float) -> Bank:
-        """The bank that has seen one score more."""
-        kept = (*self.scores, score)
-        return replace(self, scores=kept if self.most is None else kept[-self.most :], version=self.version + 1)
 
 
 def _worst_where_missing(scores: ArrayLike) -> Floats:

@@ -25,6 +25,9 @@ TAIL = 0.025  # on each side of a 95% interval
 _SAME = 1e-12  # relative; what differs by less is equal
 RESAMPLES = 10_000  # of a mean, which are cheap
 _MEASURES = 1000  # resamples of anything else that is computed from examples
+_DISTINCT = 16  # values, up to which counting them is faster than drawing problems
+_DRAWN = 10_000_000  # problems for the resamples of one mean
+_AT_ONCE = 1_000_000  # of them
 _FEW = 10  # problems that are not as most are, from which on resamples are as good as new problems
 _PROBLEMS = 20  # the same for problems in all
 _TOO_MANY = 0.2  # share of resamples without a value, above which an interval of the others would say too much
@@ -99,13 +102,28 @@ def _beyond(
     return low, np.where(high - middle <= same, middle + (most - middle) * share, high)
 
 
+def farther(
+    interval: Interval, missed: Interval, times: ArrayLike, *, least: float = 0.0, most: float = 1.0
+) -> Interval:
+    """The interval (...) of what a law says at so many times (...) the largest that it was fitted to, kept in a range.
+
+    What half of the range has missed at the whole of it (told less measured, as its own interval says), the law may
+    miss again at each further doubling; up to the largest nothing is added.
+    """
+    doublings = np.log2(np.maximum(np.asarray(times, float), 1.0))
+    low = np.clip(interval.low - np.maximum(missed.high, 0.0) * doublings, least, most)
+    high = np.clip(interval.high + np.maximum(-missed.low, 0.0) * doublings, least, most)
+    return Interval(low=low, high=high, missing=interval.missing)
+
+
 def mean_and_interval(
-    values: Sequence[float], *, least: float = 0.0, most: float = 1.0, level: float = 0.95, seed: int = 0
+    values: ArrayLike, *, least: float = 0.0, most: float = 1.0, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
-    """The mean of values in [least, most] with its interval; see `means`. NaN where there are none."""
-    if len(values) == 0:
+    """The mean of values (n,) in [least, most] with its interval; see `means`. NaN where there are none."""
+    row = np.asarray(values, dtype=float)
+    if len(row) == 0:
         return math.nan, math.nan, math.nan
-    mean, interval = means(np.asarray(values, dtype=float), least=least, most=most, level=level, seed=seed)
+    mean, interval = means(row, least=least, most=most, level=level, seed=seed)
     return float(mean), float(interval.low), float(interval.high)
 
 
@@ -168,10 +186,18 @@ def _of_mean(values: Numbers, least: float, most: float, tail: float, seed: int)
             np.quantile(below + weights[:, -1] * most, 1 - tail),
         )
         return min(float(low), mean), max(float(high), mean)
-    # bootstrap means depend only on how often each value is drawn, so those counts are drawn, from a multinomial; this
-    # has exactly the distribution of drawing problems one by one
-    low, high = np.quantile(rng.multinomial(n, counts / n, size=RESAMPLES) @ distinct / n, [tail, 1 - tail])
+    low, high = np.quantile(_resampled_means(values, distinct, counts, rng), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _resampled_means(values: Numbers, distinct: Numbers, counts: NDArray[np.intp], rng: np.random.Generator) -> Numbers:
+    """Bootstrap means of values (n,), of which there are some distinct ones with their counts."""
+    n = len(values)
+    if len(distinct) <= _DISTINCT:  # how often each value is drawn is all that counts
+        return np.asarray(rng.multinomial(n, counts / n, size=RESAMPLES) @ distinct / n)
+    resamples = int(np.clip(_DRAWN // n, _MEASURES, RESAMPLES))
+    sizes = np.diff(np.append(np.arange(0, resamples, max(1, _AT_ONCE // n)), resamples))
+    return np.concatenate([values[rng.integers(0, n, (size, n))].mean(1) for size in sizes])
 
 
 def unseen(problems: int, tail: float = TAIL) -> float:
@@ -185,8 +211,9 @@ def unseen(problems: int, tail: float = TAIL) -> float:
 class Bootstrap:
     """The same resamples of problems for every measure, so that differences are paired."""
 
-    def __init__(self, problems: int) -> None:
+    def __init__(self, problems: int, *, level: float = 0.95) -> None:
         rng = np.random.default_rng(0)
+        self._tail = (1 - level) / 2
         self._counts = rng.multinomial(problems, np.full(problems, 1 / problems), size=_MEASURES).astype(float)
 
     def values(self, measure: Callable[[Numbers], Numbers], problems: NDArray[np.intp]) -> Numbers:
@@ -194,11 +221,33 @@ class Bootstrap:
         chunks = np.array_split(self._counts, max(1, _MEASURES * len(problems) // 2_000_000))
         return np.concatenate([measure(counts[:, problems]) for counts in chunks])
 
-    def estimate(self, measure: Callable[[Numbers], Numbers], problems: NDArray[np.intp]) -> Estimate:
-        """The measure and its interval; resamples in which it cannot be told do not count."""
-        if not len(problems):
-            return math.nan, math.nan, math.nan
-        drawn = self.values(measure, problems)
+    def estimate(
+        self,
+        measure: Callable[[Numbers], Numbers],
+        problems: NDArray[np.intp],
+        kinds: Sequence[NDArray[np.bool_]] = (),
+    ) -> Estimate:
+        """A measure in [0, 1] and its interval; resamples in which it cannot be told do not count.
+
+        Where all problems are alike, resamples show nothing; then it reaches as far as `unseen` problems can move it.
+
+        Args:
+            problems: (n,) of each example.
+            kinds: masks (n,) of examples that are compared with each other, such as right and wrong ones: a problem
+                unlike the others may be among either. None: each example counts by itself.
+        """
+        value = float(measure(np.ones(len(problems)))) if len(problems) else math.nan
+        drawn = self.values(measure, problems) if len(problems) else np.empty(0)
         drawn = drawn[~np.isnan(drawn)]
-        low, high = np.quantile(drawn, [TAIL, 1 - TAIL]) if len(drawn) else (math.nan, math.nan)
-        return float(measure(np.ones(len(problems)))), float(low), float(high)
+        if not len(drawn) or math.isnan(value):
+            return value, math.nan, math.nan
+        parts = [problems[kind] for kind in kinds] or [problems]
+        alike = math.prod(1 - unseen(len(np.unique(part)), self._tail) for part in parts)
+        ends = np.quantile(drawn, [self._tail, 1 - self._tail])
+        low, high = _beyond(value, ends[0], ends[1], (0.0, 1.0), 1 - alike)
+        return value, float(low), float(high)
+
+
+def ratio(part: Numbers, whole: Numbers) -> Numbers:
+    """`part` over `whole`, NaN where `whole` is 0."""
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))

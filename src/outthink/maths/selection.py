@@ -36,6 +36,26 @@ class Selected:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Probes:
+    """What the samples of a problem would have answered, had their thoughts been cut.
+
+    Args:
+        answers: (samples, m) the answer that was forced after 1, 2 ... m pieces, -1 is INVALID; what stands behind the
+            end of a thought means nothing.
+        every: tokens of a piece.
+        tokens: that forcing one answer takes, without the thought before it.
+    """
+
+    answers: NDArray[np.intp]
+    every: int
+    tokens: float
+
+    def after(self, order: NDArray[np.intp], pieces: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The answers (...) of these samples after so many pieces, at least 1."""
+        return np.asarray(self.answers[order, np.clip(pieces, 1, self.answers.shape[1]) - 1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Drawn:
     """Samples in the order in which they were drawn, for many orders at once; what a strategy sees of them.
 
@@ -50,6 +70,7 @@ class Drawn:
         verdicts: (batch, n, m) those that `scores` are the means of; None without any.
         paths: (batch, n) equal numbers are equal texts; each is its own where texts are unknown.
         texts: all whole texts of the problem; `order` (batch, n) says which of them was drawn when.
+        probes: of all samples of the problem, by the same `order`; None where there are none.
     """
 
     keys: NDArray[np.intp]
@@ -62,6 +83,7 @@ class Drawn:
     paths: NDArray[np.intp]
     texts: tuple[str, ...] | None
     order: NDArray[np.intp]
+    probes: Probes | None = None
 
     def prefix(self, used: NDArray[np.intp]) -> NDArray[np.intp]:
         """The answers with those after the first `used` (batch,) as INVALID."""
@@ -76,11 +98,15 @@ class Replayed:
         index: (batch,) position of the chosen sample among those drawn; -1 is INVALID.
         used: (batch,) how many samples it drew: the first so many.
         tokens: (batch,) that were written; None: all of those that were used.
+        probing: (batch,) those of them that forced answers took; None: none.
+        keys: (batch,) the answer, where it may be one that was forced; None: that of the chosen sample.
     """
 
     index: NDArray[np.intp]
     used: NDArray[np.intp]
     tokens: NDArray[np.float64] | None = None
+    probing: NDArray[np.float64] | None = None
+    keys: NDArray[np.intp] | None = None
 
     @classmethod
     def of_all(cls, choice: Selected, drawn: Drawn, tokens: NDArray[np.float64] | None = None) -> Replayed:

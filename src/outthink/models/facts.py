@@ -37,6 +37,8 @@ class Facts:
         tokens: a text is turned into tokens, and tokens into their text, on request.
         cached: prompt tokens from the prefix cache are reported.
         salt: prompts with another `cache_salt` have a prefix cache of their own; known only where `cached` is.
+        logit_bias: the logits of given tokens are changed as asked.
+        thinking: an answer's thoughts end after `thinking_token_budget` tokens, and the answer follows.
         priority: a number is taken as `priority`, and lower ones are served earlier, if the server has been told to.
         overhead: most tokens of a prompt beyond the bytes of its messages.
         abort: seconds until closing a connection had ended the work; None where that cannot be seen.
@@ -66,6 +68,8 @@ class Facts:
     cached: bool = False
     salt: bool = False
     priority: bool = False
+    logit_bias: bool = False
+    thinking: bool = False
     overhead: int = 64
     abort: float | None = None
 
@@ -75,9 +79,12 @@ class Facts:
         there: dict[Power, bool] = {
             "logprobs": self.logprobs,
             "labels": self.labels > 1,
+            "top_logprobs": self.logprobs and self.labels > 1,
             "seed": self.seed and not self.n,  # one request has one seed, whatever the budget has put into it
             "prefix": self.prefix is not None and self.stop in ("kept", "told"),
             "tokens": self.tokens and self.prefix == "ids",
+            "logit_bias": self.logit_bias,
+            "thinking_budget": self.thinking,
         }
         return frozenset(power for power, has in there.items() if has)
 

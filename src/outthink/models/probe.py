@@ -33,7 +33,7 @@ from outthink.models.openai.writing import Writing
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds
-_SCHEMA = 4
+_SCHEMA = 5
 _FEW = 12  # tokens of an answer
 _MORE = 1024  # the same, for models that refuse to answer in so few
 _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
@@ -160,6 +160,8 @@ async def probe(endpoint: Endpoint, model: str = "") -> Probe:
         asking.cache,
         asking.salt,
         asking.priority,
+        asking.bias,
+        asking.thinking,
         asking.abort,
     ):
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # an answer of another shape
@@ -479,6 +481,22 @@ class _Asking:
         await self._ask(self._body(self._one, priority="high"))
         self._learn(priority=self._refusal is not None and self._refusal.status < 500)
 
+    async def bias(self) -> None:
+        """The first token of what it says is another one when its logit is lowered."""
+        if self.result.facts.tokens:
+            first = self._ids[1][0]
+            asked = self._body(self._few, logit_bias={str(first): -100.0}, return_token_ids=True)
+            choices = _choices(await self._ask(asked))
+            ids = (choices[0].get("token_ids") or [first]) if choices else [first]
+            self._learn(logit_bias=ids[0] != first)
+
+    async def thinking(self) -> None:
+        """Few tokens are all thoughts, unless there may be but one of them."""
+        if _answers(self._greedy):
+            return
+        choices = _choices(await self._ask(self._body(self._few, thinking_token_budget=1)))
+        self._learn(thinking=bool(choices) and _answers(_text(choices[0])))
+
     async def abort(self) -> None:
         """Seconds until a closed connection has ended its work, where the server's metrics show it."""
         with contextlib.suppress(EngineError):
@@ -549,6 +567,12 @@ def _text(choice: dict[str, Any]) -> str:
         return parts.read(said).text
     except TypeError:
         return ""
+
+
+def _answers(text: str) -> bool:
+    """Whether a text is more than the beginning of thoughts."""
+    said = text.rpartition("</think>")[2].strip()
+    return bool(said) and not said.startswith("<think>")
 
 
 def _told(reply: Any) -> list[dict[str, Any]]:

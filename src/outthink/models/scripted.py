@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from outthink.errors import EngineError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Reply = Callable[[Request, int, "np.random.Generator"], str | Completion | EngineError]
 """(request, number of the child, its own random stream) -> what that child says."""
 
-_POWERS = frozenset({"logprobs", "prefix", "labels", "seed", "tokens"})
+_POWERS = frozenset({"logprobs", "prefix", "labels", "seed", "tokens", "top_logprobs"})
 
 
 class ScriptedEngine:
@@ -79,6 +80,9 @@ class ScriptedEngine:
         if isinstance(completion, EngineError):
             progress.results[position] = completion
         else:
+            if "top_logprobs" in request.controls and not completion.observed:
+                seen = {"k": request.controls["top_logprobs"], "confidences": [1.0] * completion.tokens}
+                completion = replace(completion, observed={"top_logprobs": seen})
             progress.finish(position, completion)
 
     def learn(self, request: Request, progress: Progress) -> None:

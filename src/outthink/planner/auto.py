@@ -5,7 +5,7 @@ al. 2023) and optimal stopping. Differs from them: one price of compute decides 
 another strategy and stopping; what has been drawn is gone on from and never drawn again.
 
 Pays: with a plan from recordings of your own questions: on sums it was 2 to 4 points above the best fixed strategy at
-equal cost, on GSM8K 2 up to 700 tokens. Without one it was nowhere worse than the vote (docs/results/planner.md).
+equal cost, on GSM8K 2 up to 500 tokens. Without one it was nowhere worse than the vote (docs/results/planner.md).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from outthink.answers.thoughts import spoken
 from outthink.cost import worth
 from outthink.cost.calibration import Calibration
 from outthink.cost.price import asking
@@ -32,11 +33,12 @@ from outthink.planner.policy import Rate, State
 from outthink.resources.table import bind
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report, Strategy, traits
-from outthink.strategies.choosing import Majority, by_majority
+from outthink.strategies.choosing import Majority, by_majority, pick
 from outthink.strategies.flight import flight
 from outthink.strategies.free_form import cost_of_sample, prompt_tokens
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.adaptive_consistency import top_counts
+from outthink.strategies.parallel.race_vote import RaceVote
 from outthink.types import Candidate, Problem, Usage
 
 GENERAL = (
@@ -182,15 +184,21 @@ class Auto:
         """One sample after the other while more votes are worth it, in the order of their addresses.
 
         Where the answer has a value in a unit, nothing is begun that would, being as long as the longest so far, cost
-        more in all.
+        more in all. Of a model that thinks, votes are weighed by length, and it stops by the rule of race_vote.
         """
         value, unit = worth(self.value_of_correct) if self.value_of_correct else (0.0, "")
+        race = RaceVote(value_in_tokens=value / meter.dearness() if unit == "tokens" else 0.0)
         seen: list[Candidate] = []
         majority = Majority()
         async with flight(model.draws(problem), self.n, 1 if value else self.ahead) as flying:
             while (sample := await flying.next()) is not None:
                 seen.append(sample)
                 chosen, share = majority.add(sample)
+                thinks = spoken(seen[0].text) != seen[0].text
+                if thinks:
+                    keys, tokens = codes([one.key for one in seen]), np.array([one.tokens for one in seen], dtype=float)
+                    _, choice, enough = race.look(keys, tokens)
+                    chosen, share = pick(seen, choice)
                 report(seen, chosen=chosen, confidence=share)
                 cost = 1 / self.value_in_samples
                 if value:
@@ -202,7 +210,7 @@ class Auto:
                         return
                     cost = each / value
                 votes = [majority.tally.votes, majority.tally.runner_up]
-                if not next_portion(votes, len(seen), cost * meter.dearness()):
+                if enough if thinks else not next_portion(votes, len(seen), cost * meter.dearness()):
                     return
 
 

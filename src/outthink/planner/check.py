@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from outthink.errors import UsageError
+from outthink.maths.intervals import mean_and_interval
 from outthink.planner.cases import cases
 from outthink.planner.evidence import Floats
 from outthink.planner.plan import Expected, Plan
 from outthink.planner.recordings import Recordings, cost_of
 from outthink.planner.simulate import Simulator
-from outthink.planner.validate import interval
+from outthink.planner.trust import LEVEL
 from outthink.records.runs import OWN, Result, read_results
 from outthink.reports.feedback import feedback_credits
 
@@ -122,8 +123,8 @@ def _price_of(result: Result, unit: str) -> float | None:
 
 
 def _checked(expected: Expected, credit: Floats, cost: Floats, outside: float) -> Checked:
-    accuracy, low, high = interval(credit)
-    mean, cost_low, cost_high = interval(cost)
+    accuracy, low, high = mean_and_interval(credit, level=LEVEL)
+    mean, cost_low, cost_high = mean_and_interval(cost, most=math.inf, level=LEVEL)
     drift = []
     # half widths of 90% intervals of both, to 99%
     wide = 2.576 / 1.645

@@ -24,6 +24,7 @@ _FOLDS = 5
 _STEPS = 12  # of Newton's method
 _PARTS = (4, 24)  # fewest and most parts between the knots of a calibration
 _PER_PART = 12  # problems
+_PER_GAIN = 20  # the same for gains, of which the largest decide: what few problems gained at an end is mostly luck
 _EVEN = 1e-4  # added to a variance, so that what hardly differs is not blown up
 
 
@@ -164,7 +165,7 @@ def fit_prospect(units: Floats, gains: Floats, problems: NDArray[np.intp], actio
 
     strength, raw = _chosen(held_out, lambda raw: float(((raw - mean) ** 2).mean()))
     fitted = _ridge(products, moments, strength)
-    knots, values = _isotonic(raw, mean, len(np.unique(problems)))
+    knots, values = _rising(raw, mean, len(np.unique(problems)))
     number = np.interp(raw, knots, values)
     off = number - number.mean()
     slopes = (gains * off[:, None]).mean(0) / ((off**2).mean() + _EVEN)
@@ -244,6 +245,19 @@ def _isotonic(raw: Floats, outcome: Floats, problems: int) -> tuple[tuple[float,
     knots, first = np.unique([raw[part].mean() for part in there], return_index=True)
     values = np.maximum.accumulate(np.array([fitted[part].mean() for part in there])[first])
     return _plain(knots), _plain(values)
+
+
+def _rising(raw: Floats, gain: Floats, problems: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Knots of the calibration of gains: means of equally large parts of what was predicted, made to rise."""
+    from scipy.optimize import isotonic_regression  # here, because it is slow to import
+
+    order = np.argsort(raw, kind="stable")
+    if np.ptp(raw) < 1e-6:
+        return (float(raw[0]), float(raw[0]) + 1e-6), (_short(gain.mean()),) * 2
+    parts = np.array_split(order, int(np.clip(problems // _PER_GAIN, *_PARTS)))
+    knots, first = np.unique([raw[part].mean() for part in parts], return_index=True)
+    means = isotonic_regression([gain[part].mean() for part in parts], weights=[len(part) for part in parts]).x
+    return _plain(knots), _plain(np.maximum.accumulate(means[first]))
 
 
 def _short(value: float) -> float:

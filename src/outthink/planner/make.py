@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from outthink.errors import UsageError
+from outthink.maths.intervals import Bootstrap, mean_and_interval, ratio
 from outthink.planner.bins import Difficulty, ease, fill
 from outthink.planner.cases import SAMPLES, Material
 from outthink.planner.evidence import Floats
@@ -21,7 +22,8 @@ from outthink.planner.plan import Bin, Expected, Fixed, Gain, Limited, Plan, ver
 from outthink.planner.policy import Rate
 from outthink.planner.recordings import Recordings
 from outthink.planner.simulate import Simulator, price_grid
-from outthink.planner.validate import Validation, interval, table_of, validate
+from outthink.planner.trust import LEVEL
+from outthink.planner.validate import Validation, table_of, validate
 
 _POINTS = 9  # budgets, where none are given
 _PRICES = 3  # at which the policy's word is measured
@@ -81,7 +83,7 @@ def make_plan(
     of_ease = ease(whole, difficulty, probe)
     empty = table_of(of_ease, whole.model.correct.mean(1), budgets, bins, difficulty, probe)
     table, _ = fill(validation.families, of_ease, whole.cost((probe, 0)), empty, probe)
-    where = table.bin(of_ease)
+    where, resampled = table.bin(of_ease), Bootstrap(len(whole.ids), level=LEVEL)
     expected = []
     for price, outcome, point in zip(prices, outcomes, validation.points, strict=True):
         within = simulator.at(price, limit=point.wanted)
@@ -91,6 +93,7 @@ def make_plan(
                 point.credit_by_order,
                 outcome.cost,
                 [where == number for number in range(len(table.edges) + 1)],
+                resampled,
                 limited=_limited(point.wanted, point.limited_credit, within.cost),
                 table=(float(point.bins.mean()), float(point.bins_cost.mean())),
             )
@@ -194,7 +197,7 @@ def _most_of(values: Floats) -> tuple[float, float]:
 
 
 def _limited(limit: float, credit: Floats, cost: Floats) -> Limited:
-    accuracy, low, high = interval(credit.mean(1))
+    accuracy, low, high = mean_and_interval(credit.mean(1), level=LEVEL)
     least, most = _most_of(cost)
     return Limited(
         limit=limit,
@@ -212,12 +215,13 @@ def _expected(
     credit: Floats,
     cost: Floats,
     bins: Sequence[np.ndarray[Any, Any]],
+    resampled: Bootstrap,
     *,
     limited: Limited,
     table: tuple[float, float],
 ) -> Expected:
-    accuracy, low, high = interval(credit.mean(1))
-    mean, cost_low, cost_high = interval(cost.mean(1))
+    accuracy, low, high = mean_and_interval(credit.mean(1), level=LEVEL)
+    mean, cost_low, cost_high = mean_and_interval(cost.mean(1), most=np.inf, level=LEVEL)
     least, most = _most_of(cost)
     return Expected(
         price=price,
@@ -232,24 +236,21 @@ def _expected(
         limited=limited,
         table=table[0],
         table_cost=table[1],
-        bins=tuple(_bin(credit, cost, inside) for inside in bins),
+        bins=tuple(_bin(credit, cost, inside, resampled) for inside in bins),
     )
 
 
-def _bin(credit: Floats, cost: Floats, inside: np.ndarray[Any, Any]) -> Bin:
+def _bin(credit: Floats, cost: Floats, inside: np.ndarray[Any, Any], resampled: Bootstrap) -> Bin:
     """A problem belongs to a bin with some of its orders, and weighs so much in the interval over problems."""
     if not inside.any():  # nothing is known of it but what holds for all
-        return replace(_bin(credit, cost, np.ones_like(inside)), share=0.0)
-    weight = inside.sum(1).astype(float)
-    sums = np.where(inside, credit, 0.0).sum(1)
-    drawn = np.random.default_rng(0).integers(0, len(weight), (2_000, len(weight)))
-    total = weight[drawn].sum(1)
-    means = sums[drawn].sum(1)[total > 0] / total[total > 0]
-    low, high = _most_of(means)
+        return replace(_bin(credit, cost, np.ones_like(inside), resampled), share=0.0)
+    there = np.flatnonzero(inside.any(1))
+    size, right = inside.sum(1)[there].astype(float), np.where(inside, credit, 0.0).sum(1)[there]
+    accuracy, low, high = resampled.estimate(lambda weights: ratio(weights @ right, weights @ size), there)
     least, most = _most_of(cost[inside])
     return Bin(
         share=float(inside.mean()),
-        accuracy=float(sums.sum() / weight.sum()),
+        accuracy=accuracy,
         low=low,
         high=high,
         cost=float(cost[inside].mean()),
@@ -259,5 +260,5 @@ def _bin(credit: Floats, cost: Floats, inside: np.ndarray[Any, Any]) -> Bin:
 
 
 def _fixed(setting: str, credit: Floats, cost: float) -> Fixed:
-    accuracy, low, high = interval(credit)
+    accuracy, low, high = mean_and_interval(credit, level=LEVEL)
     return Fixed(setting=setting, accuracy=accuracy, low=low, high=high, cost=cost)

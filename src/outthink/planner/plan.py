@@ -16,7 +16,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from outthink.planner.trust import Tenth, Utility
 from outthink.records.kinds import what_is
 from outthink.strategies import STRATEGIES
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the file; another one is refused."""
 
 _NUMBERS = r"\[\s*(?:-?[0-9][0-9.e+-]*,?\s*)+\]"  # a list of nothing else, which is read in one line
@@ -211,7 +211,7 @@ class Plan:
         low, high = points[place - 1], points[place]
         part = math.log(price / low.price) / math.log(high.price / low.price) if high.price > low.price else 0.0
         mixed: Expected = _between(low, high, part)
-        return mixed
+        return replace(mixed, price=price)
 
     def within(self, limit: float) -> Limited:
         """What to expect under a limit of every problem: between two measured ones in proportion.

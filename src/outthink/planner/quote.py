@@ -7,6 +7,7 @@ that look alike after a probe.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from outthink.driver import solve_async
 from outthink.errors import UsageError
 from outthink.maths.selection import codes
 from outthink.models.engine import Engine
+from outthink.models.roles import MAIN, by_role
 from outthink.planner.plan import Expected, Plan
 from outthink.rewards.making import describe
 from outthink.strategies.parallel.best_of_n import BestOfN
@@ -161,23 +163,25 @@ def price_at(plan: Plan, budget: Budget, value_of_correct: str) -> float:
 async def ease_of(
     plan: Plan,
     problem: Problem,
-    model: Engine,
+    model: Engine | None = None,
     *,
+    models: Mapping[str, Engine] | None = None,
     verifier: str | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
 ) -> tuple[float, dict[str, float]]:
-    """How easy the problem looks after the plan's probe, and what that cost.
+    """How easy the problem looks after the plan's probe, and what that cost; `model` and `models` as for `solve_async`.
 
     Raises UsageError where the plan is for another model, or its difficulty needs the right answers.
     """
     table = plan.table
     if plan.oracle:
         raise UsageError("The plan's bins know the right answers, so no probe can find them; fit it by agreement.")
+    engines = by_role(model, models)
     sampling = (sampling or Sampling()).settled()
     needs = describe(verifier) if table.difficulty == "verifier" else plan.verifier
     replace(plan, runs={}).check(  # none of them is run
-        model=model.spec.name, target=plan.target, verifier=needs, sampling=asdict(sampling)
+        model=engines[MAIN].spec.name, target=plan.target, verifier=needs, sampling=asdict(sampling)
     )
     scoring = {"logprob": "confidence", "verifier": verifier}.get(table.difficulty)
     if table.difficulty == "verifier" and verifier is None:
@@ -185,7 +189,7 @@ async def ease_of(
     trace = await solve_async(
         problem,
         BestOfN(n=table.probe) if scoring else SelfConsistency(n=table.probe),
-        model=model,
+        models=engines,
         verifier=scoring,
         sampling=sampling,
         seed=seed,

@@ -63,7 +63,7 @@ def figure(plan: Plan) -> Figure:
         there = [name for name in families if name.startswith("target:") == bool(prefix)]
         best += sorted(there, key=lambda name: -max(fixed.accuracy for fixed in families[name]))[:_CURVES]
     return Figure(
-        title=f"{plan.model}: {plan.problems} problems, held out",
+        title=f"{plan.model + ': ' if plan.model else ''}{plan.problems} problems, held out",
         x=Axis(title=f"mean {plan.unit} of a problem", log=True),
         y=Axis(title="right", percent=True),
         series=(
@@ -133,7 +133,9 @@ def sentences(plan: Plan) -> list[str]:
         f"Its vote weighs a sample by exp of: {'; '.join(votes) or 'nothing, so it is the majority'}.",
         f"Its chances have a Brier score of {plan.brier:.3f}; that of always saying the mean is {plan.base:.3f}.",
         "Said and true where it stopped, by tenths: "
-        + ", ".join(f"{100 * tenth.said:.0f}% {100 * tenth.true:.0f}%" for tenth in plan.reliability)
+        + ", ".join(
+            f"{100 * tenth.said:.0f}% {100 * tenth.true:.0f}% ({tenth.problems} problems)" for tenth in plan.reliability
+        )
         + ".",
         *(_kept(plan, one) for one in plan.utilities),
     ]
@@ -146,7 +148,8 @@ def _kept(plan: Plan, one: Utility) -> str:
     worth = amount(1 / one.price)
     return (
         f"Where a right answer is worth {worth} {plan.unit}, going on was said to add {100 * one.said:.1f} points and "
-        f"added {100 * one.true:.1f}; accuracy less price x cost is {one.auto:.3f}, that of the best fixed strategy "
+        f"added {100 * one.true:.1f} ({100 * one.true_low:.1f} to {100 * one.true_high:.1f}, 90%); "
+        f"accuracy less price x cost is {one.auto:.3f}, that of the best fixed strategy "
         f"{one.fixed:.3f} (difference {one.low:+.3f} to {one.high:+.3f}, 90%)."
     )
 

@@ -58,12 +58,13 @@ class Simulator:
                 chances[here] = np.clip(self._now[state][here] + gained, 0.0, 1.0)
         return chances
 
-    def promised(self, outcome: Outcome, price: float) -> tuple[Floats, Floats]:
-        """(decisions,) the gain that was predicted wherever the policy went on, and the one that the action brought.
+    def promised(self, outcome: Outcome, price: float) -> tuple[Floats, Floats, Floats]:
+        """(problems,) the gains predicted wherever the policy went on, those that the actions brought, and how many.
 
         Only decisions with a sample at hand count; the outcome has to be of the same price, without a limit.
         """
-        states, said, true = self._cases.states, [np.zeros(0)], [np.zeros(0)]
+        states, problems = self._cases.states, len(outcome.ended)
+        said, true, times = (np.zeros(problems) for _ in range(3))
         for state in states[1:]:
             passed = np.array([_passes(state, end) for end in states])[outcome.ended]
             here = passed & ((outcome.ended != self._place[state]) | (outcome.ran >= 0))
@@ -71,7 +72,7 @@ class Simulator:
                 continue
             gains = self._gains[state][here]
             chosen = self._policy.choice(gains, self._cost[state][here], price, state)
-            before = self._cases.credit[state][here]
+            before, problem = self._cases.credit[state][here], np.nonzero(here)[0]
             for choice in np.unique(chosen[chosen > 0]).tolist():
                 taken, action = chosen == choice, self._policy.actions[choice - 1]
                 if action.kind == "run":
@@ -79,9 +80,11 @@ class Simulator:
                 else:
                     ended = (action.n, 0) if action.kind == "sample" else (state[0], action.n)
                     after = self._cases.credit[ended][here]
-                said.append(gains[taken, choice])
-                true.append((after - before)[taken])
-        return np.concatenate(said), np.concatenate(true)
+                whose = problem[taken]
+                said += np.bincount(whose, gains[taken, choice], minlength=problems)
+                true += np.bincount(whose, (after - before)[taken], minlength=problems)
+                times += np.bincount(whose, minlength=problems)
+        return said, true, times
 
     def _worst(self, state: State, following: State) -> float:
         """What going on can cost at most, by the dearest sample that was recorded; the meter counts its prompt anew."""

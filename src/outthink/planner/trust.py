@@ -13,9 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.maths.intervals import Bootstrap, mean_and_interval, ratio
 from outthink.planner.evidence import Floats
 from outthink.planner.fixed import Family
 from outthink.planner.simulate import Outcome, Simulator
+
+LEVEL = 0.9
+"""Of the intervals of a plan."""
 
 HARSHER = 1.5
 """How many times the price the same policy decides by, to be compared with."""
@@ -29,8 +33,8 @@ class Utility:
         auto: of the policy; harsher: of the same policy deciding at 1.5 times the price.
         fixed: of the best fixed strategy, chosen on the other folds.
         low, high: 90% interval of `auto` less `fixed`, over problems.
-        said, true: the mean gain that was predicted wherever it went on, and what going on brought; 0 where it never
-            did.
+        said, true: the mean gain that was predicted wherever it went on, and what going on brought, with its 90%
+            interval; 0 where it never did.
     """
 
     price: float
@@ -41,6 +45,8 @@ class Utility:
     high: float
     said: float
     true: float
+    true_low: float
+    true_high: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,25 +61,27 @@ class Tenth:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Acted:
-    """What a policy did at one price on some problems: arrays (problems, orders), and (decisions,) of going on."""
+    """What a policy did at one price on some problems: arrays (problems, orders); of going on sums (problems,)."""
 
     outcome: Outcome
     chance: Floats
     harsher: Outcome
     said: Floats
     true: Floats
+    times: Floats
 
 
 def acted(simulator: Simulator, price: float) -> Acted:
     """The policy at a price, and at the harsher one."""
     outcome = simulator.at(price)
-    said, true = simulator.promised(outcome, price)
+    said, true, times = simulator.promised(outcome, price)
     return Acted(
         outcome=outcome,
         chance=simulator.right_when(outcome),
         harsher=simulator.at(HARSHER * price),
         said=said,
         true=true,
+        times=times,
     )
 
 
@@ -108,16 +116,23 @@ def utility(price: float, parts: Sequence[Acted], rows: Sequence[NDArray[np.intp
         harsher[row] = (part.harsher.credit - price * part.harsher.cost).mean(1)
         others = np.setdiff1d(np.arange(problems), row)
         fixed[row] = worth[row, worth[others if len(others) else row].mean(0).argmax()]
-    drawn = np.random.default_rng(0).integers(0, problems, (2_000, problems))
-    low, high = np.quantile((auto - fixed)[drawn].mean(1), [0.05, 0.95])
-    said, true = (np.concatenate([getattr(part, name) for part in parts]) for name in ("said", "true"))
+    most = 1 + price * max(float(part.outcome.cost.max()) for part in parts)
+    _, low, high = mean_and_interval(auto - fixed, least=-most, most=most, level=LEVEL)
+    said, true, times = (np.concatenate([getattr(part, name) for part in parts]) for name in ("said", "true", "times"))
+    went = np.flatnonzero(times)
+    # of a number in [0, 1], as the bounds of the interval are
+    gain, gain_low, gain_high = Bootstrap(problems, level=LEVEL).estimate(
+        lambda weights: ratio(weights @ (true + times)[went], weights @ (2 * times)[went]), went
+    )
     return Utility(
         price=price,
         auto=float(auto.mean()),
         harsher=float(harsher.mean()),
         fixed=float(fixed.mean()),
-        low=float(low),
-        high=float(high),
-        said=float(said.mean()) if len(said) else 0.0,
-        true=float(true.mean()) if len(true) else 0.0,
+        low=low,
+        high=high,
+        said=float(said.sum() / times.sum()) if len(went) else 0.0,
+        true=2 * gain - 1 if len(went) else 0.0,
+        true_low=2 * gain_low - 1 if len(went) else 0.0,
+        true_high=2 * gain_high - 1 if len(went) else 0.0,
     )

@@ -1,7 +1,8 @@
 """What a plan is worth on problems that it was not fitted on: cross-validation by problem, at equal mean cost.
 
 Source: k-fold cross-validation; paired bootstrap over problems. Differs: everything that is chosen (the vote, the
-policy, its price, the bins' settings and the fixed strategy to be beaten) is chosen on the other folds.
+policy, its price, the bins' settings and the fixed strategy to be beaten) is chosen on the other folds, and every fold
+has as many hard problems.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.maths.intervals import mean_and_interval
 from outthink.maths.quantiles import quantile_edges
 from outthink.planner.bins import Difficulty, Table, absolute_edges, ease, fill, flat
 from outthink.planner.cases import Material, cases
@@ -19,9 +21,7 @@ from outthink.planner.evidence import Floats
 from outthink.planner.fit import fit_policy
 from outthink.planner.fixed import ITS_VOTE, Family, families, families_of_vote, joined
 from outthink.planner.simulate import Simulator, price_grid
-from outthink.planner.trust import Acted, Tenth, Utility, acted, tenths, utility
-
-_RESAMPLES = 4_000
+from outthink.planner.trust import LEVEL, Acted, Tenth, Utility, acted, tenths, utility
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +106,7 @@ def validate(
         tell: told before each fold its number, from 0.
     """
     problems = len(material.ids)
-    fold = np.random.default_rng([seed, 92]).permutation(problems) % folds
+    fold = folds_alike(material.model.correct.mean(1), folds, seed=seed)
     every = families(material)
     orders = material.orders.shape[1]
     credit, cost, predicted, limited, limited_cost = (np.empty((len(budgets), problems, orders)) for _ in range(5))
@@ -167,19 +167,28 @@ def validate(
     )
 
 
+def folds_alike(rates: Floats, folds: int, *, seed: int = 0) -> NDArray[np.intp]:
+    """The fold (problems,) of each problem, by chance among those that are about equally hard.
+
+    A fold that is easier by chance is harder for all others: what is learned there would be off the other way, and look
+    as if it were wrong.
+
+    Args:
+        rates: (problems,) how often samples are right.
+    """
+    rng = np.random.default_rng([seed, 92])
+    order = np.lexsort([rng.random(len(rates)), rates])
+    fold = np.empty(len(rates), dtype=np.intp)
+    fold[order] = np.concatenate([rng.permutation(folds) for _ in range(-(-len(rates) // folds))])[: len(rates)]
+    return fold
+
+
 def table_of(
     easiness: Floats, rates: Floats, budgets: Sequence[float], bins: int | None, difficulty: Difficulty, probe: int
 ) -> Table:
     """An empty table, cut by the ease of these problems, or absolutely by their pass rates (problems,)."""
     edges = absolute_edges(easiness, rates) if bins is None else quantile_edges(easiness, bins)
     return Table(difficulty=difficulty, probe=probe, edges=tuple(edges), budgets=tuple(budgets), cells=())
-
-
-def interval(values: Floats, *, level: float = 0.9, seed: int = 0) -> tuple[float, float, float]:
-    """Mean and bootstrap interval over problems (problems,)."""
-    drawn = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
 
 
 def _differences(
@@ -204,7 +213,7 @@ def _differences(
     for label, baseline in baselines.items():
         if baseline is None:
             continue
-        mean, low, high = interval(credit - baseline.credit)
+        mean, low, high = mean_and_interval(credit - baseline.credit, least=-1.0, level=LEVEL)
         accuracy = float(credit.mean())
         reached = [equal_cost for family in baseline.group if (equal_cost := family.cost_of(accuracy)) is not None]
         if "mixture" in label and (equal_cost := _mixture_cost(accuracy, fixed)) is not None:

@@ -3,7 +3,9 @@
 Read are the pools of `outthink pool`, and files with one JSON object a line: `id`, `samples` (each with `correct`, or
 the line with the right `answer`, and where known `answer`, `key`, `tokens`, `logprobs`, `finish`, `text` or `steps`,
 `reward`, `model`, `method`), and scores beside them: `scores` {scorer: [one per sample]}, `step_scores` {scorer: [[one
-per step] per sample]} and `verifications` [[one per verdict] per sample], null where there is none.
+per step] per sample]} and `verifications` [[one per verdict] per sample], null where there is none. Samples with a
+thought may have `probes`, the answers that were forced after every `probe_every` tokens of it (a field of the line);
+there, "ERR" is an answer that could not be read.
 """
 
 from __future__ import annotations
@@ -24,15 +26,19 @@ from numpy.typing import NDArray
 from outthink import jsonl
 from outthink.answers.reader import Reader
 from outthink.errors import UsageError
-from outthink.maths.selection import codes
+from outthink.maths.selection import Probes, codes
 from outthink.models.samples import numbers_of, pool_id, text_of, token_count, token_logprobs, was_cut
 from outthink.records.kinds import FOREIGN, what_is
 from outthink.types import AnswerKind
 
 _log = logging.getLogger(__name__)
 
+_UNREAD = "ERR"
 _COPIED = 40  # letters from which on equal texts are no chance
 _MANY = 0.05  # share of problems whose samples are copies, from which on that is told
+
+FORCED_TOKENS = 20.0
+"""What forcing an answer is taken to cost where a pool does not tell: a sentence, the mark of an answer, a number."""
 
 Kind = Literal["iid", "models", "sequence", "until"]
 
@@ -51,6 +57,8 @@ class PoolProblem:
         complete: False where a sample was cut off.
         scores: by scorer, (n, m): m verdicts of each sample, NaN where missing.
         question: None where the pool does not have it.
+        probes: answers that were forced on the way; None without any. Their numbers are those of `keys`.
+        right: (answers,) whether each answer is right; for measuring only.
     """
 
     id: str
@@ -64,6 +72,8 @@ class PoolProblem:
     complete: NDArray[np.bool_]
     scores: Mapping[str, NDArray[np.float64]]
     question: str | None = None
+    probes: Probes | None = None
+    right: NDArray[np.bool_] | None = None
 
     def shuffled(self) -> NDArray[np.bool_]:
         """Whether each sample is right, in a random order of its own: that of a file may be by length."""
@@ -141,17 +151,25 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
 
     drawn = [_samples(row, where(number)) for number, row in rows]
 
+    forced: list[list[list[str | None]]] = []
+    golds: list[set[str | None]] = []
+
     async def keyed() -> list[list[str | None]]:
         reader = Reader()
         try:
             keys = []
             for place, ((number, row), samples) in enumerate(zip(rows, drawn, strict=True)):
                 keys.append([await _key(sample, answer, reader, where(number)) for sample in samples])
+                forced.append(await _forced(row, samples, answer, reader, where(number)))
+                gold: set[str | None] = set()
+                if "correct" not in samples[0] or forced[-1]:
+                    given = row.get("answer")
+                    golden = given if isinstance(given, list) and answer != "json" else [given]
+                    gold = {await _key({"answer": one}, answer, reader, where(number)) for one in golden} - {None}
+                golds.append(gold)
                 if "correct" not in samples[0]:
-                    gold = await _key({"answer": row["answer"]}, answer, reader, where(number))
                     drawn[place] = [
-                        {**sample, "correct": key is not None and key == gold}
-                        for sample, key in zip(samples, keys[-1], strict=True)
+                        {**sample, "correct": key in gold} for sample, key in zip(samples, keys[-1], strict=True)
                     ]
             return keys
         finally:
@@ -160,14 +178,14 @@ def pool_of(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], *, answer: A
     every = asyncio.run(keyed())
     seen: set[str] = set()
     problems, kinds = [], set()
-    for (number, row), samples, keys in zip(rows, drawn, every, strict=True):
+    for (number, row), samples, keys, probes, gold in zip(rows, drawn, every, forced, golds, strict=True):
         name = pool_id(row.get("id"))
         if name is None or name in seen:
             raise UsageError(f"{where(number)} has no id of its own.")
         seen.add(name)
         kinds.add("sequence" if row.get("steps") is not None else _kind(samples))
         try:
-            problems.append(_recorded(name, row, samples, keys))
+            problems.append(_recorded(name, row, samples, keys, probes, gold))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as cause:
             what = "" if type(cause) is ValueError else f"{type(cause).__name__}: "
             raise UsageError(f"{where(number)} cannot be read ({what}{cause}).") from cause
@@ -235,6 +253,9 @@ def scored(pool: PoolData, scorer: str) -> PoolData:
                 texts=None if problem.texts is None else tuple(np.array(problem.texts, dtype=object)[kept]),
                 complete=problem.complete[kept],
                 scores={name: values[kept] for name, values in problem.scores.items()},
+                probes=None
+                if problem.probes is None
+                else replace(problem.probes, answers=problem.probes.answers[kept]),
             )
         )
     return replace(pool, problems=tuple(problems))
@@ -244,6 +265,8 @@ def _samples(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
     samples = row.get("samples")
     if not isinstance(samples, list) or not samples or not all(isinstance(one, dict) for one in samples):
         raise UsageError(f"{where} has no samples.")
+    if row.get("probe_every") is not None:
+        samples = [{**one, "answer": None} if one.get("answer") == _UNREAD else one for one in samples]
     if row.get("answer") is not None and not any("correct" in one for one in samples):
         return samples  # those with this answer are right
     if not all(isinstance(one.get("correct"), bool) for one in samples):
@@ -278,8 +301,19 @@ def _kind(samples: Sequence[dict[str, Any]]) -> Kind:
     return "models" if len({sample.get("model") for sample in samples}) > 1 else "iid"
 
 
-def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], keys: list[str | None]) -> PoolProblem:
+def _recorded(
+    name: str,
+    row: dict[str, Any],
+    samples: list[dict[str, Any]],
+    keys: list[str | None],
+    forced: list[list[str | None]],
+    gold: set[str | None],
+) -> PoolProblem:
     n = len(samples)
+    correct = np.array([sample["correct"] and not was_cut(sample.get("finish")) for sample in samples])
+    answers = tuple(dict.fromkeys(key for key in (*keys, *(key for one in forced for key in one)) if key is not None))
+    numbers = {key: number for number, key in enumerate(answers)}
+    right = {*gold, *(key for key, good in zip(keys, correct, strict=True) if good)}
     logprobs = [token_logprobs(sample.get("logprobs")) for sample in samples]
     texts = [text_of(sample) for sample in samples]
     scores: dict[str, NDArray[np.float64]] = {}
@@ -302,8 +336,8 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
         id=name,
         question=question if isinstance(question, str) else None,
         keys=codes(keys),
-        answers=tuple(dict.fromkeys(key for key in keys if key is not None)),
-        correct=np.array([sample["correct"] and not was_cut(sample.get("finish")) for sample in samples]),
+        answers=answers,
+        correct=correct,
         tokens=None if None in tokens else np.array(tokens, dtype=np.int64),
         prompt=token_count(row.get("prompt_tokens"), "prompt_tokens"),
         logprobs=None
@@ -312,7 +346,41 @@ def _recorded(name: str, row: dict[str, Any], samples: list[dict[str, Any]], key
         texts=tuple(texts) if any(texts) else None,
         complete=np.array([not was_cut(sample.get("finish")) for sample in samples]),
         scores=scores,
+        probes=None if not forced else _probes(row, samples, forced, numbers),
+        right=np.array([key in right for key in answers], dtype=bool),
     )
+
+
+async def _forced(
+    row: dict[str, Any], samples: list[dict[str, Any]], kind: AnswerKind, reader: Reader, where: str
+) -> list[list[str | None]]:
+    """Keys of the answers that were forced within each thought; empty where the line has none."""
+    if row.get("probe_every") is None:
+        return []
+    forced = []
+    for sample in samples:
+        known = "probe_keys" if "probe_keys" in sample else "probes"
+        given = sample.get(known)
+        if not isinstance(given, list):
+            raise UsageError(f"{where} has probe_every, but a sample of it has no list of probes.")
+        name = "key" if known == "probe_keys" else "answer"
+        values = [None if value == _UNREAD else value for value in given]
+        forced.append([await _key({name: value}, kind, reader, where) for value in values])
+    return forced
+
+
+def _probes(
+    row: dict[str, Any], samples: list[dict[str, Any]], forced: list[list[str | None]], numbers: Mapping[str, int]
+) -> Probes:
+    every = token_count(row["probe_every"], "probe_every")
+    if not every:
+        raise ValueError("probe_every is no number of tokens above 0")
+    answers = np.full((len(forced), max(1, *map(len, forced))), -1, dtype=np.intp)
+    for place, keys in enumerate(forced):
+        answers[place, : len(keys)] = [-1 if key is None else numbers[key] for key in keys]
+    told = [token_count(tokens, "probe_tokens") for sample in samples for tokens in sample.get("probe_tokens") or ()]
+    known = [tokens for tokens in told if tokens is not None]
+    return Probes(answers=answers, every=every, tokens=float(np.mean(known)) if known else FORCED_TOKENS)
 
 
 def _by_scorer(row: dict[str, Any], name: str, n: int) -> Sequence[tuple[str, list[Any]]]:

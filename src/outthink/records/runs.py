@@ -67,6 +67,7 @@ class Result:
         trace: what happened; None only where nothing was even tried.
         ended: when a server had the answer, in seconds since the epoch; None: it was no server, or an earlier version.
         trial: what a server drew for it; None: nothing was drawn.
+        credits: of each different answer by its key, where the trace has generations of answers.
         owner: the name of the key with which a server was asked; None: there was none. It ends the line, see `owned`.
     """
 
@@ -74,6 +75,7 @@ class Result:
     credit: float | None
     error: str | None = None
     trace: Trace | None = None
+    credits: Mapping[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
     ended: float | None = None
     trial: Trial | None = None
@@ -359,20 +361,24 @@ def owned(line: bytes, owner: str) -> bool:
 
 def _unused(result: Result) -> dict[str, Any]:
     """Fields that few methods fill, where none of the trace is filled: they would be most of its lines."""
-    asked: dict[str, Any] = {name: True for name in ("ended", "trial", "owner") if getattr(result, name) is None}
+    empty: dict[str, Any] = {name: True for name in ("ended", "trial", "owner") if getattr(result, name) is None}
+    if not result.credits:
+        empty["credits"] = True
     if result.trace is None:
-        return asked
+        return empty
     candidates, calls = result.trace.candidates, result.trace.calls
     unused = {"observed"} if not any(candidate.observed for candidate in candidates) else set()
     unused |= {"problem"} if all(candidate.problem is None for candidate in candidates) else set()
     counted = any(call.charged.further or call.seen.further for call in calls)
     fields: dict[str, Any] = {} if counted else {"seen": {"further"}, "charged": {"further"}}
     fields |= {name: True for name in ("after", "sampling") if all(getattr(call, name) is None for call in calls)}
+    plain = all(answered.generation is None for answered in result.trace.rounds)
     return {
-        **asked,
+        **empty,
         "trace": {
             "candidates": {"__all__": unused},
             "calls": {"__all__": fields} if fields else {},
+            "rounds": {"__all__": {"generation", "usage"}} if plain else {},
             "prompts": {"__all__": {"__all__": {"sent"}}},
         },
     }

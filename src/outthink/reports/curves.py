@@ -45,12 +45,14 @@ class At:
         used: samples it looked at, mean for each problem.
         tokens: read and written, mean for each problem; None where the pool has no tokens.
         abstained: share of subsamples without an answer, for each problem.
+        probing: of the tokens, those that forced answers took; None where there are none.
     """
 
     accuracy: NDArray[np.float64]
     used: NDArray[np.float64]
     tokens: NDArray[np.float64] | None
     abstained: NDArray[np.float64]
+    probing: NDArray[np.float64] | None = None
 
 
 Curve = Mapping[int, At]
@@ -156,7 +158,7 @@ def replayed_or_refused(
     called, reads = strategy_name(strategy), traits.reads_recorded(strategy)
     if not isinstance(strategy, Replayable):
         raise UsageError(f"{called} cannot be replayed: it needs more than recorded samples.")
-    need(pool, keys="keys" in reads, logprobs="logprobs" in reads, texts="texts" in reads, tokens="tokens" in reads)
+    need(pool, **{name: name in reads for name in ("keys", "logprobs", "texts", "tokens", "probes")})
     if "scores" in reads and scorer is None:
         raise UsageError(f"{called} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")
     has_n = any(field.name == "n" for field in fields(strategy))  # type: ignore[arg-type]  # every strategy is a dataclass
@@ -188,9 +190,15 @@ def _at(
 
 
 def _at_one(pool: PoolData, rows: Sequence[NDArray[np.float64]]) -> At:
-    accuracy, used, tokens, abstained = np.array(rows).T
+    accuracy, used, tokens, abstained, probing = np.array(rows).T
     known = all(problem.tokens is not None for problem in pool.problems)
-    return At(accuracy=accuracy, used=used, tokens=tokens if known else None, abstained=abstained)
+    return At(
+        accuracy=accuracy,
+        used=used,
+        tokens=tokens if known else None,
+        abstained=abstained,
+        probing=probing if probing.any() else None,
+    )
 
 
 def _mean_of(
@@ -202,13 +210,16 @@ def _mean_of(
     scorer: str | None,
     verdicts: int | None,
 ) -> NDArray[np.float64]:
-    """Credit, samples used, tokens and abstentions (4,) of one problem, mean over its subsamples."""
-    sums = np.zeros(4)
+    """Credit, samples used, tokens, abstentions and tokens of probes (5,) of one problem, mean over its subsamples."""
+    sums = np.zeros(5)
     rng = np.random.default_rng([seed, 1, *problem.id.encode()])  # of the verdicts
     for order in _orders(problem, n, subsamples, seed, width=4):
         chosen = strategy.replay(_drawn(problem, order, scorer, verdicts, rng))
         picked = np.take_along_axis(order, np.maximum(chosen.index, 0)[:, None], 1)[:, 0]
-        credit = np.where(chosen.index >= 0, problem.correct[picked], False)
+        right = problem.correct[picked]
+        if chosen.keys is not None and problem.right is not None:
+            right = (chosen.keys >= 0) & problem.right[np.maximum(chosen.keys, 0)]
+        credit = np.where(chosen.index >= 0, right, False)
         spent = np.zeros(len(order))
         if chosen.tokens is not None:
             spent = chosen.tokens + (problem.prompt or 0)
@@ -217,7 +228,8 @@ def _mean_of(
             last = np.maximum(chosen.used - 1, 0)
             spent = np.where(chosen.used > 0, np.take_along_axis(written, last[:, None], 1)[:, 0], 0)
             spent = spent + (problem.prompt or 0)
-        sums += [credit.sum(), chosen.used.sum(), spent.sum(), (chosen.index < 0).sum()]
+        probing = 0.0 if chosen.probing is None else chosen.probing.sum()
+        sums += [credit.sum(), chosen.used.sum(), spent.sum(), (chosen.index < 0).sum(), probing]
     return sums / subsamples
 
 
@@ -255,6 +267,7 @@ def _drawn(
         paths=order if problem.texts is None else codes(problem.texts)[order],
         texts=problem.texts,
         order=order,
+        probes=problem.probes,
     )
 
 
@@ -309,7 +322,13 @@ def _tokens_of_all(pool: PoolData, n: int) -> NDArray[np.float64] | None:
 
 
 def need(
-    pool: PoolData, *, keys: bool = False, logprobs: bool = False, texts: bool = False, tokens: bool = False
+    pool: PoolData,
+    *,
+    keys: bool = False,
+    logprobs: bool = False,
+    texts: bool = False,
+    tokens: bool = False,
+    probes: bool = False,
 ) -> None:
     """Raise UsageError where the pool lacks one of these."""
     for wanted, name, there in (
@@ -317,6 +336,11 @@ def need(
         (logprobs, "logprobs", all(problem.logprobs is not None for problem in pool.problems)),
         (texts, "texts", all(problem.texts is not None for problem in pool.problems)),
         (tokens, "token counts", all(problem.tokens is not None for problem in pool.problems)),
+        (
+            probes,
+            "answers forced within thoughts (--probe-every)",
+            all(one.probes is not None for one in pool.problems),
+        ),
     ):
         if wanted and not there:
             raise UsageError(f"{pool.path} has no {name}, which this needs.")

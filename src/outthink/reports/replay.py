@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,40 +33,46 @@ from outthink.reports.curves import (
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.report import credit_of_each
 from outthink.reports.tables import markdown_table, text_table
+from outthink.strategies import traits
 from outthink.strategies.making import make_strategy
-from outthink.types import AnswerKind
+from outthink.types import AnswerKind, Trace
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+Equal = Literal["tokens", "calls"]
 
 _NOISE = 0.005  # of the subsamples, from which on it is told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EqualTokens:
+class EqualCost:
     """A run minus the majority vote of as many recorded samples as cost the same.
 
     Args:
+        unit: in which they cost the same: "tokens" as charged, or "calls": texts that any model was asked for.
         problems: how many both have.
-        tokens: what the run charged, mean per problem.
+        cost: of the run, mean per problem.
         samples: of the vote, a fraction where it lies between two numbers of samples.
-        vote_tokens: what the vote costs; less than `tokens` where the run cost more than all recorded samples.
+        vote_cost: what the vote costs; less than `cost` where the run cost more than all recorded samples.
         difference, low, high: mean difference of credit and its 95% interval.
     """
 
+    unit: Equal
     problems: int
-    tokens: float
+    cost: float
     samples: float
-    vote_tokens: float
+    vote_cost: float
     difference: float
     low: float
     high: float
 
     def sentence(self, run: str) -> str:
         """In words."""
-        at = f"both at {self.tokens:,.0f} tokens"
-        if self.vote_tokens < self.tokens:
-            at = f"{self.tokens:,.0f} tokens against {self.vote_tokens:,.0f}"
+        digits = 0 if self.unit == "tokens" else 1
+        at = f"both at {self.cost:,.{digits}f} {self.unit}"
+        if self.vote_cost < self.cost:
+            at = f"{self.cost:,.{digits}f} {self.unit} against {self.vote_cost:,.{digits}f}"
         return (
             f"{run} minus the vote of {self.samples:.1f} samples, {at}: "
             f"{100 * self.difference:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f}, 95%, paired) "
@@ -74,16 +80,16 @@ class EqualTokens:
         )
 
 
-def at_equal_tokens(
-    results: Sequence[Result], pool: PoolData, *, subsamples: int = 1000, seed: int = 0
-) -> EqualTokens | None:
+def at_equal_cost(
+    results: Sequence[Result], pool: PoolData, unit: Equal = "tokens", *, subsamples: int = 1000, seed: int = 0
+) -> EqualCost | None:
     """A live run against the vote on a pool of the same problems; None where it cost less than one sample.
 
     A run that cost more than all recorded samples is compared with the vote of all of them.
 
     Raises UsageError where the pool lacks answers or token counts, or has no problem of the run.
     """
-    need(pool, keys=True, tokens=True)
+    need(pool, keys=True, tokens=unit == "tokens")
     credits = credit_of_each(results)
     problems = [problem for problem in pool.problems if problem.id in credits]
     if not problems:
@@ -91,25 +97,34 @@ def at_equal_tokens(
     pool = replace(pool, problems=tuple(problems))
     spent: dict[str, list[float]] = {}
     for result in results:
-        spent.setdefault(result.problem, []).append(0.0 if result.trace is None else result.trace.cost["tokens"])
-    tokens = float(np.mean([np.mean(spent[problem.id]) for problem in problems]))
+        spent.setdefault(result.problem, []).append(0.0 if result.trace is None else _spent(result.trace, unit))
+    cost = float(np.mean([np.mean(spent[problem.id]) for problem in problems]))
     samples = min(len(problem.correct) for problem in problems)
     vote = majority(pool, range(1, samples + 1), subsamples=subsamples, seed=seed)
-    costs = [float(np.mean(tokens_of_each)) for n in sorted(vote) if (tokens_of_each := vote[n].tokens) is not None]
-    same = at_tokens(vote, min(tokens, costs[-1]))
+    if unit == "calls":
+        vote = {n: replace(at, tokens=np.full(len(problems), float(n))) for n, at in vote.items()}
+    costs = [float(np.mean(of_each)) for n in sorted(vote) if (of_each := vote[n].tokens) is not None]
+    same = at_tokens(vote, min(cost, costs[-1])) if samples > 1 or cost < costs[-1] else vote[1].accuracy
     if same is None:
         return None
     mine = np.array([credits[problem.id] for problem in problems], dtype=float)
     difference, low, high = mean_and_interval((mine - same).tolist(), least=-1.0)
-    return EqualTokens(
+    return EqualCost(
+        unit=unit,
         problems=len(problems),
-        tokens=tokens,
-        samples=float(np.interp(tokens, costs, range(1, samples + 1))),
-        vote_tokens=min(tokens, costs[-1]),
+        cost=cost,
+        samples=float(np.interp(cost, costs, range(1, samples + 1))),
+        vote_cost=min(cost, costs[-1]),
         difference=difference,
         low=low,
         high=high,
     )
+
+
+def _spent(trace: Trace, unit: Equal) -> float:
+    if unit == "tokens":
+        return trace.cost["tokens"]
+    return float(sum(call.n for call in trace.calls if call.prompt is not None))
 
 
 # ------------------------------------------------------------------------------------------------- for the user
@@ -178,7 +193,9 @@ class Replays:
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows of a table: one row for each strategy and n."""
+        probed = any(at.probing is not None for curve in self.curves.values() for at in curve.values())
         columns = ["strategy", "n", "accuracy (95%)", "samples used", "tokens", "abstained"]
+        columns += ["of the tokens, probes"] if probed else []
         rows = []
         for name, curve in self.curves.items():
             for n, at in sorted(curve.items()):
@@ -192,6 +209,7 @@ class Replays:
                         f"{np.mean(at.used):.1f}",
                         tokens,
                         f"{100 * np.mean(at.abstained):.1f}%",
+                        *([_share_probed(at)] if probed else []),
                     ]
                 )
         return columns, rows
@@ -326,7 +344,7 @@ def replay_pool(
         verifier = pool.scorers[0]
     if verifier is not None and verifier not in pool.scorers:
         raise UnknownName(f"verifier in {path}", verifier, pool.scorers or ["none"])
-    if verifier is not None and any("scores" in getattr(one, "reads_recorded", ()) for one in made.values()):
+    if verifier is not None and any("scores" in traits.reads_recorded(one) for one in made.values()):
         pool = scored(pool, verifier)
     if ns is None:
         ns = sorted({pool.samples, *(2**power for power in range(pool.samples.bit_length()))})
@@ -399,6 +417,13 @@ def _ceiling(pool: PoolData, verifier: str | None) -> tuple[str, NDArray[np.floa
     return verifier, np.array([accepted_share(problem.correct, score >= 0.5) for problem, score in pairs])
 
 
+def _share_probed(at: At) -> str:
+    """How much of the tokens goes into answers that are forced on the way, as the literature often leaves out."""
+    if at.probing is None or at.tokens is None:
+        return "-"
+    return f"{100 * np.mean(at.probing) / np.mean(at.tokens):.1f}%"
+
+
 def _estimate(credit: NDArray[np.float64]) -> dict[str, float]:
     mean, low, high = mean_and_interval(credit.tolist())
     return {"accuracy": mean, "low": low, "high": high}
@@ -411,4 +436,5 @@ def _plain(n: int, at: At) -> dict[str, Any]:
         "used": float(np.mean(at.used)),
         "tokens": None if at.tokens is None else float(np.mean(at.tokens)),
         "abstained": float(np.mean(at.abstained)),
+        **({} if at.probing is None else {"probing": float(np.mean(at.probing))}),
     }

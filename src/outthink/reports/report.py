@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from outthink.errors import Unidentified
 from outthink.maths.intervals import TAIL, bootstrap, mean_and_interval
+from outthink.records.generations import Generation, GenerationCounts
 from outthink.records.runs import Result, read_results, read_settings
 from outthink.records.sharing import Sharing, sharing
 from outthink.reports.feedback import feedback_credits
@@ -61,6 +62,7 @@ class Summary:
         errors: attempts on which nothing came back.
         stopped: attempts by the reason for which they ended.
         seeds: accuracy by seed, where there are several.
+        generations: of answers, each made from the one before it; empty where the method has none.
     """
 
     problems: int
@@ -79,6 +81,7 @@ class Summary:
     errors: int
     stopped: Mapping[str, int]
     seeds: Mapping[int, float] = field(default_factory=dict)
+    generations: tuple[Generation, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +189,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
     cost: Counter[str] = Counter()
     stopped: Counter[str] = Counter()
     trees: list[Sharing] = []
+    counted = GenerationCounts()
     units: list[set[str]] = []  # those that each attempt with calls was charged in
     problems: set[str] = set()
     attempts = invalid = errors = seen = 0
@@ -207,6 +211,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         for unit, amount in spent.items():
             cost[unit] += amount  # type: ignore[assignment]  # Counter is typed for whole numbers only
         trees.append(sharing(trace))
+        counted.add(trace, result.credits)
         own = [one for one in trace.candidates if one.address[0] == "model" and "peek" not in one.address]
         continued = {candidate.parents[0] for candidate in own if candidate.continues}
         samples = [candidate for candidate in own if candidate.tokens and candidate.id not in continued]
@@ -236,6 +241,7 @@ def summary(results: Iterable[Result], *, planned: int | None = None) -> Summary
         tree=_tree(trees),
         errors=errors,
         stopped=dict(stopped.most_common()),
+        generations=counted.generations(),
     )
 
 
@@ -480,6 +486,23 @@ def tree_sentence(name: str, tree: Mapping[str, float]) -> str:
         f"unique (shared {tree['logical'] / tree['unique']:.2f} times), {tree['cached']:,.0f} read from the cache; "
         f"resident {tree['resident']:,.0f} on average and {tree['peak']:,.0f} at the largest level."
     )
+
+
+def generations_sentences(name: str, generations: Sequence[Generation]) -> list[str]:
+    """What is in each generation and what it cost, and what became of revised answers, in words; means per problem."""
+    said = [
+        f"{name}: generation {one.number} (of {one.problems} problems): {one.told()}"
+        + ("" if math.isnan(one.right) else f"; {_share(one.right)} of the answers are right")
+        + "."
+        for one in generations
+    ]
+    if revised := sum(one.revised for one in generations):
+        to_right, to_wrong = (sum(getattr(one, way) for one in generations) for way in ("to_right", "to_wrong"))
+        said.append(
+            f"{name}: of {revised:,} revised answers {to_right:,} went from wrong to right, {to_wrong:,} from right to "
+            "wrong."
+        )
+    return said
 
 
 def _share(share: float) -> str:

@@ -14,7 +14,7 @@ Path = tuple[Candidate, ...]
 SCORERS = {
     "confidence": "outthink.rewards.confidence:Confidence",
     "judge": "outthink.rewards.judge:Judge",
-    "genprm": "outthink.rewards.genprm:GenPRM",
+    "analysis": "outthink.rewards.analysis:AnalysisScorer",
     "soundness": "outthink.rewards.soundness:Soundness",
     "pairwise": "outthink.rewards.pairwise:Pairwise",
     "critique": "outthink.rewards.critique:Critique",
@@ -24,6 +24,9 @@ SCORERS = {
     "random": "outthink.rewards.random:Random",
 }
 """Scorers that need nothing but a model or the sandbox, by name."""
+
+RENAMED = {"genprm": "analysis"}
+"""Names that scorers once had, and those that they have now."""
 
 
 class Scorer(Protocol):

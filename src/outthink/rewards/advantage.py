@@ -1,9 +1,10 @@
 """Effective reward of a step: its value, and how much it has raised the chances of a prover.
 
 Source: Setlur et al., Rewarding Progress: Scaling Automated Process Verifiers for LLM Reasoning (PAV), its text read in
-a conversion, without the appendix that says how alpha was tuned. Differs: the prover is always best-of-K of the value
-itself, in closed form; the first step is not charged an advantage, because that needs the value of the bare question;
-the reward of a step is mapped to [0, 1]. That of an answer is its value, as the paper chooses answers by it.
+a conversion, without the appendix that says how alpha was tuned. Relative progress: the labels of GenPRM (Zhao et al.,
+2025), the bound of 0.8 from memory. Differs: the prover is always best-of-K of the value itself, in closed form; the
+first step is not charged an advantage, because that needs the value of the bare question; the reward of a step is
+mapped to [0, 1]. That of an answer is its value, as the paper chooses answers by it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,12 @@ def effective_reward(q: ArrayLike, before: ArrayLike, *, alpha: float, k: int) -
     return np.asarray(q, float) + alpha * (prover_value(q, k) - prover_value(before, k))
 
 
+def relative_progress(q: ArrayLike, before: ArrayLike, bound: float) -> NDArray[np.float64]:
+    """1 (...) where the value after a step is at least `bound` times that before it, else 0; 0 where either is 0."""
+    q, before = np.asarray(q, float), np.asarray(before, float)
+    return np.asarray((q > 0) & (before > 0) & (q >= bound * before), float)
+
+
 def to_unit(reward: ArrayLike, alpha: float) -> NDArray[np.float64]:
     """A reward in [-alpha, 1 + alpha], where all of them lie, as a score in [0, 1]."""
     return (np.asarray(reward, float) + alpha) / (1.0 + 2.0 * alpha)
@@ -55,11 +62,13 @@ class Advantage:
         prm: the PRM that gives the values, as text or as what `make_scorer` takes; its scores must be in [0, 1].
         alpha: weight of the advantage; at least 0, where 0 is the value alone.
         k: how many continuations the prover has (K); at least 1. With a large one the advantage vanishes.
+        relative_bound: score steps by `relative_progress` with this bound instead, 1 or 0; above 0. None: by R.
     """
 
     prm: Any
     alpha: float = 1.0
     k: int = 4
+    relative_bound: float | None = None
     process: bool = True
 
     def __post_init__(self) -> None:
@@ -69,6 +78,8 @@ class Advantage:
             raise ValueError(f"alpha must be a number of at least 0, not {self.alpha}")
         if self.k < 1:
             raise ValueError(f"k must be at least 1, not {self.k}")
+        if self.relative_bound is not None and not 0 < self.relative_bound < math.inf:
+            raise ValueError(f"relative_bound must be a number above 0, not {self.relative_bound}")
         _ = self._inner  # one that there is not is an error now
 
     @cached_property
@@ -100,4 +111,6 @@ class Advantage:
         return [None if q is None or was is None else q if end else self._mapped(q, was) for q, was, end in triples]
 
     def _mapped(self, q: float, before: float) -> float:
+        if self.relative_bound is not None:
+            return float(relative_progress(q, before, self.relative_bound))
         return float(to_unit(effective_reward(q, before, alpha=self.alpha, k=self.k), self.alpha))

@@ -2,7 +2,8 @@
 
 Source: Liu et al., Inference-Time Scaling for Generalist Reward Modeling (DeepSeek-GRM), from excerpts on its voting
 and from notes; the paper itself was not read. Differs: any model judges, by our prompt; a pass that cannot be read is
-dropped as a whole; the meta reward model that rates the passes can be any scorer; the sum is shown as a mean in [0, 1].
+dropped as a whole; the meta reward model that rates the passes can be any scorer; the sum is shown as a mean in [0, 1];
+of equal sums that of the response is larger which is at the top of more passes, by less than any other difference.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _LINE = re.compile(
 )
 _TEMPERATURE = 0.5
 _MOST = 10
+_TIE = 1e-9  # the part of its score that a response loses which is never at the top
 
 
 def passes_that_count(scores: ArrayLike, ratings: ArrayLike, k_meta: int) -> NDArray[np.bool_]:
@@ -62,6 +64,13 @@ def passes_that_count(scores: ArrayLike, ratings: ArrayLike, k_meta: int) -> NDA
 def summed_scores(scores: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
     """The sum S* (..., n) of each response's scores (..., k, n) over the passes that count (..., k)."""
     return np.asarray(np.where(np.asarray(counts)[..., None], np.asarray(scores, float), 0.0).sum(-2))
+
+
+def top_shares(scores: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
+    """The share (..., n) of the passes that count in which each response has the highest score, alone or not."""
+    known = np.where(np.asarray(counts)[..., None], np.asarray(scores, float), -np.inf)
+    top = (known == known.max(-1, keepdims=True)) & np.asarray(counts)[..., None]
+    return np.asarray(top.sum(-2) / np.maximum(np.asarray(counts).sum(-1), 1)[..., None])
 
 
 def read_scores(text: str, n: int) -> list[int] | None:
@@ -155,6 +164,7 @@ class Critique:
         if not counts.any():
             return [None] * len(paths)
         means = summed_scores(scores, counts) / (_MOST * counts.sum())
+        means *= 1 - _TIE * (1 - top_shares(scores, counts))
         return [float(means[place]) for place in places]
 
 

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 from outthink.errors import UnknownName, UsageError
 from outthink.meter import Meter
 from outthink.names import load, make, make_own, name_of
-from outthink.rewards import SCORERS, Path, Scorer
+from outthink.rewards import RENAMED, SCORERS, Path, Scorer
 from outthink.together import close_all, together
 from outthink.types import Address, Problem
 
@@ -135,7 +135,8 @@ def make_scorer(given: str | ScoreFunction | Scorer, *, process: bool = False) -
 
             return TrainedPRM.open(given)
         if ":" not in given:
-            raise UnknownName("verifier", name, [*SCORERS, "module:function", "FILE.json", "http://HOST/score"])
+            known = [*SCORERS, "module:function", "FILE.json", "http://HOST/score"]
+            raise UnknownName("verifier", name, known, now=RENAMED.get(name))
         given = make_own(name, dict(parse_qsl(options, keep_blank_values=True)), functions=False)
     if hasattr(given, "score"):
         return given

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from outthink.maths.tournament import pairs
 from outthink.model import Model, Models
 from outthink.rewards import Path
 from outthink.rewards.judge import verdicts, yes_probability
@@ -75,18 +76,6 @@ def distinct(paths: Sequence[Path]) -> tuple[list[Path], list[int]]:
     places = {name: place for place, name in enumerate(names)}
     shown = [min(groups[name], key=lambda path: (whole_text(path), path[-1].id)) for name in names]
     return shown, [places[_normal(whole_text(path))] for path in paths]
-
-
-def pairs(n: int, opponents: int | None) -> list[tuple[int, int]]:
-    """Who meets whom among n, each pair once: everyone, or a ring in which each meets its nearest on both sides.
-
-    With an odd number of opponents each also meets the one across; among an odd number, one of them then has one more.
-    """
-    if opponents is None or opponents >= n - 1:
-        return [(one, other) for one in range(n) for other in range(one + 1, n)]
-    near = [(one, (one + step) % n) for step in range(1, opponents // 2 + 1) for one in range(n)]
-    across = [(one, one + n // 2) for one in range((n + 1) // 2)] if opponents % 2 else []
-    return [*near, *across]
 
 
 async def _preferred(judge: Model, problem: Problem, orders: Sequence[tuple[Path, Path]]) -> list[float | None]:

@@ -182,10 +182,6 @@ class Book:
         finally:
             self._file.close()
 
-    def abandon(self) -> None:
-        """Close the file as a process does that is killed."""
-        self._file.close()
-
     def _here(self, now: float) -> bool:
         """Say that this process lives; False where it was taken for dead, and now has a new name."""
         before = self._process

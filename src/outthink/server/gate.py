@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Hashable
 from typing import Protocol
 
@@ -172,7 +173,7 @@ class Gate:
         It doubles with every sixteenth of the places that is taken beyond, those who wait included.
         """
         taken = (self.running + self.waiting) / self._places
-        return max(1.0, 2.0 ** min(_DOUBLED * (taken - _HALF), _DOUBLED))
+        return math.exp2(min(max(0.0, _DOUBLED * (taken - _HALF)), _DOUBLED))
 
     def load(self) -> float:
         """The share of its budget that a request that comes now should spend: 1, and less the fewer places are left."""

@@ -50,7 +50,8 @@ class Requests:
         """Begin the work; it ends by itself, also when nobody waits for it any more."""
         self._running.add(job)
         task = job.work = self._running.begin(self._work(job, on_event))
-        task.add_done_callback(lambda _: (self._running.discard(job), job.close()))
+        task.add_done_callback(lambda _: self._running.discard(job))
+        task.add_done_callback(lambda _: job.close())
         return task
 
     async def trace(self, job: Job) -> Trace:

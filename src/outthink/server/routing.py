@@ -26,7 +26,7 @@ from outthink.server.asked import EFFORTS, Asked
 from outthink.server.errors import BadRequest
 from outthink.strategies import STRATEGIES, Strategy, traits
 from outthink.strategies.comparing import Comparing, comparing
-from outthink.strategies.making import make_strategy, strategy_data, strategy_name
+from outthink.strategies.making import make_strategy, no_such_strategy, strategy_data, strategy_name
 from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.types import AnswerKind, Budget
 
@@ -222,7 +222,7 @@ def _base(name: str | None, policy: ServerRules) -> Strategy:
         return own
     if name is None or name not in STRATEGIES:
         raise BadRequest(
-            str(UnknownName("strategy", str(name)[:100], [*STRATEGIES, ONE])),
+            str(no_such_strategy(str(name)[:100], [*STRATEGIES, ONE])),
             param="outthink.strategy",
             code="no_strategy",
         )

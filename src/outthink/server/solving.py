@@ -105,4 +105,4 @@ def renamed(job: Job, trace: Trace) -> Trace:
     if job.cap is not None:
         told = (job.cap.sentence(), job.cap.cut_off(whole_samples(trace.candidates)))
         notes = (*notes, *(one for one in told if one is not None))
-    return replace(trace, problem=job.ident, strategy=job.choice.named, notes=notes, owner=job.owner)
+    return replace(trace, problem=job.ident, strategy=job.choice.named, notes=notes)

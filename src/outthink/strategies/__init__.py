@@ -23,6 +23,12 @@ STRATEGIES = {
     "borda": "outthink.strategies.parallel.borda:Borda",
     "feature_vote": "outthink.strategies.parallel.feature_vote:FeatureVote",
     "length_vote": "outthink.strategies.parallel.length_vote:LengthVote",
+    "race_vote": "outthink.strategies.parallel.race_vote:RaceVote",
+    "deepconf": "outthink.strategies.parallel.deepconf:DeepConf",
+    "depth_consistency": "outthink.strategies.parallel.depth_consistency:DepthConsistency",
+    "parallel_probe": "outthink.strategies.parallel.parallel_probe:ParallelProbe",
+    "cmc": "outthink.strategies.parallel.cmc:CMC",
+    "mrt_stop": "outthink.strategies.sequential.mrt_stop:MRTStop",
     "mbr": "outthink.strategies.parallel.mbr:MBR",
     "sample_and_cluster": "outthink.strategies.parallel.sample_and_cluster:SampleAndCluster",
     "failed_step_fraction": "outthink.strategies.parallel.failed_step_fraction:FailedStepFraction",
@@ -38,24 +44,46 @@ STRATEGIES = {
     "multi_temperature": "outthink.strategies.parallel.multi_temperature:MultiTemperature",
     "nothinking": "outthink.strategies.parallel.nothinking:NoThinking",
     "resample": "outthink.strategies.parallel.resample:Resample",
-    "atts": "outthink.strategies.parallel.atts:ATTS",
+    "cascade": "outthink.strategies.parallel.cascade:Cascade",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
+    "cpt": "outthink.strategies.collective.cpt:CPT",
+    "debate": "outthink.strategies.collective.debate:Debate",
+    "rsa": "outthink.strategies.collective.rsa:RSA",
+    "pacore_prompted": "outthink.strategies.collective.pacore_prompted:PaCoRePrompted",
+    "pdr": "outthink.strategies.collective.pdr:PDR",
+    "elo_tournament": "outthink.strategies.collective.elo_tournament:EloTournament",
+    "rtv": "outthink.strategies.collective.rtv:RTV",
+    "v1_infer": "outthink.strategies.collective.v1_infer:V1Infer",
+    "path_summary": "outthink.strategies.collective.path_summary:PathSummary",
+    "spawn_join": "outthink.strategies.collective.spawn_join:SpawnJoin",
+    "budget_forcing": "outthink.strategies.sequential.budget_forcing:BudgetForcing",
+    "trimr": "outthink.strategies.sequential.trimr:TrimR",
     "revision": "outthink.strategies.sequential.revision:Revision",
+    "critic_refine": "outthink.strategies.sequential.critic_refine:CriticRefine",
+    "self_refine": "outthink.strategies.sequential.self_refine:SelfRefine",
+    "three_d": "outthink.strategies.sequential.three_d:ThreeD",
+    "scale": "outthink.strategies.sequential.scale:SCALE",
     "rebase": "outthink.strategies.search.rebase:Rebase",
     "ets": "outthink.strategies.search.ets:ETS",
     "dora": "outthink.strategies.search.dora:DORA",
     "a_star": "outthink.strategies.search.a_star:AStar",
     "qalign": "outthink.strategies.search.qalign:QAlign",
+    "power_sampling": "outthink.strategies.search.power_sampling:PowerSampling",
+    "parallel_tempering": "outthink.strategies.search.parallel_tempering:ParallelTempering",
     "ab_mcts": "outthink.strategies.search.ab_mcts:ABMCTS",
     "iterative_deepening": "outthink.strategies.sequential.iterative_deepening:IterativeDeepening",
     "particle_filter": "outthink.strategies.search.particle_filter:ParticleFilter",
     "particle_gibbs": "outthink.strategies.search.particle_gibbs:ParticleGibbs",
     "entropic_particle_filter": "outthink.strategies.search.entropic_particle_filter:EntropicParticleFilter",
     "beam": "outthink.strategies.search.beam:Beam",
+    "subpool_selection": "outthink.strategies.search.subpool_selection:SubpoolSelection",
     "dvts": "outthink.strategies.search.dvts:DVTS",
     "lookahead": "outthink.strategies.search.lookahead:Lookahead",
     "mcts": "outthink.strategies.search.mcts:MCTS",
 }
+
+RENAMED = {"atts": "cascade"}
+"""Names that methods once had, and those that they have now."""
 
 
 class Report(Protocol):
@@ -70,13 +98,14 @@ class Report(Protocol):
         confidence: float | None = None,
         fixed: bool = False,
         early: bool = False,
+        generation: int | None = None,
     ) -> None:
         """Report the candidates it chose among, their scores, the one it chose (None: none is valid).
 
         `fixed` says that nothing which is still to come can change which one is chosen, so that whoever waits for it
         may have it. Later reports must choose the same one, and raise ValueError where they do not. `early` says so
         before all samples are there: that is no round, for which ones are there may depend on speed, and the strategy
-        reports again when they are.
+        reports again when they are. `generation` is the number, from 1, of a generation of answers, as in `Round`.
         """
 
 

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from outthink.errors import UnknownName, UsageError
+from outthink.errors import UsageError
 from outthink.names import load
-from outthink.strategies import STRATEGIES, traits
+from outthink.strategies import STRATEGIES
+from outthink.strategies.making import no_such_strategy
 
 _GIVEN = ("rng", "meter", "models", "resources")  # always there, so nobody has to supply them
 _DEFAULT = ("embedder",)  # there is one where nobody supplies another
@@ -44,7 +45,7 @@ def describe_one(name: str) -> dict[str, Any]:
     """
     name = name.partition("?")[0]
     if name not in STRATEGIES and ":" not in name:
-        raise UnknownName("strategy", name, STRATEGIES)
+        raise no_such_strategy(name)
     made: Any = load(STRATEGIES.get(name, name))
     kinds: tuple[type, ...] = getattr(made, "__mro__", ())
     if not dataclasses.is_dataclass(made) or not inspect.iscoroutinefunction(getattr(made, "run", None)):
@@ -95,19 +96,20 @@ def _entry(name: str, strategy: Any) -> dict[str, Any]:
         "pays": _part(text, "Pays"),
         "hyperparameters": {field.name: _default(field) for field in dataclasses.fields(strategy)},
         "needs": needs,
-        "one_of": sorted(traits.needs_one_of(strategy)),
-        "powers": sorted(_powers(strategy)),
+        "one_of": _by_default(strategy, "needs_one_of"),
+        "powers": _by_default(strategy, "powers"),
     }
 
 
-def _powers(strategy: Any) -> Iterable[str]:
-    powers: Any = getattr(strategy, "powers", ())
-    if isinstance(powers, property):
+def _by_default(strategy: Any, trait: str) -> list[str]:
+    """What a strategy says of a trait at its default hyperparameters; nothing where it cannot be made without any."""
+    told: Any = getattr(strategy, trait, ())
+    if isinstance(told, property):
         try:
-            powers = strategy().powers
-        except (TypeError, ValueError):  # it cannot be made without hyperparameters
-            powers = ()
-    return cast("Iterable[str]", powers)
+            told = getattr(strategy(), trait)
+        except (TypeError, ValueError):
+            told = ()
+    return sorted(cast("Iterable[str]", told))
 
 
 def _text(strategy: Any) -> str:

@@ -6,13 +6,13 @@ import dataclasses
 import importlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 from outthink.errors import UnknownName, UsageError
 from outthink.names import load, make, name_of
-from outthink.strategies import STRATEGIES, Strategy
+from outthink.strategies import RENAMED, STRATEGIES, Strategy
 
 
 def make_strategy(given: str | Strategy, parameters: Mapping[str, Any] | None = None) -> Strategy:
@@ -27,11 +27,16 @@ def make_strategy(given: str | Strategy, parameters: Mapping[str, Any] | None = 
     given, _, options = given.partition("?")
     parameters = {**dict(parse_qsl(options, keep_blank_values=True)), **(parameters or {})}
     if given not in STRATEGIES and ":" not in given:
-        raise UnknownName("strategy", given, STRATEGIES)
+        raise no_such_strategy(given)
     made = load(STRATEGIES.get(given, given))
     _check_strategy(made, given)
     strategy: Strategy = make(made, parameters, name=given, what="hyperparameter")
     return strategy
+
+
+def no_such_strategy(name: str, known: Iterable[str] = STRATEGIES) -> UnknownName:
+    """The error for a name that is not in the table."""
+    return UnknownName("strategy", name, known, now=RENAMED.get(name))
 
 
 def _check_strategy(strategy: Any, called: str) -> None:

@@ -18,9 +18,7 @@ from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.first_finish import (
     FirstFinish,
-    expected_shortest,
     first_finished,
-    right_given_length,
     shortest,
     tokens_written,
 )
@@ -85,28 +83,6 @@ def test_where_length_says_nothing_it_is_one_sample() -> None:
     index = first_finished(np.where(right, 0, 1), tokens).index
     accuracy = np.take_along_axis(right, index[:, None], -1).mean()
     assert accuracy == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 20_000))
-
-
-def test_when_short_means_right() -> None:
-    model: dict[str, Any] = {"right": (1000.0, 300.0), "wrong": (1600.0, 400.0), "accuracy": 0.5}
-    assert right_given_length([800, 1500], **model).tolist() == pytest.approx([0.8875, 0.2554], abs=5e-5)
-    alike = model | {"wrong": (1600.0, 300.0)}
-    assert np.all(np.diff(right_given_length(np.linspace(0, 4000, 100), **alike)) < 0)
-    assert float(right_given_length(-2000, **model)) < float(right_given_length(500, **model))  # a wide tail is wrong
-    assert np.isfinite(right_given_length([-1e7, 1e7], **model)).all()
-    assert right_given_length([5, 6], **(model | {"accuracy": 1})).tolist() == [1.0, 1.0]
-    assert float(right_given_length(5, **(model | {"accuracy": 0}))) == 0.0
-    same = model | {"wrong": (1000.0, 300.0), "accuracy": 0.3}
-    assert float(right_given_length(123, **same)) == pytest.approx(0.3)
-    for bad in ({"accuracy": 1.5}, {"right": (0.0, 0.0)}, {"wrong": (math.nan, 1.0)}):
-        with pytest.raises(ValueError, match=r"must be|need"):
-            right_given_length(5, **(model | bad))
-
-
-def test_the_expected_shortest_is_exact_where_the_asymptote_is_not() -> None:
-    assert expected_shortest(1000, 300, 8) == pytest.approx(572.8, abs=0.2)
-    assert expected_shortest(1000, 300, 1) == pytest.approx(1000)
-    assert 1000 - 300 * math.sqrt(2 * math.log(8)) == pytest.approx(388.2, abs=0.05)
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------------

@@ -528,7 +528,7 @@ def test_a_judge_of_its_own_is_asked_and_its_bill_is_apart(name: str) -> None:
         ("heimdall", {"m": 0}, "m must be at least 1"),
         ("heimdall", {"alpha": -1}, "alpha must be"),
         ("heimdall", {"alpha": math.nan}, "alpha must be"),
-        ("failed_step_fraction", {"retries": -1}, "retries must be at least 0"),
+        ("failed_step_fraction", {"retries": -1}, "retries must be a number of at least 0"),
         ("chops", {"temperature": 0}, "temperature must be above 0"),
         ("hedged_sampling", {"temperature": math.nan}, "temperature must be above 0"),
         ("x_mbr", {"m": -1}, "m must be at least 0"),

@@ -18,7 +18,6 @@ from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.multi_temperature import (
     MultiTemperature,
     agreement,
-    exits_at,
     vote_of_temperatures,
 )
 from outthink.strategies.parallel.self_consistency import SelfConsistency
@@ -58,9 +57,6 @@ def test_the_exit_needs_every_temperature_and_all_of_one_mind() -> None:
     assert agreement([[0, -1, -1], [0, 0, 0]], [1, 3])  # temperature 0 has one sample
     assert not agreement([[0, 0], [-1, -1]], 1)
     assert not agreement([[0, 0], [-1, -1]], 0)
-    assert exits_at([agreed, agreed, [0, 0, 0, 1, 0]], 4) == 5
-    assert exits_at([[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]], 1) == 1
-    assert exits_at([[[0, 1], [1, 0]], [[0, 0], [0, 1]]], 1).tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +70,7 @@ def test_how_often_it_ends_in_the_first_round_that_can(n_min: int, m: int, p: fl
     assert p ** (m * n_min) == pytest.approx(expected, abs=5e-5)
     wrong = np.random.default_rng(1).random((5_000, m, n_min + 1)) >= p
     keys = np.where(wrong, 1 + np.arange(m * (n_min + 1)).reshape(m, -1), 0)
-    first = (exits_at(keys, n_min) == n_min).mean()
+    first = agreement(keys[..., :n_min], n_min).mean()
     assert first == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 5_000) + 5e-5)
 
 

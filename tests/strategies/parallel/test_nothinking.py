@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from outthink.driver import solve_async
 from outthink.errors import BudgetTooSmall, EngineError, MissingResource, NothingCameBack, UsageError
 from outthink.models.engine import Completion, EngineSpec, Request
 from outthink.models.scripted import Reply, ScriptedEngine
+from outthink.rewards import Path
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.nothinking import THOUGHT, NoThinking, without_thinking
 from outthink.strategies.parallel.self_consistency import SelfConsistency
@@ -119,11 +122,45 @@ def test_the_first_that_the_verifier_passes() -> None:
 
     engine = sure(("1", 0.9), ("5", 0.9), ("3", 0.2), ("2", 0.3), ("1", 0.9))
     trace = solved(NoThinking(n=5), engine, verifier=above_1)
-    assert (trace.answer, trace.confidence) == ("3", 0.2)
-    assert trace.rounds[-1].scores == (0.2, None, 0.7, 0.7, 0.2)
-    assert [one.answer for one in trace.rounds] == ["1", "3"]
+    assert trace.answer == "3"
+    assert trace.confidence == pytest.approx(1 / 3)
+    assert trace.rounds[-1].scores == (0.2, None, 0.7)
+    assert [one.answer for one in trace.rounds] == ["1", "1", "3"]
     none = solved(NoThinking(n=5, threshold=0.8), engine, verifier=above_1)
     assert (none.answer, none.confidence) == ("1", 0.4)  # nothing passed: the vote stands
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_nothing_more_is_begun_once_a_sample_passes_and_what_is_in_flight_is_charged(ahead: int) -> None:
+    begun: list[int] = []
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        begun.append(child)
+        return "so " * child + f"#### {child}"
+
+    engine = ScriptedEngine(reply, latency=lambda request, child: float(1 + child))
+    strategy = NoThinking(n=50, ahead=ahead)
+    trace = solved(strategy, engine, verifier=lambda question, text: float("#### 2" in text))
+    assert trace.answer == "2"
+    assert sorted(begun) == list(range(2 + ahead))
+    cancelled = [call for call in trace.calls if call.outcome == "cancelled"]
+    assert len(cancelled) == ahead - 1
+    assert trace.usage.completion >= sum(len("so " * child + f"#### {child}") for child in range(3))
+
+
+def test_a_verifier_that_compares_is_asked_about_all_of_them_together() -> None:
+    asked: list[int] = []
+
+    @dataclass(frozen=True)
+    class Longest:
+        relative: ClassVar[bool] = True
+
+        async def score(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
+            asked.append(len(paths))
+            return [float(path[-1].text.endswith("3")) for path in paths]
+
+    trace = solved(NoThinking(n=5), ScriptedEngine(lambda request, child, rng: f"#### {child}"), verifier=Longest())
+    assert (trace.answer, asked) == ("3", [5])
 
 
 def test_with_an_oracle_it_is_coverage() -> None:

@@ -24,7 +24,7 @@ from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.borda import borda_votes
 from outthink.strategies.parallel.feature_vote import feature_weights, marker_rates
 from outthink.strategies.parallel.likelihood import mean_logprob
-from outthink.strategies.parallel.mbr import chrf, equality, evidence_of, expected_utility, longest_compared
+from outthink.strategies.parallel.mbr import chrf, evidence_of, expected_utility, longest_compared
 from outthink.strategies.parallel.perplexity_consistency import perplexity_vote
 from outthink.strategies.parallel.rpc import pruned, rpc_vote, weibull_mixture
 from outthink.types import Candidate, Problem, Sampling, Trace
@@ -373,7 +373,10 @@ def test_expected_utility_without_oneself_and_with_further_evidence() -> None:
 @settings(deadline=None)
 @given(keys_of)
 def test_mbr_with_equality_is_the_majority(keys: np.ndarray) -> None:
-    assert np.array_equal(best_of(keys, expected_utility(equality(keys))).index, majority(keys).index)
+    valid = keys >= 0
+    both = valid[..., :, None] & valid[..., None, :]
+    equal = np.where(both, keys[..., :, None] == keys[..., None, :], np.nan)
+    assert np.array_equal(best_of(keys, expected_utility(equal)).index, majority(keys).index)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from outthink.driver import solve_async
-from outthink.errors import EngineError, NothingCameBack, PromptTooLong
+from outthink.errors import EngineError, MissingResource, NothingCameBack, PromptTooLong
 from outthink.models.engine import Request
 from outthink.models.scripted import Reply, ScriptedEngine
 from outthink.rewards import Path
@@ -148,7 +148,7 @@ def size(node: AnswerNode) -> int:
     return 1 + sum(size(child) for child in node.children)
 
 
-@pytest.mark.parametrize("prior", ["gaussian", "beta"])
+@pytest.mark.parametrize("prior", ["gaussian", "beta", "mixed"])
 def test_every_score_is_where_it_belongs(prior: ab_mcts.Prior) -> None:
     for seed in range(5):
         scores = np.random.default_rng(seed).random(60).tolist()
@@ -236,7 +236,7 @@ def improving(request: Request, child: int, rng: np.random.Generator) -> str:
 def test_never_wider_it_is_a_chain_of_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AnswerTree, "goes_wider", lambda self, node, random: False)
     trace = solved(ABMCTS(n=6, batch=1), improving, number)
-    chain = solved(Revision(n_chains=1, chain_length=6, context=1, selector="best"), improving, number)
+    chain = solved(Revision(n=6, ratio=6, context=1, selector="best"), improving, number)
     told = {trace.id: trace for trace in trace.candidates}
     ours = [told[one].text for one in trace.rounds[-1].candidates]
     theirs = {one.id: one.text for one in chain.candidates}
@@ -336,7 +336,7 @@ def test_missing_scores_and_unreadable_answers_count_0_and_are_not_given_out_as_
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.5])
-@pytest.mark.parametrize("prior", ["gaussian", "beta"])
+@pytest.mark.parametrize("prior", ["gaussian", "beta", "mixed"])
 def test_a_score_outside_of_0_and_1_is_refused_and_what_was_paid_for_answers(score: float, prior: Any) -> None:
     trace = solved(ABMCTS(n=4, prior=prior), digits, lambda text: score)
     assert trace.stopped == "error"
@@ -413,9 +413,82 @@ def test_answers_stand_while_their_scores_are_awaited() -> None:
     [
         ({"n": 0}, "n must be at least 1"),
         ({"batch": 0}, "batch must be at least 1"),
-        ({"prior": "flat"}, "prior must be gaussian or beta"),
+        ({"prior": "flat"}, "prior must be gaussian, beta or mixed"),
     ],
 )
 def test_what_is_out_of_range_is_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         ABMCTS(**wrong)
+
+
+# ---- variant M, several models, feedback ----------------------------------------------------------------------------
+
+
+def test_variant_m_goes_where_scores_are_high_and_leaves_what_is_always_the_same() -> None:
+    tree = AnswerTree("mixed")
+    for name, score in enumerate((0.9, 0.1)):
+        tree.tell(tree.nodes[0], answer(name), score)
+    good, bad = tree.nodes[1:3]
+    for name in range(2):
+        tree.tell(good, answer(10 + name), 0.9 + 0.05 * name)
+        tree.tell(bad, answer(20 + name), 0.1 + 0.05 * name)
+
+    def goes() -> list[int]:
+        """How often it stays at the root, goes below the good child, and below the bad one, of 300."""
+        counts = [0, 0, 0]
+        for turn in range(300):
+            node = tree.ask(np.random.default_rng((4, turn)))
+            while node.parent is not None and node.parent.parent is not None:
+                node = node.parent
+            counts[[tree.nodes[0], good, bad].index(node)] += 1
+        return counts
+
+    root, deep, shallow = goes()
+    assert deep > root > shallow
+    for name in range(20):  # more than three quarters of its scores are one now
+        tree.tell(good, answer(30 + name), 0.9)
+    assert goes()[1] == 0
+
+
+def test_several_models_write_and_the_better_one_writes_more() -> None:
+    def reply(value: int) -> Reply:
+        return lambda request, child, rng: f"#### {value + int(rng.integers(50))}"
+
+    trace = run(
+        solve_async(
+            problem(),
+            ABMCTS(n=60, batch=2, roles=("second",)),
+            model=ScriptedEngine(reply(100)),
+            models={"second": ScriptedEngine(reply(900), name="better")},
+            verifier=Judge(number),
+        )
+    )
+    wrote = [candidate.address[0] for candidate in trace.candidates]
+    assert {*wrote} == {"model", "second"}
+    assert wrote.count("second") > 40
+    assert int(trace.answer or 0) >= 900
+    assert len(wrote) == 60
+
+
+def test_a_role_that_was_not_given_is_refused_and_so_is_one_named_twice() -> None:
+    with pytest.raises(MissingResource, match="--role second=MODEL"):
+        solved(ABMCTS(roles=("second",)), digits, number)
+    for roles in (("a", "a"), ("model",)):
+        with pytest.raises(ValueError, match="roles must be different"):
+            ABMCTS(roles=roles)
+
+
+def test_feedback_is_the_score_of_the_answer_that_is_refined() -> None:
+    for feedback in (False, True):
+        asked: list[str] = []
+
+        def reply(request: Request, child: int, rng: np.random.Generator, asked: list[str] = asked) -> str:
+            asked.append(request.messages[-1].text)
+            return digits(request, child, rng)
+
+        solved(ABMCTS(n=12, batch=1, feedback=feedback), reply, number)
+        refining = [text for text in asked if "Attempt 1:" in text]
+        assert refining
+        for text in refining:
+            answered = text.partition("Attempt 1:\n#### ")[2][:3]
+            assert (f"gave this attempt {int(answered) / 1000:.2f} of 1" in text) == feedback

@@ -871,3 +871,18 @@ def test_multinomial_draws_are_those_of_the_level() -> None:
 def test_hyperparameters_are_checked(strategy: type[Any], given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         strategy(**given)
+
+
+def test_the_temperature_of_the_weights_goes_linearly_to_its_end() -> None:
+    filter = ParticleFilter(n=4, weight_temperature=4.0, weight_temperature_end=1.0, anneal=6)
+    assert [filter.temperature_in(number) for number in (1, 2, 4, 7, 8, 40)] == [4.0, 3.5, 2.5, 1.0, 1.0, 1.0]
+    assert ParticleFilter(weight_temperature=2.0).temperature_in(9) == 2.0
+    nodes = [node(str(reward), reward) for reward in (0.9, 0.5, 0.1, 0.5)]
+    # in the last round the odds are the weights, .81 of which the first particle has; in the first their fourth roots
+    for number, temperature in ((1, 4.0), (7, 1.0)):
+        shares = weights([0.9, 0.5, 0.1, 0.5], temperature)
+        drawn = np.mean([filter.allot(Level(nodes, 4, number, View(Rng(seed, "p")))) for seed in range(400)], axis=0)
+        assert drawn == pytest.approx(4 * shares, abs=0.11)  # 4 se of counts that differ by 1: 4 x 0.5 / 20
+    for wrong in ({"anneal": 0}, {"weight_temperature_end": 0.0}, {"weight_temperature_end": math.inf}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ParticleFilter(**wrong)

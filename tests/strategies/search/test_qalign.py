@@ -24,9 +24,11 @@ from outthink.rewards import Path
 from outthink.strategies import Report
 from outthink.strategies.making import make_strategy
 from outthink.strategies.parallel.best_of_n import BestOfN
+from outthink.strategies.parallel.mbr import chrf, expected_utility
 from outthink.strategies.parallel.self_consistency import SelfConsistency
-from outthink.strategies.search import qalign
-from outthink.strategies.search.qalign import QAlign, log_acceptance
+from outthink.strategies.search import chains
+from outthink.strategies.search.chains import log_acceptance
+from outthink.strategies.search.qalign import QAlign
 from outthink.types import Candidate, Problem, Sampling, Trace, path
 from tests.tools.toys import coin, problem
 from tests.tools.virtual import run
@@ -141,17 +143,19 @@ def moves(
     reward: Callable[[str], float],
     beta: float,
     accept: Any = log_acceptance,
+    block: int = 1,
 ) -> Floats:
     """Chances (n, n) of going from one text (row) to another in one step, by enumeration of all cuts."""
     proposed = np.zeros((len(texts), len(texts)))
     for row, old in enumerate(texts):
-        for keep in range(len(old)):
+        cuts = range(0, len(old), block)
+        for keep in cuts:
             for column, new in enumerate(texts):
                 if new[:keep] == old[:keep]:
                     written = math.prod(chances(new[:at])[new[at]] for at in range(keep, len(new)))
-                    proposed[row, column] += written / len(old)
+                    proposed[row, column] += written / len(cuts)
     rewards = np.array([reward(text) for text in texts])
-    lengths = np.array([len(text) for text in texts])
+    lengths = np.array([len(range(0, len(text), block)) for text in texts])
     ratio = np.exp(accept(rewards[:, None], rewards, lengths[:, None], lengths, beta))
     chance = proposed * np.minimum(ratio, 1.0)
     np.fill_diagonal(chance, 0.0)
@@ -211,26 +215,32 @@ def occupied(trace: Trace, steps: int) -> Floats:
     return shares
 
 
-def deviation(beta: float, seed: int, steps: int = 24, chains: int = 100) -> float:
+def deviation(beta: float, seed: int, steps: int = 24, chains: int = 100, block: int = 1) -> float:
     """How many standard errors the time at the text that is furthest off is from what enumeration says."""
-    strategy = QAlign(steps=steps, chains=chains, beta=beta)
+    strategy = QAlign(steps=steps, chains=chains, beta=beta, block=block)
     trace = solved(strategy, binary, ones, sampling=Sampling(max_tokens=MOST), reader=Whole(), seed=seed)
     shares = occupied(trace, steps)
-    chance = moves(TEXTS, lambda _: CHANCES, ones, beta)
+    chance = moves(TEXTS, lambda _: CHANCES, ones, beta, block=block)
     expected = np.mean([LM @ np.linalg.matrix_power(chance, step) for step in range(steps + 1)], axis=0)
     errors = shares.std(0, ddof=1) / math.sqrt(chains)
     return float((np.abs(shares.mean(0) - expected) / errors).max())
 
 
-@pytest.mark.parametrize("beta", [1.0, 1e300])
-def test_the_strategy_walks_as_enumeration_says(beta: float) -> None:
+def test_with_cuts_at_blocks_only_it_comes_to_the_same_law() -> None:
+    chance = moves(TEXTS, lambda _: CHANCES, ones, 1.0, block=2)
+    assert settled(chance) == pytest.approx(ALIGNED, abs=1e-12)
+    assert np.abs(chance - moves(TEXTS, lambda _: CHANCES, ones, 1.0)).max() > 0.05
+
+
+@pytest.mark.parametrize(("beta", "block"), [(1.0, 1), (1e300, 1), (1.0, 2)])
+def test_the_strategy_walks_as_enumeration_says(beta: float, block: int) -> None:
     # 100 independent chains, 15 texts: five standard errors are exceeded by chance in 15 x 5.7e-7, about 1e-5, of runs
     # (some more, since the chains are few for the rarest texts)
-    assert deviation(beta, seed=1) < 5
+    assert deviation(beta, seed=1, block=block) < 5
 
 
 def test_the_strategy_without_the_length_term_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qalign, "log_acceptance", lengthless)
+    monkeypatch.setattr(chains, "log_acceptance", lengthless)
     assert deviation(1.0, seed=1) > 7
 
 
@@ -435,6 +445,19 @@ def test_the_answer_can_be_that_of_the_last_texts_or_of_the_best() -> None:
         assert traces["best"].text == max(text for walk in walked.values() for text in walk)
 
 
+def test_by_minimum_bayes_risk_the_answer_is_most_like_all_texts_repeats_included() -> None:
+    for seed in range(4):
+        vote, mbr = (
+            solved(QAlign(steps=8, chains=3, choose=choose), coin_reply, zero, seed=seed) for choose in ("vote", "mbr")
+        )
+        assert mbr.candidates == vote.candidates
+        texts = [whole(vote, text) for walk in walks(vote).values() for text in walk]
+        alike = expected_utility(chrf(texts))
+        assert mbr.text is not None
+        assert alike[texts.index(mbr.text)] == pytest.approx(alike.max())
+        assert len(set(texts)) > 1
+
+
 def test_a_chain_does_not_depend_on_the_others() -> None:
     one = solved(QAlign(steps=12), binary, ones, sampling=Sampling(max_tokens=MOST), reader=Whole(), seed=7)
     three = solved(QAlign(steps=12, chains=3), binary, ones, sampling=Sampling(max_tokens=MOST), reader=Whole(), seed=7)
@@ -518,7 +541,8 @@ def test_a_model_whose_tokens_are_not_told_is_refused() -> None:
         ({"beta": 0.0}, "beta must be a number above 0"),
         ({"beta": math.inf}, "beta must be a number above 0"),
         ({"steps": 3, "burn_in": 4}, r"burn_in must be from 0 to steps \(3\)"),
-        ({"choose": "mode"}, "choose must be one of vote, best, last"),
+        ({"choose": "mode"}, "choose must be vote, best, last or mbr"),
+        ({"block": 0}, "block must be at least 1"),
     ],
 )
 def test_what_is_out_of_range_is_refused(wrong: dict[str, Any], sentence: str) -> None:

@@ -36,7 +36,7 @@ def agrees(request: Request, child: int, rng: np.random.Generator) -> str:
     return "fine. Verdict: Yes"
 
 
-@pytest.mark.parametrize("prm", ["judge", "judge?votes=1", "genprm", "rollout?verifier=judge", "rollout?m=2"])
+@pytest.mark.parametrize("prm", ["judge", "judge?votes=1", "analysis", "rollout?verifier=judge", "rollout?m=2"])
 def test_a_judge_that_cannot_read_the_later_steps_leaves_their_scores_missing(prm: str) -> None:
     roles: Any = {role: Narrow(agrees, name=role, context=700) for role in ("judge", "rollout")}
     strategy: Any = make_strategy("beam?width=2&children=2")

@@ -44,6 +44,7 @@ _UNLIKELY, _TEMPLATE = 4, 4096  # how often its bound, and how many tokens beyon
 _THINKING = 2048  # tokens that an answer needs, at least, with thoughts that are not shown
 _AT_HAND = 0.01  # seconds for reading what has come of a stream that is closed
 _CLOSING = 64  # tokens that a server without a cap may write until its stream is closed
+_CONTROLS = {"logit_bias": "logit_bias", "thinking_budget": "thinking_token_budget"}  # their names in the API
 _BELIEVED = 1 << 20  # tokens of one answer; more than that is charged, but no later call is expected to use so many
 # fields that chat templates write into the prompt, or that change what they write
 
@@ -294,6 +295,7 @@ class OpenAIEngine:
                 body["include_stop_str_in_output"] = True
         if facts.token_ids:
             body["return_token_ids"] = True
+        body |= {_CONTROLS[name]: value for name, value in request.controls.items() if name in _CONTROLS}
         messages = self._asked(request.messages, request.fields).sent
         if by_ids:
             prompt = await self._prompt(self._asked(request.messages, {}))
@@ -310,6 +312,8 @@ class OpenAIEngine:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if request.labels:
             body |= {cap: 1, "logprobs": True, "top_logprobs": facts.labels}
+        elif k := request.controls.get("top_logprobs"):
+            body |= {"logprobs": True, "top_logprobs": min(int(k), facts.labels)}
         elif request.logprobs:
             body["logprobs"] = True
         if request.fields:
@@ -328,7 +332,7 @@ class OpenAIEngine:
         if type(seed := given.get("seed")) is int:
             first = request.address in ((), ("model", 0))
             given["seed"] = seed + request.child + group[0] if first else request.seeds[group[0]]
-        if request.logprobs and not given.get("logprobs"):
+        if (request.logprobs or request.controls) and not given.get("logprobs"):
             given.pop("logprobs", None)  # a scorer reads them; who asked for none is not shown any
         if request.stop:
             given.pop("stop", None)  # steps end otherwise; whoever asks for both is refused before
@@ -477,8 +481,16 @@ class OpenAIEngine:
         if cut is not None:  # the server went on after the stop string: the ids of the rest are not wanted
             text, finish, ids, logprobs = text[:cut], "stop", None, None
         sent = written.sent(tokens, bool(request.fields.get("logprobs")))
+        asked = "top_logprobs" in request.controls
+        near = {"k": written.nearest, "confidences": list(written.confidences)}
         return Completion(
-            text=writable(text), tokens=tokens, token_ids=ids, logprobs=logprobs, finish=finish, sent=sent
+            text=writable(text),
+            tokens=tokens,
+            token_ids=ids,
+            logprobs=logprobs,
+            finish=finish,
+            observed={"top_logprobs": near} if asked else {},
+            sent=sent,
         )
 
     # ------------------------------------------------------------------------------------------------ prompts

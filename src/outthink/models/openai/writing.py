@@ -17,6 +17,7 @@ from outthink.models.openai.calls import Calls
 
 _LETTERS = 8  # in a row that one token may have
 _PIECE = 4096  # characters of a piece that say how many tokens it has
+_LEAST = -100.0  # logprob that is told, by some servers as minus infinity, of what cannot be
 _BYTES = 16  # of text that a token has at most, on the mean of a whole answer
 
 
@@ -77,6 +78,10 @@ class Writing:
     """The last token as text, where the server gives tokens as text."""
     top: list[tuple[str, float]] = field(default_factory=list)
     """The likeliest first tokens."""
+    confidences: list[float] = field(default_factory=list)
+    """Of each token, minus the mean logprob of the likeliest at its place, where those are told."""
+    nearest: int = 0
+    """How many of them were told, at least."""
     events: int = 0
     thinking: float = 0.0
     """How many of `tokens` are thoughts, and `thoughts_in`, the name of their field."""
@@ -276,11 +281,18 @@ class Writing:
         for name in ("content", "refusal"):
             if told.get(name):
                 self.told.setdefault(name, []).extend(told[name])
+        before = len(self.confidences)
         for token in told.get("content") or ():
             self.logprobs.append(_number(token["logprob"]))
             self.last = str(token["token"])
+            near = token.get("top_logprobs") or ()
             if len(self.logprobs) == 1:
-                self.top = [(str(near["token"]), _number(near["logprob"])) for near in token.get("top_logprobs") or ()]
+                self.top = [(str(one["token"]), _number(one["logprob"])) for one in near]
+            if near:
+                self.nearest = min(self.nearest or len(near), len(near))
+                self.confidences.append(-math.fsum(max(_LEAST, _number(one["logprob"])) for one in near) / len(near))
+        if self.progress.watch is not None and len(self.confidences) > before:
+            self.progress.watch(self.child, self.confidences[before:])
         self.logprobs += map(_number, told.get("token_logprobs") or ())
         self.last = str((told.get("tokens") or [self.last])[-1])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from outthink.errors import Unidentified, UsageError
-from outthink.laws.coverage import coverage_law, pass_at_k, union_coverage
+from outthink.laws.coverage import CoverageLaw, coverage_law, pass_at_k, union_coverage
 from outthink.laws.verification import sound_coverage
 from outthink.maths.allocation import allocate
 from outthink.records.pools import PoolData
@@ -60,6 +60,7 @@ def coverage(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) 
             "pass@all": measured[-1],
             "a": a,
             "b": b,
+            "samples for half of the rest, if it is right": _halved(law, measured[-1].value),
             **{predicted(k, pool.samples): estimated(law.at(k), law.at_interval(k), "share") for k in at},
         }
         sentences += remarks(pool, name)
@@ -89,6 +90,14 @@ def coverage(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) 
             series=tuple(series),
         ),
     )
+
+
+def _halved(law: CoverageLaw, solved: float) -> Cell | None:
+    """How many samples solve half of what all that were recorded did not; None where nothing is left."""
+    if solved >= 1:
+        return None
+    wanted = (1 + solved) / 2
+    return estimated(law.samples(wanted), law.samples_interval(wanted))
 
 
 def _shared_out(name: str, pool: PoolData, n: Counts, seed: int) -> list[str]:

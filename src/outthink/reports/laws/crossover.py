@@ -11,7 +11,7 @@ from outthink.cost import flops
 from outthink.errors import Unidentified, UsageError
 from outthink.laws import crossover as _crossover
 from outthink.laws.coverage import pass_at_k
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.maths.intervals import bootstrap, farther
 from outthink.models.engine import Shape
 from outthink.records.pools import PoolData
 from outthink.reports.analysis import Analysis, Cell, Row, bars, curve, estimates, grid, mean_of, misfit, powers_of_two
@@ -149,11 +149,8 @@ def _loss_line(measured: _crossover.ModelLosses, budgets: Floats, seed: int) -> 
     told, interval = line(np.arange(len(table))), bootstrap(line, len(table), seed=seed)
     missed = _crossover.loss_drift(measured.samples, table, seed=seed)
     if missed is not None:  # what half of the samples miss at all of them, each doubling beyond may miss again
-        most = float(np.max(measured.samples))
-        beyond = np.log2(np.maximum(budgets / measured.cost / most, 1.0))
-        low = np.clip(interval.low - np.maximum(missed.high, 0.0) * beyond, 0.0, None)
-        high = interval.high + np.maximum(-missed.low, 0.0) * beyond
-        interval = Interval(low=low, high=high, missing=interval.missing)
+        times = budgets / measured.cost / float(np.max(measured.samples))
+        interval = farther(interval, missed, times, most=np.inf)
     return estimates(told, interval, "share")
 
 

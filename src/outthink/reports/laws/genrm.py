@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from outthink.errors import Unidentified, UsageError
 from outthink.laws import genrm as _genrm
 from outthink.reports.analysis import Analysis, Cell, curve, estimated, estimates
@@ -67,10 +69,21 @@ def genrm(
     else:
         a, b = estimates((split.a, split.b), split.parameters)
         sentences.append(f"The best split grows as S = {split.s:.3g} C^a, a = {a}, and V = {split.v:.3g} C^b, b = {b}.")
+    if split is not None and split.misses:
+        off = np.exp(np.abs(split.drift)).max()
+        sentences.append(
+            f"Fitted to half of the budgets, the best split is off by a factor of {off:.2g} at the largest, more than "
+            "chance makes it; so it is no power law, and its intervals beyond are wider by as much at each doubling."
+        )
     for budget in at:
         if split is not None:
             s, v = split.allocate(max(budget, 1.0), price, crossover=curves.crossover)
-            sentences.append(f"At {budget:g}: {f'{s} solutions with {v} verdicts each' if v else f'a vote of {s}'}.")
+            around = split.at_interval(budget)
+            known = ", ".join(
+                f"{name} {low:.3g} to {high:.3g}" for name, low, high in zip("SV", around.low, around.high, strict=True)
+            )
+            said = f"{s} solutions with {v} verdicts each ({known}, if the law is right)" if v else f"a vote of {s}"
+            sentences.append(f"At {budget:g}: {said}.")
             if budget > 10 * split.budgets.max():
                 sentences.append(f"{budget:g} is more than ten times beyond what was fitted; nothing supports it.")
         elif curves.budgets[0] <= budget <= curves.budgets[-1]:

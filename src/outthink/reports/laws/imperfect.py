@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from outthink.errors import Unidentified
 from outthink.laws import imperfect as _imperfect
-from outthink.maths.intervals import Interval, bootstrap
+from outthink.maths.intervals import Interval, bootstrap, farther
 from outthink.reports.analysis import (
     Analysis,
     Cell,
@@ -22,6 +22,7 @@ from outthink.reports.analysis import (
     grid,
     mean_of,
     misfit,
+    misled,
     powers_of_two,
     too_far,
     worded,
@@ -29,6 +30,7 @@ from outthink.reports.analysis import (
 from outthink.reports.figures import Axis, Figure
 from outthink.reports.laws.data import Counts, Floats, independent, judged, only
 
+_TRIFLE = 0.005  # what half of the samples miss by less proves nothing
 _COSTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of a wrong answer, where a right one earns 1
 
 
@@ -61,18 +63,22 @@ def imperfect(
     }
 
     def law(problems: Counts, k: Any) -> Floats:
-        """Right and wrong (2, k) by the types of these problems, with one completeness and one soundness for all."""
-        calibration = _imperfect.calibrate([truth[one] for one in problems], [passed[one] for one in problems])
-        rates, shares = np.array(calibration.rates)[:, None], np.array(calibration.shares)
-        outcome = _imperfect.outcomes(rates, calibration.completeness, calibration.soundness, np.asarray(k, float))
-        return np.stack([shares @ outcome.right, shares @ outcome.wrong])
+        return _imperfect.curve_of_types([truth[one] for one in problems], [passed[one] for one in problems], k)
+
+    def law_interval(k: Any) -> Interval:
+        """Beyond what was recorded with what half of the samples miss; without two of them nothing is known there."""
+        drawn = bootstrap(lambda problems: law(problems, k), len(n), seed=seed, bounds=(0.0, 1.0))
+        missed = Interval(low=drift.low[:, None], high=drift.high[:, None], missing=drift.missing)
+        return farther(drawn, missed, np.asarray(k, float) / most)
 
     everything = np.arange(len(n))
-    dense = grid(1, max(most, *at, 1))
-    fitted, interval = (
-        law(everything, dense),
-        bootstrap(lambda drawn: law(drawn, dense), len(n), seed=seed, bounds=(0.0, 1.0)),
+    drift = (
+        _imperfect.drift_of_types(truth, passed, seed=seed)
+        if most > 1
+        else Interval(low=-np.ones(2), high=np.ones(2), missing=1.0)
     )
+    dense = grid(1, max(most, *at, 1))
+    fitted, interval = law(everything, dense), law_interval(dense)
     known = _imperfect.calibrate(truth, passed)
     ceiling = estimated(fits[0].ceiling, fits[0].ceiling_interval, "share")
     sentences = [
@@ -87,13 +93,15 @@ def imperfect(
         *misfit("one completeness and soundness for all", ks, parts["right"], law(everything, ks)[0]),
     ]
     if at:
-        told, ends = law(everything, at), bootstrap(lambda drawn: law(drawn, at), len(n), seed=seed, bounds=(0.0, 1.0))
+        told, ends = law(everything, at), law_interval(at)
         for place, k in enumerate(at):
             both = [Cell(told[side, place], "share", ends.low[side, place], ends.high[side, place]) for side in (0, 1)]
             sentences.append(
                 f"The law at {k:g} attempts{', if it is right' if k > most else ''}: {both[0]} right, {both[1]} wrong."
             )
         sentences += [too_far(scorer, k, most) for k in at if k > 10 * most]
+    if drift.low[0] > _TRIFLE or drift.high[0] < -_TRIFLE:
+        sentences.append(misled(scorer, most, float(drift.low[0] + drift.high[0]) / 2))
     series = [bars(name, ks, cells) for name, cells in parts.items()]
     for row, name in enumerate(("right", "wrong")):
         ends = Interval(low=interval.low[row], high=interval.high[row], missing=interval.missing)

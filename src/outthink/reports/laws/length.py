@@ -71,13 +71,22 @@ def length(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) ->
             continue
         value, low, high = (step / 1000 * number for number in (effect.effect, effect.low, effect.high))
         rows.append((what, Cell(value, "points", low, high)))
+    try:
+        within = _length.length_within(tokens, right, seed=seed)
+    except Unidentified as refusal:
+        sentences.append(f"the same within a question: {refusal}")
+    else:
+        value, low, high = (
+            step / 1000 * float(number) for number in (within.effect, within.interval.low, within.interval.high)
+        )
+        rows.append(("the same within a question", Cell(value, "points", low, high)))
     if len(refusals) == len(effects):
         raise Unidentified(f"{name}: {refusals[0]}")
     sentences += refusals
     if tier is None:
         sentences.append(
-            "Without a second pool that rates the problems, longer may only mean harder: length and difficulty are not "
-            "apart."
+            "Without a second pool that rates the problems, longer may only mean harder: length and difficulty are "
+            "apart only within a question."
         )
     series: list[Series] = []
     groups: list[tuple[str, NDArray[np.bool_]]] = [("all", np.ones(len(tokens), dtype=bool))]

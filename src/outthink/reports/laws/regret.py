@@ -7,15 +7,13 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from outthink import tasks
-from outthink.answers.reader import Reader
 from outthink.errors import UsageError
 from outthink.laws import regret as _regret
-from outthink.records.pools import read_rows
+from outthink.records.pools import PoolProblem
 from outthink.records.runs import read_results, read_settings
 from outthink.reports.analysis import Analysis, Cell, Row, curve, estimated, estimates, mean_of, short_names
 from outthink.reports.curves import majority
@@ -94,10 +92,9 @@ def _curves_of(path: Path, answer: AnswerKind, seed: int) -> dict[str, tuple[Flo
     """Tokens and accuracy of what would be answered, of each problem."""
     if os.path.isdir(path):
         return asyncio.run(_curves_of_run(path))
-    rows = read_rows(path)
-    if all("probe_every" in row for _, row in rows):
-        return asyncio.run(_probed(path, rows, answer))
     pool = independent(path, answer=answer)
+    if all(problem.probes is not None and problem.tokens is not None for problem in pool.problems):
+        return {problem.id: _probed(problem) for problem in pool.problems}
     if any(problem.keys is None or problem.tokens is None for problem in pool.problems):
         raise UsageError(f"{path} has no answers or no token counts, which this needs.")
     vote = majority(pool, range(1, pool.samples + 1), subsamples=SUBSAMPLES, seed=seed)
@@ -106,40 +103,22 @@ def _curves_of(path: Path, answer: AnswerKind, seed: int) -> dict[str, tuple[Flo
     return {problem.id: pair for problem, pair in zip(pool.problems, zip(tokens, credit, strict=True), strict=True)}
 
 
-async def _probed(
-    path: Path, rows: Sequence[tuple[int, dict[str, Any]]], answer: AnswerKind
-) -> dict[str, tuple[Floats, Floats]]:
+def _probed(problem: PoolProblem) -> tuple[Floats, Floats]:
     """What an answer forced after each prefix of a thought is worth, over all thoughts of a problem together.
 
-    A thought that has ended gives its answer from there on. What forcing costs is not recorded, and not charged.
+    A thought that has ended gives its answer from there on, and nothing has to be forced.
     """
-    curves: dict[str, tuple[Floats, Floats]] = {}
-    reader = Reader()
-    try:
-        for number, row in rows:
-            try:
-                every, gold = int(row["probe_every"]), await reader.key(answer, str(row["answer"]))
-                asked = [[*map(str, one["probes"]), str(one["answer"])] for one in row["samples"]]
-                ends = np.array([float(one["tokens"]) for one in row["samples"]])
-                name = str(row["id"])
-            except (KeyError, TypeError, ValueError) as cause:
-                raise UsageError(
-                    f"Line {number} of {path} needs id, answer and probe_every, and of each sample answer, tokens and "
-                    f"probes ({cause})."
-                ) from None
-            known = {text: await reader.key(answer, text) == gold for text in {one for texts in asked for one in texts}}
-            prefixes = np.array([*(every * np.arange(1, max(map(len, asked)))), ends.max()])
-            right = [
-                [
-                    known[texts[-1] if tokens >= end else texts[min(place, len(texts) - 1)]]
-                    for texts, end in zip(asked, ends, strict=True)
-                ]
-                for place, tokens in enumerate(prefixes)
-            ]
-            curves[name] = _regret.prefix_curve(prefixes, np.zeros((len(prefixes), len(asked))), right)
-    finally:
-        await reader.close()
-    return curves
+    probes, keys, ends, right = problem.probes, problem.keys, problem.tokens, problem.right
+    assert probes is not None
+    assert keys is not None
+    assert ends is not None
+    assert right is not None
+    pieces = np.arange(1, -(-int(ends.max()) // probes.every) + 1)[:, None]
+    prefixes = np.minimum(pieces[:, 0] * probes.every, ends.max())
+    over = prefixes[:, None] >= ends
+    answers = np.where(over, keys, probes.after(np.arange(len(keys)), pieces))
+    good = (answers >= 0) & right[np.maximum(answers, 0)]
+    return _regret.prefix_curve(prefixes, np.where(over, 0.0, probes.tokens), good)
 
 
 async def _curves_of_run(path: Path) -> dict[str, tuple[Floats, Floats]]:

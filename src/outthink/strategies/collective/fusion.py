@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -28,6 +28,7 @@ from outthink.rng import Rng
 from outthink.sandbox.host import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.prompting import added, numbered
 from outthink.together import away
 from outthink.types import Candidate, Message, Problem
 
@@ -43,14 +44,12 @@ _SCRIPTS = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK", "H
 
 def fusion_prompt(problem: Problem, answers: Sequence[str]) -> tuple[Message, ...]:
     """The problem's messages with the candidate answers added to the last one."""
-    listed = "\n\n".join(f"Candidate {number}:\n{text.strip()}" for number, text in enumerate(answers, start=1))
-    *before, last = problem.messages
-    asked = (
-        f"{last.text}\n\nHere are {len(answers)} candidate answers; some of them may be wrong.\n\n{listed}\n\n"
+    return added(
+        problem,
+        f"Here are {len(answers)} candidate answers; some of them may be wrong.\n\n{numbered('Candidate', answers)}\n\n"
         "Write the single best answer, in the language of the question. Keep what is correct and useful in the "
-        "candidates, discard what is wrong, and use the form asked for above."
+        "candidates, discard what is wrong, and use the form asked for above.",
     )
-    return (*before, replace(last, content=asked))
 
 
 def objection(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -27,6 +27,7 @@ from outthink.strategies import Report
 from outthink.strategies.choosing import last_line, pick
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool
 from outthink.strategies.parallel.mbr import expected_utility
+from outthink.strategies.prompting import added
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
@@ -42,8 +43,7 @@ _AT_ONCE = 128  # pairs of one batch, so that not all prompts are held at once
 
 def evidence_prompt(problem: Problem, language: str) -> tuple[Message, ...]:
     """The problem's messages, asking for the answer in a language."""
-    *before, last = problem.messages
-    return (*before, replace(last, content=f"{last.text}\n\nWrite your whole answer in {language}."))
+    return added(problem, f"Write your whole answer in {language}.")
 
 
 def agreement(text: str) -> float | None:

@@ -20,6 +20,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import last_line
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool, share_of
+from outthink.strategies.prompting import numbered
 from outthink.types import Message, Problem
 
 _PROMPT = (
@@ -32,7 +33,7 @@ _BEST = re.compile(r"[^\w\n]*best[^\w\n]*(?:candidate[^\w\n]*)?(\d+)[^\w\n]*", r
 
 def chops_prompt(problem: Problem, texts: Sequence[str]) -> tuple[Message, ...]:
     """One message with the question and the candidates, numbered from 1."""
-    listed = "\n\n".join(f"Candidate {number}:\n{text.strip()}" for number, text in enumerate(texts, start=1))
+    listed = numbered("Candidate", texts)
     return (Message(content=_PROMPT.format(question=problem.question, n=len(texts), candidates=listed)),)
 
 

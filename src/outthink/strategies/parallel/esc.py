@@ -24,21 +24,6 @@ from outthink.strategies.choosing import Majority, by_majority
 from outthink.types import Candidate, Problem
 
 
-def expected_samples(shares: ArrayLike, window: int, n: int) -> NDArray[np.float64]:
-    """E[samples] (...) where a model gives its answers (..., k) with these probabilities.
-
-    With q = sum_j p_j^w, the chance that a window is unanimous, and m = n / w windows it is
-    w (sum_{i=0}^{m-2} (i + 1) q (1 - q)^i + m (1 - q)^{m-1}) = w sum_{i=0}^{m-1} (1 - q)^i.
-    """
-    p = np.asarray(shares, float)
-    if not ((p >= 0).all() and (p.sum(-1) <= 1 + 1e-9).all()):
-        raise ValueError("the shares of the answers must be at least 0, and at most 1 together")
-    q = (p**window).sum(-1)
-    whole, rest = divmod(n, window)
-    going = (1 - q)[..., None] ** np.arange(whole + 1)  # P(no window of the first i was unanimous)
-    return np.asarray(window * going[..., :whole].sum(-1) + rest * going[..., whole])
-
-
 def early_stopping(
     keys: ArrayLike, window: int = 5, *, lengths: ArrayLike | None = None
 ) -> tuple[Selected, NDArray[np.intp]]:

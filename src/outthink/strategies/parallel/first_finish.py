@@ -14,7 +14,6 @@ points below the vote at equal tokens (docs/results/selection.md).
 from __future__ import annotations
 
 import bisect
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -64,43 +63,6 @@ def tokens_written(keys: ArrayLike, tokens: ArrayLike, k: int = 1) -> tuple[Floa
     last = np.where(shortest(tokens, valid, k), tokens, 0.0).max(-1)
     sequential = np.where(valid.sum(-1) >= k, last, tokens.max(-1))
     return sequential, np.minimum(tokens, sequential[..., None]).sum(-1)
-
-
-def right_given_length(
-    length: ArrayLike, *, right: tuple[float, float], wrong: tuple[float, float], accuracy: float
-) -> Floats:
-    """P(correct | length) where right and wrong answers have normal lengths of these (mean, standard deviation).
-
-    It falls with the length where right answers are shorter and both spread alike; only then is this method of use.
-    With a wider spread of the wrong ones, the very shortest answers are wrong again.
-    """
-    for mean, spread in (right, wrong):
-        if not (math.isfinite(mean) and 0 < spread < math.inf):
-            raise ValueError("lengths need a finite mean and a standard deviation above 0")
-    if not 0 <= accuracy <= 1:
-        raise ValueError(f"accuracy must be from 0 to 1, not {accuracy}")
-    if accuracy in (0, 1):
-        return np.full(np.shape(length), float(accuracy))
-    x = np.asarray(length, float)
-    # log densities, since far out both densities are 0
-    gap = _log_normal(x, *wrong) - _log_normal(x, *right) + math.log1p(-accuracy) - math.log(accuracy)
-    return np.asarray(np.exp(-np.logaddexp(0.0, gap)))
-
-
-def expected_shortest(mean: float, spread: float, n: int) -> float:
-    """E[length of the shortest of n] where lengths are normal, by numerical integration.
-
-    The asymptote mean - spread sqrt(2 ln n) is far too low for the n used here.
-    """
-    from scipy.special import log_ndtr  # here, because scipy is slow to import
-
-    z, step = np.linspace(-12.0, 12.0, 20_001, retstep=True)
-    density = n * np.exp((n - 1) * log_ndtr(-z) - z**2 / 2) / math.sqrt(2 * math.pi)
-    return mean + spread * float((z * density).sum() * step)
-
-
-def _log_normal(x: Floats, mean: float, spread: float) -> Floats:
-    return np.asarray(-(((x - mean) / spread) ** 2) / 2 - math.log(spread))
 
 
 @dataclass(frozen=True, kw_only=True)

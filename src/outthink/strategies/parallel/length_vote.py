@@ -4,7 +4,7 @@ Source: the weight is our own; that shorter thoughts of one question are more of
 Don't Overthink it (2025), and others. The stop is that of adaptive-consistency on the weighted votes.
 
 Pays: with models that think: 16 samples came within a point of 64 votes or above, at a fifth to an eighth of their
-tokens (docs/results/selection.md). Where a short answer is one that skipped the working it loses up to 20 points.
+tokens (docs/results/thinking.md). Where a short answer is one that skipped the working it loses up to 20 points.
 """
 
 from __future__ import annotations

@@ -53,18 +53,6 @@ def expected_utility(utilities: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
-def equality(keys: ArrayLike) -> NDArray[np.float64]:
-    """The utilities (..., n, n) that make MBR the majority: 1 for equal answers, else 0; NaN for INVALID.
-
-    Args:
-        keys: (..., n) integers, -1 is INVALID.
-    """
-    keys = np.asarray(keys)
-    valid = keys >= 0
-    equal = (keys[..., :, None] == keys[..., None, :]).astype(float)
-    return np.where(valid[..., :, None] & valid[..., None, :], equal, np.nan)
-
-
 def chrf(texts: Sequence[str], evidence: Sequence[int] | None = None) -> NDArray[np.float64]:
     """The chrF (n, e), in [0, 1], of each text (row) against some of them as reference (column).
 
@@ -219,7 +207,7 @@ def text_utilities(texts: Sequence[str], n: int) -> NDArray[np.float64]:
 
 
 def _agreement(keys: NDArray[np.intp]) -> NDArray[np.float64]:
-    """`expected_utility(equality(keys))`, from counts."""
+    """Expected utility of answers where equal ones are worth 1 to each other, and others 0."""
     valid = keys >= 0
     same, others = answer_totals(keys, np.ones(keys.shape)) - 1, valid.sum(-1) - 1
     return np.where(valid & (others > 0), same / np.maximum(others, 1), np.nan)

@@ -52,18 +52,6 @@ def agreement(
     return np.asarray(confident.all(-1) & (majority(_answers(keys, leading)).share >= tau_cross))
 
 
-def exits_at(keys: ArrayLike, least: ArrayLike, tau_intra: float = 0.8, tau_cross: float = 1.0) -> NDArray[np.intp]:
-    """After how many rounds (...) of one sample per temperature keys (..., m, n) agree; n where they never do."""
-    keys = np.asarray(keys, np.intp)
-    rounds = np.full(keys.shape[:-2], keys.shape[-1], dtype=np.intp)
-    going = np.ones(keys.shape[:-2], dtype=bool)
-    for r in range(1, keys.shape[-1]):
-        agreed = going & agreement(keys[..., :r], least, tau_intra, tau_cross)
-        rounds = np.where(agreed, r, rounds)
-        going &= ~agreed
-    return rounds
-
-
 def vote_of_temperatures(
     keys: ArrayLike, *, lengths: ArrayLike | None = None, drawn: ArrayLike | None = None
 ) -> Selected:

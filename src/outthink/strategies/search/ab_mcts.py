@@ -1,8 +1,8 @@
 """AB-MCTS, adaptive branching tree search over whole answers: Thompson sampling decides whether to go wider or deeper.
 
-Source: Wider or Deeper? (arXiv 2503.04412), its variant A, read in the authors' released code, treequest; the paper
-itself was not read. Differs: the prompt that refines an answer is that of `revision`, without feedback on the answer;
-one model writes, where the code can also choose between several; variant M, a mixed model fitted by MCMC, is not there.
+Source: Wider or Deeper? (arXiv 2503.04412), its variants A and M and the choice between several models, read in the
+authors' released code, treequest; the paper itself was not read. Differs: the prompt that refines an answer is that of
+`revision`, and its feedback is the score; variant M draws from its posterior on a grid, not by MCMC.
 
 Pays: where a check grades, such as the share of tests passed, and the model can repair. With nearly constant scores
 it is close to random.
@@ -18,23 +18,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
+from outthink.errors import BudgetExhausted, EngineError, MissingResource, NothingCameBack, PromptTooLong
+from outthink.maths.mixed import predicted
 from outthink.maths.selection import best_of, codes, numbers
-from outthink.model import Draw, Draws, Model
+from outthink.model import Draw, Draws, Model, Models
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick
 from outthink.strategies.sequential.revision import revision_prompt
-from outthink.together import together
+from outthink.together import together, turn
 from outthink.types import Candidate, Problem
 
-Prior = Literal["gaussian", "beta"]
+Prior = Literal["gaussian", "beta", "mixed"]
 Floats = NDArray[np.float64]
 
 _M, _KAPPA, _NU, _T2 = 0.0, 1.0, 1.0, 0.1  # the Gaussian prior
 _A, _B = 0.5, 0.5  # the Beta prior
+_FEEDBACK = "\n\n(A check gave this attempt {score:.2f} of 1.)"
+_SAME, _ENOUGH = 0.75, 4  # a subtree of so many nodes, of which so many have one score, is not gone down to (variant M)
+_ASK = {"gaussian": 200, "beta": 200, "mixed": 3000}  # microseconds
 
 
 def gaussian(observed: ArrayLike) -> tuple[Floats, Floats, Floats, Floats]:
@@ -58,7 +62,10 @@ def beta(observed: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def thompson(observed: ArrayLike, prior: Prior, random: np.random.Generator) -> Floats:
-    """A draw (...,) of the mean score from its posterior after scores (..., n); NaN is no score."""
+    """A draw (...,) of the mean score from its posterior after scores (..., n); NaN is no score.
+
+    With "mixed" it is that of "gaussian", which serves where nothing is a subtree.
+    """
     if prior == "beta":
         return np.asarray(random.beta(*beta(observed)))
     m, kappa, nu, t2 = gaussian(observed)
@@ -74,6 +81,7 @@ class AnswerNode:
         score: what the search was told, 0 where it is missing.
         wider: scores of the children.
         deeper: scores of all descendants of the children.
+        draws: of its further children, by the role that writes them.
     """
 
     number: int = 0
@@ -83,7 +91,7 @@ class AnswerNode:
     children: list[AnswerNode] = field(default_factory=list)
     wider: list[float] = field(default_factory=list)
     deeper: list[float] = field(default_factory=list)
-    draws: Draws | None = None
+    draws: dict[str, Draws] = field(default_factory=dict)
 
     @property
     def below(self) -> list[float]:
@@ -101,10 +109,20 @@ class AnswerTree:
     def ask(self, random: np.random.Generator) -> AnswerNode:
         """The node that gets the next child; asking changes nothing."""
         node = self.nodes[0]
-        while node.children and not self.goes_wider(node, random):
-            draws = thompson(_table([child.below for child in node.children]), self._prior, random)
-            node = node.children[int(draws.argmax())]
+        while node.children and (child := self._deeper(node, random)) is not None:
+            node = child
         return node
+
+    def _deeper(self, node: AnswerNode, random: np.random.Generator) -> AnswerNode | None:
+        """The child to go down to; None for a new one here."""
+        if self._prior == "mixed":
+            children = [child for child in node.children if not _settled(child.below)]
+            draws = predicted(_table([child.below for child in children]), random)
+            return [*children, None][int(draws.argmax())]
+        if self.goes_wider(node, random):
+            return None
+        draws = thompson(_table([child.below for child in node.children]), self._prior, random)
+        return node.children[int(draws.argmax())]
 
     def goes_wider(self, node: AnswerNode, random: np.random.Generator) -> bool:
         """Whether a new child of the node is drawn as better than what its children lead to."""
@@ -123,9 +141,15 @@ class AnswerTree:
             above = above.parent
 
 
+def _settled(scores: Sequence[float]) -> bool:
+    """Whether a subtree gives nearly always the same score."""
+    most = Counter(round(score, 2) for score in scores).most_common(1)[0][1]
+    return len(scores) >= _ENOUGH and most >= _SAME * len(scores)
+
+
 def _table(rows: Sequence[Sequence[float]]) -> Floats:
     """Scores (k, longest), filled up with NaN."""
-    table = np.full((len(rows), max(map(len, rows))), np.nan)
+    table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
     for row, scores in zip(table, rows, strict=True):
         row[: len(scores)] = scores
     return table
@@ -142,13 +166,18 @@ class ABMCTS:
         n: answers asked for; at least 1.
         batch: answers asked for at a time, at least 1: the search learns of their scores together, so a larger batch
             makes a wider tree. The authors advise at most 5.
-        prior: of the mean score at a node: "gaussian", around 0 and heavy-tailed, or "beta", with half a
-            success and half a failure.
+        prior: of the mean score at a node: "gaussian", around 0 and heavy-tailed; "beta", with half a success and
+            half a failure; "mixed" is variant M, in which children are groups of scores around a common mean.
+        roles: further models that write, by the roles that they were given for; which one writes an answer is drawn by
+            the scores of all answers of each.
+        feedback: tell a model the score of the answer that it refines.
     """
 
     n: int = 16
     batch: int = 4
     prior: Prior = "gaussian"
+    roles: tuple[str, ...] = ()
+    feedback: bool = False
 
     @property
     def at_once(self) -> int:
@@ -157,51 +186,72 @@ class ABMCTS:
 
     def __post_init__(self) -> None:
         check(self, at_least_one=("n", "batch"))
+        if len({*self.roles, "model"}) <= len(self.roles):
+            raise ValueError(f"roles must be different ones beside the main model, not {', '.join(self.roles)}")
 
-    async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores, rng: Rng) -> None:
+    async def run(
+        self, problem: Problem, report: Report, *, model: Model, models: Models, verifier: Scores, rng: Rng
+    ) -> None:
         """One batch at a time; reports before its scores and after."""
+        for role in self.roles:
+            if not models.has(role):
+                raise MissingResource(f"ab_mcts needs the model {role}: pass roles={{...}}, or --role {role}=MODEL.")
+        writers = {"model": model, **{role: models.role(role) for role in self.roles}}
+        written: dict[str, list[float]] = {role: [] for role in writers}
         tree = AnswerTree(self.prior)
         answers: list[Candidate] = []
         scores: dict[str, float | None] = {}
         failures: list[Exception] = []
         for first in range(0, self.n, self.batch):
             asks = range(first, min(first + self.batch, self.n))
-            wishes = Counter(tree.ask(rng.at("ab_mcts", ask)) for ask in asks)
-            grown = await together(*(self._grown(problem, model, node, n) for node, n in wishes.items()))
+            wishes: Counter[tuple[AnswerNode, str]] = Counter()
+            for ask in asks:
+                await turn(_ASK[self.prior])
+                random = rng.at("ab_mcts", ask)
+                node, role = tree.ask(random), "model"
+                if self.roles:
+                    role = [*writers][int(thompson(_table([*written.values()]), self.prior, random).argmax())]
+                wishes[node, role] += 1
+            grown = await together(
+                *(self._grown(problem, writers[role], role, node, n) for (node, role), n in wishes.items())
+            )
             new = [
-                (node, child)
-                for node, children in zip(wishes, grown, strict=True)
+                (node, role, child)
+                for (node, role), children in zip(wishes, grown, strict=True)
                 if isinstance(children, list)
                 for child in children
             ]
             if new:
-                answers += [child for _, child in new]
+                answers += [child for *_, child in new]
                 self._report(report, answers, scores)
-                readable = [child for _, child in new if child.key is not None]
+                readable = [child for *_, child in new if child.key is not None]
                 judgements = await verifier.attempt(problem, readable)
                 scores.update(zip((child.id for child in readable), judgements, strict=True))
-                for node, child in new:
-                    tree.tell(node, child, _in_range(scores.get(child.id)))
+                for node, role, child in new:
+                    score = _in_range(scores.get(child.id))
+                    tree.tell(node, child, score)
+                    written[role].append(score)
                 self._report(report, answers, scores)
             failures += [failure for failure in grown if isinstance(failure, Exception)]
         if not answers:
             raise failures[-1]
 
     async def _grown(
-        self, problem: Problem, model: Model, node: AnswerNode, n: int
+        self, problem: Problem, model: Model, role: str, node: AnswerNode, n: int
     ) -> list[Candidate] | BudgetExhausted | NothingCameBack | PromptTooLong:
         """Up to n further children of the node; child k of it is sample k of its prompt, whenever it is asked for."""
-        if node.draws is None:
-            node.draws = self._draws(problem, model, node)
+        if role not in node.draws:
+            node.draws[role] = self._draws(problem, model, node)
         try:
-            return await node.draws.draw(n)
+            return await node.draws[role].draw(n)
         except (BudgetExhausted, NothingCameBack, PromptTooLong) as failure:
             return failure  # the other answers of the batch stand
 
     def _draws(self, problem: Problem, model: Model, node: AnswerNode) -> Draws:
         if node.candidate is None:
             return model.draws(problem)
-        messages = revision_prompt(problem, [node.candidate.text])
+        told = _FEEDBACK.format(score=node.score) if self.feedback else ""
+        messages = revision_prompt(problem, [f"{node.candidate.text}{told}"])
         draw = Draw(messages=messages, parents=(node.candidate,))
         return model.lane("node", node.number).draws(problem, draw)
 

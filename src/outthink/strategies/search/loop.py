@@ -186,7 +186,7 @@ Allot = Callable[[Level], NDArray[np.int64]]
 
 
 class Rounds:
-    """A population: each round every node gets some children, and those that get none are dropped for good.
+    """A population: each round every node gets some children, and those that get none are dropped, unless they wait.
 
     Unless failures intervene, as many children are grown each round as the population is wide. What becomes of nodes
     that finish is the method's choice:
@@ -202,6 +202,7 @@ class Rounds:
         allot: shares out the children of a level.
         width: size of the population (N); at least 1.
         max_rounds: most rounds; in the last one every open path is sampled to its end.
+        waits: open nodes that get no children are nodes of the next level again, before those that have just grown.
     """
 
     def __init__(
@@ -211,6 +212,7 @@ class Rounds:
         *,
         max_rounds: int,
         finishing: Literal["shrink", "refill", "compete"] = "shrink",
+        waits: bool = False,
     ) -> None:
         self.finished: list[Node] = []
         self.width = width
@@ -219,6 +221,8 @@ class Rounds:
         self._allot = allot
         self._max_rounds = max_rounds
         self._finishing = finishing
+        self._waits = waits
+        self._waiting: list[Node] = []
         self._round = 0
         self._frozen: list[Node] = []
 
@@ -232,7 +236,7 @@ class Rounds:
         ended = [node for node in nodes if node.finished]
         self.finished += ended
         self.population = nodes + self._frozen
-        pool = [node for node in nodes if not node.finished]
+        pool = self._waiting + [node for node in nodes if not node.finished]
         if self._finishing == "shrink":
             self.width -= len(ended)
         elif self._finishing == "refill" and len(self.finished) >= self.width:
@@ -242,6 +246,8 @@ class Rounds:
         if self._finishing == "compete":
             pool = self.population
         counts = self._allot(Level(pool, self.width, self._round, view))
+        if self._waits:
+            self._waiting = [node for node, n in zip(pool, counts, strict=True) if not n]
         self._frozen = [node for node, n in zip(pool, counts, strict=True) if node.finished for _ in range(n)]
         children = [(node, int(n)) for node, n in zip(pool, counts, strict=True) if n and not node.finished]
         if self._frozen and not children:  # only finished ones were drawn

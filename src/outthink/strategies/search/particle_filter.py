@@ -60,6 +60,8 @@ class ParticleFilter(StepSearch):
         scheme: "systematic" draws with the least noise, and equal rewards make n independent samples; "multinomial"
             is the authors' n independent draws.
         weight_temperature: T_w of the softmax over log-odds, above 0: towards 0 all particles copy the best one.
+        weight_temperature_end: where it goes from there, linearly in the first `anneal` rounds; None: it stays.
+        anneal: rounds after which the end is reached; at least 1.
         choose: answer with the "best" last reward, or by the "vote" of the finished paths, weighted by it.
         max_depth: most rounds; 1 samples whole answers.
     """
@@ -67,15 +69,28 @@ class ParticleFilter(StepSearch):
     n: int = 16
     scheme: Scheme = "systematic"
     weight_temperature: float = 1.0
+    weight_temperature_end: float | None = None
+    anneal: int = 10
     choose: Choose = "best"
     max_depth: int = 40
 
     def __post_init__(self) -> None:
-        check(self, at_least_one=("n", "max_step_tokens", "max_depth"), above_zero=("weight_temperature",))
+        end = () if self.weight_temperature_end is None else ("weight_temperature_end",)
+        check(
+            self,
+            at_least_one=("n", "max_step_tokens", "max_depth", "anneal"),
+            above_zero=("weight_temperature", *end),
+        )
+
+    def temperature_in(self, round: int) -> float:
+        """T_w in a round, from 1: the start in the first one."""
+        end = self.weight_temperature if self.weight_temperature_end is None else self.weight_temperature_end
+        gone = min((round - 1) / self.anneal, 1.0)
+        return self.weight_temperature + gone * (end - self.weight_temperature)
 
     def allot(self, level: Level) -> NDArray[np.int64]:
         """Copies (k,) of the k particles, finished ones included."""
-        shares = weights(level.scores, self.weight_temperature)
+        shares = weights(level.scores, self.temperature_in(level.round))
         rng = level.view.at("resample", level.round)
         if self.scheme == "systematic":
             return systematic(shares, level.width, rng.random())

@@ -1,7 +1,8 @@
 """Revision chains: every attempt sees the ones before it, and the answer is chosen among all attempts.
 
 Source: Snell et al., Scaling LLM Test-Time Compute Optimally (2024), notes and excerpts read. Differs: the model is
-prompted, not finetuned for revision; the prompt is ours; attempts of all chains advance together, one turn at a time.
+prompted, not finetuned for revision; the prompt is ours; attempts of all chains advance together, one turn at a time;
+chains may end early. Which ratio pays, by difficulty, is left to whoever compares.
 
 Pays: where the model can find its own errors. A 0.5B model could not: the vote's accuracy at 3.3 times its tokens on
 sums (docs/results/selection.md).
@@ -9,66 +10,69 @@ sums (docs/results/selection.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from outthink.errors import MissingResource, OutthinkError
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
-from outthink.strategies.choosing import Chosen, by_best, by_majority, by_weighted_vote
-from outthink.together import together
+from outthink.strategies.prompting import added, numbered
+from outthink.strategies.sequential.chains import Selector, check_chains, grow, lengths, repeats, select
 from outthink.types import Candidate, Message, Problem
 
-Selector = Literal["majority", "weighted_vote", "best", "last"]
+_PROMPT = (
+    "Earlier attempts, which may be wrong:\n\n{attempts}\n\n"
+    "Find the first error in them, if there is one. Then write a complete new solution in the form asked for above."
+)
 
 
 def revision_prompt(problem: Problem, attempts: Sequence[str]) -> tuple[Message, ...]:
     """The problem's messages with the earlier attempts, oldest first, added to the last one."""
     if not attempts:
         return problem.messages
-    listed = "\n\n".join(f"Attempt {number}:\n{text.strip()}" for number, text in enumerate(attempts, start=1))
-    *before, last = problem.messages
-    asked = (
-        f"{last.text}\n\nEarlier attempts, which may be wrong:\n\n{listed}\n\n"
-        "Find the first error in them, if there is one. Then write a complete new solution in the form asked for above."
-    )
-    return (*before, replace(last, content=asked))
+    return added(problem, _PROMPT.format(attempts=numbered("Attempt", attempts)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Revision:
-    """n_chains chains of chain_length attempts each.
+    """n attempts in chains, each of which sees the attempts before it in its chain.
 
     Args:
-        n_chains, chain_length: their product is the number of samples; chain_length 1 is parallel sampling.
+        n: attempts of all chains together; at least 1.
+        ratio: length of a chain to number of chains, from 0 (n chains of one attempt: parallel sampling) to infinity
+            (one chain). 2 makes 2 chains of 4 from 8 attempts, 1 makes 4 of 4 from 16.
         context: most recent attempts shown to the next one (k); the paper uses 4.
         selector: "majority", "weighted_vote", "best" (both need a verifier), or "last" (of the first chain that
             has a valid one); "" takes weighted_vote where there is a verifier, else majority.
         hierarchical: select inside each chain first, then among the chains' winners.
+        patience: a chain ends when so many attempts in a row have the answer of the one before; 0: never.
+        threshold: a chain ends with an attempt that the verifier gives at least this score; None: never.
     """
 
-    n_chains: int = 2
-    chain_length: int = 4
+    n: int = 8
+    ratio: float = 2.0
     context: int = 4
     selector: Selector | Literal[""] = ""
     hierarchical: bool = False
+    patience: int = 0
+    threshold: float | None = None
 
     @property
     def at_once(self) -> int:
         """One attempt of each chain."""
-        return self.n_chains
+        return len(lengths(self.n, self.ratio))
 
     def __post_init__(self) -> None:
-        for name in ("n_chains", "chain_length", "context"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_chains(self)
+        if self.context < 1:
+            raise ValueError(f"context must be at least 1, not {self.context}")
 
     @property
     def first(self) -> tuple[Draw, ...]:
         """How its first samples are drawn: one for each chain."""
-        return (Draw(n=self.n_chains),)
+        return (Draw(n=self.at_once),)
 
     @property
     def votes(self) -> bool:
@@ -78,30 +82,29 @@ class Revision:
     async def run(self, problem: Problem, report: Report, *, model: Model, verifier: Scores | None = None) -> None:
         """Reports after every turn."""
         selector = self.selector or ("majority" if verifier is None else "weighted_vote")
-        if verifier is None and selector in ("weighted_vote", "best"):
-            raise MissingResource(f"The selector {selector} needs a verifier: pass verifier=..., or --verifier NAME.")
-        chains: list[list[Candidate]] = [[] for _ in range(self.n_chains)]
+        if verifier is None and (selector in ("weighted_vote", "best") or self.threshold is not None):
+            what = f"selector {selector}" if self.threshold is None else "threshold"
+            raise MissingResource(f"The {what} needs a verifier: pass verifier=..., or --verifier NAME.")
         scores: dict[str, float | None] = {}
-        for turn in range(self.chain_length):
-            going = [number for number, chain in enumerate(chains) if len(chain) == turn]
-            if not going:
-                return
-            drawn = await together(
-                *(self._attempt(problem, model.lane("chain", number), chains[number]) for number in going)
-            )
-            new = [attempt for attempt in drawn if isinstance(attempt, Candidate)]
-            if not new:
-                raise next(failure for failure in drawn if isinstance(failure, Exception))
-            for number, attempt in zip(going, drawn, strict=True):
-                chains[number] += [attempt] if isinstance(attempt, Candidate) else []
-            attempts = [attempt for chain in chains for attempt in chain]
-            if verifier is None:
-                chosen, share = self._select(chains, scores, selector)
-                report(attempts, chosen=chosen, confidence=share)
-                continue
-            scores.update(zip((attempt.id for attempt in new), await verifier.score(problem, new), strict=True))
-            chosen, share = self._select(chains, scores, selector)
-            report(attempts, chosen=chosen, confidence=share, scores=[scores[attempt.id] for attempt in attempts])
+
+        async def attempt(number: int, chain: list[Candidate]) -> Candidate | OutthinkError:
+            return await self._attempt(problem, model.lane("chain", number), chain)
+
+        async def seen(chains: list[list[Candidate]], new: list[Candidate]) -> set[int]:
+            attempts = [one for chain in chains for one in chain]
+            if verifier is not None:
+                scores.update(zip((one.id for one in new), await verifier.score(problem, new), strict=True))
+            chosen, share = select(chains, scores, selector, self.hierarchical)
+            known = None if verifier is None else [scores[one.id] for one in attempts]
+            report(attempts, chosen=chosen, confidence=share, scores=known)
+            return {number for number, chain in enumerate(chains) if self._ended(chain, scores)}
+
+        await grow(lengths(self.n, self.ratio), attempt, seen)
+
+    def _ended(self, chain: Sequence[Candidate], scores: Mapping[str, float | None]) -> bool:
+        score = scores.get(chain[-1].id) if chain else None
+        passed = self.threshold is not None and score is not None and score >= self.threshold
+        return passed or 0 < self.patience <= repeats(chain)
 
     async def _attempt(self, problem: Problem, model: Model, chain: Sequence[Candidate]) -> Candidate | OutthinkError:
         shown = chain[-self.context :]
@@ -111,22 +114,3 @@ class Revision:
             return (await model.sample(problem, messages=messages, parents=tuple(shown)))[0]
         except OutthinkError as failure:
             return failure  # this chain ends here (budget, failure, or a prompt too long), the others go on
-
-    def _select(self, chains: Sequence[Sequence[Candidate]], scores: dict[str, float | None], selector: str) -> Chosen:
-        # turn by turn, so that "first seen" means the earliest turn
-        turns = range(max(len(chain) for chain in chains))
-        everything = [chain[turn] for turn in turns for chain in chains if turn < len(chain)]
-        if selector == "last":
-            ends = [chain[-1] for chain in chains if chain and chain[-1].key is not None]
-            return (ends[0] if ends else None), 1.0 / len(chains)
-        if not self.hierarchical:
-            return _choose(everything, scores, selector)
-        winners = [_choose(chain, scores, selector)[0] for chain in chains if chain]
-        return _choose([winner for winner in winners if winner is not None], scores, selector)
-
-
-def _choose(attempts: Sequence[Candidate], scores: dict[str, float | None], selector: str) -> Chosen:
-    known = [scores.get(attempt.id) for attempt in attempts]
-    if selector == "best":
-        return by_best(attempts, known)
-    return by_weighted_vote(attempts, known) if selector == "weighted_vote" else by_majority(attempts)

@@ -1,0 +1,155 @@
+"""DeepConf: its measures, its bar, and that what falls below it is cut, charged and has no vote."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outthink.driver import solve_async
+from outthink.errors import MissingResource
+from outthink.models.engine import Completion, Progress, Request
+from outthink.models.scripted import ScriptedEngine
+from outthink.strategies.parallel.deepconf import DeepConf, bar, confidence, windows
+from outthink.types import Sampling, Trace
+from tests.tools.server import Server, engine_on
+from tests.tools.toys import coin, problem
+from tests.tools.virtual import run
+
+values = st.lists(st.floats(0, 20), min_size=1, max_size=40)
+
+
+@given(values, st.integers(1, 50))
+def test_windows_of_a_constant_are_the_constant_and_no_window_leaves_the_range(row: list[float], window: int) -> None:
+    assert windows(np.full(len(row), row[0]), window) == pytest.approx(row[0])
+    groups = windows(row, window)
+    assert len(groups) == max(1, len(row) - window + 1)
+    assert min(row) - 1e-9 <= groups.min() <= groups.max() <= max(row) + 1e-9
+
+
+def test_measures_by_hand() -> None:
+    row = [4.0, 2.0, 0.0, 2.0, 6.0]  # windows of two: 3, 1, 1, 4
+    assert windows(row, 2) == pytest.approx([3, 1, 1, 4])
+    assert confidence(row, 2, "lowest") == 1
+    assert confidence(row, 2, "tail") == 4
+    assert confidence(row, 2, "mean") == pytest.approx(2.8)
+    assert confidence(list(range(21)), 2, "bottom") == pytest.approx((0.5 + 1.5) / 2)  # the lowest 2 of 20
+    assert confidence([], 2, "mean") == confidence([], 2, "lowest") == 0
+
+
+def test_the_bar_is_the_percentile_of_the_card() -> None:
+    lowest = np.arange(11.0)
+    assert bar(lowest, 0.9) == pytest.approx(1)  # the 10th percentile where 90% are kept
+    assert bar(lowest, 0.1) == pytest.approx(9)
+    assert bar(lowest, 1.0) == 0
+
+
+class Thinker(ScriptedEngine):
+    """Writes a token a second; each thought has its own answer and confidences.
+
+    Args:
+        thoughts: (answer, confidences), one for each child.
+    """
+
+    def __init__(self, thoughts: list[tuple[int, list[float]]]) -> None:
+        super().__init__(lambda request, child, rng: "")
+        self.thoughts = thoughts
+        self.controls: list[Any] = []
+
+    async def generate(self, request: Request, progress: Progress) -> None:
+        self.controls.append(request.controls)
+        progress.slack, progress.prompt = 0, request.n
+
+        async def child(place: int) -> None:
+            answer, confidences = self.thoughts[request.child + place]
+            for written, value in enumerate(confidences, 1):
+                await asyncio.sleep(1)
+                progress.tokens[place] = written
+                if progress.watch is not None:
+                    progress.watch(place, [value])
+            seen = {"k": 5, "confidences": confidences}
+            text = f"#### {answer}"
+            done = Completion(text=text, tokens=len(confidences), observed={"top_logprobs": seen})
+            progress.finish(place, done)
+
+        await asyncio.gather(*map(child, range(request.n)))
+
+
+def solved(thoughts: list[tuple[int, list[float]]], **settings: Any) -> tuple[Trace, Thinker]:
+    engine = Thinker(thoughts)
+    how = DeepConf(**{"n": len(thoughts), "warm_up": 2, "window": 2, "keep": 0.5, "threshold": 2.0, **settings})
+    return run(solve_async(problem(), how, model=engine, sampling=Sampling(max_tokens=50))), engine
+
+
+STEADY, FALLING = [5.0] * 6, [5.0, 5.0, 1.0, 1.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_a_thought_is_cut_the_moment_its_window_falls_below_the_bar(ahead: int) -> None:
+    trace, engine = solved([(1, STEADY), (2, [4.0] * 6), (2, FALLING), (1, STEADY), (2, FALLING)], ahead=ahead)
+    assert trace.answer == "1"
+    assert trace.usage.completion == 6 + 6 + 3 + 6 + 3, "a cut thought has its three tokens, and is charged for them"
+    assert len(trace.candidates) == 3, "and has no vote"
+    assert sum(call.outcome == "cancelled" for call in trace.calls) == 2
+    assert engine.controls[0] == {"top_logprobs": 20}
+    assert trace.notes == ("confidence is of the 5 likeliest tokens that were told, not of 20",)
+
+
+def test_a_bar_that_nothing_falls_below_is_self_consistency() -> None:
+    thoughts = [(1, [3.0] * 4), (2, [3.0] * 4), (2, [3.0] * 5), (1, [3.0] * 6), (2, [3.0] * 3)]
+    trace, _ = solved(thoughts)
+    assert trace.answer == "2"
+    assert trace.rounds[-1].confidence == pytest.approx(3 / 5)
+    assert trace.usage.completion == 22
+
+
+def test_it_stops_at_the_leader_s_share_and_cancels_what_is_in_flight() -> None:
+    trace, _ = solved([(1, STEADY)] * 6, threshold=0.95)
+    assert trace.usage.completion == 12
+    assert trace.answer == "1"
+
+
+def test_the_offline_form_votes_with_the_best_share() -> None:
+    thoughts = [(1, [1.0] * 4), (1, [1.0] * 4), (2, [9.0] * 4), (1, [2.0] * 4)]
+    trace, _ = solved(thoughts, warm_up=9, keep=0.25)
+    assert trace.answer == "2"
+    assert trace.usage.completion == 16
+    assert solved(thoughts, warm_up=9, keep=1.0, measure="mean")[0].answer == "2"  # 9 against 4
+    assert solved(thoughts, warm_up=9, keep=1.0, measure="tail")[0].rounds[-1].confidence == pytest.approx(9 / 13)
+
+
+def test_a_server_s_stream_is_watched_as_it_is_written() -> None:
+    async def go() -> Trace:
+        async with Server(top=(("a", -1.0), ("b", -3.0))) as server:
+            engine = engine_on(server)
+            trace = await solve_async(problem(), DeepConf(n=2, warm_up=1, window=1, ahead=1, threshold=2), model=engine)
+            await engine.close()
+            assert all(seen.body["top_logprobs"] == 20 and seen.body["logprobs"] for seen in server.asked)
+            return trace
+
+    trace = run(go())
+    for one in trace.candidates:
+        assert set(one.observed["top_logprobs"]["confidences"]) == {2.0}
+        assert one.observed["top_logprobs"]["k"] == 2
+
+
+def test_a_model_that_does_not_tell_the_likeliest_tokens_is_refused() -> None:
+    class Silent(ScriptedEngine):
+        @property
+        def spec(self) -> Any:
+            import dataclasses
+
+            return dataclasses.replace(super().spec, powers=frozenset({"logprobs"}))
+
+    with pytest.raises(MissingResource, match="top_logprobs"):
+        run(solve_async(problem(), DeepConf(), model=Silent(coin(0.5)._reply)))
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 0.0}, {"k": 1}, {"measure": "best"}, {"window": 0}, {"threshold": 0.0}])
+def test_what_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        DeepConf(**wrong)
