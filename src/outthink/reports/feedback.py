@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 
 from outthink.answers.reader import Reader
-from outthink.records.runs import Result, read_results
+from outthink.records.runs import Result, read_results, read_settings
 from outthink.records.traffic import SERVED, Feedback, read_feedback
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade
@@ -19,8 +19,7 @@ from outthink.types import AnswerKind, Problem
 
 def feedback_credits(run: Path, answer: AnswerKind = "chat") -> dict[str, float]:
     """The credit of each problem of a recorded run by what callers have said; a caller's word on his own alone."""
-    said = read_feedback(run.parent)
-    if not said:
+    if read_settings(run).get("kind") != "traffic" or not (said := read_feedback(run.parent)):
         return {}
 
     async def credits() -> dict[str, float]:
