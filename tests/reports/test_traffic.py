@@ -91,7 +91,7 @@ def test_keys_and_days_are_apart_and_in_order() -> None:
 
 def live(folder: Path) -> Path:
     """12 requests: ann's and bob's; the shadow is right (1) on all, what was served on every third (else 2)."""
-    told_settings = {"kind": "traffic", "model": "m", "strategy": {"name": "none"}}
+    told_settings = {"kind": "traffic", "model": "m", "strategy": "none"}  # as servers write it
     other = {**told_settings, "strategy": {"name": "self_consistency"}}
     with Recorder(folder, told_settings, other) as recorder:
         for number in range(12):

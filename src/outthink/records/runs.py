@@ -217,6 +217,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def strategy_named(settings: Mapping[str, Any]) -> str:
+    """The name of the strategy in the settings of a run; servers write a bare name where nothing more is to be told."""
+    strategy = settings.get("strategy")
+    return str(strategy["name"] if isinstance(strategy, Mapping) else strategy)
+
+
 def read_before(folder: Path) -> Before:
     """What has been done so far, and lost; raises UsageError where a line is damaged or repeated."""
     paid: dict[str, dict[str, float]] = {}

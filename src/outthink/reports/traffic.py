@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from outthink.maths.intervals import Estimate, mean_and_interval
-from outthink.records.runs import Result, read_settings
+from outthink.records.runs import Result, read_settings, strategy_named
 from outthink.reports.report import agreement
 
 
@@ -90,9 +90,7 @@ def told_by(run: Path) -> str:
 
 def strategy_of(run: Path) -> str:
     """What the run answers with, for people."""
-    strategy = read_settings(run).get("strategy")
-    name = strategy.get("name") if isinstance(strategy, dict) else strategy
-    return str(name or run.name)
+    return strategy_named(read_settings(run))
 
 
 def judged_sentence(names: tuple[str, str], told: Judged, by: str) -> str:
