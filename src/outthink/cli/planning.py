@@ -178,9 +178,9 @@ def plan_learn(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn from a server's traffic: what each action is worth, and a new plan.
+    """Learn a plan from a server's traffic.
 
-    Where requests were drawn for actions at random and somebody has judged their answers.
+    It says what each action is worth, where actions were drawn at random and somebody has judged the answers.
     """
     import dataclasses
 
