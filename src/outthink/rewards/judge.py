@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model, Models
 from outthink.rewards import Path
@@ -225,7 +226,10 @@ async def read_once(
 
 
 def verdict(text: str, words: tuple[str, str]) -> str | None:
-    """The word of the last line that is a verdict and nothing else, in any case and Markdown; None without one."""
+    """The word of the last line that is a verdict and nothing else, in any case and Markdown; None without one.
+
+    What is thought is no verdict.
+    """
     line = rf"^{_MARKS}verdict{_MARKS}({'|'.join(words)}){_MARKS}$"
-    named = re.findall(line, text, re.IGNORECASE | re.MULTILINE)
+    named = re.findall(line, spoken(text), re.IGNORECASE | re.MULTILINE)
     return next((word for word in words if named and word.lower() == named[-1].lower()), None)

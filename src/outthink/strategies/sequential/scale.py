@@ -215,12 +215,12 @@ class SCALE:
         model: Model,
         fast: Model,
     ) -> Candidate:
-        """The answer to the problem, behind what is solved; plain where nothing is or that is too long."""
+        """The answer to the problem, behind what is solved; plain where nothing is or that cannot be had."""
         solver = model if hard else fast
         if solved:
             messages = _with(problem, solved)
             messages = messages if hard else without_thinking(messages, self.switch)
-            with contextlib.suppress(PromptTooLong, BudgetExhausted):
+            with contextlib.suppress(PromptTooLong, BudgetExhausted, EngineError):
                 return (await solver.sample(problem, messages=messages, parents=tuple(made)))[0]
         return (await solver.sample(problem))[0]
 
