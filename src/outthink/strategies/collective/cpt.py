@@ -45,6 +45,11 @@ def listed(text: str) -> list[str]:
     return [finding for finding in findings if finding and alike(finding) != "none"]
 
 
+def _found(listing: Candidate) -> list[str]:
+    """Its findings; the last line of one that was cut off may say something else than it would have."""
+    return listed(listing.text if listing.finish == "eos" else listing.text.rpartition("\n")[0])
+
+
 def alike(finding: str) -> str:
     """What equal findings have in common: their words in order, however they are spaced, cased or closed."""
     return " ".join(finding.casefold().split()).rstrip(".;, ")
@@ -160,9 +165,7 @@ class CPT:
             lists = await model.sample_fitting(problem, draws)
         except PromptTooLong:
             return False
-        fresh = [
-            board.add(chain.number, listed(one.text)) for chain, got in zip(going, lists, strict=True) for one in got
-        ]
+        fresh = [board.add(chain.number, _found(one)) for chain, got in zip(going, lists, strict=True) for one in got]
         return any(fresh)
 
     async def _start(self, board: Findings, chain: Chain, model: Model, *, told: bool) -> Candidate:

@@ -190,7 +190,8 @@ class SpawnJoin:
             with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):
                 drawn = await child.lane(len(parent.rounds)).sample_fitting(problem, draws)
                 for place, texts in enumerate(drawn):
-                    results[place] = read_result(spoken(texts[0].text)) if texts else _NONE
+                    ended = bool(texts) and texts[0].finish == "eos"  # a result that was cut off is another one
+                    results[place] = read_result(spoken(texts[0].text)) if ended else _NONE
                     children += [Thread(tokens=text.tokens) for text in texts]
             parent.end = await model.inject(parent.end, joined(results))
             parent.used += await size(model, parent.end.text)

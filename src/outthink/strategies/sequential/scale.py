@@ -164,7 +164,7 @@ class SCALE:
             said = await self._aside(problem, pick, model, fast.lane("pick"), meter)
             if not said:
                 break
-            number = _only_number(said[0].text)
+            number = _only_number(said[0].text) if said[0].finish == "eos" else None
             if number is not None and number in range(1, len(plans) + 1):
                 return list(plans[int(number) - 1])
         return list(plans[0])
@@ -179,7 +179,7 @@ class SCALE:
         draw = Draw(messages=prompt, max_tokens=min(_WORD, fast.sampling.cap), aside=True)
         for _ in range(1 + self.retries):
             said = await self._aside(problem, draw, model, fast.lane("rate"), meter)
-            rating = read_rating(said[0].text) if said else None
+            rating = read_rating(said[0].text) if said and said[0].finish == "eos" else None
             if rating is not None:
                 return rating > self.tau
             if not said:

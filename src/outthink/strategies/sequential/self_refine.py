@@ -106,7 +106,8 @@ class SelfRefine:
                 if not chain:
                     return (await lane.sample(problem))[0]
                 said = await self._feedback(problem, chain[-1], critic)
-                accepted = None if said is None else verdict(said.text, _WORDS)
+                # one that was cut off may have gone on
+                accepted = verdict(said.text, _WORDS) if said is not None and said.finish == "eos" else None
                 if verifier is None and accepted is not None:
                     scores[chain[-1].id] = _ACCEPTED if accepted == _WORDS[0] else _REJECTED
                 if said is None or (accepted == _WORDS[0] and chain[-1].key is not None):
