@@ -26,6 +26,7 @@ from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.strategies import Report, checks
 from outthink.strategies.parallel.nothinking import without_thinking
+from outthink.strategies.prompting import said_by
 from outthink.types import Candidate, Message, Problem, Usage
 
 _OUTLINE = (
@@ -131,7 +132,7 @@ class SCALE:
                 break  # what is left goes to the last step
             made.append(result)
             tokens[hard] += result.tokens
-            solved.append((step, spoken(result.text).strip()))
+            solved.append((step, (await said_by([result]))[result.id]))
         hard = not outline or self.last_hard or await self._hard(problem, solved, problem.question, model, fast, meter)
         answer = await self._answer(problem, solved, made, hard, model, fast)
         tokens[hard] += answer.tokens
