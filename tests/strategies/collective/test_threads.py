@@ -286,7 +286,7 @@ def test_what_a_child_marks_is_not_the_answer_and_what_is_cut_off_is_no_result(r
         return "so\n#### 42" if "<results>" in request.prefix_text else "<spawn><task>Add 5 and 7.</task></spawn>"
 
     trace = solved(SpawnJoin(), reply)
-    assert f"<result>{told}</result>" in trace.text
+    assert f"<result>{told}</result>" in str(trace.text)
     assert trace.answer == "42"
 
 
