@@ -25,7 +25,7 @@ from outthink.meter import Meter
 from outthink.model import Draw, Draws, Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import pick
-from outthink.together import each
+from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
 Floats = NDArray[np.float64]
@@ -179,7 +179,7 @@ class DeepConf:
                 return None
             sample = (await writing)[0]
             # told late or all at once, it is cut all the same: speed decides nothing
-            return None if self._fell(sample, least) else sample
+            return None if await away(len(_seen(sample)), self._fell, sample, least) else sample
         except EngineError:
             return None
         finally:
