@@ -199,7 +199,7 @@ async def read_once(
     judged: Sequence[tuple[Candidate, ...]],
     read: Callable[[str], T | None],
 ) -> list[T | None]:
-    """What `read` makes of one text for each prompt, all of them one batch; None where there is nothing to read.
+    """What `read` makes of what one text says for each prompt, all of them one batch; None where that is nothing.
 
     Where it makes nothing of a text, that prompt is sent a second time, at temperature 0.6.
 
@@ -210,7 +210,7 @@ async def read_once(
     """
 
     def readings(drawn: Sequence[Sequence[Candidate]]) -> list[T | None]:
-        return [read(texts[0].text) if texts and texts[0].finish == "eos" else None for texts in drawn]
+        return [read(spoken(texts[0].text)) if texts and texts[0].finish == "eos" else None for texts in drawn]
 
     said = readings(await written(judge, problem, prompts, judged))
     left = [place for place, reading in enumerate(said) if reading is None]
