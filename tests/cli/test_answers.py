@@ -91,7 +91,7 @@ def test_the_limit_is_of_what_is_shown_not_of_what_is_counted(outthink: Any) -> 
         ("", "holds no replies"),
         ('{"other": 1}\n', "Line 1 of f.jsonl has no text"),
         ("[1]\n", "Line 1 of f.jsonl holds no reply"),
-        ('{"samples": [{"text": 1}]}\n', "Line 1 of f.jsonl holds no reply"),
+        ('{"samples": [{"text": 1}]}\n', "Line 1 of f.jsonl holds no reply (a text is no string)"),
         ('{"samples": [1]}\n', "Line 1 of f.jsonl holds no reply"),
         ('{"candidates": []}\n', "Line 1 of f.jsonl holds no reply"),
         ('{bad\n{"text": "#### 4"}\n', "Line 1 of f.jsonl is damaged"),

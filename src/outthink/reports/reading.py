@@ -141,7 +141,7 @@ def _of_row(row: Any, where: str, name: str) -> Iterator[ReadReply]:
             for number, sample in enumerate(row["samples"]):
                 text = sample["text"] if "text" in sample else "\n\n".join(sample["steps"])
                 if not isinstance(text, str):
-                    raise TypeError("a text is no string")
+                    raise ValueError("a text is no string")
                 yield ReadReply(
                     problem=str(row.get("id", name)),
                     sample=number,
@@ -157,7 +157,8 @@ def _of_row(row: Any, where: str, name: str) -> Iterator[ReadReply]:
     except StopIteration:
         raise UsageError(f"{where} has no text: write it as {_TEXTS[0]}.") from None
     except (AttributeError, KeyError, TypeError, ValueError) as cause:
-        raise UsageError(f"{where} holds no reply ({type(cause).__name__}: {cause}).") from None
+        what = "" if type(cause) is ValueError else f"{type(cause).__name__}: "
+        raise UsageError(f"{where} holds no reply ({what}{cause}).") from None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
