@@ -94,6 +94,10 @@ def serve(
     view: Annotated[
         bool, typer.Option("--view", help="Show what is recorded at /view/; each key sees its own requests.")
     ] = False,
+    learn: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Share of requests that get a random action, for `outthink plan learn`."),
+    ] = 0.0,
     shadow: Annotated[
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
     ] = 0.0,
@@ -166,6 +170,7 @@ def serve(
         sheds=shed,
         price_follows_load=price_follows_load,
         shadow=shadow,
+        learn=learn,
         alternative=alternative,
         metrics_key=metrics_key,
         workers=workers,
@@ -185,6 +190,8 @@ def serve(
         wrong.tried(partial(start.add_plan, plans, one), None)
     otherwise = None if free_form is None else wrong.tried(lambda: start.free_form(free_form, scorers), None)
     policy = start.policy(strategy=made, budget=limits, answer=kind, otherwise=otherwise, plans=plans, scorers=scorers)
+    if learn:
+        wrong.tried(lambda: start.check_learning(policy, record), None)
     if otel:
         wrong.tried(check_packages, None)
     if check:
