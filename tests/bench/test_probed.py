@@ -180,7 +180,13 @@ def test_a_pool_without_probes_has_nothing_to_stop_thoughts_by(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("more", "match"), [({"probe_every": 0}, "probe_every"), ({"samples": [{"answer": "7", "tokens": 5}]}, "probes")]
+    ("more", "match"),
+    [
+        ({"probe_every": 0}, "probe_every"),
+        ({"samples": [{"answer": "7", "tokens": 5}]}, "probes"),
+        ({"samples": [{"answer": "7", "probes": ["7"], "probe_tokens": 5}]}, "probe_tokens is no list"),
+        ({"samples": [{"answer": "7", "probes": ["7"], "probe_tokens": {}}]}, "probe_tokens is no list"),
+    ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, more: dict[str, Any], match: str) -> None:
     with pytest.raises(UsageError, match=f"Line 1 .*{match}"):

@@ -91,7 +91,7 @@ def test_the_limit_is_of_what_is_shown_not_of_what_is_counted(outthink: Any) -> 
         ("", "holds no replies"),
         ('{"other": 1}\n', "Line 1 of f.jsonl has no text"),
         ("[1]\n", "Line 1 of f.jsonl holds no reply"),
-        ('{"samples": [{"text": 1}]}\n', "Line 1 of f.jsonl holds no reply"),
+        ('{"samples": [{"text": 1}]}\n', "Line 1 of f.jsonl holds no reply (text is no text)"),
         ('{"samples": [1]}\n', "Line 1 of f.jsonl holds no reply"),
         ('{"candidates": []}\n', "Line 1 of f.jsonl holds no reply"),
         ('{bad\n{"text": "#### 4"}\n', "Line 1 of f.jsonl is damaged"),
@@ -103,6 +103,18 @@ def test_what_cannot_be_read_is_one_sentence(outthink: Any, content: str | None,
     result = outthink("answers", "f.jsonl")
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert said in result.err
+
+
+def test_a_pool_without_texts_has_no_replies_and_is_reported(outthink: Any) -> None:
+    row = json.loads(Path("pool.jsonl").read_text())
+    rows = [{**row, "id": name, "samples": [{**one, "text": None} for one in row["samples"]]} for name in "ab"]
+    for one in rows[1]["samples"]:
+        del one["text"]
+    Path("bare.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    told = outthink("report", "bare.jsonl")
+    assert (told.code, "pass@1" in told.out, "how they were read" in told.out) == (0, True, False)
+    came = outthink("answers", "bare.jsonl")
+    assert (came.code, came.err) == (2, "outthink: bare.jsonl holds no replies.\n")
 
 
 def test_a_folder_without_a_run_is_refused(outthink: Any) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from outthink import cli
+from outthink.cli import measuring
 from outthink.errors import EngineError
 from outthink.models.scripted import ScriptedEngine
 from outthink.types import Trace
@@ -545,3 +546,22 @@ def test_a_pool_is_reported_and_replayed(outthink: Any) -> None:
     assert curves["self_consistency"][1]["accuracy"] == pytest.approx(1.0)
     assert curves["self_consistency"][1]["tokens"] == pytest.approx(20 + 12 + 6 + 9 + 6)
     assert "| self_consistency | 4 |" in outthink("replay", "pool.jsonl", "--markdown").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--n", "0"], "n must be at least 1, not 0."),
+        (["--until", "1"], "--until must be from 2 to --n (32), not 1."),
+        (["--probe-every", "0"], "--probe-every must be at least 1, not 0."),
+        (["--probe-every", "5", "--until", "2"], "Give --until or --probe-every, not both."),
+        (["--forced", "So"], "--forced is what --probe-every writes; give both."),
+        (["--out", "x.json"], "A pool is recorded into a .jsonl file, not x.json; compress it when it is complete."),
+    ],
+)
+def test_a_pool_that_cannot_be_meant_is_refused_before_a_model_is_opened(
+    words: list[str], said: str, outthink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "opened_engines", lambda *_: pytest.fail("a model was opened"))
+    came = outthink("pool", "own.jsonl", *words)
+    assert (came.code, came.err) == (2, f"outthink: {said}\n")

@@ -419,6 +419,7 @@ def all_of(row: dict[str, Any], **fields: Any) -> None:
         ("verification", lambda row: all_of(row, correct=True), "0 questions have both"),
         ("length", lambda row: all_of(row, correct=True), "all samples are right, or all wrong"),
         ("length", lambda row: all_of(row, tokens=7), "equally long"),
+        ("length", lambda row: all_of(row, finish="length"), "changed.jsonl: All samples were cut off"),
         ("crossover", two_samples, "no sample is right: .* three different numbers"),
     ],
 )

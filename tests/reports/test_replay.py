@@ -280,6 +280,7 @@ def test_the_report(tmp_path: Path) -> None:
         subsamples=100,
         on_progress=lambda *words: told.append(words),
     )
+    assert told[0][0] == "pool.jsonl"  # it follows the word "Replaying"
     assert told[1:3] == [("self_consistency", 0, 2), ("best_of_n", 1, 2)]
     assert [(done, most) for _, done, most in told] == [(0, 2), (0, 2), (1, 2), (2, 2)]
     plain = report.plain()

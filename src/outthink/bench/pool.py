@@ -94,6 +94,20 @@ class _Draw:
         report(samples, chosen=chosen, confidence=share)
 
 
+def need_recordable(path: Path, *, n: int, until: int | None = None, probe_every: int | None = None) -> None:
+    """Raise UsageError where no pool can be recorded so, whatever the model: as for `record_pool`."""
+    if path.suffix != ".jsonl":
+        raise UsageError(f"A pool is recorded into a .jsonl file, not {path.name}; compress it when it is complete.")
+    if n < 1:
+        raise UsageError(f"n must be at least 1, not {n}.")
+    if until is not None and not 2 <= until <= n:
+        raise UsageError(f"--until must be from 2 to --n ({n}), not {until}.")
+    if probe_every is not None and probe_every < 1:
+        raise UsageError(f"--probe-every must be at least 1, not {probe_every}.")
+    if probe_every is not None and until is not None:
+        raise UsageError("Give --until or --probe-every, not both.")
+
+
 async def record_pool(
     examples: Sequence[Example],
     *,
@@ -129,19 +143,9 @@ async def record_pool(
     where it cannot be written, as on a full disk.
     """
     path, sampling = Path(path), (sampling or Sampling()).settled()
-    if path.suffix != ".jsonl":
-        raise UsageError(f"A pool is recorded into a .jsonl file, not {path.name}; compress it when it is complete.")
-    if n < 1:
-        raise UsageError(f"n must be at least 1, not {n}.")
-    if until is not None and not 2 <= until <= n:
-        raise UsageError(f"--until must be from 2 to --n ({n}), not {until}.")
-    if probe_every is not None:
-        if probe_every < 1:
-            raise UsageError(f"--probe-every must be at least 1, not {probe_every}.")
-        if until is not None:
-            raise UsageError("Give --until or --probe-every, not both.")
-        if "prefix" not in model.spec.powers:
-            raise UsageError(f"{model.spec.name} cannot continue a text, which --probe-every needs; use another model.")
+    need_recordable(path, n=n, until=until, probe_every=probe_every)
+    if probe_every is not None and "prefix" not in model.spec.powers:
+        raise UsageError(f"{model.spec.name} cannot continue a text, which --probe-every needs; use another model.")
     asked = set(ids(examples))
     spec = model.spec
     meta: dict[str, Any] = {

@@ -182,16 +182,19 @@ def pool(
 
     Token ids and logprobs are kept, too, where the model gives them.
     """
-    from outthink.bench.pool import record_pool
+    from outthink.bench.pool import need_recordable, record_pool
     from outthink.models.roles import GENERATOR, MAIN, read_roles
     from outthink.strategies.probing import FORCED
 
     if read_roles(writer.role).keys() - {MAIN}:
         raise UsageError(f"A pool holds what the {GENERATOR} writes, so --role takes {GENERATOR}=MODEL only.")
+    if forced is not None and probe_every is None:
+        raise UsageError("--forced is what --probe-every writes; give both.")
+    path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
+    need_recordable(path, n=n, until=until, probe_every=probe_every)  # before a model is loaded
     examples = taken.examples(task, asked, drawn.seed)
     say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
-    path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
     last: PoolStanding | None = None
 
     with (

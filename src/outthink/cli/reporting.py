@@ -140,7 +140,7 @@ def report(
     _tell_groups(helped, as_markdown)
     for unit, each in equal.items():
         for run, same in each.items():
-            less = f"{run} cost less {unit} than one sample of {against}."
+            less = f"{run} cost fewer {unit} than one sample of {against}."
             tell(less if same is None else same.sentence(run))
     _tell_rules(read, as_markdown)
 

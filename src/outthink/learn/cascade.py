@@ -8,6 +8,7 @@ Source: the marginal mode of ATTS (see `strategies.parallel.cascade`). Differs: 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,21 +44,29 @@ class Fitted:
         """In words."""
         scores = self.calibration.scores
         missing = sum(score is None for score in scores)
-        lines = [
-            f"{len(scores)} questions; the draft is right on {100 * self.right.mean():.1f}% of them, and a right draft "
-            f"has a better score than a wrong one in {100 * self.auroc:.0f}% of pairs (50%: the score says nothing)."
-        ]
+        lines = [f"{len(scores)} questions; the draft is right on {100 * self.right.mean():.1f}% of them."]
+        if math.isnan(self.auroc):
+            lines.append("Whether the score tells right drafts from wrong ones cannot be known: one kind is missing.")
+        else:
+            lines.append(
+                f"A right draft has a better score than a wrong one in {100 * self.auroc:.0f}% of pairs "
+                "(50%: the score says nothing)."
+            )
         if missing:
             lines.append(
                 f"{missing} have no score, so about {100 * missing / len(scores):.1f}% are taken over at any alpha."
             )
         limits = [float(threshold([np.nan if score is None else score for score in scores], alpha)) for alpha in _RATES]
-        lines.append(
-            "Taken over are drafts that score worse than "
-            + ", ".join(f"{limit:.3g} at alpha {alpha:g}" for alpha, limit in zip(_RATES, limits, strict=True))
-            + "."
-        )
+        taken = [f"at alpha {alpha:g} {_taken_over(limit)}" for alpha, limit in zip(_RATES, limits, strict=True)]
+        lines.append(f"Taken over are: {', '.join(taken)}.")
         return [*lines, "What it controls is how often the other model takes over, not how often an answer is wrong."]
+
+
+def _taken_over(limit: float) -> str:
+    """Which drafts another model takes over from, with this threshold."""
+    if math.isinf(limit):
+        return "none" if limit > 0 else "all"
+    return f"those that score worse than {limit:.3g}"
 
 
 def fit(

@@ -378,7 +378,12 @@ def _probes(
     answers = np.full((len(forced), max(1, *map(len, forced))), -1, dtype=np.intp)
     for place, keys in enumerate(forced):
         answers[place, : len(keys)] = [-1 if key is None else numbers[key] for key in keys]
-    told = [token_count(tokens, "probe_tokens") for sample in samples for tokens in sample.get("probe_tokens") or ()]
+    told = []
+    for sample in samples:
+        given = sample.get("probe_tokens")
+        if given is not None and not isinstance(given, list):
+            raise ValueError("probe_tokens is no list")
+        told += [token_count(tokens, "probe_tokens") for tokens in given or ()]
     known = [tokens for tokens in told if tokens is not None]
     return Probes(answers=answers, every=every, tokens=float(np.mean(known)) if known else FORCED_TOKENS)
 

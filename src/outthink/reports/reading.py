@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from outthink.answers.reading import read, read_by
 from outthink.errors import UsageError
+from outthink.models.samples import text_of
 from outthink.records.runs import read_results
 from outthink.types import AnswerKind, Trace
 
@@ -95,7 +96,7 @@ def replies(path: Path) -> Iterator[ReadReply]:
     """The replies of a run directory, a pool, a JSONL file of traces or texts, or a plain text, which is one reply.
 
     A text of a JSONL file is a string, or an object with `text`, `completion`, `response`, `reply`, `output` or
-    `content`. A path of - is standard input, as a plain text.
+    `content`. Samples of a pool without a text are left out. A path of - is standard input, as a plain text.
 
     Raises UsageError where it cannot be read.
     """
@@ -139,9 +140,9 @@ def _of_row(row: Any, where: str, name: str) -> Iterator[ReadReply]:
             yield from _of_trace(Trace.from_json(json.dumps(row.get("trace") or row)))
         elif isinstance(row.get("samples"), list):
             for number, sample in enumerate(row["samples"]):
-                text = sample["text"] if "text" in sample else "\n\n".join(sample["steps"])
-                if not isinstance(text, str):
-                    raise TypeError("a text is no string")
+                text = text_of(sample)
+                if not text and sample.get("text") is None:
+                    continue  # a pool need not hold what was written
                 yield ReadReply(
                     problem=str(row.get("id", name)),
                     sample=number,
@@ -157,7 +158,8 @@ def _of_row(row: Any, where: str, name: str) -> Iterator[ReadReply]:
     except StopIteration:
         raise UsageError(f"{where} has no text: write it as {_TEXTS[0]}.") from None
     except (AttributeError, KeyError, TypeError, ValueError) as cause:
-        raise UsageError(f"{where} holds no reply ({type(cause).__name__}: {cause}).") from None
+        what = "" if type(cause) is ValueError else f"{type(cause).__name__}: "
+        raise UsageError(f"{where} holds no reply ({what}{cause}).") from None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

@@ -332,13 +332,13 @@ def replay_pool(
         verifier: name of the scores; None where the pool has only one, or none is needed.
         verdicts: as for `curve`.
         answer: how answers without a key are compared.
-        on_progress: told the strategy that comes next, and how many of how many are done.
+        on_progress: told the file or the strategy that comes next, and how many of how many are done.
 
     A strategy that cannot be replayed, or not on this pool, is left out with the reason, and so is an n that it cannot
     have. Raises UsageError with the reason where no strategy is left.
     """
     made = {name: make_strategy(name) for name in strategies}
-    on_progress(f"reading {path.name}", 0, len(made))
+    on_progress(path.name, 0, len(made))
     pool = read_pool(path, answer=answer)
     if verifier is None and len(pool.scorers) == 1:
         verifier = pool.scorers[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -326,6 +327,15 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.parametrize("answers", ["AAAA", "BBBB"])
+def test_what_drafts_of_one_kind_cannot_tell_is_said_in_words(tmp_path: Path, answers: str) -> None:
+    pool = write(tmp_path / "pool.jsonl", row("a", answers), row("b", answers))
+    text = " ".join(fit(pool, signal="agreement", n=4).sentences())
+    assert "one kind is missing" in text
+    assert "Taken over are: at alpha 0.1 none," in text
+    assert not re.search(r"\b(nan|inf)\b", text)
+
+
 def test_a_calibration_from_a_pool(tmp_path: Path) -> None:
     pool = write(tmp_path / "pool.jsonl", row("a", "AAAA"), row("b", "ABBB"), row("c", "????"))
     found = fit(pool, signal="agreement", n=4)
@@ -340,7 +350,8 @@ def test_a_calibration_from_a_pool(tmp_path: Path) -> None:
     assert found.right.tolist() == [True, False, False]
     assert found.auroc == 1.0
     assert "the draft is right on 33.3%" in found.sentences()[0]
-    assert "1 have no score, so about 33.3%" in found.sentences()[1]
+    assert "in 100% of pairs" in found.sentences()[1]
+    assert "1 have no score, so about 33.3%" in found.sentences()[2]
     assert "not how often an answer is wrong" in found.sentences()[-1]
     assert fit(pool, signal="logprob", n=4).calibration.scores == (0.1, 0.2, None)
     by = fit(pool, signal="verifier", n=4).calibration

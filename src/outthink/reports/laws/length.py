@@ -33,6 +33,8 @@ def length(files: Sequence[Path], *, at: Sequence[float] = (), seed: int = 0) ->
         easiness = np.array([problem.correct.mean() for problem in second[0].problems])
         tier = _length.tiers(-easiness)  # the lowest tier is the easiest
     kept = [row for row, complete in enumerate(whole) if complete.any()]
+    if not kept:
+        raise Unidentified(f"{name}: All samples were cut off, so their lengths say nothing.")
     cut = 1 - float(np.mean([complete.mean() for complete in whole]))
     lengths = np.concatenate(tokens)
     # by as many tokens as lengths really differ by: beyond that the effect is not one of these samples
