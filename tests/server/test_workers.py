@@ -14,6 +14,8 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +24,7 @@ from outthink.cli.program import run
 from outthink.records.runs import read_results
 from outthink.server.broker import Broker, Channel
 from outthink.server.gate import Busy, Gate, Places
+from outthink.server.parent import _Parent, _Worker
 from outthink.server.record import PROBLEMS, SERVED, Recorder
 from tests.tools.server import Server, says
 from tests.tools.serving import Answer, Command, asked, chat, command, until
@@ -153,6 +156,43 @@ def test_workers_write_one_record_in_turns(tmp_path: Path) -> None:
     assert Counter(json.loads(line)["problem"] for line in lines) == Counter(names)
     with Recorder(folder, {"kind": "traffic"}, shared=True), pytest.raises(Exception, match="another process"):
         Recorder(folder, {"kind": "traffic"})
+
+
+def test_a_withdrawn_key_counts_no_longer_in_workers_that_are_starting() -> None:
+    """Also while others are replaced: all that serve read the keys at once, others as soon as they serve."""
+
+    async def go() -> None:
+        parent = _Parent(Broker(Places(1, 1)), [], "", 1.0)
+        told: list[tuple[str, signal.Signals]] = []
+
+        def worker(name: str) -> _Worker:
+            ended = asyncio.Event()
+
+            async def wait() -> None:
+                await ended.wait()
+                process.returncode = 0
+
+            process = SimpleNamespace(returncode=None, wait=wait, end=ended.set)
+            process.send_signal = lambda number: told.append((name, number))
+            one = _Worker(cast("asyncio.subprocess.Process", process), asyncio.create_task(wait()), asyncio.Event())
+            parent.alive.add(one)
+            return one
+
+        serves, starting, failing = worker("serves"), worker("starting"), worker("failing")
+        serves.ready.set()
+        for times in (1, 2):
+            parent.reload()
+            await asyncio.sleep(0.01)
+            assert told == [("serves", signal.SIGUSR1)] * times, "it would end a worker that does not serve yet"
+        starting.ready.set()
+        cast("Any", failing.process).end()
+        await asyncio.sleep(0.01)
+        assert set(told[2:]) == {("starting", signal.SIGUSR1)}
+        for one in parent.alive:
+            cast("Any", one.process).end()
+            await one.gone()
+
+    asyncio.run(go())
 
 
 # ------------------------------------------------------------------------------------------------------- the command
