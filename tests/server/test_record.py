@@ -21,6 +21,8 @@ from outthink.records.runs import RESULTS, Result, Store, read_results, read_set
 from outthink.server.record import PROBLEMS, SERVED, SHADOW, WAITING, Recorder
 from outthink.types import Trace
 from tests.records.test_store import call, result
+from tests.tools import serving
+from tests.tools.server import Server, run, says
 
 SETTINGS: dict[str, Any] = {"strategy": {"name": "self_consistency", "n": 8}, "models": {"model": "m"}}
 OTHER: dict[str, Any] = {"strategy": {"name": "greedy"}, "models": {"model": "m"}}
@@ -195,10 +197,10 @@ def test_what_is_half_a_character_in_a_field_is_recorded_all_the_same(tmp_path: 
 
     async def go() -> None:
         with Recorder(tmp_path, SETTINGS) as recorder:
-            async with Server(says("4")) as up, serving(up, recorder=recorder) as (url, _):
+            async with Server(says("4")) as up, serving.serving(up, recorder=recorder) as (url, _):
                 for model in ("m+none", "m+self_consistency"):
-                    body = chat(model=model, stop=["\ud800"], user="\udfff", presence_penalty=0.5)
-                    assert (await asked(url, body)).status == 200
+                    body = serving.chat(model=model, stop=["\ud800"], user="\udfff", presence_penalty=0.5)
+                    assert (await serving.asked(url, body)).status == 200
         assert recorder.lost == 0
 
     run(go())
