@@ -26,10 +26,11 @@ from outthink.models.engine import Engine
 from outthink.models.facts import Facts
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.records.runs import RESULTS, read_results
+from outthink.records.traffic import PROBLEMS, SERVED, SHADOW
 from outthink.rewards.making import Opened
 from outthink.server import bodies, listening
 from outthink.server.models import Served
-from outthink.server.record import PROBLEMS, SERVED, SHADOW, Recorder
+from outthink.server.record import Recorder
 from outthink.server.routing import ServerRules
 from outthink.server.stream import _STALLED
 from outthink.strategies.making import make_strategy

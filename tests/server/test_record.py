@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pytest
 
 from outthink.errors import UsageError
 from outthink.records.runs import RESULTS, Result, Store, read_results, read_settings
-from outthink.server.record import PROBLEMS, SERVED, SHADOW, WAITING, Recorder
+from outthink.records.traffic import PROBLEMS, SERVED, SHADOW
+from outthink.server.record import WAITING, Recorder
 from outthink.types import Trace
 from tests.records.test_store import call, result
 from tests.tools import serving
@@ -53,7 +55,9 @@ def test_what_is_served_and_shadowed_can_be_read_as_runs(tmp_path: Path) -> None
         recorder.served(failed, [{"role": "user", "content": "lone \ud800 half"}])
     folder = tmp_path / "new" / "traffic"
     assert recorder.lost == 0
-    assert list(read_results(folder / SERVED)) == [
+    results = list(read_results(folder / SERVED))
+    assert all(one.ended is not None and abs(one.ended - time.time()) < 60 for one in results)
+    assert [replace(one, ended=None) for one in results] == [
         Result(problem="a", credit=None, trace=trace("a")),
         Result(problem="b", credit=None, trace=trace("b")),
         Result(problem="c", credit=None, error="The server is down.", trace=failed),
@@ -106,7 +110,7 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "traffic").rglob("*")}
-    assert len(modes) == 9
+    assert len(modes) == 11
     assert {oct(mode) for path, mode in modes.items() if path.is_dir()} == {"0o700"}
     assert {oct(mode) for path, mode in modes.items() if path.is_file()} == {"0o600"}
     assert stat.S_IMODE((tmp_path / "traffic").stat().st_mode) == 0o700

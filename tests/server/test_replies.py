@@ -18,8 +18,9 @@ from outthink.planner.auto import Auto
 from outthink.planner.make import make_plan
 from outthink.planner.recordings import read
 from outthink.records.runs import read_results
+from outthink.records.traffic import SERVED, SHADOW
 from outthink.rewards.making import Opened
-from outthink.server.record import SERVED, SHADOW, Recorder
+from outthink.server.record import Recorder
 from outthink.server.routing import ONE, ServerRules
 from outthink.strategies.comparing import FREE
 from outthink.strategies.making import make_strategy

@@ -22,10 +22,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from outthink.cli.program import run
 from outthink.records.runs import read_results
+from outthink.records.traffic import PROBLEMS, SERVED
 from outthink.server.broker import Broker, Channel
 from outthink.server.gate import Busy, Gate, Places
 from outthink.server.parent import _Parent, _Worker
-from outthink.server.record import PROBLEMS, SERVED, Recorder
+from outthink.server.record import Recorder
 from tests.tools.server import Server, says
 from tests.tools.serving import Answer, Command, asked, chat, command, until
 

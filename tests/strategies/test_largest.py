@@ -33,6 +33,9 @@ BOUND = 0.15
 
 LARGEST: dict[str, dict[str, Any]] = {
     "greedy": {},
+    "archon": {
+        "layers": "generator:1024|verifier|unit_test_generator:64|unit_test_evaluator:64|critic|ranker|fuser:64"
+    },
     "codet": {"n": MOST, "test_samples": 16},
     "heimdall": {"n": MOST, "m": 1},
     "failed_step_fraction": {"n": MOST, "retries": 0},

@@ -6,21 +6,22 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outthink import jsonl
 from outthink.answers.reader import Reader
+from outthink.bench.judging import judge_run
 from outthink.errors import OutthinkError, UsageError
+from outthink.models.engine import Engine
 from outthink.records.generations import answers_of
 from outthink.records.runs import RESULTS, RUN, read_results, read_settings
+from outthink.reports.feedback import feedback_credits
 from outthink.tasks.example import Example
-from outthink.tasks.fields import golds
+from outthink.tasks.golds import read_golds
 from outthink.tasks.grading import grade
-from outthink.tasks.own import text_of
-from outthink.tasks.rows import rows
-from outthink.types import AnswerKind, Problem, Trace
+from outthink.types import AnswerKind, Budget, Problem, Trace
 
 if TYPE_CHECKING:
     from outthink.sandbox.host import Sandbox
@@ -34,19 +35,33 @@ class Graded:
         problems: of the run that were graded now.
         right: sum of their credits.
         unknown: right answers whose problem the run does not have.
+        cost: what the judge was charged, by unit.
     """
 
     problems: int
     right: float
     unknown: int
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
-def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat") -> Graded:
+def grade_run(
+    folder: Path,
+    gold: Path | None,
+    out: Path,
+    *,
+    answer: AnswerKind = "chat",
+    judge: Engine | None = None,
+    budget: str | Budget | None = None,
+) -> Graded:
     """Write the run in `folder` to `out`, with the credit of every problem in `gold`; all others keep what they have.
+
+    What has no credit then gets the one that callers gave it, and what has none of them either is judged.
 
     Args:
         folder: a run directory, which is only read; a server may be writing it.
-        gold: lines {"problem": id, "answer": what is right, or a list of it}.
+        gold: lines {"problem": id, "answer": what is right, or a list of it}; None: nobody has written any.
+        judge: a model that is asked whether each reply is right; None: nobody is asked.
+        budget: the most that judging one reply may cost.
         out: made for its owner alone (mode 700); it must not exist.
         answer: how answers are compared; "chat" takes each for what it looks like, as a server does.
 
@@ -56,10 +71,24 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
     if os.path.exists(out):
         raise UsageError(f"{out} is there already: give a folder that does not exist.")
     settings = read_settings(folder)
-    right = _read(gold, answer)
+    right = {} if gold is None else read_golds(gold, answer)
     credits = asyncio.run(_credits(folder, right, answer))
-    if not credits:
+    if gold is not None and not credits:
         raise UsageError(f"The run in {folder} has none of the problems of {gold}.")
+    unknown = len(right.keys() - credits.keys())
+    how: list[dict[str, Any]] = [] if gold is None else [{"gold": gold.name, "answer": answer}]
+    told = {problem: credit for problem, credit in feedback_credits(folder, answer).items() if problem not in credits}
+    if told:
+        how.append({"feedback": len(told)})
+        credits |= {problem: (credit, {}) for problem, credit in told.items()}
+    cost: dict[str, float] = {}
+    if judge is not None:
+        judged = asyncio.run(judge_run(folder, judge, credits.keys(), budget=budget))
+        credits |= {problem: (credit, {}) for problem, credit in judged.credits.items()}
+        cost = dict(judged.cost)
+        how.append({"judge": judge.spec.name, "replies": len(judged.credits), "failed": judged.failed, "cost": cost})
+    if not credits:
+        raise UsageError(f"Nobody has said what is right in {folder}: give --gold FILE or --judge MODEL.")
 
     def lines() -> Iterator[str]:
         for _, line in jsonl.read(folder / RESULTS):
@@ -68,7 +97,7 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
                 line = {**line, "credit": credit, **({"credits": known} if known else {})}
             yield json.dumps(line, separators=(",", ":")) + "\n"
 
-    settings["graded"] = [*settings.get("graded", []), {"gold": gold.name, "answer": answer}]
+    settings["graded"] = [*settings.get("graded", []), *how]
     part = out.with_name(out.name + ".part")
     try:
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,19 +110,9 @@ def grade_run(folder: Path, gold: Path, out: Path, *, answer: AnswerKind = "chat
     return Graded(
         problems=len(credits),
         right=sum(credit for credit, _ in credits.values()),
-        unknown=len(right.keys() - credits.keys()),
+        unknown=unknown,
+        cost=cost,
     )
-
-
-def _read(gold: Path, answer: AnswerKind) -> dict[str, tuple[str, ...]]:
-    accepted: dict[str, tuple[str, ...]] = {}
-    for number, row in rows(gold):
-        where = f"{gold.name}, line {number}"
-        problem = text_of(row, "problem", where)
-        if problem in accepted:
-            raise UsageError(f"{where}: the problem {problem!r} has an answer already; list all right ones in one line")
-        accepted[problem] = golds(row.get("answer"), where, answer)
-    return accepted
 
 
 async def credits_of(

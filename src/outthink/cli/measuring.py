@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outthink.cli.given import given_kind, given_shard, task_name, writable_json
+from outthink.cli.given import given_kind, given_prices, given_shard, task_name, writable_json
 from outthink.cli.options import (
     AnswerOption,
     AnswerOptions,
+    BudgetOption,
     JsonOption,
     ModelOptions,
+    PriceOption,
     ResourceOption,
     ResourceOptions,
     SamplingOptions,
@@ -249,18 +251,35 @@ def say_doubts(examples: list[Example]) -> None:
 
 def grade(
     run: Annotated[Path, typer.Argument(help="A run directory, such as what a server recorded; it is only read.")],
-    gold: Annotated[Path, typer.Option(help='The right answers: lines {"problem": ID, "answer": TEXT or list}.')],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run directory to make.")],
+    gold: Annotated[
+        Path | None, typer.Option(help='The right answers: lines {"problem": ID, "answer": TEXT or list}.')
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="A model that judges the replies that nobody else has: a name or an address.")
+    ] = None,
+    price: PriceOption = None,
+    budget: BudgetOption = None,
     answer: AnswerOption = "chat",
 ) -> None:
     """Grade a recorded run afterwards, into a new run directory.
 
-    The right answers are those that people wrote down.
+    By right answers that people wrote down, else by what callers have said, else by a judge.
     """
     from outthink.bench.grading import grade_run
 
-    graded = grade_run(run, gold, out, answer=given_kind(answer))
+    if judge is None and (price is not None or budget is not None):
+        raise UsageError("--price and --budget are of the judge: name one by --judge MODEL.")
+    kind = given_kind(answer)
+    if judge is None:
+        graded = grade_run(run, gold, out, answer=kind)
+    else:
+        with opened_engines(judge, None, given_prices(price)) as engines, Working("Judging"):
+            graded = grade_run(run, gold, out, answer=kind, judge=engines["model"], budget=budget)
     typer.echo(f"{out}: {graded.problems} problems graded, {graded.right:g} of them right.")
+    if graded.cost:
+        told = ", ".join(f"{amount:,.6g} {unit}" for unit, amount in graded.cost.items() if unit != "seconds")
+        typer.echo(f"The judge cost {told}.")
     if graded.unknown:
         note(f"Answers to problems that {run} does not have: {graded.unknown}.")
 

@@ -118,7 +118,9 @@ def plan_show(
 @plan_app.command("check", cls=Command)
 def plan_check(
     plan: Annotated[Path, typer.Argument(help="A file of `outthink plan fit`.")],
-    files: Annotated[list[Path], typer.Argument(help="One new pool, or runs of auto with this plan.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="One new pool, or runs of auto with this plan, recorded traffic too.")
+    ],
     target: TargetOption = None,
     scores: ScoresOption = None,
     verifier: PoolScorerOption = None,
@@ -131,15 +133,18 @@ def plan_check(
 
     It says where they are not as the plan expects; the exit code is then 1.
     """
-    from outthink.planner.check import check_plan, check_run
+    from outthink.planner.check import check_plan, check_run, served
     from outthink.planner.plan import Plan
     from outthink.planner.show import checks
     from outthink.records.runs import read_results
     from outthink.reports.tables import text_table
+    from outthink.reports.traffic import is_traffic
 
     opened = Plan.open(plan)
     if all(os.path.isdir(path) for path in files):
-        checked = [check_run(opened, list(read_results(path))) for path in files]
+        checked = [
+            check_run(opened, served(opened, path) if is_traffic(path) else list(read_results(path))) for path in files
+        ]
     else:
         with Working("Reading"):
             checked = check_plan(
@@ -149,6 +154,115 @@ def plan_check(
     if any(one.drift for one in checked):
         note("These recordings are not what the plan was fitted on: fit it again with them.")
         raise typer.Exit(1)
+
+
+@plan_app.command("learn", cls=Command)
+def plan_learn(
+    runs: Annotated[
+        list[Path], typer.Argument(help="What `serve --learn --record FOLDER` recorded: FOLDER/served, graded or not.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("plan2.json"),
+    plan: Annotated[Path | None, typer.Option(help="The plan that serves now, for what the new one gains.")] = None,
+    gold: Annotated[
+        Path | None, typer.Option(help='Right answers: lines {"problem": ID, "answer": TEXT or list}.')
+    ] = None,
+    value_of_correct: Annotated[str, typer.Option(help="What a right answer is worth in tokens: 5k-tokens.")] = "",
+    auto_update: Annotated[
+        bool,
+        typer.Option(
+            "--auto-update", help="Put the new plan in the place of --plan if it surely gains; keep FILE.previous."
+        ),
+    ] = False,
+    since: Annotated[str, typer.Option(help="Only requests from this day (UTC) on: 2026-11-30.")] = "",
+    answer: AnswerOption = "chat",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn a plan from a server's traffic.
+
+    It says what each action is worth, where actions were drawn at random and somebody has judged the answers.
+    """
+    import dataclasses
+
+    from outthink.jsonl import write_whole
+    from outthink.planner.learning import LEAST, plan_gain, read_traffic, replace_plan
+    from outthink.planner.logged import action_values, changes
+    from outthink.planner.make import make_plan
+    from outthink.planner.plan import Plan
+    from outthink.planner.recordings import read
+    from outthink.planner.show import action_rows, learned_sentences
+    from outthink.reports.tables import plain, text_table
+    from outthink.tasks.golds import read_golds
+
+    writable_json(out)
+    if auto_update and plan is None:
+        raise UsageError("--auto-update replaces the plan that serves now: name it by --plan FILE.")
+    kind = given_kind(answer or "chat")
+    old = None if plan is None else Plan.open(plan)
+    price = _price(value_of_correct, old)
+    golds = {} if gold is None else read_golds(gold, kind)
+    with Working("Reading"):
+        traffic = read_traffic(runs, golds=golds, answer=kind, since=_day(since), seed=seed)
+    if not traffic.requests:
+        raise UsageError(
+            "No request has both a drawn action and a judged answer: serve with --learn and --record, then collect "
+            "feedback, or grade the run."
+        )
+    values = action_values(traffic.requests, price=price)
+    told = changes(traffic.requests)
+    gain, updated = None, False
+    if len(traffic.rows) >= LEAST:
+        pool = out.with_suffix(".pool.jsonl")
+        write_whole(pool, (json.dumps(row) + "\n" for row in traffic.rows), mode=0o600)
+        with Working("Fitting", unit="fits") as standing:
+            recordings = read([pool], answer=kind, seed=seed)
+            made, _ = make_plan(recordings, seed=seed, tell=lambda text, done, total: standing.tell(done, total, text))
+            gain = None if old is None else plan_gain(recordings.material, old, price=price, seed=seed)
+        write_whole(out, made.to_json())
+        if auto_update and plan is not None and gain is not None and gain[1] > 0:
+            replace_plan(plan, made)
+            updated = True
+    lines = learned_sentences(traffic, values, told, gain, out, price)
+    if auto_update:
+        lines.append(
+            f"{plan} is the new plan now, and the old one {plan}.previous."
+            if updated
+            else f"{plan} stays: it is not sure that the new plan gains anything."
+        )
+    if as_json:
+        actions = [dataclasses.asdict(value) for value in values]
+        typer.echo(json.dumps(plain({"actions": actions, "gain": gain, "drift": told, "sentences": lines}), indent=2))
+        return
+    print_table(text_table(*action_rows(values)))
+    for line in lines:
+        typer.echo(line)
+
+
+def _price(value_of_correct: str, old: Any) -> float:
+    """Right answers that a token is worth; that of the plan where nobody says it, else 0."""
+    from outthink.cost import worth
+
+    if not value_of_correct:
+        return 0.0 if old is None else min(point.price for point in old.expected)
+    try:
+        value, unit = worth(value_of_correct)
+    except ValueError as cause:
+        raise UsageError(f"{cause}.") from None
+    if unit != "tokens":
+        raise UsageError("What is learned from traffic is counted in tokens: write --value-of-correct 5k-tokens.")
+    return 1 / value
+
+
+def _day(since: str) -> float:
+    import math
+    from datetime import UTC, datetime
+
+    if not since:
+        return -math.inf
+    try:
+        return datetime.fromisoformat(since).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise UsageError(f"Cannot read --since {since!r}; write a day, such as 2026-11-30.") from None
 
 
 @takes_blocks

@@ -21,6 +21,7 @@ from outthink.cli import (
     models,
     planning,
     reporting,
+    searching,
     serving,
     showing,
     solving,
@@ -89,6 +90,7 @@ app.add_typer(planning.plan_app, name="plan", rich_help_panel=LEARN)
 app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)
 app.add_typer(learning.cascade_app, name="cascade", rich_help_panel=LEARN)
 app.add_typer(learning.optscale_app, name="optscale", rich_help_panel=LEARN)
+app.add_typer(searching.archon_app, name="archon", rich_help_panel=LEARN)
 _add(SERVE, serving.serve, settings=True, kind=ConfiguredCommand)
 app.add_typer(keys.key_app, name="key", rich_help_panel=SERVE)
 app.add_typer(models.models_app, name="models", rich_help_panel=MODELS)

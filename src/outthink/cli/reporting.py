@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,6 +82,7 @@ def report(
     agreements = {run: agreement(results[run], results[base]) for run, base in alone.items()}
     equal = {} if against is None else _at_equal_cost(results, against)
     read = {name: _rules(paths) for name, paths in folders.items()}
+    helped = _helped(results, folders, alone)
     written.write(
         run_frame(summaries, differences, bases, folders),
         *paper_table(summaries, differences),
@@ -102,16 +103,23 @@ def report(
             },
             "doubts": doubts,
             "rules": read,
+            "judged": {
+                run: {name: dataclasses.asdict(told) for name, told in groups.items()}
+                for run, (_, groups) in helped.items()
+            },
         }
         print_json(plain(shown))
         return
+
+    def tell(line: str) -> None:
+        typer.echo(("- " if as_markdown else "") + printable(line))
+
+    for said, _ in helped.values():
+        tell(said)
     if as_markdown:
         typer.echo(markdown(summaries))
     else:
         print_summaries(summaries, as_json=False)
-
-    def tell(line: str) -> None:
-        typer.echo(("- " if as_markdown else "") + printable(line))
 
     for run, base in bases.items():
         difference, agreed = differences[run], agreements.get(run)
@@ -129,11 +137,48 @@ def report(
     for run, said in doubts.items():
         for doubt in said:
             tell(f"{run}, please check: {doubt}")
+    _tell_groups(helped, as_markdown)
     for unit, each in equal.items():
         for run, same in each.items():
             less = f"{run} cost less {unit} than one sample of {against}."
             tell(less if same is None else same.sentence(run))
     _tell_rules(read, as_markdown)
+
+
+def _helped(
+    results: Mapping[str, Sequence[Any]], folders: Mapping[str, Sequence[Path]], bases: Mapping[str, str]
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """For each run of recorded traffic the sentence about what it changed, and that in numbers: of all requests under
+    "", by key ("key NAME") and by day; runs of which nothing is judged are left out."""
+    from outthink.reports.traffic import by_day, by_key, is_traffic, judged, judged_sentence, strategy_of, told_by
+
+    helped = {}
+    for run, base in bases.items():
+        (mine, *_), (other, *_) = folders[run], folders[base]
+        if not (is_traffic(mine) and is_traffic(other)):
+            continue
+        told = judged(results[run], results[base])
+        if not told.requests:
+            continue
+        groups = {"": told}
+        parts = {**{f"key {name}": one for name, one in by_key(results[base]).items()}, **by_day(results[base])}
+        groups |= {name: judged(results[run], part) for name, part in parts.items()}
+        said = judged_sentence((strategy_of(mine), strategy_of(other)), told, told_by(mine))
+        helped[run] = said, {name: one for name, one in groups.items() if one.requests}
+    return helped
+
+
+def _tell_groups(helped: Mapping[str, tuple[str, dict[str, Any]]], as_markdown: bool) -> None:
+    """By key and by day, where there are several."""
+    from outthink.reports.tables import markdown_table, text_table
+    from outthink.reports.traffic import GROUPS, group_rows
+
+    for _, groups in helped.values():
+        rows = group_rows({name: told for name, told in groups.items() if name})
+        if as_markdown and rows:
+            typer.echo("\n" + markdown_table(GROUPS, rows))
+        elif rows:
+            print_table(text_table(GROUPS, rows))
 
 
 def _read(runs: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, Any]]:

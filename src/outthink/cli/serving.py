@@ -68,7 +68,9 @@ def serve(
             help="Of a sample, where the request does not say; else 4096, or fewer so that several fit the budget.",
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=1e9, help="Seconds of a request that names no others.")] = 300.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=1e9, help="Seconds of a request that names no others.")
+    ] = 300.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     api_key_file: Annotated[
@@ -95,6 +97,10 @@ def serve(
     view: Annotated[
         bool, typer.Option("--view", help="Show what is recorded at /view/; each key sees its own requests.")
     ] = False,
+    learn: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Share of requests that get a random action, for `outthink plan learn`."),
+    ] = 0.0,
     shadow: Annotated[
         float, typer.Option(min=0, max=1, help="Share of requests also run by --alternative, for `outthink report`.")
     ] = 0.0,
@@ -168,6 +174,7 @@ def serve(
         sheds=shed,
         price_follows_load=price_follows_load,
         shadow=shadow,
+        learn=learn,
         alternative=alternative,
         metrics_key=metrics_key,
         workers=workers,
@@ -187,6 +194,8 @@ def serve(
         wrong.tried(partial(start.add_plan, plans, one), None)
     otherwise = None if free_form is None else wrong.tried(lambda: start.free_form(free_form, scorers), None)
     policy = start.policy(strategy=made, budget=limits, answer=kind, otherwise=otherwise, plans=plans, scorers=scorers)
+    if learn:
+        wrong.tried(lambda: start.check_learning(policy, record), None)
     if otel:
         wrong.tried(check_packages, None)
     if check:

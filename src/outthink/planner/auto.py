@@ -47,6 +47,9 @@ GENERAL = (
 )
 """What a quote says where there is no plan."""
 
+OUTSIDE = "outside of what the plan was fitted on"
+"""In the note of a problem that looks like none of the plan's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Auto:
@@ -272,9 +275,7 @@ class _Planned:
         while True:
             features = self._look(state)
             if self._samples and bool(policy.scale.outside(features)):
-                self._meter.notes.append(
-                    f"after {state[0] + state[1]} samples outside of what the plan was fitted on: went on by agreement"
-                )
+                self._meter.notes.append(f"after {state[0] + state[1]} samples {OUTSIDE}: went on by agreement")
                 await self._by_agreement()
                 return
             choice = self._choice(features, state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from outthink.planner.plan import Expected, Plan
 from outthink.planner.recordings import Recordings, cost_of
 from outthink.planner.simulate import Simulator
 from outthink.planner.trust import LEVEL
-from outthink.records.runs import Result
+from outthink.records.runs import OWN, Result, read_results
+from outthink.reports.feedback import feedback_credits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +99,21 @@ def check_run(plan: Plan, results: Sequence[Result]) -> Checked:
     spent = [cost_of(result.trace, plan.unit) for result in graded if result.trace]
     cost = np.array([math.nan if one is None else one for one in spent])
     return _checked(plan.at(float(np.median(prices))), credit, cost, 0.0)
+
+
+def served(plan: Plan, run: Path) -> list[Result]:
+    """What a recorded run has of this plan's own decisions, with what callers have said where nothing else is known.
+
+    Requests that got a random action, and those that their callers decided, are left out.
+    """
+    credits = feedback_credits(run)
+    return [
+        result if result.credit is not None else replace(result, credit=credits.get(result.problem))
+        for result in read_results(run)
+        if result.trace is not None
+        and result.trace.resources.get("plan") == plan.digest
+        and (result.trial is None or result.trial.action == OWN)
+    ]
 
 
 def _price_of(result: Result, unit: str) -> float | None:

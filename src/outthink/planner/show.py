@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from outthink.maths.intervals import Estimate
 from outthink.planner.bins import NOT_AFFORDABLE, affordable
 from outthink.planner.check import Checked
+from outthink.planner.learning import LEAST, LearnedTraffic
+from outthink.planner.logged import ActionValue, best
 from outthink.planner.plan import Expected, Fixed, Gain, Plan
 from outthink.planner.quote import amount
 from outthink.planner.trust import Utility
+from outthink.records.runs import OWN
 from outthink.reports.figures import Axis, Figure, Series
 
 _CURVES = 4  # of the fixed strategies of each model, the best ones; more cannot be told apart
@@ -181,3 +186,61 @@ def _percent(measured: Expected | Fixed) -> str:
 
 def _stops(setting: str) -> bool:
     return setting.removeprefix("target:").startswith(("adaptive_consistency", "esc"))
+
+
+def action_rows(values: Sequence[ActionValue]) -> Rows:
+    """What each drawn action is worth, as a table."""
+    head = ["action", "requests", "effective", "accuracy (95%)", "tokens (95%)", "gain, points (95%, all at once)"]
+    rows = [
+        [
+            value.action,
+            f"{value.requests:,}",
+            f"{value.effective:,.0f}",
+            _with_interval(value.accuracy, 100, ".1f"),
+            _with_interval(value.cost, 1, ",.0f"),
+            "-" if value.action == OWN else _with_interval(value.gain, 100, "+.1f"),
+        ]
+        for value in values
+    ]
+    return head, rows
+
+
+def learned_sentences(
+    traffic: LearnedTraffic,
+    values: Sequence[ActionValue],
+    told: Sequence[str],
+    gain: Estimate | None,
+    out: Path,
+    price: float,
+) -> list[str]:
+    """What was learned, in words."""
+    chosen = best(values)
+    said = [
+        f"{len(traffic.requests):,} requests had a drawn action and a judged answer, {traffic.unjudged:,} were not "
+        "judged; this holds for requests like the first."
+    ]
+    if clipped := sum(value.clipped > 0 for value in values):
+        said.append(f"The weights of {clipped} actions were cut, which moves them towards what was predicted.")
+    worth = "accuracy alone counts" if not price else f"a right answer is worth {1 / price:,.0f} tokens"
+    if chosen.action == OWN:
+        said.append(f"No single action is surely better than what the server does ({worth}).")
+    else:
+        said.append(f"{chosen.action} is better than what the server does ({worth}): use it as --strategy.")
+    said += [f"Drift: {one}." for one in told]
+    if len(traffic.rows) < LEAST:
+        return [
+            *said,
+            f"{len(traffic.rows)} requests drew the most samples and have a known right answer; a plan takes {LEAST}.",
+        ]
+    said.append(f"{out} is fitted on the {len(traffic.rows):,} requests that drew the most samples.")
+    if gain is not None:
+        said.append(
+            f"It gains {_with_interval(gain, 100, '+.1f')} points over the plan that serves now, on requests that it "
+            "was not fitted on."
+        )
+    return said
+
+
+def _with_interval(estimate: Estimate, times: float, form: str) -> str:
+    value, low, high = (times * one for one in estimate)
+    return f"{value:{form}}" + ("" if math.isnan(low) else f" ({low:{form}} to {high:{form}})")

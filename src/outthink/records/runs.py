@@ -41,6 +41,22 @@ _TOLD = dict.fromkeys((DOUBTS, SHAPES, PROGRAM))  # settings that nobody asked f
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """Which action a server drew for a request whose caller had named none.
+
+    Args:
+        action: a strategy with its settings, as on the command line; OWN: what the server does anyway.
+        chance: the probability with which it was drawn, in (0, 1].
+    """
+
+    action: str
+    chance: float
+
+
+OWN = "own"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """One finished problem.
 
@@ -49,6 +65,8 @@ class Result:
         credit: 1 right, 0 wrong, between them partly right; None where it could not be graded.
         error: why nothing came back, for people; None where something did.
         trace: what happened; None only where nothing was even tried.
+        ended: when a server had the answer, in seconds since the epoch; None: it was no server, or an earlier version.
+        trial: what a server drew for it; None: nothing was drawn.
         credits: of each different answer by its key, where the trace has generations of answers.
         owner: the name of the key with which a server was asked; None: there was none. It ends the line, see `owned`.
     """
@@ -59,6 +77,8 @@ class Result:
     trace: Trace | None = None
     credits: Mapping[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
+    ended: float | None = None
+    trial: Trial | None = None
     owner: str | None = None
 
 
@@ -195,6 +215,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if settings.get("schema") != SCHEMA:
         raise UsageError(f"{folder} has version {settings.get('schema')}, this program reads version {SCHEMA}.")
     return settings
+
+
+def strategy_named(settings: Mapping[str, Any]) -> str:
+    """The name of the strategy in the settings of a run; servers write a bare name where nothing more is to be told."""
+    strategy = settings.get("strategy")
+    return str(strategy["name"] if isinstance(strategy, Mapping) else strategy)
 
 
 def read_before(folder: Path) -> Before:
@@ -341,9 +367,9 @@ def owned(line: bytes, owner: str) -> bool:
 
 def _unused(result: Result) -> dict[str, Any]:
     """Fields that few methods fill, where none of the trace is filled: they would be most of its lines."""
-    empty = {} if result.credits else {"credits": True}
-    if result.owner is None:
-        empty["owner"] = True
+    empty: dict[str, Any] = {name: True for name in ("ended", "trial", "owner") if getattr(result, name) is None}
+    if not result.credits:
+        empty["credits"] = True
     if result.trace is None:
         return empty
     candidates, calls = result.trace.candidates, result.trace.calls

@@ -10,7 +10,7 @@ from typing import Any
 
 from outthink.errors import UsageError
 from outthink.records.frames import Frame, Value
-from outthink.records.runs import read_settings
+from outthink.records.runs import read_settings, strategy_named
 from outthink.reports.analysis import short_names
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.report import ALL_FINISHED, COLUMNS, Difference, Summary, cells
@@ -35,7 +35,7 @@ def run_frame(
         row: dict[str, Value] = {
             "run": name,
             "task": settings.get("task"),
-            "strategy": settings["strategy"]["name"],
+            "strategy": strategy_named(settings),
             "model": settings.get("models", {}).get("model"),
             "seeds": len(folders[name]),
             "problems": summary.problems,
@@ -96,7 +96,7 @@ def run_figure(summaries: Mapping[str, Summary], folders: Mapping[str, Sequence[
     for name, summary in summaries.items():
         if summary.graded and "tokens" in summary.cost:
             asked = settings[name]
-            same = [asked["strategy"]["name"], *(asked.get(part) for part in _ONE_CURVE)]
+            same = [strategy_named(asked), *(asked.get(part) for part in _ONE_CURVE)]
             curves.setdefault(json.dumps(same), []).append(name)
     if not curves:
         raise UsageError("There is nothing to draw: no run is graded and counts tokens.")
@@ -132,7 +132,7 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The strategies, with what else tells the curves apart."""
     parts = [
         {
-            "strategy": str(asked["strategy"]["name"]),
+            "strategy": strategy_named(asked),
             **{role: str(asked.get(role) or "") for role in ("verifier", "prm", "embedder")},
             **{f"models.{role}": str(name) for role, name in asked.get("models", {}).items()},
             "task": str(asked.get("task") or ""),

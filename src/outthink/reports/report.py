@@ -27,6 +27,7 @@ from outthink.maths.intervals import TAIL, bootstrap, mean_and_interval
 from outthink.records.generations import Generation, GenerationCounts
 from outthink.records.runs import Result, read_results, read_settings
 from outthink.records.sharing import Sharing, sharing
+from outthink.reports.feedback import feedback_credits
 from outthink.reports.tables import markdown_table, text_table
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade
@@ -149,7 +150,7 @@ class Point:
 
 def read_runs(folders: Sequence[Path]) -> tuple[Summary, list[Result]]:
     """The numbers of runs that differ in nothing but their seeds, and their results without what was written, since of
-    much traffic that is a lot.
+    much traffic that is a lot. What is not graded has the credit that callers gave it, where they did.
 
     Raises UsageError where there is no run or a line is damaged.
     """
@@ -161,7 +162,9 @@ def read_runs(folders: Sequence[Path]) -> tuple[Summary, list[Result]]:
     def passing() -> Iterator[Result]:
         for folder in folders:
             before = len(light)
-            for result in read_results(folder):
+            credits_told = feedback_credits(folder)
+            for one in read_results(folder):
+                result = one if one.credit is not None else replace(one, credit=credits_told.get(one.problem))
                 trace = result.trace
                 light.append(result if trace is None else replace(result, trace=replace(trace, candidates=())))
                 yield result

@@ -27,8 +27,10 @@ from outthink.server.chat import Chat
 from outthink.server.counted import Counting
 from outthink.server.door import Lines
 from outthink.server.errors import BadRequest
+from outthink.server.feedback import FeedbackDoor
 from outthink.server.gate import Gate
 from outthink.server.guard import VIEW, Guard
+from outthink.server.idents import Idents
 from outthink.server.keys import Keys
 from outthink.server.metrics import CONTENT_TYPE, Metrics
 from outthink.server.models import Served
@@ -103,12 +105,14 @@ class Service:
         self._callers = Callers(keys, accounts)
         self._guard = Guard(settings.host, settings.metrics_key, self._callers, self.lines, self.running, self.metrics)
         salt = secrets.token_bytes(32) if channel is None else channel.salt
-        preparing = Preparing(settings, policy, served, self.gate, salt, self._callers)
+        idents = Idents(secrets.token_bytes(32) if recorder is None else recorder.secret)
+        preparing = Preparing(settings, policy, served, self.gate, salt, self._callers, idents)
         shared = self.gate, self.running, self._equipment, self.metrics
         shadows = None if recorder is None else Shadows(settings, recorder, preparing, *shared)
         requests = Requests(preparing, *shared, recorder, shadows)
         counting = Counting(self.metrics, telemetry, {role: engine.spec.name for role, engine in (roles or {}).items()})
         self._chat = Chat(settings, self.bodies, preparing, requests, counting, judges=bool(roles))
+        self._feedback = FeedbackDoor(self.bodies, idents, recorder, self.metrics)
 
     def app(self) -> web.Application:
         """The routes."""
@@ -117,6 +121,7 @@ class Service:
         app.router.add_post("/v1/responses", self._chat.respond)
         app.router.add_post("/v1/completions", self._chat.continue_prompts)
         app.router.add_post("/v1/quote", self._chat.quote)
+        app.router.add_post("/v1/feedback", self._feedback.take)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:.+}", self._model)
         app.router.add_get("/health", self._health)

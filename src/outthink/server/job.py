@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from outthink.errors import Uncounted
 from outthink.models.engine import Engine, Request
 from outthink.models.facts import Facts
 from outthink.planner.plan import Plan
+from outthink.records.runs import Trial
 from outthink.server.accounts import Purse
 from outthink.server.asked import Asked
 from outthink.server.routing import HARMLESS, Choice, telling
@@ -53,6 +53,8 @@ class Job:
     """Whose it is: the name of a key, or what stands for one; None: nobody is told apart."""
     purse: Purse | None = None
     """What it may spend of its key's limits; None: there are none."""
+    trial: Trial | None = None
+    """Which action was drawn for it; None: it takes no part in learning."""
     dearness: Callable[[], float] | None = None
     """How many times as dear compute is at a moment; None: it is never dearer."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,6 +113,7 @@ async def prepared(
     choice: Choice,
     load: float,
     *,
+    ident: str,
     max_tokens: int | None,
     seconds: float,
     salt: str | None,
@@ -120,6 +123,7 @@ async def prepared(
     """What a request asks for, as what is solved.
 
     Args:
+        ident: of the request, which no other one has.
         max_tokens: of a sample where the request does not say, as far as the model's context allows. None: 4,096, or
             fewer where a budget has room for several samples then.
         salt: keeps the caller's prompts apart in a prefix cache; None: nobody else's are there.
@@ -128,7 +132,6 @@ async def prepared(
 
     Raises UsageError where the prompt is too long, and OverLimit where a limit of the key has no room for one sample.
     """
-    ident = f"chatcmpl-{secrets.token_hex(12)}"
     facts: Facts | None = getattr(engine, "facts", None)
     fields = engine_fields(asked, choice, engine)
     if salt is not None and facts is not None and facts.salt and "cache_salt" not in fields:

@@ -6,12 +6,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from outthink.planner.auto import OUTSIDE
+from outthink.records.runs import OWN, Trial
 from outthink.server.callers import PROBE
-from outthink.types import Call, Usage
+from outthink.types import Call, Trace, Usage
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _OWNERS = 1000  # keys that are told apart
@@ -44,6 +54,17 @@ class Metrics:
         self.verifier = Counter("outthink_verifier_seconds", "Seconds of calls to verifiers.", registry=registry)
         self.disconnects = Counter("outthink_disconnects", "Callers that left before the answer.", registry=registry)
         self.shadows = Counter("outthink_shadow_requests", "Requests also run another way.", registry=registry)
+        self.feedback = Summary("outthink_feedback", "Scores that callers gave to answers.", registry=registry)
+        self.planned = Counter(
+            "outthink_plan_requests", "Requests that a plan has decided; outside: unlike those that it was fitted on.",
+            ["seen"], registry=registry,
+        )  # fmt: skip
+        self.confidence = Summary(
+            "outthink_plan_confidence", "Chances of being right, as the plan told them.", registry=registry
+        )
+        self.explored = Counter(
+            "outthink_explored_requests", "Requests that got an action drawn at random.", registry=registry
+        )
         self.latency = Histogram(
             "outthink_request_seconds", "From the request to the end of its answer.", ["strategy"],
             buckets=_SECONDS, registry=registry,
@@ -67,6 +88,15 @@ class Metrics:
     def answered(self, owner: str, status: int) -> None:
         """Count a request of a key."""
         self.key_requests.labels(self._owner(owner), str(status)).inc()
+
+    def decided(self, trace: Trace, trial: Trial | None) -> None:
+        """Count what decided how a request was answered."""
+        if trial is not None and trial.action != OWN:
+            self.explored.inc()
+        elif "plan" in trace.resources:
+            self.planned.labels("outside" if any(OUTSIDE in note for note in trace.notes) else "inside").inc()
+            if trace.confidence is not None:
+                self.confidence.observe(trace.confidence)
 
     def probed(self, usage: Usage) -> None:
         """Count what it has cost to learn what a model can do."""

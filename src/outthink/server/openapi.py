@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from outthink import __version__
 from outthink.server.asked import MOST, ChatRequest
 from outthink.server.completions import CompletionRequest
+from outthink.server.feedback import FeedbackRequest
 from outthink.server.responses import ResponseRequest
 from outthink.types import AnswerKind
 
@@ -43,10 +44,11 @@ _TEXT, _COUNT, _MAYBE = {"type": "string"}, {"type": "integer", "minimum": 0}, {
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     bodies: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (model, "validation") for model in (ChatRequest, ResponseRequest, CompletionRequest)
+        (model, "validation") for model in (ChatRequest, ResponseRequest, CompletionRequest, FeedbackRequest)
     ]
     _, schemas = models_json_schema(bodies, ref_template="#/components/schemas/{model}")
     quoted = _content("What it may cost.", _object(sample={"type": "object"}, most={"type": "object"}))
+    kept = _content("It is kept.", _object(object={"const": "outthink.feedback"}, trace=_TEXT))
     model = _object(id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT)
     models = _content("What there is.", _object(object={"const": "list"}, data=_list(model)))
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -61,6 +63,18 @@ def document() -> dict[str, Any]:
             "/v1/responses": _asking("ResponseRequest", _replied(_response())),
             "/v1/completions": _asking("CompletionRequest", _replied(_text_completion())),
             "/v1/quote": _asking("ChatRequest", quoted),
+            "/v1/feedback": {
+                "post": {
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/FeedbackRequest"}}},
+                    },
+                    "responses": {
+                        "200": kept,
+                        **_errors("400", "401", "404", "408", "413", "415", "421", "429", "500", "503"),
+                    },
+                }
+            },
             "/v1/models": {"get": {"responses": {"200": models, **_errors("401", "421", "502", "503")}}},
             "/v1/models/{name}": {
                 "get": {

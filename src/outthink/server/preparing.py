@@ -10,7 +10,9 @@ from outthink.models.engine import Engine
 from outthink.server.accounts import Purse
 from outthink.server.asked import Asked
 from outthink.server.callers import SHADOW, Callers
+from outthink.server.exploring import Explorer
 from outthink.server.gate import Gate
+from outthink.server.idents import Idents
 from outthink.server.job import Job, prepared
 from outthink.server.models import Served
 from outthink.server.problems import LATE, RequestFailed
@@ -24,10 +26,18 @@ class Preparing:
 
     Args:
         salt: keeps callers' prompts apart in the prefix caches of upstreams; a secret of this server.
+        idents: names requests.
     """
 
     def __init__(
-        self, settings: Settings, policy: ServerRules, served: Served, gate: Gate, salt: bytes, callers: Callers
+        self,
+        settings: Settings,
+        policy: ServerRules,
+        served: Served,
+        gate: Gate,
+        salt: bytes,
+        callers: Callers,
+        idents: Idents,
     ) -> None:
         self._settings = settings
         self._policy = policy
@@ -35,6 +45,8 @@ class Preparing:
         self._gate = gate
         self._callers = callers
         self._salt = salt
+        self._idents = idents
+        self._explorer = Explorer(settings.learn, policy) if settings.learn else None
         self._lengths: dict[str, AnswerLengths] = {}
         """Of the answers of each model."""
 
@@ -51,7 +63,9 @@ class Preparing:
                 purse = await self._callers.enter(owner)
                 name, named = split(asked.model, await self._served.names())
                 load = self._gate.load()
-                choice = choose(asked, named, self._policy, load)
+                choice, trial = choose(asked, named, self._policy, load), None
+                if self._explorer is not None:
+                    choice, trial = self._explorer.choose(asked, named, choice, load)
                 engine = await self._served.engine(name)
                 job = await self._prepared(asked, name, engine, choice, load, owner, purse)
         except BaseException as failure:
@@ -61,6 +75,7 @@ class Preparing:
                 raise RequestFailed(LATE) from None
             raise
         job.deadline = deadline
+        job.trial = trial
         job.owner = owner
         if self._settings.price_follows_load:
             job.dearness = self._gate.dearness
@@ -98,6 +113,7 @@ class Preparing:
             engine,
             choice,
             load,
+            ident=self._idents.new(owner),
             max_tokens=self._settings.max_tokens,
             seconds=self._seconds(asked),
             salt=None if owner is None else blake2b(owner.encode(), key=self._salt, digest_size=16).hexdigest(),

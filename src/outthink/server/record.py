@@ -3,6 +3,7 @@
 - served: a run with the trace of every request; shadow: a run with the traces of another strategy on some of the same
   requests, under the same ids. Neither has an end, and nothing in them is graded.
 - problems.jsonl: the messages of every request, {"problem": id, "messages": [...]}; of media only the type and length.
+- feedback.jsonl: what callers have said of answers, as in `outthink.records.traffic`.
 
 They hold what people asked and were told, so they are for their owner alone. One thread writes all of it: what has
 come in while it wrote is written next, and brought to the disk together. What cannot be written, or does not fit into
@@ -15,22 +16,40 @@ import contextlib
 import json
 import logging
 import queue
+import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from outthink import jsonl
 from outthink.errors import OutthinkError, UsageError
-from outthink.records.runs import Result, Store
+from outthink.records.runs import Result, Store, Trial
+from outthink.records.traffic import FEEDBACK, PROBLEMS, SERVED, SHADOW, Feedback
 from outthink.types import Trace, writable
 
-SERVED, SHADOW, PROBLEMS = "served", "shadow", "problems.jsonl"
 WAITING = 1000
 """Most traces that wait to be written."""
 
+_SECRET = "idents.secret"
+
 _logger = logging.getLogger("outthink.server")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """What waits to be written: a result of a run, and the messages of its problem; or a line of feedback."""
+
+    run: str = ""
+    result: Result | None = None
+    asked: str | None = None
+    said: str = ""
+    kept: Future[None] | None = None
+    """Told when feedback is on the disk, or why it is not."""
 
 
 class Recorder:
@@ -75,8 +94,11 @@ class Recorder:
                 for name, asked in ((SERVED, settings), (SHADOW, shadow))
                 if asked is not None
             }
+            self._feedback = opened.enter_context(jsonl.Appender(folder / FEEDBACK, mode=0o600, shared=shared))
+            self.secret = _secret(folder)
+            """By which ids of requests are known again after a restart, and by other workers."""
             self._files = opened.pop_all()
-        self._waiting: queue.Queue[tuple[str, Trace, str | None, str | None] | None] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[_Entry | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()  # of `lost`, and so that nothing comes after the end
         self._closed = False
         # a daemon, so that a server that dies of something else is not kept alive
@@ -89,12 +111,19 @@ class Recorder:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def served(self, trace: Trace, messages: Sequence[Mapping[str, Any]], owner: str | None = None) -> None:
+    def served(
+        self,
+        trace: Trace,
+        messages: Sequence[Mapping[str, Any]],
+        owner: str | None = None,
+        trial: Trial | None = None,
+    ) -> None:
         """Keep the trace of a request and its messages (JSON data); never waits, never raises.
 
         Args:
             trace: its problem is the id of the request, which no other request has, ever.
             owner: the name of the key with which it was asked.
+            trial: which action was drawn for it; None: nothing was drawn.
         """
         try:
             asked = {"problem": trace.problem, "messages": [_without_media(message) for message in messages]}
@@ -102,11 +131,18 @@ class Recorder:
         except Exception as cause:  # whatever a caller sent
             self._lose(1, f"{type(cause).__name__}: {cause}")
         else:
-            self._put(SERVED, trace, line, owner)
+            self._put(_Entry(run=SERVED, result=_result(trace, owner, trial), asked=line))
 
     def shadowed(self, trace: Trace, owner: str | None = None) -> None:
         """Keep the trace of the other strategy on a request, which has its id; never waits, never raises."""
-        self._put(SHADOW, trace, None, owner)
+        self._put(_Entry(run=SHADOW, result=_result(trace, owner, None)))
+
+    def said(self, problem: str, feedback: Feedback) -> Future[None]:
+        """Keep what was said of an answer; done when it outlives a kill, and failed where it could not be kept."""
+        kept: Future[None] = Future()
+        line = json.dumps({"problem": problem, **asdict(feedback)}, ensure_ascii=False)
+        self._put(_Entry(said=writable(line), kept=kept))
+        return kept
 
     def close(self) -> None:
         """Write what waits, which can take seconds, and let another process have the folder; twice is fine."""
@@ -117,16 +153,19 @@ class Recorder:
             self._thread.join()
             self._files.close()
 
-    def _put(self, run: str, trace: Trace, asked: str | None, owner: str | None) -> None:
+    def _put(self, entry: _Entry) -> None:
         with self._lock:
             try:
                 if not self._closed:
-                    self._waiting.put_nowait((run, trace, asked, owner))
+                    self._waiting.put_nowait(entry)
                     return
                 why = "the recorder is closed"
             except queue.Full:
                 why = f"{WAITING} traces wait to be written, since the disk is slower than the traffic"
-        self._lose(1, why)
+        if entry.kept is None:
+            self._lose(1, why)
+        else:
+            entry.kept.set_exception(OutthinkError("Feedback cannot be kept now; send it again later."))
 
     def _lose(self, traces: int, why: str) -> None:
         with self._lock:
@@ -147,11 +186,13 @@ class Recorder:
             with self._turn():
                 self._write_batch([one for one in batch if one is not None])
 
-    def _write_batch(self, batch: Sequence[tuple[str, Trace, str | None, str | None]]) -> None:
+    def _write_batch(self, batch: Sequence[_Entry]) -> None:
         written = 0
         for one in batch:
+            if one.kept is not None:
+                continue
             try:
-                self._write(*one)
+                self._write(one)
                 written += 1
             except Exception as cause:  # what one trace holds must not end the thread
                 self._lose(1, str(cause))
@@ -161,13 +202,51 @@ class Recorder:
                 run.sync()
         except OutthinkError as cause:
             self._lose(written, str(cause))
+        self._write_feedback([one for one in batch if one.kept is not None])
 
-    def _write(self, run: str, trace: Trace, asked: str | None, owner: str | None) -> None:
-        if asked is not None:
-            self._problems.append(asked, sync=False)
-        error = None if trace.rounds else trace.error
-        result = Result(problem=trace.problem, credit=None, error=error, trace=trace, owner=owner)
-        self._runs[run].record(result, sync=False)
+    def _write(self, entry: _Entry) -> None:
+        assert entry.result is not None
+        if entry.asked is not None:
+            self._problems.append(entry.asked, sync=False)
+        self._runs[entry.run].record(entry.result, sync=False)
+
+    def _write_feedback(self, entries: Sequence[_Entry]) -> None:
+        """Each caller hears of his own only once all are on the disk."""
+        try:
+            for entry in entries:
+                self._feedback.append(entry.said, sync=False)
+            if entries:
+                self._feedback.sync()
+            failure = None
+        except OutthinkError as cause:
+            failure = cause
+            _logger.error("Feedback was not kept: %s", cause)
+        for entry in entries:
+            if entry.kept is not None and entry.kept.set_running_or_notify_cancel():
+                if failure is None:
+                    entry.kept.set_result(None)
+                else:
+                    entry.kept.set_exception(OutthinkError("Feedback cannot be kept now; send it again later."))
+
+
+def _result(trace: Trace, owner: str | None, trial: Trial | None) -> Result:
+    error = None if trace.rounds else trace.error
+    return Result(
+        problem=trace.problem, credit=None, error=error, trace=trace, ended=time.time(), trial=trial, owner=owner
+    )
+
+
+def _secret(folder: Path) -> bytes:
+    """That of a folder, made where there is none yet."""
+    path = folder / _SECRET
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        made = secrets.token_bytes(32)
+        jsonl.write_whole(path, made.hex(), mode=0o600)
+        return made
+    except (OSError, ValueError):
+        raise UsageError(f"{path} cannot be read: remove it, and ids from before are not known any more.") from None
 
 
 def _without_media(message: Mapping[str, Any]) -> Mapping[str, Any]:

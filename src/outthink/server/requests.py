@@ -98,6 +98,7 @@ class Requests:
                 raise job.purse.failure from failure
             raise
         self._record(job, trace)
+        self._metrics.decided(trace, job.trial)
         self._preparing.learn(job, trace)
         if self._shadows is not None and trace.stopped != "cancelled":
             self._shadows.follow(job)
@@ -106,4 +107,5 @@ class Requests:
     def _record(self, job: Job, trace: Trace) -> None:
         job.trace = trace
         if self._recorder is not None:
-            self._recorder.served(trace, [message.sent or {} for message in job.asked.messages], job.owner)
+            messages = [message.sent or {} for message in job.asked.messages]
+            self._recorder.served(trace, messages, job.owner, job.trial)

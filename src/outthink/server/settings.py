@@ -25,6 +25,7 @@ class Settings:
         grace: seconds that requests get to end when the server is stopped.
         metrics_key: the name of the one key that reads /metrics, and nothing else, where there are keys.
         shadow: share of requests that are also answered by `alternative`.
+        learn: share of the requests that are answered by an action drawn at random.
         workers: processes that share these limits, of which this is one.
     """
 
@@ -43,4 +44,5 @@ class Settings:
     metrics_key: str = "metrics"
     shadow: float = 0.0
     alternative: str = ONE
+    learn: float = 0.0
     workers: int = 1

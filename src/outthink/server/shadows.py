@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from outthink.models.facts import Facts
+from outthink.records.runs import OWN
 from outthink.server import problems
 from outthink.server.asked import Wish
 from outthink.server.gate import Gate
@@ -49,6 +50,8 @@ class Shadows:
             return
         if job.choice.named["name"] == self._settings.alternative:
             return  # it would be compared with itself
+        if job.trial is not None and job.trial.action != OWN:
+            return  # what was served is not what the server does
         if not self._gate.idle or self._now >= max(1, _AT_ONCE // self._settings.workers):
             return
         self._now += 1

@@ -25,6 +25,7 @@ from outthink.server.app import Service
 from outthink.server.book import Book
 from outthink.server.broker import Channel
 from outthink.server.door import Shares, descriptors
+from outthink.server.exploring import actions
 from outthink.server.keys import Keys
 from outthink.server.listening import serve
 from outthink.server.logs import tells_all
@@ -104,6 +105,13 @@ def check_alternative(name: str, strategy: str, shadow: float, record: Path | No
         raise UsageError("--shadow needs --record FOLDER, where both answers are kept.")
     if shadow and name == strategy:
         raise UsageError(f"Both would be {name}: give another --alternative.")
+
+
+def check_learning(policy: ServerRules, record: Path | None) -> None:
+    """Raise UsageError where nothing could be learned, or it would be lost."""
+    if record is None:
+        raise UsageError("--learn needs --record FOLDER, where it is kept what was drawn.")
+    actions(policy)
 
 
 def models(upstream: str) -> tuple[str, ...]:

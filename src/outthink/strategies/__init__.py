@@ -46,6 +46,7 @@ STRATEGIES = {
     "resample": "outthink.strategies.parallel.resample:Resample",
     "cascade": "outthink.strategies.parallel.cascade:Cascade",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
+    "archon": "outthink.strategies.collective.archon:Archon",
     "cpt": "outthink.strategies.collective.cpt:CPT",
     "debate": "outthink.strategies.collective.debate:Debate",
     "rsa": "outthink.strategies.collective.rsa:RSA",

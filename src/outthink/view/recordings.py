@@ -27,6 +27,7 @@ from outthink.models.engine import Shape
 from outthink.records.ends import TokenEnds
 from outthink.records.kinds import Form, form_of
 from outthink.records.runs import JOURNAL, RESULTS, RUN, SHAPES, Result, owned, read_settings
+from outthink.records.traffic import FEEDBACK, PROBLEMS
 from outthink.reports.reading import ReadReply, kind_of
 from outthink.types import AnswerKind
 from outthink.view.entries import EFLOPS, ListRow, entry_of, replies_of, result_or_none, row_of, token_ends
@@ -465,7 +466,7 @@ class Shelf:
                 return
             traffic = (path / "served" / RUN).is_file()  # its questions are in the traces, too
             for inside in sorted(path.iterdir()):
-                if traffic and inside.name == "problems.jsonl":
+                if traffic and inside.name in (PROBLEMS, FEEDBACK):
                     continue
                 if not inside.name.startswith(".") and (inside.is_dir() or inside.name.endswith(_SUFFIXES)):
                     self._take(inside, depth + 1)
