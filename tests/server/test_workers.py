@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from outthink.cli.program import run
@@ -25,6 +26,7 @@ from outthink.records.runs import read_results
 from outthink.records.traffic import PROBLEMS, SERVED
 from outthink.server.broker import Broker, Channel
 from outthink.server.gate import Busy, Gate, Places
+from outthink.server.metrics import SHARED, Metrics
 from outthink.server.parent import _Parent, _Worker
 from outthink.server.record import Recorder
 from tests.tools.server import Server, says
@@ -194,6 +196,17 @@ def test_a_withdrawn_key_counts_no_longer_in_workers_that_are_starting() -> None
             await one.gone()
 
     asyncio.run(go())
+
+
+def test_a_worker_that_has_just_begun_hides_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is empty for a moment, and for good where it is killed then."""
+    counted = MmapedDict(str(tmp_path / "counter_7.db"))  # type: ignore[no-untyped-call]
+    key = json.dumps(["outthink_some", "outthink_some_total", {}, "Some."])
+    counted.write_value(key, 3.0, 0.0)  # type: ignore[no-untyped-call]
+    (tmp_path / "counter_8.db").touch()
+    monkeypatch.setenv(SHARED, str(tmp_path))
+    assert "outthink_some_total 3.0" in Metrics(lambda: 0, lambda: 0).text().decode()
+    counted.close()  # type: ignore[no-untyped-call]
 
 
 # ------------------------------------------------------------------------------------------------------- the command
