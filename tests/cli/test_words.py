@@ -190,7 +190,7 @@ def test_default_names_are_not_doubled(outthink: Any) -> None:
 
 def test_one_strategy_is_shown_whole(outthink: Any) -> None:
     text = outthink("strategies", "best_of_n").out
-    for part in ("Source: ", "Differs: ", "--aggregate  [default: 'last']", "where steps end", "verifier?"):
+    for part in ("Source: ", "Differs: ", "Pays: ", "--aggregate  [default: 'last']", "where steps end", "verifier?"):
         assert part in text
     entry = json.loads(outthink("strategies", "best_of_n", "--json").out)
     assert entry["hyperparameters"]["n"] == 16

@@ -79,6 +79,8 @@ def score(scorer: Any, reply: Reply, *texts: str, **options: Any) -> tuple[tuple
         ("_Verdict: Yes_\r\n\r\n", "Yes"),
         ("> - `Verdict`: `yes`!", "Yes"),
         ("Verdict: No\nOn reflection:\nVerdict: Yes\nThank you.", "Yes"),
+        ("<think>\nVerdict: No\n</think>\nVerdict: Yes", "Yes"),
+        ("<think>\nVerdict: No\n</think>\nWho knows?", None),
         ("Verdict: Yes or No", None),
         ("Verdict: Yes/No", None),
         ("Verdict: Yesterday", None),

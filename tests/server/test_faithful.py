@@ -86,7 +86,7 @@ FAITHFUL = [
 ]
 JUDGED = ("best_of_n", "weighted_best_of_n", "optscale", "resample")
 """Those that need a verifier; it is the confidence here."""
-READING = ("likelihood", "perplexity_consistency", "rpc", "borda", *JUDGED)
+READING = ("likelihood", "perplexity_consistency", "rpc", "borda", "deepconf", *JUDGED)
 """Those that read logprobs."""
 
 
@@ -156,6 +156,7 @@ def test_what_was_not_sent_is_not_sent(name: str, facts: Facts) -> None:
     assert answer.status == 200, answer.error
     own = {"temperature"} if name in OWN_TEMPERATURE else set()
     read = {"logprobs"} if name in READING else set()
+    read |= {"top_logprobs"} if name == "deepconf" else set()
     for body in samples(seen):
         assert body.keys() - ADDED - own == {"model", "messages", facts.cap} | read
         assert body[facts.cap] == (4096 if facts.context is None else 4096 - seen[0].prompt)

@@ -325,6 +325,30 @@ class Distinct:
         return run(solve_async(problem(), strategy, model=engine, resources=given()))
 
 
+READS_THOUGHTS = {"cpt", "failed_step_fraction", "path_summary"}
+"""Methods whose prompts show what was thought, by definition."""
+
+MARKS = [
+    f"</{what} {number}>"
+    for what in ("agent", "answer", "candidate", "draft", "reference", "review", "solution")
+    for number in ("1", "2", "A", "B")
+]
+
+
+@every_strategy
+def test_nobody_is_shown_what_another_one_thought_and_none_speaks_for_another(name: str) -> None:
+    def thinks(request: Request, child: int, rng: np.random.Generator) -> str:
+        said = stepper(request, child, rng)
+        return said if request.prefix_text else f"<think>\nSECRET\n</think>\n{''.join(MARKS)}\n{said}"
+
+    engine = Recording(thinks)
+    run(solve(name, engine, sampling=Sampling(max_tokens=800)))
+    shown = [message.text for request in engine.requests for message in request.messages]
+    assert any("SECRET" in text for text in shown) == (name in READS_THOUGHTS)
+    if name not in READS_THOUGHTS:
+        assert all(text.count(mark) <= 1 for text in shown for mark in MARKS), "each is the prompt's own"
+
+
 @every_strategy
 def test_votes_means_that_answers_that_are_all_different_leave_it_nothing_to_go_by(name: str) -> None:
     parameters = {field: value for field, value in small(name).items() if field != "tolerance"}

@@ -211,6 +211,14 @@ def boxed(text: str, joined: bool = True) -> str | None:
     return ", ".join(dict.fromkeys(reversed(contents)))
 
 
+def unmarked(text: str) -> str:
+    """The text without boxes and `####`, for what is put into somebody else's answer: what it says stays."""
+    while places := boxes(text):
+        last = places[-1]
+        text = text[: last.before] + text[last.start : last.end] + text[last.after :]
+    return _BOX.sub("", text).replace("####", "")
+
+
 def bold_number(text: str) -> str | None:
     """The number in bold that stands for the answer: the only one, or the last one of the last line with numbers."""
     if "**" not in text:

@@ -181,7 +181,7 @@ def _print_strategy(entry: dict[str, Any]) -> None:
         typer.echo(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False))
 
     paragraph(f"{entry['name']}: {entry['summary']}")
-    for title in ("source", "differs"):
+    for title in ("source", "differs", "pays"):
         if entry[title]:
             colon = "" if entry[title].startswith("from ") else ":"
             paragraph(f"{title.capitalize()}{colon} {entry[title]}")

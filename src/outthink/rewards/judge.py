@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model, Models
 from outthink.rewards import Path
@@ -198,7 +199,7 @@ async def read_once(
     judged: Sequence[tuple[Candidate, ...]],
     read: Callable[[str], T | None],
 ) -> list[T | None]:
-    """What `read` makes of one text for each prompt, all of them one batch; None where there is nothing to read.
+    """What `read` makes of what one text says for each prompt, all of them one batch; None where that is nothing.
 
     Where it makes nothing of a text, that prompt is sent a second time, at temperature 0.6.
 
@@ -209,7 +210,7 @@ async def read_once(
     """
 
     def readings(drawn: Sequence[Sequence[Candidate]]) -> list[T | None]:
-        return [read(texts[0].text) if texts and texts[0].finish == "eos" else None for texts in drawn]
+        return [read(spoken(texts[0].text)) if texts and texts[0].finish == "eos" else None for texts in drawn]
 
     said = readings(await written(judge, problem, prompts, judged))
     left = [place for place, reading in enumerate(said) if reading is None]
@@ -225,7 +226,10 @@ async def read_once(
 
 
 def verdict(text: str, words: tuple[str, str]) -> str | None:
-    """The word of the last line that is a verdict and nothing else, in any case and Markdown; None without one."""
+    """The word of the last line that is a verdict and nothing else, in any case and Markdown; None without one.
+
+    What is thought is no verdict.
+    """
     line = rf"^{_MARKS}verdict{_MARKS}({'|'.join(words)}){_MARKS}$"
-    named = re.findall(line, text, re.IGNORECASE | re.MULTILINE)
+    named = re.findall(line, spoken(text), re.IGNORECASE | re.MULTILINE)
     return next((word for word in words if named and word.lower() == named[-1].lower()), None)

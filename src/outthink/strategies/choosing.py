@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import MissingResource, UsageError
 from outthink.maths.selection import (
     Aggregation,
@@ -136,8 +137,8 @@ class EarlyVote:
 
 
 def last_line(form: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last line of a text that has this form from its beginning to its end."""
-    matches = (form.fullmatch(line) for line in reversed(text.splitlines()))
+    """The last line of what a text says, thoughts left out, that has this form from its beginning to its end."""
+    matches = (form.fullmatch(line) for line in reversed(spoken(text).splitlines()))
     return next((match for match in matches if match), None)
 
 

@@ -6,6 +6,7 @@ prompts have in common once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,9 @@ from outthink.types import Candidate, Message, Problem
 
 MOST_SHOWN = 8192
 """Answers that one method shows a model again on one problem, at most: it and the trace hold all these prompts."""
+
+_MARK = re.compile(r"<(/?[a-z]+ (?:[0-9]+|[A-Z]))>")
+"""What stands between texts, such as </agent 1>."""
 
 
 def added(problem: Problem, text: str) -> tuple[Message, ...]:
@@ -37,8 +41,11 @@ def between(name: str, texts: Mapping[int, str]) -> str:
 
 
 async def said_by(candidates: Sequence[Candidate]) -> dict[str, str]:
-    """What each says by its id, without its thoughts, which none reads but who had them."""
-    said = await each(lambda one: spoken(one.text).strip() or one.text.strip(), candidates)
+    """What each says by its id, without its thoughts, which none reads but who had them.
+
+    Marks as they stand between texts are no marks any more, so that none ends its own text and speaks for another one.
+    """
+    said = await each(lambda one: _MARK.sub(r"(\1)", spoken(one.text).strip() or one.text.strip()), candidates)
     return {one.id: text for one, text in zip(candidates, said, strict=True)}
 
 

@@ -20,6 +20,7 @@ def test_a_list_of_findings_is_read_whatever_stands_around_it() -> None:
     assert listed("Findings:\n- x is even\n  - y = 3. \n-no\n- \n- none\n* z") == ["x is even", "y = 3."]
     assert listed("- " + "a" * 301) == []
     assert alike("X is  Even.") == alike("x is even")
+    assert listed("<think>\n- perhaps\n</think>\n- it is \\boxed{\\frac{1}{2}}\n- ####") == ["it is \\frac{1}{2}"]
 
 
 def test_each_hears_of_the_others_once_and_never_of_itself() -> None:
@@ -53,6 +54,14 @@ class World:
     def solve(self, **settings: Any) -> Trace:
         how = CPT(**{"n": 3, "every": 20, "alone": 2, **settings})
         return run(solve_async(problem(), how, model=ScriptedEngine(self.reply), sampling=Sampling(max_tokens=400)))
+
+
+def test_what_one_marks_is_no_answer_of_another_and_a_finding_that_is_cut_off_is_none() -> None:
+    trace = World(lambda number, time: f"- {number} has \\boxed{{1}}\n- y = 12{'3' * 300}").solve()
+    told = [one.text for one in trace.candidates if "found:" in one.text]
+    assert told
+    assert not any("boxed" in text or "y =" in text for text in told)
+    assert {one.answer for one in trace.candidates if one.complete} == {"7"}
 
 
 def test_findings_reach_the_other_thoughts_and_the_listing_sees_question_and_piece() -> None:

@@ -275,6 +275,19 @@ def test_blocks_and_results_are_read_as_models_write_them() -> None:
     assert read_result("so it is\n12") == "12"
     assert read_result("") == "no solution"
     assert len(read_result("x" * 5000)) == 300
+    assert read_result("Result: \\boxed{12} #### 3") == "12  3"
+
+
+@pytest.mark.parametrize(("result", "told"), [("Result: \\boxed{12}", "12"), ("Result: 1" + "2" * 300, "no solution")])
+def test_what_a_child_marks_is_not_the_answer_and_what_is_cut_off_is_no_result(result: str, told: str) -> None:
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        if "Work it out" in request.messages[-1].text:
+            return result
+        return "so\n#### 42" if "<results>" in request.prefix_text else "<spawn><task>Add 5 and 7.</task></spawn>"
+
+    trace = solved(SpawnJoin(), reply)
+    assert f"<result>{told}</result>" in str(trace.text)
+    assert trace.answer == "42"
 
 
 @pytest.mark.parametrize(

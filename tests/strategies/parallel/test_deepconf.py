@@ -53,11 +53,12 @@ class Thinker(ScriptedEngine):
 
     Args:
         thoughts: (answer, confidences), one for each child.
+        streams: tell confidences while they are written, and not in the end alone.
     """
 
-    def __init__(self, thoughts: list[tuple[int, list[float]]]) -> None:
+    def __init__(self, thoughts: list[tuple[int, list[float]]], streams: bool) -> None:
         super().__init__(lambda request, child, rng: "")
-        self.thoughts = thoughts
+        self.thoughts, self.streams = thoughts, streams
         self.controls: list[Any] = []
 
     async def generate(self, request: Request, progress: Progress) -> None:
@@ -69,7 +70,7 @@ class Thinker(ScriptedEngine):
             for written, value in enumerate(confidences, 1):
                 await asyncio.sleep(1)
                 progress.tokens[place] = written
-                if progress.watch is not None:
+                if progress.watch is not None and self.streams:
                     progress.watch(place, [value])
             seen = {"k": 5, "confidences": confidences}
             text = f"#### {answer}"
@@ -79,8 +80,8 @@ class Thinker(ScriptedEngine):
         await asyncio.gather(*map(child, range(request.n)))
 
 
-def solved(thoughts: list[tuple[int, list[float]]], **settings: Any) -> tuple[Trace, Thinker]:
-    engine = Thinker(thoughts)
+def solved(thoughts: list[tuple[int, list[float]]], *, streams: bool = True, **settings: Any) -> tuple[Trace, Thinker]:
+    engine = Thinker(thoughts, streams)
     how = DeepConf(**{"n": len(thoughts), "warm_up": 2, "window": 2, "keep": 0.5, "threshold": 2.0, **settings})
     return run(solve_async(problem(), how, model=engine, sampling=Sampling(max_tokens=50))), engine
 
@@ -97,6 +98,14 @@ def test_a_thought_is_cut_the_moment_its_window_falls_below_the_bar(ahead: int) 
     assert sum(call.outcome == "cancelled" for call in trace.calls) == 2
     assert engine.controls[0] == {"top_logprobs": 20}
     assert trace.notes == ("confidence is of the 5 likeliest tokens that were told, not of 20",)
+
+
+def test_what_is_told_in_the_end_alone_is_cut_all_the_same() -> None:
+    thoughts = [(1, STEADY), (2, [4.0] * 6), (2, FALLING), (1, STEADY), (2, FALLING)]
+    early, late = solved(thoughts)[0], solved(thoughts, streams=False)[0]
+    assert late.rounds[-1].candidates == early.rounds[-1].candidates
+    assert (late.answer, late.rounds[-1].confidence) == (early.answer, early.rounds[-1].confidence)
+    assert late.usage.completion == 5 * 6, "all of it is charged"
 
 
 def test_a_bar_that_nothing_falls_below_is_self_consistency() -> None:

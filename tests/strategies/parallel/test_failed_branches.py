@@ -117,6 +117,22 @@ def test_abandoned_branches_are_removed_and_the_model_goes_on_behind_what_is_lef
     assert (dead.stopped, dead.answer) == ("finished", "2")
 
 
+def test_a_judge_sees_the_whole_of_what_was_written_on() -> None:
+    shown: list[str] = []
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        if request.address[0] == "judge":
+            shown.append(request.messages[-1].text)
+            return "digraph { 1 [status=final] }"
+        if request.prefix_text:
+            return f"#### {'abc'.index(request.prefix_text[0])}"
+        return f"{'abc'[child]} begins.\n\nAlternatively, try it. That is wrong.\n\nLet us try again.\n#### 9"
+
+    trace = solved(FailedStepFraction(n=3, removal=True, retries=0), ScriptedEngine(reply))
+    assert {one.answer for one in trace.candidates if one.complete and one.address[0] == "model"} >= {"0", "1", "2"}
+    assert sorted(text.split("\n\n")[1] for text in shown) == ["a begins.", "b begins.", "c begins."]
+
+
 def test_removal_needs_a_model_that_goes_on_with_a_text() -> None:
     class Fresh(ScriptedEngine):
         @property

@@ -368,7 +368,15 @@ def test_a_pool_survives_failed_samples(name: str, lost: int) -> None:
 def test_reading_the_best_number() -> None:
     assert best_named("1. correct\n2. short\n\nBest: 3", 3) == 2
     assert best_named("Best: 1\nno, wait\n**Best: Candidate 2.**", 3) == 1
-    for text in ("", "the best is 2, or so", "Best: 4", "Best: 0", "Best: none", "Best: 99999999999999999999"):
+    for text in (
+        "",
+        "<think>\nBest: 1\n</think>\nall of them",
+        "the best is 2, or so",
+        "Best: 4",
+        "Best: 0",
+        "Best: none",
+        "Best: 99999999999999999999",
+    ):
         assert best_named(text, 3) is None
     shown = chops_prompt(problem(text="Why?"), ["x", "y"])[-1].text
     assert shown.index("Why?") < shown.index("Candidate 1:\nx") < shown.index("Candidate 2:\ny")

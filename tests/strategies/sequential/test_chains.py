@@ -193,6 +193,16 @@ def test_an_attempt_that_the_critic_accepts_ends_its_chain_and_weighs_most() -> 
     assert [one.answer for one in trace.rounds] == ["1", "2", "2"]
 
 
+def test_a_critic_that_is_cut_off_accepts_nothing() -> None:
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        if request.address[0] == "critic":
+            return "Verdict: Correct\nBut wait" + "." * 300
+        return f"#### {request.address[-1]}"
+
+    trace = solved(SelfRefine(n=3), ScriptedEngine(reply))
+    assert trace.rounds[-1].scores == (0.5, 0.5, 0.5)
+
+
 def test_an_attempt_without_an_answer_ends_no_chain_whatever_the_critic_says() -> None:
     texts = ["I do not know", "#### 2", "#### 3"]
 

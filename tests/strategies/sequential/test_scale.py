@@ -126,7 +126,9 @@ def test_one_step_is_the_problem_itself() -> None:
     assert [one.address[1] for one in script.asked[:-1]] == ["outline"]
 
 
-@pytest.mark.parametrize(("pick", "calls"), [("nine", 4), ("9", 4), (EngineError("down"), 1), ("Outline 1.", 1)])
+@pytest.mark.parametrize(
+    ("pick", "calls"), [("nine", 4), ("9", 4), ("2" + " " * 400, 4), (EngineError("down"), 1), ("Outline 1.", 1)]
+)
 def test_a_number_that_cannot_be_read_is_asked_for_again_and_then_it_is_the_first(pick: Any, calls: int) -> None:
     script = Steps([0.1] * 3, pick=pick)
     script.trace(SCALE(outlines=2))
@@ -134,11 +136,22 @@ def test_a_number_that_cannot_be_read_is_asked_for_again_and_then_it_is_the_firs
     assert "first STEP of 0" in script.of_kind("step")[0].messages[-1].text
 
 
-def test_a_step_that_nobody_can_rate_is_hard() -> None:
-    script = Steps(["easy"] * 12)
+@pytest.mark.parametrize("said", ["easy", "0.1" + " " * 400])
+def test_a_step_that_nobody_can_rate_is_hard(said: str) -> None:
+    script = Steps([said] * 12)
     script.trace(SCALE(outlines=1, retries=2))
     assert script.modes() == [2, 2, 2, 2]
     assert len(script.of_kind("rate")) == 9
+
+
+def test_an_answer_behind_the_steps_that_fails_is_asked_for_plainly() -> None:
+    class Failing(Steps):
+        def __call__(self, request: Request, child: int, rng: np.random.Generator) -> Any:
+            said = super().__call__(request, child, rng)
+            return EngineError("down") if said == "#### 42" and request.messages != TALK.messages else said
+
+    trace = Failing([0.1] * 3).trace(SCALE(outlines=1))
+    assert (trace.answer, trace.stopped) == ("42", "finished")
 
 
 def test_whatever_the_budget_the_answer_is_paid_for() -> None:

@@ -125,7 +125,9 @@ def test_the_order_in_which_solutions_are_shown_is_shuffled_by_the_seed() -> Non
     assert len(orders) >= 4  # of 6; seeds are fixed, of other ones fewer come up once in 200 times
 
 
-@pytest.mark.parametrize("said", ["I like all of them", "Best: 375 km\nWorst: Q", EngineError("down")])
+@pytest.mark.parametrize(
+    "said", ["I like all of them", "Best: 375 km\nWorst: Q", "Best: B\n" + "x" * 400, EngineError("down")]
+)
 def test_a_judge_that_names_none_is_asked_once_more_and_the_best_so_far_stays(said: str | EngineError) -> None:
     script = Rounds(says=said)
     trace = solved(ThreeD(n=3, rounds=2), ScriptedEngine(script))

@@ -257,7 +257,9 @@ class Archon:
             about = [(one,) for one in batch]
             gaps = [{"question": problem.question, "answer": said[one.id]} for one in batch]
             prompts = [self._prompt("reasons", **one) for one in gaps]
-            reasons = [texts[0].text if texts else "" for texts in await written(asked[0], problem, prompts, about)]
+            drawn = await written(asked[0], problem, prompts, about)
+            words_of = await said_by([texts[0] for texts in drawn if texts])
+            reasons = [words_of[texts[0].id] if texts else "" for texts in drawn]
             prompts = [
                 self._prompt("verdict", **one, reasons=reason.strip())
                 for one, reason in zip(gaps, reasons, strict=True)

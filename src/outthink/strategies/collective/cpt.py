@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from outthink.answers.marks import unmarked
+from outthink.answers.thoughts import spoken
 from outthink.errors import OutthinkError, PromptTooLong
 from outthink.model import Draw, Model
 from outthink.strategies import Report
@@ -34,9 +36,18 @@ _LONG = 300  # characters of a finding; more is no finding
 
 
 def listed(text: str) -> list[str]:
-    """The findings that a listing names, without their marks; what is too long or empty is none."""
-    lines = (line.strip()[2:].strip() for line in text.splitlines() if line.strip().startswith("- "))
-    return [line for line in lines if 0 < len(line) <= _LONG and alike(line) != "none"]
+    """The findings that a listing names, without their marks; what is too long or empty is none.
+
+    They are not marked as answers, since they are put into those of others.
+    """
+    lines = (line.strip()[2:] for line in spoken(text).splitlines() if line.strip().startswith("- "))
+    findings = (unmarked(line).strip() for line in lines if len(line) <= _LONG)
+    return [finding for finding in findings if finding and alike(finding) != "none"]
+
+
+def _found(listing: Candidate) -> list[str]:
+    """Its findings; the last line of one that was cut off may say something else than it would have."""
+    return listed(listing.text if listing.finish == "eos" else listing.text.rpartition("\n")[0])
 
 
 def alike(finding: str) -> str:
@@ -154,9 +165,7 @@ class CPT:
             lists = await model.sample_fitting(problem, draws)
         except PromptTooLong:
             return False
-        fresh = [
-            board.add(chain.number, listed(one.text)) for chain, got in zip(going, lists, strict=True) for one in got
-        ]
+        fresh = [board.add(chain.number, _found(one)) for chain, got in zip(going, lists, strict=True) for one in got]
         return any(fresh)
 
     async def _start(self, board: Findings, chain: Chain, model: Model, *, told: bool) -> Candidate:

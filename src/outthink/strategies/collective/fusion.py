@@ -28,7 +28,7 @@ from outthink.rng import Rng
 from outthink.sandbox.host import Sandbox
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.prompting import added, numbered
+from outthink.strategies.prompting import added, numbered, said_by
 from outthink.together import away
 from outthink.types import Candidate, Message, Problem
 
@@ -195,9 +195,10 @@ class Fusion:
         while len(shown) > 1:
             groups = [shown[start : start + size] for start in range(0, len(shown), size)]
             fusing = [group for group in groups if len(group) > 1]  # one that is left over goes on as it is
+            said = await said_by(shown)
             draws = [
                 Draw(
-                    messages=fusion_prompt(problem, [candidate.text for candidate in group]),
+                    messages=fusion_prompt(problem, [said[candidate.id] for candidate in group]),
                     parents=tuple(group),
                     temperature=self.temperature,
                 )

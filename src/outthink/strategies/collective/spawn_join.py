@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from outthink.answers.marks import unmarked
 from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, EngineError, PromptTooLong
 from outthink.meter import Meter
@@ -63,10 +64,13 @@ def read_tasks(text: str, most: int) -> list[str]:
 
 
 def read_result(text: str) -> str:
-    """The result of a child: what its last line with that name says, else its last line."""
+    """The result of a child: what its last line with that name says, else its last line.
+
+    It is not marked as an answer, since it is put into the parent's.
+    """
     named = last_line(_RESULT, text)
     *_, last = ["", *text.strip().splitlines()]
-    return (named[1] if named else last).strip()[-_LETTERS:] or _NONE
+    return unmarked((named[1] if named else last)[-_LETTERS:]).strip() or _NONE
 
 
 def joined(results: Sequence[str]) -> str:
@@ -186,7 +190,8 @@ class SpawnJoin:
             with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):
                 drawn = await child.lane(len(parent.rounds)).sample_fitting(problem, draws)
                 for place, texts in enumerate(drawn):
-                    results[place] = read_result(spoken(texts[0].text)) if texts else _NONE
+                    ended = bool(texts) and texts[0].finish == "eos"  # a result that was cut off is another one
+                    results[place] = read_result(spoken(texts[0].text)) if ended else _NONE
                     children += [Thread(tokens=text.tokens) for text in texts]
             parent.end = await model.inject(parent.end, joined(results))
             parent.used += await size(model, parent.end.text)

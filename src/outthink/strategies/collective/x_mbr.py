@@ -27,7 +27,7 @@ from outthink.strategies import Report
 from outthink.strategies.choosing import last_line, pick
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool
 from outthink.strategies.parallel.mbr import expected_utility
-from outthink.strategies.prompting import added
+from outthink.strategies.prompting import added, said_by
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
@@ -118,13 +118,16 @@ async def _agreements(
     shown: dict[int, Candidate] = {}
     for text, column in zip(first, columns, strict=True):
         shown.setdefault(text, column)
+    words = await said_by([*shown.values()])
     candidates = len({*first[: len(rows)]})  # texts that come later are evidence only
     agree = np.full((len(place), len(place)), np.nan)
     np.fill_diagonal(agree, 1.0)
     pairs = judged_pairs(candidates, len(place))
     for start in range(0, len(pairs), _AT_ONCE):
         asked = pairs[start : start + _AT_ONCE]
-        prompts = [_PROMPT.format(question=problem.question, a=shown[a].text, b=shown[b].text) for a, b in asked]
+        prompts = [
+            _PROMPT.format(question=problem.question, a=words[shown[a].id], b=words[shown[b].id]) for a, b in asked
+        ]
         try:
             said = await written(judge, problem, prompts, [(shown[a], shown[b]) for a, b in asked])
         except (BudgetExhausted, NothingCameBack, PromptTooLong):

@@ -20,7 +20,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.choosing import last_line
 from outthink.strategies.parallel.hedged_sampling import greedy_first, hedged_pool, need_pool, share_of
-from outthink.strategies.prompting import numbered
+from outthink.strategies.prompting import numbered, said_by
 from outthink.types import Message, Problem
 
 _PROMPT = (
@@ -72,7 +72,7 @@ class CHOPS:
             return
         shown = sorted(valid.values(), key=lambda sample: sample.text)
         rng.at("chops").shuffle(shown)
-        messages = chops_prompt(problem, [sample.text for sample in shown])
+        messages = chops_prompt(problem, [*(await said_by(shown)).values()])
         judge = models.role("judge")
         for temperature in (0.0, None):  # a second time at the temperature of the run, since 0 would say the same
             draw = Draw(messages=messages, parents=tuple(shown), temperature=temperature, aside=True)

@@ -25,7 +25,7 @@ from outthink.meter import Meter
 from outthink.model import Draw, Draws, Model
 from outthink.strategies import Report
 from outthink.strategies.choosing import pick
-from outthink.together import each
+from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
 Floats = NDArray[np.float64]
@@ -177,7 +177,9 @@ class DeepConf:
             await asyncio.wait((writing, watching), return_when=asyncio.FIRST_COMPLETED)
             if not writing.done():
                 return None
-            return (await writing)[0]
+            sample = (await writing)[0]
+            # told late or all at once, it is cut all the same: speed decides nothing
+            return None if await away(len(_seen(sample)), self._fell, sample, least) else sample
         except EngineError:
             return None
         finally:
@@ -185,6 +187,12 @@ class DeepConf:
             if not writing.done():
                 writing.cancel()
             await asyncio.gather(writing, watching, return_exceptions=True)  # until it has been charged
+
+    def _fell(self, sample: Candidate, least: float) -> bool:
+        """Whether it fell below the bar while it was written."""
+        falling = Falling(self.window, least)
+        falling(0, _seen(sample))
+        return falling.low.is_set()
 
     def _weight(self, sample: Candidate) -> float:
         return max(confidence(_seen(sample), self.window, self.measure), 0.0)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, EngineError, PromptTooLong
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
@@ -176,34 +177,33 @@ class FailedStepFraction:
             samples = await self._regrown(problem, samples, model, meter)
             chosen, share = by_majority(samples)
             report(samples, chosen=chosen, confidence=share)
+        whole = await each(model.text, samples)  # one that was written on begins with what was left of it
         if self.signal == "proxy":
-            shares = await each(proxy_fraction, [sample.text for sample in samples])
+            shares = await each(proxy_fraction, whole)
             self._choose(report, samples, [1 - share for share in shares])
             return
-        valid = [sample for sample in samples if sample.key is not None]
-        if len({sample.key for sample in valid}) < 2:
+        if len({sample.key for sample in samples if sample.key is not None}) < 2:
             return
         # equal texts have one graph
-        shown = {sample.text: sample for sample in reversed(valid)}
-        asked = [sample for sample in valid if shown[sample.text] is sample]
+        asked = {text: one for text, one in reversed([*zip(whole, samples, strict=True)]) if one.key is not None}
         fractions: dict[str, float] = {}
         judge = models.role("judge")
         for attempt in range(1 + self.retries):
-            left = [sample for sample in asked if sample.text not in fractions]
+            left = [text for text in reversed(asked) if text not in fractions]
             if not left:
                 return
             graphs = await written(
                 judge,
                 problem,
-                [_PROMPT.format(trace=sample.text) for sample in left],
-                [(sample,) for sample in left],
+                [_PROMPT.format(trace=text) for text in left],
+                [(asked[text],) for text in left],
                 temperature=judge.sampling.temperature if attempt else 0.0,  # 0 would say the same again
             )
-            texts = [drawn[0].text if drawn and drawn[0].finish == "eos" else "" for drawn in graphs]
-            for sample, fraction in zip(left, await each(failed_step_fraction, texts), strict=True):
+            said = [spoken(drawn[0].text) if drawn and drawn[0].finish == "eos" else "" for drawn in graphs]
+            for text, fraction in zip(left, await each(failed_step_fraction, said), strict=True):
                 if fraction is not None:
-                    fractions[sample.text] = fraction
-            scores = [1 - fractions[sample.text] if sample.text in fractions else None for sample in samples]
+                    fractions[text] = fraction
+            scores = [1 - fractions[text] if text in fractions else None for text in whole]
             self._choose(report, samples, scores)
 
     def _choose(self, report: Report, samples: Sequence[Candidate], scores: Sequence[float | None]) -> None:

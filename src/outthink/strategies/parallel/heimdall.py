@@ -24,6 +24,7 @@ from outthink.model import Model, Models
 from outthink.rewards.judge import verdict, written
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority, pick
+from outthink.strategies.prompting import said_by
 from outthink.together import each
 from outthink.types import Candidate, Problem
 
@@ -114,7 +115,8 @@ class Heimdall:
         places = [place for place, sample in enumerate(samples) if sample.key is not None]
         if len({samples[place].key for place in places}) < 2:
             return
-        prompts = [_PROMPT.format(question=problem.question, solution=samples[place].text) for place in places]
+        shown = await said_by([samples[place] for place in places])
+        prompts = [_PROMPT.format(question=problem.question, solution=shown[samples[place].id]) for place in places]
         judged = [(samples[place],) for place in places]
         drawn = await written(models.role("judge"), problem, prompts, judged, self.m)
         said = await each(_verdicts, drawn)

@@ -27,6 +27,7 @@ from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick
+from outthink.strategies.prompting import said_by
 from outthink.strategies.sequential.revision import revision_prompt
 from outthink.together import together, turn
 from outthink.types import Candidate, Problem
@@ -241,17 +242,18 @@ class ABMCTS:
     ) -> list[Candidate] | BudgetExhausted | NothingCameBack | PromptTooLong:
         """Up to n further children of the node; child k of it is sample k of its prompt, whenever it is asked for."""
         if role not in node.draws:
-            node.draws[role] = self._draws(problem, model, node)
+            node.draws[role] = await self._draws(problem, model, node)
         try:
             return await node.draws[role].draw(n)
         except (BudgetExhausted, NothingCameBack, PromptTooLong) as failure:
             return failure  # the other answers of the batch stand
 
-    def _draws(self, problem: Problem, model: Model, node: AnswerNode) -> Draws:
+    async def _draws(self, problem: Problem, model: Model, node: AnswerNode) -> Draws:
         if node.candidate is None:
             return model.draws(problem)
         told = _FEEDBACK.format(score=node.score) if self.feedback else ""
-        messages = revision_prompt(problem, [f"{node.candidate.text}{told}"])
+        (said,) = (await said_by([node.candidate])).values()
+        messages = revision_prompt(problem, [f"{said}{told}"])
         draw = Draw(messages=messages, parents=(node.candidate,))
         return model.lane("node", node.number).draws(problem, draw)
 

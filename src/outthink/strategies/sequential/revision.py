@@ -18,7 +18,7 @@ from outthink.errors import MissingResource, OutthinkError
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
-from outthink.strategies.prompting import added, numbered
+from outthink.strategies.prompting import added, numbered, said_by
 from outthink.strategies.sequential.chains import Selector, check_chains, grow, lengths, repeats, select
 from outthink.types import Candidate, Message, Problem
 
@@ -109,7 +109,7 @@ class Revision:
     async def _attempt(self, problem: Problem, model: Model, chain: Sequence[Candidate]) -> Candidate | OutthinkError:
         shown = chain[-self.context :]
         # the first attempt is a sample like any other
-        messages = revision_prompt(problem, [attempt.text for attempt in shown]) if shown else None
+        messages = revision_prompt(problem, [*(await said_by(shown)).values()]) if shown else None
         try:
             return (await model.sample(problem, messages=messages, parents=tuple(shown)))[0]
         except OutthinkError as failure:

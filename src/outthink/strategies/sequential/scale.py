@@ -26,6 +26,7 @@ from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.strategies import Report, checks
 from outthink.strategies.parallel.nothinking import without_thinking
+from outthink.strategies.prompting import said_by
 from outthink.types import Candidate, Message, Problem, Usage
 
 _OUTLINE = (
@@ -131,7 +132,7 @@ class SCALE:
                 break  # what is left goes to the last step
             made.append(result)
             tokens[hard] += result.tokens
-            solved.append((step, spoken(result.text).strip()))
+            solved.append((step, (await said_by([result]))[result.id]))
         hard = not outline or self.last_hard or await self._hard(problem, solved, problem.question, model, fast, meter)
         answer = await self._answer(problem, solved, made, hard, model, fast)
         tokens[hard] += answer.tokens
@@ -164,7 +165,7 @@ class SCALE:
             said = await self._aside(problem, pick, model, fast.lane("pick"), meter)
             if not said:
                 break
-            number = _only_number(said[0].text)
+            number = _only_number(said[0].text) if said[0].finish == "eos" else None
             if number is not None and number in range(1, len(plans) + 1):
                 return list(plans[int(number) - 1])
         return list(plans[0])
@@ -179,7 +180,7 @@ class SCALE:
         draw = Draw(messages=prompt, max_tokens=min(_WORD, fast.sampling.cap), aside=True)
         for _ in range(1 + self.retries):
             said = await self._aside(problem, draw, model, fast.lane("rate"), meter)
-            rating = read_rating(said[0].text) if said else None
+            rating = read_rating(said[0].text) if said and said[0].finish == "eos" else None
             if rating is not None:
                 return rating > self.tau
             if not said:
@@ -215,12 +216,12 @@ class SCALE:
         model: Model,
         fast: Model,
     ) -> Candidate:
-        """The answer to the problem, behind what is solved; plain where nothing is or that is too long."""
+        """The answer to the problem, behind what is solved; plain where nothing is or that cannot be had."""
         solver = model if hard else fast
         if solved:
             messages = _with(problem, solved)
             messages = messages if hard else without_thinking(messages, self.switch)
-            with contextlib.suppress(PromptTooLong, BudgetExhausted):
+            with contextlib.suppress(PromptTooLong, BudgetExhausted, EngineError):
                 return (await solver.sample(problem, messages=messages, parents=tuple(made)))[0]
         return (await solver.sample(problem))[0]
 

@@ -20,6 +20,7 @@ from outthink.model import Draw, Model, Models
 from outthink.rewards.judge import verdict, written
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
+from outthink.strategies.prompting import said_by
 from outthink.strategies.sequential.chains import Selector, check_chains, grow, lengths, repeats, select
 from outthink.types import Candidate, Message, Problem
 
@@ -105,12 +106,14 @@ class SelfRefine:
                 if not chain:
                     return (await lane.sample(problem))[0]
                 said = await self._feedback(problem, chain[-1], critic)
-                accepted = None if said is None else verdict(said.text, _WORDS)
+                # one that was cut off may have gone on
+                accepted = verdict(said.text, _WORDS) if said is not None and said.finish == "eos" else None
                 if verifier is None and accepted is not None:
                     scores[chain[-1].id] = _ACCEPTED if accepted == _WORDS[0] else _REJECTED
                 if said is None or (accepted == _WORDS[0] and chain[-1].key is not None):
                     return None
-                messages = refine_prompt(problem, chain[-1].text, said.text)
+                words = await said_by([chain[-1], said])
+                messages = refine_prompt(problem, words[chain[-1].id], words[said.id])
                 return (await lane.sample(problem, messages=messages, parents=(chain[-1], said)))[0]
             except OutthinkError as failure:
                 return failure  # this chain ends here (budget, failure, or a prompt too long), the others go on
@@ -134,5 +137,6 @@ class SelfRefine:
 
     async def _feedback(self, problem: Problem, attempt: Candidate, critic: Model) -> Candidate | None:
         """What the critic wrote, as far as it came; None where it says nothing."""
-        ((said,),) = await written(critic, problem, [critic_prompt(problem, attempt.text)], [(attempt,)])
+        shown = await said_by([attempt])
+        ((said,),) = await written(critic, problem, [critic_prompt(problem, shown[attempt.id])], [(attempt,)])
         return said if said.text.strip() else None

@@ -255,7 +255,8 @@ class ThreeD:
                 ((said,),) = await written(judge, problem, [prompt], [tuple(shown)], temperature=temperature)
             except (BudgetExhausted, EngineError, PromptTooLong):
                 break
-            best, worst = judged(said.text, len(shown))
+            # one that was cut off may have gone on
+            best, worst = judged(said.text, len(shown)) if said.finish == "eos" else (None, None)
             if best is not None:
                 return _Carried(
                     best=shown[best],
