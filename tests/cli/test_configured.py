@@ -15,6 +15,8 @@ from outthink.cli.configured import ConfiguredCommand
 from outthink.cli.parsing import takes_blocks
 from outthink.cli.program import app, run
 from outthink.errors import UsageError
+from outthink.server.allowances import read_allowances
+from outthink.server.keys import limit_key, make_key
 
 
 def words(text: str, *typed: str, folder: Path) -> dict[str, Any]:
@@ -96,6 +98,12 @@ def test_another_file_can_be_named(tmp_path: Path) -> None:
         ("port = 2020-01-01", "port must be text, a number"),
         ("port = ", "is not TOML"),
         ("port = 1\nport = 1", "is not TOML"),
+        ("n = " + "[" * 20_000, "outthink.toml has lists or tables too deep in each other"),
+        ("n = " + "9" * 5000, "outthink.toml has a number that is too long"),
+        ("n = 0x" + "f" * 5000, "outthink.toml: n is a number that is too long"),
+        ('price = "a\\u0000.json"', "outthink.toml: price holds a character NUL"),
+        ("timeout = inf", "outthink.toml: Invalid value for '--timeout'"),
+        ("max_tokens = 99999999999999999999", "outthink.toml: Invalid value for '--max-tokens'"),
         ("api_key_file = 'a'\napi-key-file = 'b'", "is there twice"),
         ("strategy = 'self_consistency'\nm = 3", "There is no option of serve 'm'"),
     ],
@@ -105,6 +113,10 @@ def test_what_a_file_cannot_say_is_refused(text: str, said: str, tmp_path: Path)
         words(text, folder=tmp_path)
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_a_byte_order_mark_says_nothing(tmp_path: Path) -> None:
+    assert words("\ufeffport = 81", folder=tmp_path)["port"] == 81
 
 
 def test_what_is_served_is_typed_once(tmp_path: Path) -> None:
@@ -175,6 +187,7 @@ def test_everything_that_is_wrong_is_told_at_once(
         (("--config", "nothing.toml", "--upstream", "http://a/v1"), "Cannot read nothing.toml"),
         (("--upstream", "http://a/v1", "--prot", "80"), "did you mean '--port'?"),
         (("--upstream", "http://a/v1", "word"), "Unexpected argument 'word'"),
+        (("--upstream", "http://a/v1", "--record", "x" * 5000), "File name too long"),
     ],
 )
 def test_one_mistake_is_told_once(
@@ -194,6 +207,32 @@ def test_what_is_right_is_said_and_nothing_is_started(
     code, told = checked(capsys, monkeypatch, "--budget", "0.1usd", "--price", "1,2")
     assert (code, told) == (0, ["Nothing is wrong with outthink.toml and the options."])
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    ("spending", "said"),
+    [
+        ("nowhere/spent", "there is no folder nowhere"),
+        ("folder", "Cannot read what keys have spent in folder"),
+        ("other", "Cannot read what keys have spent in other"),
+        ("x" * 5000, "File name too long"),
+        ("empty", ""),
+        ("new", ""),
+    ],
+)
+def test_where_spending_cannot_be_kept_is_told(
+    spending: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_key(Path("keys"), "ann")
+    limit_key(Path("keys"), "ann", read_allowances("5-requests/day"))
+    Path("folder").mkdir()
+    Path("other").write_text("something else, and more than nothing", encoding="utf-8")
+    Path("empty").touch()
+    typed = ("--upstream", "http://a/v1", "--api-key-file", "keys", "--spending", spending)
+    code, told = checked(capsys, monkeypatch, *typed)
+    assert (code, len(told)) == (2 if said else 0, 1)
+    assert said in told[0]
+    assert not Path("new").exists()
 
 
 def test_a_key_file_of_the_upstream_that_others_can_read_is_told(

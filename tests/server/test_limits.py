@@ -240,6 +240,9 @@ def test_changes_count_for_the_next_request_and_those_that_run_go_on(tmp_path: P
             damage(file)
             service.reload()
             assert (await ask(url, cat, model=NONE)).status == 200
+            file.write_text("# nobody\n", encoding="utf-8")  # as when the last key is revoked
+            service.reload()
+            assert (await ask(url, cat, model=NONE)).status == 401
 
     run(go())
 

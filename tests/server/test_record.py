@@ -23,6 +23,8 @@ from outthink.records.traffic import PROBLEMS, SERVED, SHADOW
 from outthink.server.record import WAITING, Recorder
 from outthink.types import Trace
 from tests.records.test_store import call, result
+from tests.tools import serving
+from tests.tools.server import Server, run, says
 
 SETTINGS: dict[str, Any] = {"strategy": {"name": "self_consistency", "n": 8}, "models": {"model": "m"}}
 OTHER: dict[str, Any] = {"strategy": {"name": "greedy"}, "models": {"model": "m"}}
@@ -192,6 +194,25 @@ def test_a_trace_that_cannot_be_written_loses_nothing_else(tmp_path: Path, caplo
     assert names(tmp_path / SERVED) == ["a", "e"]
     assert recorder.lost == 3
     assert [(record.name, record.levelno) for record in caplog.records] == [("outthink.server", logging.ERROR)]
+
+
+def test_what_is_half_a_character_in_a_field_is_recorded_all_the_same(tmp_path: Path) -> None:
+    """How samples were drawn is in the trace as it was sent, and callers send anything."""
+
+    async def go() -> None:
+        with Recorder(tmp_path, SETTINGS) as recorder:
+            async with Server(says("4")) as up, serving.serving(up, recorder=recorder) as (url, _):
+                for model in ("m+none", "m+self_consistency"):
+                    body = serving.chat(model=model, stop=["\ud800"], user="\udfff", presence_penalty=0.5)
+                    assert (await serving.asked(url, body)).status == 200
+        assert recorder.lost == 0
+
+    run(go())
+    kept = [result.trace for result in read_results(tmp_path / SERVED)]
+    stops = [call.sampling["stop"] for trace in kept if trace for call in trace.calls if call.sampling]
+    assert len(kept) == 2
+    assert stops
+    assert all(stop == ["?"] for stop in stops)
 
 
 def test_a_slow_disk_holds_nobody_up_and_what_does_not_fit_is_lost(

@@ -14,8 +14,11 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from outthink.cli.program import run
@@ -23,6 +26,8 @@ from outthink.records.runs import read_results
 from outthink.records.traffic import PROBLEMS, SERVED
 from outthink.server.broker import Broker, Channel
 from outthink.server.gate import Busy, Gate, Places
+from outthink.server.metrics import SHARED, Metrics
+from outthink.server.parent import _Parent, _Worker
 from outthink.server.record import Recorder
 from tests.tools.server import Server, says
 from tests.tools.serving import Answer, Command, asked, chat, command, until
@@ -154,6 +159,54 @@ def test_workers_write_one_record_in_turns(tmp_path: Path) -> None:
     assert Counter(json.loads(line)["problem"] for line in lines) == Counter(names)
     with Recorder(folder, {"kind": "traffic"}, shared=True), pytest.raises(Exception, match="another process"):
         Recorder(folder, {"kind": "traffic"})
+
+
+def test_a_withdrawn_key_counts_no_longer_in_workers_that_are_starting() -> None:
+    """Also while others are replaced: all that serve read the keys at once, others as soon as they serve."""
+
+    async def go() -> None:
+        parent = _Parent(Broker(Places(1, 1)), [], "", 1.0)
+        told: list[tuple[str, signal.Signals]] = []
+
+        def worker(name: str) -> _Worker:
+            ended = asyncio.Event()
+
+            async def wait() -> None:
+                await ended.wait()
+                process.returncode = 0
+
+            process = SimpleNamespace(returncode=None, wait=wait, end=ended.set)
+            process.send_signal = lambda number: told.append((name, number))
+            one = _Worker(cast("asyncio.subprocess.Process", process), asyncio.create_task(wait()), asyncio.Event())
+            parent.alive.add(one)
+            return one
+
+        serves, starting, failing = worker("serves"), worker("starting"), worker("failing")
+        serves.ready.set()
+        for times in (1, 2):
+            parent.reload()
+            await asyncio.sleep(0.01)
+            assert told == [("serves", signal.SIGUSR1)] * times, "it would end a worker that does not serve yet"
+        starting.ready.set()
+        cast("Any", failing.process).end()
+        await asyncio.sleep(0.01)
+        assert set(told[2:]) == {("starting", signal.SIGUSR1)}
+        for one in parent.alive:
+            cast("Any", one.process).end()
+            await one.gone()
+
+    asyncio.run(go())
+
+
+def test_a_worker_that_has_just_begun_hides_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is empty for a moment, and for good where it is killed then."""
+    counted = MmapedDict(str(tmp_path / "counter_7.db"))  # type: ignore[no-untyped-call]
+    key = json.dumps(["outthink_some", "outthink_some_total", {}, "Some."])
+    counted.write_value(key, 3.0, 0.0)  # type: ignore[no-untyped-call]
+    (tmp_path / "counter_8.db").touch()
+    monkeypatch.setenv(SHARED, str(tmp_path))
+    assert "outthink_some_total 3.0" in Metrics(lambda: 0, lambda: 0).text().decode()
+    counted.close()  # type: ignore[no-untyped-call]
 
 
 # ------------------------------------------------------------------------------------------------------- the command

@@ -162,13 +162,17 @@ def _file(typed: Iterable[_Word]) -> Path | None:
 def _read(path: Path) -> dict[str, Any]:
     """What stands in a file of options; raises UsageError where it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as cause:
         raise UsageError(f"Cannot read {path}: {cause.strerror}.") from None
     except UnicodeError:
         raise UsageError(f"Cannot read {path}: it is not UTF-8 text.") from None
     except tomllib.TOMLDecodeError as cause:
         raise UsageError(f"{path} is not TOML: {cause}.") from None
+    except RecursionError:
+        raise UsageError(f"{path} has lists or tables too deep in each other; write options, one a line.") from None
+    except ValueError:  # a number with thousands of digits
+        raise UsageError(f"{path} has a number that is too long to be read.") from None
 
 
 def _written(
@@ -199,7 +203,7 @@ def _written(
             settings += wrong.tried(partial(_as_setting, entry, name, value), [], file)
         else:
             options = [option.replace("-", "_") for option in names]
-            wrong.add(f"{file}: {UnknownName(f'option of {command}', entry, [*options, *known])}")
+            wrong.add(f"{file}: {UnknownName(f'option of {command}', entry, {*options, *known})}")
     return words, settings
 
 
@@ -232,8 +236,12 @@ def _texts(entry: str, value: Any) -> list[str]:
         return [text for one in value for text in _texts(entry, one)]
     if isinstance(value, bool):
         return [str(value).lower()]
+    if isinstance(value, str) and "\0" in value:  # which no word that is typed can hold
+        raise UsageError(f"{entry} holds a character NUL; leave it out.")
     if isinstance(value, str | int | float):
-        return [str(value)]
+        with contextlib.suppress(ValueError):  # an integer with thousands of digits
+            return [str(value)]
+        raise UsageError(f"{entry} is a number that is too long.")
     raise UsageError(f"{entry} must be text, a number, true or false, or a list of them.")
 
 

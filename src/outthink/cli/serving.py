@@ -64,10 +64,13 @@ def serve(
         int | None,
         typer.Option(
             min=1,
+            max=1 << 30,
             help="Of a sample, where the request does not say; else 4096, or fewer so that several fit the budget.",
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of a request that names no others.")] = 300.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=1e9, help="Seconds of a request that names no others.")
+    ] = 300.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     api_key_file: Annotated[
@@ -130,6 +133,7 @@ def serve(
 
     try:
         from outthink.server import start
+        from outthink.server.book import check_spending
         from outthink.server.keys import callers, spending_file
         from outthink.server.logs import to_stderr
         from outthink.server.parent import inherited
@@ -195,8 +199,9 @@ def serve(
     if otel:
         wrong.tried(check_packages, None)
     if check:
-        if record is not None and record.exists() and not record.is_dir():
-            wrong.add(f"Cannot make the folder {record}: it is a file.")
+        wrong.tried(lambda: _check_folder(record), None)
+        if keys is not None and keys.limits and api_key_file is not None:
+            wrong.tried(partial(check_spending, spending or spending_file(api_key_file)), None)
         spent = {limit.unit: 1.0 for kept in (keys.limits if keys else {}).values() for limit in kept}
         limits = Budget({**({"usd": 1.0} if "usd" in spent else {}), **policy.budget.limits})  # amounts do not matter
         served = upstream or model
@@ -279,6 +284,15 @@ def _started(address: str, *, shows: bool, file: Path | None, log_format: Litera
         logging.getLogger("outthink.server").info(sentence)
     else:
         note(sentence)
+
+
+def _check_folder(record: Path | None) -> None:
+    """Raise UsageError where a folder can surely not be made."""
+    try:
+        if record is not None and record.exists() and not record.is_dir():
+            raise UsageError(f"Cannot make the folder {record}: it is a file.")
+    except OSError as cause:
+        raise UsageError(f"Cannot make the folder {record}: {cause.strerror}.") from None
 
 
 def _check_unopened(

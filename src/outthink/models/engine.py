@@ -257,12 +257,14 @@ def _writable_logprobs(logprobs: tuple[float, ...]) -> tuple[float, ...] | None:
 
 
 def _plain(value: Any) -> Any:
-    """What an engine saw, as data that a trace can hold: arrays as lists, what is no data by its type's name."""
+    """Data as a trace can hold it: arrays as lists, what is no data by its type's name."""
     value = value.tolist() if hasattr(value, "tolist") else value
-    if value is None or isinstance(value, str | bool | int | float):
+    if isinstance(value, str):
+        return writable(value)
+    if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {writable(str(name)): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return type(value).__name__

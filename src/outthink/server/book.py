@@ -232,13 +232,23 @@ class Book:
             raise
 
 
+def check_spending(path: Path) -> None:
+    """Raise UsageError where a book can surely not be opened; nothing is written."""
+    if spent(path) or path.exists() or path.parent.is_dir():
+        return
+    raise UsageError(f"Cannot write what keys spend to {path}: there is no folder {path.parent}; name another file.")
+
+
 def spent(path: Path) -> dict[Place, tuple[float, float]]:
     """What has been charged in each window by all processes, and what is charged or may be; empty without a file.
 
     Raises UsageError where it cannot be read.
     """
-    if not path.exists():
-        return {}
+    try:
+        if not path.exists() or not path.stat().st_size:  # such a file is begun with, too
+            return {}
+    except OSError as cause:
+        raise UsageError(f"Cannot read what keys have spent in {path}: {cause.strerror}.") from None
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
             rows = file.execute(

@@ -61,6 +61,13 @@ class Keys:
 
         Raises UsageError where it cannot be read, is damaged, holds no key, or can be written by others.
         """
+        keys = cls._read(path)
+        if not keys.names:
+            raise UsageError(f"There is no key in {path}; make one with `outthink key {path}`.")
+        return keys
+
+    @classmethod
+    def _read(cls, path: Path) -> Keys:
         try:
             with path.open("rb") as file:
                 _private(file.fileno(), path)
@@ -69,8 +76,6 @@ class Keys:
             raise UsageError(
                 f"Cannot read the keys in {path}: {cause.strerror}; `outthink key {path}` makes a file with one."
             ) from None
-        if not lines:
-            raise UsageError(f"There is no key in {path}; make one with `outthink key {path}`.")
         digests = {name: line.digest for name, line in lines.items()}
         return cls(digests, {name: line.limits for name, line in lines.items()}, path)
 
@@ -85,8 +90,8 @@ class Keys:
         return tuple(self._digests)
 
     def again(self) -> Keys:
-        """What the file holds now; raises UsageError as `open`."""
-        return self if self._path is None else Keys.open(self._path)
+        """What the file holds now, which may be no key, when the last one was revoked; else raises as `open`."""
+        return self if self._path is None else Keys._read(self._path)
 
     def take(self, other: Keys) -> None:
         """Accept the keys of `other` in place of these."""

@@ -66,16 +66,15 @@ async def supervise(
         parent = _Parent(Broker(places), await bound(host, port), metrics, grace)
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, parent.end)
-        reloading = asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, reloading.set)
+        loop.add_signal_handler(signal.SIGHUP, parent.reload)
         first = await parent.begin()
         if not await first.serves():  # what is wrong is told once
             return 0 if parent.ending else max(1, await first.process.wait())
         started(address(parent.listeners[0]))
         keeping = [asyncio.create_task(parent.keep(slot, None if slot else first)) for slot in range(workers)]
-        reload = asyncio.create_task(parent.replace_all(reloading))
+        replacing = asyncio.create_task(parent.replace_all())
         await asyncio.gather(*keeping)
-        reload.cancel()
+        replacing.cancel()
         await asyncio.gather(*(worker.gone() for worker in parent.alive))
     return 0
 
@@ -110,6 +109,8 @@ class _Parent:
         self.ending = False
         self.alive: set[_Worker] = set()
         self.slots: dict[int, _Worker] = {}
+        self._reloading = asyncio.Event()
+        self._rereading: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> _Worker:
         """A new worker."""
@@ -143,13 +144,22 @@ class _Parent:
                 if not ended.ready.is_set():
                     await asyncio.sleep(_AGAIN)
 
-    async def replace_all(self, asked: asyncio.Event) -> None:
+    def reload(self) -> None:
+        """Have all workers read the keys again, and then replace them.
+
+        A key that was withdrawn counts no longer, wherever: replacing takes a while, and more where it is at work
+        already. A worker that is starting may have read the keys before, so it reads them again once it serves.
+        """
+        self._reloading.set()
+        for worker in self.alive:
+            task = asyncio.create_task(_reread(worker))
+            self._rereading.add(task)
+            task.add_done_callback(self._rereading.discard)
+
+    async def replace_all(self) -> None:
         """Put a new worker into each slot, whenever it is asked for; the old ones finish what they have."""
-        while await asked.wait():
-            asked.clear()
-            for worker in self.alive:
-                if worker.ready.is_set():
-                    _signal(worker, signal.SIGUSR1)  # a key that was withdrawn counts no longer, also here
+        while await self._reloading.wait():
+            self._reloading.clear()
             for slot in sorted(self.slots):
                 new = await self.begin()
                 if not await new.serves():
@@ -176,6 +186,11 @@ class _Parent:
     def _kill(self) -> None:
         for worker in self.alive:
             _signal(worker, signal.SIGKILL)
+
+
+async def _reread(worker: _Worker) -> None:
+    if await worker.serves():
+        _signal(worker, signal.SIGUSR1)
 
 
 def _signal(worker: _Worker, number: signal.Signals) -> None:
