@@ -434,7 +434,15 @@ def test_what_a_sample_cannot_have_is_refused_by_line(change: dict[str, Any], sa
         read_pool(write(tmp_path, *rows))
 
 
-@pytest.mark.parametrize("scores", [{"scores": {"v": [1, 2]}}, {"step_scores": {"v": [[1]]}}, {"verifications": [[1]]}])
-def test_lists_of_scores_that_are_too_short_are_refused_by_line(scores: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "scores", [{"scores": {"v": [1, 2]}}, {"step_scores": {"v": [[1]]}}, {"verifications": [[1]] * 9}]
+)
+def test_lists_of_scores_of_another_length_are_refused_by_line(scores: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Line 1 of .* for 8 samples; write null"):
         read_pool(write(tmp_path, {**row("p", ANSWERS, "a"), **scores}))
+
+
+def test_verdicts_may_be_on_the_first_samples_only(tmp_path: Path) -> None:
+    read = read_pool(write(tmp_path, {**row("p", ANSWERS, "a"), "verifications": [[1, 0], [1]]}))
+    verdicts = read.problems[0].scores["verifications"]
+    assert np.isfinite(verdicts).sum(axis=1).tolist() == [2, 1, *[0] * 6]

@@ -326,10 +326,12 @@ def _recorded(
         scores[scorer] = _matrix([[one[-1] if one else None] for one in steps], n, scorer)
     verdicts = row.get("verifications")
     if verdicts:
-        if not isinstance(verdicts, list) or len(verdicts) != n:
+        if not isinstance(verdicts, list) or len(verdicts) > n:
             many = f"{len(verdicts)}" if isinstance(verdicts, list) else "no list"
             raise ValueError(f"verifications has {many} for {n} samples; write null where one has none")
-        scores["verifications"] = _matrix([one or [] for one in verdicts], n, "verifications")
+        # published recordings have verdicts on the first samples only, and those alone take part
+        listed = [*verdicts, *[None] * (n - len(verdicts))]
+        scores["verifications"] = _matrix([one or [] for one in listed], n, "verifications")
     tokens = [token_count(sample.get("tokens"), "tokens") for sample in samples]
     question = row.get("question")
     return PoolProblem(
