@@ -1,6 +1,7 @@
 """Every strategy that can be replayed chooses offline what it chooses live from the same samples.
 
-Not here: heimdall, whose verdicts no scorer gives, and first_finish, since a recorded engine ends all samples at once.
+Not here: heimdall, whose verdicts no scorer gives, first_finish, since a recorded engine ends all samples at once, and
+what continues thoughts, which a recording cannot: tests of probing compare those.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ N = 12
 NAMES = [
     name
     for name, target in STRATEGIES.items()
-    if hasattr(load(target), "replay") and name not in ("heimdall", "first_finish")
+    if hasattr(load(target), "replay")
+    and name not in ("heimdall", "first_finish")
+    and "prefix" not in getattr(make_strategy(name), "powers", ())
 ]
 SAMPLING = Sampling(max_tokens=40)
 QUESTION = "How many?"

@@ -11,6 +11,7 @@ from outthink.answers.steps import split_steps
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
 from outthink.rewards import Path, Scorer
+from outthink.together import each
 from outthink.types import Candidate, Problem, path
 
 
@@ -60,7 +61,7 @@ class Scores:
         self, problem: Problem, samples: Sequence[Candidate], delimiter: str
     ) -> list[tuple[float | None, ...]]:
         """The scores of every step of whole samples, cut after each `delimiter`."""
-        cut = [_steps(sample, delimiter) for sample in samples]
+        cut = await each(lambda sample: _steps(sample, delimiter), samples)
         paths = [steps[: end + 1] for steps in cut for end in range(len(steps))]
         scores = iter(await self._scored(problem, paths))
         return [tuple(next(scores) for _ in steps) for steps in cut]
@@ -70,7 +71,7 @@ class Scores:
             return []
         if self.relative:
             return await self._fresh(problem, paths)
-        contents = [self._content(whole) for whole in paths]
+        contents = await each(self._content, paths)
         asked = repr(problem)  # a caller's problem may hold lists, which have no hash
         keys = [(asked, whole[-1].address[:-2], content) for whole, content in zip(paths, contents, strict=True)]
         scores: dict[Any, float | None] = {

@@ -60,6 +60,8 @@ class Metrics:
             "outthink_plan_requests", "Requests that a plan has decided; outside: unlike those that it was fitted on.",
             ["seen"], registry=registry,
         )  # fmt: skip
+        for seen in ("inside", "outside"):  # there from the start, so that a graph begins at 0
+            self.planned.labels(seen)
         self.confidence = Summary(
             "outthink_plan_confidence", "Chances of being right, as the plan told them.", registry=registry
         )

@@ -131,9 +131,9 @@ def texts(trace: Trace) -> list[str]:
 
 
 def decided(trace: Trace) -> tuple[Any, ...]:
-    """What a search decided, without the clock."""
+    """What a search decided, without the clock, and without the cap of a step that it asked for."""
     rounds = [replace(answered, at=0.0) for answered in trace.rounds]
-    calls = [replace(call, started=0.0, ended=0.0) for call in trace.calls]
+    calls = [replace(call, started=0.0, ended=0.0, sampling=None) for call in trace.calls]
     return trace.candidates, rounds, calls
 
 

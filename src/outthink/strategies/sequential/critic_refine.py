@@ -21,7 +21,7 @@ from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority
-from outthink.together import together
+from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
 
@@ -69,11 +69,13 @@ class CriticRefine:
         going = [*current]
         for _ in range(self.rounds):
             judged = await prm.score_steps(problem, [current[chain] for chain in going], self.delimiter)
-            rejected = {
-                chain: split_steps(current[chain].text, self.delimiter)[place]
+            bad = {
+                chain: (current[chain].text, place)
                 for chain, scores in zip(going, judged, strict=True)
                 if (place := first_bad_step(scores, self.threshold)) is not None
             }
+            steps = await each(lambda one: split_steps(one[0], self.delimiter)[one[1]], bad.values())
+            rejected = dict(zip(bad, steps, strict=True))
             drawn = await together(
                 *(self._refined(problem, model, chain, current[chain], step) for chain, step in rejected.items())
             )
