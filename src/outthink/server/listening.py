@@ -56,8 +56,9 @@ async def listening(service: Service, listeners: Sequence[socket.socket] | None 
             await door.close()  # others take who comes now
             service.lines.close(settings.connections)
             await service.running.quiet.wait()
-        service.running.draining = True
-        # those who come now hear that the server is being stopped, in place of nothing
+        # those who come now hear that the server is being stopped, in place of nothing; where another worker takes the
+        # place, who was let in before the door closed is served
+        service.running.draining = not service.running.leaving
         await service.running.quiet.wait()
         await door.close()
         await runner.cleanup()
