@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.tools.browser import browser
-from tests.tools.recorded import trace_of, tree_of, write_results
 
 from outthink.records.runs import Result
 from outthink.types import Candidate
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.tools.browser import browser
+from tests.tools.recorded import trace_of, tree_of, write_results
 
 PROBLEMS, SAMPLES, TOKENS, NODES = 5000, 8, 200, 2000
 

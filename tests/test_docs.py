@@ -318,6 +318,14 @@ def test_every_strategy_says_when_it_pays(entry: dict[str, Any]) -> None:
         assert entry["name"] in (ROOT / page).read_text(encoding="utf-8"), f"{page} says nothing of it"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_finds_what_it_takes_from_the_tests(path: Path) -> None:
+    """They are started as `python benchmarks/NAME.py`, which does not look into the folder above."""
+    text = path.read_text(encoding="utf-8")
+    taken = text.find("from tests.")
+    assert taken < 0 or 0 <= text.find("sys.path.insert(0, str(Path(__file__).parents[1]))") < taken
+
+
 def test_pages_are_short() -> None:
     # what a command prints is a reference, and grows with every method
     printed = re.compile(r"<!-- made by: .*?<!-- end -->", re.DOTALL)
