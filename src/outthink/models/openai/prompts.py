@@ -51,8 +51,8 @@ class Prompt:
     @cached_property
     def digest(self) -> bytes:
         """Tells it from prompts that say something else."""
-        asked = json.dumps([self.messages, self.described])
-        return hashlib.blake2b(asked.encode(), digest_size=16).digest()
+        described = json.dumps(self.described).encode()  # JSON of one after JSON of the other: no two pairs are alike
+        return hashlib.blake2b(self.sent + described, digest_size=16).digest()
 
 
 class Prompts:
