@@ -79,6 +79,23 @@ def repeats(chain: Sequence[Candidate]) -> int:
     return count
 
 
+def ended(
+    chains: Sequence[Sequence[Candidate]],
+    scores: Mapping[str, float | None],
+    *,
+    patience: int,
+    threshold: float | None,
+) -> set[int]:
+    """The numbers of the chains whose last attempt has at least this score, or repeats an answer often enough."""
+
+    def ends(chain: Sequence[Candidate]) -> bool:
+        score = scores.get(chain[-1].id) if chain else None
+        passed = threshold is not None and score is not None and score >= threshold
+        return passed or 0 < patience <= repeats(chain)
+
+    return {number for number, chain in enumerate(chains) if ends(chain)}
+
+
 def select(
     chains: Sequence[Sequence[Candidate]],
     scores: Mapping[str, float | None],

@@ -10,7 +10,7 @@ sums (docs/results/selection.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.prompting import added, numbered, said_by
-from outthink.strategies.sequential.chains import Selector, check_chains, grow, lengths, repeats, select
+from outthink.strategies.sequential.chains import Selector, check_chains, ended, grow, lengths, select
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
@@ -97,14 +97,9 @@ class Revision:
             chosen, share = select(chains, scores, selector, self.hierarchical)
             known = None if verifier is None else [scores[one.id] for one in attempts]
             report(attempts, chosen=chosen, confidence=share, scores=known)
-            return {number for number, chain in enumerate(chains) if self._ended(chain, scores)}
+            return ended(chains, scores, patience=self.patience, threshold=self.threshold)
 
         await grow(lengths(self.n, self.ratio), attempt, seen)
-
-    def _ended(self, chain: Sequence[Candidate], scores: Mapping[str, float | None]) -> bool:
-        score = scores.get(chain[-1].id) if chain else None
-        passed = self.threshold is not None and score is not None and score >= self.threshold
-        return passed or 0 < self.patience <= repeats(chain)
 
     async def _attempt(self, problem: Problem, model: Model, chain: Sequence[Candidate]) -> Candidate | OutthinkError:
         shown = chain[-self.context :]

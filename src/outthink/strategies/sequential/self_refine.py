@@ -10,7 +10,6 @@ mostly does not, and small ones turn right answers into wrong ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
@@ -21,7 +20,7 @@ from outthink.rewards.judge import verdict, written
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.prompting import said_by
-from outthink.strategies.sequential.chains import Selector, check_chains, grow, lengths, repeats, select
+from outthink.strategies.sequential.chains import Selector, check_chains, ended, grow, lengths, select
 from outthink.types import Candidate, Message, Problem
 
 _CRITIC = (
@@ -126,14 +125,9 @@ class SelfRefine:
                 scores.update(zip((one.id for one in new), await verifier.score(problem, new), strict=True))
             chosen, share = select(chains, scores, self.selector or "weighted_vote", self.hierarchical)
             report(attempts, chosen=chosen, confidence=share, scores=[scores[one.id] for one in attempts])
-            return {number for number, chain in enumerate(chains) if self._ended(chain, scores)}
+            return ended(chains, scores, patience=self.patience, threshold=self.threshold)
 
         await grow(lengths(self.n, self.ratio), attempt, seen)
-
-    def _ended(self, chain: Sequence[Candidate], scores: dict[str, float | None]) -> bool:
-        score = scores.get(chain[-1].id) if chain else None
-        passed = self.threshold is not None and score is not None and score >= self.threshold
-        return passed or 0 < self.patience <= repeats(chain)
 
     async def _feedback(self, problem: Problem, attempt: Candidate, critic: Model) -> Candidate | None:
         """What the critic wrote, as far as it came; None where it says nothing."""
