@@ -23,7 +23,7 @@ def check(
 
     Args:
         strategy: a dataclass.
-        at_least_one: names of the fields that count something.
+        at_least_one: names of the fields that count something; None is nothing to count.
         above_zero, at_least_zero: names of fields with finite numbers.
         shares: names of fields in [0, 1].
     """
@@ -32,7 +32,8 @@ def check(
         return ValueError(f"{name} must be {rule}, not {getattr(strategy, name)}")
 
     for name in at_least_one:
-        if getattr(strategy, name) < 1:
+        value = getattr(strategy, name)
+        if value is not None and value < 1:
             raise wrong(name, "at least 1")
     for name in above_zero:
         if not (math.isfinite(getattr(strategy, name)) and getattr(strategy, name) > 0):

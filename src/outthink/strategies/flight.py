@@ -1,4 +1,4 @@
-"""Samples in flight: several are being written while the first of them are looked at.
+"""Samples in flight: several are being written while the first of them are looked at; or in portions, looked at whole.
 
 A strategy that stops early looks at samples in the order of their addresses and not in that of their arrival, so its
 decision depends on neither speed nor load; what is still being written when it leaves is cancelled, and charged.
@@ -101,6 +101,40 @@ class Flight:
     def _end(self) -> None:
         if not self._came and self._failure is not None:
             raise self._failure
+
+
+class Portions:
+    """Up to `n` samples in portions of `size`; `left` may still come after those that were given."""
+
+    def __init__(self, draws: Draws, n: int, size: int) -> None:
+        self._draws = draws
+        self._size = size
+        self._failure: EngineError | None = None
+        self._came = False
+        self.left = n
+
+    async def next(self) -> list[Candidate] | None:
+        """What came of the next portion that brought anything; None: there are no more, because of n or of the budget.
+
+        Raises what made the last portion fail, or the end of the budget, where none came at all.
+        """
+        while self.left > 0:
+            size = min(self._size, self.left)
+            self.left -= size
+            try:
+                drawn = await self._draws.draw(size)
+            except BudgetExhausted:
+                if not self._came:
+                    raise
+                return None
+            except EngineError as cause:  # all of this portion; the next one may come back
+                self._failure = cause
+                continue
+            self._came = True
+            return drawn
+        if self._failure is not None and not self._came:
+            raise self._failure
+        return None
 
 
 @contextlib.asynccontextmanager

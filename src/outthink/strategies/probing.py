@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,6 +150,30 @@ class Probing:
                 if not thoughts.begun:
                     raise
                 failed = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbedThoughts:
+    """Fields that every strategy has that forces answers from unfinished thoughts.
+
+    Args:
+        every: tokens of a piece, after which each thought is made to answer; at least 1.
+        forced: what closes a thought; it belongs to the model.
+        answer_tokens: most tokens of a forced answer, beyond those of the thought; at least 1.
+    """
+
+    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
+    votes: ClassVar[bool] = True  # equal answers are what it goes by
+    first: ClassVar[tuple[Draw, ...]] = ()  # its first samples are pieces
+    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens", "probes"})
+
+    every: int = 500
+    forced: str = FORCED
+    answer_tokens: int = 32
+
+    def probing(self, *, k: int = 1, cap: int = 0) -> Probing:
+        """How its thoughts are written live."""
+        return Probing(every=self.every, forced=self.forced, answer_tokens=self.answer_tokens, k=k, cap=cap)
 
 
 class Thoughts:

@@ -57,13 +57,6 @@ def need_shown(shown: int, settings: str) -> None:
         )
 
 
-def need_least(strategy: object, **least: int) -> None:
-    """Raise ValueError where a field is below its least value."""
-    for name, value in least.items():
-        if getattr(strategy, name) < value:
-            raise ValueError(f"{name} must be at least {value}, not {getattr(strategy, name)}")
-
-
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The first of each text among those that have an answer, in order."""
     return list({one.text: one for one in reversed(candidates) if one.key is not None}.values())[::-1]

@@ -19,6 +19,7 @@ from outthink.answers.thoughts import spoken
 from outthink.errors import OutthinkError, PromptTooLong
 from outthink.model import Draw, Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.sequential.iterative_deepening import Chain
 from outthink.types import Candidate, Message, Problem
@@ -113,9 +114,7 @@ class CPT:
     shared: str = SHARED
 
     def __post_init__(self) -> None:
-        for name in ("n", "every", "alone", "most", "listing_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "every", "alone", "most", "listing_tokens"))
         for name, part in (("listing", "{question}"), ("listing", "{piece}"), ("shared", "{findings}")):
             if part not in getattr(self, name):
                 raise ValueError(f"{name} must contain {part}")

@@ -19,8 +19,9 @@ from outthink.errors import BudgetExhausted, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import added, between, need_least, need_shown, said_by
+from outthink.strategies.prompting import added, between, need_shown, said_by
 from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
@@ -92,7 +93,7 @@ class Debate:
     stop: bool = True
 
     def __post_init__(self) -> None:
-        need_least(self, n=1, rounds=1)
+        check(self, at_least_one=("n", "rounds"))
         need_shown(self.n * self.n * (self.rounds - 1), f"{self.n} agents and {self.rounds} rounds")
         if self.mark_own and not self.read_own:
             raise ValueError("mark_own needs read_own: what is not shown cannot be marked")

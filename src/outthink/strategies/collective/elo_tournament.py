@@ -13,7 +13,6 @@ answers getting better. Not measured here yet.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,8 +41,9 @@ from outthink.resources.embedding import Embedder
 from outthink.rewards.judge import read_once, written
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, last_line
-from outthink.strategies.prompting import added, between, need_least, said_by
+from outthink.strategies.prompting import added, between, said_by
 from outthink.together import away, each
 from outthink.types import Candidate, Message, Problem
 
@@ -165,9 +165,7 @@ class EloTournament:
     ranking: Literal["elo", "bradley_terry"] = "bradley_terry"
 
     def __post_init__(self) -> None:
-        need_least(self, n=1, matches=0, rounds=0, evolved=1)
-        if not (math.isfinite(self.k) and self.k > 0):
-            raise ValueError(f"k must be a number above 0, not {self.k}")
+        check(self, at_least_one=("n", "evolved"), at_least_zero=("matches", "rounds"), above_zero=("k",))
         most = self.n + self.rounds * self.evolved
         if (asked := most * (most - 1) // 2) > _MOST:
             raise ValueError(f"{most} answers have {asked:,} pairs for the judge, more than {_MOST:,}: make them fewer")

@@ -22,8 +22,9 @@ from outthink.model import Draw, Model, Models
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority
-from outthink.strategies.prompting import added, between, distinct, need_least, need_shown, said_by
+from outthink.strategies.prompting import added, between, distinct, need_shown, said_by
 from outthink.types import Candidate, Message, Problem
 
 _DISTIL = (
@@ -82,7 +83,7 @@ class PDR:
     distil: Literal["summary", "random", "best"] = "summary"
 
     def __post_init__(self) -> None:
-        need_least(self, n=1, rounds=0, workspace=1)
+        check(self, at_least_one=("n", "workspace"), at_least_zero=("rounds",))
         need_shown(self.n * self.rounds, f"{self.n} drafts and {self.rounds} rounds")
 
     async def run(

@@ -21,9 +21,10 @@ from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import added, between, distinct, need_least, need_shown, said_by
+from outthink.strategies.prompting import added, between, distinct, need_shown, said_by
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
@@ -62,7 +63,7 @@ class RSA:
     final: Literal["majority", "random"] = "majority"
 
     def __post_init__(self) -> None:
-        need_least(self, n=1, k=1, rounds=0)
+        check(self, at_least_one=("n", "k"), at_least_zero=("rounds",))
         need_shown(self.n * min(self.k, self.n) * self.rounds, f"n {self.n}, k {self.k} and {self.rounds} rounds")
 
     async def run(

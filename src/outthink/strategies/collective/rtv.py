@@ -23,9 +23,10 @@ from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, last_line
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import between, need_least, need_shown, said_by
+from outthink.strategies.prompting import between, need_shown, said_by
 from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
@@ -99,7 +100,9 @@ class RTV:
     summary: int = 200
 
     def __post_init__(self) -> None:
-        need_least(self, n=1, group=2, m=1, summary=0)
+        check(self, at_least_one=("n", "m"), at_least_zero=("summary",))
+        if self.group < 2:
+            raise ValueError(f"group must be at least 2, not {self.group}")
         need_shown(3 * self.n, f"{self.n} samples")  # each once for its summary, and less than twice in matches
 
     async def run(

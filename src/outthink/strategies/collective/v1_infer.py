@@ -23,9 +23,10 @@ from outthink.model import Model, Models
 from outthink.rewards.judge import read_once
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, last_line
 from outthink.strategies.parallel.hedged_sampling import share_of
-from outthink.strategies.prompting import need_least, need_shown, said_by
+from outthink.strategies.prompting import need_shown, said_by
 from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
@@ -72,7 +73,7 @@ class V1Infer:
     budget: float = 3.0
 
     def __post_init__(self) -> None:
-        need_least(self, n=1, m=1, window=1)
+        check(self, at_least_one=("n", "m", "window"))
         if not (math.isfinite(self.budget) and self.budget >= 1):
             raise ValueError(f"budget must be a number of at least 1, not {self.budget}")
         compared = min(self.budget * self.n, self.n * (self.n - 1) / 2)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from outthink.maths.selection import Drawn, Replayed, Tally, majority
 from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import Majority
 from outthink.strategies.flight import flight
 from outthink.types import Candidate, Problem
@@ -184,9 +185,7 @@ class AdaptiveConsistency:
     ahead: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("n", "ahead"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "ahead"))
         if not self.threshold > 0:
             raise ValueError(f"threshold must be above 0, not {self.threshold}")
 

@@ -33,6 +33,7 @@ from outthink.model import Model, Models
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick
 from outthink.strategies.parallel.likelihood import mean_logprob
 from outthink.together import each
@@ -152,9 +153,7 @@ class Cascade:
     calibration: str | tuple[float, ...] = ""
 
     def __post_init__(self) -> None:
-        for name in ("n", "m"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "m"))
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must be from 0 to 1, not {self.alpha}")
         if self.signal == "agreement" and self.n < 2:

@@ -11,15 +11,15 @@ questions kept apart; with the others no difference was seen (docs/results/think
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
-from outthink.model import Draw, Model
+from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.parallel.adaptive_consistency import posterior_of_votes, top_counts
-from outthink.strategies.probing import FORCED, Board, Probing, Whole, leaders, replay_probed
+from outthink.strategies.probing import Board, ProbedThoughts, Whole, leaders, replay_probed
 from outthink.types import Problem
 
 
@@ -133,32 +133,19 @@ class _Momentum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CMC:
+class CMC(ProbedThoughts):
     """The majority of the thoughts that have ended, once confidence in it is high on average and not falling.
 
     Args:
         n: most thoughts, where the schedule of `beta` has more; at least 1.
         beta: what may be spent, from 0 to 1; all else follows from it.
-        every: tokens of a piece; at least 1.
-        forced: what closes a thought; it belongs to the model.
-        answer_tokens: most tokens of a forced answer, beyond those of the thought; at least 1.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-    votes: ClassVar[bool] = True  # equal answers are what it goes by
-    first: ClassVar[tuple[Draw, ...]] = ()  # its first samples are pieces
-    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens", "probes"})
 
     n: int = 64
     beta: float = 0.5
-    every: int = 500
-    forced: str = FORCED
-    answer_tokens: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("n", "every", "answer_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "every", "answer_tokens"))
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta must be from 0 to 1, not {self.beta}")
 
@@ -169,8 +156,7 @@ class CMC:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch of pieces a round, then one of answers."""
-        how = Probing(every=self.every, forced=self.forced, answer_tokens=self.answer_tokens)
-        await how.run(_Momentum(self, 1, self.n), self.n, problem, report, model)
+        await self.probing().run(_Momentum(self, 1, self.n), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
         """The same on recorded probes; raises UsageError where they are after other pieces."""

@@ -30,6 +30,7 @@ from outthink.maths.selection import Selected, answer_totals, codes, first_by
 from outthink.model import Draw, Model, Models
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick
 from outthink.together import away, lazily
 from outthink.types import Candidate, Message, Problem
@@ -138,9 +139,7 @@ class CodeT:
     test_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("n", "test_samples", "tests_each", "tests"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "test_samples", "tests_each", "tests"))
         if not (math.isfinite(self.test_seconds) and self.test_seconds > 0):
             raise ValueError(f"test_seconds must be above 0 and finite, not {self.test_seconds}")
 

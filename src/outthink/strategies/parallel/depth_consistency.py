@@ -10,15 +10,15 @@ points below the vote at equal tokens (docs/results/thinking.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
-from outthink.model import Draw, Model
+from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.parallel.adaptive_consistency import posterior_of_votes, top_counts
-from outthink.strategies.probing import FORCED, Board, Probing, Whole, replay_probed
+from outthink.strategies.probing import Board, ProbedThoughts, Whole, replay_probed
 from outthink.types import Problem
 
 
@@ -37,32 +37,19 @@ class _Lead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthConsistency:
+class DepthConsistency(ProbedThoughts):
     """The majority of n thoughts, cut as soon as their latest answers agree enough.
 
     Args:
         n: thoughts side by side; at least 1.
         threshold: stop where the posterior of the lead reaches it; above 1 all are written to their ends.
-        every: tokens of a piece, after which each is made to answer; at least 1.
-        forced: what closes a thought; it belongs to the model.
-        answer_tokens: most tokens of a forced answer, beyond those of the thought; at least 1.
     """
-
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-    votes: ClassVar[bool] = True  # equal answers are what it goes by
-    first: ClassVar[tuple[Draw, ...]] = ()  # its first samples are pieces
-    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens", "probes"})
 
     n: int = 16
     threshold: float = 0.95
-    every: int = 500
-    forced: str = FORCED
-    answer_tokens: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("n", "every", "answer_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "every", "answer_tokens"))
         if not self.threshold > 0:
             raise ValueError(f"threshold must be above 0, not {self.threshold}")
 
@@ -73,8 +60,7 @@ class DepthConsistency:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch of pieces, then one of answers."""
-        how = Probing(every=self.every, forced=self.forced, answer_tokens=self.answer_tokens)
-        await how.run(_Lead(self.threshold), self.n, problem, report, model)
+        await self.probing().run(_Lead(self.threshold), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
         """The same on recorded probes; raises UsageError where they are after other pieces."""

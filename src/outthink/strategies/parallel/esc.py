@@ -16,11 +16,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.errors import BudgetExhausted, EngineError
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
 from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import Majority, by_majority
+from outthink.strategies.flight import Portions
 from outthink.types import Candidate, Problem
 
 
@@ -67,39 +68,24 @@ class EarlyStopping:
         return min(self.n, self.w)
 
     def __post_init__(self) -> None:
-        for name in ("n", "w"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "w"))
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch a window; the majority of all so far is reported in between."""
-        draws = model.draws(problem)
+        portions = Portions(model.draws(problem), self.n, self.w)
         seen: list[Candidate] = []
         majority = Majority()
-        failure: EngineError | None = None
-        for start in range(0, self.n, self.w):
-            size = min(self.w, self.n - start)
-            try:
-                ours = await draws.draw(size)
-            except BudgetExhausted:
-                if not seen:
-                    raise
-                return
-            except EngineError as cause:  # all of this window; the next one may come back
-                failure = cause
-                continue
+        while (ours := await portions.next()) is not None:
             seen += ours
             unanimous = len(ours) == self.w and len({one.key for one in ours}) == 1 and ours[0].key is not None
             for sample in ours:
                 majority.add(sample)
             chosen, share = by_majority(ours) if unanimous else majority.chosen
-            left = self.n - start - size
+            left = portions.left
             fixed = unanimous or (left < self.w and majority.fixed(left))  # another whole window might be unanimous
             report(seen, chosen=chosen, confidence=share, fixed=fixed)
             if unanimous:
                 return
-        if failure is not None and not seen:
-            raise failure
 
     def replay(self, drawn: Drawn) -> Replayed:
         """The same windows of recorded answers."""

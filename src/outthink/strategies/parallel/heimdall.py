@@ -23,6 +23,7 @@ from outthink.maths.selection import Drawn, Replayed, Selected, answer_totals, c
 from outthink.model import Model, Models
 from outthink.rewards.judge import verdict, written
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick
 from outthink.strategies.prompting import said_by
 from outthink.together import each
@@ -101,9 +102,7 @@ class Heimdall:
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("n", "m"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "m"))
         if not (math.isfinite(self.alpha) and self.alpha >= 0):
             raise ValueError(f"alpha must be a number of at least 0, not {self.alpha}")
 

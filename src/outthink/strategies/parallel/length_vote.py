@@ -16,11 +16,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.errors import BudgetExhausted, EngineError
 from outthink.maths.selection import Drawn, Replayed, Selected, answer_totals, codes, weighted_vote
 from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import pick
+from outthink.strategies.flight import Portions
 from outthink.strategies.parallel.adaptive_consistency import leader_probability
 from outthink.strategies.parallel.feature_vote import feature_weights
 from outthink.types import Candidate, Problem
@@ -75,9 +76,7 @@ class LengthVote:
     portion: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("n", "portion"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "portion"))
         if not math.isfinite(self.exponent):
             raise ValueError(f"exponent must be a finite number, not {self.exponent}")
         if not self.threshold > 0:
@@ -90,27 +89,16 @@ class LengthVote:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch a portion, one vote of all so far after each."""
-        draws = model.draws(problem)
+        portions = Portions(model.draws(problem), self.n, self.portion)
         seen: list[Candidate] = []
-        failure: EngineError | None = None
-        for start in range(0, self.n, self.portion):
-            try:
-                seen += await draws.draw(min(self.portion, self.n - start))
-            except BudgetExhausted:
-                if not seen:
-                    raise
-                return
-            except EngineError as cause:  # all of this portion; the next one may come back
-                failure = cause
-                continue
+        while (new := await portions.next()) is not None:
+            seen += new
             keys, tokens = codes([one.key for one in seen]), np.array([one.tokens for one in seen])
             weights, choice, sure = self._choice(keys, tokens)
             chosen, share = pick(seen, choice)
             report(seen, chosen=chosen, scores=weights.tolist(), confidence=share)
             if sure:
                 return
-        if failure is not None and not seen:
-            raise failure
 
     def _choice(
         self, keys: NDArray[np.intp], tokens: NDArray[np.float64]

@@ -26,6 +26,7 @@ from outthink.maths.selection import Selected, codes, first_by, majority
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_best
 from outthink.strategies.flight import Flight, flight
 from outthink.together import together
@@ -129,9 +130,7 @@ class MultiTemperature:
             raise ValueError("temperatures must be numbers of at least 0, from the lowest to the highest")
         if given.count(0) > 1:
             raise ValueError("temperature 0 must be given once only: its samples are all the same")
-        for name in ("n", "n_min", "ahead"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "n_min", "ahead"))
         for name in ("tau_intra", "tau_cross"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, not {getattr(self, name)}")

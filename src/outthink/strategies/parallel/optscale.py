@@ -24,6 +24,7 @@ from outthink.maths.selection import Drawn, Replayed, best_of, numbers
 from outthink.model import Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_best
 from outthink.strategies.flight import flight
 from outthink.types import Candidate, Problem
@@ -225,9 +226,7 @@ class OptScale:
     ahead: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("n", "ahead"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "ahead"))
         if self.peek is not None and not 1 <= self.peek <= self.n:
             raise ValueError(f"peek must be from 1 to n ({self.n}), not {self.peek}")
         for name in ("target", "alpha"):

@@ -10,14 +10,14 @@ Pays: not on recordings of four thinking models, where it was 1 to 11 points bel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
-from outthink.model import Draw, Model
+from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.probing import FORCED, Board, Probing, Whole, leaders, replay_probed
+from outthink.strategies.checks import check
+from outthink.strategies.probing import Board, ProbedThoughts, Whole, leaders, replay_probed
 from outthink.types import Problem
 
 
@@ -52,36 +52,23 @@ class _Consensus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelProbe:
+class ParallelProbe(ProbedThoughts):
     """The consensus of n thoughts once it has lasted.
 
     Args:
         n: thoughts side by side; at least 1.
-        every: tokens of a piece, after which each is made to answer; at least 1.
         stable: looks in a row with the same consensus that end it (T); at least 1.
         warm_up: looks before a thought may be dropped.
         patience: looks in a row off the consensus after which a thought is dropped; at least 1.
-        forced: what closes a thought; it belongs to the model.
-        answer_tokens: most tokens of a forced answer, beyond those of the thought; at least 1.
     """
 
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-    votes: ClassVar[bool] = True  # equal answers are what it goes by
-    first: ClassVar[tuple[Draw, ...]] = ()  # its first samples are pieces
-    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens", "probes"})
-
     n: int = 16
-    every: int = 500
     stable: int = 14
     warm_up: int = 10
     patience: int = 8
-    forced: str = FORCED
-    answer_tokens: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("n", "every", "stable", "patience", "answer_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "every", "stable", "patience", "answer_tokens"))
         if self.warm_up < 0:
             raise ValueError(f"warm_up must be at least 0, not {self.warm_up}")
 
@@ -92,8 +79,7 @@ class ParallelProbe:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch of pieces, then one of answers."""
-        how = Probing(every=self.every, forced=self.forced, answer_tokens=self.answer_tokens)
-        await how.run(_Consensus(self, 1, self.n), self.n, problem, report, model)
+        await self.probing().run(_Consensus(self, 1, self.n), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
         """The same on recorded probes; raises UsageError where they are after other pieces."""

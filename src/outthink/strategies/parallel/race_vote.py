@@ -23,6 +23,7 @@ from outthink.errors import BudgetExhausted, EngineError
 from outthink.maths.selection import Drawn, Replayed, Selected, codes, weighted_vote
 from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import pick
 from outthink.strategies.flight import flight
 from outthink.strategies.parallel.length_vote import length_weights, weighted_lead
@@ -57,9 +58,7 @@ class RaceVote:
     value_in_tokens: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("n", "portion"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "portion"))
         if not math.isfinite(self.exponent):
             raise ValueError(f"exponent must be a finite number, not {self.exponent}")
         if not self.threshold > 0:

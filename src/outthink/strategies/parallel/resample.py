@@ -21,6 +21,7 @@ from outthink.maths.selection import Drawn, Replayed
 from outthink.model import Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.flight import flight
 from outthink.types import Candidate, Problem
 
@@ -66,9 +67,7 @@ class Resample:
     ahead: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("n", "ahead"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "ahead"))
         if not math.isfinite(self.threshold):
             raise ValueError(f"threshold must be a finite number, not {self.threshold}")
         for name in ("cost", "kappa"):

@@ -20,6 +20,7 @@ from outthink.maths.clusters import gap_clusters, medoids, radius_clusters
 from outthink.maths.selection import codes, majority
 from outthink.model import Model
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.together import away, each
 from outthink.types import Candidate, Problem
 
@@ -93,9 +94,7 @@ class SampleAndCluster:
     rule: Rule = "gap"
 
     def __post_init__(self) -> None:
-        for name in ("n", "k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "k"))
         if not 0 <= self.tolerance < float("inf"):
             raise ValueError(f"tolerance must be at least 0 and finite, not {self.tolerance}")
 

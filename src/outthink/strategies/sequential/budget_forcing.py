@@ -127,10 +127,7 @@ class BudgetForcing:
     selector: Literal["vote", "last"] = "vote"
 
     def __post_init__(self) -> None:
-        checks.check(self, at_least_one=("n",), at_least_zero=("min_think", "n_ignore"))
-        for name in ("max_think", "answer_max"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        checks.check(self, at_least_one=("n", "max_think", "answer_max"), at_least_zero=("min_think", "n_ignore"))
         if not self.words or not all(self.words):
             raise ValueError("words must have at least one word, and none may be empty")
         if self.max_think is not None and self.min_think > self.max_think:

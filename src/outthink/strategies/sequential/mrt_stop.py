@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from outthink.errors import UsageError
 from outthink.laws.regret import agreement, stops
 from outthink.maths.selection import Drawn, Replayed, Selected, majority
-from outthink.model import Draw, Model
+from outthink.model import Model
 from outthink.strategies import Report
-from outthink.strategies.probing import FORCED, Board, Probing, Whole, replay_probed
+from outthink.strategies.checks import check
+from outthink.strategies.probing import Board, ProbedThoughts, Whole, replay_probed
 from outthink.types import Problem
 
 _ALL = 1 << 20  # pieces, more than any thought has
@@ -51,40 +51,27 @@ class _Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MRTStop:
+class MRTStop(ProbedThoughts):
     """The majority of n thoughts, each cut where forced answers agree and agree no more than two pieces before.
 
     Args:
         n: thoughts side by side; at least 1.
-        every: tokens after which answers are forced; at least 1.
         k: answers forced at once; at least 1.
         window: checkpoints whose answers are taken together; at least 1.
         tau: share of equal answers that is needed; above 1 nothing is cut.
         eps: growth of that share which does not count as progress; from 0 to 1.
         cap: most tokens of a thought, after which its answer is forced; 0: as many as a sample may have.
-        forced: what closes a thought; it belongs to the model.
-        answer_tokens: most tokens of a forced answer, beyond those of the thought; at least 1.
     """
 
-    powers: ClassVar[frozenset[str]] = frozenset({"prefix"})  # what the model must be able to do
-    votes: ClassVar[bool] = True  # equal answers are what it goes by
-    first: ClassVar[tuple[Draw, ...]] = ()  # its first samples are pieces
-    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens", "probes"})
-
     n: int = 4
-    every: int = 500
     k: int = 4
     window: int = 1
     tau: float = 0.75
     eps: float = 0.05
     cap: int = 0
-    forced: str = FORCED
-    answer_tokens: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("n", "every", "k", "window", "answer_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self, at_least_one=("n", "every", "k", "window", "answer_tokens"))
         if not 0 < self.tau < math.inf:
             raise ValueError(f"tau must be above 0 and finite, not {self.tau}")
         if not 0 <= self.eps <= 1:
@@ -99,8 +86,7 @@ class MRTStop:
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch of pieces, then one of answers."""
-        how = Probing(every=self.every, forced=self.forced, answer_tokens=self.answer_tokens, k=self.k, cap=self.cap)
-        await how.run(_Stop(self, 1, self.n), self.n, problem, report, model)
+        await self.probing(k=self.k, cap=self.cap).run(_Stop(self, 1, self.n), self.n, problem, report, model)
 
     def replay(self, drawn: Drawn) -> Replayed:
         """The same on recorded probes; raises UsageError where they are others: one at a time, after other pieces."""

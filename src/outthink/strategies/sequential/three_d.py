@@ -118,10 +118,7 @@ class ThreeD:
     force: str | None = None
 
     def __post_init__(self) -> None:
-        checks.check(self, at_least_one=("n", "rounds"))
-        for name in ("max_think", "answer_max"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        checks.check(self, at_least_one=("n", "rounds", "max_think", "answer_max"))
 
     @property
     def powers(self) -> frozenset[str]:

@@ -154,10 +154,12 @@ class TrimR:
     first: ClassVar[tuple[Draw, ...]] = ()  # what is drawn first is a part of a thought
 
     def __post_init__(self) -> None:
-        checks.check(self, at_least_one=("n",), at_least_zero=("m", "n_thres", "repeats"), shares=("r_thres",))
-        for name in ("max_think", "answer_max"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        checks.check(
+            self,
+            at_least_one=("n", "max_think", "answer_max"),
+            at_least_zero=("m", "n_thres", "repeats"),
+            shares=("r_thres",),
+        )
         if self.repeats == 1:
             raise ValueError("repeats must be at least 2, or 0 for never")
         if not self.markers or not all(self.markers):
