@@ -33,6 +33,7 @@ from outthink.errors import (
 from outthink.models.endpoint import Endpoint
 from outthink.models.engine import Completion, Price, Progress
 from outthink.models.facts import Facts
+from outthink.models.openai.answers import Answers
 from outthink.models.openai.engine import OpenAIEngine, _shared
 from outthink.strategies.making import make_strategy
 from outthink.together import together
@@ -840,6 +841,54 @@ def test_a_text_is_gone_on_with_by_its_ids_or_by_its_text() -> None:
                 await engine.close()
 
         run(go())
+
+
+def test_confidences_are_of_the_likeliest_tokens_in_both_forms_of_the_api() -> None:
+    """Of the plain form's one more token, the one that was written, none is heard where k others are likelier."""
+    top = (("a", -1.0), ("b", -2.0), ("c", -4.5))
+
+    async def go() -> None:
+        async with Server(says("x y z"), top=top) as server:
+            engine = engine_on(server)
+            first = only(await generated(engine, ask_for(max_tokens=3)))
+            begun: dict[str, Any] = {"prefix_ids": first.token_ids, "prefix_text": first.text}
+            for more in ({}, begun):
+                heard: list[float] = []
+                request = ask_for(max_tokens=2, controls={"top_logprobs": 2}, **more)
+                progress = Progress(n=1, watch=lambda child, new, heard=heard: heard.extend(new))  # type: ignore[misc]
+                await engine.generate(request, progress)
+                seen = only(progress).observed["top_logprobs"]
+                likelier = [max(-2.0, server.logprob(word)) for word in ("x", " ")] if more else [-2.0, -2.0]
+                assert seen == {"k": 2, "confidences": [(1.0 - least) / 2 for least in likelier]}
+                assert heard == seen["confidences"]
+            chat, plain = (seen.body for seen in server.asked[1:])
+            assert (chat["logprobs"], chat["top_logprobs"]) == (True, 2)
+            assert plain["logprobs"] == 2
+            await engine.close()
+
+    run(go())
+
+
+def test_likeliest_tokens_that_nobody_is_sent_are_not_kept() -> None:
+    """Of a long thought they would be gigabytes."""
+    for fields, kept in (({}, False), ({"logprobs": True, "top_logprobs": 2}, True)):
+        answers: list[Answers] = []
+
+        class Watching(OpenAIEngine):
+            async def _ask(self, request: Any, answers_: Answers, sending: Any, answers: Any = answers) -> None:
+                answers.append(answers_)
+                await super()._ask(request, answers_, sending)
+
+        async def go(fields: Any = fields, watching: Any = Watching) -> None:
+            async with Server() as server:
+                engine = watching(Endpoint(server.url), ALL)
+                await generated(engine, ask_for(controls={"top_logprobs": 2}, fields=fields))
+                await engine.close()
+
+        run(go())
+        (written,) = answers[0].writing
+        assert len(written.confidences) == written.tokens > 10
+        assert bool(written.told) == kept
 
 
 def test_an_answer_of_the_end_mark_alone_has_no_tokens_and_not_unknown_ones() -> None:

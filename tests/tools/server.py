@@ -428,6 +428,9 @@ class Server:
             }
         elif not chat and "logprobs" in body:
             form["logprobs"] = {"tokens": words, "token_logprobs": [self.logprob(word) for word in words]}
+            # as vLLM does it: one more than was asked for, which is the token that was written
+            near = [dict([*self.top[: body["logprobs"]], (word, self.logprob(word))]) for word in words]
+            form["logprobs"]["top_logprobs"] = near if body["logprobs"] else None
         return form
 
     def _near(self, body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ One JSON object a line for each problem: id, question, answer (gold), prompt_tok
 logprobs, ends, finish, answer, key, correct) and meta (how it was recorded). `models.recorded` plays it back. `ends`
 says where in the text each token ends, for what cuts recorded samples into steps. With probe_every, the line has that
 and each sample `probes`, `probe_keys` and `probe_tokens`: what was answered when its thought was cut (see `probed`).
+With top_logprobs each sample has `confidences`: for each token, minus the mean logprob of the likeliest in its place;
+`likeliest` in the line says of how many.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +24,8 @@ from outthink.bench.probed import Probed, thoughts
 from outthink.bench.run import ids, in_flight
 from outthink.driver import solve_async
 from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
-from outthink.model import Model
-from outthink.models.engine import Engine, Tokenizing
+from outthink.model import Draw, Model
+from outthink.models.engine import Engine, Tokenizing, confidences_of
 from outthink.models.recorded import SCHEMA, prompt_digest
 from outthink.records.ends import TokenEnds
 from outthink.records.runs import differences
@@ -62,7 +64,7 @@ class _Until:
 
     n: int
     passes: int
-    logprobs: bool
+    draw: Draw
     right: Callable[[Candidate], Awaitable[bool]]
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
@@ -70,7 +72,7 @@ class _Until:
         passed = 0
         while len(drawn) < self.n:
             batch = min(max(self.passes - passed, len(drawn)), self.n - len(drawn))
-            samples = await model.sample(problem, batch, logprobs=self.logprobs)
+            (samples,) = await model.sample_each(problem, [replace(self.draw, n=batch)])
             for sample in sorted(samples, key=_address):  # not as they came back: a short one must not count first
                 drawn.append(sample)
                 passed += await self.right(sample)
@@ -83,18 +85,25 @@ class _Until:
 
 @dataclass(frozen=True, kw_only=True)
 class _Draw:
-    """Self-consistency that asks for logprobs: one request for all samples, at the address a live run gives it."""
+    """Self-consistency that asks for more: one request for all samples, at the address a live run gives it."""
 
     n: int
-    logprobs: bool
+    draw: Draw
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
-        samples = await model.sample(problem, self.n, logprobs=self.logprobs)
+        (samples,) = await model.sample_each(problem, [replace(self.draw, n=self.n)])
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)
 
 
-def need_recordable(path: Path, *, n: int, until: int | None = None, probe_every: int | None = None) -> None:
+def need_recordable(
+    path: Path,
+    *,
+    n: int,
+    until: int | None = None,
+    probe_every: int | None = None,
+    top_logprobs: int | None = None,
+) -> None:
     """Raise UsageError where no pool can be recorded so, whatever the model: as for `record_pool`."""
     if path.suffix != ".jsonl":
         raise UsageError(f"A pool is recorded into a .jsonl file, not {path.name}; compress it when it is complete.")
@@ -104,6 +113,8 @@ def need_recordable(path: Path, *, n: int, until: int | None = None, probe_every
         raise UsageError(f"--until must be from 2 to --n ({n}), not {until}.")
     if probe_every is not None and probe_every < 1:
         raise UsageError(f"--probe-every must be at least 1, not {probe_every}.")
+    if top_logprobs is not None and top_logprobs < 2:
+        raise UsageError(f"--top-logprobs must be at least 2, not {top_logprobs}.")
     if probe_every is not None and until is not None:
         raise UsageError("Give --until or --probe-every, not both.")
 
@@ -115,6 +126,7 @@ async def record_pool(
     until: int | None = None,
     probe_every: int | None = None,
     forced: str = FORCED,
+    top_logprobs: int | None = None,
     model: Engine,
     path: str | Path,
     sampling: Sampling | None = None,
@@ -135,6 +147,7 @@ async def record_pool(
         n: samples per problem, at least 1; with `until` at most so many.
         until: draw samples of a problem until so many are right, at least 2. They tell its rate, however small, and
             are no independent samples: when they end depends on them.
+        top_logprobs: keep the confidence of each token, from so many of the likeliest in its place, at least 2.
         path: a .jsonl file.
         resources: as for `solve_async`.
         stop: set it to end early; what is being sampled is given up.
@@ -143,9 +156,11 @@ async def record_pool(
     where it cannot be written, as on a full disk.
     """
     path, sampling = Path(path), (sampling or Sampling()).settled()
-    need_recordable(path, n=n, until=until, probe_every=probe_every)
+    need_recordable(path, n=n, until=until, probe_every=probe_every, top_logprobs=top_logprobs)
     if probe_every is not None and "prefix" not in model.spec.powers:
         raise UsageError(f"{model.spec.name} cannot continue a text, which --probe-every needs; use another model.")
+    if top_logprobs is not None and "top_logprobs" not in model.spec.powers:
+        raise UsageError(f"{model.spec.name} does not tell the likeliest tokens, which --top-logprobs needs.")
     asked = set(ids(examples))
     spec = model.spec
     meta: dict[str, Any] = {
@@ -157,6 +172,7 @@ async def record_pool(
         "price": None if spec.price is None else dataclasses.asdict(spec.price),
         **({} if until is None else {"until": until, "most": n}),
         **({} if probe_every is None else {"probe_every": probe_every, "forced": forced}),
+        **({} if top_logprobs is None else {"top_logprobs": top_logprobs}),
         **({"versions": depends} if (depends := versions(resources or {})) else {}),
     }
     token_ends = TokenEnds(cast("Tokenizing", model)) if "tokens" in spec.powers else None
@@ -175,8 +191,10 @@ async def record_pool(
                     on_progress(standing)
                 return standing
 
+            near = {} if top_logprobs is None else {"top_logprobs": top_logprobs}
+            draw = Draw(logprobs="logprobs" in spec.powers, controls=near)
+
             async def attempt(example: Example) -> Trace | OutthinkError:
-                logprobs = "logprobs" in spec.powers
 
                 async def right(sample: Candidate) -> bool:
                     return await grade(example, sample.answer, read, box) == 1.0
@@ -184,11 +202,11 @@ async def record_pool(
                 try:
                     return await solve_async(
                         example.problem,
-                        _Until(n=n, passes=until, logprobs=logprobs, right=right)
+                        _Until(n=n, passes=until, draw=draw, right=right)
                         if until is not None
-                        else _Draw(n=n, logprobs=logprobs)
+                        else _Draw(n=n, draw=draw)
                         if probe_every is None
-                        else Probed(n=n, every=probe_every, forced=forced, logprobs=logprobs),
+                        else Probed(n=n, every=probe_every, forced=forced, draw=draw),
                         model=model,
                         sampling=sampling,
                         seed=seed,
@@ -292,25 +310,29 @@ async def _row(
     right = {answer: credit == 1.0 for answer, credit in zip(answers, credits, strict=True)}
     exact = all(call.exact for call in trace.calls)
     plain = [call for call in trace.calls if call.after is None]
+    near = [confidences_of(candidate.observed) for candidate in drawn]
+    told = min((k for values, k in near if values), default=0)
     samples = [
         {
             "text": candidate.text,
             "tokens": candidate.tokens if exact else None,  # else it is the most that it can be
             "token_ids": candidate.token_ids,
             "logprobs": candidate.logprobs and [round(value, _DECIMALS) for value in candidate.logprobs],
+            **({"confidences": [round(value, _DECIMALS) for value in values]} if told else {}),
             "ends": await _ends(candidate, token_ends),
             "finish": candidate.finish,
             "answer": candidate.answer,
             "key": candidate.key,
             "correct": right[candidate.answer],
         }
-        for candidate in drawn
+        for candidate, (values, _) in zip(drawn, near, strict=True)
     ]
     return {
         "id": example.problem.id,
         "question": example.problem.question,
         "answer": example.gold[0] if len(example.gold) == 1 else list(example.gold),
         "prompt_tokens": sum(call.charged.prompt for call in plain) // sum(call.reads for call in plain),
+        **({"likeliest": told} if told else {}),
         "samples": samples,
     }
 

@@ -12,7 +12,8 @@ from itertools import chain
 
 import numpy as np
 
-from outthink.model import Model
+from outthink.model import Draw, Model
+from outthink.models.engine import confidences_of
 from outthink.strategies import Report
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.probing import Probing, Thoughts
@@ -29,17 +30,17 @@ class Probed:
         n: samples.
         every: tokens of a piece.
         forced: what forces an answer.
-        logprobs: ask for those of the pieces.
+        draw: what else is asked of the pieces, such as logprobs.
     """
 
     n: int
     every: int
     forced: str
-    logprobs: bool
+    draw: Draw
 
     async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
         """One batch of pieces, then one of answers."""
-        how = Probing(every=self.every, forced=self.forced, answer_tokens=_ANSWER, logprobs=self.logprobs)
+        how = Probing(every=self.every, forced=self.forced, answer_tokens=_ANSWER, draw=self.draw)
         written = Thoughts(how, self.n, problem, model)
         while not (board := written.board()).ended.all():
             await written.write(np.where(board.ended, 0, 1)[0])
@@ -80,10 +81,14 @@ def thoughts(trace: Trace, forced: str) -> list[tuple[Candidate, list[Candidate 
 def _joined(pieces: Sequence[Candidate]) -> Candidate:
     """The pieces of a sample as one."""
     ids, logprobs = [one.token_ids for one in pieces], [one.logprobs for one in pieces]
+    near = [confidences_of(one.observed) for one in pieces]
+    values = tuple(chain.from_iterable(each for each, _ in near))
+    observed = {"top_logprobs": {"k": min((k for _, k in near if k), default=0), "confidences": values}}
     return replace(
         pieces[-1],
         text="".join(one.text for one in pieces),
         tokens=sum(one.tokens for one in pieces),
         token_ids=None if None in ids else tuple(chain.from_iterable(one for one in ids if one is not None)),
         logprobs=None if None in logprobs else tuple(chain.from_iterable(one for one in logprobs if one is not None)),
+        observed=observed if values else {},
     )

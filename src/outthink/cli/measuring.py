@@ -173,6 +173,9 @@ def pool(
         typer.Option(help="Force an answer after every so many tokens of a thought, for `replay` inside of thoughts."),
     ] = None,
     forced: Annotated[str | None, typer.Option(help="What forces it; it belongs to the model.")] = None,
+    top_logprobs: Annotated[
+        int | None, typer.Option(help="Keep how likely the so many likeliest tokens were, for `replay` of deepconf.")
+    ] = None,
     resource: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")
@@ -191,7 +194,9 @@ def pool(
     if forced is not None and probe_every is None:
         raise UsageError("--forced is what --probe-every writes; give both.")
     path = out or Path(file_name(f"pool-{task_name(task)}") + ".jsonl")
-    need_recordable(path, n=n, until=until, probe_every=probe_every)  # before a model is loaded
+    need_recordable(
+        path, n=n, until=until, probe_every=probe_every, top_logprobs=top_logprobs
+    )  # before a model is loaded
     examples = taken.examples(task, asked, drawn.seed)
     say_doubts(examples)
     sampling, prices = drawn.sampling(), writer.prices()
@@ -216,6 +221,7 @@ def pool(
                     until=until,
                     probe_every=probe_every,
                     forced=FORCED if forced is None else forced,
+                    top_logprobs=top_logprobs,
                     model=engines["model"],
                     path=path,
                     sampling=sampling,

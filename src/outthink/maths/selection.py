@@ -56,6 +56,19 @@ class Probes:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Confidences:
+    """How confident each token of the samples of a problem was.
+
+    Args:
+        values: of each sample (tokens,): minus the mean logprob of the likeliest tokens in the place of each.
+        k: of how many of those, at least.
+    """
+
+    values: Sequence[NDArray[np.float64]]
+    k: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Drawn:
     """Samples in the order in which they were drawn, for many orders at once; what a strategy sees of them.
 
@@ -71,6 +84,7 @@ class Drawn:
         paths: (batch, n) equal numbers are equal texts; each is its own where texts are unknown.
         texts: all whole texts of the problem; `order` (batch, n) says which of them was drawn when.
         probes: of all samples of the problem, by the same `order`; None where there are none.
+        confidences: the same of them.
     """
 
     keys: NDArray[np.intp]
@@ -84,6 +98,7 @@ class Drawn:
     texts: tuple[str, ...] | None
     order: NDArray[np.intp]
     probes: Probes | None = None
+    confidences: Confidences | None = None
 
     def prefix(self, used: NDArray[np.intp]) -> NDArray[np.intp]:
         """The answers with those after the first `used` (batch,) as INVALID."""

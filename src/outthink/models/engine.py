@@ -241,6 +241,12 @@ class Progress:
         return Usage(prompt=self.prompt, cached=self.cached, completion=sum(self.tokens), further=dict(self.further))
 
 
+def confidences_of(observed: Mapping[str, Any]) -> tuple[Sequence[float], int]:
+    """The confidences of a sample's tokens, and of how many likeliest tokens they are; none, and 0, without any."""
+    near = observed.get("top_logprobs") or {}
+    return near.get("confidences") or (), near.get("k") or 0
+
+
 def sampling_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """What of a request in the form of OpenAI's API says how samples are drawn and where they end."""
     return {name: _plain(body[name]) for name in _SAMPLING if body.get(name) is not None}

@@ -17,7 +17,7 @@ from typing import Any
 from outthink import jsonl
 from outthink.errors import UsageError
 from outthink.models.engine import Completion, EngineSpec, Power, Price, Progress, Request, Shape
-from outthink.models.samples import pool_id, token_count, token_logprobs
+from outthink.models.samples import pool_id, token_confidences, token_count, token_logprobs
 from outthink.rng import digest
 from outthink.types import Message, Usage
 
@@ -45,6 +45,8 @@ class _Sample:
     finish: str
     token_ids: array[int] | None
     logprobs: array[float] | None
+    confidences: array[float] | None
+    likeliest: int
 
 
 class RecordedEngine:
@@ -70,7 +72,10 @@ class RecordedEngine:
         self._problems = problems
         self._sampling = sampling
         complete = all(sample.logprobs is not None for held in problems.values() for sample in held.samples)
-        powers: frozenset[Power] = frozenset({"logprobs"}) if complete else frozenset()
+        near = all(sample.confidences is not None for held in problems.values() for sample in held.samples)
+        powers: frozenset[Power] = frozenset(
+            power for power, has in {"logprobs": complete, "top_logprobs": near}.items() if has
+        )
         self._spec = EngineSpec(name=f"recorded:{name}", powers=powers, shape=shape, price=price)
 
     @classmethod
@@ -136,7 +141,10 @@ class RecordedEngine:
         progress.prompt = request.n * held.prompt_tokens
         progress.cached = (request.n - (request.child == 0)) * held.prompt_tokens
         for position in range(request.n):
-            progress.finish(position, _completion(held.samples[request.child + position]))
+            sample = held.samples[request.child + position]
+            if progress.watch is not None and sample.confidences:
+                progress.watch(position, sample.confidences)
+            progress.finish(position, _completion(sample, "top_logprobs" in request.controls))
 
     def learn(self, request: Request, progress: Progress) -> None:
         """Nothing to learn: a recorded sample is never longer than it was."""
@@ -158,6 +166,10 @@ class RecordedEngine:
             raise self._refusal("whole samples only: nothing can be continued, stopped early or asked for labels")
         if held.prompt is not None and held.prompt != prompt_digest(request.problem, request.messages):
             raise self._refusal(f"{request.problem!r} with another prompt")
+        near = int(request.controls.get("top_logprobs") or 0)
+        least = min((sample.likeliest for sample in held.samples), default=0)
+        if 0 < near < least:
+            raise self._refusal(f"confidences from the {least} likeliest tokens, not from {near}")
         for name, recorded in (self._sampling or {}).items():
             asked = getattr(request, name)
             if asked != recorded:
@@ -194,6 +206,8 @@ def _problem(row: dict[str, Any]) -> tuple[str, _Problem, dict[str, Any]]:
             finish=_finish(sample["finish"]),
             token_ids=None if sample.get("token_ids") is None else array("q", sample["token_ids"]),
             logprobs=None if (logprobs := token_logprobs(sample.get("logprobs"))) is None else array("d", logprobs),
+            confidences=None if (near := token_confidences(sample.get("confidences"))) is None else array("d", near),
+            likeliest=token_count(row.get("likeliest"), "likeliest") or 0,
         )
         for sample in row["samples"]
     )
@@ -216,11 +230,13 @@ def _finish(finish: str) -> str:
     return finish
 
 
-def _completion(sample: _Sample) -> Completion:
+def _completion(sample: _Sample, near: bool) -> Completion:
+    seen = {"k": sample.likeliest, "confidences": list(sample.confidences or ())}
     return Completion(
         text=sample.text,
         tokens=sample.tokens,
         token_ids=None if sample.token_ids is None else tuple(sample.token_ids),
         logprobs=None if sample.logprobs is None else tuple(sample.logprobs),
+        observed={"top_logprobs": seen} if near else {},
         finish=sample.finish,  # type: ignore[arg-type]  # checked when it was read
     )

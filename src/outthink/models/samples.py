@@ -44,6 +44,18 @@ def token_logprobs(values: Any) -> list[float] | None:
     return [min(float(value), 0.0) for value in values]
 
 
+def token_confidences(values: Any) -> list[float] | None:
+    """Confidences of the tokens of a sample, at least 0; None where they are not recorded."""
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise ValueError("confidences is no list")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -POSITIVE <= value < math.inf:
+            raise ValueError(f"a confidence is {_short(value)}, but it must be a number that is at least 0")
+    return [max(float(value), 0.0) for value in values]
+
+
 def was_cut(finish: Any) -> bool:
     """Whether a sample did not come to its own end."""
     return isinstance(finish, str) and finish.lower() in CUT

@@ -5,7 +5,8 @@ the line with the right `answer`, and where known `answer`, `key`, `tokens`, `lo
 `reward`, `model`, `method`), and scores beside them: `scores` {scorer: [one per sample]}, `step_scores` {scorer: [[one
 per step] per sample]} and `verifications` [[one per verdict] per sample], null where there is none. Samples with a
 thought may have `probes`, the answers that were forced after every `probe_every` tokens of it (a field of the line);
-there, "ERR" is an answer that could not be read.
+there, "ERR" is an answer that could not be read. Samples may have `confidences` of their tokens, each from the
+`likeliest` (a field of the line) likeliest tokens in its place.
 """
 
 from __future__ import annotations
@@ -26,8 +27,16 @@ from numpy.typing import NDArray
 from outthink import jsonl
 from outthink.answers.reader import Reader
 from outthink.errors import UsageError
-from outthink.maths.selection import Probes, codes
-from outthink.models.samples import numbers_of, pool_id, text_of, token_count, token_logprobs, was_cut
+from outthink.maths.selection import Confidences, Probes, codes
+from outthink.models.samples import (
+    numbers_of,
+    pool_id,
+    text_of,
+    token_confidences,
+    token_count,
+    token_logprobs,
+    was_cut,
+)
 from outthink.records.kinds import FOREIGN, what_is
 from outthink.types import AnswerKind
 
@@ -58,6 +67,7 @@ class PoolProblem:
         scores: by scorer, (n, m): m verdicts of each sample, NaN where missing.
         question: None where the pool does not have it.
         probes: answers that were forced on the way; None without any. Their numbers are those of `keys`.
+        confidences: of the tokens of all samples; None where some have none.
         right: (answers,) whether each answer is right; for measuring only.
     """
 
@@ -73,6 +83,7 @@ class PoolProblem:
     scores: Mapping[str, NDArray[np.float64]]
     question: str | None = None
     probes: Probes | None = None
+    confidences: Confidences | None = None
     right: NDArray[np.bool_] | None = None
 
     def shuffled(self) -> NDArray[np.bool_]:
@@ -349,6 +360,7 @@ def _recorded(
         complete=np.array([not was_cut(sample.get("finish")) for sample in samples]),
         scores=scores,
         probes=None if not forced else _probes(row, samples, forced, numbers),
+        confidences=_confidences(row, samples),
         right=np.array([key in right for key in answers], dtype=bool),
     )
 
@@ -369,6 +381,15 @@ async def _forced(
         values = [None if value == _UNREAD else value for value in given]
         forced.append([await _key({name: value}, kind, reader, where) for value in values])
     return forced
+
+
+def _confidences(row: dict[str, Any], samples: list[dict[str, Any]]) -> Confidences | None:
+    values = [token_confidences(sample.get("confidences")) for sample in samples]
+    if None in values:
+        return None
+    return Confidences(
+        values=[np.array(each, dtype=float) for each in values], k=token_count(row.get("likeliest"), "likeliest") or 0
+    )
 
 
 def _probes(

@@ -25,6 +25,7 @@ from outthink.records.pools import PoolData, PoolProblem
 from outthink.strategies import traits
 from outthink.strategies.making import strategy_name
 
+_NEEDED = ("keys", "logprobs", "texts", "tokens", "probes", "confidences")
 _AT_ONCE = 1 << 21  # numbers of one chunk of subsamples, so that memory does not grow with their number
 
 
@@ -158,7 +159,7 @@ def replayed_or_refused(
     called, reads = strategy_name(strategy), traits.reads_recorded(strategy)
     if not isinstance(strategy, Replayable):
         raise UsageError(f"{called} cannot be replayed: it needs more than recorded samples.")
-    need(pool, **{name: name in reads for name in ("keys", "logprobs", "texts", "tokens", "probes")})
+    need(pool, **{name: name in reads for name in _NEEDED})
     if "scores" in reads and scorer is None:
         raise UsageError(f"{called} needs scores; the pool has: {', '.join(pool.scorers) or 'none'}.")
     has_n = any(field.name == "n" for field in fields(strategy))  # type: ignore[arg-type]  # every strategy is a dataclass
@@ -268,6 +269,7 @@ def _drawn(
         texts=problem.texts,
         order=order,
         probes=problem.probes,
+        confidences=problem.confidences,
     )
 
 
@@ -329,6 +331,7 @@ def need(
     texts: bool = False,
     tokens: bool = False,
     probes: bool = False,
+    confidences: bool = False,
 ) -> None:
     """Raise UsageError where the pool lacks one of these."""
     for wanted, name, there in (
@@ -340,6 +343,11 @@ def need(
             probes,
             "answers forced within thoughts (--probe-every)",
             all(one.probes is not None for one in pool.problems),
+        ),
+        (
+            confidences,
+            "confidences of tokens (--top-logprobs)",
+            all(one.confidences is not None for one in pool.problems),
         ),
     ):
         if wanted and not there:

@@ -9,7 +9,7 @@ a probe: a continuation like any other, metered and charged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -120,7 +120,7 @@ class Probing:
         answer_tokens: most tokens of such an answer; they are beyond `max_tokens`, so that there is room for it.
         k: answers forced at once.
         cap: most tokens of a thought; 0: as many as a sample may have.
-        logprobs: ask for those of the pieces.
+        draw: what else is asked of the pieces, such as logprobs.
     """
 
     every: int
@@ -128,7 +128,7 @@ class Probing:
     answer_tokens: int
     k: int = 1
     cap: int = 0
-    logprobs: bool = False
+    draw: Draw = field(default_factory=Draw)
 
     async def run(self, rule: Rule, n: int, problem: Problem, report: Report, model: Model) -> None:
         """Reports after every look. Where the budget ends or a call fails, what was there answers."""
@@ -247,7 +247,7 @@ class Thoughts:
         """The first pieces of all thoughts, which are equally long."""
         if self._first is None:
             most = min(pieces * self._how.every, self._cap)
-            self._first = self._model.draws(self._problem, Draw(max_tokens=most, logprobs=self._how.logprobs))
+            self._first = self._model.draws(self._problem, replace(self._how.draw, max_tokens=most))
         return self._first
 
     async def _begin(self, pieces: int, n: int) -> list[Candidate]:
@@ -279,10 +279,10 @@ class Thoughts:
 
     def _further(self, number: int, more: int) -> Draw:
         left = self._cap - self._written[number]
-        return Draw(
+        return replace(
+            self._how.draw,
             after=self._end(number),
             max_tokens=min(more * self._how.every, left),
-            logprobs=self._how.logprobs,
             lane=("thought", number),
         )
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from outthink.driver import solve_async
-from outthink.errors import MissingResource
+from outthink.bench.pool import record_pool
+from outthink.driver import solve, solve_async
+from outthink.errors import MissingResource, UsageError
+from outthink.maths.selection import Drawn
 from outthink.models.engine import Completion, Progress, Request
+from outthink.models.recorded import RecordedEngine
 from outthink.models.scripted import ScriptedEngine
-from outthink.strategies.parallel.deepconf import DeepConf, bar, confidence, windows
+from outthink.records.pools import read_pool
+from outthink.reports.replay import replay_pool
+from outthink.strategies.parallel.deepconf import DeepConf, Falling, bar, confidence, falls, windows
+from outthink.tasks import load
 from outthink.types import Sampling, Trace
 from tests.tools.server import Server, engine_on
+from tests.tools.server import run as run_on_network
 from tests.tools.toys import coin, problem
 from tests.tools.virtual import run
 
@@ -162,3 +171,143 @@ def test_a_model_that_does_not_tell_the_likeliest_tokens_is_refused() -> None:
 def test_what_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DeepConf(**wrong)
+
+
+# ---------------------------------------------------------------------------------------------------------- recorded
+
+
+@given(values, st.integers(1, 12), st.floats(0, 20))
+def test_where_a_recorded_thought_falls_is_where_one_that_is_written_does(
+    row: list[float], window: int, least: float
+) -> None:
+    assume(min(abs(windows(row, window) - least)) > 1e-6)  # sums in another order differ in the last place
+    falling, fell = Falling(window, least), np.inf
+    for token, value in enumerate(row, 1):
+        falling(0, [value])
+        if falling.low.is_set():
+            fell = min(fell, token)
+    assert falls(row, window, least) == fell
+    assert falls(row, window, [least, -1.0, np.inf]).tolist()[:2] == [fell, np.inf]
+
+
+def recorded(thoughts: list[tuple[int, list[float]]], tmp_path: Path, k: int = 5) -> Path:
+    """A pool of them, of one problem."""
+    path = tmp_path / f"pool-{k}.jsonl"
+    samples = [
+        {
+            "text": f"#### {answer}",
+            "tokens": len(row),
+            "finish": "eos",
+            "answer": str(answer),
+            "correct": answer == 1,
+            "confidences": row,
+        }
+        for answer, row in thoughts
+    ]
+    line = {"id": "p", "question": "?", "answer": "1", "prompt_tokens": 1, "likeliest": k, "samples": samples}
+    path.write_text(json.dumps(line) + "\n")
+    return path
+
+
+def in_order(path: Path, n: int) -> Drawn:
+    """The recorded samples as they stand in the file."""
+    (row,) = read_pool(path).problems
+    assert row.keys is not None
+    assert row.tokens is not None
+    order = np.arange(n)[None]
+    return Drawn(
+        keys=row.keys[order],
+        tokens=row.tokens[order].astype(float),
+        lengths=np.zeros((1, n)),
+        complete=np.ones((1, n), dtype=bool),
+        logprobs=None,
+        scores=None,
+        verdicts=None,
+        paths=order,
+        texts=None,
+        order=order,
+        confidences=row.confidences,
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"threshold": 0.6}, {"warm_up": 9, "keep": 0.4, "measure": "mean"}])
+def test_a_replay_does_what_a_live_run_does_one_after_the_other(settings: dict[str, Any], tmp_path: Path) -> None:
+    thoughts = [(1, STEADY), (2, [4.0] * 6), (2, FALLING), (1, STEADY), (2, FALLING), (3, [9.0] * 7)]
+    how = {"n": 6, "warm_up": 2, "window": 2, "keep": 0.5, "threshold": 2.0, "ahead": 1, **settings}
+    trace, _ = solved(thoughts, **how)
+    again = DeepConf(**{"k": 5, **how}).replay(in_order(recorded(thoughts, tmp_path), 6))
+    cut = sum(call.n for call in trace.calls if call.outcome == "cancelled")
+    assert again.used == len(trace.rounds[-1].candidates) + cut
+    assert thoughts[int(again.index[0])][0] == int(trace.answer or 0)
+    spent = sum(len(row) for _, row in thoughts) if again.tokens is None else again.tokens[0]
+    assert spent == trace.usage.completion
+
+
+def test_a_pool_that_nothing_falls_below_gives_self_consistency_and_its_tokens(tmp_path: Path) -> None:
+    thoughts = [(1, [3.0] * 4), (2, [3.0] * 5), (1, [3.0] * 6), (2, [3.0] * 7), (1, [3.0] * 8)]
+    path = recorded(thoughts, tmp_path)
+    mine = "deepconf?k=5&warm_up=1&window=3&keep=1&threshold=2"
+    curves = replay_pool(path, ["self_consistency", mine], subsamples=50).curves
+    for n, at in curves["self_consistency"].items():
+        if n != 2:  # ties are broken by length there
+            assert curves[mine][n].accuracy == pytest.approx(at.accuracy, abs=0.15)
+        assert curves[mine][n].tokens == pytest.approx(at.tokens, rel=0.1)
+    exact = curves[mine][5]
+    assert (exact.accuracy[0], exact.tokens) == (1.0, pytest.approx([1 + 30]))
+
+
+def test_confidences_of_other_likeliest_tokens_are_not_taken_for_these(tmp_path: Path) -> None:
+    path = recorded([(1, STEADY), (1, STEADY)], tmp_path, k=20)
+    with pytest.raises(UsageError, match="set k=20"):
+        replay_pool(path, ["deepconf?k=5"])
+    bare = tmp_path / "bare.jsonl"
+    line = json.loads(path.read_text())
+    bare.write_text(json.dumps({**line, "samples": [{**one, "confidences": None} for one in line["samples"]]}) + "\n")
+    with pytest.raises(UsageError, match="--top-logprobs"):
+        replay_pool(bare, ["deepconf"])
+
+
+@pytest.mark.parametrize("wrong", [{"confidences": 3}, {"confidences": [-1.0]}, {"confidences": ["a"]}])
+def test_what_is_no_confidence_is_refused_with_its_line(wrong: dict[str, Any], tmp_path: Path) -> None:
+    path = recorded([(1, STEADY)], tmp_path)
+    line = json.loads(path.read_text())
+    line["samples"][0] |= wrong
+    path.write_text(json.dumps(line) + "\n")
+    for opened in (read_pool, RecordedEngine.open):
+        with pytest.raises(UsageError, match=r"Line 1 .*confidence"):
+            opened(path)
+
+
+@pytest.mark.parametrize("probe_every", [None, 4])
+def test_a_pool_keeps_what_a_server_tells_and_plays_it_back(probe_every: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+
+    def reply(ask: Any) -> str:
+        whole = f"{ask.rng.randrange(1000, 9999)} a b c d\n#### {ask.rng.randrange(2)}"
+        return "#### 1" if ask.prefix else whole
+
+    async def go() -> list[Any]:
+        async with Server(reply, top=(("a", -1.0), ("b", -3.0))) as server:
+            engine = engine_on(server)
+            examples = load("gsm8k", path=Path("src/outthink/data/gsm8k_sample.jsonl"), split="train", limit=2)
+            how = {"n": 3, "probe_every": probe_every, "top_logprobs": 2, "sampling": Sampling(max_tokens=40)}
+            standing = await record_pool(examples, model=engine, path=path, **how)  # type: ignore[arg-type]
+            await engine.close()
+            assert (standing.done, standing.failed) == (2, {})
+            return examples
+
+    examples = run_on_network(go())
+    for line in map(json.loads, path.read_text().splitlines()):
+        assert line["likeliest"] == 2
+        for sample in line["samples"]:
+            assert len(sample["confidences"]) == sample["tokens"] > 5
+    replay_pool(path, ["deepconf?k=2&warm_up=1&window=3"], ns=[2, 3], answer="math", subsamples=5)
+    if probe_every is None:
+        how = DeepConf(n=3, warm_up=1, window=3, k=2, ahead=1, threshold=2)
+        engine = RecordedEngine.open(path)
+        trace = solve(examples[0].problem, how, model=engine, sampling=Sampling(max_tokens=40))
+        assert trace.notes == ()
+        assert all(one.observed["top_logprobs"]["k"] == 2 for one in trace.candidates)
+        few = {"problem": examples[0].problem.id, "controls": {"top_logprobs": 1}}
+        with pytest.raises(UsageError, match="confidences from the 2 likeliest tokens, not from 1"):
+            run(engine.bound(Request(messages=examples[0].problem.messages, **few)))

@@ -165,6 +165,6 @@ class Answers:
             written.reasoning = (reasoning + place) // len(self.writing)  # nobody says of which child they are
 
 
-def watched(progress: Progress, group: Sequence[int]) -> Answers:
-    """Answers for the children of `group`, of which `progress` hears."""
-    return Answers([Writing(progress, position) for position in group])
+def watched(progress: Progress, group: Sequence[int], near: int, *, keeps: bool) -> Answers:
+    """Answers for the children of `group`, of which `progress` hears; `near` and `keeps` are as in `Writing`."""
+    return Answers([Writing(progress, position, near, keeps) for position in group])

@@ -206,7 +206,7 @@ class OpenAIEngine:
 
     async def _group(self, request: Request, group: range, progress: Progress, bound: Usage) -> None:
         """Ask for the children of `group`; a failure is theirs alone."""
-        answers = watched(progress, group)
+        answers = watched(progress, group, self._near(request), keeps=bool(request.fields.get("logprobs")))
         sending = Sending()
         failure: EngineError | None = None
         left = False
@@ -296,14 +296,14 @@ class OpenAIEngine:
         if facts.token_ids:
             body["return_token_ids"] = True
         body |= {_CONTROLS[name]: value for name, value in request.controls.items() if name in _CONTROLS}
-        messages = self._asked(request.messages, request.fields).sent
+        messages, near = self._asked(request.messages, request.fields).sent, self._near(request)
         if by_ids:
             prompt = await self._prompt(self._asked(request.messages, {}))
             if not isinstance(prompt, tuple):
                 raise self._forgotten("tokenize")
             body |= {"prompt": [*prompt, *request.prefix_ids], "add_special_tokens": False}
-            if request.logprobs:
-                body["logprobs"] = 0
+            if near or request.logprobs:
+                body["logprobs"] = near
             given = {name: value for name, value in request.fields.items() if value is not None}
             return "completions", body | given, None
         if request.prefix_text:
@@ -312,8 +312,8 @@ class OpenAIEngine:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if request.labels:
             body |= {cap: 1, "logprobs": True, "top_logprobs": facts.labels}
-        elif k := request.controls.get("top_logprobs"):
-            body |= {"logprobs": True, "top_logprobs": min(int(k), facts.labels)}
+        elif near:
+            body |= {"logprobs": True, "top_logprobs": near}
         elif request.logprobs:
             body["logprobs"] = True
         if request.fields:
@@ -337,6 +337,10 @@ class OpenAIEngine:
         if request.stop:
             given.pop("stop", None)  # steps end otherwise; whoever asks for both is refused before
         return given
+
+    def _near(self, request: Request) -> int:
+        """How many of the likeliest tokens are asked for in the place of each; 0: none."""
+        return min(int(request.controls.get("top_logprobs") or 0), self._facts.labels)
 
     def _by_ids(self, request: Request) -> bool:
         return bool(request.prefix_ids) and self._facts.prefix == "ids"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any
@@ -61,6 +61,10 @@ class Writing:
 
     progress: Progress
     child: int
+    near: int = 0
+    """How many of the likeliest tokens were asked for in the place of each, for confidences; 0: none were."""
+    keeps: bool = True
+    """Whether logprobs are kept as the server tells them, which takes kilobytes a token."""
     pieces: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     calls: Calls = field(default_factory=Calls)
@@ -71,7 +75,7 @@ class Writing:
     more: Growing = field(default_factory=Growing)
     """What else the message has, such as annotations."""
     told: dict[str, list[Any]] = field(default_factory=dict)
-    """Logprobs as the server tells them."""
+    """Logprobs as the server tells them, if they are kept."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     last: str = ""
@@ -279,7 +283,7 @@ class Writing:
         """The tokens that are told one by one."""
         self.ids += map(index, choice.get("token_ids") or ())
         for name in ("content", "refusal"):
-            if told.get(name):
+            if self.keeps and told.get(name):
                 self.told.setdefault(name, []).extend(told[name])
         before = len(self.confidences)
         for token in told.get("content") or ():
@@ -288,13 +292,21 @@ class Writing:
             near = token.get("top_logprobs") or ()
             if len(self.logprobs) == 1:
                 self.top = [(str(one["token"]), _number(one["logprob"])) for one in near]
-            if near:
-                self.nearest = min(self.nearest or len(near), len(near))
-                self.confidences.append(-math.fsum(max(_LEAST, _number(one["logprob"])) for one in near) / len(near))
-        if self.progress.watch is not None and len(self.confidences) > before:
-            self.progress.watch(self.child, self.confidences[before:])
+            self._add_confidence([_number(one["logprob"]) for one in near])
         self.logprobs += map(_number, told.get("token_logprobs") or ())
         self.last = str((told.get("tokens") or [self.last])[-1])
+        if self.near:
+            for likeliest in told.get("top_logprobs") or ():  # of the plain form: by their texts
+                self._add_confidence(list(map(_number, (likeliest or {}).values())))
+        if self.progress.watch is not None and len(self.confidences) > before:
+            self.progress.watch(self.child, self.confidences[before:])
+
+    def _add_confidence(self, told: Sequence[float]) -> None:
+        """Of one token, from the likeliest in its place; a server may tell one more, the one that was written."""
+        likeliest = sorted((max(_LEAST, value) for value in told), reverse=True)[: self.near]
+        if likeliest:
+            self.nearest = min(self.nearest or len(likeliest), len(likeliest))
+            self.confidences.append(-math.fsum(likeliest) / len(likeliest))
 
 
 # what `Writing` reads of a message by itself

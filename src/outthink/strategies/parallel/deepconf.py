@@ -19,10 +19,11 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outthink.errors import BudgetExhausted, EngineError
-from outthink.maths.selection import codes, weighted_vote
+from outthink.errors import BudgetExhausted, EngineError, UsageError
+from outthink.maths.selection import Drawn, Replayed, codes, weighted_vote
 from outthink.meter import Meter
 from outthink.model import Draw, Draws, Model
+from outthink.models.engine import confidences_of
 from outthink.strategies import Report
 from outthink.strategies.choosing import pick
 from outthink.together import away, each
@@ -58,9 +59,30 @@ def confidence(confidences: ArrayLike, window: int, measure: Measure) -> float:
     return float(np.sort(groups)[:lowest].mean())
 
 
-def bar(lowest: ArrayLike, keep: float) -> float:
-    """Below which a thought is cut: of the first thoughts' lowest windows (n,), the share `keep` is at or above it."""
-    return float(np.percentile(np.asarray(lowest, dtype=float), 100 * (1 - keep)))
+def bar(lowest: ArrayLike, keep: float) -> Floats:
+    """Below which a thought is cut (...,): of the lowest windows (..., n), the share `keep` is at or above it."""
+    return np.asarray(np.percentile(np.asarray(lowest, dtype=float), 100 * (1 - keep), axis=-1))
+
+
+def falls(confidences: ArrayLike, window: int, least: ArrayLike) -> Floats:
+    """Tokens (...,) of a thought with these confidences (t,) when its window falls below each bar (...,).
+
+    Infinite where it never does; one that is shorter than a window never does.
+    """
+    if np.size(confidences) < window:
+        return np.full(np.shape(least), np.inf)
+    lowest = np.minimum.accumulate(windows(confidences, window))
+    place = np.searchsorted(-lowest, -np.asarray(least, dtype=float), side="right")
+    return np.where(place < len(lowest), place + float(window), np.inf)
+
+
+def best(weights: ArrayLike, keep: float) -> NDArray[np.bool_]:
+    """Whether each of (..., n) is in the share with the highest weights, which has one at least; of equals the first"""
+    high = np.asarray(weights, dtype=float)
+    most = max(1, round(keep * high.shape[-1]))
+    chosen = np.zeros(high.shape, dtype=bool)
+    np.put_along_axis(chosen, np.argsort(-high, axis=-1, kind="stable")[..., :most], True, axis=-1)
+    return chosen
 
 
 class Falling:
@@ -102,6 +124,7 @@ class DeepConf:
     powers: ClassVar[frozenset[str]] = frozenset({"top_logprobs"})  # what the model must be able to do
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
     votes: ClassVar[bool] = True  # equal answers are what it goes by
+    reads_recorded: ClassVar[frozenset[str]] = frozenset({"keys", "tokens", "confidences"})
 
     n: int = 32
     warm_up: int = 16
@@ -137,15 +160,15 @@ class DeepConf:
         """A vote over the first ones, then after every further one."""
         draws = model.draws(problem, self.first[0])
         kept = await draws.draw(min(self.warm_up, self.n))
-        told = min((one.observed.get("top_logprobs", {}).get("k", 0) for one in kept), default=0)
+        told = min((confidences_of(one.observed)[1] for one in kept), default=0)
         if told < self.k:
             meter.notes.append(f"confidence is of the {told} likeliest tokens that were told, not of {self.k}")
         weights = await each(self._weight, kept)
         if self.warm_up >= self.n:
-            self._vote(report, kept, weights, self._best(weights))
+            self._vote(report, kept, weights, best(weights, self.keep))
             return
         share = self._vote(report, kept, weights)
-        least = bar(await each(self._lowest, kept), self.keep)
+        least = float(bar(await each(self._lowest, kept), self.keep))
         going: deque[asyncio.Task[Candidate | None]] = deque()
         left = self.n - self.warm_up
         try:
@@ -179,7 +202,8 @@ class DeepConf:
                 return None
             sample = (await writing)[0]
             # told late or all at once, it is cut all the same: speed decides nothing
-            return None if await away(len(_seen(sample)), self._fell, sample, least) else sample
+            cut = await away(len(_seen(sample)), falls, _seen(sample), self.window, least)
+            return sample if cut == math.inf else None
         except EngineError:
             return None
         finally:
@@ -188,24 +212,11 @@ class DeepConf:
                 writing.cancel()
             await asyncio.gather(writing, watching, return_exceptions=True)  # until it has been charged
 
-    def _fell(self, sample: Candidate, least: float) -> bool:
-        """Whether it fell below the bar while it was written."""
-        falling = Falling(self.window, least)
-        falling(0, _seen(sample))
-        return falling.low.is_set()
-
     def _weight(self, sample: Candidate) -> float:
         return max(confidence(_seen(sample), self.window, self.measure), 0.0)
 
     def _lowest(self, sample: Candidate) -> float:
         return confidence(_seen(sample), self.window, "lowest")
-
-    def _best(self, weights: Sequence[float]) -> NDArray[np.bool_]:
-        """Whether each sample is in the share with the highest measure, which has one at least."""
-        most = max(1, round(self.keep * len(weights)))
-        best = np.zeros(len(weights), dtype=bool)
-        best[np.argsort(-np.asarray(weights), kind="stable")[:most]] = True
-        return best
 
     def _vote(
         self,
@@ -220,7 +231,39 @@ class DeepConf:
         report(seen, chosen=chosen, scores=list(weights), confidence=share)
         return share
 
+    def replay(self, drawn: Drawn) -> Replayed:
+        """The same on recorded confidences, where a cut is at once and nothing is in flight at the stop.
+
+        Raises UsageError where they are of more likely tokens than k.
+        """
+        told = drawn.confidences
+        assert told is not None
+        if told.k > self.k:
+            raise UsageError(f"The pool has confidences from {told.k} likeliest tokens: set k={told.k}")
+        batch, n = drawn.keys.shape
+        every = [max(confidence(one, self.window, self.measure), 0.0) for one in told.values]
+        weights, first = np.array(every)[drawn.order], min(self.warm_up, n)
+        if first == n:
+            keys = np.where(best(weights, self.keep), drawn.keys, -1)
+            return Replayed.of_all(weighted_vote(keys, weights, lengths=drawn.lengths), drawn)
+        lowest = np.array([confidence(one, self.window, "lowest") for one in told.values])[drawn.order]
+        least = bar(lowest[:, :first], self.keep)
+        ends = np.array([falls(one, self.window, least) for one in told.values])  # (samples, batch)
+        cut = np.take_along_axis(ends.T, drawn.order, 1)
+        cut[:, :first] = np.inf
+        keys = np.where(cut < np.inf, -1, drawn.keys)
+        index, used = np.full(batch, -1), np.full(batch, n)
+        going = np.arange(batch)
+        for size in range(first, n + 1):
+            choice = weighted_vote(keys[going, :size], weights[going, :size], lengths=drawn.lengths[going, :size])
+            index[going] = choice.index
+            over = choice.share >= self.threshold
+            used[going[over]] = size
+            going = going[~over]
+        spent = np.where(np.arange(n) < used[:, None], np.minimum(cut, drawn.tokens), 0.0).sum(-1)
+        return Replayed(index=index, used=used, tokens=spent)
+
 
 def _seen(sample: Candidate) -> Sequence[float]:
     """The confidences of a sample's tokens."""
-    return (sample.observed.get("top_logprobs") or {}).get("confidences") or ()
+    return confidences_of(sample.observed)[0]
