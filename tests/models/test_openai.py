@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import outthink
 from outthink.answers.reader import Reader
+from outthink.answers.thoughts import spoken
 from outthink.driver import solve_async
 from outthink.errors import (
     BudgetTooSmall,
@@ -477,6 +478,34 @@ def test_whatever_is_said_can_be_kept(given: str | None, text: str) -> None:
         assert only(progress).text.replace("??", "?")[: len(text)] == text
         trace = solved(facts, server=Server(bend=instead(message={"content": given}, delta={"content": given})))
         assert Trace.from_json(trace.to_json()) == trace
+
+
+def test_a_thought_that_was_cut_is_open_and_goes_on_in_the_form_that_shows_its_marks() -> None:
+    """As vLLM with a parser of thoughts has it: apart in chats, and with its closing mark in what goes on from ids.
+
+    Were the first piece closed, the rest of the thought would be read as what is said.
+    """
+
+    def reply(ask: Ask) -> str | Said:
+        return Said(thoughts="it is 1 or 2", text="#### 3") if not ask.prefix else " or 4 </think> #### 5"
+
+    for cap, thought, whole in ((3, "<think>it is", "<think>it is or 4 </think> #### 5"), (64, None, None)):
+
+        async def go(cap: int = cap, thought: str | None = thought, whole: str | None = whole) -> None:
+            async with Server(reply) as server:
+                engine = engine_on(server)
+                first = only(await generated(engine, ask_for(max_tokens=cap)))
+                if thought is None:
+                    assert (first.text, first.finish) == ("<think>it is 1 or 2</think>\n#### 3", "eos")
+                else:
+                    assert (first.text.rstrip(), first.finish) == (thought, "length")
+                    request = ask_for(prefix_ids=first.token_ids or (), prefix_text=first.text)
+                    rest = only(await generated(engine, request))
+                    assert (first.text + rest.text).replace("  ", " ") == whole
+                    assert spoken(first.text + rest.text).strip() == "#### 5"
+                await engine.close()
+
+        run(go())
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])

@@ -165,6 +165,6 @@ class Answers:
             written.reasoning = (reasoning + place) // len(self.writing)  # nobody says of which child they are
 
 
-def watched(progress: Progress, group: Sequence[int], near: int, *, keeps: bool) -> Answers:
+def watched(progress: Progress, group: Sequence[int], near: int = 0, *, keeps: bool = True) -> Answers:
     """Answers for the children of `group`, of which `progress` hears; `near` and `keeps` are as in `Writing`."""
     return Answers([Writing(progress, position, near, keeps) for position in group])

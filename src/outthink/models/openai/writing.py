@@ -143,6 +143,8 @@ class Writing:
     def text(self) -> str:
         """What was written, thoughts first, in <think> marks; of calls of tools only the calls, as a list in JSON.
 
+        A thought that was cut, or that a stop string ended, is not closed: it may be gone on with.
+
         Calls beside each other have no order, so they are sorted; one that is no JSON leaves nothing to be compared.
         """
         said = "".join(self.pieces) or "".join(self.refusal)
@@ -150,7 +152,10 @@ class Writing:
         if wanted:
             known = [call for call in wanted if call is not None]
             said = f"[{', '.join(text for _, text in sorted(known))}]" if len(known) == len(wanted) else ""
-        return f"<think>{''.join(self.thoughts)}</think>\n{said}" if self.thoughts else said
+        if not self.thoughts:
+            return said
+        within = not (said or wanted) and (self.end != "ended" or self.stopped is not None)
+        return f"<think>{''.join(self.thoughts)}" + ("" if within else f"</think>\n{said}")
 
     def _forms(self) -> list[dict[str, Any]]:
         return [*self.calls.forms(), *self.function.forms()] if self.calls or self.function else []
