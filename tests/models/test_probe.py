@@ -144,6 +144,20 @@ def test_a_limit_of_thoughts_is_an_ability_only_where_it_lets_the_answer_come(ki
     assert not facts(Server(reply, **{kind: ignored[kind]})).thinking  # type: ignore[arg-type]
 
 
+def test_a_model_whose_first_tokens_are_all_thoughts_is_known_by_these() -> None:
+    """As of vLLM with a parser of thoughts: what is told of an answer is empty, however it is asked."""
+
+    def reply(ask: Ask) -> Said:
+        words = NUMBERS[:]
+        if ask.temperature > 0:
+            ask.rng.shuffle(words)
+        return Said(thoughts=" ".join(words * 2), text="One, two")
+
+    got = facts(Server(reply, ignores={"thinking_token_budget"}))
+    assert replace(got, abort=None) == replace(ALL, salt=got.salt, cached=got.cached)
+    assert got.powers >= {"prefix", "tokens", "logit_bias", "top_logprobs"}
+
+
 @pytest.mark.parametrize("kind", ["ignores", "refuses"])
 def test_an_answer_that_is_not_gone_on_with(kind: str) -> None:
     fields = {"continue_final_message", "add_generation_prompt"}

@@ -391,9 +391,15 @@ class Server:
                 choice.finish = "tool_calls" if said.calls else "stop"
                 return choice
             choice.text += delta.get("content", "")
+            choice.thoughts += delta.get("reasoning_content", "")
             for stop in stops:
+                kept = len(stop) if body.get("include_stop_str_in_output") else 0
+                if stop in choice.thoughts:  # of these only what is within a token is cut off
+                    over = len(choice.thoughts) - choice.thoughts.index(stop) - kept
+                    choice.deltas[-1] = {"reasoning_content": word[: max(len(word) - over, 0)]}
+                    choice.finish, choice.stopped = "stop", stop
+                    return choice
                 if stop in choice.text:
-                    kept = len(stop) if body.get("include_stop_str_in_output") else 0
                     choice.text = choice.text[: choice.text.index(stop) + kept]
                     choice.finish, choice.stopped = "stop", stop
                     return choice
@@ -447,6 +453,7 @@ class Server:
 class _Choice:
     index: int
     text: str = ""
+    thoughts: str = ""
     words: list[str] = field(default_factory=list)
     deltas: list[dict[str, Any]] = field(default_factory=list)
     finish: str | None = None

@@ -29,7 +29,7 @@ from outthink.models.engine import Progress
 from outthink.models.facts import Facts, told, usage_told
 from outthink.models.listing import context, listed, nearest
 from outthink.models.openai import parts
-from outthink.models.openai.writing import Writing
+from outthink.models.openai.writing import Writing, thoughts_of
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds
@@ -197,7 +197,8 @@ class _Asking:
     def __init__(self, endpoint: Endpoint, result: Probe) -> None:
         self._endpoint = endpoint
         self.result = result
-        self._greedy = ""  # what the model says without chance
+        self._greedy = ""  # what the model writes without chance, thoughts first
+        self._said = ""  # what of it is no thought that is told apart
         self._ids: tuple[list[int], list[int]] = ([], [])
         self._prompt = 0
         self._long = 0
@@ -280,7 +281,7 @@ class _Asking:
         choices = _choices(reply)
         if not choices:
             raise EngineError(f"{self._endpoint.url} answered a chat request without an answer.")
-        self._greedy = _text(choices[0])
+        self._greedy, self._said = _text(choices[0]), _said(choices[0])
         self._talks = True
         if not self.result.facts.capped:
             self.result.notes.append("It ignores the most tokens of an answer: budgets will be overrun.")
@@ -300,7 +301,7 @@ class _Asking:
             self._learn(plain=False, coldest=temperature, nucleus=nucleus)
             choices = _choices(await self._ask(self._body(self._few)))
             if choices:
-                self._greedy = _text(choices[0])
+                self._greedy, self._said = _text(choices[0]), _said(choices[0])
                 if temperature:
                     self.result.notes.append(f"It refuses temperature 0, so {temperature:g} is sent in its place.")
                 if not nucleus:
@@ -371,16 +372,17 @@ class _Asking:
             self._learn(tokenize=isinstance(count, int) and count == self._prompt)
 
     async def tokens(self) -> None:
-        """What it has said is turned into the tokens that it has written, and back into what it has said."""
-        said, written = self._greedy, self._ids[1]
+        """The tokens that it has written are turned into what it has said, and that into these tokens."""
+        said, written = self._greedy.strip(), self._ids[1]
         if not (said and written and self.result.facts.tokenize):
             return
         with contextlib.suppress(EngineError):
-            asked: Body = {"model": self.result.facts.model, "prompt": said, "add_special_tokens": False}
-            ids = (await self._ask(asked, "../tokenize") or {}).get("tokens")
-            if ids and ids[: len(written) // 2] == written[: len(written) // 2]:  # it was cut off in the other half
-                back = await self._ask({"model": self.result.facts.model, "tokens": ids}, "../detokenize")
-                self._learn(tokens=(back or {}).get("prompt") == said)
+            back = await self._ask({"model": self.result.facts.model, "tokens": written}, "../detokenize")
+            text = (back or {}).get("prompt") or ""  # marks are in it that what it said is without
+            if said in text:
+                asked: Body = {"model": self.result.facts.model, "prompt": text, "add_special_tokens": False}
+                ids = (await self._ask(asked, "../tokenize") or {}).get("tokens") or []
+                self._learn(tokens=ids[: len(written) // 2] == written[: len(written) // 2])  # the rest may be cut off
 
     async def stops(self) -> None:
         """What happens at a stop string, taken from what the model says anyway."""
@@ -492,10 +494,10 @@ class _Asking:
 
     async def thinking(self) -> None:
         """Few tokens are all thoughts, unless there may be but one of them."""
-        if _answers(self._greedy):
+        if _answers(self._said):
             return
         choices = _choices(await self._ask(self._body(self._few, thinking_token_budget=1)))
-        self._learn(thinking=bool(choices) and _answers(_text(choices[0])))
+        self._learn(thinking=bool(choices) and _answers(_said(choices[0])))
 
     async def abort(self) -> None:
         """Seconds until a closed connection has ended its work, where the server's metrics show it."""
@@ -544,7 +546,7 @@ def _joined(events: list[Any]) -> Any:
     choices = [
         {
             "index": index,
-            "message": {"content": "".join(one.pieces)},
+            "message": {"content": "".join(one.pieces), one.thoughts_in: "".join(one.thoughts)},
             "finish_reason": one.finish,
             "stop_reason": one.stopped,
             "logprobs": one.told or None,
@@ -560,13 +562,20 @@ def _choices(reply: Any) -> list[dict[str, Any]]:
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
-def _text(choice: dict[str, Any]) -> str:
+def _said(choice: dict[str, Any]) -> str:
+    """What a choice says, without thoughts that are told apart."""
     message = choice.get("message")
     said = message.get("content") if isinstance(message, dict) else choice.get("text")
     try:
         return parts.read(said).text
     except TypeError:
         return ""
+
+
+def _text(choice: dict[str, Any]) -> str:
+    """All that a choice has written: of a model that thinks, the first tokens are thoughts."""
+    message = choice.get("message")
+    return (thoughts_of(message)[1] if isinstance(message, dict) else "") + _said(choice)
 
 
 def _answers(text: str) -> bool:

@@ -237,10 +237,8 @@ class Writing:
         """What a choice has besides its text; returns the choice as OpenAI's API would have streamed it."""
         before = self.tokens
         read = parts.read(content)
-        # several names at once hold the same thoughts
-        named = (name for name in _THOUGHTS if isinstance(part.get(name), str | list | Mapping) and part[name])
-        thoughts_in = next(named, self.thoughts_in)
-        thought = parts.joined(part.get(thoughts_in)) + read.thoughts
+        thoughts_in, thought = thoughts_of(part)
+        thoughts_in, thought = thoughts_in or self.thoughts_in, thought + read.thoughts
         refusal = parts.read(part.get("refusal")).text + read.refusal
         said = read.text
         if whole and self.pieces:  # some streams end with the whole message once more, which is as long as the pieces
@@ -322,6 +320,13 @@ _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
 _READ = frozenset({"role", "content", *_THOUGHTS, "refusal", "tool_calls", "function_call"})
+
+
+def thoughts_of(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The field of a message that has thoughts, and those; of several only one, for they hold the same."""
+    named = (name for name in _THOUGHTS if isinstance(message.get(name), str | list | Mapping) and message[name])
+    name = next(named, "")
+    return name, parts.joined(message.get(name)) if name else ""
 
 
 def _most(piece: str) -> int:
