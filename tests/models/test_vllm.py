@@ -65,7 +65,7 @@ def test_the_probe_finds_what_vllm_does(engine: OpenAIEngine) -> None:
     facts = OpenAIEngine.open(URL, fresh=True).facts
     assert facts.model == "smollm2"
     assert facts.context == 2048
-    assert facts.powers == {"logprobs", "labels", "prefix", "tokens"}
+    assert facts.powers == {"logprobs", "labels", "top_logprobs", "prefix", "tokens", "logit_bias"}
     assert (facts.n, facts.stream, facts.token_ids, facts.tokenize) == (True, True, True, True)
     assert (facts.prefix, facts.stop, facts.labels) == ("ids", "kept", 20)
     assert facts.abort is not None

@@ -2,9 +2,11 @@
 
 Source: Fu et al., Deep Think with Confidence (2025), read in the authors' released code; of the paper the abstract.
 Differs: at most n thoughts, far fewer than the paper's 256 to 512; a server may tell fewer than k logprobs, and a note
-in the trace says so. What is cut is charged and does not vote.
+in the trace says so; vLLM's chats tell the token that was written in place of the k-th likeliest where it is none of
+them. What is cut is charged and does not vote.
 
-Pays: not measured: no model that runs here tells the likeliest tokens. Published with large models.
+Pays: not measured with a model that thinks. With a small one on vLLM, whose streams tell the likeliest tokens, thoughts
+were cut where they fell (docs/results/thinking.md). Published with large models.
 """
 
 from __future__ import annotations
