@@ -193,9 +193,9 @@ async def _tokens(known: OpenAIEngine, words: str) -> tuple[int, ...]:
 
 
 def test_a_race_ends_those_that_write_on(server: Overheard, known: OpenAIEngine) -> None:
-    trace = ran(server, known, "race_vote", QUESTION, most=120, n="4", threshold="0.01")
-    assert [one.body.get("n", 1) for one in server.asked] == [1] * 4
-    assert sum(one.left for one in server.asked) == 4 - len(trace.rounds[-1].candidates)
+    trace = ran(server, known, "race_vote", QUESTION, most=40, n="3", threshold="0.01")
+    assert [one.body.get("n", 1) for one in server.asked] == [1] * 3
+    assert sum(one.left for one in server.asked) == 3 - len(trace.rounds[-1].candidates)
 
 
 # ----------------------------------------------------------------------------------------------- thoughts that are cut
@@ -203,8 +203,8 @@ def test_a_race_ends_those_that_write_on(server: Overheard, known: OpenAIEngine)
 
 def test_budget_forcing_puts_off_an_end_and_then_forces_it(server: Overheard, known: OpenAIEngine) -> None:
     """The model ends every sentence with a full stop, which here is the mark of the end of a thought."""
-    options = {"think_close": ".", "n_ignore": "1", "max_think": "40", "answer_max": "8", "force": "\nAnswer:"}
-    trace = ran(server, known, "budget_forcing", STORY, most=60, **options)
+    options = {"think_close": ".", "n_ignore": "1", "max_think": "24", "answer_max": "4", "force": "\nAnswer:"}
+    trace = ran(server, known, "budget_forcing", STORY, most=40, **options)
     first, *others = server.asked
     assert (first.path, first.body["stop"]) == ("chat/completions", ["."])
     assert first.body["include_stop_str_in_output"]
@@ -215,9 +215,9 @@ def test_budget_forcing_puts_off_an_end_and_then_forces_it(server: Overheard, kn
     if thought.finish == "stop":
         (on,) = (one for one in others if tuple(one.body["prompt"][-len(wait) :]) == wait)
         assert begins(on.body["prompt"], prompt, (thought.token_ids or ())[:-1])
-        assert on.body["max_tokens"] == 40 - (thought.tokens - 1) - len(wait)
+        assert on.body["max_tokens"] == 24 - (thought.tokens - 1) - len(wait)
         assert on.body["stop"] == ["."]
-    assert others[-1].body["max_tokens"] >= 8
+    assert others[-1].body["max_tokens"] >= 4
     assert not any(one.body.get("logit_bias") for one in server.asked)
 
 
@@ -239,9 +239,9 @@ def test_vllm_ends_thoughts_itself_where_none_is_to_be_lengthened(server: Overhe
     engine = OpenAIEngine(Endpoint(server.url), replace(known.facts, thinking=True))
     before = metrics()
     how = make_strategy("budget_forcing", {"n": "2", "n_ignore": "0", "max_think": "10"})
-    trace = solve(f"{STORY}<think>", how, model=engine, sampling=Sampling(max_tokens=24))
+    trace = solve(f"{STORY}<think>", how, model=engine, sampling=Sampling(max_tokens=32))
     (asked,) = server.asked
-    assert (asked.body["thinking_token_budget"], asked.body["max_tokens"], asked.body["n"]) == (10, 24, 2)
+    assert (asked.body["thinking_token_budget"], asked.body["max_tokens"], asked.body["n"]) == (10, 32, 2)
     assert all(one.text.count("</think>") == 1 for one in trace.candidates)
     for one in trace.candidates:
         assert len(asyncio.run(_tokens(known, one.text.partition("</think>")[0]))) <= 11
@@ -249,8 +249,8 @@ def test_vllm_ends_thoughts_itself_where_none_is_to_be_lengthened(server: Overhe
 
 
 def test_trimr_reads_each_part_and_ends_the_thought(server: Overheard, known: OpenAIEngine) -> None:
-    options = {"markers": ". ", "think_close": "", "max_think": "48", "answer_max": "8", "m": "1"}
-    ran(server, known, "trimr", STORY, most=64, **options)
+    options = {"markers": ". ", "think_close": "", "max_think": "32", "answer_max": "4", "m": "1"}
+    ran(server, known, "trimr", STORY, most=44, **options)
     first, *others = server.asked
     assert first.body["stop"] == [". "]
     verdicts = [one for one in others if one.path == "chat/completions"]

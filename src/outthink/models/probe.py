@@ -33,7 +33,7 @@ from outthink.models.openai.writing import Writing, thoughts_of
 from outthink.types import Usage
 
 _KEPT = 7 * 86400.0  # seconds
-_SCHEMA = 5
+_SCHEMA = 6
 _FEW = 12  # tokens of an answer
 _MORE = 1024  # the same, for models that refuse to answer in so few
 _WAYS: tuple[tuple[Literal["max_tokens", "max_completion_tokens"], bool], ...] = (
