@@ -235,11 +235,11 @@ def test_a_bias_is_added_to_the_end_of_a_thought_alone(bias: int, server: Overhe
 
 
 def test_vllm_ends_thoughts_itself_where_none_is_to_be_lengthened(server: Overheard, known: OpenAIEngine) -> None:
-    """The question opens the thought, as the template of a model that thinks does."""
+    """The question opens the thought, as the template of a model that thinks does; what follows in it counts, too."""
     engine = OpenAIEngine(Endpoint(server.url), replace(known.facts, thinking=True))
     before = metrics()
     how = make_strategy("budget_forcing", {"n": "2", "n_ignore": "0", "max_think": "10"})
-    trace = solve(f"{STORY}<think>", how, model=engine, sampling=Sampling(max_tokens=32))
+    trace = solve(f"{STORY}\n<think> now", how, model=engine, sampling=Sampling(max_tokens=32))
     (asked,) = server.asked
     assert (asked.body["thinking_token_budget"], asked.body["max_tokens"], asked.body["n"]) == (10, 32, 2)
     assert all(one.text.count("</think>") == 1 for one in trace.candidates)
