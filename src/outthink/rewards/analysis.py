@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model, Models
 from outthink.resources.metered_sandbox import MeteredSandbox
@@ -192,12 +193,13 @@ class _Analysis:
     @property
     def program(self) -> str | None:
         """The first program that it has written last; what follows it was written without its output."""
-        block = _BLOCK.search(self.said.text)
+        block = _BLOCK.search(spoken(self.said.text))
         return block and block[1]
 
     def answered(self, task: str) -> tuple[Message, ...]:
         """The conversation, with the output of the program where it was run, and what is to be done now."""
-        text, block = self.said.text, _BLOCK.search(self.said.text)
+        text = spoken(self.said.text)
+        block = _BLOCK.search(text)
         if self.output and block:
             text, task = text[: block.end()], _OUTPUT.format(output=self.output, task=task)
         return (*self.talk, Message(role="assistant", content=text), Message(content=task))
