@@ -385,6 +385,8 @@ def test_no_scorer_shows_what_a_model_thought(name: str, strategy: str) -> None:
         pytest.skip("it runs code")
     engine = Recording(thinks)
     scorer = {"prm": JUDGES[name]} if only_steps or strategy != "best_of_n" else {"verifier": JUDGES[name]}
+    if scorer == {"prm": "analysis?votes=2"}:
+        scorer = {"prm": "analysis?votes=2&history=true"}
     run(
         solve_async(
             problem(),
