@@ -79,6 +79,20 @@ class _Judged:
             self.kept.extend(await verifier.score(problem, samples))
 
 
+def open_scorers(out: Path, *, verifiers: Sequence[str], prms: Sequence[str], delimiter: str) -> dict[str, Opened]:
+    """The scorers by name; raises UsageError where nothing can be scored so, whatever the model and the pool."""
+    named = (*verifiers, *prms)
+    if not named:
+        raise UsageError("Give a scorer: --verifier NAME for answers, --prm NAME for steps.")
+    if len({*named}) < len(named):
+        raise UsageError("A scorer was given twice: name each once.")
+    if out.suffix != ".jsonl":
+        raise UsageError(f"A pool is written into a .jsonl file, not {out.name}; compress it when it is complete.")
+    if not delimiter:
+        raise UsageError("The delimiter is empty; give what ends a step.")
+    return {name: Opened(name, process=name in prms) for name in named}
+
+
 async def score_pool(
     pool: Path,
     out: Path,
@@ -111,14 +125,7 @@ async def score_pool(
     Raises UsageError where a file cannot be used or a scorer cannot score these problems.
     """
     named = (*verifiers, *prms)
-    if not named:
-        raise UsageError("Give a scorer: --verifier NAME for answers, --prm NAME for steps.")
-    if len({*named}) < len(named):
-        raise UsageError("A scorer was given twice: name each once.")
-    if out.suffix != ".jsonl":
-        raise UsageError(f"A pool is written into a .jsonl file, not {out.name}; compress it when it is complete.")
-    if not delimiter:
-        raise UsageError("The delimiter is empty; give what ends a step.")
+    opened = open_scorers(out, verifiers=verifiers, prms=prms, delimiter=delimiter)
     rows: dict[str, dict[str, Any]] = {}
     examples = []
     for number, row in read_rows(pool):
@@ -129,7 +136,6 @@ async def score_pool(
         examples.append(Example(problem, ()))
     held = _held(out, named)
     done, cost, failed = len(held & rows.keys()), Counter[str](), dict[str, str]()
-    opened = {name: Opened(name, process=name in prms) for name in named}
     reader = Reader()
 
     def tell() -> ScoringStanding:

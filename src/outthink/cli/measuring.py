@@ -267,9 +267,11 @@ def score(
 
     `replay`, `law` and `prm train` read the scores. --budget is the most of one scorer on one problem.
     """
-    from outthink.bench.scoring import score_pool
+    from outthink.bench.scoring import open_scorers, score_pool
 
     prices = writer.prices()
+    ends = delimiter.replace("\\n", "\n")
+    open_scorers(out, verifiers=verifier or [], prms=prm or [], delimiter=ends)  # before a model is loaded
     with (
         opened_resources(resource) as resources,
         opened_engines(writer.model, writer.role, prices) as engines,
@@ -284,7 +286,7 @@ def score(
                 models=engines,
                 answer=None if asked.answer is None else given_kind(asked.answer),
                 template=asked.prompt_template,
-                delimiter=delimiter.replace("\\n", "\n"),
+                delimiter=ends,
                 budget=budget,
                 seed=seed,
                 concurrency=concurrency,
