@@ -52,9 +52,8 @@ def test_a_pool_is_scored_and_six_rates_are_told(outthink: Any, recorded: Path) 
 
 
 def test_recorded_scores_choose_in_a_replay(outthink: Any, recorded: Path) -> None:
-    scored = outthink(
-        "score", str(recorded), "--out", "sound.jsonl", "--model", "toy", "--verifier", "soundness?flaw=gap"
-    )
+    judge = ("--verifier", "soundness?flaw=gap")
+    scored = outthink("score", str(recorded), "--out", "sound.jsonl", "--model", "toy", *judge)
     assert scored.code == 0, scored.err
     words = ("--strategies", "majority_best,best_of_n", "--n", "3", *judge)
     replayed = outthink("replay", "sound.jsonl", *words, "--json")

@@ -37,7 +37,12 @@ LANES = {"dvts"}
 
 async def solve(name: str, engine: ScriptedEngine, parameters: dict[str, Any] | None = None, **options: Any) -> Trace:
     settings = small(name) if parameters is None else parameters
-    usual = {"sampling": Sampling(max_tokens=120), "resources": given(), "verifier": "confidence", "prm": "confidence"}
+    usual: dict[str, Any] = {
+        "sampling": Sampling(max_tokens=120),
+        "resources": given(),
+        "verifier": "confidence",
+        "prm": "confidence",
+    }
     return await solve_async(problem(), make_strategy(name, settings), model=engine, **(usual | options))
 
 
@@ -384,9 +389,8 @@ def test_no_scorer_shows_what_a_model_thought(name: str, strategy: str) -> None:
     if name == "tests":
         pytest.skip("it runs code")
     engine = Recording(thinks)
-    scorer = {"prm": JUDGES[name]} if only_steps or strategy != "best_of_n" else {"verifier": JUDGES[name]}
-    if scorer == {"prm": "analysis?votes=2"}:
-        scorer = {"prm": "analysis?votes=2&history=true"}
+    made_of = JUDGES[name] + ("&history=true" if name == "analysis" and strategy != "best_of_n" else "")
+    scorer: dict[str, Any] = {"prm" if only_steps or strategy != "best_of_n" else "verifier": made_of}
     run(
         solve_async(
             problem(),

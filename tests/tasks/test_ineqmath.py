@@ -15,7 +15,7 @@ from outthink.tasks.example import Example
 from tests.tools.virtual import run
 
 CHOICES = [r"(A) $\leq$", r"(B) $\geq$", "(C) $=$", "(D) $<$", "(E) $>$", "(F) None of the above"]
-BOUND = {
+BOUND: dict[str, Any] = {
     "data_id": "7",
     "problem": "Find the least $C$ such that $2xy \\leq C(x^2 + y^2)$ for all real $x, y$.",
     "type": "bound",
@@ -25,7 +25,7 @@ BOUND = {
     "theorems": {},
     "choices": None,
 }
-RELATION = {
+RELATION: dict[str, Any] = {
     "data_id": 7,
     "problem": "Let $a, b > 0$. Consider:\n$$a^2 + b^2 \\quad () \\quad 2ab$$\nOptions:\n" + "\n".join(CHOICES),
     "type": "relation",

@@ -156,7 +156,8 @@ async def score_pool(
                 seed=seed,
                 reader=reader,
                 resources=resources,
-                **{"prm" if name in prms else "verifier": opened[name]},
+                verifier=None if name in prms else opened[name],
+                prm=opened[name] if name in prms else None,
             )
         except OutthinkError as failure:
             trace = getattr(failure, "trace", None)

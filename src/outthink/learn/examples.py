@@ -225,7 +225,8 @@ def _progress(values: Sequence[float | None], rate: float, steps: int, bound: fl
         )
     after = numbers(values)
     before = np.array([rate, *after[:-1]])
-    return np.where(np.isnan(after) | np.isnan(before), np.nan, relative_progress(after, before, bound)).tolist()
+    labels = np.where(np.isnan(after) | np.isnan(before), np.nan, relative_progress(after, before, bound))
+    return [float(label) for label in labels]
 
 
 def question_mark(question: str) -> str:

@@ -101,7 +101,7 @@ def everything(pool: Pool, wishes: list[Expand]) -> Iterator[tuple[Pool, float]]
 def grown(pool: Pool, events: list[Event]) -> Iterator[tuple[Pool, float]]:
     before = copied(pool)
     before._rounds = before.round  # so that it only takes the events in
-    before.grow(Told(0.0), events)
+    before.grow(Told(0.0), events)  # type: ignore[arg-type]  # it is all that is asked of a view
     before._rounds = pool._rounds
     before.pool = [one for one in before.pool if one.born >= before.round + 1 - before._memory or before.over]
     yield from drawn(before)
