@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from outthink.models.scripted import ScriptedEngine
 from outthink.names import load, make_own
 from outthink.resources.table import open_resources
 from outthink.rewards.making import make_scorer
+from outthink.strategies import STRATEGIES
 from outthink.strategies.listing import describe_one
+from outthink.strategies.making import make_strategy
 from outthink.together import close_all
 from tests.tools.virtual import run
 
@@ -181,3 +184,15 @@ def test_what_cannot_be_closed_takes_nothing_with_it(caplog: pytest.LogCaptureFi
 
 def test_settings_behind_a_strategy_do_not_hide_it() -> None:
     assert describe_one("self_consistency?n=3") == describe_one("self_consistency")
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_the_type_of_every_field_of_a_strategy_is_known(name: str) -> None:
+    """Also of one that it has from another class, in whose module alone the names of that type stand."""
+    for one in dataclasses.fields(load(STRATEGIES[name])):
+        refused = ""
+        try:
+            make_strategy(name, {one.name: "no such value"})
+        except UsageError as refusal:
+            refused = str(refusal)
+        assert "cannot be looked up" not in refused

@@ -56,7 +56,9 @@ def make(made: Any, options: Mapping[str, Any], *, name: str, what: str, fixed: 
         if option not in declared:
             raise UnknownName(f"{what} of {name}", option, declared or ["none"])
         several = isinstance(value, str) and str(declared[option].type).startswith("tuple[")
-        read[option] = _read(value.split(",") if several else value, _kind(made.__init__, option, name), option, name)
+        read[option] = _read(
+            value.split(",") if several else value, _kind(_declaring(made, option), option, name), option, name
+        )
     missing = dataclasses.MISSING
     needed = [key for key, field in declared.items() if field.default is missing and field.default_factory is missing]
     _check_given(needed, read, name)
@@ -121,6 +123,12 @@ def make_own(target: str, options: Mapping[str, str], *, functions: bool = True)
 def _is_plain(own: Any) -> bool:
     """Whether it is a dataclass that is made as dataclasses are."""
     return inspect.isclass(own) and "__dataclass_fields__" in vars(own) and vars(own)["__dataclass_params__"].init
+
+
+def _declaring(made: type, option: str) -> type:
+    """The class, of a dataclass and those that it is made from, in whose module the type of a field has its names."""
+    field = made.__dataclass_fields__[option]  # type: ignore[attr-defined]  # it is a dataclass
+    return next(one for one in reversed(made.__mro__) if vars(one).get("__dataclass_fields__", {}).get(option) is field)
 
 
 def _code(function: Callable[..., Any]) -> Any:

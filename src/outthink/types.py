@@ -130,6 +130,8 @@ class Problem:
         question: the bare question, without the instructions of a prompt template (for judges and reports).
         context_id: names a context shared by several problems (retrieval, sleep-time compute).
         code: how an answer of kind code is run.
+        marked: the task asks for a last line in a fixed form, so only what is marked as the answer is read as one: what
+            stands in a box, behind "the answer is" or behind ####. Of anything else the answer is INVALID.
         fields: further fields of OpenAI's chat API that were sent with the question (tools, response_format ...). An
             engine gets them as they are, but only with samples of the problem's own messages. A field of None means
             that nothing is to be sent where the engine would send a value of its own (temperature).
@@ -142,6 +144,7 @@ class Problem:
     question: str = ""
     context_id: str | None = None
     code: Code = Code()
+    marked: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outthink.answers.steps import end_of_step, split_steps
+from outthink.answers.steps import end_of_step, split_answer, split_steps
 from outthink.driver import solve_async
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
@@ -69,3 +69,18 @@ def test_a_search_stops_at_the_number_of_the_next_step() -> None:
     }
     assert stops == {("\nStep 2:",), ("\nStep 3:",), ("\nStep 4:",)}
     assert trace.answer == "4"
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("a\n\nb", ["a\n\n", "b"]),
+        ("<think>x\n\ny</think>\n\na\n\nb", ["<think>x\n\ny</think>a\n\n", "b"]),
+        ("x\n\ny</think>a\n\nb", ["x\n\ny</think>a\n\n", "b"]),
+        ("<think>x</think>a\n\n<think>y</think>b", ["a\n\n", "b"]),
+        ("<think>x\n\ny", ["<think>x\n\n", "y"]),
+        ("<think>x\n\ny</think>", ["<think>x\n\n", "y</think>"]),
+    ],
+)
+def test_a_thought_is_no_step_of_an_answer(text: str, steps: list[str]) -> None:
+    assert split_answer(text, "\n\n") == steps

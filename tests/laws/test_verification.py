@@ -19,10 +19,12 @@ from outthink.errors import Unidentified
 from outthink.laws.coverage import pass_at_k
 from outthink.laws.verification import (
     by_difficulty,
+    corrected,
     count,
     difficulty,
     fit,
     gain,
+    joint_rate,
     precision,
     sound_coverage,
 )
@@ -274,3 +276,39 @@ def test_six_questions_that_were_judged_well_prove_little() -> None:
     assert verifier.low.balanced == pytest.approx(verifier.low.tpr)
     assert verifier.low.pooled_tnr < 0.6
     assert float(verifier.at_interval(0.5).low) < 0.65 < float(verifier.at(0.5)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rates", "product", "reported"),
+    [
+        ([0.68, 0.875, 0.63, 0.91, 0.98], 0.3343, 0.435),  # of the source's table
+        ([0.625, 0.345, 0.175, 0.865, 0.995], 0.0325, 0.08),
+        ([0.90] * 4, 0.6561, None),
+        ([0.95] * 4, 0.8145, None),
+        ([0.99] * 4, 0.9606, None),
+        ([0.7, 1.0], 0.7, None),  # one that always passes changes nothing
+    ],
+)
+def test_the_product_of_rates_is_below_the_joint_rate_of_verdicts_that_go_together(
+    rates: list[float], product: float, reported: float | None
+) -> None:
+    assert joint_rate(rates) == pytest.approx(product, abs=5e-5)
+    if reported is not None:
+        assert joint_rate(rates) < reported <= min(rates)
+
+
+def test_joint_rate_of_several() -> None:
+    assert joint_rate([[0.5, 0.5], [1.0, 0.25]]).tolist() == [0.25, 0.25]
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        joint_rate([1.5])
+
+
+def test_an_observed_rate_is_corrected_by_the_errors_of_the_judge() -> None:
+    assert corrected([0.47, 0.08], 0.90, 0.95) == pytest.approx([0.494, 0.035], abs=5e-4)
+    assert corrected(0.3, 1.0, 1.0) == pytest.approx(0.3)
+    assert corrected([0.01, 0.98], 0.9, 0.95).tolist() == [0.0, 1.0]
+    truth = np.linspace(0, 1, 11)
+    observed = truth * 0.9 + (1 - truth) * (1 - 0.8)
+    np.testing.assert_allclose(corrected(observed, 0.9, 0.8), truth, atol=1e-12)
+    with pytest.raises(Unidentified):
+        corrected(0.5, 0.5, 0.5)

@@ -8,7 +8,7 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,6 +262,64 @@ def test_every_beginning_is_labelled_by_the_outcome_of_its_sample(pool: Path) ->
         assert labelled.right[place] == sample["correct"]
         assert labelled.last[place] == (labelled.depth[place] == 1 + sample["text"].count("\n"))
     assert all(labelled.known(head).all() for head in HEADS)
+
+
+VALUES = "rollout?m=8"
+
+
+def valued(path: Path, values: Callable[[bool, int], list[float | None]]) -> Path:
+    """The pool with values of steps, by whether the sample is right and how many steps it has."""
+    rows = rows_of(path)
+    for row in rows:
+        steps = [values(one["correct"], 1 + one["text"].count("\n")) for one in row["samples"]]
+        row["step_scores"] = {VALUES: steps}
+    return write(path.with_name("valued.jsonl"), rows)
+
+
+def test_steps_are_labelled_by_whether_they_keep_the_value_before_them(tmp_path: Path) -> None:
+    samples = [True, False, False, False]
+    rows = [*rows_of(recorded(tmp_path / "pool.jsonl", problems=2))]
+    for row in rows:
+        for sample, right in zip(row["samples"], samples, strict=True):
+            sample |= {"text": "a\nb\nc", "correct": right, "tokens": 5, "token_ids": None, "logprobs": None}
+            sample.pop("ends", None)
+        # before the first step the value is the share of right samples, 0.25
+        row["step_scores"] = {VALUES: [[0.25, 0.5, 0.3], [0.5, 0.45, 0.0], [0.1, 0.0, 0.4], [0.5, None, 0.5]]}
+    labelled = examples(read_recording(write(tmp_path / "values.jsonl", rows), values=VALUES), "\n")
+    first = labelled.problem == 0
+    told = {
+        (int(sample), int(depth)): bool(right)
+        for sample, depth, right in zip(
+            labelled.sample[first], labelled.depth[first], labelled.right[first], strict=True
+        )
+    }
+    assert told == {
+        (0, 1): True,
+        (0, 2): True,
+        (0, 3): False,  # 0.6 of it
+        (1, 1): True,
+        (1, 2): True,  # 0.9 of it
+        (1, 3): False,
+        (2, 1): False,
+        (2, 2): False,
+        (2, 3): False,  # from nothing
+        (3, 1): True,  # what is not known is left out, and so is what follows it
+    }
+    assert not examples(read_recording(tmp_path / "values.jsonl", values=VALUES), "\n", bound=2.5).right[first].any()
+
+
+def test_a_probe_learns_from_values_of_steps(pool: Path, tmp_path: Path) -> None:
+    copied = write(tmp_path / "pool.jsonl", rows_of(pool))
+    falls = valued(copied, lambda right, steps: [0.5, *[0.5 if right else 0.1] * (steps - 1)])
+    learnt = train(falls, delimiter="\n", folds=3, values=VALUES)
+    assert learnt.probe.trained["labels"] == {"values": VALUES, "bound": 0.8}
+    assert learnt.probe.text() != train(falls, delimiter="\n", folds=3).probe.text()
+    with pytest.raises(UsageError, match="has no step_scores by 'judge'"):
+        train(falls, delimiter="\n", values="judge")
+    with pytest.raises(UsageError, match="another --delimiter"):
+        train(falls, delimiter=" ", values=VALUES)
+    with pytest.raises(UsageError, match="bound must be above 0"):
+        train(falls, delimiter="\n", values=VALUES, bound=0.0)
 
 
 def test_it_learns_what_there_is_to_learn(trained: prm.Training) -> None:

@@ -24,6 +24,7 @@ from outthink.reports.analysis import Analysis, Cell, misfit
 from outthink.reports.coverage import pool_coverage
 from outthink.reports.figures import chart
 from outthink.reports.laws.table import LAWS, analyse, needs, summary
+from outthink.rewards.soundness import FLAWS
 from tests.cli.test_cli import main
 
 SHAPES = {
@@ -112,6 +113,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write(folder / "small.jsonl", rows("small"))
     write(folder / "large.jsonl", rows("large"))
+    judges = {f"soundness?flaw={flaw}": [0.9, 0.1] * 4 for flaw in FLAWS}
+    write(folder / "sound.jsonl", [row | {"scores": judges} for row in rows("large")])
     own = write(
         folder / "own.jsonl", [{key: row[key] for key in ("id", "question", "answer")} for row in rows("small")]
     )
@@ -127,6 +130,7 @@ ASKED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "imperfect": (("small.jsonl",), {"at": [20.0]}),
     "genrm": (("small.jsonl",), {"verdict_cost": 0.5, "at": [8.0]}),
     "verification": (("small.jsonl", "large.jsonl"), {"at": [0.5]}),
+    "soundness": (("sound.jsonl",), {}),
     "arise": (("low", "high"), {}),
     "regret": (("low", "high"), {"at": [1500.0, 3000.0]}),
     "length": (("small.jsonl", "large.jsonl"), {"at": [50.0]}),

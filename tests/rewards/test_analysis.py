@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -126,6 +127,117 @@ def test_steps_are_judged_given_those_before() -> None:
     scored(AnalysisScorer(), Writer(reply), paths[1:])
     assert "Proposed solution:\none\n\ntwo\n\nthree\n" in asked[2]
     assert "Is the final answer correct?" in asked[2]
+
+
+# ------------------------------------------------------------------------------------------- what was said before
+
+GENPRM = AnalysisScorer(process=True, history=True)
+
+
+def critic(asked: list[Request], verdicts: dict[str, str] | None = None) -> Callable[..., str]:
+    """Criticises a step, in words that name it."""
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str:
+        asked.append(request)
+        step = last(request).rpartition("Next step:\n")[2].partition("\n")[0]
+        word = (verdicts or {}).get(f"{step}{child}", "Verdict: Yes")
+        return f"<think>hm</think>About {step}, vote {child}.\n{word}"
+
+    return reply
+
+
+def test_each_step_is_judged_in_one_conversation_that_grows() -> None:
+    asked: list[Request] = []
+    scores, meter = scored(GENPRM, Writer(critic(asked)), [chain("one\n\n", "two\n\n", "three\n\n")])
+    assert scores == (1.0,)
+    assert [roles(request) for request in asked] == [["user", *["assistant", "user"] * depth] for depth in range(3)]
+    for before, after in itertools.pairwise(asked):
+        assert after.messages[: len(before.messages)] == before.messages, "a prefix cache reads it once"
+    talk = [message.text for message in asked[-1].messages]
+    assert [text.count("Question:") for text in talk] == [1, 0, 0, 0, 0]
+    assert talk[1::2] == ["About one, vote 0.\nVerdict: Yes", "About two, vote 0.\nVerdict: Yes"]
+    assert talk[4].startswith("Next step:\nthree\n")
+    charged = [call.charged.prompt for call in meter.calls]
+    assert charged == [sum(len(message.text) for message in request.messages) for request in asked]
+
+
+def test_of_several_votes_the_first_with_a_verdict_is_gone_on_with() -> None:
+    asked: list[Request] = []
+    verdicts = {"one0": "I cannot tell.", "one1": "Verdict: No"}
+    scores, _ = scored(
+        replace(GENPRM, votes=3), Writer(critic(asked, verdicts)), [chain("one\n\n"), chain("one\n\n", "two\n\n")]
+    )
+    assert scores == (0.5, 1.0)
+    assert asked[-1].messages[1].text == "About one, vote 1.\nVerdict: No"
+    assert len(asked[-1].messages) == 3
+
+
+def test_what_was_said_is_not_asked_again() -> None:
+    asked: list[Request] = []
+    one, two = chain("one\n\n", "two\n\n"), chain("one\n\n", "two\n\n", "three\n\n")
+    alone, _ = scored(GENPRM, Writer(critic(asked)), [two])
+    assert len(asked) == 3
+    asked.clear()
+    later, _ = scored(GENPRM, Writer(critic(asked)), [two], before=[[one]])
+    assert len(asked) == 3
+    assert later == alone
+
+
+def test_the_verdict_of_a_label_is_part_of_what_was_said() -> None:
+    asked: list[Request] = []
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str | Completion:
+        asked.append(request)
+        return likely(0.2) if request.labels else "One and one is three."
+
+    scores, _ = scored(GENPRM, ScriptedEngine(reply), [chain("one\n\n", "two\n\n")])
+    assert scores == pytest.approx((0.2,))
+    assert asked[2].messages[1].text == "One and one is three.\n\nVerdict: No"
+    assert not any("Reply with Yes or No only" in message.text for message in asked[2].messages)
+
+
+def test_programs_and_their_output_are_part_of_what_was_said() -> None:
+    asked: list[Request] = []
+
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str | Completion:
+        asked.append(request)
+        return likely(0.9) if request.labels else "Let me see.\n```python\nprint(1 + 1)\n```\n"
+
+    box = Box(lambda source: "2")
+    scores, _ = scored(replace(GENPRM, code=1), ScriptedEngine(reply), [chain("one\n\n", "two\n\n")], box=box)
+    assert scores == pytest.approx((0.9,))
+    second = asked[2].messages
+    assert [message.role for message in second] == ["user", "assistant", "user", "assistant", "user"]
+    assert "Output of the program:\n2" in second[2].text
+    assert second[3].text == "Verdict: Yes"
+
+
+def test_a_step_of_which_nothing_was_said_is_shown_with_the_next_one() -> None:
+    asked: list[Request] = []
+    verdicts = {"one0": "I cannot tell."}
+    scores, _ = scored(
+        GENPRM, Writer(critic(asked, verdicts)), [chain("one\n\n"), chain("one\n\n", "two\n\n", "three\n\n")]
+    )
+    assert scores == (None, 1.0)
+    assert roles(asked[1]) == ["user"]
+    assert "Next step:\none\n\n\n\nNext step:\ntwo" in last(asked[1])
+    assert roles(asked[2]) == ["user", "assistant", "user"]
+
+
+def test_a_judge_that_dies_later_leaves_what_it_has_said() -> None:
+    def reply(request: Request, child: int, rng: np.random.Generator) -> str | EngineError:
+        return EngineError("gone") if "two" in last(request) else "Verdict: Yes"
+
+    paths = [chain("one\n\n"), chain("one\n\n", "two\n\n")]
+    assert scored(GENPRM, Writer(reply), paths)[0] == (1.0, None)
+    with pytest.raises(NothingCameBack):
+        scored(GENPRM, Writer(reply), [chain("two\n\n")])
+
+
+def test_history_is_of_steps() -> None:
+    assert make_scorer("analysis?history=true", process=True) == GENPRM
+    with pytest.raises(UsageError, match="history is of the steps before"):
+        make_scorer("analysis?history=true")
 
 
 @pytest.mark.parametrize(

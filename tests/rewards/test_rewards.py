@@ -21,11 +21,12 @@ from outthink.rewards.confidence import Confidence
 from outthink.rewards.judge import Judge, yes_probability
 from outthink.rewards.making import FunctionScorer, make_scorer
 from outthink.rewards.pairwise import Pairwise
-from outthink.rewards.scores import Scores
+from outthink.rewards.scores import Scores, said_part
 from outthink.rewards.tests import PublicTests
 from outthink.sandbox.host import Execution, Limits, Sandbox
 from outthink.strategies.making import make_strategy
 from outthink.types import Budget, Candidate, Code, Message, Problem, Sampling, Trace
+from tests.tools.scoring import chain
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -466,3 +467,22 @@ def test_public_tests_choose_the_code_that_runs() -> None:
     executed = next(line for line in trace.ledger() if line.kind == "execute")
     assert (executed.kind, executed.role, executed.calls) == ("execute", "sandbox", 1 + 4 * 3)
     assert 0 < executed.cost[UNIT] <= 2.0 * executed.calls
+
+
+@pytest.mark.parametrize(
+    ("segments", "left"),
+    [
+        (("a\n\n", "b"), ("a\n\n", "b")),
+        (("<think>x</think>a\n\n", "b"), ("a\n\n", "b")),
+        (("<think>x\n\n", "y</think>a\n\n", "b"), ("a\n\n", "b")),
+        (("<think>x\n\n", "y\n\n"), ("<think>x\n\n", "y\n\n")),  # nothing else has been said yet
+        (("<think>x\n\n", "y</think>\n\n"), ("<think>x\n\n", "y</think>\n\n")),
+        (("a<think>x</think>\n\n", "b"), ("a\n\nb",)),
+    ],
+)
+def test_what_is_judged_of_a_path_is_what_was_said(segments: tuple[str, ...], left: tuple[str, ...]) -> None:
+    path = tuple(chain(*segments))
+    kept = said_part(path)
+    assert tuple(segment.text for segment in kept) == left
+    assert kept[-1].id == path[-1].id
+    assert all(one.logprobs is None or one in path for one in kept)

@@ -34,7 +34,7 @@ class Writer(ScriptedEngine):
 
 
 def looked_for(request: Request) -> int:
-    return next(number for number, flaw in enumerate(FLAWS) if flaw in request.messages[-1].text)
+    return next(number for number, flaw in enumerate(FLAWS.values()) if flaw in request.messages[-1].text)
 
 
 def passing(*chances: float, counted: Counter[int] | None = None) -> Reply:
@@ -64,6 +64,25 @@ def test_the_score_is_the_product_and_at_most_the_smallest() -> None:
     assert scores[0] <= 0.3
     always, _ = scored(Soundness(), ScriptedEngine(passing(0.9, 1 - 1e-12, 0.8, 0.7)), samples("#### 2"))
     assert always == pytest.approx((0.9 * 0.8 * 0.7,))  # a judge that always passes changes nothing
+
+
+def test_the_share_of_judges_that_are_passed_ends_at_the_first_that_is_not() -> None:
+    counted: Counter[int] = Counter()
+    reply = passing(0.9, 0.6, 0.4, 0.9, counted=counted)
+    assert scored(Soundness(pool="passed"), ScriptedEngine(reply), samples("#### 2"))[0] == (0.5,)
+    assert counted == {GAP: 1, CASES: 1, APPROXIMATION: 1}
+    assert scored(Soundness(pool="passed"), ScriptedEngine(passing(*[0.5] * 4)), samples("#### 2"))[0] == (1.0,)
+    assert scored(Soundness(pool="passed"), Writer(writing({GAP: "Hm."})), samples("#### 2"))[0] == (None,)
+
+
+def test_one_judge_alone() -> None:
+    counted: Counter[int] = Counter()
+    scorer = make_scorer("soundness?flaw=approximation")
+    scores, _ = scored(scorer, ScriptedEngine(passing(0.1, 0.1, 0.7, 0.1, counted=counted)), samples("#### 2"))
+    assert scores == pytest.approx((0.7,))
+    assert counted == {APPROXIMATION: 1}
+    with pytest.raises(UsageError, match="did you mean 'gap'"):
+        make_scorer("soundness?flaw=gaps")
 
 
 def test_right_answers_that_are_not_sound() -> None:

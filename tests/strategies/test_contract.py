@@ -20,6 +20,7 @@ from outthink.models.engine import Completion, EngineSpec, Progress, Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.names import load
 from outthink.resources.table import RESOURCES, bind, replaced
+from outthink.rewards import SCORERS
 from outthink.strategies import STRATEGIES, Report, Strategy
 from outthink.strategies.making import make_strategy
 from outthink.types import Call, Candidate, Problem, Sampling, Trace, Usage
@@ -36,11 +37,13 @@ LANES = {"dvts"}
 
 async def solve(name: str, engine: ScriptedEngine, parameters: dict[str, Any] | None = None, **options: Any) -> Trace:
     settings = small(name) if parameters is None else parameters
-    options.setdefault("sampling", Sampling(max_tokens=120))
-    options.setdefault("resources", given())
-    return await solve_async(
-        problem(), make_strategy(name, settings), model=engine, verifier="confidence", prm="confidence", **options
-    )
+    usual: dict[str, Any] = {
+        "sampling": Sampling(max_tokens=120),
+        "resources": given(),
+        "verifier": "confidence",
+        "prm": "confidence",
+    }
+    return await solve_async(problem(), make_strategy(name, settings), model=engine, **(usual | options))
 
 
 def without_times(trace: Trace) -> Trace:
@@ -335,18 +338,71 @@ MARKS = [
 ]
 
 
+def thinks(request: Request, child: int, rng: np.random.Generator) -> str | Completion:
+    if request.labels:
+        no = float(rng.uniform(-1, 0))
+        return Completion(text=request.labels[0], tokens=2, labels=(no, -1.0 - no))
+    said = stepper(request, child, rng)
+    return said if request.prefix_text else f"<think>\nSECRET\n</think>\n{''.join(MARKS)}\n{said}"
+
+
+def prompts_of(engine: Recording) -> list[str]:
+    return [message.text for request in engine.requests for message in request.messages]
+
+
 @every_strategy
 def test_nobody_is_shown_what_another_one_thought_and_none_speaks_for_another(name: str) -> None:
-    def thinks(request: Request, child: int, rng: np.random.Generator) -> str:
-        said = stepper(request, child, rng)
-        return said if request.prefix_text else f"<think>\nSECRET\n</think>\n{''.join(MARKS)}\n{said}"
-
     engine = Recording(thinks)
     run(solve(name, engine, sampling=Sampling(max_tokens=800)))
-    shown = [message.text for request in engine.requests for message in request.messages]
+    shown = prompts_of(engine)
     assert any("SECRET" in text for text in shown) == (name in READS_THOUGHTS)
     if name not in READS_THOUGHTS:
         assert all(text.count(mark) <= 1 for text in shown for mark in MARKS), "each is the prompt's own"
+
+
+JUDGES = {name: name for name in SCORERS} | {
+    "judge": "judge?votes=2",
+    "analysis": "analysis?votes=2",
+    "critique": "critique?k=2&meta=judge",
+    "rollout": "rollout?m=2&verifier=judge",
+    "advantage": "advantage?prm=judge",
+}
+"""A scorer of each kind, with what shows the most."""
+
+
+@every_strategy
+def test_no_judge_is_shown_what_a_model_thought(name: str) -> None:
+    engine = Recording(thinks)
+    run(solve(name, engine, sampling=Sampling(max_tokens=800), verifier="judge", prm="judge"))
+    shown = prompts_of(engine)
+    assert any("SECRET" in text for text in shown) == (name in READS_THOUGHTS)
+
+
+@pytest.mark.parametrize("name", sorted(SCORERS))
+@pytest.mark.parametrize("strategy", ["best_of_n", "critic_refine", "beam"])
+def test_no_scorer_shows_what_a_model_thought(name: str, strategy: str) -> None:
+    made = load(SCORERS[name])
+    steps = any(field.name == "process" for field in dataclasses.fields(made))
+    only_steps = name in ("rollout", "advantage")
+    if not steps and strategy != "best_of_n":
+        pytest.skip("it scores whole answers")
+    if name == "tests":
+        pytest.skip("it runs code")
+    engine = Recording(thinks)
+    made_of = JUDGES[name] + ("&history=true" if name == "analysis" and strategy != "best_of_n" else "")
+    scorer: dict[str, Any] = {"prm" if only_steps or strategy != "best_of_n" else "verifier": made_of}
+    run(
+        solve_async(
+            problem(),
+            make_strategy(strategy, small(strategy)),
+            model=engine,
+            resources=given(),
+            sampling=Sampling(max_tokens=800),
+            **scorer,
+        )
+    )
+    assert len(engine.requests) > 1 or name in ("confidence", "random"), "something was judged"
+    assert not any("SECRET" in text for text in prompts_of(engine))
 
 
 @every_strategy

@@ -35,7 +35,7 @@ import weakref
 from outthink.answers.canonical import chat_key, choice_key, cleaned_math, easy_key, judged, plain_text_key
 from outthink.answers.code import asked_names
 from outthink.answers.literals import json_value
-from outthink.answers.reading import longest, read
+from outthink.answers.reading import MARKED, longest, read_by
 from outthink.answers.size import too_large
 from outthink.answers.turns import Turns
 from outthink.answers.worker import Limit
@@ -101,9 +101,11 @@ class Reader:
     async def _read(self, problem: Problem, text: str) -> tuple[str | None, str | None]:
         asked = asked_names(problem) if problem.answer == "code" else ()
         if len(text) <= MAX_AT_ONCE:
-            answer = read(problem.answer, text, problem.options, asked=asked)
+            answer, rule = read_by(problem.answer, text, problem.options, asked=asked)
         else:
-            answer = await asyncio.to_thread(read, problem.answer, text, problem.options, asked=asked)
+            answer, rule = await asyncio.to_thread(read_by, problem.answer, text, problem.options, asked=asked)
+        if problem.marked and rule not in MARKED:
+            return None, None
         key = await self.key(problem.answer, answer, owner=problem.id)
         return (None, None) if key is None else (answer, key)
 
@@ -128,6 +130,14 @@ class Reader:
         if known:
             return key
         return str(await self._ask(owner, "canonical", answer) or cleaned_math(answer))
+
+    async def same(self, kind: AnswerKind, gold: str, answer: str | None, *, owner: str = "") -> bool:
+        """Whether both have one key: equal exactly, so that a decimal near the gold answer is wrong.
+
+        Args and errors as of `key`.
+        """
+        key = await self.key(kind, answer, owner=owner)
+        return key is not None and key == await self.key(kind, gold, owner=owner)
 
     async def equal(self, kind: AnswerKind, gold: str, answer: str | None, *, owner: str = "") -> bool:
         """Whether `answer` is right, given the gold answer; a check that is not done within the limits says no.

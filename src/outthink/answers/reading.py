@@ -20,6 +20,10 @@ from outthink.types import AnswerKind
 MAX_TEXT = 200_000
 
 
+MARKED = ("box", "mark")
+"""Rules of `read_by` by which the text itself says what its answer is."""
+
+
 MAX_SHORT = 80
 
 

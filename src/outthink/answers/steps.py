@@ -6,6 +6,8 @@ In a delimiter, "{step}" stands for the number of the step that comes next, for 
 
 from __future__ import annotations
 
+from outthink.answers.thoughts import spoken
+
 _NUMBER = "{step}"
 
 
@@ -27,3 +29,12 @@ def split_steps(text: str, delimiter: str) -> list[str]:
         if (step + mark).strip():
             steps.append(step + mark)
     return steps or [text]
+
+
+def split_answer(text: str, delimiter: str) -> list[str]:
+    """As `split_steps`, of what a text says; a thought in front of it stands in its first step."""
+    said = spoken(text)
+    if said == text or not said.strip():
+        return split_steps(text, delimiter)
+    first, *others = split_steps(said, delimiter)
+    return [text.removesuffix(said) + first if text.endswith(said) else first, *others]

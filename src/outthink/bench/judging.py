@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from outthink.answers.thoughts import spoken
 from outthink.driver import solve_async
 from outthink.errors import EngineError, PromptTooLong
 from outthink.model import Model
@@ -118,5 +119,5 @@ async def judge_run(
 def _asked(problem: str, messages: tuple[Message, ...]) -> Problem:
     """What was asked, as a judge reads it: the question, or the conversation where there is more than one turn."""
     turns = [message for message in messages if message.role not in ("system", "developer")] or list(messages)
-    question = turns[0].text if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns)
+    question = turns[0].text if len(turns) == 1 else "\n\n".join(f"{turn.role}: {spoken(turn.text)}" for turn in turns)
     return Problem(id=problem, messages=messages, question=question, answer="chat")

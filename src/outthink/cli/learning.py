@@ -24,13 +24,18 @@ def prm_train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("probe.json"),
     delimiter: Annotated[str, typer.Option(help="What ends a step.")] = "\\n\\n",
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    values: Annotated[
+        str | None,
+        typer.Option(help="Learn which steps keep the chance to end right, by the step_scores of this scorer."),
+    ] = None,
+    bound: Annotated[float, typer.Option(help="With --values: the share of it that a good step keeps.")] = 0.8,
     model: TokenizerOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Learn which beginnings end right; `--prm FILE` uses it.
 
-    It learns from the outcomes of recorded samples.
+    It learns from the outcomes of recorded samples, or by relative progress with --values.
     """
     from outthink.jsonl import write_whole
     from outthink.learn.prm import TELL, train
@@ -43,6 +48,8 @@ def prm_train(
             folds=folds,
             seed=seed,
             tokenizer=tokenizer,
+            values=values,
+            bound=bound,
             tell=lambda text, done, total: standing.tell(done, total, text),
         )
     write_whole(out, trained.probe.text())

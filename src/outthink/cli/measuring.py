@@ -1,4 +1,4 @@
-"""The commands that record and grade: bench, pool, grade, merge, calibrate."""
+"""The commands that record and grade: bench, pool, score, grade, merge, calibrate."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from outthink.cli.options import (
     ResourceOption,
     ResourceOptions,
     SamplingOptions,
+    SeedOption,
     StrategyOptions,
     TaskArgument,
     TaskOptions,
@@ -248,6 +249,65 @@ def pool(
     if recorded.done < recorded.total:
         note("Run the same command again to go on.")
         raise typer.Exit(1 if recorded.failed else 130)
+
+
+@takes_blocks
+def score(
+    pool: Annotated[Path, typer.Argument(help="A pool (.jsonl, .jsonl.gz); it is only read.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .jsonl file; a part of it is gone on with.")],
+    writer: ModelOptions,
+    asked: AnswerOptions,
+    verifier: Annotated[
+        list[str] | None, typer.Option("--verifier", help="Scores answers, such as judge; may be given several times.")
+    ] = None,
+    prm: Annotated[
+        list[str] | None, typer.Option("--prm", help="Scores every step, such as rollout; may be given several times.")
+    ] = None,
+    delimiter: Annotated[str, typer.Option(help="What ends a step.")] = "\\n\\n",
+    budget: BudgetOption = None,
+    seed: SeedOption = 0,
+    concurrency: Annotated[int, typer.Option(help="Problems at once.")] = 16,
+    resource: ResourceOption = None,
+) -> None:
+    """Score the samples of a pool, into a new pool.
+
+    `replay`, `law` and `prm train` read the scores. --budget is the most of one scorer on one problem.
+    """
+    from outthink.bench.scoring import open_scorers, score_pool
+
+    prices = writer.prices()
+    ends = delimiter.replace("\\n", "\n")
+    open_scorers(out, verifiers=verifier or [], prms=prm or [], delimiter=ends)  # before a model is loaded
+    with (
+        opened_resources(resource) as resources,
+        opened_engines(writer.model, writer.role, prices) as engines,
+        Working(f"Scoring {pool.name}", unit="problems") as bar,
+    ):
+        scored = interruptible(
+            lambda stop: score_pool(
+                pool,
+                out,
+                verifiers=verifier or [],
+                prms=prm or [],
+                models=engines,
+                answer=None if asked.answer is None else given_kind(asked.answer),
+                template=asked.prompt_template,
+                delimiter=ends,
+                budget=budget,
+                seed=seed,
+                concurrency=concurrency,
+                resources=resources,
+                on_progress=lambda standing: bar.tell(standing.done, standing.total),
+                stop=stop,
+            )
+        )
+    told = _amounts({unit: amount for unit, amount in scored.cost.items() if unit != "seconds"})
+    typer.echo(f"{out}: {scored.done} of {scored.total} problems scored; {told or 'nothing'} now")
+    for name, why in scored.failed.items():
+        note(f"Not scored: {name}: {why}")
+    if scored.done < scored.total:
+        note("Run the same command again to go on.")
+        raise typer.Exit(1 if scored.failed else 130)
 
 
 def say_doubts(examples: list[Example]) -> None:

@@ -117,7 +117,7 @@ QuestionArgument = Annotated[
 TaskArgument = Annotated[
     str,
     typer.Argument(
-        help="gsm8k, math500, humaneval, mbpp, gym:NAME?key=value, or your own .jsonl, .json or .csv file.",
+        help="gsm8k, math500, humaneval, mbpp, ineqmath, gym:NAME?key=value, or your own .jsonl, .json or .csv file.",
         autocompletion=completing.tasks,
     ),
 ]

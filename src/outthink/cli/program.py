@@ -84,7 +84,7 @@ def _add(panel: str, *commands: Callable[..., Any], settings: bool = False, kind
 _add(ASK, solving.solve, settings=True)
 _add(ASK, solving.strategies, planning.quote)
 _add(MEASURE, measuring.bench, settings=True)
-_add(MEASURE, sweeping.sweep, measuring.pool, measuring.grade, measuring.merge, measuring.calibrate)
+_add(MEASURE, sweeping.sweep, measuring.pool, measuring.score, measuring.grade, measuring.merge, measuring.calibrate)
 _add(LOOK, viewing.view, reporting.report, showing.show, answering.answers, reporting.replay, reporting.law)
 app.add_typer(planning.plan_app, name="plan", rich_help_panel=LEARN)
 app.add_typer(learning.prm_app, name="prm", rich_help_panel=LEARN)

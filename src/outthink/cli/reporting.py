@@ -394,6 +394,10 @@ def law(
         list[Path] | None,
         typer.Option(help="For kinetics and crossover: .gguf or config.json of the model of each pool."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help='For soundness: what people found, lines {"problem": ID, "sample": PLACE, "flaws": LIST}.'),
+    ] = None,
     answer: AnswerOption = None,
     figure: FigureOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the resamples.")] = None,
@@ -421,6 +425,7 @@ def law(
         "verifier": verifier,
         "verdict_cost": verdict_cost,
         "shape": shape or None,
+        "labels": labels,
         "answer": None if answer is None else given_kind(answer),
         "seed": seed,
     }

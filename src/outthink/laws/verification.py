@@ -40,6 +40,26 @@ def gain(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
     return np.asarray(precision(pass_rate, tpr, tnr) - np.asarray(pass_rate, float))
 
 
+def joint_rate(rates: ArrayLike) -> Floats:
+    """The share (...) that passes all of several checks with these pass rates (..., k) if they were independent.
+
+    Verdicts on one solution go together, so the real share is higher as a rule; it is never above the smallest rate.
+    """
+    return np.asarray(_rates(rates, "a pass rate").prod(-1))
+
+
+def corrected(observed: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> Floats:
+    """The share that is really sound, of the share that a judge has passed: (observed + TNR - 1) / (TPR + TNR - 1).
+
+    Cut to [0, 1]. Raises Unidentified where the judge passes sound ones no more often than others, TPR + TNR <= 1.
+    """
+    share, right, wrong = _rates(observed, "a pass rate"), _rates(tpr, "TPR"), _rates(tnr, "TNR")
+    apart = np.asarray(right + wrong - 1)
+    if (apart <= 0).any():
+        raise Unidentified("A judge that passes sound solutions no more often than others says nothing about them.")
+    return np.asarray(np.clip((share + wrong - 1) / apart, 0.0, 1.0))
+
+
 def _accepted(pass_rate: ArrayLike, tpr: ArrayLike, tnr: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """The pass rate, P(right and accepted) and P(accepted), of one shape."""
     pi, right, wrong = np.broadcast_arrays(_rates(pass_rate, "pass rate"), _rates(tpr, "TPR"), _rates(tnr, "TNR"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from outthink.errors import UsageError
 from outthink.maths.intervals import Numbers
+from outthink.maths.selection import numbers
 from outthink.models.engine import Tokenizing
-from outthink.models.samples import text_of, token_logprobs
+from outthink.models.samples import numbers_of, text_of, token_logprobs
 from outthink.records.ends import TokenEnds
 from outthink.records.pools import PoolData, pool_of, read_rows
+from outthink.rewards.advantage import relative_progress
 from outthink.rewards.trained import HEADS, Piece, features, prefixes
 from outthink.rng import digest
 
@@ -63,6 +65,7 @@ class Recording:
         meta: how it was recorded, as far as all lines say the same.
         clear: the logprobs of their steps are known.
         unclear: samples with logprobs of which it is not known where their tokens end.
+        values: the value after every step of every sample, empty where they are not known; None: not asked for.
     """
 
     pool: PoolData
@@ -71,10 +74,14 @@ class Recording:
     meta: Mapping[str, Any]
     clear: bool
     unclear: int
+    values: tuple[tuple[Sequence[float | None], ...], ...] | None = None
 
 
-def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording:
+def read_recording(path: Path, tokenizer: Tokenizing | None = None, values: str | None = None) -> Recording:
     """Read a pool; `tokenizer` tells where tokens end in pools that do not say so.
+
+    Args:
+        values: the scorer whose `step_scores` are values of steps.
 
     Raises UsageError that names the line of what cannot be read.
     """
@@ -122,7 +129,15 @@ def read_recording(path: Path, tokenizer: Tokenizing | None = None) -> Recording
         meta=pool.meta,
         clear=mute <= few and unclear <= few,
         unclear=unclear,
+        values=None if values is None else tuple(_values(row, values, f"Line {at} of {path}") for at, row in rows),
     )
+
+
+def _values(row: Mapping[str, Any], scorer: str, where: str) -> tuple[Sequence[float | None], ...]:
+    given = (row.get("step_scores") or {}).get(scorer)
+    if not isinstance(given, list) or len(given) != len(row["samples"]):
+        raise UsageError(f"{where} has no step_scores by {scorer!r}; `outthink score --prm` adds them.")
+    return tuple(numbers_of(one or [], scorer) for one in given)
 
 
 def _mute(pieces: tuple[Piece, ...]) -> bool:
@@ -154,20 +169,35 @@ async def _pieces(sample: Mapping[str, Any], tokens: TokenEnds | None) -> tuple[
     return tuple((text[a:b], [value]) for a, b, value in zip(starts, ends, logprobs[:written], strict=False))
 
 
-def examples(recording: Recording, delimiter: str, *, skip: frozenset[str] = frozenset()) -> Examples:
-    """Every beginning of every sample, without the problems whose `question_mark` is to be skipped."""
+def examples(
+    recording: Recording, delimiter: str, *, skip: frozenset[str] = frozenset(), bound: float = 0.8
+) -> Examples:
+    """Every beginning of every sample, without the problems whose `question_mark` is to be skipped.
+
+    Where the recording has values of steps, "right" is `relative_progress` by them: whether the last step has kept at
+    least `bound` of the chance before it. Before the first step that is the share of the problem's samples that are
+    right. A step whose value, or the one before, is missing is left out.
+
+    Raises UsageError where a sample has another number of values than of steps.
+    """
     rows: list[tuple[int, int, int, bool, bool]] = []
     values: dict[str, list[list[float]]] = {head: [] for head in HEADS}
     confidence: dict[str, list[float]] = {"step": [], "all": []}
     for problem, (question, samples) in enumerate(zip(recording.questions, recording.samples, strict=True)):
         if question_mark(question) in skip:
             continue
+        rate = float(np.mean([right for _, right in samples]))
         for number, (pieces, right) in enumerate(samples):
             beginnings = prefixes(pieces, delimiter)
+            kept: list[float] = [float(right)] * len(beginnings)
+            if recording.values is not None:
+                kept = _progress(recording.values[problem][number], rate, len(beginnings), bound)
             if not recording.clear:
                 beginnings = [replace(steps, logprobs=None) for steps in beginnings]
-            for depth, steps in enumerate(beginnings, start=1):
-                rows.append((problem, number, depth, depth == len(beginnings), right))
+            for depth, (steps, label) in enumerate(zip(beginnings, kept, strict=True), start=1):
+                if math.isnan(label):
+                    continue
+                rows.append((problem, number, depth, depth == len(beginnings), bool(label)))
                 known = features(question, steps)
                 for head, names in HEADS.items():
                     values[head].append([known.get(name, math.nan) for name in names])
@@ -183,6 +213,20 @@ def examples(recording: Recording, delimiter: str, *, skip: frozenset[str] = fro
         values={head: np.array(column).reshape(len(rows), len(HEADS[head])) for head, column in values.items()},
         confidence={what: np.array(column) for what, column in confidence.items()},
     )
+
+
+def _progress(values: Sequence[float | None], rate: float, steps: int, bound: float) -> list[float]:
+    """The label of each step, NaN where it is not known."""
+    if not values:
+        return [math.nan] * steps
+    if len(values) != steps:
+        raise UsageError(
+            f"A sample has {steps} steps and {len(values)} values: was it scored with another --delimiter?"
+        )
+    after = numbers(values)
+    before = np.array([rate, *after[:-1]])
+    labels = np.where(np.isnan(after) | np.isnan(before), np.nan, relative_progress(after, before, bound))
+    return [float(label) for label in labels]
 
 
 def question_mark(question: str) -> str:

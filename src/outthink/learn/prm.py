@@ -1,8 +1,10 @@
 """Trains a probe (`rewards.probe`) from a pool, without new tokens, and measures it on pools and marked solutions.
 
 Every beginning of a recorded sample, up to the end of a step, is an example; its label is whether the sample ended
-right. Cross-validation keeps all samples of a problem in one fold, so that what is held out is a new problem. The
-classifier is logistic regression, or one hidden layer of 8 units where its held-out AUROC is clearly higher.
+right, or, where values of steps are given, whether its last step has kept enough of the value before it (the labels of
+GenPRM, see `rewards.advantage`). Cross-validation keeps all samples of a problem in one fold, so that what is held out
+is a new problem. The classifier is logistic regression, or one hidden layer of 8 units where its held-out AUROC is
+clearly higher.
 
 Source: outcome labels as of Cobbe et al., Training Verifiers to Solve Math Word Problems (2021), from memory. The F1 of
 the first error is that of Zheng et al., ProcessBench (arXiv 2412.06559), from memory. Differs: intervals are 95%
@@ -116,6 +118,8 @@ def train(
     folds: int = 5,
     seed: int = 0,
     tokenizer: Tokenizing | None = None,
+    values: str | None = None,
+    bound: float = 0.8,
     tell: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> Training:
     """A probe from the pool at `path`; the same pool and seed give the same probe.
@@ -124,6 +128,8 @@ def train(
         delimiter: ends a step.
         folds: of the cross-validation, at least 2; there are never more than problems.
         tokenizer: tells where tokens end in pools that do not say so.
+        values: learn by relative progress instead, from the `step_scores` of this scorer, such as a rollout's.
+        bound: share of its value that a good step keeps at least; above 0.
         tell: told what is being trained, and how many of how many classifiers are done.
 
     Raises UsageError where the packages are missing or nothing can be learnt from the pool.
@@ -136,13 +142,16 @@ def train(
         from threadpoolctl import threadpool_limits  # here, because the core works without it
     except ImportError:
         raise UsageError("Training needs more packages: pip install 'outthink[learn]'.") from None
-    recording = read_recording(path, tokenizer)
+    if not bound > 0:
+        raise UsageError(f"The bound must be above 0, not {bound:g}.")
+    recording = read_recording(path, tokenizer, values)
     if len(recording.questions) < 2:
         raise UsageError(f"{path} has one problem; a probe is tested on problems that it was not trained on.")
-    labelled = examples(recording, delimiter)
+    labelled = examples(recording, delimiter, bound=bound)
     if labelled.right.all() or not labelled.right.any():
         which = "right" if labelled.right.any() else "wrong"
-        raise UsageError(f"All samples of {path} are {which}, so there is nothing to tell apart.")
+        what = "samples" if values is None else "steps"
+        raise UsageError(f"All {what} of {path} are {which}, so there is nothing to tell apart.")
     fold = np.random.default_rng(seed).permutation(len(recording.questions)) % min(folds, len(recording.questions))
     bootstrap = Bootstrap(len(recording.questions))
     heads: dict[str, Head] = {}
@@ -161,14 +170,14 @@ def train(
                     f"The right or the wrong samples of {path} come from too few problems to train on some and test "
                     "on others: record more problems."
                 )
-            values = labelled.values[head][rows]
+            inputs = labelled.values[head][rows]
             scores: dict[str, Numbers] = {}
             for kind in CLASSIFIERS:
                 tell(f"Training a {kind} that reads {head}", len(CLASSIFIERS) * len(heads) + len(scores), most)
-                scores[kind] = _held_out_scores(kind, values, right, part, head, seed)
+                scores[kind] = _held_out_scores(kind, inputs, right, part, head, seed)
             held_out[head] = {kind: _quality(labelled, rows, guesses, bootstrap) for kind, guesses in scores.items()}
             chosen[head] = CLASSIFIERS[_clearly_better(scores, right, labelled.problem[rows], bootstrap)]
-            heads[head] = fit(chosen[head], values, right, HEADS[head], seed)
+            heads[head] = fit(chosen[head], inputs, right, HEADS[head], seed)
     probe = TrainedPRM(
         delimiter=delimiter,
         heads=heads,
@@ -183,6 +192,7 @@ def train(
             "right": _rounded(float(np.mean([right for question in recording.samples for _, right in question]))),
             "seed": seed,
             "folds": int(fold.max()) + 1,
+            **({} if values is None else {"labels": {"values": values, "bound": bound}}),
             "questions": sorted({question_mark(question) for question in recording.questions}),
         },
         held_out={

@@ -33,11 +33,12 @@ class Scorer(Protocol):
     """Scores paths: `async def score(problem, paths, *, <resources by name>)` with one score or None per path.
 
     Like a strategy's `run`, `score` names the further resources it needs (such as `model`), so it is looked up and
-    not typed here. Two class variables may say more:
+    not typed here. Three class variables may say more:
 
     - `reads`: fields of a candidate other than its text that the score depends on. Paths that agree in the text of
       every segment and in these fields are scored once.
     - `relative`: the score of a path depends on the others that are scored with it, so each is always scored.
+    - `thoughts`: it is given what a model thought, too. Without it, it gets what was said (see `scores.said_part`).
     """
 
     @property

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +70,7 @@ class Advantage:
     k: int = 4
     relative_bound: float | None = None
     process: bool = True
+    thoughts: ClassVar[bool] = True  # the PRM inside it says for itself
 
     def __post_init__(self) -> None:
         if not self.process:

@@ -2,20 +2,24 @@
 
 Source: Zhao et al., GenPRM: Scaling Test-Time Compute of Process Reward Models via Generative Reasoning (2025); the
 authors' code was read, of the paper the abstract. Differs: this is not GenPRM, which is a trained model: any model
-judges, by our prompts. It sees the earlier steps, but not what it wrote about them. Every program stands alone and runs
-in the sandbox. P(Yes) comes from a question of its own after the analysis. A missing verdict is missing and not one
-half.
+judges, by our prompts, without a system message. Its own earlier critiques are shown to it only where that is asked for
+(`history`). Every program stands alone and runs in the sandbox. P(Yes) comes from a question of its own after the
+analysis. A missing verdict is missing and not one half.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
+from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rewards import Path
@@ -24,6 +28,8 @@ from outthink.together import together
 from outthink.types import Candidate, Message, Problem
 
 _STEP = "Question:\n{question}\n\nSolution so far:\n{before}\n\nNext step:\n{last}\n\n{task}"
+_FIRST = "Question:\n{question}\n\nA solution follows, step by step."
+_NEXT = "Next step:\n{last}"
 _ANSWER = "Question:\n{question}\n\nProposed solution:\n{solution}\n\n{task}"
 _ANALYSE = "Check it: write a short analysis."
 _PROGRAM = (
@@ -54,6 +60,11 @@ class AnalysisScorer:
         votes: analyses of each step (K); at least 1.
         pool: "mean" of their rewards, or the share of them that are at least 0.5 ("majority").
         code: most programs that one analysis may run, in the sandbox (3 in the paper's code); 0 is none.
+        history: judge a step in one conversation with what was said about the steps before it, as GenPRM does: the user
+            shows step t, the judge criticises it, and so on. Of several votes the first one with a verdict is kept, as
+            in the authors' evaluation, and the others are forgotten; so an early mistake is carried on. The prompt only
+            grows at its end, so an engine with a prefix cache reads it once; it is charged as it is read. False: the
+            earlier steps are shown, without critiques.
         max_tokens: most tokens of one text of the judge (the paper's code allows 2,048); None: as many as for an
             answer.
     """
@@ -62,6 +73,7 @@ class AnalysisScorer:
     votes: int = 1
     pool: Literal["mean", "majority"] = "mean"
     code: int = 0
+    history: bool = False
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,31 +83,91 @@ class AnalysisScorer:
             raise ValueError(f"code must be at least 0, not {self.code}")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if self.history and not self.process:
+            raise ValueError("history is of the steps before: use it as the PRM, or leave it out")
+
+    @cached_property
+    def _known(self) -> weakref.WeakKeyDictionary[Meter, dict[_Key, _Critique]]:
+        """What was said, on each problem."""
+        return weakref.WeakKeyDictionary()
 
     @property
     def score(self) -> Callable[..., Any]:
         """The coroutine function; it names the sandbox only where programs run."""
         return self._with_programs if self.code else self._without
 
-    async def _without(self, problem: Problem, paths: Sequence[Path], *, models: Models) -> list[float | None]:
-        return await self._rewards(problem, paths, models.role("judge"), None)
+    async def _without(
+        self, problem: Problem, paths: Sequence[Path], *, models: Models, meter: Meter
+    ) -> list[float | None]:
+        return await self._rewards(problem, paths, models.role("judge"), None, meter)
 
     async def _with_programs(
-        self, problem: Problem, paths: Sequence[Path], *, models: Models, sandbox: MeteredSandbox
+        self, problem: Problem, paths: Sequence[Path], *, models: Models, meter: Meter, sandbox: MeteredSandbox
     ) -> list[float | None]:
-        return await self._rewards(problem, paths, models.role("judge"), sandbox)
+        return await self._rewards(problem, paths, models.role("judge"), sandbox, meter)
 
     async def _rewards(
-        self, problem: Problem, paths: Sequence[Path], judge: Model, sandbox: MeteredSandbox | None
+        self, problem: Problem, paths: Sequence[Path], judge: Model, sandbox: MeteredSandbox | None, meter: Meter
     ) -> list[float | None]:
-        """One batch of analyses, one for every round of programs and more analysis, and one of verdicts."""
         judge = judge.lane(*paths[0][-1].address)
-        at_once = sandbox is None and "labels" not in judge.powers  # the verdict ends the analysis
-        openings = [(Message(content=self._prompt(problem, path, at_once)),) for path in paths]
-        draws = [self._draw(talk, path[-1:], n=self.votes) for talk, path in zip(openings, paths, strict=True)]
+        if self.history:
+            return await self._in_turn(problem, paths, judge, sandbox, self._known.setdefault(meter, {}))
+        openings = [(Message(content=self._prompt(problem, path, _at_once(judge, sandbox))),) for path in paths]
+        critiques = await self._critiques(problem, openings, [path[-1] for path in paths], judge, sandbox)
+        return [None if critique is None else critique.reward for critique in critiques]
+
+    async def _in_turn(
+        self,
+        problem: Problem,
+        paths: Sequence[Path],
+        judge: Model,
+        sandbox: MeteredSandbox | None,
+        known: dict[_Key, _Critique],
+    ) -> list[float | None]:
+        """Step by step: those of all paths at one depth are one batch, and each sees what was said of those before."""
+        asked = [_key(path) for path in paths]
+        for depth in range(1, max(map(len, paths)) + 1):
+            new = {_key(path[:depth]): path[:depth] for path in paths if len(path) >= depth}
+            new = {key: path for key, path in new.items() if key not in known}
+            if not new:
+                continue
+            openings = [self._opening(problem, path, known, _at_once(judge, sandbox)) for path in new.values()]
+            try:
+                about = [path[-1] for path in new.values()]
+                critiques = await self._critiques(problem, openings, about, judge, sandbox)
+            except (BudgetExhausted, NothingCameBack, PromptTooLong):
+                if not any(key in known for key in asked):
+                    raise
+                break
+            known.update((key, said) for key, said in zip(new, critiques, strict=True) if said is not None)
+        return [known[key].reward if key in known else None for key in asked]
+
+    def _opening(
+        self, problem: Problem, path: Path, known: dict[_Key, _Critique], at_once: bool
+    ) -> tuple[Message, ...]:
+        """The conversation so far and the next step; one of which nothing was said is shown with the one behind it."""
+        talk: tuple[Message, ...] = ()
+        shown: list[str] = [_FIRST.format(question=problem.question)]
+        for depth, step in enumerate(path, 1):
+            shown.append(_NEXT.format(last=step.text))
+            if depth < len(path) and (said := known.get(_key(path[:depth]))) is not None:
+                talk, shown = said.talk, []
+        return (*talk, Message(content="\n\n".join([*shown, self._task(at_once)])))
+
+    async def _critiques(
+        self,
+        problem: Problem,
+        openings: Sequence[tuple[Message, ...]],
+        about: Sequence[Candidate],
+        judge: Model,
+        sandbox: MeteredSandbox | None,
+    ) -> list[_Critique | None]:
+        """One batch of analyses, one for every round of programs and more analysis, and one of verdicts."""
+        at_once = _at_once(judge, sandbox)
+        draws = [self._draw(talk, (step,), n=self.votes) for talk, step in zip(openings, about, strict=True)]
         drawn = await judge.sample_fitting(problem, draws)
         analyses = [
-            _Analysis(place=place, judged=paths[place][-1], talk=openings[place], said=said)
+            _Analysis(place=place, judged=about[place], talk=openings[place], said=said)
             for place, samples in enumerate(drawn)
             for said in samples
         ]
@@ -106,18 +178,29 @@ class AnalysisScorer:
                 for left in reversed(range(self.code)):
                     await self._check(judge, problem, analyses, sandbox, left)
             rewards = await self._verdicts(judge, problem, analyses)
-        of_path: list[list[float]] = [[] for _ in paths]
+        of_place: list[list[tuple[_Analysis, float]]] = [[] for _ in openings]
         for analysis, reward in zip(analyses, rewards, strict=True):
-            of_path[analysis.place] += [] if reward is None else [reward]
-        return [pooled(known, self.pool) if known else None for known in of_path]
+            if reward is not None:
+                of_place[analysis.place].append((analysis, reward))
+        return [
+            _Critique(
+                reward=pooled([reward for _, reward in said], self.pool),
+                talk=said[0][0].closed(said[0][1], self._ask(_VERDICT), at_once),
+            )
+            if said
+            else None
+            for said in of_place
+        ]
 
     def _prompt(self, problem: Problem, path: Path, at_once: bool) -> str:
         before = "".join(step.text for step in path[:-1])
-        tasks = [_ANALYSE, *([_PROGRAM] if self.code else []), *([self._ask(_VERDICT)] if at_once else [])]
-        task = " ".join(tasks)
+        task = self._task(at_once)
         if self.process:
             return _STEP.format(question=problem.question, before=before or "(nothing)", last=path[-1].text, task=task)
         return _ANSWER.format(question=problem.question, solution=before + path[-1].text, task=task)
+
+    def _task(self, at_once: bool) -> str:
+        return " ".join([_ANALYSE, *([_PROGRAM] if self.code else []), *([self._ask(_VERDICT)] if at_once else [])])
 
     def _ask(self, how: str) -> str:
         return how.format(asked=_IS_STEP if self.process else _IS_ANSWER)
@@ -192,15 +275,52 @@ class _Analysis:
     @property
     def program(self) -> str | None:
         """The first program that it has written last; what follows it was written without its output."""
-        block = _BLOCK.search(self.said.text)
+        block = _BLOCK.search(spoken(self.said.text))
         return block and block[1]
 
     def answered(self, task: str) -> tuple[Message, ...]:
         """The conversation, with the output of the program where it was run, and what is to be done now."""
-        text, block = self.said.text, _BLOCK.search(self.said.text)
+        text = spoken(self.said.text)
+        block = _BLOCK.search(text)
         if self.output and block:
             text, task = text[: block.end()], _OUTPUT.format(output=self.output, task=task)
         return (*self.talk, Message(role="assistant", content=text), Message(content=task))
+
+    def closed(self, reward: float, asked: str, at_once: bool) -> tuple[Message, ...]:
+        """The conversation with all that was said; it ends with the verdict, also where that is a label's."""
+        word = f"Verdict: {'Yes' if reward >= 0.5 else 'No'}"
+        if at_once:
+            return (*self.talk, Message(role="assistant", content=spoken(self.said.text)))
+        if self.output and self.program is not None:
+            return (*self.answered(asked), Message(role="assistant", content=word))
+        text = f"{spoken(self.said.text).rstrip()}\n\n{word}"
+        return (*self.talk, Message(role="assistant", content=text))
+
+
+_Key = tuple[Any, ...]
+"""The lane of a path, and the texts of its steps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Critique:
+    """What was said about a step.
+
+    Args:
+        reward: of all votes.
+        talk: the conversation up to it, of the first of them.
+    """
+
+    reward: float
+    talk: tuple[Message, ...]
+
+
+def _key(path: Path) -> _Key:
+    return (path[-1].address[:-2], *(step.text for step in path))
+
+
+def _at_once(judge: Model, sandbox: MeteredSandbox | None) -> bool:
+    """Whether the verdict ends the analysis, without a question of its own."""
+    return sandbox is None and "labels" not in judge.powers
 
 
 async def _output(sandbox: MeteredSandbox, analysis: _Analysis) -> str:

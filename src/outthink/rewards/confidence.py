@@ -24,6 +24,7 @@ class Confidence:
 
     process: bool = False
     reads = frozenset({"logprobs"})
+    thoughts = True
 
     async def score(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         """One score per path."""

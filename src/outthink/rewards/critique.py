@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, NothingCameBack
 from outthink.maths.selection import numbers
 from outthink.meter import Meter
@@ -151,7 +152,7 @@ class Critique:
         critiques: dict[int, Candidate] = {}  # those that could be read
         for number, (order, samples) in enumerate(zip(orders, drawn, strict=True)):
             for said in samples:
-                marks = read_scores(said.text, len(shown)) if said.finish == "eos" else None
+                marks = read_scores(spoken(said.text), len(shown)) if said.finish == "eos" else None
                 if marks is not None:
                     scores[number, order] = marks
                     critiques[number] = said

@@ -51,7 +51,12 @@ def _contents(path: str) -> bytes:
 
 
 class FunctionScorer:
-    """Any Python callable (question, solution) -> score, sync (run in a thread) or async, as a scorer."""
+    """Any Python callable (question, solution) -> score, sync (run in a thread) or async, as a scorer.
+
+    It gets all that the model wrote: what it makes of thoughts is its own matter.
+    """
+
+    thoughts = True
 
     def __init__(self, function: ScoreFunction, role: str = "verifier") -> None:
         self._function = function

@@ -26,6 +26,7 @@ class Random:
     """
 
     process: bool = False
+    thoughts = True
     reads = frozenset({"address"})  # equal texts have scores of their own, or a frequent one would lose its chances
 
     async def score(self, problem: Problem, paths: Sequence[Path], *, rng: Rng) -> list[float | None]:

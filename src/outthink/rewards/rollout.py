@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
@@ -37,6 +37,7 @@ class Rollout:
     m: int = 4
     verifier: Any = "confidence"
     process: bool = True
+    thoughts: ClassVar[bool] = True  # what it goes on from is the whole text
 
     def __post_init__(self) -> None:
         if not self.process:

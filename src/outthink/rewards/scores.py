@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from outthink.answers.steps import split_steps
+from outthink.answers.steps import split_answer
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, EngineError, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
 from outthink.rewards import Path, Scorer
@@ -30,6 +31,7 @@ class Scores:
         self._resources = resources
         self._meter = meter
         self._reads = sorted(getattr(scorer, "reads", ()))
+        self._thoughts = bool(getattr(scorer, "thoughts", False))
         self._known: dict[Any, float] = {}
 
     @property
@@ -60,7 +62,7 @@ class Scores:
     async def score_steps(
         self, problem: Problem, samples: Sequence[Candidate], delimiter: str
     ) -> list[tuple[float | None, ...]]:
-        """The scores of every step of whole samples, cut after each `delimiter`."""
+        """The scores of every step of what whole samples say, cut after each `delimiter`."""
         cut = await each(lambda sample: _steps(sample, delimiter), samples)
         paths = [steps[: end + 1] for steps in cut for end in range(len(steps))]
         scores = iter(await self._scored(problem, paths))
@@ -69,6 +71,8 @@ class Scores:
     async def _scored(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         if not paths:
             return []
+        if not self._thoughts:
+            paths = await each(said_part, paths)
         if self.relative:
             return await self._fresh(problem, paths)
         contents = await each(self._content, paths)
@@ -101,8 +105,29 @@ class Scores:
         return tuple((segment.text, *(getattr(segment, name) for name in self._reads)) for segment in whole)
 
 
+def said_part(path: Path) -> Path:
+    """A path without its thoughts, with the last segment as its end; as it is where nothing else has been said yet.
+
+    This is where it is decided what of a thinking model is judged.
+    """
+    whole = "".join(segment.text for segment in path)
+    said = spoken(whole)
+    if said == whole or not said.strip():
+        return path
+    if not whole.endswith(said):  # something was thought in between, too
+        return (replace(path[-1], text=said, logprobs=None),)
+    thought = len(whole) - len(said)
+    left = []
+    for segment in path:
+        if thought < len(segment.text):
+            cut = segment if thought == 0 else replace(segment, text=segment.text[thought:], logprobs=None)
+            left.append(cut)
+        thought = max(thought - len(segment.text), 0)
+    return tuple(left)
+
+
 def _steps(sample: Candidate, delimiter: str) -> Path:
-    return tuple(replace(sample, text=step, logprobs=None) for step in split_steps(sample.text, delimiter))
+    return tuple(replace(sample, text=step, logprobs=None) for step in split_answer(sample.text, delimiter))
 
 
 def _finite(score: float | None) -> float | None:

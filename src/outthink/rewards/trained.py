@@ -401,6 +401,8 @@ class TrainedPRM:
     def __repr__(self) -> str:
         return f"Probe({self.trained.get('model')!r}, {digest(0, self.text()):016x})"  # the file is long
 
+    thoughts = True  # as in the recorded samples that it learned from
+
     @property
     def reads(self) -> frozenset[str]:
         """Token logprobs, unless it was trained without any."""

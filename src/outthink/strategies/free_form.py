@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from outthink.answers.thoughts import spoken
 from outthink.cost import worth
 from outthink.meter import Meter
 from outthink.model import FOR_ALL, Model, Models
@@ -93,7 +94,7 @@ async def paying(
             return way, ""
         reason = short
     if one and len(among) > 2:  # of two, each is as like the other
-        texts = [model.text(sample).rpartition("</think>")[2] for sample in among]
+        texts = [spoken(model.text(sample)) for sample in among]
         alike = await away(sum(map(len, texts)), text_utilities, texts, len(texts))
         if float(np.mean(alike)) >= ALIKE:
             return Way(name="mbr", strategy=MBR(n=len(samples))), ""

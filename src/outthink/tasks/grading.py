@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 async def grade(example: Example, answer: str | None, reader: Reader, sandbox: Sandbox | None = None) -> float:
     """1.0 where the answer is right, else 0.0; None (INVALID) is wrong.
 
-    Right is: code that passes the example's tests; else equal to any gold answer (see `answers`). For gym tasks,
+    Right is: code that passes the example's tests; else equal to any gold answer (see `answers`), with the same key
+    where the example is exact. For gym tasks,
     right is what their own scoring function gives the full score of 1; a number of a gym task may also be equal to
     the gold one.
 
@@ -34,8 +35,9 @@ async def grade(example: Example, answer: str | None, reader: Reader, sandbox: S
         ran = await sandbox.test(answer, [example.tests], prelude=code.prelude, entry_point=code.entry_point)
         return float(ran.outcome == "ok")
     if "gym" not in example.meta or example.problem.answer == "math":
+        equal = reader.same if example.exact else reader.equal
         for gold in example.gold:
-            if await reader.equal(example.problem.answer, gold, answer):
+            if await equal(example.problem.answer, gold, answer):
                 return 1.0
     if "gym" in example.meta:
         return gym.score(example, answer)

@@ -25,6 +25,7 @@ PUBLISHED: Mapping[str, tuple[str, str | None]] = {
     "math500": ("HuggingFaceH4/MATH-500", None),
     "humaneval": ("openai/openai_humaneval", None),
     "mbpp": ("google-research-datasets/mbpp", "full"),
+    "ineqmath": ("AI4Math/IneqMath", None),
 }
 """Published sets, each with a module of its name here: data set and configuration at the hub."""
 
@@ -77,6 +78,7 @@ def _examples(
                 problem=example.problem,
                 gold=example.gold,
                 tests=example.tests,
+                exact=example.exact,
                 meta={"source": source, **example.meta},
             )
         )

@@ -137,6 +137,21 @@ def test_a_run_stops_where_the_replay_does(ahead: int, criterion: Any) -> None:
             assert len(trace.candidates) == drawn
 
 
+def test_the_random_criterion_stops_by_chance_alone() -> None:
+    """The control: geometric with the chance 1 - threshold, whatever the answers are."""
+    keys = np.zeros((4000, 12), dtype=np.intp)
+    stops = stops_at(keys, 0.9, "random")
+    assert (stops == stops_at(keys - 1, 0.9, "random")).all()
+    expected = sum(0.9**number for number in range(12))
+    # 4,000 draws of a standard deviation below 4: six of its mean's, so a false alarm in 1e9
+    assert stops.mean() == pytest.approx(expected, abs=6 * 4 / math.sqrt(4000))
+    drawn = [len(solved(AdaptiveConsistency(n=20, threshold=0.9, criterion="random"), seed=s).rounds) for s in range(9)]
+    assert len({*drawn}) > 1
+    again = [len(solved(AdaptiveConsistency(n=20, threshold=0.9, criterion="random"), seed=s).rounds) for s in range(9)]
+    assert again == drawn
+    assert stops_at(keys[:5], 1.01, "random").tolist() == [12] * 5
+
+
 def test_the_decision_does_not_depend_on_what_arrives_first() -> None:
     def backwards(request: Request, child: int) -> float:
         return 10.0 - child % 7

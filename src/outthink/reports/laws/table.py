@@ -26,6 +26,7 @@ from outthink.reports.laws.length import length
 from outthink.reports.laws.passuntil import passuntil
 from outthink.reports.laws.regret import regret
 from outthink.reports.laws.saturation import saturation
+from outthink.reports.laws.soundness import soundness
 from outthink.reports.laws.verification import verification
 
 
@@ -82,6 +83,7 @@ LAWS: Mapping[str, Callable[..., Analysis]] = {
     "imperfect": imperfect,
     "genrm": genrm,
     "verification": verification,
+    "soundness": soundness,
     "arise": arise,
     "regret": regret,
     "length": length,

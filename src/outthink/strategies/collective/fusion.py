@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import EngineError, PromptTooLong
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
@@ -76,7 +77,7 @@ def objection(
 
 def refuses(text: str) -> bool:
     """Whether a text begins as refusals in English do; what stands before a last `</think>` does not count."""
-    return _REFUSAL.match(text.rpartition("</think>")[2]) is not None
+    return _REFUSAL.match(spoken(text)) is not None
 
 
 def script(text: str) -> str | None:
@@ -84,7 +85,7 @@ def script(text: str) -> str | None:
 
     A change between two languages of one script is not seen.
     """
-    letters = Counter(letter for letter in text.rpartition("</think>")[2] if letter.isalpha())
+    letters = Counter(letter for letter in spoken(text) if letter.isalpha())
     if letters.total() < _LETTERS:
         return None
     names: Counter[str] = Counter()

@@ -21,13 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.maths.selection import Drawn, Replayed, Tally, majority
 from outthink.model import Model
+from outthink.rng import Rng
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.choosing import Majority
 from outthink.strategies.flight import flight
 from outthink.types import Candidate, Problem
 
-Criterion = Literal["beta", "dirichlet", "majority", "entropy"]
+Criterion = Literal["beta", "dirichlet", "majority", "entropy", "random"]
 Floats = NDArray[np.float64]
 _TOP = 5  # answers that the Dirichlet criterion looks at
 
@@ -106,9 +107,16 @@ def _concentration(votes: Floats, criterion: Criterion) -> Floats:
 
 
 def stops_at(keys: ArrayLike, threshold: float = 0.95, criterion: Criterion = "beta") -> NDArray[np.intp]:
-    """How many of the samples (..., n) are drawn one by one before the criterion reaches the threshold; n if never."""
+    """How many of the samples (..., n) are drawn one by one before the criterion reaches the threshold; n if never.
+
+    "random" draws its numbers anew for every row, always the same ones.
+    """
     keys = np.asarray(keys, np.intp)
     n = keys.shape[-1]
+    if criterion == "random":
+        ends = np.random.default_rng(0).random(keys.shape) >= threshold
+        ends[..., -1:] = True
+        return np.asarray(ends.argmax(-1) + 1, dtype=np.intp)
     if criterion in ("majority", "entropy"):
         stops = np.full(keys.shape[:-1], n, dtype=np.intp)
         for m in reversed(range(2, n)):
@@ -170,6 +178,8 @@ class AdaptiveConsistency:
             0.75 and below it is a single sample. Looked at after every sample, it is no guarantee of the same size.
         criterion: "beta" compares the leader with the runner-up, "dirichlet" with the four next ones; "majority" is the
             leader's share (the authors stop at 0.8), and "entropy" how far the votes are from evenly spread (at 0.25).
+            "random" is the control that looks at no answer: it stops after a sample with the chance 1 - threshold (the
+            authors' 0.1 is a threshold of 0.9).
         ahead: samples in flight; 1 is the paper. The decision does not depend on it: samples are counted in the order
             of their addresses. What is in flight at the stop is cancelled, and charged as far as it was written.
     """
@@ -189,7 +199,7 @@ class AdaptiveConsistency:
         if not self.threshold > 0:
             raise ValueError(f"threshold must be above 0, not {self.threshold}")
 
-    async def run(self, problem: Problem, report: Report, *, model: Model) -> None:
+    async def run(self, problem: Problem, report: Report, *, model: Model, rng: Rng) -> None:
         """A vote after every sample."""
         seen: list[Candidate] = []
         majority = Majority()
@@ -197,7 +207,10 @@ class AdaptiveConsistency:
             while (sample := await flying.next()) is not None:
                 seen.append(sample)
                 chosen, share = majority.add(sample)
-                sure = self._sure(majority.tally)
+                if self.criterion == "random":
+                    sure = float(rng.at("stop", len(seen)).random()) >= self.threshold
+                else:
+                    sure = self._sure(majority.tally)
                 fixed = sure or majority.fixed(self.n - len(seen))
                 report(seen, chosen=chosen, confidence=share, fixed=fixed)
                 if sure:

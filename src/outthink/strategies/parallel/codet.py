@@ -26,13 +26,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.answers.code import blocks
+from outthink.answers.thoughts import spoken
 from outthink.maths.selection import Selected, answer_totals, codes, first_by
 from outthink.model import Draw, Model, Models
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority, pick
-from outthink.together import away, lazily
+from outthink.together import away, each, lazily
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
@@ -158,7 +159,7 @@ class CodeT:
         draw = Draw(n=self.test_samples, messages=self._prompt(problem, called), aside=True)
         (texts,) = await models.role("tester").sample_each(problem, [draw])
         known = _defined([problem.code.prelude])
-        said = [text.text for text in texts]
+        said = await each(lambda text: spoken(text.text), texts)
         tests = (await away(sum(map(len, said)), written_tests, said, called, known))[: self.tests]
         if not tests and not problem.code.tests:
             return
@@ -200,7 +201,7 @@ def _assertions(text: str, called: frozenset[str], free: set[str]) -> Iterator[s
     """The usable assertions of one text, in its order."""
     fenced = blocks(text)
     last = max((block.part for block in fenced), default=0)  # thoughts do not count
-    for source in [block.content for block in fenced if block.part == last] or [text.rpartition("</think>")[2]]:
+    for source in [block.content for block in fenced if block.part == last] or [text]:
         for test in _asserts(source):
             inside = list(ast.walk(test))
             used = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}

@@ -68,7 +68,7 @@ def failed_step_fraction(graph: str) -> float | None:
     back to an earlier step, or to itself, are dropped); exactly one step is final, and steps that did not fail lead
     from the first one to it. Steps have the order of the numbers in their names, else that in which they are named.
     """
-    drawn = read_dot(graph.rpartition("</think>")[2])
+    drawn = read_dot(spoken(graph))
     if drawn is None:
         return None
     place = _places(drawn)

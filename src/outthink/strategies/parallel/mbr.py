@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from outthink.answers.thoughts import spoken
 from outthink.errors import UsageError
 from outthink.maths.selection import Drawn, Replayed, answer_totals, best_of, codes, majority
 from outthink.model import Model
@@ -182,7 +183,7 @@ class MBR:
             raise UsageError("Pools have no answers as they were written: replay mbr with compare=text or compare=key.")
         assert drawn.texts is not None
         most = longest_compared(drawn.keys.shape[-1])
-        alike = _all_alike(tuple(_end(text.rpartition("</think>")[2], most) for text in drawn.texts))
+        alike = _all_alike(tuple(_end(spoken(text), most) for text in drawn.texts))
         # the mean over the evidence of each order, without a table of all pairs for each
         counted = evidence_of(drawn.keys >= 0)
         evidence = np.zeros((len(counted), len(alike)))
@@ -193,7 +194,7 @@ class MBR:
         return Replayed.of_all(best_of(drawn.keys, np.round(scores, _DIGITS), lengths=drawn.lengths), drawn)
 
     def _compared(self, sample: Candidate) -> str:
-        return sample.text.rpartition("</think>")[2] if self.compare == "text" else sample.answer or ""
+        return spoken(sample.text) if self.compare == "text" else sample.answer or ""
 
 
 def text_utilities(texts: Sequence[str], n: int) -> NDArray[np.float64]:

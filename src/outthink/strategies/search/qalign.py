@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
+from outthink.answers.thoughts import spoken
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.rng import Rng
@@ -101,7 +102,7 @@ async def _report_by_likeness(report: Report, model: Model, visits: Mapping[Chai
     states = [state for state in visits if state.candidate.key is not None]
     texts: list[str] = []
     for state in states:
-        texts += [model.text(state.candidate).rpartition("</think>")[2]] * visits[state]
+        texts += [spoken(model.text(state.candidate))] * visits[state]
     utilities = await away(sum(map(len, texts)), text_utilities, texts, len(texts))
     scores: dict[ChainState, float | None] = {}
     first = 0

@@ -2,8 +2,8 @@
 
 Source: Tran et al., Beyond the Frontier: Stochastic Backtracking for Efficient Test-Time Scaling (arXiv 2605.25143);
 only the abstract was read, so everything but the choice of the best within random subpools of all earlier prefixes is
-provisional. The paper's other mechanism, powered particles, is not there. Ours: a prefix that was continued leaves the
-pool, and the share that a subpool is.
+provisional. The paper's other mechanism, powered particles, is `pool_particles`. Ours: a prefix that was continued
+leaves the pool, and the share that a subpool is.
 
 Pays: where an over-confident reward makes `beam` drop beginnings that it needs later. Not measured yet.
 """

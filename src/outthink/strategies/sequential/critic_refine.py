@@ -12,15 +12,17 @@ could not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from outthink.answers.steps import split_steps
+from outthink.answers.steps import split_answer
+from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_majority
+from outthink.strategies.prompting import added, said_by
 from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
@@ -32,13 +34,12 @@ def first_bad_step(scores: Sequence[float | None], threshold: float) -> int | No
 
 def refinement_prompt(problem: Problem, solution: str, step: str) -> tuple[Message, ...]:
     """The problem's messages with a solution and its rejected step added to the last one."""
-    *before, last = problem.messages
-    asked = (
-        f"{last.text}\n\nAn earlier solution:\n\n{solution.strip()}\n\n"
+    return added(
+        problem,
+        f"An earlier solution:\n\n{solution.strip()}\n\n"
         f"A check has rejected this step of it, and none before it:\n\n{step.strip()}\n\n"
-        "Think again about that step. Then write a complete new solution in the form asked for above."
+        "Think again about that step. Then write a complete new solution in the form asked for above.",
     )
-    return (*before, replace(last, content=asked))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class CriticRefine:
                 for chain, scores in zip(going, judged, strict=True)
                 if (place := first_bad_step(scores, self.threshold)) is not None
             }
-            steps = await each(lambda one: split_steps(one[0], self.delimiter)[one[1]], bad.values())
+            steps = await each(lambda one: spoken(split_answer(one[0], self.delimiter)[one[1]]), bad.values())
             rejected = dict(zip(bad, steps, strict=True))
             drawn = await together(
                 *(self._refined(problem, model, chain, current[chain], step) for chain, step in rejected.items())
@@ -92,7 +93,8 @@ class CriticRefine:
         self, problem: Problem, model: Model, chain: int, attempt: Candidate, step: str
     ) -> Candidate | None:
         """The refined answer; None where it failed or was refused, so that this chain ends and the others go on."""
-        draw = Draw(messages=refinement_prompt(problem, attempt.text, step), parents=(attempt,))
+        (said,) = (await said_by([attempt])).values()
+        draw = Draw(messages=refinement_prompt(problem, said, step), parents=(attempt,))
         try:
             return (await model.lane("chain", chain).sample_each(problem, [draw]))[0][0]
         except (BudgetExhausted, NothingCameBack, PromptTooLong):
