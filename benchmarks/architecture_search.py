@@ -8,8 +8,8 @@ the majority answers, and at most `--calls` answers are paid for.
 
 `stages`: pools of several models on several tasks. Each stage answers its task by a vote of one model's samples, and
 the pipeline is right where all stages are; the budget is FLOPs, those of `--passes` samples of the largest model in
-each stage. `--agent MODEL` lets a language model propose; what it says is kept in the file of `--replies`, from which it
-is taken where it is there.
+each stage. `--agent MODEL` lets a language model propose; what it says is kept in the file of `--replies`, and taken
+from there where it was said before.
 
 Each repeat splits the questions anew in two halves: what a search chooses on one is scored on the other. Intervals are
 over the repeats, which share their questions.
