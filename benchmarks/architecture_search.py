@@ -8,8 +8,8 @@ the majority answers, and at most `--calls` answers are paid for.
 
 `stages`: pools of several models on several tasks. Each stage answers its task by a vote of one model's samples, and
 the pipeline is right where all stages are; the budget is FLOPs, those of `--passes` samples of the largest model in
-each stage. `--agent MODEL` lets a language model propose; what it says is kept in the file of `--replies`, and taken
-from there where it was said before.
+each stage. The search `agent` asks a language model; what it says is kept in the file of `--replies`, and taken from
+there where it was said before.
 
 Each repeat splits the questions anew in two halves: what a search chooses on one is scored on the other. Intervals are
 over the repeats, which share their questions.
@@ -229,7 +229,10 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="a table that the rows are added to")
     parser.add_argument("--calls", type=int, default=7)
     parser.add_argument("--passes", type=float, default=4)
-    parser.add_argument("--agent", help="a model that proposes pipelines, too")
+    parser.add_argument(
+        "--searches", default="random,tpe,reinforce,insights", help="random is what others are compared to"
+    )
+    parser.add_argument("--agent", default="qwen2.5-coder-1.5b-instruct", help="the model of the search agent")
     parser.add_argument("--replies", type=Path, help="a file of what it said")
     given = parser.parse_args()
     made: Ensemble | Pipeline
@@ -237,11 +240,8 @@ def main() -> None:
         made = Ensemble(given.pools[0], given.calls, given.answer)
     else:
         made = Pipeline(given.pools, given.passes, given.answer)
-    ways = (
-        ["random", "tpe", "reinforce"] if given.kind == "architecture" else ["random", "tpe", "reinforce", "insights"]
-    )
-    replies = Replies(given.agent, given.replies) if given.agent else None
-    ways += ["agent"] if replies is not None else []
+    ways = given.searches.split(",")
+    replies = Replies(given.agent, given.replies) if "agent" in ways else None
     budgets = [int(one) for one in given.evaluations.split(",")]
     scores: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in itertools.product(ways, budgets)}
     references: dict[str, list[tuple[float, float]]] = {}

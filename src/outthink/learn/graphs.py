@@ -18,7 +18,7 @@ from outthink.cost.flops import flops_of_node
 from outthink.errors import UsageError
 from outthink.learn.search import Point, SearchSpace
 from outthink.models.engine import Shape
-from outthink.strategies.collective.answer_nodes import AnswerNode, Nodes, checked_nodes, flops_of_nodes
+from outthink.strategies.collective.answer_nodes import CallNode, Nodes, checked_nodes, flops_of_nodes
 
 MOST_GRAPH_NODES = 16
 END = 0
@@ -169,12 +169,12 @@ class AnswerGraphSpace:
             return tuple(sorted(numbers[first] for first, then in edges if then == node))
 
         made = [
-            AnswerNode(type=types[node - 1], model=models[node - 1], reads=reads(node))  # type: ignore[arg-type]  # one
+            CallNode(type=types[node - 1], model=models[node - 1], reads=reads(node))  # type: ignore[arg-type]  # one
             for node in order
         ]
         if end == "fuser":
             merges = any(types[first - 1] == "assistant" for first, then in edges if then == END)
-            made.append(AnswerNode(type="fuser" if merges else "assistant", model=self.end, reads=reads(END)))
+            made.append(CallNode(type="fuser" if merges else "assistant", model=self.end, reads=reads(END)))
         return checked_nodes(made)
 
     def cost(self, point: Point) -> float:
