@@ -36,6 +36,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "archon": {
         "layers": "generator:1024|verifier|unit_test_generator:64|unit_test_evaluator:64|critic|ranker|fuser:64"
     },
+    "answer_graph": {"nodes": "assistant:64,1>assistant:100,1>fuser:20"},
     "codet": {"n": MOST, "test_samples": 16},
     "heimdall": {"n": MOST, "m": 1},
     "failed_step_fraction": {"n": MOST, "retries": 0},

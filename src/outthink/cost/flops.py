@@ -3,7 +3,8 @@
 Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models" (2 per parameter and token, 6 in training), from
 memory; Brown et al. 2024, "Large Language Monkeys" (a shared prompt is counted once), its code read and summaries of
 the paper; Snell et al. 2024, "Scaling LLM Test-Time Compute Optimally" (the exchange with a larger model), read in the
-text of the paper. Differs: attention is counted, too.
+text of the paper; the cost module of Agent-REINFORCE, 2511.00086 (calls that read answers of others), notes on it read.
+Differs: attention is counted, too.
 
 All are estimates: an embedding is counted as if it were a matrix product, norms and softmax are not counted, and what
 a machine really does per second depends on how well it is used.
@@ -36,6 +37,21 @@ def flops_of_samples(shape: Shape, prompt: int, completions: Iterable[int]) -> f
         flops(shape, Usage(prompt=prompt, cached=prompt if sample else 0, completion=length))
         for sample, length in enumerate(completions)
     )
+
+
+def flops_of_node(shape: Shape, task: int, answer: int, in_degree: int) -> int:
+    """Operations of a call that reads the task and as many answers of others, and writes one itself; exact.
+
+    A token attends to itself, too, which `flops` leaves out: 4 layers hidden N (N + 1) / 2 for all N tokens. They are
+    quadratic in the answers that are read, so that a number of calls is no budget.
+
+    Args:
+        task, answer: tokens of the task and of one answer.
+        in_degree: answers of others in the prompt.
+    """
+    tokens = task + (in_degree + 1) * answer
+    parameters = shape.active or shape.parameters
+    return 2 * parameters * tokens + 2 * shape.layers * shape.hidden * tokens * (tokens + 1)
 
 
 def exchange(larger: float, inference_per_pretraining: float) -> float:

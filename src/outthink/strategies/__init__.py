@@ -48,6 +48,7 @@ STRATEGIES = {
     "cascade": "outthink.strategies.parallel.cascade:Cascade",
     "fusion": "outthink.strategies.collective.fusion:Fusion",
     "archon": "outthink.strategies.collective.archon:Archon",
+    "answer_graph": "outthink.strategies.collective.answer_graph:AnswerGraph",
     "cpt": "outthink.strategies.collective.cpt:CPT",
     "debate": "outthink.strategies.collective.debate:Debate",
     "rsa": "outthink.strategies.collective.rsa:RSA",

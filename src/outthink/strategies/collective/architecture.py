@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from string import Formatter
 from typing import Any, Literal, get_args
 
 from outthink.errors import UsageError
 from outthink.strategies.collective.archon_texts import PROMPTS
+from outthink.strategies.collective.form import read_form, read_prompts, read_table, written_table
 from outthink.strategies.prompting import MOST_SHOWN
 
 Kind = Literal[
@@ -130,87 +129,25 @@ def open_architecture(path: str | Path) -> Architecture:
     `prompts` with other ones than `PROMPTS`. Raises UsageError in one sentence where it cannot be read or breaks a
     rule.
     """
+    layers, prompts = read_form(path, "architecture", "layers", "[[...], ...], a list of components for each")
+    if not all(isinstance(layer, list) for layer in layers):
+        raise UsageError(f"{path} is no architecture: each of its layers is a list of components.")
     try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as cause:
-        raise UsageError(f"Cannot read the architecture {path}: {cause.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{path} is no architecture: it is no TOML.") from None
-    layers = raw.get("layers")
-    if not isinstance(layers, list) or not all(isinstance(layer, list) for layer in layers):
-        raise UsageError(f"{path} is no architecture: it needs layers = [[...], ...], a list of components for each.")
-    if further := sorted(raw.keys() - {"layers", "name", "prompts"}):
-        raise UsageError(f"{path} says {further[0]!r}, which an architecture does not have: leave it out.")
-    try:
-        read = checked([[_of_table(entry) for entry in layer] for layer in layers])
-        return Architecture(layers=read, prompts=_prompts(raw.get("prompts", {})))
+        read = checked(
+            [[read_table(entry, Component, "component", '{type = "critic"}') for entry in layer] for layer in layers]
+        )
+        return Architecture(layers=read, prompts=read_prompts(prompts, PROMPTS))
     except UsageError as cause:
         raise UsageError(f"{path}: {cause}") from None
 
 
-def _prompts(raw: Any) -> dict[str, str]:
-    """Prompts that have the gaps of those they replace."""
-    if not isinstance(raw, dict) or not all(isinstance(text, str) for text in raw.values()):
-        raise UsageError("prompts must be a table of texts.")
-    for name, text in raw.items():
-        if name not in PROMPTS:
-            raise UsageError(f"There is no prompt {name!r}; there are {', '.join(PROMPTS)}.")
-        wanted = _gaps(PROMPTS[name])
-        try:
-            gaps = _gaps(text)
-        except ValueError:
-            gaps = set()
-        if gaps != wanted:
-            raise UsageError(
-                f"The prompt {name!r} must have the gaps {', '.join(f'{{{gap}}}' for gap in sorted(wanted))} and no "
-                "others; write other braces twice."
-            )
-    return dict(raw)
-
-
-def _gaps(text: str) -> set[str]:
-    """Names in braces; a conversion, a format or an attribute is no plain name."""
-    parts = [part for part in Formatter().parse(text) if part[1] is not None]
-    return {name if not (form or conversion) else "" for _, name, form, conversion in parts if name is not None}
-
-
-def _of_table(entry: Any) -> Component:
-    from pydantic import TypeAdapter, ValidationError  # here, because importing pydantic is slow
-
-    names = [entry.name for entry in fields(Component)]
-    if not isinstance(entry, dict):
-        raise UsageError(f'A component is a table such as {{type = "critic"}}, not {entry!r}.')
-    if further := sorted(entry.keys() - {*names}):
-        raise UsageError(f"A component has no {further[0]!r}; it has {', '.join(names)}.")
-    try:
-        # as JSON, for a strict reader takes a table for a dataclass only there
-        read: Component = TypeAdapter(Component).validate_json(json.dumps(entry, default=str), strict=True)
-    except ValidationError as cause:
-        first = cause.errors()[0]
-        raise UsageError(f"A component's {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
-    return read
-
-
 def written_file(layers: Layers, *, name: str) -> str:
-    """The TOML file that `open_layers` reads: a line for each component."""
+    """The TOML file that `open_architecture` reads: a line for each component."""
     plain = Component(type="critic")
-    lines = [f"name = {_quoted(name)}", "layers = ["]
+    lines = [f"name = {json.dumps(name)}", "layers = ["]
     for layer in layers:
-        lines.append("  [")
-        for one in layer:
-            parts = [f'type = "{one.type}"']
-            parts += [
-                f"{entry.name} = {_quoted(value) if isinstance(value, str) else value}"
-                for entry in fields(one)
-                if entry.name != "type" and (value := getattr(one, entry.name)) != getattr(plain, entry.name)
-            ]
-            lines.append(f"    {{ {', '.join(parts)} }},")
-        lines.append("  ],")
+        lines += ["  [", *(f"    {written_table(one, plain)}," for one in layer), "  ],"]
     return "\n".join([*lines, "]", ""])
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text)  # a basic string of TOML, too
 
 
 def written(layers: Layers) -> str:
