@@ -1,4 +1,4 @@
-"""Searches over recorded components at equal evaluations: random, Optuna's TPE and the insights of AgentTTS.
+"""Searches over recorded components at equal evaluations: random, TPE, REINFORCE, insights, and a language model.
 
 Usage: python benchmarks/architecture_search.py architecture|stages POOL... [--evaluations 10,20,40] [--repeats 100]
 
@@ -8,7 +8,8 @@ the majority answers, and at most `--calls` answers are paid for.
 
 `stages`: pools of several models on several tasks. Each stage answers its task by a vote of one model's samples, and
 the pipeline is right where all stages are; the budget is FLOPs, those of `--passes` samples of the largest model in
-each stage.
+each stage. The search `agent` asks a language model; what it says is kept in the file of `--replies`, and taken from
+there where it was said before.
 
 Each repeat splits the questions anew in two halves: what a search chooses on one is scored on the other. Intervals are
 over the repeats, which share their questions.
@@ -19,7 +20,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import hashlib
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
@@ -27,8 +30,12 @@ from statistics import mean
 import numpy as np
 from numpy.typing import NDArray
 
-from outthink.learn.search import Point, SearchSpace, best_trial, searched
+import outthink
+from outthink.learn.agents import Talk, stage_agent, talking
+from outthink.learn.proposing import proposer
+from outthink.learn.search import Point, Propose, SearchSpace, best_trial, searched
 from outthink.maths.intervals import mean_and_interval
+from outthink.models.engine import Engine
 from outthink.records.pools import read_pool, read_rows
 from outthink.reports.curves import majority
 from outthink.reports.tables import markdown_table
@@ -51,6 +58,7 @@ COLUMNS = (
 )
 SIZES = {"0.6b": 0.6, "1.7b": 1.7, "4b": 4.0, "8b": 8.0}
 TASKS = ("aime24", "aime25", "hmmt25")
+MOST_SAID = 320  # tokens
 
 Right = Callable[[Point, NDArray[np.intp]], NDArray[np.float64]]
 """(point, questions) -> its credit, whose mean is the score."""
@@ -140,6 +148,8 @@ class Pipeline:
             allowed=lambda point: self.cost(point) <= self.most * 1.000001,
             cost=self.cost,
             stages=tuple((2 * place, 2 * place + 1) for place in range(len(TASKS))),
+            values=(tuple(SIZES), AMOUNTS) * len(TASKS),
+            most=self.most,
         )
 
         def right(point: Point, questions: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -170,6 +180,44 @@ class Pipeline:
         return {"the largest model once": largest, "all settings": tuple(v for _, _, pair in best for v in pair)}
 
 
+class Replies:
+    """What an agent said, by what it was told; a file holds what was said before."""
+
+    def __init__(self, model: str, file: Path | None) -> None:
+        self.engine: Engine = outthink.open_engine(model)
+        self.file = file
+        self.calls = self.prompt = self.written = 0
+        lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else ()
+        self.known: dict[str, dict[str, object]] = {row["told"]: row for row in map(json.loads, lines)}
+
+    def talk(self, seed: int) -> Talk:
+        """An agent of its own for each search."""
+        numbers = itertools.count()
+        usage: list[tuple[int, int]] = []
+        ask = talking(
+            self.engine,
+            lambda trace: usage.append((trace.usage.prompt, trace.usage.completion)),
+            seed=seed,
+            max_tokens=MOST_SAID,
+        )
+
+        async def talk(prompt: str) -> str:
+            told = hashlib.sha256(f"{next(numbers)} {prompt}".encode()).hexdigest()[:16]
+            if told not in self.known:
+                said = await ask(prompt)
+                self.known[told] = {"told": told, "prompt": usage[-1][0], "written": usage[-1][1], "said": said}
+                if self.file is not None:
+                    with self.file.open("a", encoding="utf-8") as lines:
+                        lines.write(json.dumps(self.known[told]) + "\n")
+            row = self.known[told]
+            self.calls += 1
+            self.prompt += int(str(row["prompt"]))
+            self.written += int(str(row["written"]))
+            return str(row["said"])
+
+        return talk
+
+
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -181,13 +229,19 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="a table that the rows are added to")
     parser.add_argument("--calls", type=int, default=7)
     parser.add_argument("--passes", type=float, default=4)
+    parser.add_argument(
+        "--searches", default="random,tpe,reinforce,insights", help="random is what others are compared to"
+    )
+    parser.add_argument("--agent", default="qwen2.5-coder-1.5b-instruct", help="the model of the search agent")
+    parser.add_argument("--replies", type=Path, help="a file of what it said")
     given = parser.parse_args()
     made: Ensemble | Pipeline
     if given.kind == "architecture":
         made = Ensemble(given.pools[0], given.calls, given.answer)
     else:
         made = Pipeline(given.pools, given.passes, given.answer)
-    ways = ("random", "tpe") if given.kind == "architecture" else ("random", "tpe", "insights")
+    ways = given.searches.split(",")
+    replies = Replies(given.agent, given.replies) if "agent" in ways else None
     budgets = [int(one) for one in given.evaluations.split(",")]
     scores: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in itertools.product(ways, budgets)}
     references: dict[str, list[tuple[float, float]]] = {}
@@ -205,7 +259,12 @@ def main() -> None:
                 (float(right(point, first).mean()), float(right(point, second).mean()))
             )
         for by, budget in scores:
-            trials = asyncio.run(searched(space, evaluate, by=by, evaluations=budget, seed=repeat))  # type: ignore[arg-type]
+            propose: Propose = (
+                stage_agent(replies.talk(repeat), repeat)
+                if by == "agent" and replies is not None
+                else proposer(by, repeat)  # type: ignore[arg-type]  # one of its names
+            )
+            trials = asyncio.run(searched(space, evaluate, propose, evaluations=budget))
             best = best_trial(space, trials)
             assert best.score is not None
             scores[by, budget].append((best.score, float(right(best.point, second).mean())))
@@ -248,6 +307,9 @@ def main() -> None:
             table.writerows((given.kind, given.pools[0].parent.name, *row) for row in exact)
     header = ("search", "evaluations", "validation", "less random", "held out", "less random (95%)")
     print(markdown_table(header, rows))
+    if replies is not None:
+        print(f"agent: {replies.calls} calls, {replies.prompt} tokens read, {replies.written} written")
+        asyncio.run(replies.engine.close())
 
 
 def _interval(differences: NDArray[np.float64]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The command that searches an architecture for the strategy archon."""
+"""The commands that search how several models work together: an architecture, a pipeline, or a graph."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import dataclasses
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -25,7 +26,7 @@ from outthink.cli.options import (
     TaskArgument,
     TaskOptions,
 )
-from outthink.cli.ordering import order_of
+from outthink.cli.ordering import RunOrder, order_of
 from outthink.cli.parsing import Command, Interrupted, group, takes_blocks
 from outthink.cli.progress import Working
 from outthink.cli.running import interruptible, opened_engines, opened_resources
@@ -36,18 +37,129 @@ from outthink.reports.tables import text_table
 
 if TYPE_CHECKING:
     from outthink.learn.architectures import ArchitectureSpace
+    from outthink.learn.search import Propose
+    from outthink.models.engine import Engine, Shape
     from outthink.reports.report import Summary
+    from outthink.strategies.collective.answer_nodes import Nodes
     from outthink.strategies.collective.architecture import Layers
     from outthink.tasks.example import Example
+    from outthink.types import Trace
+
+AGENT = "agent"
+"""The role of the model that proposes; it answers no question."""
 
 _LONGEST = 80  # letters of the name of a folder before its digest
+_PILOT = 10  # questions that each model answers alone before a search for a graph
 
-archon_app = group("Architectures of several models, for the strategy archon.")
+search_app = group("Search how several models work together, on some of the problems; measure it on others.")
+
+EvaluationsOption = Annotated[int, typer.Option(min=1, help="How many to try.")]
+SizesOption = Annotated[str, typer.Option(help="Parameters of each model in billions: generator=0.5,large=7.")]
 
 
-@archon_app.command("search", cls=Command)
+@dataclass(frozen=True, kw_only=True)
+class SearchedOptions:
+    """What all searches are told."""
+
+    block: ClassVar[bool] = True
+
+    budget: BudgetOption = None
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The .toml file to write.")] = None
+    runs: Annotated[Path | None, typer.Option(help="Folder of the runs; what is in it is not run again.")] = None
+    as_json: JsonOption = False
+
+
+@dataclass
+class Ledger:
+    """What a search has spent, by its phases, whether it was paid for now or in an earlier run of the same command."""
+
+    lines: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, phase: str, runs: int, cost: Mapping[str, float]) -> None:
+        """So many runs, or calls of an agent, and what they cost together."""
+        line = self.lines.setdefault(phase, {"runs": 0.0})
+        units = {"tokens", "usd", "flops"} & cost.keys()
+        for unit in [unit for unit in line if unit != "runs"] if line["runs"] else []:
+            if unit not in units:
+                del line[unit]  # it is not known of all
+        for unit in sorted(units):
+            if unit in line or not line["runs"]:
+                line[unit] = line.get(unit, 0.0) + cost[unit]
+        line["runs"] += runs
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A row for each phase."""
+        units = sorted({unit for line in self.lines.values() for unit in line} - {"runs"})
+        return [
+            (phase, f"{line['runs']:.0f}", *(f"{line[unit]:,.6g}" if unit in line else "" for unit in units))
+            for phase, line in self.lines.items()
+        ]
+
+    def header(self) -> tuple[str, ...]:
+        """Of the rows."""
+        return ("spent on", "runs", *sorted({unit for line in self.lines.values() for unit in line} - {"runs"}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Runs strategies on parts of the problems, each in a folder of its own, and keeps what they cost."""
+
+    order: RunOrder
+    folder: Path
+    engines: Mapping[str, Engine]
+    resources: Mapping[str, Any]
+    stop: asyncio.Event
+    ledger: Ledger
+    seed: int
+
+    async def run(self, strategy: str, settings: Mapping[str, str], part: list[Example], phase: str) -> Summary:
+        """Raises Interrupted where it was stopped before the end."""
+        from outthink.strategies.making import make_strategy
+
+        chosen = make_strategy(strategy, settings)
+        engines = {role: engine for role, engine in self.engines.items() if role != AGENT}
+        summary = await dataclasses.replace(self.order, chosen=chosen).carry_out(
+            part,
+            self.folder / phase / _folder(",".join(settings.values())),
+            engines,
+            self.resources,
+            on_progress=lambda standing: None,
+            stop=self.stop,
+        )
+        if self.stop.is_set() or summary.attempts < summary.planned:
+            raise Interrupted("Problems are left: the same command goes on with them.")
+        name = phase.partition("/")[0]
+        spent = {unit: amount * summary.attempts for unit, amount in summary.cost.items()}
+        self.ledger.add(name, summary.attempts, spent)
+        return summary
+
+    @property
+    def roles(self) -> list[str]:
+        """Those whose models answer, as people call them."""
+        from outthink.models.roles import GENERATOR, MAIN
+
+        return [GENERATOR if role == MAIN else role for role in self.engines if role != AGENT]
+
+    def engine(self, role: str) -> Engine:
+        """Of a role, as people call it."""
+        from outthink.models.roles import known_role
+
+        return self.engines[known_role(role)]
+
+    def talk(self) -> Any:
+        """The agent: the model of its role, else the main one; its calls are in the ledger."""
+        from outthink.learn.agents import talking
+        from outthink.models.roles import MAIN
+
+        def told(trace: Trace) -> None:
+            self.ledger.add(AGENT, 1, trace.cost)
+
+        return talking(self.engines.get(AGENT, self.engines[MAIN]), told, seed=self.seed)
+
+
+@search_app.command("archon", cls=Command)
 @takes_blocks
-def archon_search(
+def search_archon(
     context: typer.Context,
     task: TaskArgument,
     writer: ModelOptions,
@@ -55,129 +167,314 @@ def archon_search(
     asked: AnswerOptions,
     drawn: SamplingOptions,
     taken: TaskOptions,
-    evaluations: Annotated[int, typer.Option(min=1, help="Architectures to try.")] = 20,
+    told: SearchedOptions,
+    evaluations: EvaluationsOption = 20,
     by: Annotated[
-        Literal["random", "tpe", "insights"],
-        typer.Option(help="How the next one is chosen; tpe needs Optuna, insights needs --stages."),
+        Literal["random", "tpe", "reinforce"], typer.Option(help="How the next one is chosen; tpe needs Optuna.")
     ] = "random",
     calls: Annotated[int, typer.Option(min=1, help="Most calls of an architecture on a problem.")] = 32,
-    stages: Annotated[
-        int, typer.Option(min=0, help="Search pipelines of so many stages instead: a model and its samples for each.")
-    ] = 0,
-    sizes: Annotated[str, typer.Option(help="With --stages, the size of each model: generator=0.5,large=7.")] = "",
-    passes: Annotated[
-        float, typer.Option(help="With --stages, the budget: so many samples of the largest model in each.")
-    ] = 1.0,
-    budget: BudgetOption = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .toml file to write.")] = Path("archon.toml"),
-    runs: Annotated[Path | None, typer.Option(help="Folder of the runs; what is in it is not run again.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
-    """Search an architecture on one half of the problems, and measure it on the other.
+    """Search an architecture of layers, such as generators, critics and fusers, on one half of the problems.
 
-    The models are those of --model and --role. `--strategy archon --config FILE` uses the file.
+    It is measured on the other half. The models are those of --model and --role. `--strategy archon --config FILE` uses
+    what is written.
     """
-    from outthink.jsonl import write_whole
-    from outthink.learn.search import best_trial, searched
-    from outthink.models.roles import GENERATOR, MAIN
-    from outthink.strategies.collective.architecture import written, written_file
-    from outthink.strategies.making import make_strategy
+    from outthink.learn.architectures import archon_space
+    from outthink.learn.proposing import proposer
 
-    writable_as(out, ".toml")
-    how = StrategyOptions(strategy="archon", budget=budget)
+    async def made(bench: Bench, validation: list[Example]) -> tuple[ArchitectureSpace, Propose]:
+        ranked = await _ranked(bench, validation)
+        return archon_space(ranked, most_calls=calls), proposer(by, drawn.seed)
+
+    order = order_of(context, task, StrategyOptions(strategy="archon", budget=told.budget), writer, helpers, asked,
+                     drawn, taken)  # fmt: skip
+    _layers_searched(order, told, "archon", by, evaluations, made)
+
+
+@search_app.command("stages", cls=Command)
+@takes_blocks
+def search_stages(
+    context: typer.Context,
+    task: TaskArgument,
+    writer: ModelOptions,
+    helpers: ResourceOptions,
+    asked: AnswerOptions,
+    drawn: SamplingOptions,
+    taken: TaskOptions,
+    told: SearchedOptions,
+    sizes: SizesOption,
+    evaluations: EvaluationsOption = 20,
+    by: Annotated[
+        Literal["random", "tpe", "reinforce", "insights", "agent"],
+        typer.Option(help="How the next one is chosen; tpe needs Optuna, agent asks the model of the role agent."),
+    ] = "insights",
+    stages: Annotated[int, typer.Option(min=1, help="Stages of the pipeline.")] = 2,
+    passes: Annotated[
+        float, typer.Option(help="The budget: so many samples of the largest model in each stage.")
+    ] = 1.0,
+) -> None:
+    """Search which model and how many samples each stage of a pipeline gets, on one half of the problems.
+
+    It is measured on the other half. The models are those of --model and --role; with --by agent the one of the role
+    "agent" proposes, else the main one. `--strategy archon --config FILE` uses what is written.
+    """
+    from outthink.learn.agents import stage_agent
+    from outthink.learn.architectures import stage_space
+    from outthink.learn.proposing import proposer
+
+    async def made(bench: Bench, validation: list[Example]) -> tuple[ArchitectureSpace, Propose]:
+        space = stage_space(_sizes(sizes, bench.roles), stages=stages, passes=passes)
+        return space, stage_agent(bench.talk(), drawn.seed) if by == "agent" else proposer(by, drawn.seed)
+
+    order = order_of(context, task, StrategyOptions(strategy="archon", budget=told.budget), writer, helpers, asked,
+                     drawn, taken)  # fmt: skip
+    _layers_searched(order, told, "stages", by, evaluations, made)
+
+
+@search_app.command("graph", cls=Command)
+@takes_blocks
+def search_answer_graph(
+    context: typer.Context,
+    task: TaskArgument,
+    writer: ModelOptions,
+    helpers: ResourceOptions,
+    asked: AnswerOptions,
+    drawn: SamplingOptions,
+    taken: TaskOptions,
+    told: SearchedOptions,
+    evaluations: EvaluationsOption = 10,
+    by: Annotated[
+        Literal["random", "tpe", "reinforce", "agent"],
+        typer.Option(help="How the next one is chosen; tpe needs Optuna, agent asks the model of the role agent."),
+    ] = "random",
+    nodes: Annotated[
+        int, typer.Option(min=1, max=16, help="The budget: a row of so many nodes of the smallest model.")
+    ] = 6,
+    batch: Annotated[int, typer.Option(min=1, help="Problems on which each graph is tried.")] = 3,
+    end: Annotated[str, typer.Option(help="Role of the model that merges at the end; else that of the largest.")] = "",
+    sizes: SizesOption = "",
+) -> None:
+    """Search a graph of calls that read each other's answers, on a third of the problems.
+
+    The best few are compared on the second third, and the best of them is measured on the last one. The models are
+    those of --model and --role; with --by agent the one of the role "agent" proposes, else the main one. `--strategy
+    answer_graph --config FILE` uses what is written.
+    """
+    from outthink.learn.graph_search import GraphOrder, search_graph
+    from outthink.strategies.collective.answer_nodes import written_nodes, written_nodes_file
+
+    out = told.out or Path("graph.toml")
+    how = StrategyOptions(strategy="answer_graph", budget=told.budget)
     order = order_of(context, task, how, writer, helpers, asked, drawn, taken)
+    examples = _examples(order, 6, "a third of them")
+    searching, fresh, held_out = (examples[place::3] for place in range(3))
+
+    async def go(bench: Bench, bar: Working) -> _Outcome:
+        alone, task_tokens, answer_tokens = await _pilots(bench, searching[:_PILOT])
+        shapes = _shapes(bench, sizes)
+        largest = max(shapes, key=lambda role: shapes[role].parameters)
+        if end and end not in shapes:
+            raise UsageError(f"--end {end}: there is no model of this role; the roles are {', '.join(shapes)}.")
+        wanted = GraphOrder(
+            shapes=shapes, alone=alone, end=end or largest, nodes=nodes, task=task_tokens, answer=answer_tokens
+        )
+
+        async def measure(graph: Nodes, phase: str, number: int) -> float | None:
+            size = 1 if phase == "pre-test" else batch
+            places = [place % len(searching) for place in range(number * size, (number + 1) * size)]
+            part = fresh if phase == "again" else [searching[place] for place in dict.fromkeys(places)]
+            name = phase if phase == "again" else f"{phase}/{number + 1}"
+            summary = await bench.run("answer_graph", {"nodes": written_nodes(graph)}, part, name)
+            if phase == "search":
+                bar.tell(number + 1, evaluations)
+            return summary.accuracy if summary.graded else None
+
+        best, trials = await search_graph(
+            wanted,
+            measure,
+            by=by,
+            talk=bench.talk() if by == "agent" else None,
+            evaluations=evaluations,
+            seed=drawn.seed,
+        )
+        held = await bench.run("answer_graph", {"nodes": written_nodes(best)}, held_out, "held-out")
+        return _Outcome(
+            best=written_nodes(best),
+            file=written_nodes_file(best, name=_title(by, len(trials), order)),
+            held=held,
+            tried={written_nodes(graph): trial.score for graph, trial in trials},
+        )
+
+    _told(order, told, "graph", "answer_graph", out, go)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What a search came to: the best in its short form and as a file, what was tried with its score."""
+
+    best: str
+    file: str
+    held: Summary
+    tried: Mapping[str, float | None]
+
+
+def _layers_searched(
+    order: RunOrder,
+    told: SearchedOptions,
+    what: str,
+    by: str,
+    evaluations: int,
+    made: Callable[[Bench, list[Example]], Awaitable[tuple[ArchitectureSpace, Propose]]],
+) -> None:
+    """Search layers for the strategy archon on one half of the problems."""
+    from outthink.learn.search import best_trial, searched
+    from outthink.strategies.collective.architecture import written, written_file
+
+    out = told.out or Path(f"{what}.toml")
+    examples = _examples(order, 4, "half of them")
+    validation, held_out = examples[::2], examples[1::2]
+
+    async def go(bench: Bench, bar: Working) -> _Outcome:
+        space, propose = await made(bench, validation)
+        tried: dict[str, float | None] = {}
+
+        async def evaluate(point: tuple[int, ...]) -> float | None:
+            layers = written(space.layers[point])
+            summary = await bench.run("archon", {"layers": layers}, validation, "validation")
+            tried[layers] = summary.accuracy if summary.graded else None
+            bar.tell(len(tried), evaluations)
+            return tried[layers]
+
+        trials = await searched(space.space, evaluate, propose, evaluations=evaluations)
+        best: Layers = space.layers[best_trial(space.space, trials).point]
+        held = await bench.run("archon", {"layers": written(best)}, held_out, "held-out")
+        file = written_file(best, name=_title(by, len(trials), order))
+        return _Outcome(best=written(best), file=file, held=held, tried=tried)
+
+    _told(order, told, what, "archon", out, go)
+
+
+def _examples(order: RunOrder, least: int, share: str) -> list[Example]:
     examples = order.examples()
     say_doubts(examples)
-    if len(examples) < 4:
-        raise UsageError(f"There are {len(examples)} problems; a search needs at least 4, half of them to choose by.")
-    validation, held_out = examples[::2], examples[1::2]
-    folder = runs or Path("runs", file_name(f"archon-{task_name(task)}"))
+    if len(examples) < least:
+        raise UsageError(f"There are {len(examples)} problems; a search needs at least {least}, {share} to choose by.")
+    return examples
+
+
+def _title(by: str, evaluations: int, order: RunOrder) -> str:
+    return f"{by}, {evaluations} evaluations, on {task_name(order.task)}"
+
+
+def _told(
+    order: RunOrder,
+    told: SearchedOptions,
+    what: str,
+    strategy: str,
+    out: Path,
+    go: Callable[[Bench, Working], Awaitable[_Outcome]],
+) -> None:
+    """Search, write the file, and say what was tried, what it came to, and what it has cost."""
+    from outthink.jsonl import write_whole
+
+    writable_as(out, ".toml")
+    folder = told.runs or Path("runs", file_name(f"{what}-{task_name(order.task)}"))
+    ledger = Ledger()
     with (
-        opened_resources(helpers.resource) as resources,
-        opened_engines(writer.model, writer.role, order.prices) as engines,
-        Working("Searching", unit="architectures") as bar,
+        opened_resources(order.helpers.resource) as resources,
+        opened_engines(order.writer.model, order.writer.role, order.prices) as engines,
+        Working("Searching", unit="evaluations") as bar,
     ):
-        roles = [GENERATOR if role == MAIN else role for role in engines]
 
-        async def measured(layers: Layers, part: list[Example], name: str, stop: asyncio.Event) -> Summary:
-            chosen = make_strategy("archon", {"layers": written(layers)})
-            summary = await dataclasses.replace(order, chosen=chosen).carry_out(
-                part, folder / name / _folder(layers), engines, resources, on_progress=lambda standing: None, stop=stop
+        async def running(stop: asyncio.Event) -> _Outcome:
+            bench = Bench(
+                order=order,
+                folder=folder,
+                engines=engines,
+                resources=resources,
+                stop=stop,
+                ledger=ledger,
+                seed=order.drawn.seed,
             )
-            if stop.is_set() or summary.attempts < summary.planned:
-                raise Interrupted("Problems are left: the same command goes on with them.")
-            return summary
+            return await go(bench, bar)
 
-        async def go(stop: asyncio.Event) -> tuple[Any, ...]:
-            ranked = (
-                roles if stages else await _ranked(roles, lambda layers, name: measured(layers, validation, name, stop))
+        outcome = interruptible(running)
+    write_whole(out, outcome.file)
+    held = outcome.held
+    if told.as_json:
+        summed = {"best": outcome.best, "evaluations": len(outcome.tried), "held_out": held.accuracy}
+        typer.echo(
+            json.dumps(
+                {**summed, "low": held.low, "high": held.high, "tried": outcome.tried, "spent": ledger.lines}, indent=2
             )
-            space = _space(ranked, stages, sizes, passes, calls)
-            seen: dict[Layers, Summary] = {}
-
-            async def evaluate(point: tuple[int, ...]) -> float | None:
-                layers = space.layers[point]
-                seen[layers] = await measured(layers, validation, "validation", stop)
-                bar.tell(len(seen), evaluations)
-                return seen[layers].accuracy if seen[layers].graded else None
-
-            trials = await searched(space.space, evaluate, by=by, evaluations=evaluations, seed=drawn.seed)
-            best = space.layers[best_trial(space.space, trials).point]
-            return best, seen, await measured(best, held_out, "held-out", stop)
-
-        best, seen, held = interruptible(go)
-    write_whole(out, written_file(best, name=f"{by}, {len(seen)} evaluations, on {task_name(task)}"))
-    if as_json:
-        told = {"architecture": written(best), "evaluations": len(seen), "held_out": held.accuracy}
-        validated = {written(layers): summary.accuracy for layers, summary in seen.items()}
-        typer.echo(json.dumps({**told, "low": held.low, "high": held.high, "validation": validated}, indent=2))
+        )
         return
     print_table(
         text_table(
-            ("architecture", "validation"),
-            [(written(layers), f"{100 * summary.accuracy:.1f}%") for layers, summary in seen.items()],
+            ("tried", "right"),
+            [(name, "" if score is None else f"{100 * score:.1f}%") for name, score in outcome.tried.items()],
         )
     )
+    print_table(text_table(ledger.header(), ledger.rows()))
     typer.echo(
-        f"{written(best)}: {100 * held.accuracy:.1f}% ({100 * held.low:.1f} to {100 * held.high:.1f}) on "
+        f"{outcome.best}: {100 * held.accuracy:.1f}% ({100 * held.low:.1f} to {100 * held.high:.1f}) on "
         f"{held.graded} other problems"
     )
-    typer.echo(f"{out}: use it as --strategy archon --config {out}")
+    typer.echo(f"{out}: use it as --strategy {strategy} --config {out}")
 
 
-async def _ranked(roles: Sequence[str], measured: Callable[[Layers, str], Awaitable[Summary]]) -> list[str]:
+async def _ranked(bench: Bench, validation: list[Example]) -> list[str]:
     """The roles, the one whose single answers are right most often first; a single one is not measured."""
-    from outthink.strategies.collective.architecture import Component, checked
-
-    if len(roles) == 1:
-        return [*roles]
-    alone = {role: await measured(checked([[Component(type="generator", model=role)]]), "alone") for role in roles}
-    return sorted(roles, key=lambda role: -alone[role].accuracy)
+    if len(bench.roles) == 1:
+        return bench.roles
+    alone = {role: await _alone(bench, role, validation) for role in bench.roles}
+    return sorted(bench.roles, key=lambda role: -alone[role].accuracy)
 
 
-def _space(roles: Sequence[str], stages: int, sizes: str, passes: float, calls: int) -> ArchitectureSpace:
-    """What is searched."""
-    from outthink.learn.architectures import archon_space, stage_space
+async def _alone(bench: Bench, role: str, part: list[Example]) -> Summary:
+    """Single answers of a model."""
+    return await bench.run("answer_graph", {"nodes": f"assistant@{role}"}, part, "alone")
 
-    if not stages:
-        return archon_space(roles, most_calls=calls)
+
+async def _pilots(bench: Bench, part: list[Example]) -> tuple[dict[str, float], int, int]:
+    """What each model gets right alone, and mean tokens of a task and of an answer."""
+    alone = {role: await _alone(bench, role, part) for role in bench.roles}
+    read = [one.tokens.get("prompt", 0.0) + one.tokens.get("cached", 0.0) for one in alone.values()]
+    written = [one.tokens.get("completion", 0.0) for one in alone.values()]
+    scores = {role: one.accuracy if one.graded else 0.0 for role, one in alone.items()}
+    return scores, max(1, round(sum(read) / len(read))), max(1, round(sum(written) / len(written)))
+
+
+def _shapes(bench: Bench, sizes: str) -> dict[str, Shape]:
+    """The shapes of the models by role: as the engines know them, or by their sizes, without attention."""
+    from outthink.models.engine import Shape
+
+    if sizes:
+        given = _sizes(sizes, bench.roles)
+        return {role: Shape(parameters=round(size * 1e9)) for role, size in given.items()}
+    shapes = {role: bench.engine(role).spec.shape for role in bench.roles}
+    if unknown := [role for role, shape in shapes.items() if shape is None]:
+        raise UsageError(
+            f"The size of the model of {unknown[0]} is not known: give --sizes "
+            f"{','.join(f'{role}=SIZE' for role in shapes)}."
+        )
+    return {role: shape for role, shape in shapes.items() if shape is not None}
+
+
+def _sizes(text: str, roles: Sequence[str]) -> dict[str, float]:
+    """The size of each model, in billions of parameters."""
     given: dict[str, float] = {}
-    for part in sizes.split(",") if sizes else ():
+    for part in text.split(",") if text else ():
         role, _, size = part.partition("=")
         try:
             given[role.strip()] = float(size)
         except ValueError:
             raise UsageError(f"Cannot read the size {part!r}; write --sizes ROLE=NUMBER, such as large=7.") from None
-    if given.keys() != {*roles}:
-        raise UsageError(
-            f"--stages needs the size of each model: --sizes {','.join(f'{role}=SIZE' for role in roles)}."
-        )
-    return stage_space(given, stages=stages, passes=passes)
+    if given.keys() != {*roles} or not all(0 < size < 1e6 for size in given.values()):
+        raise UsageError(f"Give the size of each model, above 0: --sizes {','.join(f'{role}=SIZE' for role in roles)}.")
+    return given
 
 
-def _folder(layers: Layers) -> str:
-    """A folder of its own for each architecture, by what it is."""
-    from outthink.strategies.collective.architecture import written
-
-    text = written(layers)
+def _folder(text: str) -> str:
+    """A folder of its own for each setting, by what it is."""
     return f"{file_name(text)[:_LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from outthink.errors import UsageError
 from outthink.learn.search import Point, SearchSpace
@@ -125,7 +126,7 @@ def stage_space(
     most = stages * (one + (passes - 1) * further)
     axes = (len(roles), len(STAGE_SAMPLES)) * stages
     pairs = tuple((2 * place, 2 * place + 1) for place in range(stages))
-    return _space(axes, layers_at, cost_of, most, pairs)
+    return _space(axes, layers_at, cost_of, most, pairs, (tuple(roles), STAGE_SAMPLES) * stages)
 
 
 def _space(
@@ -134,6 +135,7 @@ def _space(
     cost_of: Callable[[Layers], float],
     most: float,
     stages: tuple[tuple[int, int], ...] = (),
+    values: tuple[tuple[Any, ...], ...] = (),
 ) -> ArchitectureSpace:
     """The points whose layers keep the rules and the budget."""
     if math.prod(sizes) > _MOST_POINTS:
@@ -144,6 +146,13 @@ def _space(
     if not layers:
         raise UsageError(f"No architecture is within {most:g}: the least one needs {min(costs.values()):g}.")
     return ArchitectureSpace(
-        space=SearchSpace(sizes=sizes, allowed=layers.__contains__, cost=costs.__getitem__, stages=stages),
+        space=SearchSpace(
+            sizes=sizes,
+            allowed=layers.__contains__,
+            cost=costs.__getitem__,
+            stages=stages,
+            values=values,
+            most=most,
+        ),
         layers=layers,
     )

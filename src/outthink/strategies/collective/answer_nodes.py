@@ -46,7 +46,7 @@ _FORM = "write [NUMBERS>]TYPE[:SAMPLES][@ROLE], such as assistant:3@small or 1+2
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerNode:
+class CallNode:
     """A call of a model, or several alike.
 
     Args:
@@ -70,7 +70,7 @@ class AnswerNode:
         return {"": plain, GENERATOR: MAIN}.get(self.model, self.model)
 
 
-Nodes = tuple[AnswerNode, ...]
+Nodes = tuple[CallNode, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def read_nodes(text: str) -> Nodes:
     return checked_nodes([_node(part) for part in text.split(",")])
 
 
-def _node(text: str) -> AnswerNode:
+def _node(text: str) -> CallNode:
     reads, arrow, rest = text.rpartition(">")
     rest, at, role = rest.partition("@")
     kind, colon, samples = (part.strip() for part in rest.partition(":"))
@@ -103,7 +103,7 @@ def _node(text: str) -> AnswerNode:
         raise UsageError(f"There is no node {kind!r}; there are {', '.join(get_args(NodeType))}: {_FORM}.")
     if at and not role.strip():
         raise UsageError(f"{text.strip()!r} names no role behind '@'; {_FORM}.")
-    return AnswerNode(
+    return CallNode(
         type=kind,  # type: ignore[arg-type]  # one of them
         model=role.strip(),
         reads=tuple(number for part in reads.split("+") for number in _numbers(part)) if arrow else (),
@@ -130,12 +130,12 @@ def _whole(text: str) -> int:
 def open_nodes(path: str | Path) -> AnswerGraphFile:
     """What a TOML file says, checked.
 
-    It holds `nodes`, a list of tables with the fields of `AnswerNode`, and may hold a `name` and a table `prompts` with
+    It holds `nodes`, a list of tables with the fields of `CallNode`, and may hold a `name` and a table `prompts` with
     other ones than `PROMPTS`. Raises UsageError in one sentence where it cannot be read or breaks a rule.
     """
     nodes, prompts = read_form(path, "graph", "nodes", "[...], a list of nodes")
     try:
-        read = checked_nodes([read_table(entry, AnswerNode, "node", '{type = "assistant"}') for entry in nodes])
+        read = checked_nodes([read_table(entry, CallNode, "node", '{type = "assistant"}') for entry in nodes])
         return AnswerGraphFile(nodes=read, prompts=read_prompts(prompts, PROMPTS))
     except UsageError as cause:
         raise UsageError(f"{path}: {cause}") from None
@@ -144,7 +144,7 @@ def open_nodes(path: str | Path) -> AnswerGraphFile:
 def written_nodes(nodes: Nodes) -> str:
     """The short form that `read_nodes` reads; temperatures have none there."""
 
-    def one(node: AnswerNode) -> str:
+    def one(node: CallNode) -> str:
         reads = "+".join(map(str, node.reads))
         samples = f":{node.samples}" if node.samples > 1 else ""
         return f"{reads}>" * bool(reads) + f"{node.type}{samples}" + f"@{node.model}" * bool(node.model)
@@ -154,12 +154,12 @@ def written_nodes(nodes: Nodes) -> str:
 
 def written_nodes_file(nodes: Nodes, *, name: str) -> str:
     """The TOML file that `open_nodes` reads: a line for each node."""
-    plain = AnswerNode(type="assistant")
+    plain = CallNode(type="assistant")
     lines = [f"  {written_table(one, plain)},  # {number}" for number, one in enumerate(nodes, start=1)]
     return "\n".join([f"name = {json.dumps(name)}", "nodes = [", *lines, "]", ""])
 
 
-def checked_nodes(given: Sequence[AnswerNode]) -> Nodes:
+def checked_nodes(given: Sequence[CallNode]) -> Nodes:
     """The nodes, where they keep the rules; else UsageError, in one sentence that says which is broken and where.
 
     A node reads nodes above it, each once; a fuser reads at least one assistant.
@@ -193,7 +193,7 @@ def checked_nodes(given: Sequence[AnswerNode]) -> Nodes:
     return nodes
 
 
-def in_degree(nodes: Nodes, node: AnswerNode) -> int:
+def in_degree(nodes: Nodes, node: CallNode) -> int:
     """How many answers a node reads."""
     return sum(nodes[read - 1].samples for read in node.reads)
 

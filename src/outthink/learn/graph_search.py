@@ -1,0 +1,107 @@
+"""The search for a graph from start to end: mixes of models, a pre-test, rounds of few questions, and a fresh look.
+
+Source: "Generalizing Test-time Compute-optimal Scaling as an Optimizable Graph" (2511.00086), by notes on the authors'
+code. Differs: the answers of each model alone are measured and not given; whoever proposes graphs begins with the same
+pre-test of two mixes, which chance picks where there is no agent; the best few graphs are scored again on questions
+that no round saw, and the best of them is returned, where the source returns the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from outthink.learn.agents import Talk, chosen_mixes, graph_agent
+from outthink.learn.graphs import AnswerGraphSpace, cap_of, mixes, node_price, thinned
+from outthink.learn.proposing import By, by_chance, proposer
+from outthink.learn.search import Archive, SearchTrial, best_trial, scored_again, searched
+from outthink.models.engine import Shape
+from outthink.strategies.collective.answer_nodes import Nodes
+
+Phase = Literal["pre-test", "search", "again"]
+Measure = Callable[[Nodes, Phase, int], Awaitable[float | None]]
+"""(graph, phase, number of the evaluation in it) -> the share of its questions that were right; None: none was graded.
+A pre-test has one question, a round of the search a few, and the fresh look the same ones for all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphOrder:
+    """What is searched.
+
+    Args:
+        shapes: of the models by role; without layers attention is not counted.
+        alone: the share that each got right alone.
+        end: role of the model that merges at the end.
+        nodes: the budget: so many nodes of the smallest model, see `cap_of`.
+        task, answer: tokens of the task and of one answer, as measured.
+    """
+
+    shapes: Mapping[str, Shape]
+    alone: Mapping[str, float]
+    end: str
+    nodes: int
+    task: int
+    answer: int
+
+    def space(self, mix: tuple[int, ...]) -> AnswerGraphSpace:
+        """The graphs of a mix."""
+        shapes = dict(sorted(self.shapes.items(), key=lambda entry: entry[1].parameters))
+        least = next(iter(shapes.values()))
+        cap = cap_of(self.nodes, least, shapes[self.end], self.task, self.answer)
+        return AnswerGraphSpace(shapes=shapes, mix=mix, end=self.end, task=self.task, answer=self.answer, cap=cap)
+
+
+async def search_graph(
+    order: GraphOrder,
+    measure: Measure,
+    *,
+    by: By | Literal["agent"],
+    talk: Talk | None = None,
+    evaluations: int,
+    seed: int = 0,
+) -> tuple[Nodes, list[tuple[Nodes, SearchTrial]]]:
+    """The best graph, and those of all rounds with their scores.
+
+    Args:
+        by: who proposes; an agent needs `talk`.
+        evaluations: rounds.
+    """
+    graphs = order.space(await _mix(order, measure, talk if by == "agent" else None, seed))
+    numbers = {"search": 0, "again": 0}
+
+    async def evaluate(point: tuple[int, ...], phase: Phase) -> float | None:
+        numbers[phase] += 1
+        return await measure(graphs.nodes(point), phase, numbers[phase] - 1)
+
+    propose = graph_agent(talk, graphs, seed) if by == "agent" and talk is not None else proposer(by, seed)  # type: ignore[arg-type]  # no agent
+    space = graphs.space
+    trials = await searched(space, lambda point: evaluate(point, "search"), propose, evaluations=evaluations)
+    again = await scored_again(space, trials, lambda point: evaluate(point, "again"))
+    best = best_trial(space, again)
+    return graphs.nodes(best.point), [(graphs.nodes(trial.point), trial) for trial in trials]
+
+
+async def _mix(order: GraphOrder, measure: Measure, talk: Talk | None, seed: int) -> tuple[int, ...]:
+    """The mix whose dense random graph answered its one question best; ties go by chance."""
+    rng = np.random.default_rng([seed, 4])
+    sizes = sorted((shape.parameters, role) for role, shape in order.shapes.items())
+    prices = [node_price(size, sizes[0][0]) for size, _ in sizes]
+    known = mixes(prices, order.nodes)
+    picks = None
+    if talk is not None:
+        picks = await chosen_mixes(talk, known, {role: order.alone[role] for _, role in sizes}, prices)
+    if picks is None:
+        picks = rng.permutation(len(known))[:2].tolist()
+    tried = list(dict.fromkeys(mix for pick in picks for mix in thinned(known[pick])))
+    scores: list[float] = []
+    for number, mix in enumerate(tried):
+        graphs = order.space(mix)
+        edges = len(graphs.pairs)
+        dense = replace(graphs.space, logits=((0.0, 0.0),) * edges + graphs.space.logits[edges:])
+        points = by_chance(Archive(space=dense), seed)
+        point = next(repaired for point in points if (repaired := graphs.repaired(point)) is not None)
+        scores.append(await measure(graphs.nodes(point), "pre-test", number) or 0.0)
+    return tried[int(rng.choice(np.flatnonzero(np.array(scores) == max(scores))))]
