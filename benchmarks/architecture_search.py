@@ -1,6 +1,6 @@
 """Searches over recorded components at equal evaluations: random, TPE, REINFORCE, insights, and a language model.
 
-Usage: python benchmarks/architecture_search.py architecture|stages POOL... [--evaluations 10,20,40] [--repeats 100]
+Usage: python benchmarks/architecture_search.py architecture|stages|graph POOL... [--evaluations 10,20] [--repeats 100]
 
 `architecture`: a pool with one answer of each of many models. Axes: whether each of the models in the middle of the
 validation half generates, and which model verifies (it keeps the candidates that have its own answer, all if none);
@@ -11,8 +11,12 @@ the pipeline is right where all stages are; the budget is FLOPs, those of `--pas
 each stage. The search `agent` asks a language model; what it says is kept in the file of `--replies`, and taken from
 there where it was said before.
 
-Each repeat splits the questions anew in two halves: what a search chooses on one is scored on the other. Intervals are
-over the repeats, which share their questions.
+`graph`: pools of several models on several tasks. A node draws a recorded sample of its model. What it would write
+after reading is not recorded: here an assistant has the majority of what it reads and its own draw, a fuser that of
+what it reads. So this compares searches, and says nothing of how well models read.
+
+Each repeat splits the questions anew in two halves (`graph`: thirds, by which it is tried, chosen and measured): what a
+search chooses on one is scored on the other. Intervals are over the repeats, which share their questions.
 """
 
 from __future__ import annotations
@@ -26,19 +30,22 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import outthink
 from outthink.learn.agents import Talk, stage_agent, talking
+from outthink.learn.graph_search import GraphOrder, search_graph
 from outthink.learn.proposing import proposer
 from outthink.learn.search import Point, Propose, SearchSpace, best_trial, searched
 from outthink.maths.intervals import mean_and_interval
-from outthink.models.engine import Engine
+from outthink.models.engine import Engine, Shape
 from outthink.records.pools import read_pool, read_rows
 from outthink.reports.curves import majority
 from outthink.reports.tables import markdown_table
+from outthink.strategies.collective.answer_nodes import Nodes, ends, read_nodes
 
 MODELS = 12  # of the middle
 AMOUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -59,6 +66,9 @@ COLUMNS = (
 SIZES = {"0.6b": 0.6, "1.7b": 1.7, "4b": 4.0, "8b": 8.0}
 TASKS = ("aime24", "aime25", "hmmt25")
 MOST_SAID = 320  # tokens
+GRAPH_NODES = 12
+BATCH = 3  # questions on which a graph is tried
+RUNS = 5  # of a graph on each question of the last third
 
 Right = Callable[[Point, NDArray[np.intp]], NDArray[np.float64]]
 """(point, questions) -> its credit, whose mean is the score."""
@@ -180,6 +190,84 @@ class Pipeline:
         return {"the largest model once": largest, "all settings": tuple(v for _, _, pair in best for v in pair)}
 
 
+def row_tokens(row: dict[str, Any]) -> list[float]:
+    """Of each sample of a question."""
+    return [float(one["tokens"]) for one in row["samples"]]
+
+
+class Graphs:
+    """Graphs whose nodes draw recorded answers, and vote where they read."""
+
+    def __init__(self, pools: list[Path], answer: str) -> None:
+        self.drawn: dict[str, list[list[tuple[str | None, bool]]]] = {}  # by model: questions, samples
+        written: list[float] = []
+        for name in SIZES:
+            self.drawn[name] = []
+            for path in (one for one in sorted(pools) if name in one.name):
+                pool = read_pool(path, answer=answer)  # type: ignore[arg-type]  # checked there
+                for problem, (_, row) in zip(pool.problems, read_rows(path), strict=True):
+                    texts = [one["answer"] for one in row["samples"]]
+                    self.drawn[name].append([*zip(texts, problem.correct.tolist(), strict=True)])
+                    written += row_tokens(row)
+        self.questions = len(next(iter(self.drawn.values())))
+        self.answer = round(mean(written))
+
+    def right(self, nodes: Nodes, question: int, rng: np.random.Generator) -> bool:
+        """Whether a run of the graph on a question is right."""
+        said: list[tuple[str | None, bool]] = []
+        for node in nodes:
+            heard = [said[read - 1] for read in node.reads]
+            if node.type == "assistant":
+                samples = self.drawn[node.model][question]
+                heard.append(samples[rng.integers(len(samples))])
+            said.append(_most_frequent(heard))
+        return _most_frequent([said[place] for place in ends(nodes)])[1]
+
+    async def search(self, by: str, evaluations: int, repeat: int) -> tuple[float, float]:
+        """The score of the best graph in the search, and on the last third."""
+        order = np.random.default_rng([repeat, 8]).permutation(self.questions)
+        parts = [order[place::3].tolist() for place in range(3)]
+
+        async def measure(nodes: Nodes, phase: str, number: int) -> float:
+            part = parts[1]
+            if phase != "again":
+                size = 1 if phase == "pre-test" else BATCH
+                part = [parts[0][(number * size + place) % len(parts[0])] for place in range(size)]
+            rng = np.random.default_rng([repeat, number, len(phase)])
+            return mean(self.right(nodes, question, rng) for question in part)
+
+        wanted = GraphOrder(
+            shapes={name: Shape(parameters=round(size * 1e9)) for name, size in SIZES.items()},
+            alone={name: mean(one for q in parts[0] for _, one in rows[q]) for name, rows in self.drawn.items()},
+            end=next(reversed(SIZES)),
+            nodes=GRAPH_NODES,
+            task=100,
+            answer=self.answer,
+        )
+        best, trials = await search_graph(wanted, measure, by=by, evaluations=evaluations, seed=repeat)  # type: ignore[arg-type]  # a name
+        return max(trial.score or 0.0 for _, trial in trials), self.held_out(best, repeat)
+
+    def held_out(self, nodes: Nodes, repeat: int) -> float:
+        """The score on the last third, over several runs."""
+        order = np.random.default_rng([repeat, 8]).permutation(self.questions)
+        rng = np.random.default_rng([repeat, 9])
+        return mean(self.right(nodes, question, rng) for question in order[2::3].tolist() for _ in range(RUNS))
+
+    def references(self) -> dict[str, Nodes]:
+        """What nobody has to search for."""
+        small, large = next(iter(SIZES)), next(reversed(SIZES))
+        return {
+            "the largest model once": read_nodes(f"assistant@{large}"),
+            f"{GRAPH_NODES} of the smallest vote": read_nodes(f"assistant:{GRAPH_NODES}@{small}"),
+        }
+
+
+def _most_frequent(said: list[tuple[str | None, bool]]) -> tuple[str | None, bool]:
+    """The most frequent answer that there is, the first of several."""
+    known = [one for one in said if one[0] is not None]
+    return max(known, key=lambda one: sum(other[0] == one[0] for other in known), default=(None, False))
+
+
 class Replies:
     """What an agent said, by what it was told; a file holds what was said before."""
 
@@ -221,7 +309,7 @@ class Replies:
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("architecture", "stages"))
+    parser.add_argument("kind", choices=("architecture", "stages", "graph"))
     parser.add_argument("pools", nargs="+", type=Path)
     parser.add_argument("--answer", default="math")
     parser.add_argument("--evaluations", default="10,20,40")
@@ -235,6 +323,9 @@ def main() -> None:
     parser.add_argument("--agent", default="qwen2.5-coder-1.5b-instruct", help="the model of the search agent")
     parser.add_argument("--replies", type=Path, help="a file of what it said")
     given = parser.parse_args()
+    if given.kind == "graph":
+        compare_graphs(given)
+        return
     made: Ensemble | Pipeline
     if given.kind == "architecture":
         made = Ensemble(given.pools[0], given.calls, given.answer)
@@ -298,18 +389,45 @@ def main() -> None:
                 _margin(held - base) if by != "random" else "",
             )
         )
-    if given.csv is not None:
-        new = not given.csv.exists()
-        with given.csv.open("a", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            if new:
-                table.writerow(COLUMNS)
-            table.writerows((given.kind, given.pools[0].parent.name, *row) for row in exact)
+    _kept(given, exact)
     header = ("search", "evaluations", "validation", "less random", "held out", "less random (95%)")
     print(markdown_table(header, rows))
     if replies is not None:
         print(f"agent: {replies.calls} calls, {replies.prompt} tokens read, {replies.written} written")
         asyncio.run(replies.engine.close())
+
+
+def compare_graphs(given: argparse.Namespace) -> None:
+    """Print one table of searches for graphs."""
+    made = Graphs(given.pools, given.answer)
+    rows: list[tuple[object, ...]] = []
+    repeats = range(given.repeats)
+    for name, nodes in made.references().items():
+        held = mean(made.held_out(nodes, repeat) for repeat in repeats)
+        rows.append((name, "", "", *[""] * 3, f"{100 * held:.1f}%", *[""] * 3))
+    for evaluations in map(int, given.evaluations.split(",")):
+        base = np.zeros((0, 2))
+        for by in given.searches.split(","):
+            came = np.array([asyncio.run(made.search(by, evaluations, repeat)) for repeat in repeats])
+            base = came if by == "random" else base
+            margins = [""] * 3 if by == "random" else [f"{100 * one:+.1f}" for one in _interval((came - base)[:, 1])]
+            seen, held = (f"{100 * one:.1f}%" for one in came.mean(0))
+            rows.append((by, evaluations, seen, *[""] * 3, held, *margins))
+    _kept(given, rows)
+    header = ("search", "evaluations", "best in the search", "held out", "less random", "low", "high")
+    print(markdown_table(header, [tuple(map(str, (*row[:3], *row[6:]))) for row in rows]))
+
+
+def _kept(given: argparse.Namespace, rows: list[tuple[object, ...]]) -> None:
+    """Add the rows to the table of `--csv`."""
+    if given.csv is None:
+        return
+    new = not given.csv.exists()
+    with given.csv.open("a", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        if new:
+            table.writerow(COLUMNS)
+        table.writerows((given.kind, given.pools[0].parent.name, *row) for row in rows)
 
 
 def _interval(differences: NDArray[np.float64]) -> tuple[float, ...]:

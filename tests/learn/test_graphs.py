@@ -155,6 +155,14 @@ def test_a_search_asks_for_its_rounds_and_returns_the_best_of_a_fresh_look(by: B
     assert asked == before, "the same seed and scores give the same search"
 
 
+def test_what_cannot_be_searched_is_told() -> None:
+    async def measure(nodes: Nodes, phase: str, number: int) -> float:
+        raise AssertionError("nothing is run")
+
+    with pytest.raises(UsageError, match="needs a model that proposes"):
+        asyncio.run(search_graph(ORDER, measure, by="agent", evaluations=1))
+
+
 def test_a_shape_without_layers_counts_parameters_only() -> None:
     graphs = GraphOrder(
         shapes={"generator": Shape(parameters=10)}, alone={"generator": 0.5}, end="generator", nodes=2, task=3, answer=2

@@ -157,7 +157,7 @@ def test_chance_goes_by_the_logits_of_the_space_and_a_proposal_is_repaired() -> 
 
 def test_the_best_few_are_scored_again_and_luck_is_gone() -> None:
     trials = [SearchTrial(point=(place, 0, 0, 0), score=1.0 if place else 0.9) for place in range(4)]
-    fresh = {(0, 0, 0, 0): 0.8, (1, 0, 0, 0): 0.4, (2, 0, 0, 0): 0.8, (3, 0, 0, 0): 0.1}
+    fresh: dict[Point, float] = {(0, 0, 0, 0): 0.8, (1, 0, 0, 0): 0.4, (2, 0, 0, 0): 0.8, (3, 0, 0, 0): 0.1}
 
     async def evaluate(point: Point) -> float:
         return fresh[point]

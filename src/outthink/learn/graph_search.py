@@ -8,18 +8,22 @@ that no round saw, and the best of them is returned, where the source returns th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from outthink.errors import UsageError
 from outthink.learn.agents import Talk, chosen_mixes, graph_agent
 from outthink.learn.graphs import AnswerGraphSpace, cap_of, mixes, node_price, thinned
 from outthink.learn.proposing import By, by_chance, proposer
 from outthink.learn.search import Archive, SearchTrial, best_trial, scored_again, searched
 from outthink.models.engine import Shape
 from outthink.strategies.collective.answer_nodes import Nodes
+
+_TRIES = 1000  # graphs that are drawn for a pre-test, at most
 
 Phase = Literal["pre-test", "search", "again"]
 Measure = Callable[[Nodes, Phase, int], Awaitable[float | None]]
@@ -68,7 +72,11 @@ async def search_graph(
     Args:
         by: who proposes; an agent needs `talk`.
         evaluations: rounds.
+
+    Raises UsageError where nothing is within the cap, or an agent is to propose and there is no `talk`.
     """
+    if by == "agent" and talk is None:
+        raise UsageError("A search by an agent needs a model that proposes.")
     graphs = order.space(await _mix(order, measure, talk if by == "agent" else None, seed))
     numbers = {"search": 0, "again": 0}
 
@@ -102,6 +110,9 @@ async def _mix(order: GraphOrder, measure: Measure, talk: Talk | None, seed: int
         edges = len(graphs.pairs)
         dense = replace(graphs.space, logits=((0.0, 0.0),) * edges + graphs.space.logits[edges:])
         points = by_chance(Archive(space=dense), seed)
-        point = next(repaired for point in points if (repaired := graphs.repaired(point)) is not None)
+        tries = (graphs.repaired(point) for point in itertools.islice(points, _TRIES))
+        point = next((repaired for repaired in tries if repaired is not None), None)
+        if point is None:
+            raise UsageError("No graph is within the cap: allow more nodes.")
         scores.append(await measure(graphs.nodes(point), "pre-test", number) or 0.0)
     return tried[int(rng.choice(np.flatnonzero(np.array(scores) == max(scores))))]
