@@ -411,8 +411,8 @@ def compare_graphs(given: argparse.Namespace) -> None:
             came = np.array([asyncio.run(made.search(by, evaluations, repeat)) for repeat in repeats])
             base = came if by == "random" else base
             margins = [""] * 3 if by == "random" else [f"{100 * one:+.1f}" for one in _interval((came - base)[:, 1])]
-            seen, held = (f"{100 * one:.1f}%" for one in came.mean(0))
-            rows.append((by, evaluations, seen, *[""] * 3, held, *margins))
+            seen, last = (f"{100 * one:.1f}%" for one in came.mean(0))
+            rows.append((by, evaluations, seen, *[""] * 3, last, *margins))
     _kept(given, rows)
     header = ("search", "evaluations", "best in the search", "held out", "less random", "low", "high")
     print(markdown_table(header, [tuple(map(str, (*row[:3], *row[6:]))) for row in rows]))

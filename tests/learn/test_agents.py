@@ -188,7 +188,7 @@ def test_a_pipeline_search_ends_when_all_was_tried_whatever_the_agent_says() -> 
 # ---------------------------------------------------------------------------------------------- graphs
 
 GRAPHS = space((2, 1, 0, 0), nodes=4)
-NEXT = {
+NEXT: dict[str, Any] = {
     "nodes": [
         {"id": 1, "type": "assistant", "model": "generator", "reads": []},
         {"id": 2, "type": "assistant", "model": "3b", "reads": [1]},
@@ -203,7 +203,7 @@ def test_a_graph_is_read_with_its_table() -> None:
     point, table = read_graph(Archive(space=GRAPHS.space), GRAPHS, NEXT)
     assert written_nodes(GRAPHS.nodes(point)) == "assistant@generator,1>assistant@3b,2>fuser@3b", "3 leads nowhere"
     assert table == {(1, 2): 0.4, (2, END): 0.6}
-    circle = {**NEXT, "nodes": [{**NEXT["nodes"][0], "reads": [2]}, *NEXT["nodes"][1:]]}  # type: ignore[index]
+    circle = {**NEXT, "nodes": [{**NEXT["nodes"][0], "reads": [2]}, *NEXT["nodes"][1:]]}
     kept, _ = read_graph(Archive(space=GRAPHS.space), GRAPHS, circle)
     assert GRAPHS.parts(kept)[0] == [(2, END)], "1 read 2 before 2 read 1, and so it leads nowhere"
 
@@ -212,7 +212,7 @@ def changed(place: int | None = None, **fields: Any) -> dict[str, Any]:
     """The graph with other fields, of one of its nodes or its own."""
     if place is None:
         return {**NEXT, **fields}
-    nodes = [{**node, **fields} if number == place else node for number, node in enumerate(NEXT["nodes"])]  # type: ignore[arg-type]
+    nodes = [{**node, **fields} if number == place else node for number, node in enumerate(NEXT["nodes"])]
     return {**NEXT, "nodes": nodes}
 
 
@@ -231,7 +231,7 @@ def changed(place: int | None = None, **fields: Any) -> dict[str, Any]:
         (changed(0, type=["fuser"]), "The types of nodes are assistant and fuser"),
         (changed(0, model="70B"), "The models are generator, 3b, 8b, 70b"),
         (changed(0, model="3b"), "more nodes of the model 3b than 2 x generator, 1 x 3b"),
-        (changed(nodes=NEXT["nodes"][1:]), "Node 1 is read and not described"),  # type: ignore[index]
+        (changed(nodes=NEXT["nodes"][1:]), "Node 1 is read and not described"),
         (changed(end=[2]), '"end" must be an object'),
         (changed(end={"type": "judge", "reads": [2]}), '"end" must be an object with a type, fuser or vote'),
         (changed(end={"type": "vote", "reads": []}), "No node leads to the end"),

@@ -67,7 +67,7 @@ def test_all_settings_are_evaluated_where_there_are_no_more_than_that() -> None:
         async def evaluate(point: Point) -> float:
             return float(point[0])
 
-        trials = asyncio.run(searched(space, evaluate, proposer(way), evaluations=50))  # type: ignore[arg-type]  # a name
+        trials = asyncio.run(searched(space, evaluate, proposer(way), evaluations=50))
         assert {trial.point for trial in trials} == {p for p in itertools.product(range(3), repeat=2) if sum(p) < 4}
 
 

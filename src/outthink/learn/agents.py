@@ -249,8 +249,8 @@ def _sample_price(space: SearchSpace, stage: tuple[int, int], model: int) -> flo
     more[stage[0]] = model
     fewest = space.cost(tuple(more))
     more[stage[1]] = 1 if space.sizes[stage[1]] > 1 else 0
-    first, second = (space.values[stage[1]][place] for place in (0, more[stage[1]]))
-    return (space.cost(tuple(more)) - fewest) / max(second - first, 1)
+    further = int(space.values[stage[1]][more[stage[1]]]) - int(space.values[stage[1]][0])
+    return (space.cost(tuple(more)) - fewest) / max(further, 1)
 
 
 def _percent(share: float) -> str:

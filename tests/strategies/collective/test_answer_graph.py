@@ -282,7 +282,7 @@ def test_a_role_that_no_model_has_is_refused_before_anything_is_asked() -> None:
 
 def test_a_graph_without_edges_is_replayed_and_others_say_why_not() -> None:
     nothing = dict.fromkeys(entry.name for entry in fields(Drawn))
-    drawn = Drawn(**nothing | {"keys": np.array([[0, 1, 1, 2], [2, 2, 0, 0]])})  # type: ignore[arg-type]
+    drawn = Drawn(**nothing | {"keys": np.array([[0, 1, 1, 2], [2, 2, 0, 0]])})
     three = make_strategy("answer_graph", {"nodes": "assistant:2,assistant"}).replay(drawn)  # type: ignore[attr-defined]
     assert three.index.tolist() == [1, 0]
     assert three.used.tolist() == [3, 3]
