@@ -51,7 +51,7 @@ AGENT = "agent"
 _LONGEST = 80  # letters of the name of a folder before its digest
 _PILOT = 10  # questions that each model answers alone before a search for a graph
 
-search_app = group("Search how several models work together, on some of the problems; measure it on others.")
+search_app = group("Search how several models best work together.")
 
 EvaluationsOption = Annotated[int, typer.Option(min=1, help="How many to try.")]
 SizesOption = Annotated[str, typer.Option(help="Parameters of each model in billions: generator=0.5,large=7.")]
@@ -174,10 +174,10 @@ def search_archon(
     ] = "random",
     calls: Annotated[int, typer.Option(min=1, help="Most calls of an architecture on a problem.")] = 32,
 ) -> None:
-    """Search an architecture of layers, such as generators, critics and fusers, on one half of the problems.
+    """Search layers of generators, critics, fusers and others.
 
-    It is measured on the other half. The models are those of --model and --role. `--strategy archon --config FILE` uses
-    what is written.
+    The search has one half of the problems; what it chooses is measured on the other. The models are those of --model
+    and --role. `--strategy archon --config FILE` uses what is written.
     """
     from outthink.learn.architectures import archon_space
     from outthink.learn.proposing import proposer
@@ -213,10 +213,11 @@ def search_stages(
         float, typer.Option(help="The budget: so many samples of the largest model in each stage.")
     ] = 1.0,
 ) -> None:
-    """Search which model and how many samples each stage of a pipeline gets, on one half of the problems.
+    """Search the model and the samples of each stage of a pipeline.
 
-    It is measured on the other half. The models are those of --model and --role; with --by agent the one of the role
-    "agent" proposes, else the main one. `--strategy archon --config FILE` uses what is written.
+    The search has one half of the problems; what it chooses is measured on the other. The models are those of --model
+    and --role; with --by agent the one of the role "agent" proposes, else the main one. `--strategy archon --config
+    FILE` uses what is written.
     """
     from outthink.learn.agents import stage_agent
     from outthink.learn.architectures import stage_space
@@ -254,11 +255,11 @@ def search_answer_graph(
     end: Annotated[str, typer.Option(help="Role of the model that merges at the end; else that of the largest.")] = "",
     sizes: SizesOption = "",
 ) -> None:
-    """Search a graph of calls that read each other's answers, on a third of the problems.
+    """Search a graph of calls that read each other's answers.
 
-    The best few are compared on the second third, and the best of them is measured on the last one. The models are
-    those of --model and --role; with --by agent the one of the role "agent" proposes, else the main one. `--strategy
-    answer_graph --config FILE` uses what is written.
+    The search has a third of the problems; the best few are compared on the second one, and the best of them is
+    measured on the last one. The models are those of --model and --role; with --by agent the one of the role "agent"
+    proposes, else the main one. `--strategy answer_graph --config FILE` uses what is written.
     """
     from outthink.learn.graph_search import GraphOrder, search_graph
     from outthink.strategies.collective.answer_nodes import written_nodes, written_nodes_file
