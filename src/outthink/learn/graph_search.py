@@ -3,7 +3,8 @@
 Source: "Generalizing Test-time Compute-optimal Scaling as an Optimizable Graph" (2511.00086), by notes on the authors'
 code. Differs: the answers of each model alone are measured and not given; whoever proposes graphs begins with the same
 pre-test of two mixes, which chance picks where there is no agent; the best few graphs are scored again on questions
-that no round saw, and the best of them is returned, where the source returns the last one.
+that no round saw, with the model that was best alone among them, and the best of them is returned, where the source
+returns the last one and knows no model alone.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from outthink.errors import UsageError
 from outthink.learn.agents import Talk, chosen_mixes, graph_agent
 from outthink.learn.graphs import AnswerGraphSpace, cap_of, mixes, node_price, thinned
 from outthink.learn.proposing import By, by_chance, proposer
-from outthink.learn.search import Archive, SearchTrial, best_trial, scored_again, searched
+from outthink.learn.search import Archive, SearchTrial, scored_again, searched
 from outthink.models.engine import Shape
-from outthink.strategies.collective.answer_nodes import Nodes
+from outthink.strategies.collective.answer_nodes import CallNode, Nodes, checked_nodes
 
 _TRIES = 1000  # graphs that are drawn for a pre-test, at most
 
@@ -88,8 +89,24 @@ async def search_graph(
     space = graphs.space
     trials = await searched(space, lambda point: evaluate(point, "search"), propose, evaluations=evaluations)
     again = await scored_again(space, trials, lambda point: evaluate(point, "again"))
-    best = best_trial(space, again)
-    return graphs.nodes(best.point), [(graphs.nodes(trial.point), trial) for trial in trials]
+    scored = [(graphs.nodes(trial.point), trial.score) for trial in again]
+    if (single := _single(order, graphs)) is not None and single not in [nodes for nodes, _ in scored]:
+        scored.append((single, await measure(single, "again", numbers["again"])))
+    known = [(score, -graphs.price(nodes), nodes) for nodes, score in scored if score is not None]
+    if not known:
+        raise UsageError("No graph could be evaluated.")
+    best = max(known, key=lambda entry: entry[:2])[2]
+    return best, [(graphs.nodes(trial.point), trial) for trial in trials]
+
+
+def _single(order: GraphOrder, graphs: AnswerGraphSpace) -> Nodes | None:
+    """The model that was best alone of those whose call is within the cap, as a graph."""
+    alone = [(share, checked_nodes([CallNode(type="assistant", model=role)])) for role, share in order.alone.items()]
+    return max(
+        (entry for entry in alone if graphs.price(entry[1]) <= graphs.cap),
+        key=lambda entry: entry[0],
+        default=(0, None),
+    )[1]
 
 
 async def _mix(order: GraphOrder, measure: Measure, talk: Talk | None, seed: int) -> tuple[int, ...]:

@@ -179,7 +179,11 @@ class AnswerGraphSpace:
 
     def cost(self, point: Point) -> float:
         """Operations of one run of a repaired point."""
-        return float(flops_of_nodes(self.nodes(point), self.shape, self.task, self.answer))
+        return self.price(self.nodes(point))
+
+    def price(self, nodes: Nodes) -> float:
+        """Operations of one run of a graph of these models."""
+        return float(flops_of_nodes(nodes, self.shape, self.task, self.answer))
 
     def shape(self, role: str) -> Shape:
         """Of the model of a role; the main model has the name that the mix knows it by."""
