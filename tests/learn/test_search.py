@@ -52,10 +52,10 @@ def by(request: pytest.FixtureRequest) -> By:
 
 
 def test_no_setting_is_over_the_budget_and_the_same_seed_gives_the_same_trials(by: By) -> None:
-    trials = ran(SPACE, by, 30)
-    assert len(trials) == 30
+    trials = ran(SPACE, by, 15)  # the first ten of tpe are random
+    assert len(trials) == 15
     assert all(cost(trial.point) <= 20 for trial in trials)
-    assert ran(SPACE, by, 30) == trials
+    assert ran(SPACE, by, 15) == trials
 
 
 def test_all_settings_are_evaluated_where_there_are_no_more_than_that() -> None:

@@ -621,20 +621,21 @@ class NetworkLoop(asyncio.SelectorEventLoop):
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs it in jumping time; at the end no task is left and nothing went wrong unheard."""
     wrong: list[dict[str, Any]] = []
+    results: list[T] = []
 
-    async def alone() -> T:
+    async def alone() -> None:  # no result: a runner makes a repr of it, however large it is
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
         try:
-            return await coroutine
+            results.append(await coroutine)
         finally:
             await asyncio.sleep(0)
             left = asyncio.all_tasks() - {asyncio.current_task()}
             assert not left, left
 
     with asyncio.Runner(loop_factory=NetworkLoop) as runner:
-        result = runner.run(alone())
+        runner.run(alone())
     assert not wrong, wrong
-    return result
+    return results[0]
 
 
 # ---------------------------------------------------------------------------------------------------- its client
