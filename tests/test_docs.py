@@ -27,11 +27,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 
 import outthink
-from outthink import cli
 from outthink.cli.given import given_kind, given_prices, given_shard, given_strategy
+from outthink.cli.program import tree
 from outthink.driver import as_budget
 from outthink.learn.cascade import fit
 from outthink.models import catalog
@@ -158,7 +157,7 @@ def test_there_is_something_to_test() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_commands_parse(command: Command) -> None:
-    group: Any = typer.main.get_command(cli.app)
+    group = tree()
     words, context = list(command.words), None
     while hasattr(group, "commands"):
         if not words or words[0].startswith("-"):

@@ -457,6 +457,8 @@ class Trace:
         prompts: the messages that models were sent, each list once; of media only that there were some.
         scores: what scorers gave to whole answers and steps, by the name of the scorer and the candidate's id.
         schema: version of this form.
+
+    Its `repr` leaves out what is long. Python makes one of the result of every `asyncio.run`, though nobody sees it.
     """
 
     problem: str
@@ -465,15 +467,15 @@ class Trace:
     sampling: Sampling
     budget: Budget
     resources: Mapping[str, str]
-    candidates: tuple[Candidate, ...]
-    rounds: tuple[Round, ...]
-    calls: tuple[Call, ...]
+    candidates: tuple[Candidate, ...] = field(repr=False)
+    rounds: tuple[Round, ...] = field(repr=False)
+    calls: tuple[Call, ...] = field(repr=False)
     stopped: Stopped
     error: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
-    prompts: tuple[tuple[Message, ...], ...] = ()
-    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    prompts: tuple[tuple[Message, ...], ...] = field(default=(), repr=False)
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
     schema: int = SCHEMA
 
     @property

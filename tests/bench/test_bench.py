@@ -259,9 +259,10 @@ def test_the_journal_is_written_while_a_problem_is_being_solved(tmp_path: Path) 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 @pytest.mark.slow
-def test_a_hundred_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
+def test_fifty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
+    """What one kill in ten shows is seen with odds of 99.4%."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.tools.killed", str(tmp_path / "killed"), "1", "100"],
+        [sys.executable, "-m", "tests.tools.killed", str(tmp_path / "killed"), "1", "50"],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -269,7 +270,7 @@ def test_a_hundred_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["killed"] == 100
+    assert report["killed"] == 50
     assert report["finished"] == killed.PROBLEMS
     run(killed.run(tmp_path / "whole"))
     assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")

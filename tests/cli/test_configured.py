@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from outthink.cli import serving
 from outthink.cli.configured import ConfiguredCommand
 from outthink.cli.parsing import takes_blocks
-from outthink.cli.program import app, run
+from outthink.cli.program import run, tree
 from outthink.errors import UsageError
 from outthink.server.allowances import read_allowances
 from outthink.server.keys import limit_key, make_key
@@ -22,7 +21,7 @@ from outthink.server.keys import limit_key, make_key
 def words(text: str, *typed: str, folder: Path) -> dict[str, Any]:
     """The options that the command gets, with the further ones under "args"."""
     (folder / "outthink.toml").write_text(text, encoding="utf-8")
-    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    command = tree().commands["serve"]
     assert isinstance(command, ConfiguredCommand)
     context = command.make_context("serve", list(typed))
     return {**context.params, "args": context.args}

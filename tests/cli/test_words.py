@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from outthink import cli
+from outthink.cli.program import tree
 from outthink.strategies.listing import arguments
 from tests.cli.test_cli import QUESTION, bench, solve
 
@@ -20,7 +19,7 @@ GROUPS = ((), ("models",), ("plan",), ("prm",), ("cascade",))
 
 
 def every_command() -> list[tuple[str, ...]]:
-    root: Any = typer.main.get_command(cli.app)
+    root = tree()
     nested = [(name, inner) for name, command in root.commands.items() for inner in getattr(command, "commands", ())]
     return [*((name,) for name in root.commands), *nested]
 

@@ -402,7 +402,7 @@ def test_a_check_that_never_failed_may_fail() -> None:
     assert float(stored.held_out_interval.low) < stored.held_out
 
 
-@pytest.mark.parametrize("problems", [20, 40, 100])
+@pytest.mark.parametrize("problems", [20, 100])
 def test_the_interval_of_the_gap_holds_the_truth(problems: int) -> None:
     """One problem in twenty is checked badly. Of 20 intervals of 95%, fewer than 15 hold it once in 500 (0.93)."""
     rng, held = np.random.default_rng(problems), 0

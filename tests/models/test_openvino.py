@@ -89,6 +89,7 @@ WORDS = (
 
 
 @real
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalog.entries())
 def test_a_model_of_the_catalogue_computes_what_its_weights_say(name: str) -> None:
     """The logprob of each word of a text, beside those of the dequantised weights in numpy.

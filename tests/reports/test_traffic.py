@@ -58,11 +58,11 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(7)
     hits = np.zeros(2)
     repetitions = 60
+    graded = [[credited(str(at), credit) for at in range(400)] for credit in (0.0, 1.0)]
     for _ in range(repetitions):
         base, run = rng.random((2, 400)) < np.array([[0.5], [0.6]])
         compared = judged(
-            [credited(str(at), float(right)) for at, right in enumerate(run)],
-            [credited(str(at), float(right)) for at, right in enumerate(base)],
+            *([graded[right][at] for at, right in enumerate(rights.astype(int))] for rights in (run, base))
         )
         truths = (0.6 * 0.5, 0.4 * 0.5)
         hits += [

@@ -869,7 +869,7 @@ def curl(url: str, *options: str, **body: Any) -> subprocess.CompletedProcess[st
     asked = json.dumps({"model": SC, "messages": ASKED, "outthink": {"n": 3}, **body})
     command = ["curl", "--silent", "--show-error", "--noproxy", "*", f"{url}/chat/completions"]
     command += ["--json", asked, *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @curling
@@ -935,7 +935,7 @@ def packages() -> Path:
             folder.mkdir(parents=True)
             quiet = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund")
             command = [npm, "install", "--prefix", str(folder), *quiet, NPM]
-            subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=40)
+            subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=120)
         except (OSError, subprocess.SubprocessError) as failure:
             pytest.skip(f"npm cannot install {NPM}: {failure}")
         (folder / "installed").touch()
@@ -946,7 +946,7 @@ def node(packages: Path, scene: str, url: str, key: str = "none") -> Any:
     """What a scene of the script prints."""
     command = ["node", str(SCRIPT), str(packages), scene, url]
     environment = {**os.environ, "OPENAI_API_KEY": key}
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=40, env=environment)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

@@ -787,7 +787,7 @@ UNCHECKED = [schemathesis.checks.positive_data_acceptance, schemathesis.checks.n
 
 @SCHEMA.parametrize()
 @seed(1)
-@settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_the_document_says(case: schemathesis.Case[Any], address: str) -> None:
     """No answer has a status, a type or a form that the document does not have, and none is an error of the server."""
     answer = case.call(base_url=address)

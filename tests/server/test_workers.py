@@ -235,6 +235,7 @@ async def metrics(running: Command) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_two_workers_are_one_server(tmp_path: Path) -> None:
     async def go() -> None:
         options = ("--workers", "2", "--concurrency", "2", "--queue", "4", "--record", str(tmp_path / "traffic"))

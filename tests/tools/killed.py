@@ -1,7 +1,7 @@
 """Runs a benchmark in child processes that are killed at random moments, and checks after every kill what is kept.
 
 `python -m tests.tools.killed FOLDER SEED KILLS` prints what happened as JSON. Children are forked from one process that
-has imported everything, so that a hundred of them take seconds.
+has imported everything, so that fifty of them take seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from outthink.types import Message, Problem, Sampling
 if TYPE_CHECKING:
     import numpy as np
 
-PROBLEMS = 500
+PROBLEMS = 250
 CONCURRENCY = 3
 SAMPLING = Sampling(max_tokens=30_000)
 

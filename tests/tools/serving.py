@@ -213,7 +213,7 @@ async def command(folder: Path, upstream: str, *options: str, **environment: str
     running = Command(process)
     reading = asyncio.create_task(running.read())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await running.ready.wait()
         yield running
     finally:

@@ -37,5 +37,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What it returns; not as the result of a task, of which a runner makes a repr, however large it is."""
+    results: list[T] = []
+
+    async def keep() -> None:
+        results.append(await coroutine)
+
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(coroutine)
+        runner.run(keep())
+    return results[0]

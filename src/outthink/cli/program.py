@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -96,6 +97,12 @@ app.add_typer(keys.key_app, name="key", rich_help_panel=SERVE)
 app.add_typer(models.models_app, name="models", rich_help_panel=MODELS)
 
 
+@cache
+def tree() -> Any:
+    """All commands as they are parsed; putting them together takes longer than most of them, so it is done once."""
+    return typer.main.get_command(app)
+
+
 def run() -> int:
     """Run the command of `sys.argv`; the exit code. What goes wrong is told in one sentence."""
     for stream in (sys.stdout, sys.stderr):
@@ -106,7 +113,7 @@ def run() -> int:
         sys.path.append(here)  # for module:Name; last, so that no file there takes the place of a module
     try:
         width = max(shutil.get_terminal_size().columns - 2, _NARROWEST)
-        code = app(prog_name="outthink", standalone_mode=False, terminal_width=width if width < 78 else None)
+        code = tree()(prog_name="outthink", standalone_mode=False, terminal_width=width if width < 78 else None)
         if sys.stdout is not None:
             sys.stdout.flush()  # while a closed pipe or a full disk can still be told
         return int(code or 0)
