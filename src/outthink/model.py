@@ -31,7 +31,6 @@ FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "c
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
 _ASK, _KEEP, READ = 20, 50, 100  # microseconds to write a request, to keep an answer with logprobs, and to have it read
-_SOME = 16  # answers that are kept or read in one piece
 _BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
 
 
@@ -254,8 +253,11 @@ class Model:
 
         `seen` counts places draw by draw, and is for draws that continue nothing.
         """
-        await turn(_ASK * len(draws))
-        return await self._drawn([(self._request(problem, draw), draw) for draw in draws], seen)
+        batch: list[tuple[Request, Draw]] = []
+        for draw in draws:
+            await turn(_ASK if draw.after is None else READ)  # what is gone on from is copied
+            batch.append((self._request(problem, draw), draw))
+        return await self._drawn(batch, seen)
 
     async def sample_fitting(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """As `sample_each`, where a prompt that does not fit the context has no samples and does not cost the others.
@@ -271,6 +273,7 @@ class Model:
 
     async def _refusal(self, problem: Problem, draw: Draw) -> PromptTooLong | None:
         try:
+            await turn(_ASK if draw.after is None else READ)
             await self.bound(problem, draw)
             return None
         except PromptTooLong as refusal:
@@ -308,8 +311,7 @@ class Model:
         for (request, draw), children in zip(batch, drawn, strict=True):
             if draw.after is None:  # one after the other, since a task for each costs more than reading it
                 for place, child in enumerate(children):
-                    if place % _SOME == 0:
-                        await turn(READ * min(_SOME, len(children)))
+                    await turn(READ)
                     children[place] = await self._with_answer(request, draw, child, known.get(child.id))
             else:
                 await turn(READ * len(children))
@@ -466,9 +468,8 @@ class Model:
         self._run.meter.running[id(group.progress)] = LiveGroup(group.progress, partial(self._fresh, group))
         try:
             await self._engine.generate(group.request, group.progress)
-            for place, (child, result) in enumerate(self._unkept(group)):
-                if place % _SOME == 0:
-                    await turn(_KEEP * _SOME)
+            for child, result in self._unkept(group):
+                await turn(_KEEP)
                 self._keep(group, child, result)
         except asyncio.CancelledError:
             cancelled = True
