@@ -75,7 +75,7 @@ class Wall:
 
 
 def opened(path: Path, clock: Callable[[], float] | None = None, seconds: float = 0.0) -> Accounts:
-    return Accounts(Book(path), clock=clock or Wall(), executor=Inline(seconds))
+    return Accounts(partial(Book, path), clock=clock or Wall(), executor=Inline(seconds))
 
 
 def kill(accounts: Accounts) -> None:
@@ -483,7 +483,7 @@ from outthink.server.allowances import read_allowances
 from outthink.server.book import Book
 
 async def go():
-    accounts = Accounts(Book(Path({str(path)!r})), clock=lambda: {EPOCH})
+    accounts = Accounts(lambda: Book(Path({str(path)!r})), clock=lambda: {EPOCH})
     purse = await accounts.enter("ann", read_allowances({limits}))
     (await purse.hold({{"tokens": 100}}, 1)).settle({{"tokens": 10}})
     await purse.hold({{"tokens": 300}}, 2)
@@ -551,7 +551,7 @@ def _locked(path: Path) -> sqlite3.Connection:
 
 
 def _full(accounts: Accounts) -> None:
-    file = accounts._book._file
+    file = accounts.open()._file
     (pages,) = file.execute("PRAGMA page_count").fetchone()
     file.execute(f"PRAGMA max_page_count = {pages}")
 

@@ -21,7 +21,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from outthink.errors import OutthinkError
+from outthink.errors import OutthinkError, UsageError
 from outthink.server.allowances import CONCURRENT, NOW, REQUESTS, Allowance
 from outthink.server.book import BEAT, Book, Covering, Place, Portion, Settled, fits
 from outthink.server.gate import Busy
@@ -205,14 +205,17 @@ class Accounts:
     """What all keys spend in this process, and how it is settled with the others.
 
     Args:
-        book: shared with other processes; closed with this.
+        opens: opens the book, which is shared with other processes, and closed with this; raises UsageError.
         clock: seconds since 1970.
         executor: where the book is written; None: a thread of its own.
     """
 
-    def __init__(self, book: Book, *, clock: Callable[[], float] = time.time, executor: Executor | None = None) -> None:
+    def __init__(
+        self, opens: Callable[[], Book], *, clock: Callable[[], float] = time.time, executor: Executor | None = None
+    ) -> None:
         self.clock = clock
-        self._book = book
+        self._opens = opens
+        self._book: Book | None = None
         self._executor = executor or ThreadPoolExecutor(1, "outthink-accounts")
         self._windows: dict[Place, _Window] = {}
         self._waiting: list[_Asking] = []
@@ -221,6 +224,12 @@ class Accounts:
         self._look = _LOOK[0]
         self._failing = False
         self._closed = False
+
+    def open(self) -> Book:
+        """The book, opened now where it is not yet, as the first round would do it; raises UsageError."""
+        if self._book is None:
+            self._book = self._opens()
+        return self._book
 
     async def enter(self, owner: str, limits: Sequence[Allowance]) -> Purse:
         """Let a request of a key in, which counts as one; raises OverLimit and Uncountable."""
@@ -237,12 +246,13 @@ class Accounts:
             await self._round
         for window in self._windows.values():
             window.asked = 0.0  # nothing is taken beyond what is charged
-        await self._settle()
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._executor, self._book.close)
-        except sqlite3.Error as cause:
-            self._fail(cause)
+        if self._windows:
+            await self._settle()
+        if self._book is not None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._executor, self._book.close)
+            except sqlite3.Error as cause:
+                self._fail(cause)
         self._executor.shutdown(wait=False)
 
     def headers(self, owner: str, limits: Sequence[Allowance]) -> dict[str, str]:
@@ -411,9 +421,9 @@ class Accounts:
                 window.asked = 0.0
         try:
             settled = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._book.settle, portions, wanted, now
+                self._executor, lambda: self.open().settle(portions, wanted, now)
             )
-        except sqlite3.Error as cause:
+        except (sqlite3.Error, UsageError) as cause:
             for place in portions:
                 self._windows[place].written = math.nan
             self._fail(cause)
@@ -446,10 +456,11 @@ class Accounts:
         for place in ended:
             del self._windows[place]
 
-    def _fail(self, cause: sqlite3.Error) -> None:
+    def _fail(self, cause: Exception) -> None:
         """Let nothing begin that nobody could count."""
         if not self._failing:
-            _logger.error("What keys spend cannot be written (%s), so keys with limits are not served.", cause)
+            told = str(cause).rstrip(".")
+            _logger.error("What keys spend cannot be written (%s), so keys with limits are not served.", told)
         self._failing = True
         for asking in self._waiting:
             if not asking.answer.done():
