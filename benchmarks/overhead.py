@@ -1,4 +1,4 @@
-"""What it costs `outthink serve` to limit, log, trace and record: processor time per request, each alone and all at once.
+"""What it costs `outthink serve` to limit, log, trace and record: processor time per request, each alone and all of it.
 
     python benchmarks/overhead.py [--rounds 20] [--requests 400] [--kinds all,keys] [--csv]
 
@@ -30,10 +30,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from server import N, SERVERS, WARM, Start, cpu, ours, serving, upstream
-
 from outthink.server.allowances import read_allowances
 from outthink.server.keys import limit_key, make_key
+from server import SERVERS, WARM, N, Start, cpu, ours, serving, upstream
 
 NOTHING = "nothing"
 CALLERS = 32
@@ -66,7 +65,10 @@ def started(parts: tuple[str, ...], keys: Path, upstream: str, port: int) -> Sta
         command += ["--record", "record", "--learn", "0.02"]
     if "otel" in parts:
         command += ["--otel"]
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": upstream.removesuffix("/v1"), **(EVERY if "every" in parts else {})}
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": upstream.removesuffix("/v1"),
+            **(EVERY if "every" in parts else {}),
+        }
     return Start(command, {}, key=key, environment=environment)
 
 
@@ -94,7 +96,9 @@ def measured(kinds: list[str], rounds: int, requests: int) -> dict[str, list[flo
             if measuring.errors:
                 sys.exit(f"{kind}: {dict(measuring.errors)}")
     return {
-        kind: [1e3 * (after - before) / n for before, after, n in zip(used[1:-1], used[2:], answers[kind][1:], strict=True)]
+        kind: [
+            1e3 * (after - before) / n for before, after, n in zip(used[1:-1], used[2:], answers[kind][1:], strict=True)
+        ]
         for kind, used in spent.items()
     }
 

@@ -83,7 +83,7 @@ def kill(accounts: Accounts) -> None:
     accounts._closed = True
     if accounts._later is not None:
         accounts._later.cancel()
-    accounts._book._file.close()
+    accounts.open()._file.close()
 
 
 async def held(purse: Purse, tokens: float, upto: int = 1) -> Held:

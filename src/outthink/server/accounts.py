@@ -27,7 +27,7 @@ from outthink.server.book import BEAT, Book, Covering, Place, Portion, Settled, 
 from outthink.server.gate import Busy
 
 _logger = logging.getLogger("outthink.server")
-_FLUSH = 0.1  # seconds after which others know what was used
+_FLUSH = 0.25  # seconds after which others know what was used
 _LOOK = 0.05, 0.8  # seconds after which it is looked whether other processes have given something back, ever more
 _AGAIN = 1.0  # seconds after which writing is tried again
 _ONE = {REQUESTS: 1.0, CONCURRENT: 1.0}
@@ -85,6 +85,16 @@ class _Window:
             return False
         taken = self.others.taken + self.held if self.allowance.span == NOW else self.others.charged
         return fits(self.limit - taken - self.charged, self.limit, worst) < 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """The windows of a key's limits by unit, and from when until when they are those of the moment."""
+
+    limits: Sequence[Allowance]
+    since: float
+    until: float
+    parts: dict[str, list[_Window]]
 
 
 class Held:
@@ -218,6 +228,7 @@ class Accounts:
         self._book: Book | None = None
         self._executor = executor or ThreadPoolExecutor(1, "outthink-accounts")
         self._windows: dict[Place, _Window] = {}
+        self._current: dict[str, _Current] = {}
         self._waiting: list[_Asking] = []
         self._round: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
@@ -275,6 +286,9 @@ class Accounts:
     def parts(self, owner: str, limits: Sequence[Allowance]) -> dict[str, list[_Window]]:
         """The windows of this moment, by unit."""
         now = self.clock()
+        current = self._current.get(owner)
+        if current is not None and current.limits is limits and current.since <= now < current.until:
+            return current.parts
         parts: dict[str, list[_Window]] = {}
         for allowance in limits:
             place = (owner, allowance.unit, allowance.span, allowance.began(now))
@@ -283,6 +297,10 @@ class Accounts:
                 window = self._windows[place] = _Window(allowance, allowance.amount)
             window.limit = allowance.amount
             parts.setdefault(allowance.unit, []).append(window)
+        timed = [one for one in limits if one.span != NOW]
+        since = max((float(one.began(now)) for one in timed), default=-math.inf)
+        until = min((one.ends(now) for one in timed), default=math.inf)
+        self._current[owner] = _Current(limits, since, until, parts)
         return parts
 
     def ask(self, asking: _Asking) -> None:
@@ -415,7 +433,8 @@ class Accounts:
         portions = {}
         for place, window in self._windows.items():
             if place in asked or window.changed or window.held:
-                portions[place] = Portion(window.limit, window.charged, window.held, window.asked)
+                # twice what has come since, so that somewhat more until the next round needs none of its own
+                portions[place] = Portion(window.limit, window.charged, window.held, 2 * window.asked)
                 window.covered = window.charged + window.held  # until the book says what it is
                 window.written = window.charged
                 window.asked = 0.0
@@ -431,6 +450,7 @@ class Accounts:
         self._failing = False
         if settled.died:  # what it had taken is charged, so whatever still runs is paid for
             self._windows.clear()
+            self._current.clear()
             return await self._settle()
         self._apply(settled, waiting, now)
         return True
@@ -455,6 +475,7 @@ class Accounts:
         ]
         for place in ended:
             del self._windows[place]
+            self._current.pop(place[0], None)
 
     def _fail(self, cause: Exception) -> None:
         """Let nothing begin that nobody could count."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from aiohttp import web
@@ -98,25 +98,26 @@ def _tell(request: web.Request, one: Counted, seconds: float) -> None:
     """Write the line of a request, and end its span."""
     job = one.jobs[0] if one.jobs else None
     ident, model = ("-", "-") if job is None else (job.ident, job.name)
-    # what it costs to tell more is spent only where somebody wants to know
-    more = {"request": partial(_told, request, one, seconds)}
-    _logger.info("%s %s %s %s %.3f s", ident, model, _strategy(one), one.status, seconds, extra=more)
+    # what it costs to tell more is spent only where somebody wants to know, and once
+    told = cache(partial(_told, request, one, seconds))
+    _logger.info("%s %s %s %s %.3f s", ident, model, _strategy(one), one.status, seconds, extra={"request": told})
     if one.asking is not None:
-        told = _told(request, one, seconds)
-        usage, cost = told["tokens"]["charged"], told["cost"]
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": told["model"],
-            "gen_ai.response.id": told["trace"],
-            "gen_ai.usage.input_tokens": usage["prompt"],
-            "gen_ai.usage.output_tokens": usage["completion"],
-            "gen_ai.usage.cache_read.input_tokens": usage["cached"],
-            "outthink.strategy": told["strategy"],
-            "outthink.stopped": told["stopped"],
-            "outthink.key": told["key"],
-            "outthink.cost.usd": cost.get("usd"),
-        }
-        one.asking.end(one.status, {name: value for name, value in attributes.items() if value is not None})
+        one.asking.end(one.status, None if job is None else job.name, _strategy(one), lambda: _attributes(told()))
+
+
+def _attributes(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a span says of a request."""
+    usage = told["tokens"]["charged"]
+    attributes = {
+        "gen_ai.response.id": told["trace"],
+        "gen_ai.usage.input_tokens": usage["prompt"],
+        "gen_ai.usage.output_tokens": usage["completion"],
+        "gen_ai.usage.cache_read.input_tokens": usage["cached"],
+        "outthink.stopped": told["stopped"],
+        "outthink.key": told["key"],
+        "outthink.cost.usd": told["cost"].get("usd"),
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _told(request: web.Request, one: Counted, seconds: float) -> dict[str, Any]:
