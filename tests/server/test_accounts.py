@@ -596,6 +596,37 @@ def test_nothing_begins_that_nobody_could_count(
         }
 
 
+def test_a_clock_that_is_set_back_opens_no_window_anew(path: Path) -> None:
+    """What was charged in a window counts in it also where it comes again, and what a dead process has taken, too."""
+
+    async def go() -> None:
+        wall = Wall(EPOCH - 40)
+        accounts, other, limits = opened(path, wall), opened(path, wall), read_allowances("100-tokens/minute")
+        (await held(await accounts.enter("ann", limits), 60)).settle({"tokens": 60})
+        await asyncio.sleep(1)
+        wall.at += 60
+        (await held(await accounts.enter("ann", limits), 90)).settle({"tokens": 90})
+        await asyncio.sleep(5)
+        assert {place[3] for place in accounts._windows} == {int(wall() // 60) * 60}, "what has ended is forgotten"
+        wall.at -= 60
+        late = await accounts.enter("ann", limits)
+        assert await late.hold({"tokens": 41}, 1) is None
+        (await held(late, 40)).settle({"tokens": 40})
+        purse = await other.enter("bob", limits)
+        await held(purse, 100)
+        kill(other)
+        wall.at -= 3600
+        (await held(await accounts.enter("bob", limits), 1)).settle({"tokens": 1})
+        await accounts.close()
+
+    run(go())
+    charged = {place[0::3]: amounts for place, amounts in spent(path).items()}
+    minute = int((EPOCH - 40) // 60) * 60
+    assert charged["ann", minute] == (100.0, 100.0)
+    assert charged["ann", minute + 60] == (90.0, 90.0)
+    assert charged["bob", minute] == (100.0, 100.0)
+
+
 @pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"x" * 5000], ids=["text", "half"])
 def test_a_file_of_something_else_is_not_begun_with(path: Path, content: bytes) -> None:
     path.write_bytes(content)

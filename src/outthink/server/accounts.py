@@ -434,7 +434,9 @@ class Accounts:
         for place, window in self._windows.items():
             if place in asked or window.changed or window.held:
                 # twice what has come since, so that somewhat more until the next round needs none of its own
-                portions[place] = Portion(window.limit, window.charged, window.held, 2 * window.asked)
+                portions[place] = Portion(
+                    window.limit, window.charged, window.held, 2 * window.asked, begins=window.others is None
+                )
                 window.covered = window.charged + window.held  # until the book says what it is
                 window.written = window.charged
                 window.asked = 0.0

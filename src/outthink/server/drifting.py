@@ -42,7 +42,7 @@ class Drifting:
         """The gauge, as Prometheus's library asks for it."""
         gauge = GaugeMetricFamily(
             "outthink_plan_drift",
-            "How far the last 500 requests that a plan has decided lie from what it expects; above 1 they have drifted.",
+            "How far the last 500 requests that a plan decided lie from what it expects; above 1 they have drifted.",
             labels=["plan", "of"],
         )
         with self._lock:
