@@ -29,7 +29,7 @@ from outthink.models.openai.engine import OpenAIEngine
 from outthink.models.scripted import ScriptedEngine
 from outthink.rewards.making import make_scorer
 from outthink.server import telemetry
-from outthink.server.histograms import Histogram, Meter
+from outthink.server.histograms import Histogram, Histograms
 from outthink.server.keys import Keys, make_key
 from outthink.server.logs import AsJSON
 from outthink.server.models import Served
@@ -276,7 +276,7 @@ class Told:
         self._spans = InMemorySpanExporter()
         traces = TracerProvider()
         traces.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.telemetry = Telemetry(traces, Meter(Sent(self), Resource({})))
+        self.telemetry = Telemetry(traces, Histograms(Sent(self), Resource({})))
         self.metrics: dict[str, list[tuple[dict[str, Any], int, float]]] = {}
 
     @property

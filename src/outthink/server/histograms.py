@@ -99,8 +99,8 @@ class Histogram:
         return Metric(*self._told, Data(points, kind))
 
 
-class Meter:
-    """Histograms of one process, and the thread that sends them as the environment says.
+class Histograms:
+    """All histograms of one process, and the thread that sends them as the environment says.
 
     Args:
         resource: whose they are.

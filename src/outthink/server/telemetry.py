@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from outthink import __version__
 from outthink.errors import UsageError
-from outthink.server.histograms import Labels, Meter
+from outthink.server.histograms import Labels, Histograms
 from outthink.types import Call
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Telemetry:
         exporters: of the one and of the other.
     """
 
-    def __init__(self, traces: TracerProvider, metrics: Meter, exporters: Sequence[Exporter] = ()) -> None:
+    def __init__(self, traces: TracerProvider, metrics: Histograms, exporters: Sequence[Exporter] = ()) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._providers = (traces, metrics)
@@ -255,4 +255,4 @@ def exporting() -> Telemetry:
     traces = TracerProvider(sampler, resource)
     exporters = OTLPSpanExporter(), OTLPMetricExporter()
     traces.add_span_processor(BatchSpanProcessor(exporters[0]))
-    return Telemetry(traces, Meter(exporters[1], resource), exporters)
+    return Telemetry(traces, Histograms(exporters[1], resource), exporters)
