@@ -36,7 +36,7 @@ from server import SERVERS, WARM, N, Start, cpu, ours, serving, upstream
 
 NOTHING = "nothing"
 CALLERS = 32
-LIMITS = "900000-requests/minute,90000000-requests/day,9000000k-tokens/day,900000usd/month,5000-concurrent"
+LIMITS = "900000-requests/minute,9000000k-tokens/day,900000usd/month,5000-concurrent"
 EVERY = {"OTEL_TRACES_SAMPLER": "parentbased_always_on"}
 PARTS = {
     NOTHING: (),
@@ -104,7 +104,7 @@ def measured(kinds: list[str], rounds: int, requests: int) -> dict[str, list[flo
 
 
 def middle(values: list[float]) -> tuple[float, float, float]:
-    """The median and a 95% interval of it: order statistics that it is between with that chance, if there are enough."""
+    """The median, and a 95% interval of it by order statistics, if there are enough."""
     ordered, n = sorted(values), len(values)
     chance, low = 0.0, 0
     while low < n // 2 and (chance := chance + math.comb(n, low) / 2**n) <= 0.025:

@@ -436,8 +436,14 @@ def test_a_share_of_the_requests_has_spans_unless_the_environment_says_otherwise
         monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
         telling = telemetry.exporting()
         times = 20_000 if not sampler else 20
-        sampled = sum(telling.begin("POST", "/x", {}, "id")._span.is_recording() for _ in range(times))
+        spans = [telling.begin("POST", "/x", {}, "id")._span for _ in range(times)]
+        sampled = sum(span is not None and span.is_recording() for span in spans)
         assert lowest <= sampled / times <= highest
+        for flag, recorded in (("01", True), ("00", sampler == "always_on")):
+            caller = {"traceparent": f"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flag}"}
+            span = telling.begin("POST", "/x", caller, "id")._span
+            assert span is not None
+            assert span.is_recording() == recorded, "a caller who traces decides, unless the sampler asks no parent"
         telling.close()
     assert SAMPLED == 0.1
 

@@ -338,7 +338,8 @@ class Accounts:
             for window in windows:
                 if window.others is None:
                     return False
-                n = min(n, fits(window.covered - window.charged - window.held, window.limit, worst))
+                if worst > 0:
+                    n = min(n, fits(window.covered - window.charged - window.held, window.limit, worst))
         if n < least:
             return False
         self._give(asking, parts, int(n))

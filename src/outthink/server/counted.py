@@ -140,7 +140,7 @@ def _told(request: web.Request, one: Counted, seconds: float) -> dict[str, Any]:
         "cost": _cost(traces),
         "seconds": round(seconds, 6),
     }
-    return told if one.asking is None else {**told, "trace_id": one.asking.trace}
+    return told if one.asking is None or not one.asking.trace else {**told, "trace_id": one.asking.trace}
 
 
 def _tokens(usage: Usage) -> dict[str, int]:
@@ -155,5 +155,6 @@ def _worst(traces: list[Trace]) -> str | None:
 
 def _cost(traces: list[Trace]) -> dict[str, float]:
     """What they cost together, by unit; tokens and seconds stand elsewhere."""
-    units = {unit for trace in traces for unit in trace.cost} - {"seconds", "tokens"}
-    return {unit: sum(trace.cost.get(unit, 0.0) for trace in traces) for unit in sorted(units)}
+    costs = [trace.cost for trace in traces]
+    units = {unit for cost in costs for unit in cost} - {"seconds", "tokens"}
+    return {unit: sum(cost.get(unit, 0.0) for cost in costs) for unit in sorted(units)}

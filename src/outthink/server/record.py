@@ -206,17 +206,32 @@ class Recorder:
         return [first, *(self._waiting.get_nowait() for _ in range(self._waiting.qsize()))]
 
     def _write_batch(self, batch: Sequence[_Entry]) -> None:
-        for one in batch:
-            if one.kept is not None:
-                continue
+        traces = [one for one in batch if one.kept is None]
+        asked = [one for one in traces if one.asked is not None]
+        lost = {id(one) for one in asked} - {id(one) for one in self._kept(self._write_asked, asked)}
+        for name in self._runs:
+            own = [one for one in traces if one.run == name and id(one) not in lost]
+            self._written += len(self._kept(partial(self._write, name), own))
+        if self._written:
+            self._due = min(self._due, time.monotonic() + _SYNC)
+        self._write_feedback([one for one in batch if one.kept is not None])
+
+    def _kept(self, write: Callable[[Sequence[_Entry]], None], entries: Sequence[_Entry]) -> Sequence[_Entry]:
+        """What of it could be written: all of it together, or each for itself; the rest is lost."""
+        if not entries:
+            return ()
+        with contextlib.suppress(Exception):  # each says for itself what is wrong with it
+            write(entries)
+            return entries
+        kept = []
+        for one in entries:
             try:
-                self._write(one)
+                write([one])
             except Exception as cause:  # what one trace holds must not end the thread
                 self._lose(1, str(cause))
             else:
-                self._written += 1
-                self._due = min(self._due, time.monotonic() + _SYNC)
-        self._write_feedback([one for one in batch if one.kept is not None])
+                kept.append(one)
+        return kept
 
     def _sync(self) -> None:
         written, self._written, self._due = self._written, 0, math.inf
@@ -227,11 +242,11 @@ class Recorder:
         except OutthinkError as cause:
             self._lose(written, str(cause))
 
-    def _write(self, entry: _Entry) -> None:
-        assert entry.result is not None
-        if entry.asked is not None:
-            self._problems.append(entry.asked, sync=False)
-        self._runs[entry.run].record(entry.result, sync=False)
+    def _write_asked(self, entries: Sequence[_Entry]) -> None:
+        self._problems.append("\n".join(one.asked for one in entries if one.asked is not None), sync=False)
+
+    def _write(self, run: str, entries: Sequence[_Entry]) -> None:
+        self._runs[run].record(*(one.result for one in entries if one.result is not None), sync=False)
 
     def _write_feedback(self, entries: Sequence[_Entry]) -> None:
         """Each caller hears of his own only once all are on the disk."""

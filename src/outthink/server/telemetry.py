@@ -11,6 +11,7 @@ billable; what they have no name for is under "outthink.".
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from uuid import uuid4
 
 from outthink import __version__
 from outthink.errors import UsageError
-from outthink.server.histograms import Labels, Histograms
+from outthink.server.histograms import Histograms, Labels
 from outthink.types import Call
 
 if TYPE_CHECKING:
@@ -55,13 +56,17 @@ class Telemetry:
         traces: of the SDK; shut down at the end, like the metrics.
         metrics: where durations and tokens are counted.
         exporters: of the one and of the other.
+        share: of the requests of callers who do not trace, those that are told to the sampler of `traces`.
     """
 
-    def __init__(self, traces: TracerProvider, metrics: Histograms, exporters: Sequence[Exporter] = ()) -> None:
+    def __init__(
+        self, traces: TracerProvider, metrics: Histograms, exporters: Sequence[Exporter] = (), share: float = 1.0
+    ) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._providers = (traces, metrics)
         self._exporters = exporters
+        self._share = share
         self._tracer = traces.get_tracer(_LIBRARY, __version__)
         self._callers = TraceContextTextMapPropagator()
         self._models: dict[tuple[str, str], _Model] = {}
@@ -80,6 +85,8 @@ class Telemetry:
 
         # what else is in the headers is nobody's business here
         carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+        if not carrier and self._share < 1 and random.random() >= self._share:
+            return Asking(self, None)
         span = self._tracer.start_span(
             f"{method} {route}",
             context=self._callers.extract(carrier) if carrier else None,
@@ -88,7 +95,7 @@ class Telemetry:
         )
         return Asking(self, span)
 
-    def call(self, above: Span, job: Job, call: Call, models: Mapping[str, str]) -> None:
+    def call(self, above: Span | None, job: Job, call: Call, models: Mapping[str, str]) -> None:
         """A call that has just been settled, as a span that ends now; where its request is sampled."""
         model: _Model | None = None
         seconds = max(0.0, call.ended - call.started)
@@ -100,7 +107,7 @@ class Telemetry:
             self._calls.record(seconds, model.failed if call.outcome == "failed" else model.called)
             self._tokens.record(call.charged.prompt, model.input)
             self._tokens.record(call.charged.completion, model.output)
-        if above.is_recording():
+        if above is not None and above.is_recording():
             self._span(above, job, call, {} if model is None else dict(model.called), seconds)
 
     def _span(self, above: Span, job: Job, call: Call, common: Mapping[str, str], seconds: float) -> None:
@@ -158,17 +165,17 @@ class Telemetry:
 
 
 class Asking:
-    """A request that is being answered, and its span."""
+    """A request that is being answered, and its span; None where it has none."""
 
-    def __init__(self, telemetry: Telemetry, span: Span) -> None:
+    def __init__(self, telemetry: Telemetry, span: Span | None) -> None:
         self._telemetry = telemetry
         self._span = span
         self._began = time.monotonic()
 
     @property
     def trace(self) -> str:
-        """The id of the trace, in hexadecimal digits, as logs name it."""
-        return f"{self._span.get_span_context().trace_id:032x}"
+        """The id of the trace, in hexadecimal digits, as logs name it; empty where there is none."""
+        return "" if self._span is None else f"{self._span.get_span_context().trace_id:032x}"
 
     def call(self, job: Job, call: Call, models: Mapping[str, str]) -> None:
         """A call of this request has been settled.
@@ -189,7 +196,7 @@ class Asking:
         labels: Labels = (("gen_ai.operation.name", "chat"), ("outthink.strategy", strategy), *failed)
         if model is not None:
             labels += (("gen_ai.request.model", model),)
-        if self._span.is_recording():
+        if self._span is not None and self._span.is_recording():
             from opentelemetry.trace import Status, StatusCode
 
             self._span.set_attributes({**dict(labels), "http.response.status_code": status, **told()})
@@ -246,13 +253,13 @@ def exporting() -> Telemetry:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "outthink"}
     # each process counts on its own
     resource = Resource.create({**named, "service.version": __version__, "service.instance.id": str(uuid4())})
-    sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else ParentBasedTraceIdRatio(SAMPLED)
-    traces = TracerProvider(sampler, resource)
+    # the SDK's own choice is all, as far as callers who trace do not say otherwise
+    share = 1.0 if os.environ.get("OTEL_TRACES_SAMPLER") else SAMPLED
+    traces = TracerProvider(resource=resource)
     exporters = OTLPSpanExporter(), OTLPMetricExporter()
     traces.add_span_processor(BatchSpanProcessor(exporters[0]))
-    return Telemetry(traces, Histograms(exporters[1], resource), exporters)
+    return Telemetry(traces, Histograms(exporters[1], resource), exporters, share)
