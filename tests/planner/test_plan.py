@@ -627,7 +627,7 @@ def test_traffic_whose_difficulty_shifts_strays_without_any_right_answer(
     assert not gauge.samples, "so few say nothing"
     monkeypatch.setattr("outthink.server.drifting._LEAST", PROBLEMS)
     (gauge,) = drifting.collect()
-    strays = {one.labels["of"]: one.value for one in gauge.samples}
+    strays = {one.labels["measure"]: one.value for one in gauge.samples}
     assert strays.keys() == {"confidence", "cost", "outside"}
     assert {one.labels["plan"] for one in gauge.samples} == {"plan.json"}
     assert (max(strays["confidence"], strays["cost"]) > 1) == drifts, strays

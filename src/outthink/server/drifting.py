@@ -43,7 +43,7 @@ class Drifting:
         gauge = GaugeMetricFamily(
             "outthink_plan_drift",
             "How far the last 500 requests that a plan decided lie from what it expects; above 1 they have drifted.",
-            labels=["plan", "of"],
+            labels=["plan", "measure"],
         )
         with self._lock:
             plans = [(plan, digest, list(last)) for plan, (digest, last) in self._plans.items() if len(last) >= _LEAST]
