@@ -110,7 +110,7 @@ class Telemetry:
         if above is not None and above.is_recording():
             self._span(above, job, call, {} if model is None else dict(model.called), seconds)
 
-    def _span(self, above: Span, job: Job, call: Call, common: Mapping[str, str], seconds: float) -> None:
+    def _span(self, above: Span, job: Job, call: Call, common: Mapping[str, Any], seconds: float) -> None:
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
         told: dict[str, Any] = {
