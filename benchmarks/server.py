@@ -163,6 +163,8 @@ class Model(asyncio.Protocol):
             elif path == "/counts":
                 told = {name: getattr(self.counts, name) for name in ("requests", "completions", "aborted")}
                 self.transport.write(http("200 OK", json.dumps(told).encode()))
+            elif path in ("/v1/traces", "/v1/metrics"):  # as a collector of OpenTelemetry it takes all
+                self.transport.write(http("200 OK", b"", "application/x-protobuf"))
             else:
                 self.transport.write(http("404 Not Found", b'{"error": {"message": "there is no such path"}}'))
 
@@ -236,6 +238,7 @@ class Load:
     Args:
         port: of the server on this machine.
         body: fields of a request beside the question.
+        key: of the caller.
         first: number of the first case; six digits.
         clients: how many ask at once, each as soon as it has its answer; 0: asked at a rate.
         rate: requests a second, sent at even distances, where there are no clients.
@@ -247,6 +250,7 @@ class Load:
     body: dict[str, Any]
     first: int
     seconds: float
+    key: str = "none"
     clients: int = 0
     rate: float = 0.0
     most: int = 90_000
@@ -287,7 +291,7 @@ class Asking:
             | load.body
         ).encode()
         head = f"POST {ASK} HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\ncontent-type: application/json\r\n"
-        self.head = f"{head}authorization: Bearer none\r\ncontent-length: {len(self.body)}\r\n\r\n".encode()
+        self.head = f"{head}authorization: Bearer {load.key}\r\ncontent-length: {len(self.body)}\r\n\r\n".encode()
         self.cases = iter(range(load.first, load.first + load.most))
         self.until = time.perf_counter() + load.seconds
         self.latencies: list[float] = []  # seconds, of right answers
@@ -369,6 +373,8 @@ class Start:
     body: dict[str, Any]
     configure: dict[str, Any] | None = None
     workers: int = 1
+    key: str = "none"
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def ours(upstream: str, port: int) -> Start:
@@ -479,8 +485,8 @@ def upstream(words: bool) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """The server before the model, started afresh; yields its port, its process and the body that it wants."""
+def serving(name: str, model: int) -> Iterator[tuple[Measuring, int]]:
+    """The server before the model, started afresh; yields what sends loads at it, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -488,10 +494,11 @@ def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
         start = SERVERS[name](f"http://127.0.0.1:{model}/v1", port)
         # nothing of this machine's settings: no proxies, no keys, no memory of earlier runs
         environment = {"PATH": os.environ["PATH"], "HOME": folder, "OUTTHINK_CACHE": folder, "OPENAI_API_KEY": "none"}
+        environment |= start.environment
         process = subprocess.Popen(start.command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             until = time.monotonic() + PATIENCE
-            while not answers(port, start.workers):
+            while not answers(port, start):
                 if process.poll() is not None or time.monotonic() > until:
                     log.seek(0)
                     sys.exit(f"{name} did not start:\n{log.read()[-2000:]}")
@@ -503,7 +510,7 @@ def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
                     {"Content-Type": "application/json"},
                 )
                 urllib.request.urlopen(told, timeout=PATIENCE).close()
-            yield port, process.pid, start.body
+            yield Measuring(port, start.body, start.key), process.pid
         finally:
             process.terminate()
             try:
@@ -513,12 +520,13 @@ def serving(name: str, model: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
                 process.wait()
 
 
-def answers(port: int, workers: int) -> bool:
+def answers(port: int, start: Start) -> bool:
     """Whether a server is there, with all of its workers."""
-    path = "/v1/models" if workers == 1 else "/health"
+    path = "/v1/models" if start.workers == 1 else "/health"
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {start.key}"})
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
-            return workers == 1 or json.loads(answer.read())["workers"] == workers
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
+            return start.workers == 1 or json.loads(answer.read())["workers"] == start.workers
     except OSError:
         return False
 
@@ -564,15 +572,17 @@ Values = dict[str, float]
 class Measuring:
     """Sends one load after the other at one server, each with cases of its own."""
 
-    def __init__(self, port: int, body: dict[str, Any]) -> None:
+    def __init__(self, port: int, body: dict[str, Any], key: str = "none") -> None:
         self.port = port
         self.body = body
+        self.key = key
         self.sent = 0
         self.errors: Counter[str] = Counter()
 
     def load(self, seconds: float, **how: Any) -> dict[str, Any]:
         self.sent += 1
-        load = {"port": self.port, "body": self.body, "first": 100_000 * (self.sent % 5 + 1), "seconds": seconds} | how
+        load = {"port": self.port, "body": self.body, "key": self.key, "seconds": seconds, **how}
+        load["first"] = 100_000 * (self.sent % 5 + 1)
         command = [sys.executable, __file__, "--load", json.dumps(load)]
         measured: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         self.errors.update(measured["errors"])
@@ -583,11 +593,9 @@ def speed(name: str, seconds: float, words: bool) -> Values:
     """Everything but memory, of one server or of the model alone."""
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(upstream(words))
-        pid = None
-        port, body = model, {"n": N}
+        measuring, pid = Measuring(model, {"n": N}), None
         if name != FLOOR:
-            port, pid, body = stack.enter_context(serving(name, model))
-        measuring = Measuring(port, body)
+            measuring, pid = stack.enter_context(serving(name, model))
         measuring.load(seconds, clients=1, most=WARM)
         values: Values = {}
         before, answered = counted(model), 0
@@ -617,8 +625,7 @@ def speed(name: str, seconds: float, words: bool) -> Values:
 
 def memory(name: str, seconds: float, words: bool) -> Values:
     """Resident memory of a server; the requests that it had answered by then, where time was too short for all."""
-    with upstream(words) as model, serving(name, model) as (port, pid, body):
-        measuring = Measuring(port, body)
+    with upstream(words) as model, serving(name, model) as (measuring, pid):
         values = {"resident MB at the start": resident(pid)}
         until = time.monotonic() + LONGEST * seconds
         answered = 0

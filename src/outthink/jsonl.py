@@ -129,7 +129,7 @@ class Appender:
         self.close()
 
     def append(self, line: str, *, sync: bool = True) -> None:
-        """Add one line (JSON, without the line break).
+        """Add one line (JSON, without the line break), or several with breaks between them.
 
         Once this returns the line outlives the process, and with `sync` a power failure too. Where it raises
         OutthinkError, as on a full disk, the file is as it was before, and a later attempt may succeed.

@@ -245,3 +245,26 @@ def test_a_key_file_of_the_upstream_that_others_can_read_is_told(
     assert len(told) == 1
     assert "keys.toml" in told[0]
     assert "very-secret" not in told[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("--metrics-key", "ann"), "--metrics-key ann names a key, and there are none"),
+        (("--api-key-file", "keys", "--metrics-key", "prom"), "--metrics-key prom names no key of the file"),
+        (("--api-key-file", "keys", "--metrics-key", "a b"), "--metrics-key a b names no key of the file"),
+        (("--api-key-file", "keys", "--metrics-key", "ann"), ""),
+        (("--api-key-file", "keys"), ""),
+    ],
+)
+def test_a_key_for_metrics_that_nobody_can_have_is_told(
+    typed: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_key(Path("keys"), "ann")
+    code, told = checked(capsys, monkeypatch, "--upstream", "http://a/v1", *typed)
+    assert (code, len(told)) == (2 if said else 0, 1)
+    assert said in told[0]
+    if said:  # and so when it starts
+        monkeypatch.setattr("sys.argv", ["outthink", "serve", "--upstream", "http://a/v1", *typed])
+        assert run() == 2
+        assert said in capsys.readouterr().err

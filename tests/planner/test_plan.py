@@ -34,6 +34,7 @@ from outthink.planner.recordings import read
 from outthink.planner.simulate import Simulator
 from outthink.records.pools import read_pool
 from outthink.records.runs import read_results
+from outthink.server.drifting import Drifting
 from outthink.strategies.making import make_strategy
 from outthink.tasks.example import Example
 from outthink.types import Budget, Message, Trace
@@ -607,6 +608,34 @@ def test_a_run_of_auto_is_checked_at_its_own_price(made: tuple[Path, Path, Plan]
     with pytest.raises(UsageError, match="another plan"):
         check_run(replace(plan, brier=0.5), results)
     assert check.cost == pytest.approx(check.expected.cost, rel=0.15)
+
+
+@pytest.mark.parametrize(("better", "drifts"), [(0.0, False), (3.0, True)])
+def test_traffic_whose_difficulty_shifts_strays_without_any_right_answer(
+    made: tuple[Path, Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, better: float, drifts: bool
+) -> None:
+    """Of the same kind as the pool each measure is above 1 once in a hundred times; the seed is fixed."""
+    path, plan = made[1:]
+    pool = simulated.pool(tmp_path / "pool.jsonl", PROBLEMS, SAMPLES, seed=11, better=better)
+    engine, drifting = RecordedEngine.open(pool), Drifting()
+    for number in range(PROBLEMS):
+        options: dict[str, Any] = {"model": engine, "sampling": SAMPLING}
+        cost = (150, 250)[number % 2]  # callers want different things
+        trace = virtual.run(solve_async(problem(f"q{number}"), Auto(plan=str(path), mean_cost=cost), **options))
+        drifting.add(str(path), trace)
+    (gauge,) = drifting.collect()
+    assert not gauge.samples, "so few say nothing"
+    monkeypatch.setattr("outthink.server.drifting._LEAST", PROBLEMS)
+    (gauge,) = drifting.collect()
+    strays = {one.labels["measure"]: one.value for one in gauge.samples}
+    assert strays.keys() == {"confidence", "cost", "outside"}
+    assert {one.labels["plan"] for one in gauge.samples} == {"plan.json"}
+    assert (max(strays["confidence"], strays["cost"]) > 1) == drifts, strays
+    # what another plan has decided says nothing of this one
+    path = tmp_path / "plan.json"
+    path.write_text(replace(plan, brier=0.5).to_json())
+    drifting.add(str(path), trace)
+    assert len(next(drifting.collect()).samples) == len(gauge.samples)
 
 
 def test_a_total_budget_is_kept_and_resumed(made: tuple[Path, Path, Plan], tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Wall:
 
 
 def opened(path: Path, clock: Callable[[], float] | None = None, seconds: float = 0.0) -> Accounts:
-    return Accounts(Book(path), clock=clock or Wall(), executor=Inline(seconds))
+    return Accounts(partial(Book, path), clock=clock or Wall(), executor=Inline(seconds))
 
 
 def kill(accounts: Accounts) -> None:
@@ -83,7 +83,7 @@ def kill(accounts: Accounts) -> None:
     accounts._closed = True
     if accounts._later is not None:
         accounts._later.cancel()
-    accounts._book._file.close()
+    accounts.open()._file.close()
 
 
 async def held(purse: Purse, tokens: float, upto: int = 1) -> Held:
@@ -483,7 +483,7 @@ from outthink.server.allowances import read_allowances
 from outthink.server.book import Book
 
 async def go():
-    accounts = Accounts(Book(Path({str(path)!r})), clock=lambda: {EPOCH})
+    accounts = Accounts(lambda: Book(Path({str(path)!r})), clock=lambda: {EPOCH})
     purse = await accounts.enter("ann", read_allowances({limits}))
     (await purse.hold({{"tokens": 100}}, 1)).settle({{"tokens": 10}})
     await purse.hold({{"tokens": 300}}, 2)
@@ -551,7 +551,7 @@ def _locked(path: Path) -> sqlite3.Connection:
 
 
 def _full(accounts: Accounts) -> None:
-    file = accounts._book._file
+    file = accounts.open()._file
     (pages,) = file.execute("PRAGMA page_count").fetchone()
     file.execute(f"PRAGMA max_page_count = {pages}")
 
@@ -594,6 +594,37 @@ def test_nothing_begins_that_nobody_could_count(
         assert {amount for place, amount in spent(path).items() if place[0] == "ann" and place[1] == "tokens"} == {
             (160.0, 160.0)
         }
+
+
+def test_a_clock_that_is_set_back_opens_no_window_anew(path: Path) -> None:
+    """What was charged in a window counts in it also where it comes again, and what a dead process has taken, too."""
+
+    async def go() -> None:
+        wall = Wall(EPOCH - 40)
+        accounts, other, limits = opened(path, wall), opened(path, wall), read_allowances("100-tokens/minute")
+        (await held(await accounts.enter("ann", limits), 60)).settle({"tokens": 60})
+        await asyncio.sleep(1)
+        wall.at += 60
+        (await held(await accounts.enter("ann", limits), 90)).settle({"tokens": 90})
+        await asyncio.sleep(5)
+        assert {place[3] for place in accounts._windows} == {int(wall() // 60) * 60}, "what has ended is forgotten"
+        wall.at -= 60
+        late = await accounts.enter("ann", limits)
+        assert await late.hold({"tokens": 41}, 1) is None
+        (await held(late, 40)).settle({"tokens": 40})
+        purse = await other.enter("bob", limits)
+        await held(purse, 100)
+        kill(other)
+        wall.at -= 3600
+        (await held(await accounts.enter("bob", limits), 1)).settle({"tokens": 1})
+        await accounts.close()
+
+    run(go())
+    charged = {place[0::3]: amounts for place, amounts in spent(path).items()}
+    minute = int((EPOCH - 40) // 60) * 60
+    assert charged["ann", minute] == (100.0, 100.0)
+    assert charged["ann", minute + 60] == (90.0, 90.0)
+    assert charged["bob", minute] == (100.0, 100.0)
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"x" * 5000], ids=["text", "half"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import pytest
 from outthink.errors import UsageError
 from outthink.planner.auto import Auto
 from outthink.planner.check import check_run, served
-from outthink.planner.learning import read_traffic
+from outthink.planner.learning import read_traffic, replace_plan
 from outthink.planner.make import make_plan
+from outthink.planner.plan import Plan
 from outthink.planner.recordings import read
 from outthink.records.runs import OWN, read_results
 from outthink.records.traffic import SERVED, SHADOW
@@ -186,3 +190,36 @@ def test_a_plan_is_followed_learned_from_and_checked_on_what_it_decided_alone(tm
     assert learned.most == "self_consistency?n=4"
     assert {len(row["samples"]) for row in learned.rows} == {4}
     assert len(learned.rows) == sum(one.trial is not None and one.trial.action == learned.most for one in results)
+
+
+def test_a_new_plan_is_taken_for_the_next_request_and_a_lost_one_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`plan learn --auto-update` and a half written file beneath a server at work: nobody is refused."""
+    old, _ = make_plan(read([simulated.pool(tmp_path / "pool.jsonl", 20, 4, model="m")], orders=2), folds=2)
+    new = replace(old, brier=0.5)
+    path = tmp_path / "plan.json"
+    path.write_text(old.to_json())
+    folder = tmp_path / "live"
+
+    async def go() -> list[int]:
+        recorder = Recorder(folder, {"kind": "traffic", "model": "m"})
+        policy = ServerRules(strategy=Auto(plan=str(path)), answer="math")
+        statuses: list[int] = []
+        async with Server(says("It is 4.")) as up, serving(up, policy=policy, recorder=recorder) as (url, service):
+            for step in (lambda: None, partial(replace_plan, path, new), partial(path.write_text, "{"), path.unlink):
+                several = [asyncio.create_task(asked(url, chat(max_tokens=64, temperature=0.8))) for _ in range(4)]
+                await asyncio.sleep(0.01)
+                step()
+                statuses += [(await one).status for one in several]
+                statuses.append((await asked(url, chat(max_tokens=64, temperature=0.8))).status)
+            await service.close()
+        return statuses
+
+    assert set(run(go())) == {200}
+    told = [one.trace.resources["plan"] for one in read_results(folder / SERVED) if one.trace is not None]
+    assert list(dict.fromkeys(told)) == [old.digest, new.digest]
+    assert Plan.open(path.with_name("plan.json.previous")).digest == old.digest
+    assert [record.message.split(":")[0] for record in caplog.records if record.name == "outthink.planner"] == [
+        "The plan stays as it was read before"
+    ] * 2

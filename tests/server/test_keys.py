@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from outthink.errors import OutthinkError, UsageError
-from outthink.server.keys import Keys, make_key
+from outthink.server.keys import Keys, callers, make_key, revoke_key
 from tests.cli.test_cli import main
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="permissions and locks are others there")
@@ -90,6 +90,17 @@ def test_nothing_of_it_shows(path: Path) -> None:
 def test_a_file_without_a_key_says_how_to_make_one(path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=rf"^There is no key in {re.escape(str(path))}; make one with `outthink key "):
         Keys.open(write(path, text))
+
+
+def test_what_has_begun_with_keys_goes_on_without_any(path: Path) -> None:
+    """A worker that takes the place of another one lets nobody in where all keys are revoked by then."""
+    _, key = make_key(path, "ann")
+    revoke_key(path, "ann")
+    with pytest.raises(UsageError, match="There is no key in"):
+        callers("127.0.0.1", path, "ask")
+    keys = callers("127.0.0.1", path, "ask", goes_on=True)
+    assert keys is not None
+    assert (keys.names, keys.owner(key)) == ((), None)
 
 
 def test_a_file_that_is_not_there_says_how_to_make_one(path: Path) -> None:

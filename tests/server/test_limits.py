@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,7 @@ def keys(**limits: str) -> Keys:
 
 
 def parts(path: Path, **limits: str) -> dict[str, Any]:
-    return {"keys": keys(**limits), "accounts": lambda: Accounts(Book(path), clock=Wall(), executor=Inline())}
+    return {"keys": keys(**limits), "accounts": lambda: Accounts(partial(Book, path), clock=Wall(), executor=Inline())}
 
 
 async def ask(url: str, name: str, text: str = "What is 2+2?", /, **fields: Any) -> Answer:
@@ -221,7 +222,7 @@ def test_changes_count_for_the_next_request_and_those_that_run_go_on(tmp_path: P
         opened: list[Accounts] = []
 
         def accounts() -> Accounts:
-            opened.append(Accounts(Book(path), clock=Wall(), executor=Inline()))
+            opened.append(Accounts(partial(Book, path), clock=Wall(), executor=Inline()))
             return opened[-1]
 
         own: dict[str, Any] = {"keys": Keys.open(file), "accounts": accounts}
@@ -243,6 +244,36 @@ def test_changes_count_for_the_next_request_and_those_that_run_go_on(tmp_path: P
             file.write_text("# nobody\n", encoding="utf-8")  # as when the last key is revoked
             service.reload()
             assert (await ask(url, cat, model=NONE)).status == 401
+
+    run(go())
+
+
+def test_a_revocation_counts_also_where_nothing_can_be_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file of what is spent cannot be opened when the first limits come; once it can be, they are kept."""
+    file, spending = tmp_path / "keys", tmp_path / "away" / "spent"
+    held = {name: make_key(file, name)[1] for name in ("ann", "bob", "cat")}
+
+    async def go() -> None:
+        own: dict[str, Any] = {
+            "keys": Keys.open(file),
+            "accounts": lambda: Accounts(partial(Book, spending), clock=Wall(), executor=Inline()),
+        }
+
+        async def statuses() -> list[int]:
+            return [(await ask(url, held[name], model=NONE)).status for name in held]
+
+        async with Server(says(FOUR)) as up, serving(up, **own) as (url, service):
+            assert await statuses() == [200, 200, 200]
+            revoke_key(file, "ann")
+            limit_key(file, "bob", read_allowances("1-requests/minute"))
+            service.reload()
+            assert await statuses() == [401, 503, 200]
+            assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
+            spending.parent.mkdir()
+            assert await statuses() == [401, 200, 200]
+            assert await statuses() == [401, 429, 200]
 
     run(go())
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,6 +32,7 @@ from outthink.server.parent import _Parent, _Worker
 from outthink.server.record import Recorder
 from tests.tools.server import Server, says
 from tests.tools.serving import Answer, Command, asked, chat, command, until
+from tests.tools.virtual import run as virtually
 
 FOUR = "The answer is 4."
 NONE = "m+none"
@@ -196,6 +198,36 @@ def test_a_withdrawn_key_counts_no_longer_in_workers_that_are_starting() -> None
             await one.gone()
 
     asyncio.run(go())
+
+
+def test_workers_that_never_serve_are_begun_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And at once when the operator asks for new ones; the end waits for nothing."""
+    monkeypatch.setattr("outthink.server.parent._AGAIN", (1.0, 8.0))
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        parent = _Parent(Broker(Places(1, 1)), [], "", 1.0)
+        begun: list[float] = []
+
+        async def begin() -> _Worker:
+            begun.append(loop.time())
+            process = SimpleNamespace(returncode=2, wait=partial(asyncio.sleep, 0))
+            attending = asyncio.create_task(asyncio.sleep(0))
+            return _Worker(cast("asyncio.subprocess.Process", process), attending, asyncio.Event())
+
+        parent.begin = begin  # type: ignore[method-assign]
+        keeping = asyncio.create_task(parent.keep(0, None))
+        await asyncio.sleep(30)
+        assert [round(at) for at in begun] == [0, 1, 3, 7, 15, 23]
+        parent.reload()
+        await asyncio.sleep(0.1)
+        assert len(begun) == 7
+        ended = loop.time()
+        parent.end()
+        await keeping
+        assert loop.time() == ended
+
+    virtually(go())
 
 
 def test_a_worker_that_has_just_begun_hides_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,8 +80,9 @@ def serve(
         Path | None, typer.Option(help="Keeps what keys with limits have spent; else KEYS.spent beside the keys.")
     ] = None,
     metrics_key: Annotated[
-        str, typer.Option(help="The name of the key that reads /metrics, where there are keys, and does nothing else.")
-    ] = "metrics",
+        str | None,
+        typer.Option(help="The name of the key that reads /metrics, and nothing else, where there are keys: metrics."),
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 256,
     queue: Annotated[int, typer.Option(min=0, help="Most requests that wait; others are told to come later.")] = 1024,
     shed: Annotated[
@@ -134,7 +135,7 @@ def serve(
     try:
         from outthink.server import start
         from outthink.server.book import check_spending
-        from outthink.server.keys import callers, spending_file
+        from outthink.server.keys import callers, check_reader, spending_file
         from outthink.server.logs import to_stderr
         from outthink.server.parent import inherited
         from outthink.server.settings import Settings
@@ -176,10 +177,13 @@ def serve(
         shadow=shadow,
         learn=learn,
         alternative=alternative,
-        metrics_key=metrics_key,
+        metrics_key=metrics_key or Settings.metrics_key,
         workers=workers,
     )
-    keys = wrong.tried(lambda: callers(host, api_key_file, "spend your compute"), None)
+    own = inherited()
+    keys = wrong.tried(lambda: callers(host, api_key_file, "spend your compute", goes_on=own is not None), None)
+    if metrics_key is not None and own is None and (keys is not None or api_key_file is None):
+        wrong.tried(partial(check_reader, metrics_key, keys), None)
     if view and record is None:
         wrong.add("--view shows what is recorded: give --record FOLDER, too.")
     limits = wrong.tried(lambda: as_budget(budget), Budget())
@@ -210,7 +214,6 @@ def serve(
         _tell(wrong, context.meta["file"])
     to_stderr(log_format)
     started = partial(_started, shows=view, file=context.meta["file"], log_format=log_format)
-    own = inherited()
     if workers > 1 and own is None:  # what else there is to be told, the first worker tells
         raise typer.Exit(_supervised(settings, started))
     several = [] if upstream is None or "#" in upstream else start.models(upstream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from outthink.errors import UsageError
-from outthink.maths.intervals import mean_and_interval
+from outthink.maths.intervals import Estimate, mean_and_interval
+from outthink.planner.auto import OUTSIDE
 from outthink.planner.cases import cases
 from outthink.planner.evidence import Floats
 from outthink.planner.plan import Expected, Plan
@@ -19,6 +21,9 @@ from outthink.planner.simulate import Simulator
 from outthink.planner.trust import LEVEL
 from outthink.records.runs import OWN, Result, read_results
 from outthink.reports.feedback import feedback_credits
+from outthink.types import Trace
+
+_OUTSIDE = 0.05  # share of what is seen that may be unlike what a plan was fitted on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +94,7 @@ def check_run(plan: Plan, results: Sequence[Result]) -> Checked:
     strategy = graded[0].trace.strategy if graded[0].trace else {}
     if strategy.get("name") != "auto":
         raise UsageError("The run is not one of auto, so the plan says nothing about it.")
-    prices = [price for price in (_price_of(result, plan.unit) for result in graded) if price is not None]
+    prices = [price for price in (_price_of(result.trace, plan.unit) for result in graded) if price is not None]
     if not prices:
         raise UsageError(f"The run does not say at which price of {plan.unit} it was; run auto with this plan.")
     plans = {result.trace.resources.get("plan") for result in graded if result.trace}
@@ -116,8 +121,65 @@ def served(plan: Plan, run: Path) -> list[Result]:
     ]
 
 
-def _price_of(result: Result, unit: str) -> float | None:
-    notes = () if result.trace is None else result.trace.notes
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a plan has decided for one request.
+
+    Args:
+        price: of one unit of cost. chance: that the answer is right, as the plan told it; None: it told none.
+        cost: in the plan's unit. outside: whether it looked unlike what the plan was fitted on.
+    """
+
+    price: float
+    chance: float | None
+    cost: float
+    outside: bool
+
+
+def decided(unit: str, trace: Trace) -> Decided | None:
+    """What the plan of such a unit has decided; None where the trace does not say."""
+    price, cost = _price_of(trace, unit), cost_of(trace, unit)
+    if price is None or cost is None:
+        return None
+    return Decided(price, trace.confidence, cost, any(OUTSIDE in note for note in trace.notes))
+
+
+def traffic_strays(plan: Plan, requests: Sequence[Decided]) -> dict[str, float]:
+    """How far requests whose right answers nobody knows lie from what the plan expects, as `check_plan` measures it.
+
+    "confidence" stands in for the accuracy, "cost" is the mean, "outside" the share of what looked unlike what it was
+    fitted on. 1 is where `check_plan` speaks of drift.
+    """
+    chances = [one.chance for one in requests if one.chance is not None]
+    costs = [one.cost for one in requests]
+    told = {"outside": float(np.mean([one.outside for one in requests])) / _OUTSIDE}
+    # callers with budgets of their own have prices of their own
+    at = [(plan.at(price), times) for price, times in Counter(one.price for one in requests).items()]
+    expected = np.array([[*_accuracy(one), *_cost(one)] for one, _ in at])
+    mean = np.average(expected, axis=0, weights=[times for _, times in at]).tolist()
+    told["cost"] = _stray(mean_and_interval(costs, most=math.inf, level=LEVEL), (mean[3], mean[4], mean[5]))
+    if chances:
+        told["confidence"] = _stray(mean_and_interval(chances, level=LEVEL), (mean[0], mean[1], mean[2]))
+    return told
+
+
+def _accuracy(expected: Expected) -> Estimate:
+    return expected.accuracy, expected.low, expected.high
+
+
+def _cost(expected: Expected) -> Estimate:
+    return expected.cost, expected.cost_low, expected.cost_high
+
+
+def _stray(seen: Estimate, expected: Estimate) -> float:
+    """How far two means with 90% intervals lie apart, as a part of the half width of a 99% interval."""
+    wide = 2.576 / 1.645 * math.hypot(seen[2] - seen[1], expected[2] - expected[1]) / 2
+    apart = abs(seen[0] - expected[0])
+    return 0.0 if apart == 0 else apart / wide if wide else math.inf
+
+
+def _price_of(trace: Trace | None, unit: str) -> float | None:
+    notes = () if trace is None else trace.notes
     said = next((note for note in notes if note.startswith("price ") and f" of 1 {unit}," in note), None)
     return None if said is None else float(said.split()[1])
 
@@ -126,14 +188,11 @@ def _checked(expected: Expected, credit: Floats, cost: Floats, outside: float) -
     accuracy, low, high = mean_and_interval(credit, level=LEVEL)
     mean, cost_low, cost_high = mean_and_interval(cost, most=math.inf, level=LEVEL)
     drift = []
-    # half widths of 90% intervals of both, to 99%
-    wide = 2.576 / 1.645
-    if abs(accuracy - expected.accuracy) > wide * math.hypot(high - low, expected.high - expected.low) / 2:
+    if _stray((accuracy, low, high), _accuracy(expected)) > 1:
         drift.append(f"accuracy is {100 * accuracy:.1f}%, expected were {100 * expected.accuracy:.1f}%")
-    spread = math.hypot(cost_high - cost_low, expected.cost_high - expected.cost_low) / 2
-    if abs(mean - expected.cost) > wide * spread:
+    if _stray((mean, cost_low, cost_high), _cost(expected)) > 1:
         drift.append(f"a problem costs {mean:,.4g}, expected were {expected.cost:,.4g}")
-    if outside > 0.05:
+    if outside / _OUTSIDE > 1:
         drift.append(f"{100 * outside:.0f}% of what is seen lies outside of what the plan was fitted on")
     return Checked(
         price=expected.price,

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib
 import json
+import logging
 import math
 import os
 import re
@@ -29,6 +30,8 @@ from outthink.planner.policy import Policy
 from outthink.planner.trust import Tenth, Utility
 from outthink.records.kinds import what_is
 from outthink.strategies import STRATEGIES
+
+_logger = logging.getLogger("outthink.planner")
 
 SCHEMA = 3
 """Version of the file; another one is refused."""
@@ -277,16 +280,45 @@ class Plan:
 
     @classmethod
     def open(cls, path: str | Path) -> Plan:
-        """Read a file; raises UsageError where it is no plan of this version."""
+        """Read a file; raises UsageError where it is no plan of this version.
+
+        One that this process has read before, and cannot read any more, stays as it was, which is logged: what a server
+        follows may be gone or half written for a while.
+        """
         path = Path(path)
         try:
-            return _opened(path.resolve(), path.stat().st_mtime_ns)
-        except OSError as cause:
-            if os.path.isdir(path):
-                raise _foreign(path) from None
-            raise UsageError(
-                f"Cannot read the plan {path}: {cause.strerror}; make one with `outthink plan fit`."
-            ) from None
+            plan = _read(path)
+        except UsageError as failure:
+            last = _LAST.get(str(path))
+            if last is None:
+                raise
+            if last.complaint != str(failure):
+                last.complaint = str(failure)
+                _logger.error("The plan stays as it was read before: %s", failure)
+            return last.plan
+        _LAST[str(path)] = _Last(plan)
+        return plan
+
+
+@dataclass(slots=True)
+class _Last:
+    """What was read of a file last, and what was said of it since."""
+
+    plan: Plan
+    complaint: str = ""
+
+
+_LAST: dict[str, _Last] = {}
+"""By file."""
+
+
+def _read(path: Path) -> Plan:
+    try:
+        return _opened(path.resolve(), path.stat().st_mtime_ns)
+    except OSError as cause:
+        if os.path.isdir(path):
+            raise _foreign(path) from None
+        raise UsageError(f"Cannot read the plan {path}: {cause.strerror}; make one with `outthink plan fit`.") from None
 
 
 @functools.lru_cache(maxsize=8)

@@ -137,12 +137,13 @@ class Store:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def record(self, result: Result, *, sync: bool = True) -> None:
-        """Keep a finished problem for good; without `sync` a power failure can take it away until `sync` is called.
+    def record(self, *results: Result, sync: bool = True) -> None:
+        """Keep finished problems for good; without `sync` a power failure can take them away until `sync` is called.
 
-        Raises OutthinkError where this, or an earlier line of the journal, could not be written.
+        Raises OutthinkError where these, or an earlier line of the journal, could not be written; then none of them is.
         """
-        self._results.append(_adapter().dump_json(result, exclude=_unused(result)).decode(), sync=sync)
+        lines = (_adapter().dump_json(result, exclude=_unused(result)).decode() for result in results)
+        self._results.append("\n".join(lines), sync=sync)
         if self._failure is not None:
             raise self._failure
 

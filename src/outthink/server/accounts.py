@@ -21,13 +21,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from outthink.errors import OutthinkError
+from outthink.errors import OutthinkError, UsageError
 from outthink.server.allowances import CONCURRENT, NOW, REQUESTS, Allowance
 from outthink.server.book import BEAT, Book, Covering, Place, Portion, Settled, fits
 from outthink.server.gate import Busy
 
 _logger = logging.getLogger("outthink.server")
-_FLUSH = 0.1  # seconds after which others know what was used
+_FLUSH = 0.25  # seconds after which others know what was used
 _LOOK = 0.05, 0.8  # seconds after which it is looked whether other processes have given something back, ever more
 _AGAIN = 1.0  # seconds after which writing is tried again
 _ONE = {REQUESTS: 1.0, CONCURRENT: 1.0}
@@ -85,6 +85,16 @@ class _Window:
             return False
         taken = self.others.taken + self.held if self.allowance.span == NOW else self.others.charged
         return fits(self.limit - taken - self.charged, self.limit, worst) < 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """The windows of a key's limits by unit, and from when until when they are those of the moment."""
+
+    limits: Sequence[Allowance]
+    since: float
+    until: float
+    parts: dict[str, list[_Window]]
 
 
 class Held:
@@ -205,22 +215,32 @@ class Accounts:
     """What all keys spend in this process, and how it is settled with the others.
 
     Args:
-        book: shared with other processes; closed with this.
+        opens: opens the book, which is shared with other processes, and closed with this; raises UsageError.
         clock: seconds since 1970.
         executor: where the book is written; None: a thread of its own.
     """
 
-    def __init__(self, book: Book, *, clock: Callable[[], float] = time.time, executor: Executor | None = None) -> None:
+    def __init__(
+        self, opens: Callable[[], Book], *, clock: Callable[[], float] = time.time, executor: Executor | None = None
+    ) -> None:
         self.clock = clock
-        self._book = book
+        self._opens = opens
+        self._book: Book | None = None
         self._executor = executor or ThreadPoolExecutor(1, "outthink-accounts")
         self._windows: dict[Place, _Window] = {}
+        self._current: dict[str, _Current] = {}
         self._waiting: list[_Asking] = []
         self._round: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
         self._look = _LOOK[0]
         self._failing = False
         self._closed = False
+
+    def open(self) -> Book:
+        """The book, opened now where it is not yet, as the first round would do it; raises UsageError."""
+        if self._book is None:
+            self._book = self._opens()
+        return self._book
 
     async def enter(self, owner: str, limits: Sequence[Allowance]) -> Purse:
         """Let a request of a key in, which counts as one; raises OverLimit and Uncountable."""
@@ -237,12 +257,13 @@ class Accounts:
             await self._round
         for window in self._windows.values():
             window.asked = 0.0  # nothing is taken beyond what is charged
-        await self._settle()
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._executor, self._book.close)
-        except sqlite3.Error as cause:
-            self._fail(cause)
+        if self._windows:
+            await self._settle()
+        if self._book is not None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._executor, self._book.close)
+            except sqlite3.Error as cause:
+                self._fail(cause)
         self._executor.shutdown(wait=False)
 
     def headers(self, owner: str, limits: Sequence[Allowance]) -> dict[str, str]:
@@ -265,6 +286,9 @@ class Accounts:
     def parts(self, owner: str, limits: Sequence[Allowance]) -> dict[str, list[_Window]]:
         """The windows of this moment, by unit."""
         now = self.clock()
+        current = self._current.get(owner)
+        if current is not None and current.limits is limits and current.since <= now < current.until:
+            return current.parts
         parts: dict[str, list[_Window]] = {}
         for allowance in limits:
             place = (owner, allowance.unit, allowance.span, allowance.began(now))
@@ -273,6 +297,10 @@ class Accounts:
                 window = self._windows[place] = _Window(allowance, allowance.amount)
             window.limit = allowance.amount
             parts.setdefault(allowance.unit, []).append(window)
+        timed = [one for one in limits if one.span != NOW]
+        since = max((float(one.began(now)) for one in timed), default=-math.inf)
+        until = min((one.ends(now) for one in timed), default=math.inf)
+        self._current[owner] = _Current(limits, since, until, parts)
         return parts
 
     def ask(self, asking: _Asking) -> None:
@@ -310,7 +338,8 @@ class Accounts:
             for window in windows:
                 if window.others is None:
                     return False
-                n = min(n, fits(window.covered - window.charged - window.held, window.limit, worst))
+                if worst > 0:
+                    n = min(n, fits(window.covered - window.charged - window.held, window.limit, worst))
         if n < least:
             return False
         self._give(asking, parts, int(n))
@@ -405,15 +434,18 @@ class Accounts:
         portions = {}
         for place, window in self._windows.items():
             if place in asked or window.changed or window.held:
-                portions[place] = Portion(window.limit, window.charged, window.held, window.asked)
+                # twice what has come since, so that somewhat more until the next round needs none of its own
+                portions[place] = Portion(
+                    window.limit, window.charged, window.held, 2 * window.asked, begins=window.others is None
+                )
                 window.covered = window.charged + window.held  # until the book says what it is
                 window.written = window.charged
                 window.asked = 0.0
         try:
             settled = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._book.settle, portions, wanted, now
+                self._executor, lambda: self.open().settle(portions, wanted, now)
             )
-        except sqlite3.Error as cause:
+        except (sqlite3.Error, UsageError) as cause:
             for place in portions:
                 self._windows[place].written = math.nan
             self._fail(cause)
@@ -421,6 +453,7 @@ class Accounts:
         self._failing = False
         if settled.died:  # what it had taken is charged, so whatever still runs is paid for
             self._windows.clear()
+            self._current.clear()
             return await self._settle()
         self._apply(settled, waiting, now)
         return True
@@ -445,11 +478,13 @@ class Accounts:
         ]
         for place in ended:
             del self._windows[place]
+            self._current.pop(place[0], None)
 
-    def _fail(self, cause: sqlite3.Error) -> None:
+    def _fail(self, cause: Exception) -> None:
         """Let nothing begin that nobody could count."""
         if not self._failing:
-            _logger.error("What keys spend cannot be written (%s), so keys with limits are not served.", cause)
+            told = str(cause).rstrip(".")
+            _logger.error("What keys spend cannot be written (%s), so keys with limits are not served.", told)
         self._failing = True
         for asking in self._waiting:
             if not asking.answer.done():

@@ -59,7 +59,7 @@ class Service:
         scorers: opened, by "verifier" and "prm".
         resources: further ones by name, as for `solve_async`; requests share them.
         keys: who may ask; None: everybody who reaches the server.
-        accounts: opens what counts the spending of keys with limits; None: none of them may have limits.
+        accounts: makes what counts the spending of keys with limits; None: none of them may have limits.
         recorder: keeps traces; None: nobody does.
         viewer: a page that shows what was recorded to whoever may ask; None: there is none.
         telemetry: traces and metrics for OpenTelemetry; None: nobody is told.

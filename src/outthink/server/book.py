@@ -53,12 +53,14 @@ class Portion:
         charged: for good.
         held: the worst case of what runs.
         spare: what would be good to have beyond what is asked for.
+        begins: this process knows of nothing that it has had to do with it before.
     """
 
     limit: float
     charged: float
     held: float
     spare: float = 0.0
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,11 @@ class Book:
             if not self._here(now):
                 return Settled(died=True)
             self._bury(now)
+            for place, one in portions.items():
+                if one.begins:  # a window that it had done with comes again where a clock is set back
+                    self._charge(
+                        "owner = ? AND unit = ? AND span = ? AND began = ? AND process = ?", (*place, self._process)
+                    )
             others = {place: self._others(place) for place in portions}
             rooms = {place: one.limit - others[place][1] - one.charged - one.held for place, one in portions.items()}
             used = dict.fromkeys(portions, 0.0)
@@ -192,7 +199,10 @@ class Book:
         return not before
 
     def _bury(self, now: float) -> None:
-        dead = self._file.execute("SELECT id FROM process WHERE seen < ?", (now - _DEAD,)).fetchall()
+        # what was seen in a time to come was so before a clock was set back
+        dead = self._file.execute(
+            "SELECT id FROM process WHERE (seen < ? OR seen > ?) AND id <> ?", (now - _DEAD, now + _DEAD, self._process)
+        ).fetchall()
         for (process,) in dead:
             self._merge(process)
         if dead:
@@ -201,14 +211,18 @@ class Book:
 
     def _merge(self, process: int) -> None:
         """Charge what a process had taken; what is limited only at any moment is free again."""
+        self._charge("process = ?", (process,))
+        self._file.execute("DELETE FROM process WHERE id = ?", (process,))
+
+    def _charge(self, which: str, values: tuple[str | int, ...]) -> None:
+        """Have rows of a process stand for nobody in particular, with all that was taken charged."""
         self._file.execute(
             "INSERT INTO spending SELECT owner, unit, span, began, 0, taken, taken FROM spending "
-            "WHERE process = ? AND span <> ? ON CONFLICT DO UPDATE "
+            f"WHERE {which} AND span <> ? ON CONFLICT DO UPDATE "
             "SET charged = charged + excluded.charged, taken = taken + excluded.taken",
-            (process, NOW),
+            (*values, NOW),
         )
-        self._file.execute("DELETE FROM spending WHERE process = ?", (process,))
-        self._file.execute("DELETE FROM process WHERE id = ?", (process,))
+        self._file.execute(f"DELETE FROM spending WHERE {which}", values)
 
     def _others(self, place: Place) -> tuple[float, float]:
         charged, taken = self._file.execute(

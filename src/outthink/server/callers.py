@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from outthink.errors import UsageError
-from outthink.server.accounts import Accounts, Purse
+from outthink.server.accounts import Accounts, Purse, Uncountable
 from outthink.server.keys import Keys
 
 SHADOW, PROBE = "(shadow)", "(probe)"
@@ -17,7 +17,7 @@ class Callers:
 
     Args:
         keys: None: everybody who reaches the server may ask, and nobody has limits.
-        opens: opens the accounts when the first key has limits; None: no key may have any.
+        opens: makes the accounts when the first key has limits; None: no key may have any.
 
     Raises UsageError where a key has limits that nobody could count.
     """
@@ -26,8 +26,11 @@ class Callers:
         self.keys = keys
         self._opens = opens
         self._accounts: Accounts | None = None
-        if keys is not None:
-            self._prepare(keys)
+        if keys is not None and keys.limits:
+            if opens is None:
+                raise UsageError(f"The key {next(iter(keys.limits))} has limits, and nothing counts what is spent.")
+            self._accounts = opens()
+            self._accounts.open()
 
     def bearer(self, headers: Sequence[str]) -> str | None:
         """The name of the key in the Authorization headers of a request; None where it is none of these."""
@@ -41,7 +44,8 @@ class Callers:
         limits = () if self.keys is None or owner is None else self.keys.limits.get(owner, ())
         if owner is None or not limits:
             return None
-        assert self._accounts is not None
+        if self._accounts is None:
+            raise Uncountable
         return await self._accounts.enter(owner, limits)
 
     def headers(self, owner: str) -> dict[str, str]:
@@ -52,20 +56,16 @@ class Callers:
     def reload(self) -> None:
         """Read the keys again: what has changed counts for the next request; those that run go on.
 
+        Whether what is spent can be counted is seen later, so that it holds back nobody's revocation.
+
         Raises UsageError where they cannot be read; then all is as it was.
         """
         if self.keys is not None:
-            again = self.keys.again()
-            self._prepare(again)
-            self.keys.take(again)
+            self.keys.take(self.keys.again())
+            if self.keys.limits and self._accounts is None and self._opens is not None:
+                self._accounts = self._opens()
 
     async def close(self) -> None:
         """Write what was spent."""
         if self._accounts is not None:
             await self._accounts.close()
-
-    def _prepare(self, keys: Keys) -> None:
-        if keys.limits and self._accounts is None:
-            if self._opens is None:
-                raise UsageError(f"The key {next(iter(keys.limits))} has limits, and nothing counts what is spent.")
-            self._accounts = self._opens()

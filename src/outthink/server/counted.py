@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from aiohttp import web
@@ -98,25 +98,26 @@ def _tell(request: web.Request, one: Counted, seconds: float) -> None:
     """Write the line of a request, and end its span."""
     job = one.jobs[0] if one.jobs else None
     ident, model = ("-", "-") if job is None else (job.ident, job.name)
-    # what it costs to tell more is spent only where somebody wants to know
-    more = {"request": partial(_told, request, one, seconds)}
-    _logger.info("%s %s %s %s %.3f s", ident, model, _strategy(one), one.status, seconds, extra=more)
+    # what it costs to tell more is spent only where somebody wants to know, and once
+    told = cache(partial(_told, request, one, seconds))
+    _logger.info("%s %s %s %s %.3f s", ident, model, _strategy(one), one.status, seconds, extra={"request": told})
     if one.asking is not None:
-        told = _told(request, one, seconds)
-        usage, cost = told["tokens"]["charged"], told["cost"]
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": told["model"],
-            "gen_ai.response.id": told["trace"],
-            "gen_ai.usage.input_tokens": usage["prompt"],
-            "gen_ai.usage.output_tokens": usage["completion"],
-            "gen_ai.usage.cache_read.input_tokens": usage["cached"],
-            "outthink.strategy": told["strategy"],
-            "outthink.stopped": told["stopped"],
-            "outthink.key": told["key"],
-            "outthink.cost.usd": cost.get("usd"),
-        }
-        one.asking.end(one.status, {name: value for name, value in attributes.items() if value is not None})
+        one.asking.end(one.status, None if job is None else job.name, _strategy(one), lambda: _attributes(told()))
+
+
+def _attributes(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a span says of a request."""
+    usage = told["tokens"]["charged"]
+    attributes = {
+        "gen_ai.response.id": told["trace"],
+        "gen_ai.usage.input_tokens": usage["prompt"],
+        "gen_ai.usage.output_tokens": usage["completion"],
+        "gen_ai.usage.cache_read.input_tokens": usage["cached"],
+        "outthink.stopped": told["stopped"],
+        "outthink.key": told["key"],
+        "outthink.cost.usd": told["cost"].get("usd"),
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _told(request: web.Request, one: Counted, seconds: float) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def _told(request: web.Request, one: Counted, seconds: float) -> dict[str, Any]:
         "cost": _cost(traces),
         "seconds": round(seconds, 6),
     }
-    return told if one.asking is None else {**told, "trace_id": one.asking.trace}
+    return told if one.asking is None or not one.asking.trace else {**told, "trace_id": one.asking.trace}
 
 
 def _tokens(usage: Usage) -> dict[str, int]:
@@ -154,5 +155,6 @@ def _worst(traces: list[Trace]) -> str | None:
 
 def _cost(traces: list[Trace]) -> dict[str, float]:
     """What they cost together, by unit; tokens and seconds stand elsewhere."""
-    units = {unit for trace in traces for unit in trace.cost} - {"seconds", "tokens"}
-    return {unit: sum(trace.cost.get(unit, 0.0) for trace in traces) for unit in sorted(units)}
+    costs = [trace.cost for trace in traces]
+    units = {unit for cost in costs for unit in cost} - {"seconds", "tokens"}
+    return {unit: sum(cost.get(unit, 0.0) for cost in costs) for unit in sorted(units)}

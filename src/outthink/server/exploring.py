@@ -59,9 +59,7 @@ class Explorer:
         self._drawn = drawn
         self._rules = [(name, replace(policy, strategy=self._made(name, policy))) for name in actions(policy)]
         # whether a request can be honoured depends on the strategy, and not on how much of it there is
-        self._kinds = list(
-            {strategy_name(rules.strategy): rules for _, rules in self._rules if rules.strategy}.values()
-        )
+        self._kinds = {strategy_name(rules.strategy): rules for _, rules in self._rules if rules.strategy}
 
     def choose(self, asked: Asked, named: str | None, own: Choice, load: float) -> tuple[Choice, Trial | None]:
         """How a request is answered, and which action it is with which chance; None where it takes no part.
@@ -75,7 +73,8 @@ class Explorer:
         told = (named, wish.strategy, wish.n, wish.plan, asked.effort)
         if any(one is not None for one in told) or asked.choices > 1 or load < 1:
             return own, None
-        if not all(_honours(asked, rules) for rules in self._kinds):
+        chosen = strategy_name(own.strategy) if own.strategy is not None else ""  # which honours it
+        if not all(name == chosen or _honours(asked, rules) for name, rules in self._kinds.items()):
             return own, None
         place = self._drawn() / self._share * len(self._rules)
         if place >= len(self._rules):

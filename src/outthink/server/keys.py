@@ -115,10 +115,14 @@ class Keys:
         return owner
 
 
-def callers(host: str, file: Path | None, risk: str) -> Keys | None:
-    """The keys of callers; raises UsageError where other machines could ask without one, and so `risk`."""
+def callers(host: str, file: Path | None, risk: str, *, goes_on: bool = False) -> Keys | None:
+    """The keys of callers; raises UsageError where other machines could ask without one, and so `risk`.
+
+    Args:
+        goes_on: it is a server that has begun with keys, all of which may be revoked by now.
+    """
     if file is not None:
-        return Keys.open(file)
+        return Keys._read(file) if goes_on else Keys.open(file)
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -128,6 +132,14 @@ def callers(host: str, file: Path | None, risk: str) -> Keys | None:
             f"On {host} others could {risk}: give --api-key-file (made by `outthink key FILE`), or listen on 127.0.0.1."
         )
     return None
+
+
+def check_reader(name: str, keys: Keys | None) -> None:
+    """Raise UsageError where no caller can have the key that was named as the one for /metrics."""
+    if keys is None:
+        raise UsageError(f"--metrics-key {name} names a key, and there are none: give --api-key-file, or leave it out.")
+    if name not in keys.names:
+        raise UsageError(f"--metrics-key {name} names no key of the file; `outthink key list` shows those that it has.")
 
 
 def make_key(path: Path, name: str | None = None) -> tuple[str, str]:

@@ -41,6 +41,9 @@ class Sparing(logging.Filter):
         return True
 
 
+_ENCODER = json.JSONEncoder(default=str)
+
+
 class AsJSON(logging.Formatter):
     """Each line an object: time, level, logger, message; of a request its id, key, strategy, tokens, cost ..."""
 
@@ -55,7 +58,7 @@ class AsJSON(logging.Formatter):
         told |= {"message": record.getMessage()} if request is None else request()
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+        return _ENCODER.encode(told)
 
 
 def to_stderr(form: Literal["text", "json"]) -> None:

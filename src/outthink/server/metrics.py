@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from outthink.planner.auto import OUTSIDE
 from outthink.records.runs import OWN, Trial
 from outthink.server.callers import PROBE
+from outthink.server.drifting import Drifting
 from outthink.types import Call, Trace, Usage
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
@@ -84,22 +85,30 @@ class Metrics:
         self.lost = Gauge(
             "outthink_lost_traces", "Traces that could not be recorded.", registry=registry, multiprocess_mode="sum"
         )
+        self.drifting = Drifting()
         self._now = CollectorRegistry()
         self._now.register(_Read("outthink_queue", "Requests that wait.", waiting))
         self._now.register(_Read("outthink_running", "Requests at work.", running))
+        self._now.register(self.drifting)
 
     def answered(self, owner: str, status: int) -> None:
         """Count a request of a key."""
         self.key_requests.labels(self._owner(owner), str(status)).inc()
 
-    def decided(self, trace: Trace, trial: Trial | None) -> None:
-        """Count what decided how a request was answered."""
+    def decided(self, trace: Trace, trial: Trial | None, plan: str | None) -> None:
+        """Count what decided how a request was answered.
+
+        Args:
+            plan: the file of the plan, if it was one.
+        """
         if trial is not None and trial.action != OWN:
             self.explored.inc()
         elif "plan" in trace.resources:
             self.planned.labels("outside" if any(OUTSIDE in note for note in trace.notes) else "inside").inc()
             if trace.confidence is not None:
                 self.confidence.observe(trace.confidence)
+            if plan is not None:
+                self.drifting.add(plan, trace)
 
     def probed(self, usage: Usage) -> None:
         """Count what it has cost to learn what a model can do."""

@@ -8,6 +8,7 @@ at the start is read anew. A worker that ends by itself is replaced; workers tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -24,7 +25,7 @@ from outthink.server.metrics import SHARED
 
 _logger = logging.getLogger("outthink.server")
 _WHOSE = "OUTTHINK_WORKER"
-_AGAIN = 1.0  # seconds until another one is begun in the place of a worker that has ended before it served
+_AGAIN = 1.0, 60.0  # seconds until another one is begun where workers have ended before they served, ever more
 _PATIENCE = 15.0  # seconds beyond their grace after which workers are killed
 
 
@@ -110,6 +111,7 @@ class _Parent:
         self.alive: set[_Worker] = set()
         self.slots: dict[int, _Worker] = {}
         self._reloading = asyncio.Event()
+        self._asked = asyncio.Event()  # set for a moment when somebody wants something of the parent
         self._rereading: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> _Worker:
@@ -133,16 +135,30 @@ class _Parent:
         return worker
 
     async def keep(self, slot: int, worker: _Worker | None) -> None:
-        """Have a worker in a slot until the end."""
+        """Have a worker in a slot until the end.
+
+        What keeps one from serving may last, and so may what it says of it: others are begun ever more rarely, and at
+        once where the operator asks for new ones.
+        """
+        wait = _AGAIN[0]
         while not self.ending:
             worker = self.slots[slot] = worker or await self.begin()
             await worker.gone()
             del self.slots[slot]
             ended, worker = worker, worker.successor
-            if worker is None and not self.ending:
-                _logger.warning("A worker has ended (%s); another one takes its place.", ended.process.returncode)
-                if not ended.ready.is_set():
-                    await asyncio.sleep(_AGAIN)
+            code = ended.process.returncode
+            if ended.ready.is_set():
+                wait = _AGAIN[0]
+            if worker is not None or self.ending:
+                continue
+            if ended.ready.is_set():
+                _logger.warning("A worker has ended (%s); another one takes its place.", code)
+                continue
+            _logger.error("A worker has ended (%s) before it served; it is tried again after %.0f s.", code, wait)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._asked.wait()
+            wait = min(2 * wait, _AGAIN[1])
 
     def reload(self) -> None:
         """Have all workers read the keys again, and then replace them.
@@ -151,6 +167,7 @@ class _Parent:
         already. A worker that is starting may have read the keys before, so it reads them again once it serves.
         """
         self._reloading.set()
+        self._wake()
         for worker in self.alive:
             task = asyncio.create_task(_reread(worker))
             self._rereading.add(task)
@@ -180,8 +197,13 @@ class _Parent:
         if not self.ending:
             asyncio.get_running_loop().call_later(self.grace + _PATIENCE, self._kill)
         self.ending = True
+        self._wake()
         for worker in self.alive:
             _signal(worker, signal.SIGTERM)
+
+    def _wake(self) -> None:
+        self._asked.set()
+        self._asked.clear()  # who has waited is woken all the same
 
     def _kill(self) -> None:
         for worker in self.alive:

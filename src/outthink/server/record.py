@@ -5,9 +5,10 @@
 - problems.jsonl: the messages of every request, {"problem": id, "messages": [...]}; of media only the type and length.
 - feedback.jsonl: what callers have said of answers, as in `outthink.records.traffic`.
 
-They hold what people asked and were told, so they are for their owner alone. One thread writes all of it: what has
-come in while it wrote is written next, and brought to the disk together. What cannot be written, or does not fit into
-the queue of what waits, is lost; that is counted and told once in the log, and no request fails of it.
+They hold what people asked and were told, so they are for their owner alone. One thread writes all of it, what comes
+within a tenth of a second together. What is written outlives the process, and a second later a power failure, too;
+feedback does so before its caller hears of it. What cannot be written, or does not fit into the queue of what waits, is
+lost; that is counted and told once in the log, and no request fails of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import queue
 import secrets
 import threading
@@ -36,6 +38,8 @@ WAITING = 1000
 """Most traces that wait to be written."""
 
 _SECRET = "idents.secret"
+_MOMENT = 0.1  # seconds in which traces are gathered that are written together
+_SYNC = 1.0  # seconds after which what is written is brought to the disk
 
 _logger = logging.getLogger("outthink.server")
 
@@ -101,6 +105,8 @@ class Recorder:
         self._waiting: queue.Queue[_Entry | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()  # of `lost`, and so that nothing comes after the end
         self._closed = False
+        self._written = 0  # traces that are not brought to the disk yet
+        self._due = math.inf  # when they are to be
         # a daemon, so that a server that dies of something else is not kept alive
         self._thread = threading.Thread(target=self._write_all, name="outthink-recorder", daemon=True)
         self._thread.start()
@@ -181,34 +187,66 @@ class Recorder:
     def _write_all(self) -> None:
         ended = False
         while not ended:
-            batch = [self._waiting.get(), *(self._waiting.get_nowait() for _ in range(self._waiting.qsize()))]
+            batch = self._batch()
             ended = None in batch
             with self._turn():
                 self._write_batch([one for one in batch if one is not None])
+                if ended or time.monotonic() >= self._due:
+                    self._sync()
+
+    def _batch(self) -> list[_Entry | None]:
+        """What is to be written next; nothing where it is time to bring to the disk what is written."""
+        left = self._due - time.monotonic()
+        try:
+            first = self._waiting.get(timeout=None if left == math.inf else max(0.0, left))
+        except queue.Empty:
+            return []
+        if first is not None and first.kept is None:
+            time.sleep(_MOMENT)
+        return [first, *(self._waiting.get_nowait() for _ in range(self._waiting.qsize()))]
 
     def _write_batch(self, batch: Sequence[_Entry]) -> None:
-        written = 0
-        for one in batch:
-            if one.kept is not None:
-                continue
+        traces = [one for one in batch if one.kept is None]
+        asked = [one for one in traces if one.asked is not None]
+        lost = {id(one) for one in asked} - {id(one) for one in self._kept(self._write_asked, asked)}
+        for name in self._runs:
+            own = [one for one in traces if one.run == name and id(one) not in lost]
+            self._written += len(self._kept(partial(self._write, name), own))
+        if self._written:
+            self._due = min(self._due, time.monotonic() + _SYNC)
+        self._write_feedback([one for one in batch if one.kept is not None])
+
+    def _kept(self, write: Callable[[Sequence[_Entry]], None], entries: Sequence[_Entry]) -> Sequence[_Entry]:
+        """What of it could be written: all of it together, or each for itself; the rest is lost."""
+        if not entries:
+            return ()
+        with contextlib.suppress(Exception):  # each says for itself what is wrong with it
+            write(entries)
+            return entries
+        kept = []
+        for one in entries:
             try:
-                self._write(one)
-                written += 1
+                write([one])
             except Exception as cause:  # what one trace holds must not end the thread
                 self._lose(1, str(cause))
+            else:
+                kept.append(one)
+        return kept
+
+    def _sync(self) -> None:
+        written, self._written, self._due = self._written, 0, math.inf
         try:
             self._problems.sync()
             for run in self._runs.values():
                 run.sync()
         except OutthinkError as cause:
             self._lose(written, str(cause))
-        self._write_feedback([one for one in batch if one.kept is not None])
 
-    def _write(self, entry: _Entry) -> None:
-        assert entry.result is not None
-        if entry.asked is not None:
-            self._problems.append(entry.asked, sync=False)
-        self._runs[entry.run].record(entry.result, sync=False)
+    def _write_asked(self, entries: Sequence[_Entry]) -> None:
+        self._problems.append("\n".join(one.asked for one in entries if one.asked is not None), sync=False)
+
+    def _write(self, run: str, entries: Sequence[_Entry]) -> None:
+        self._runs[run].record(*(one.result for one in entries if one.result is not None), sync=False)
 
     def _write_feedback(self, entries: Sequence[_Entry]) -> None:
         """Each caller hears of his own only once all are on the disk."""

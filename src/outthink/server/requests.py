@@ -98,7 +98,7 @@ class Requests:
                 raise job.purse.failure from failure
             raise
         self._record(job, trace)
-        self._metrics.decided(trace, job.trial)
+        self._metrics.decided(trace, job.trial, job.choice.plan)
         self._preparing.learn(job, trace)
         if self._shadows is not None and trace.stopped != "cancelled":
             self._shadows.follow(job)

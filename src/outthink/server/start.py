@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -223,7 +224,7 @@ def run(
             sandbox=sandbox,
             resources=resources,
             keys=keys,
-            accounts=None if spending is None else lambda: Accounts(Book(spending)),
+            accounts=None if spending is None else lambda: Accounts(partial(Book, spending)),
             recorder=recorder,
             telemetry=telemetry,
             viewer=viewer(record, keys) if view and record is not None else None,

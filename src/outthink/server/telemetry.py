@@ -11,19 +11,21 @@ billable; what they have no name for is under "outthink.".
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from outthink import __version__
 from outthink.errors import UsageError
+from outthink.server.histograms import Histograms, Labels
 from outthink.types import Call
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
 
@@ -33,7 +35,10 @@ _LIBRARY = "outthink"
 _EMBEDDED = "outthink"  # the provider of models in this process
 _API = "openai"  # the provider behind an API of that kind, as the conventions have it
 _LAST = 3.0  # seconds for what has not been sent when the server ends
-_TOKENS = [4**power for power in range(14)]
+SAMPLED = 0.1
+"""Share of the requests that have spans where OTEL_TRACES_SAMPLER says nothing; a caller's own decision goes before."""
+
+_TOKENS = [4.0**power for power in range(14)]
 _SECONDS = [0.01 * 2**power for power in range(14)]
 
 
@@ -48,27 +53,26 @@ class Telemetry:
     """What is told of the requests of one server.
 
     Args:
-        traces, metrics: of the SDK; they are shut down at the end.
+        traces: of the SDK; shut down at the end, like the metrics.
+        metrics: where durations and tokens are counted.
         exporters: of the one and of the other.
+        share: of the requests of callers who do not trace, those that are told to the sampler of `traces`.
     """
 
-    def __init__(self, traces: TracerProvider, metrics: MeterProvider, exporters: Sequence[Exporter] = ()) -> None:
+    def __init__(
+        self, traces: TracerProvider, metrics: Histograms, exporters: Sequence[Exporter] = (), share: float = 1.0
+    ) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._providers = (traces, metrics)
         self._exporters = exporters
+        self._share = share
         self._tracer = traces.get_tracer(_LIBRARY, __version__)
         self._callers = TraceContextTextMapPropagator()
-        meter = metrics.get_meter(_LIBRARY, __version__)
-
-        def histogram(name: str, unit: str, words: str, bounds: list[float]) -> Any:
-            return meter.create_histogram(
-                name, unit=unit, description=words, explicit_bucket_boundaries_advisory=bounds
-            )
-
-        self._tokens = histogram("gen_ai.client.token.usage", "{token}", "Tokens charged.", [*map(float, _TOKENS)])
-        self._calls = histogram("gen_ai.client.operation.duration", "s", "Seconds of a call.", _SECONDS)
-        self._requests = histogram("gen_ai.server.request.duration", "s", "Seconds of a request.", _SECONDS)
+        self._models: dict[tuple[str, str], _Model] = {}
+        self._tokens = metrics.histogram("gen_ai.client.token.usage", "{token}", "Tokens charged.", _TOKENS)
+        self._calls = metrics.histogram("gen_ai.client.operation.duration", "s", "Seconds of a call.", _SECONDS)
+        self._requests = metrics.histogram("gen_ai.server.request.duration", "s", "Seconds of a request.", _SECONDS)
 
     def begin(self, method: str, route: str, headers: Mapping[str, str], ident: str) -> Asking:
         """A request has come.
@@ -81,31 +85,32 @@ class Telemetry:
 
         # what else is in the headers is nobody's business here
         carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+        if not carrier and self._share < 1 and random.random() >= self._share:
+            return Asking(self, None)
         span = self._tracer.start_span(
             f"{method} {route}",
-            context=self._callers.extract(carrier),
+            context=self._callers.extract(carrier) if carrier else None,
             kind=SpanKind.SERVER,
             attributes={"http.request.method": method, "http.route": route, "outthink.request.id": ident},
         )
         return Asking(self, span)
 
-    def call(self, above: Span, job: Job, call: Call, models: Mapping[str, str]) -> None:
+    def call(self, above: Span | None, job: Job, call: Call, models: Mapping[str, str]) -> None:
         """A call that has just been settled, as a span that ends now; where its request is sampled."""
-        written = call.prompt is not None  # a language model was asked
-        common = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": _API if job.engine.spec.fields is None else _EMBEDDED,
-            "gen_ai.request.model": models.get(call.role, job.name),
-        }
+        model: _Model | None = None
         seconds = max(0.0, call.ended - call.started)
-        if above.is_recording():
-            self._span(above, job, call, common if written else {}, seconds)
-        if written:
-            self._calls.record(seconds, common | ({"error.type": "_OTHER"} if call.outcome == "failed" else {}))
-            for kind, tokens in (("input", call.charged.prompt), ("output", call.charged.completion)):
-                self._tokens.record(tokens, {**common, "gen_ai.token.type": kind})
+        if call.prompt is not None:  # a language model was asked
+            named = _API if job.engine.spec.fields is None else _EMBEDDED, models.get(call.role, job.name)
+            model = self._models.get(named)
+            if model is None:
+                model = self._models[named] = _Model.made(*named)
+            self._calls.record(seconds, model.failed if call.outcome == "failed" else model.called)
+            self._tokens.record(call.charged.prompt, model.input)
+            self._tokens.record(call.charged.completion, model.output)
+        if above is not None and above.is_recording():
+            self._span(above, job, call, {} if model is None else dict(model.called), seconds)
 
-    def _span(self, above: Span, job: Job, call: Call, common: Mapping[str, str], seconds: float) -> None:
+    def _span(self, above: Span, job: Job, call: Call, common: Mapping[str, Any], seconds: float) -> None:
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
         told: dict[str, Any] = {
@@ -142,9 +147,9 @@ class Telemetry:
             span.set_attribute("outthink.cancelled", True)
         span.end(end_time=ended)
 
-    def request(self, seconds: float, told: Mapping[str, Any]) -> None:
+    def request(self, seconds: float, labels: Labels) -> None:
         """A request has been answered."""
-        self._requests.record(seconds, told)
+        self._requests.record(seconds, labels)
 
     def close(self) -> None:
         """Send what waits, for at most some seconds; a collector that is not there gets none of it."""
@@ -160,17 +165,17 @@ class Telemetry:
 
 
 class Asking:
-    """A request that is being answered, and its span."""
+    """A request that is being answered, and its span; None where it has none."""
 
-    def __init__(self, telemetry: Telemetry, span: Span) -> None:
+    def __init__(self, telemetry: Telemetry, span: Span | None) -> None:
         self._telemetry = telemetry
         self._span = span
         self._began = time.monotonic()
 
     @property
     def trace(self) -> str:
-        """The id of the trace, in hexadecimal digits, as logs name it."""
-        return f"{self._span.get_span_context().trace_id:032x}"
+        """The id of the trace, in hexadecimal digits, as logs name it; empty where there is none."""
+        return "" if self._span is None else f"{self._span.get_span_context().trace_id:032x}"
 
     def call(self, job: Job, call: Call, models: Mapping[str, str]) -> None:
         """A call of this request has been settled.
@@ -180,28 +185,50 @@ class Asking:
         """
         self._telemetry.call(self._span, job, call, models)
 
-    def end(self, status: int, told: Mapping[str, Any]) -> None:
+    def end(self, status: int, model: str | None, strategy: str, told: Callable[[], Mapping[str, Any]]) -> None:
         """It is over.
 
         Args:
             status: of HTTP.
-            told: further attributes.
+            told: makes further attributes, which are needed only where it is sampled.
         """
-        from opentelemetry.trace import Status, StatusCode
+        failed = (("error.type", str(status)),) if status >= 400 else ()
+        labels: Labels = (("gen_ai.operation.name", "chat"), ("outthink.strategy", strategy), *failed)
+        if model is not None:
+            labels += (("gen_ai.request.model", model),)
+        if self._span is not None and self._span.is_recording():
+            from opentelemetry.trace import Status, StatusCode
 
-        self._span.set_attributes({"http.response.status_code": status, **told})
-        if status >= 400:
-            self._span.set_attribute("error.type", str(status))
-        if status >= 500:
-            self._span.set_status(Status(StatusCode.ERROR))
-        self._span.end()
-        common = {name: value for name, value in told.items() if name in _OF_REQUESTS}
-        self._telemetry.request(
-            time.monotonic() - self._began, common | ({"error.type": str(status)} if status >= 400 else {})
+            self._span.set_attributes({**dict(labels), "http.response.status_code": status, **told()})
+            if status >= 500:
+                self._span.set_status(Status(StatusCode.ERROR))
+            self._span.end()
+        self._telemetry.request(time.monotonic() - self._began, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What calls of a model are counted under, made once."""
+
+    called: Labels
+    failed: Labels
+    input: Labels
+    output: Labels
+
+    @classmethod
+    def made(cls, provider: str, model: str) -> _Model:
+        """That of a model of a provider."""
+        common: Labels = (
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.provider.name", provider),
+            ("gen_ai.request.model", model),
         )
-
-
-_OF_REQUESTS = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "outthink.strategy")
+        return cls(
+            common,
+            (*common, ("error.type", "_OTHER")),
+            (*common, ("gen_ai.token.type", "input")),
+            (*common, ("gen_ai.token.type", "output")),
+        )
 
 
 def check_packages() -> None:
@@ -217,13 +244,12 @@ def check_packages() -> None:
 def exporting() -> Telemetry:
     """Telemetry that is sent by OTLP over HTTP, as the environment says; raises UsageError where packages are missing.
 
-    What is sent, and when, is the matter of the SDK: in batches, by threads of its own, and never waited for.
+    It is sent in batches, by threads of their own, and never waited for. Where the environment names no sampler, a
+    share of the requests has spans: what they cost would else show. All requests are in the metrics.
     """
     check_packages()
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -231,8 +257,9 @@ def exporting() -> Telemetry:
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "outthink"}
     # each process counts on its own
     resource = Resource.create({**named, "service.version": __version__, "service.instance.id": str(uuid4())})
+    # the SDK's own choice is all, as far as callers who trace do not say otherwise
+    share = 1.0 if os.environ.get("OTEL_TRACES_SAMPLER") else SAMPLED
     traces = TracerProvider(resource=resource)
     exporters = OTLPSpanExporter(), OTLPMetricExporter()
     traces.add_span_processor(BatchSpanProcessor(exporters[0]))
-    metrics = MeterProvider([PeriodicExportingMetricReader(exporters[1])], resource=resource)
-    return Telemetry(traces, metrics, exporters)
+    return Telemetry(traces, Histograms(exporters[1], resource), exporters, share)

@@ -1,0 +1,1 @@
+python benchmarks/overhead.py --rounds 9 --requests 250 --kinds keys,logs,learn,otel,all
