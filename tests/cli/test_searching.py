@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,15 @@ def test_what_is_wrong_is_told_in_a_sentence(
     result = outthink("search", *words)
     assert result.code == 2
     assert sentence in result.err
+    assert not asked, "nothing is paid for before it is told"
+
+
+@pytest.mark.parametrize("what", ["archon", "graph"])
+def test_a_search_without_optuna_says_so_before_anything_is_paid_for(
+    outthink: Any, asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    result = outthink("search", what, *MODELS, *(SIZES if what == "graph" else ()), "--by", "tpe")
+    assert result.code != 0
+    assert "needs Optuna" in result.err
+    assert not asked

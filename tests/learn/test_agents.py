@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
@@ -70,6 +71,13 @@ class Script:
 )
 def test_the_first_object_of_a_reply_is_read(reply: str, value: dict[str, Any]) -> None:
     assert read_object(reply) == value
+
+
+@pytest.mark.parametrize("guideline", ["\\ud800", "\\udfff and more"])
+def test_half_a_letter_is_not_read_for_it_could_not_be_sent_to_the_agent_again(guideline: str) -> None:
+    with pytest.raises(ValueError, match="no JSON object"):
+        read_object(f'{{"guidelines": ["{guideline}"]}}')
+    assert read_object('{"guidelines": ["\\ud83d\\ude00"]}') == {"guidelines": ["\U0001f600"]}
 
 
 @pytest.mark.parametrize("reply", ["", "none", "[1, 2]", "{" * 50_000, '{"a":' * 5_000, '{"a": 1' + " " * 30_000 + "}"])
@@ -287,6 +295,40 @@ def test_an_agent_picks_two_mixes_or_chance_does() -> None:
     for wrong in ({"mixes": [1, 1]}, {"mixes": [0, 1]}, {"mixes": [1, 2, 3]}, {"mixes": "1, 2"}, {"mixes": [True, 2]}):
         assert asyncio.run(chosen_mixes(Script(wrong), mixes, alone, (1, 3))) is None
     assert asyncio.run(chosen_mixes(Script({"mixes": [1]}), mixes[:1], alone, (1, 3))) == [0]
+
+
+def test_models_of_one_size_have_the_nodes_that_the_agent_was_told() -> None:
+    shape = ORDER.shapes["generator"]
+    order = dataclasses.replace(
+        ORDER, shapes={"generator": shape, "a": shape}, alone={"generator": 0.2, "a": 0.9}, end="a", nodes=4
+    )
+    models: set[str] = set()
+
+    async def measure(nodes: Nodes, phase: str, number: int) -> float:
+        end = [*nodes[:-1]] if nodes[-1].type == "fuser" else [*nodes]
+        models.update(one.model for one in end if phase == "pre-test")
+        return 0.5
+
+    script = Script({"mixes": [1, 2]})
+    asyncio.run(search_graph(order, measure, by="agent", talk=script, evaluations=1))
+    assert "1. 4 x generator\n2. 3 x generator, 1 x a\n" in script.told[0]
+    assert "generator: 20.0 percent right" in script.told[0]
+    assert "generator" in models
+
+
+def test_an_agent_reads_no_more_mixes_than_fit_a_prompt() -> None:
+    shape = ORDER.shapes["generator"]
+    roles = ["generator", "a", "b", "c"]
+    order = dataclasses.replace(ORDER, shapes=dict.fromkeys(roles, shape), alone=dict.fromkeys(roles, 0.5), end="a",
+                                nodes=12)  # fmt: skip
+
+    async def measure(nodes: Nodes, phase: str, number: int) -> float:
+        return 0.5
+
+    script = Script({"mixes": [63, 64]}, "nothing")
+    asyncio.run(search_graph(order, measure, by="agent", talk=script, evaluations=1))
+    assert "\n64. " in script.told[0]
+    assert "\n65. " not in script.told[0]
 
 
 def test_a_whole_search_by_an_agent_that_is_of_no_use_is_a_search_by_chance() -> None:

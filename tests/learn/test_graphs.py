@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -41,6 +42,12 @@ def test_mixes_and_their_thinning_are_those_of_the_card() -> None:
     assert thinned((2, 2, 0, 0)) == [(2, 2, 0, 0), (1, 2, 0, 0), (0, 2, 0, 0), (0, 1, 0, 0)]
     assert len(thinned((12, 0))) == 5
     assert mixes([1], 3) == [(3,)]
+
+
+def test_more_mixes_than_anybody_could_choose_from_are_refused_at_once() -> None:
+    assert len(mixes([1] * 4, 16)) == math.comb(19, 3), "16 nodes among 4 models"
+    with pytest.raises(UsageError, match="12 models and 16 nodes make more than 20,000 mixes: take fewer"):
+        mixes([1] * 12, 16)
 
 
 def test_eight_nodes_have_the_edges_of_the_card_and_often_none_into_the_end() -> None:
@@ -162,6 +169,25 @@ def test_where_graphs_are_no_better_than_the_best_model_alone_it_is_returned() -
 
     best, _ = asyncio.run(search_graph(ORDER, measure, by="random", evaluations=4))
     assert best == read_nodes("assistant@large")
+
+
+def test_a_mix_none_of_whose_nodes_is_within_the_cap_is_left_out() -> None:
+    """Both mixes are looked at, 3 small nodes and a large one, which alone costs more than the small end allows."""
+    order = GraphOrder(
+        shapes={"generator": Shape(parameters=10), "large": Shape(parameters=50)},
+        alone={"generator": 0.5, "large": 0.9},
+        end="generator",
+        nodes=3,
+        task=99,
+        answer=1,
+    )
+
+    async def measure(nodes: Nodes, phase: str, number: int) -> float:
+        assert {one.model for one in nodes} == {"generator"}
+        return 0.5
+
+    _, trials = asyncio.run(search_graph(order, measure, by="random", evaluations=3))
+    assert trials
 
 
 def test_what_cannot_be_searched_is_told() -> None:

@@ -182,9 +182,10 @@ def search_archon(
     from outthink.learn.architectures import archon_space
     from outthink.learn.proposing import proposer
 
+    propose = proposer(by, drawn.seed)
+
     async def made(bench: Bench, validation: list[Example]) -> tuple[ArchitectureSpace, Propose]:
-        ranked = await _ranked(bench, validation)
-        return archon_space(ranked, most_calls=calls), proposer(by, drawn.seed)
+        return archon_space(await _ranked(bench, validation), most_calls=calls), propose
 
     order = order_of(context, task, StrategyOptions(strategy="archon", budget=told.budget), writer, helpers, asked,
                      drawn, taken)  # fmt: skip
@@ -261,9 +262,12 @@ def search_answer_graph(
     measured on the last one. The models are those of --model and --role; with --by agent the one of the role "agent"
     proposes, else the main one. `--strategy answer_graph --config FILE` uses what is written.
     """
-    from outthink.learn.graph_search import GraphOrder, search_graph
+    from outthink.learn.graph_search import GraphOrder, priced_mixes, search_graph
+    from outthink.learn.proposing import proposer
     from outthink.strategies.collective.answer_nodes import written_nodes, written_nodes_file
 
+    if by != "agent":
+        proposer(by, drawn.seed)  # what it lacks is said before anything is paid for
     out = told.out or Path("graph.toml")
     how = StrategyOptions(strategy="answer_graph", budget=told.budget)
     order = order_of(context, task, how, writer, helpers, asked, drawn, taken)
@@ -271,11 +275,12 @@ def search_answer_graph(
     searching, fresh, held_out = (examples[place::3] for place in range(3))
 
     async def go(bench: Bench, bar: Working) -> _Outcome:
-        alone, task_tokens, answer_tokens = await _pilots(bench, searching[:_PILOT])
         shapes = _shapes(bench, sizes)
         largest = max(shapes, key=lambda role: shapes[role].parameters)
         if end and end not in shapes:
             raise UsageError(f"--end {end}: there is no model of this role; the roles are {', '.join(shapes)}.")
+        priced_mixes(shapes, nodes)  # so that what is too large is refused before anything is paid for
+        alone, task_tokens, answer_tokens = await _pilots(bench, searching[:_PILOT])
         wanted = GraphOrder(
             shapes=shapes, alone=alone, end=end or largest, nodes=nodes, task=task_tokens, answer=answer_tokens
         )

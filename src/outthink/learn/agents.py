@@ -98,7 +98,10 @@ def read_object(reply: str) -> dict[str, Any]:
             break
         try:
             value, _ = json.JSONDecoder().raw_decode(text, start)
-        except (ValueError, RecursionError):
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could be sent to no model
+        except RecursionError:
+            break  # what is nested so deep is no answer from any beginning
+        except ValueError:
             start = text.find("{", start + 1)
             continue
         if isinstance(value, dict):

@@ -24,6 +24,7 @@ from outthink.learn.search import Archive, SearchTrial, scored_again, searched
 from outthink.models.engine import Shape
 from outthink.strategies.collective.answer_nodes import CallNode, Nodes, checked_nodes
 
+_SHOWN = 64  # mixes that an agent reads; where there are more, chance leaves some out
 _TRIES = 1000  # graphs that are drawn for a pre-test, at most
 
 Phase = Literal["pre-test", "search", "again"]
@@ -53,10 +54,22 @@ class GraphOrder:
 
     def space(self, mix: tuple[int, ...]) -> AnswerGraphSpace:
         """The graphs of a mix."""
-        shapes = dict(sorted(self.shapes.items(), key=lambda entry: entry[1].parameters))
+        shapes = smallest_first(self.shapes)
         least = next(iter(shapes.values()))
         cap = cap_of(self.nodes, least, shapes[self.end], self.task, self.answer)
         return AnswerGraphSpace(shapes=shapes, mix=mix, end=self.end, task=self.task, answer=self.answer, cap=cap)
+
+
+def smallest_first(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes in the order in which a mix counts their nodes."""
+    return dict(sorted(shapes.items(), key=lambda entry: entry[1].parameters))
+
+
+def priced_mixes(shapes: Mapping[str, Shape], nodes: int) -> tuple[list[int], list[tuple[int, ...]]]:
+    """What a node of each model counts, the smallest first, and the mixes; UsageError as for `mixes`."""
+    sizes = [shape.parameters for shape in smallest_first(shapes).values()]
+    prices = [node_price(size, sizes[0]) for size in sizes]
+    return prices, mixes(prices, nodes)
 
 
 async def search_graph(
@@ -112,24 +125,26 @@ def _single(order: GraphOrder, graphs: AnswerGraphSpace) -> Nodes | None:
 async def _mix(order: GraphOrder, measure: Measure, talk: Talk | None, seed: int) -> tuple[int, ...]:
     """The mix whose dense random graph answered its one question best; ties go by chance."""
     rng = np.random.default_rng([seed, 4])
-    sizes = sorted((shape.parameters, role) for role, shape in order.shapes.items())
-    prices = [node_price(size, sizes[0][0]) for size, _ in sizes]
-    known = mixes(prices, order.nodes)
+    prices, known = priced_mixes(order.shapes, order.nodes)
     picks = None
     if talk is not None:
-        picks = await chosen_mixes(talk, known, {role: order.alone[role] for _, role in sizes}, prices)
+        alone = {role: order.alone[role] for role in smallest_first(order.shapes)}
+        if len(known) > _SHOWN:
+            known = [known[place] for place in sorted(rng.permutation(len(known))[:_SHOWN].tolist())]
+        picks = await chosen_mixes(talk, known, alone, prices)
     if picks is None:
         picks = rng.permutation(len(known))[:2].tolist()
-    tried = list(dict.fromkeys(mix for pick in picks for mix in thinned(known[pick])))
-    scores: list[float] = []
-    for number, mix in enumerate(tried):
+    scores: dict[tuple[int, ...], float] = {}
+    for mix in dict.fromkeys(mix for pick in picks for mix in thinned(known[pick])):
         graphs = order.space(mix)
         edges = len(graphs.pairs)
         dense = replace(graphs.space, logits=((0.0, 0.0),) * edges + graphs.space.logits[edges:])
         points = by_chance(Archive(space=dense), seed)
         tries = (graphs.repaired(point) for point in itertools.islice(points, _TRIES))
         point = next((repaired for repaired in tries if repaired is not None), None)
-        if point is None:
-            raise UsageError("No graph is within the cap: allow more nodes.")
-        scores.append(await measure(graphs.nodes(point), "pre-test", number) or 0.0)
-    return tried[int(rng.choice(np.flatnonzero(np.array(scores) == max(scores))))]
+        if point is not None:  # else not even one of its nodes is within the cap
+            scores[mix] = await measure(graphs.nodes(point), "pre-test", len(scores)) or 0.0
+    if not scores:
+        raise UsageError("No graph is within the cap: allow more nodes.")
+    best = [mix for mix, score in scores.items() if score == max(scores.values())]
+    return best[int(rng.integers(len(best)))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,6 +28,7 @@ ENDS = ("fuser", "vote")
 EDGE = -2.0
 """Log-odds of an edge: the sigmoid is .1192."""
 _VARIANTS = 5  # of a mix
+_MOST_MIXES = 20_000  # and what is not spent to the end
 
 
 def node_price(size: float, least: float) -> int:
@@ -41,16 +42,29 @@ def mixes(prices: Sequence[int], nodes: int) -> list[tuple[int, ...]]:
     Args:
         prices: of a node of each model, the smallest first.
         nodes: of the smallest model, whose price is the budget.
+
+    Raises UsageError where these are too many to choose from.
     """
     first, *others = prices
     budget = first * nodes
-    made = []
-    for counts in itertools.product(*(range(budget // price + 1) for price in others)):
-        left = budget - sum(price * count for price, count in zip(others, counts, strict=True))
-        if left >= 0 and (left >= first or any(counts)):
-            made.append((left % first, (left // first, *counts)))
-    least = min(unspent for unspent, _ in made)
-    return [counts for unspent, counts in made if unspent == least]
+    made = list(itertools.islice(_counts(others, budget), _MOST_MIXES + 1))
+    if len(made) > _MOST_MIXES:
+        raise UsageError(
+            f"{len(prices)} models and {nodes} nodes make more than {_MOST_MIXES:,} mixes: take fewer models or nodes."
+        )
+    some = [(left % first, (left // first, *counts)) for left, counts in made if left >= first or any(counts)]
+    least = min(unspent for unspent, _ in some)
+    return [counts for unspent, counts in some if unspent == least]
+
+
+def _counts(prices: Sequence[int], budget: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """What is left of the budget, and how many of each are bought, for all ways to buy."""
+    if not prices:
+        yield budget, ()
+        return
+    for count in range(budget // prices[0] + 1):
+        for left, further in _counts(prices[1:], budget - count * prices[0]):
+            yield left, (count, *further)
 
 
 def thinned(mix: Sequence[int]) -> list[tuple[int, ...]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,10 @@ _RATE = 0.1  # of Adam, as in the source's baseline
 def proposer(by: By, seed: int = 0) -> Propose:
     """The proposer of a name; the same seed and scores give the same proposals.
 
-    It raises MissingResource, when it begins, where Optuna is not installed.
+    Raises MissingResource where it needs Optuna and that is not installed.
     """
+    if by == "tpe":
+        _optuna()  # else a search would have paid for what comes before its first proposal
     propose = {"random": by_chance, "tpe": _tpe, "reinforce": _reinforce, "insights": _insights}[by]
 
     async def proposing(archive: Archive) -> AsyncIterator[Point]:
@@ -76,12 +78,17 @@ def drawn(odds: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> Poin
     )
 
 
-def _tpe(archive: Archive, seed: int) -> Iterator[Point]:
-    """Optuna's proposals; it is told nothing of what is not allowed."""
+def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
         raise MissingResource("The search tpe needs Optuna: pip install 'outthink[search]'.") from None
+    return optuna
+
+
+def _tpe(archive: Archive, seed: int) -> Iterator[Point]:
+    """Optuna's proposals; it is told nothing of what is not allowed."""
+    optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = archive.space
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from outthink.maths.selection import Drawn
 from outthink.models.engine import Request, Shape
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.collective.answer_nodes import (
+    CallNode,
     checked_nodes,
     ends,
     flops_of_nodes,
@@ -110,6 +112,21 @@ def test_a_graph_is_written_as_it_is_read_in_both_forms(tmp_path: Path) -> None:
     assert make_strategy("answer_graph", {"config": str(file)}).built == nodes  # type: ignore[attr-defined]
     assert levels(nodes) == [[0, 1], [2], [3]]
     assert ends(nodes) == [3]
+
+
+@pytest.mark.parametrize("letters", ["\U0001f600", "a\x7fb", "\\u0041", 'a"b\\', "\u2028", "\x00\x1f"])
+def test_whatever_letters_names_have_a_file_is_read_again(tmp_path: Path, letters: str) -> None:
+    nodes = checked_nodes([CallNode(type="assistant", model=letters)])
+    file = tmp_path / "g.toml"
+    file.write_text(written_nodes_file(nodes, name=letters), encoding="utf-8")
+    assert open_nodes(file).nodes == nodes
+    assert tomllib.loads(file.read_text(encoding="utf-8"))["name"] == letters
+
+
+def test_half_a_letter_of_a_name_does_not_keep_a_file_from_being_written(tmp_path: Path) -> None:
+    file = tmp_path / "g.toml"
+    file.write_text(written_nodes_file(read_nodes("assistant"), name="a\udcff"), encoding="utf-8")
+    assert open_nodes(file).nodes == read_nodes("assistant")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ as one with several samples; a node reads what is above it, so that no graph has
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from outthink.cost.flops import flops_of_node
 from outthink.errors import UsageError
 from outthink.models.engine import Shape
 from outthink.models.roles import GENERATOR, MAIN
-from outthink.strategies.collective.form import read_form, read_prompts, read_table, written_table
+from outthink.strategies.collective.form import read_form, read_prompts, read_table, written_table, written_value
 from outthink.strategies.prompting import MOST_SHOWN
 
 NodeType = Literal["assistant", "fuser"]
@@ -156,7 +155,7 @@ def written_nodes_file(nodes: Nodes, *, name: str) -> str:
     """The TOML file that `open_nodes` reads: a line for each node."""
     plain = CallNode(type="assistant")
     lines = [f"  {written_table(one, plain)},  # {number}" for number, one in enumerate(nodes, start=1)]
-    return "\n".join([f"name = {json.dumps(name)}", "nodes = [", *lines, "]", ""])
+    return "\n".join([f"name = {written_value(name)}", "nodes = [", *lines, "]", ""])
 
 
 def checked_nodes(given: Sequence[CallNode]) -> Nodes:

@@ -7,7 +7,6 @@ Differs: one layer has one ranker, verifier or evaluator, whose outputs would on
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from outthink.errors import UsageError
 from outthink.strategies.collective.archon_texts import PROMPTS
-from outthink.strategies.collective.form import read_form, read_prompts, read_table, written_table
+from outthink.strategies.collective.form import read_form, read_prompts, read_table, written_table, written_value
 from outthink.strategies.prompting import MOST_SHOWN
 
 Kind = Literal[
@@ -144,7 +143,7 @@ def open_architecture(path: str | Path) -> Architecture:
 def written_file(layers: Layers, *, name: str) -> str:
     """The TOML file that `open_architecture` reads: a line for each component."""
     plain = Component(type="critic")
-    lines = [f"name = {json.dumps(name)}", "layers = ["]
+    lines = [f"name = {written_value(name)}", "layers = ["]
     for layer in layers:
         lines += ["  [", *(f"    {written_table(one, plain)}," for one in layer), "  ],"]
     return "\n".join([*lines, "]", ""])

@@ -94,8 +94,14 @@ def written_table(one: Any, plain: Any) -> str:
     """A dataclass as a table of TOML: its type, and those of its fields that are not as those of `plain`."""
     parts = [f'type = "{one.type}"']
     parts += [
-        f"{entry.name} = {json.dumps(value)}"  # texts, numbers and lists of numbers are written in TOML as in JSON
+        f"{entry.name} = {written_value(value)}"
         for entry in fields(one)
         if entry.name != "type" and (value := getattr(one, entry.name)) != getattr(plain, entry.name)
     ]
     return f"{{ {', '.join(parts)} }}"
+
+
+def written_value(value: Any) -> str:
+    """A text, a number or a list of numbers in TOML: as in JSON, save that no letter is written as two surrogates."""
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return text.encode(errors="replace").decode()  # names of files may have halves of pairs, which no file can hold
