@@ -3,8 +3,8 @@
 Source: PaCoRe (stepfun-ai/PaCoRe), its inference code was read. Differs: there the model was trained for it, here any
 model is prompted, so the name; the prompt is ours; answers without a readable end are not shown.
 
-Pays: with thinking models, whose messages are short beside their thoughts, so that reading many costs little. Not
-measured here yet.
+Pays: with thinking models, whose messages are short beside their thoughts, so that reading many costs little. With a
+0.5B model that does not think it was far below the vote at equal tokens (docs/results/selection.md).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Differs: paths are cut in steps of `piece` tokens, so that speed decides nothing
 have ended with one answer, or where there is one path.
 
 Pays: where the model can tell good reasoning from bad when it reads; the summary reads all paths, which fusion of
-answers does not. Numbers of the source are for trained models and do not hold for it.
+answers does not. A 0.5B model cannot (docs/results/selection.md); numbers of the source are for trained models.
 """
 
 from __future__ import annotations
