@@ -901,12 +901,14 @@ def test_confidences_are_of_the_likeliest_tokens_in_both_forms_of_the_api() -> N
 def test_likeliest_tokens_that_nobody_is_sent_are_not_kept() -> None:
     """Of a long thought they would be gigabytes."""
     for fields, kept in (({}, False), ({"logprobs": True, "top_logprobs": 2}, True)):
-        answers: list[Answers] = []
+        sent: list[Answers] = []
 
         class Watching(OpenAIEngine):
-            async def _ask(self, request: Any, answers_: Answers, sending: Any, answers: Any = answers) -> None:
-                answers.append(answers_)
-                await super()._ask(request, answers_, sending)
+            kept = sent
+
+            async def _ask(self, request: Any, answers: Answers, sending: Any) -> None:
+                self.kept.append(answers)
+                await super()._ask(request, answers, sending)
 
         async def go(fields: Any = fields, watching: Any = Watching) -> None:
             async with Server() as server:
@@ -915,7 +917,7 @@ def test_likeliest_tokens_that_nobody_is_sent_are_not_kept() -> None:
                 await engine.close()
 
         run(go())
-        (written,) = answers[0].writing
+        (written,) = sent[0].writing
         assert len(written.confidences) == written.tokens > 10
         assert bool(written.told) == kept
 

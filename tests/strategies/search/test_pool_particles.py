@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import itertools
 import math
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from outthink.driver import solve_async
+from outthink.errors import UsageError
 from outthink.models.engine import Request
 from outthink.models.scripted import ScriptedEngine
 from outthink.strategies.making import make_strategy
@@ -21,6 +23,7 @@ from outthink.strategies.search.loop import Event, Expand, Grown, Node
 from outthink.strategies.search.particle_filter import weights
 from outthink.strategies.search.pool_particles import Pool, possible_births, tilted
 from outthink.types import Candidate, Sampling, Trace
+from tests.tools.loops import held
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -233,3 +236,38 @@ def test_a_budget_that_ends_early_leaves_the_vote_of_what_has_finished() -> None
     trace = solved("pool_particles", {"n": 4}, 0, budget="1500-tokens")
     assert trace.cost["tokens"] <= 1500 < whole.cost["tokens"]
     assert trace.answer is not None
+
+
+@pytest.mark.parametrize("choose", ["vote", "best"])
+@pytest.mark.parametrize("power", [1e-310, 1e-9, 50.0, 1e9, 1e308])
+def test_a_power_of_any_size_leaves_a_share_and_weights_that_are_numbers(power: float, choose: str) -> None:
+    trace = solved("pool_particles", {"n": 3, "power": power, "max_depth": 4, "choose": choose}, 0)
+    assert trace.answer is not None
+    assert trace.confidence is not None
+    assert 0 <= trace.confidence <= 1
+
+
+def test_a_power_beyond_all_numbers_leaves_the_path_with_the_best_odds() -> None:
+    (wish,) = Pool(2, rounds=1, memory=1, power=1.0).start(Told(0.5))  # type: ignore[arg-type]  # as above
+    worse, better = child(wish, "a"), child(wish, "bc")
+    assert tilted({worse: 0.0, better: -3.0}, 1e308).tolist() == [0.0, 1.0]
+
+
+def test_rounds_in_which_nothing_is_written_leave_the_loop_free() -> None:
+    """All paths finish in the first of 256 rounds; the others only copy."""
+
+    async def longest() -> float:
+        strategy = make_strategy("pool_particles", {"n": 16, "max_depth": 256})
+        async with held() as measured:
+            await solve_async(problem(), strategy, model=ScriptedEngine(lambda *_: "#### 4"), prm=lambda *_: 0.5)
+        return measured.longest
+
+    assert asyncio.run(longest()) < 0.15
+
+
+def test_more_prefixes_than_can_be_looked_at_are_refused() -> None:
+    make_strategy("pool_particles", {"n": 1024})
+    make_strategy("pool_particles", {"n": 16, "max_depth": 1024})
+    make_strategy("pool_particles", {"n": 1, "max_depth": 10**7, "memory": 1})
+    with pytest.raises(UsageError, match="n x max_depth x memory must be at most 16,777,216"):
+        make_strategy("pool_particles", {"n": 16, "max_depth": 1025})

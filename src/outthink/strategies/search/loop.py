@@ -336,6 +336,7 @@ async def search(
     embedder: Embedder | None = None,
     embed: Literal["step", "path"] = "step",
     logprobs: bool = False,
+    looks_at: int = 0,
 ) -> None:
     """Drive `policy` to its end; whenever its finished nodes change, report what they answer.
 
@@ -349,6 +350,7 @@ async def search(
         embedder: gives open nodes their vectors; None: they have none.
         embed: what is embedded, the last step or the whole text so far.
         logprobs: the method reads token logprobs.
+        looks_at: how many nodes it may look at between two batches, where these are more than all pairs of new ones.
 
     Raises NothingCameBack where a batch failed and nothing was ever finished, and EngineError on a score outside
     [0, 1].
@@ -396,7 +398,7 @@ async def search(
                 policy.grow(view, _events(batch, children, nodes, going_on=False))
                 raise
             # a formula may look at all pairs of nodes
-            batch = await away(len(nodes) ** 2, policy.grow, view, _events(batch, children, nodes))
+            batch = await away(max(len(nodes) ** 2, looks_at), policy.grow, view, _events(batch, children, nodes))
             tell()
 
     batches: dict[Address, list[Expand]] = {}

@@ -54,6 +54,8 @@ from outthink.strategies.search.particle_filter import log_odds, weights
 from outthink.strategies.search.step_search import StepSearch
 from outthink.types import Problem
 
+_MOST_LOOKED_AT = 2**24  # prefixes, in all rounds together: some seconds
+
 
 def possible_births(time: int, round: int, memory: int) -> int:
     """m_j(t): in how many rounds particles of a time that are in the pool in a round could be born.
@@ -123,7 +125,8 @@ class Pool:
         while True:
             self.pool += [*born, *self._copies]
             oldest = self.round + 1 - self._memory
-            self.pool = [one for one in self.pool if one.born >= oldest or self.over]
+            if oldest > 1 and not self.over:
+                self.pool = [one for one in self.pool if one.born >= oldest]
             if self.over or not self.pool:
                 return []
             self.round += 1
@@ -146,16 +149,16 @@ class Pool:
         shares = weights([one.node.rank for one in self.pool], 1 / self._power)
         counts = systematic(shares, self._n, view.at("resample", self.round - 1).random())
         self._drawn, self._copies, wishes = {}, [], list[Expand]()
-        for one, share, count in zip(self.pool, shares.tolist(), counts.tolist(), strict=True):
-            if count:
-                present = one.log_v - math.log(possible_births(one.time, self.round, self._memory))
-                log_v = present - math.log(self._n * share)
-                if one.node.finished:
-                    copy = Particle(node=one.node, time=one.time + 1, born=self.round, log_v=log_v)
-                    self._copies += [copy] * count
-                else:
-                    self._drawn[one.node] = one.time + 1, log_v
-                    wishes.append(Expand(parent=one.node, n=count, until=self._until))
+        for place in np.flatnonzero(counts).tolist():
+            one, count = self.pool[place], int(counts[place])
+            present = one.log_v - math.log(possible_births(one.time, self.round, self._memory))
+            log_v = present - math.log(self._n * float(shares[place]))
+            if one.node.finished:
+                copy = Particle(node=one.node, time=one.time + 1, born=self.round, log_v=log_v)
+                self._copies += [copy] * count
+            else:
+                self._drawn[one.node] = one.time + 1, log_v
+                wishes.append(Expand(parent=one.node, n=count, until=self._until))
         return wishes
 
     def estimate(self) -> dict[Node, float]:
@@ -175,8 +178,9 @@ class Pool:
 
 def tilted(estimate: dict[Node, float], power: float) -> NDArray[np.float64]:
     """The weights of a vote (k,), the largest being 1: v times the powered odds of all steps."""
-    tilts = [power * float(log_odds([step.rank for step in node.path]).sum()) for node in estimate]
-    logs = np.array([*estimate.values()]) + np.array(tilts)
+    odds = np.array([log_odds([step.rank for step in node.path]).sum() for node in estimate])
+    with np.errstate(over="ignore"):
+        logs = np.array([*estimate.values()]) + power * (odds - odds.max())  # so that no power makes them infinite
     return np.asarray(np.exp(logs - logs.max()))
 
 
@@ -200,6 +204,16 @@ class PoolParticles(StepSearch):
     def __post_init__(self) -> None:
         memory = () if self.memory is None else ("memory",)
         check(self, at_least_one=("n", "max_step_tokens", "max_depth", *memory), above_zero=("power",))
+        if (looked_at := self._looks_at) > _MOST_LOOKED_AT:
+            raise ValueError(
+                f"n x max_depth x memory must be at most {_MOST_LOOKED_AT:,}, not {looked_at:,}: each round looks at "
+                "all of the pool"
+            )
+
+    @property
+    def _looks_at(self) -> int:
+        """Prefixes in all rounds together; all may be between two batches, where nothing is left to write."""
+        return self.n * self.max_depth * min(self.memory or self.max_depth, self.max_depth)
 
     async def run(self, problem: Problem, report: Report, *, model: Model, prm: Scores, rng: Rng) -> None:
         """One round at a time; the vote of the last one where it was made, else that of what has finished."""
@@ -215,6 +229,7 @@ class PoolParticles(StepSearch):
             max_step_tokens=self.max_step_tokens,
             delimiter=self.delimiter,
             choose=self.choose,
+            looks_at=self._looks_at,
         )
         estimate = pool.estimate()
         if self.choose == "vote" and any(node.candidate.key is not None for node in estimate):
