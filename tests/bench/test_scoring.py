@@ -190,3 +190,11 @@ def test_what_people_found_corrects_the_rates(tmp_path: Path) -> None:
 def test_a_pool_without_the_judges_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r'outthink score .*--verifier "soundness\?flaw=gap"'):
         analyse("soundness", [pool(tmp_path / "pool.jsonl", [sample("fine", True)])])
+
+
+@pytest.mark.parametrize("other", [None, 5, "text"])
+def test_a_sample_that_is_no_object_is_told(tmp_path: Path, other: object) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text(json.dumps({"id": "a", "question": "q", "samples": [{"text": "a"}, other]}) + "\n")
+    with pytest.raises(UsageError, match="has samples that are no objects"):
+        run(score_pool(pool, tmp_path / "out.jsonl", verifiers=["judge"], models={}))

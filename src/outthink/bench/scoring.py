@@ -215,7 +215,9 @@ def _problem(row: Mapping[str, Any], where: str, answer: AnswerKind | None, temp
     name, question, samples = row.get("id"), row.get("question"), row.get("samples")
     if name is None or not isinstance(question, str) or not isinstance(samples, list):
         raise UsageError(f"{where} lacks its id, its question or its samples, so nothing can be judged.")
-    if not any(isinstance(one, dict) and text_of(one) for one in samples):
+    if not all(isinstance(one, dict) for one in samples):
+        raise UsageError(f"{where} has samples that are no objects, so nothing can be judged.")
+    if not any(map(text_of, samples)):
         raise UsageError(f"{where} has no texts of its samples, so nothing can be judged.")
     return ask(question, answer=answer, template=template, id=str(name))
 
