@@ -69,11 +69,6 @@ def normalised_regret(tokens: ArrayLike, accuracy: ArrayLike, budgets: ArrayLike
     return np.asarray(1 - (before[at] + height * rest) / budgets)
 
 
-def cumulative_regret(accuracy: ArrayLike, best: ArrayLike = 1.0) -> Floats:
-    """Delta_k = sum over j < k of best - J_j, for k = 1 ... m, from the accuracies (..., m) of the prefixes."""
-    return np.cumsum(np.asarray(best, dtype=float)[..., None] - np.asarray(accuracy, dtype=float), axis=-1)
-
-
 def progress(accuracy: ArrayLike) -> Floats:
     """r_j = J_j - J_{j-1}, (..., m) from J_0 ... J_m; sums to what the whole trace gained."""
     return np.diff(np.asarray(accuracy, dtype=float), axis=-1)
@@ -115,7 +110,7 @@ def stops(agreements: ArrayLike, *, eps: float = 0.05, tau: float = 0.75) -> NDA
         tau: agreement that is needed.
     """
     a = np.asarray(agreements, dtype=float)
-    still = np.diff(a, axis=-1) <= eps
+    still = progress(a) <= eps
     stopped = np.zeros(a.shape, dtype=bool)
     stopped[..., 2:] = still[..., 1:] & still[..., :-1] & (a[..., 2:] >= tau)
     return stopped
