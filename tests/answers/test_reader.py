@@ -19,7 +19,7 @@ import pytest
 from outthink.answers import reader as answers
 from outthink.answers import turns, worker
 from outthink.answers.reader import MAX_AT_ONCE, Reader
-from outthink.answers.reading import read
+from outthink.answers.reading import read, read_by
 from outthink.answers.turns import FairQueue
 from outthink.answers.worker import Limit, Reply, Worker
 from outthink.errors import EngineError, UsageError
@@ -305,11 +305,11 @@ def test_long_texts_are_read_in_a_thread_and_alike(monkeypatch: pytest.MonkeyPat
     main = threading.get_ident()
     threads: set[bool] = set()
 
-    def watched(*given: Any, **asked: Any) -> str | None:
+    def watched(*given: Any, **asked: Any) -> tuple[str | None, str]:
         threads.add(threading.get_ident() == main)
-        return read(*given, **asked)
+        return read_by(*given, **asked)
 
-    monkeypatch.setattr(answers, "read", watched)
+    monkeypatch.setattr(answers, "read_by", watched)
     tail = '\n#### "5" and '
     kinds: tuple[AnswerKind, ...] = ("math", "choice", "text", "json", "chat")
 
@@ -333,11 +333,11 @@ def test_long_texts_are_read_in_a_thread_and_alike(monkeypatch: pytest.MonkeyPat
 def test_the_loop_goes_on_while_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read_on = threading.Event()
 
-    def waits(*given: Any, **asked: Any) -> str | None:
+    def waits(*given: Any, **asked: Any) -> tuple[str | None, str]:
         assert read_on.wait(30)
-        return read(*given, **asked)
+        return read_by(*given, **asked)
 
-    monkeypatch.setattr(answers, "read", waits)
+    monkeypatch.setattr(answers, "read_by", waits)
 
     async def work(reader: Reader) -> None:
         task = asyncio.create_task(reader.read(replace(problem("p"), answer="math"), "word " * MAX_AT_ONCE + "#### 5"))
