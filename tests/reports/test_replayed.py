@@ -51,12 +51,14 @@ def rows(seed: int) -> dict[str, Any]:
         tokens = int(rng.integers(3, 30))
         finish = "length" if kind == 4 else "eos"
         key = None if kind >= 3 else str(kind)
+        logprobs = [float(-rng.exponential())] * tokens
         samples.append(
             {
                 "text": text if kind != 3 else "nothing to read",
                 "tokens": tokens,
                 "token_ids": None,
-                "logprobs": [float(-rng.exponential())] * tokens,
+                "logprobs": logprobs,
+                "confidences": [-one for one in logprobs],
                 "finish": finish,
                 "answer": key,
                 "key": key,
@@ -64,7 +66,8 @@ def rows(seed: int) -> dict[str, Any]:
                 "reward": round(float(rng.random()), 3),
             }
         )
-    return {"id": QUESTION, "question": QUESTION, "answer": "0", "prompt_tokens": 11, "samples": samples, "meta": {}}
+    told = {"id": QUESTION, "question": QUESTION, "answer": "0", "prompt_tokens": 11, "likeliest": 20}
+    return {**told, "samples": samples, "meta": {}}
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -84,7 +84,7 @@ FAITHFUL = [
         if getattr(make_strategy(name), "as_asked", False) and of_any_server(name)
     ),
 ]
-JUDGED = ("best_of_n", "weighted_best_of_n", "optscale", "resample")
+JUDGED = ("best_of_n", "weighted_best_of_n", "majority_best", "optscale", "resample")
 """Those that need a verifier; it is the confidence here."""
 READING = ("likelihood", "perplexity_consistency", "rpc", "borda", "deepconf", *JUDGED)
 """Those that read logprobs."""

@@ -78,9 +78,12 @@ def falls(confidences: ArrayLike, window: int, least: ArrayLike) -> Floats:
     return np.where(place < len(lowest), place + float(window), np.inf)
 
 
-def best(weights: ArrayLike, keep: float) -> NDArray[np.bool_]:
-    """Whether each of (..., n) is in the share with the highest weights, which has one at least; of equals the first"""
-    high = np.asarray(weights, dtype=float)
+def best(keys: ArrayLike, weights: ArrayLike, keep: float) -> NDArray[np.bool_]:
+    """Whether each of (..., n) is in the share with the highest weights, which has one at least; of equals the first.
+
+    Keys below 0, of answers that cannot be read, come last: else there may be nobody who votes.
+    """
+    high = np.where(np.asarray(keys) >= 0, np.asarray(weights, dtype=float), -np.inf)
     most = max(1, round(keep * high.shape[-1]))
     chosen = np.zeros(high.shape, dtype=bool)
     np.put_along_axis(chosen, np.argsort(-high, axis=-1, kind="stable")[..., :most], True, axis=-1)
@@ -167,7 +170,7 @@ class DeepConf:
             meter.notes.append(f"confidence is of the {told} likeliest tokens that were told, not of {self.k}")
         weights = await each(self._weight, kept)
         if self.warm_up >= self.n:
-            self._vote(report, kept, weights, best(weights, self.keep))
+            self._vote(report, kept, weights, best(codes([one.key for one in kept]), weights, self.keep))
             return
         share = self._vote(report, kept, weights)
         least = float(bar(await each(self._lowest, kept), self.keep))
@@ -246,7 +249,7 @@ class DeepConf:
         every = [max(confidence(one, self.window, self.measure), 0.0) for one in told.values]
         weights, first = np.array(every)[drawn.order], min(self.warm_up, n)
         if first == n:
-            keys = np.where(best(weights, self.keep), drawn.keys, -1)
+            keys = np.where(best(drawn.keys, weights, self.keep), drawn.keys, -1)
             return Replayed.of_all(weighted_vote(keys, weights, lengths=drawn.lengths), drawn)
         lowest = np.array([confidence(one, self.window, "lowest") for one in told.values])[drawn.order]
         least = bar(lowest[:, :first], self.keep)
