@@ -34,26 +34,27 @@ def token_count(value: Any, name: str) -> int | None:
 
 def token_logprobs(values: Any) -> list[float] | None:
     """Logprobs of the tokens of a sample, at most 0; None where they are not recorded."""
-    if values is None:
-        return None
-    if not isinstance(values, list):
-        raise ValueError("logprobs is no list")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value <= POSITIVE:
-            raise ValueError(f"a logprob is {_short(value)}, but it must be a number that is at most 0")
-    return [min(float(value), 0.0) for value in values]
+    read = _of_tokens(values, "logprob", "at most 0", -math.inf, POSITIVE)
+    return None if read is None else [min(value, 0.0) for value in read]
 
 
 def token_confidences(values: Any) -> list[float] | None:
     """Confidences of the tokens of a sample, at least 0; None where they are not recorded."""
+    read = _of_tokens(values, "confidence", "at least 0", -POSITIVE, math.inf)
+    return None if read is None else [max(value, 0.0) for value in read]
+
+
+def _of_tokens(values: Any, name: str, rule: str, low: float, high: float) -> list[float] | None:
+    """Finite numbers from `low` to `high`."""
     if values is None:
         return None
     if not isinstance(values, list):
-        raise ValueError("confidences is no list")
+        raise ValueError(f"{name}s is no list")
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -POSITIVE <= value < math.inf:
-            raise ValueError(f"a confidence is {_short(value)}, but it must be a number that is at least 0")
-    return [max(float(value), 0.0) for value in values]
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        if not (number and low <= value <= high):
+            raise ValueError(f"a {name} is {_short(value)}, but it must be a number that is {rule}")
+    return [float(value) for value in values]
 
 
 def was_cut(finish: Any) -> bool:

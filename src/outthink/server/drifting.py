@@ -23,20 +23,21 @@ class Drifting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._plans: dict[str, tuple[str, deque[Decided]]] = {}
+        self._plans: dict[str, tuple[Plan, deque[Decided]]] = {}
 
     def add(self, plan: str, trace: Trace) -> None:
         """A plan, which is such a file, has decided a request; where the file has changed, all begins anew."""
-        opened = Plan.open(plan)
-        one = decided(opened.unit, trace)
-        if one is None or trace.resources.get("plan") != opened.digest:
-            return
+        digest = trace.resources.get("plan")
         with self._lock:
-            digest, last = self._plans.get(plan, ("", deque[Decided]()))
-            if digest != opened.digest:
-                last = deque(maxlen=_LAST)
-                self._plans[plan] = opened.digest, last
-            last.append(one)
+            known = self._plans.get(plan)
+            if known is None or known[0].digest != digest:  # else it need not be looked for on the disk
+                known = Plan.open(plan), deque(maxlen=_LAST)
+                if known[0].digest != digest:
+                    return
+            one = decided(known[0].unit, trace)
+            if one is not None:
+                self._plans[plan] = known
+                known[1].append(one)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauge, as Prometheus's library asks for it."""
@@ -46,13 +47,13 @@ class Drifting:
             labels=["plan", "measure"],
         )
         with self._lock:
-            plans = [(plan, digest, list(last)) for plan, (digest, last) in self._plans.items() if len(last) >= _LEAST]
-        for plan, digest, last in plans:
+            plans = [(path, plan, list(last)) for path, (plan, last) in self._plans.items() if len(last) >= _LEAST]
+        for path, plan, last in plans:
             try:
-                opened = Plan.open(plan)
+                current = Plan.open(path)
             except OutthinkError:  # requests say so
                 continue
-            if opened.digest == digest:
-                for name, far in traffic_strays(opened, last).items():
-                    gauge.add_metric([Path(plan).name, name], far)
+            if current.digest == plan.digest:
+                for name, far in traffic_strays(plan, last).items():
+                    gauge.add_metric([Path(path).name, name], far)
         yield gauge

@@ -16,6 +16,7 @@ from outthink.maths.selection import Aggregation, Drawn, Replayed, best_of
 from outthink.model import Model
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
+from outthink.strategies.checks import check
 from outthink.strategies.choosing import by_best, by_majority, need_scorer, sample_scores
 from outthink.types import Problem
 
@@ -40,10 +41,7 @@ class BestOfN:
     delimiter: str = "\n\n"
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, not {self.n}")
-        if not self.delimiter:
-            raise ValueError("delimiter must not be empty")
+        check(self, at_least_one=("n",))
 
     async def run(
         self,
