@@ -24,10 +24,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
-import hashlib
 import itertools
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -268,42 +266,22 @@ def _most_frequent(said: list[tuple[str | None, bool]]) -> tuple[str | None, boo
     return max(known, key=lambda one: sum(other[0] == one[0] for other in known), default=(None, False))
 
 
-class Replies:
-    """What an agent said, by what it was told; a file holds what was said before."""
+class Agent:
+    """A language model that proposes; a file holds what it said."""
 
-    def __init__(self, model: str, file: Path | None) -> None:
+    def __init__(self, model: str, kept: Path | None) -> None:
         self.engine: Engine = outthink.open_engine(model)
-        self.file = file
-        self.calls = self.prompt = self.written = 0
-        lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else ()
-        self.known: dict[str, dict[str, object]] = {row["told"]: row for row in map(json.loads, lines)}
+        self.kept = kept
+        self.calls = 0
+        self.tokens = 0.0
 
     def talk(self, seed: int) -> Talk:
-        """An agent of its own for each search."""
-        numbers = itertools.count()
-        usage: list[tuple[int, int]] = []
-        ask = talking(
-            self.engine,
-            lambda trace: usage.append((trace.usage.prompt, trace.usage.completion)),
-            seed=seed,
-            max_tokens=MOST_SAID,
-        )
+        """One of its own for each search."""
+        return talking(self.engine, self._add, seed=seed, max_tokens=MOST_SAID, kept=self.kept)
 
-        async def talk(prompt: str) -> str:
-            told = hashlib.sha256(f"{next(numbers)} {prompt}".encode()).hexdigest()[:16]
-            if told not in self.known:
-                said = await ask(prompt)
-                self.known[told] = {"told": told, "prompt": usage[-1][0], "written": usage[-1][1], "said": said}
-                if self.file is not None:
-                    with self.file.open("a", encoding="utf-8") as lines:
-                        lines.write(json.dumps(self.known[told]) + "\n")
-            row = self.known[told]
-            self.calls += 1
-            self.prompt += int(str(row["prompt"]))
-            self.written += int(str(row["written"]))
-            return str(row["said"])
-
-        return talk
+    def _add(self, cost: Mapping[str, float]) -> None:
+        self.calls += 1
+        self.tokens += cost["tokens"]
 
 
 def main() -> None:
@@ -332,7 +310,7 @@ def main() -> None:
     else:
         made = Pipeline(given.pools, given.passes, given.answer)
     ways = given.searches.split(",")
-    replies = Replies(given.agent, given.replies) if "agent" in ways else None
+    agent = Agent(given.agent, given.replies) if "agent" in ways else None
     budgets = [int(one) for one in given.evaluations.split(",")]
     scores: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in itertools.product(ways, budgets)}
     references: dict[str, list[tuple[float, float]]] = {}
@@ -351,9 +329,7 @@ def main() -> None:
             )
         for by, budget in scores:
             propose: Propose = (
-                stage_agent(replies.talk(repeat), repeat)
-                if by == "agent" and replies is not None
-                else proposer(by, repeat)  # type: ignore[arg-type]  # one of its names
+                stage_agent(agent.talk(repeat), repeat) if by == "agent" and agent is not None else proposer(by, repeat)  # type: ignore[arg-type]  # one of its names
             )
             trials = asyncio.run(searched(space, evaluate, propose, evaluations=budget))
             best = best_trial(space, trials)
@@ -392,9 +368,9 @@ def main() -> None:
     _kept(given, exact)
     header = ("search", "evaluations", "validation", "less random", "held out", "less random (95%)")
     print(markdown_table(header, rows))
-    if replies is not None:
-        print(f"agent: {replies.calls} calls, {replies.prompt} tokens read, {replies.written} written")
-        asyncio.run(replies.engine.close())
+    if agent is not None:
+        print(f"agent: {agent.calls} calls, {agent.tokens:.0f} tokens")
+        asyncio.run(agent.engine.close())
 
 
 def compare_graphs(given: argparse.Namespace) -> None:

@@ -89,6 +89,9 @@ def test_an_agent_proposes_and_is_charged_and_answers_no_question(outthink: Any,
     assert all(text.startswith("You tune a pipeline of 2 stages.") for text in prompts)
     assert not any("Question" in text for text in prompts), "it sees no question"
     assert "generator:2@generator|fuser:1@other" in told["tried"]
+    before = len(asked)
+    assert json.loads(outthink("search", "stages", *words).out) == told, "its replies are kept with what they cost"
+    assert len(asked) == before
 
 
 @pytest.mark.parametrize("by", ["random", "reinforce", "agent"])
@@ -113,10 +116,17 @@ def test_a_graph_is_searched_chosen_and_measured_on_three_different_thirds(
     strategy = make_strategy("answer_graph", {"config": "graph.toml"})
     assert told["best"] in {*told["tried"], "assistant@other"}
     assert make_strategy("answer_graph", {"nodes": told["best"]}).built == strategy.built  # type: ignore[attr-defined]
-    if by != "agent":
-        before = len(asked)
-        assert json.loads(outthink(*words, "--json").out) == told
-        assert len(asked) == before
+    before = len(asked)
+    assert json.loads(outthink(*words, "--json").out) == told
+    assert len(asked) == before, "neither runs nor what an agent said are paid for again"
+
+
+def test_a_file_of_replies_that_is_none_is_named(outthink: Any, asked: list[tuple[str, str]]) -> None:
+    Path("runs/stages-eight").mkdir(parents=True)
+    Path("runs/stages-eight/agent.jsonl").write_text('{"told": 1}\n', encoding="utf-8")
+    result = outthink("search", "stages", *MODELS, *SIZES, "--by", "agent")
+    assert result.code == 2
+    assert "Line 1 of runs/stages-eight/agent.jsonl is no reply of an agent: remove it." in result.err
 
 
 def test_what_a_search_has_spent_is_shown(outthink: Any, asked: list[tuple[str, str]]) -> None:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from outthink.strategies.collective.answer_nodes import Nodes
     from outthink.strategies.collective.architecture import Layers
     from outthink.tasks.example import Example
-    from outthink.types import Trace
 
 AGENT = "agent"
 """The role of the model that proposes; it answers no question."""
@@ -151,10 +150,11 @@ class Bench:
         from outthink.learn.agents import talking
         from outthink.models.roles import MAIN
 
-        def told(trace: Trace) -> None:
-            self.ledger.add(AGENT, 1, trace.cost)
+        def told(cost: Mapping[str, float]) -> None:
+            self.ledger.add(AGENT, 1, cost)
 
-        return talking(self.engines.get(AGENT, self.engines[MAIN]), told, seed=self.seed)
+        engine = self.engines.get(AGENT, self.engines[MAIN])
+        return talking(engine, told, seed=self.seed, kept=self.folder / "agent.jsonl")
 
 
 @search_app.command("archon", cls=Command)

@@ -10,20 +10,24 @@ cannot be used again; the agent sees scores of the questions that the search has
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from outthink import jsonl
 from outthink.answers.thoughts import spoken
 from outthink.driver import solve_async
+from outthink.errors import UsageError
 from outthink.learn.graphs import EDGE, END, ENDS, TYPES, AnswerGraphSpace
 from outthink.learn.proposing import by_chance, drawn, every_model, lowered, softmax
 from outthink.learn.search import Archive, Point, Propose, SearchSpace
 from outthink.models.engine import Engine
-from outthink.types import Message, Problem, Sampling, Trace
+from outthink.types import Message, Problem, Sampling
 
 T = TypeVar("T")
 Talk = Callable[[str], Awaitable[str]]
@@ -71,22 +75,53 @@ _GRAPH = (
 )
 
 
-def talking(engine: Engine, on_trace: Callable[[Trace], None], *, seed: int = 0, max_tokens: int = 512) -> Talk:
-    """What an engine writes to each prompt; each call's trace says what it cost.
+def talking(
+    engine: Engine,
+    on_call: Callable[[Mapping[str, float]], None],
+    *,
+    seed: int = 0,
+    max_tokens: int = 512,
+    kept: Path | None = None,
+) -> Talk:
+    """What an engine writes to each prompt.
 
-    Raises EngineError where nothing comes back.
+    Args:
+        on_call: is told what each call cost.
+        kept: a file of its replies. What this engine was told before in the same place is not asked again; its cost
+            then is told now.
+
+    Raises EngineError where nothing comes back, and UsageError where the file cannot be used.
     """
     numbers = itertools.count(seed * 10_000)
+    known = _kept(kept) if kept is not None and kept.exists() else {}
 
     async def talk(prompt: str) -> str:
         number = next(numbers)
-        problem = Problem(id=f"agent-{number}", messages=(Message(content=prompt),), answer="chat")
-        sampling = Sampling(temperature=_TEMPERATURE, max_tokens=max_tokens)
-        trace = await solve_async(problem, "self_consistency?n=1", model=engine, sampling=sampling, seed=number)
-        on_trace(trace)
-        return trace.text or ""
+        place = json.dumps([engine.spec.name, number, max_tokens, prompt])
+        told = hashlib.sha256(place.encode()).hexdigest()[:16]
+        if told not in known:
+            problem = Problem(id=f"agent-{number}", messages=(Message(content=prompt),), answer="chat")
+            sampling = Sampling(temperature=_TEMPERATURE, max_tokens=max_tokens)
+            trace = await solve_async(problem, "self_consistency?n=1", model=engine, sampling=sampling, seed=number)
+            known[told] = {"told": told, "said": trace.text or "", "cost": trace.cost}
+            if kept is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with jsonl.Appender(kept) as file:
+                    file.append(json.dumps(known[told]))
+        on_call(known[told]["cost"])
+        return str(known[told]["said"])
 
     return talk
+
+
+def _kept(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a file of replies, by the place and the words of what was told."""
+    known = {}
+    for number, row in jsonl.read(path):
+        if not (isinstance(row.get("told"), str) and isinstance(row.get("cost"), dict) and "said" in row):
+            raise UsageError(f"Line {number} of {path} is no reply of an agent: remove it.")
+        known[row["told"]] = row
+    return known
 
 
 def read_object(reply: str) -> dict[str, Any]:

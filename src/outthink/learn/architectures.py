@@ -96,11 +96,13 @@ def stage_space(
     Args:
         sizes: of the models by role, such as billions of parameters; above 0.
         stages: at least 1.
-        passes: the budget of all stages together, as samples of the largest model in each (`stage_budget`).
+        passes: the budget of all stages together, as samples of the largest model in each (`stage_budget`); above 0.
         prompt_to_answer: as for `stage_budget`.
     """
     if not sizes or min(sizes.values()) <= 0 or stages < 1:
         raise UsageError("A pipeline needs at least one stage, and a size above 0 of at least one model.")
+    if not 0 < passes < math.inf:
+        raise UsageError(f"passes must be a number above 0, not {passes}.")
     least = min(sizes.values())
     roles = sorted(sizes, key=lambda role: sizes[role])
 

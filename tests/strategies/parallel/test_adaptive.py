@@ -137,6 +137,46 @@ def test_a_run_stops_where_the_replay_does(ahead: int, criterion: Any) -> None:
             assert len(trace.candidates) == drawn
 
 
+@pytest.mark.parametrize(("n", "window"), [(40, 5), (64, 5), (20, 4), (10, 3), (7, 9)])
+def test_windows_and_surrender_are_those_of_difficulty_adaptive_self_consistency(n: int, window: int) -> None:
+    """The second half of its authors' code, written once more as a loop; ties are half sure."""
+    keys = np.random.default_rng(7).integers(-1, 3, (60, n))
+    keys[:20] = np.where(keys[:20] >= 0, keys[:20] % 2, -1)
+    keys[20:30] = 0
+
+    def drawn(row: Any) -> int:
+        for number in range(n // window):
+            most, second = sorted(np.bincount(row[: (number + 1) * window] + 1, minlength=4)[1:])[:-3:-1]
+            sure = float(leader_probability(most, second))
+            if sure >= 0.95 or (sure <= 0.5 and number >= n // (2 * window)):
+                return (number + 1) * window
+        return n
+
+    expected = [drawn(row) for row in keys]
+    assert stops_at(keys, window=window, hopeless=0.5).tolist() == expected
+    assert window > n or any(n / 2 < m < n for m in expected), "some are given up"
+    assert window > n or expected[20] < n, "some are sure"
+
+
+def test_without_hope_it_ends_after_half() -> None:
+    assert stops_at([[0, 1] * 5, [-1] * 10, [0] * 10], hopeless=0.5).tolist() == [6, 6, 4]
+    assert stops_at([[0, 1] * 5], 0.99, "majority", hopeless=0.5).tolist() == [6]
+    assert stops_at([[0] * 10], window=3).tolist() == [6]
+
+
+@pytest.mark.parametrize("criterion", ["beta", "dirichlet", "majority", "entropy", "random"])
+def test_a_run_looks_and_surrenders_where_the_replay_does(criterion: Any) -> None:
+    settings: dict[str, Any] = {"window": 3, "hopeless": 0.0 if criterion == "random" else 0.5}
+    for seed in range(8):
+        whole = solved(SelfConsistency(n=20), seed=seed)
+        keys = np.array([int(candidate.key or -1) for candidate in whole.candidates])
+        trace = solved(AdaptiveConsistency(n=20, criterion=criterion, **settings), seed=seed)
+        drawn = len(trace.rounds)
+        assert drawn % 3 == 0 or drawn == 20
+        if criterion != "random":  # whose chances are others
+            assert drawn == int(stops_at(keys, criterion=criterion, **settings))
+
+
 def test_the_random_criterion_stops_by_chance_alone() -> None:
     """The control: geometric with the chance 1 - threshold, whatever the answers are."""
     keys = np.zeros((4000, 12), dtype=np.intp)
@@ -281,6 +321,9 @@ def test_the_budget_ends_it_with_the_majority(strategy: Any) -> None:
         ("adaptive_consistency", {"threshold": "nan"}, "threshold must be above 0"),
         ("adaptive_consistency", {"threshold": 0}, "threshold must be above 0"),
         ("adaptive_consistency", {"criterion": "flat"}, "criterion"),
+        ("adaptive_consistency", {"window": 0}, "window must be at least 1"),
+        ("adaptive_consistency", {"hopeless": 1.5}, r"hopeless must be in \[0, 1\]"),
+        ("adaptive_consistency", {"criterion": "random", "hopeless": 0.5}, "leave hopeless out"),
         ("esc", {"n": 0}, "n must be at least 1"),
         ("esc", {"w": 0}, "w must be at least 1"),
     ],
