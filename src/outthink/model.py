@@ -253,11 +253,7 @@ class Model:
 
         `seen` counts places draw by draw, and is for draws that continue nothing.
         """
-        batch: list[tuple[Request, Draw]] = []
-        for draw in draws:
-            await turn(_ASK if draw.after is None else READ)  # what is gone on from is copied
-            batch.append((self._request(problem, draw), draw))
-        return await self._drawn(batch, seen)
+        return await self._drawn([(await self._asked(problem, draw), draw) for draw in draws], seen)
 
     async def sample_fitting(self, problem: Problem, draws: Sequence[Draw]) -> list[list[Candidate]]:
         """As `sample_each`, where a prompt that does not fit the context has no samples and does not cost the others.
@@ -273,7 +269,6 @@ class Model:
 
     async def _refusal(self, problem: Problem, draw: Draw) -> PromptTooLong | None:
         try:
-            await turn(_ASK if draw.after is None else READ)
             await self.bound(problem, draw)
             return None
         except PromptTooLong as refusal:
@@ -358,7 +353,7 @@ class Model:
         refusal: UsageError | None = None
         for place, draw in enumerate(draws):
             lane = self.lane(*lanes[place]) if lanes is not None else self
-            request = replace(lane._request(problem, draw), labels=labels)
+            request = replace(await lane._asked(problem, draw), labels=labels)
             try:
                 await self._engine.bound(request)
             except UsageError as failure:  # one prompt that is too long must not cost the others
@@ -375,11 +370,16 @@ class Model:
 
     async def bound(self, problem: Problem, draw: Draw | None = None) -> dict[str, float]:
         """The worst cost of one sample of the problem, or of the draw, by unit."""
-        return charge(self._engine.spec, [await self._engine.bound(self.request(problem, draw))])
+        request = await self._asked(problem, draw or Draw(), address=())
+        return charge(self._engine.spec, [await self._engine.bound(request)])
 
     def request(self, problem: Problem, draw: Draw | None = None) -> Request:
         """What the engine is asked for a sample of the problem, or for the draw; it is not made, and has no address."""
         return self._request(problem, draw or Draw(), address=())
+
+    async def _asked(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
+        await turn(_ASK if draw.after is None else READ)  # what is gone on from is copied
+        return self._request(problem, draw, address)
 
     def _request(self, problem: Problem, draw: Draw, address: Address | None = None) -> Request:
         self._run.within(problem)
