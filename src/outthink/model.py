@@ -194,14 +194,11 @@ class Model:
             candidate, "inject", continues=True, text=writable(text), token_ids=ids, logprobs=(), finish="stop"
         )
 
-    async def made(self, problem: Problem, text: str, parents: Sequence[Candidate] = ()) -> Candidate:
-        """A whole answer that a strategy put together without the model; read by the problem it answers."""
-        candidate = Candidate(
-            address=self._run.meter.next_request((*self._lane, "made")),
-            parents=tuple(parent.id for parent in parents),
-            text=writable(text),
-            problem=self._run.within(problem),
-        )
+    async def made(self, problem: Problem, text: str, parents: Sequence[Candidate] = (), **known: Any) -> Candidate:
+        """An answer to the problem that the model does not write now, with what else is known of it by field."""
+        address, within = self._run.meter.next_request((*self._lane, "made")), self._run.within(problem)
+        ids, text = tuple(parent.id for parent in parents), writable(text)
+        candidate = Candidate(address=address, parents=ids, text=text, problem=within, **known)
         read = await with_answer(candidate, self._run)
         self._run.meter.candidates[read.id] = read
         return read

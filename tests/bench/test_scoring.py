@@ -101,6 +101,107 @@ def test_what_cannot_be_paid_for_is_told_and_not_written(tmp_path: Path) -> None
     assert {*standing.failed} == {"p0"}
 
 
+def test_what_the_budget_cut_off_is_not_written_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    recorded = pool(tmp_path / "pool.jsonl", [sample(f"fine {at}", True) for at in range(6)])
+    judge: dict[str, Any] = {"verifiers": ["soundness?flaw=gap"]}
+    whole = scored(recorded, tmp_path / "whole.jsonl", **judge)
+    cost = whole.cost["tokens"]
+    short = scored(recorded, tmp_path / "new.jsonl", budget=f"{cost - 1:.0f}-tokens", **judge)
+    assert (short.done, short.unpaid) == (0, True)
+    assert 0 < short.cost["tokens"] < cost
+    again = scored(recorded, tmp_path / "new.jsonl", budget=f"{2 * cost:.0f}-tokens", **judge)
+    assert (again.done, again.unpaid) == (1, False)
+    assert lines(tmp_path / "new.jsonl") == lines(tmp_path / "whole.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 7}, "was scored with other settings .*seed is 0 there, 7 now"),
+        ({"template": "{question} Go."}, "template is None there"),
+        ({"delimiter": " "}, "delimiter is"),
+        ({"name": "other"}, "is 'scripted' there, 'other' now"),
+        ({"texts": "others"}, "is not of this pool"),
+        ({"id": "p9"}, "is not of this pool"),
+    ],
+)
+def test_it_goes_on_only_with_the_same_samples_and_settings(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    whole = [sample("a\n\nb", True)]
+    scored(pool(tmp_path / "pool.jsonl", whole), tmp_path / "new.jsonl", prms=["random"])
+    before = (tmp_path / "new.jsonl").read_bytes()
+    named = change.pop("name", "scripted")
+    words = change.pop("texts", "a\n\nb")
+    name = change.pop("id", "p0")
+    path = pool(tmp_path / "other.jsonl", [sample(words, True)], whole)
+    path.write_text(path.read_text().replace('"p0"', json.dumps(name)))
+    engine = ScriptedEngine(by_flaws, name=named)
+    with pytest.raises(UsageError, match=message):
+        run(
+            score_pool(
+                path,
+                tmp_path / "new.jsonl",
+                models={"model": engine},
+                prms=["random"],
+                verifiers=JUDGES,
+                **change,
+            )
+        )
+    assert (tmp_path / "new.jsonl").read_bytes() == before
+
+
+def test_scorers_know_what_was_recorded_beside_the_text(tmp_path: Path) -> None:
+    sure = {**sample("fine", True), "logprobs": [-1.0, -3.0]}
+    recorded = pool(tmp_path / "pool.jsonl", [sure, sample("fine, too", True)])
+    standing = scored(recorded, tmp_path / "new.jsonl", verifiers=["confidence"])
+    (row,) = lines(tmp_path / "new.jsonl")
+    assert row["scores"]["confidence"] == pytest.approx([math.exp(-2), None])
+    assert standing.missing == {"confidence": 1}, "what has no score is told"
+
+
+def test_steps_of_what_was_cut_off_are_gone_on_from(tmp_path: Path) -> None:
+    """Its last step is no answer, as that of a finished sample is."""
+    asked: list[str] = []
+
+    def listening(request: Request, child: int, rng: np.random.Generator) -> str:
+        asked.append(request.prefix_text)
+        return "\n#### 1"
+
+    both = [sample("a\n\nb", True), sample("c\n\nd", True, "length")]
+    scored(pool(tmp_path / "pool.jsonl", both), tmp_path / "new.jsonl", listening, verifiers=[],
+           prms=["rollout?m=1&verifier=random"])  # fmt: skip
+    assert any(text.endswith("d") for text in asked)
+    assert not any(text.endswith("b") for text in asked)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"question": ""}, "The question is empty"),
+        ({"scores": [1, 2]}, "scores that do not say by whom"),
+        ({"scores": {"judge": [1.0]}}, "has scores by 'judge' already: leave that scorer out"),
+        ({"samples": [{"text": 17}]}, "text is no text"),
+        ({"samples": [{"steps": [1, None]}]}, "steps is no list of texts"),
+        ({"samples": [{"text": "a", "logprobs": [2.0]}]}, "a logprob is 2.0"),
+        ({"samples": [{"text": "a", "tokens": -3}]}, "tokens is -3"),
+        ({"extra": int("9" * 4200)}, "a number has more than 4,000 digits"),
+        ({"id": [1]}, "lacks its id"),
+    ],
+)
+def test_a_line_that_cannot_be_meant_is_named_before_anything_is_paid(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    fine = {"id": "a", "question": "q", "samples": [{"text": "a"}]}
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (fine, {**fine, "id": "b", **change})))
+    asked: list[int] = []
+    with pytest.raises(UsageError, match=f"Line 2 of .*{message}"):
+        scored(path, tmp_path / "new.jsonl", lambda *_: asked.append(1) or "Yes", verifiers=["judge"])  # type: ignore[func-returns-value]
+    assert not asked
+    assert not (tmp_path / "new.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,12 +1,15 @@
 """Scores the samples of a pool, whole or step by step, into a new pool: what replays, laws and `prm train` then read.
 
 Source: none of its own; the scorers are those of `rewards`. Differs: nothing is sampled but what a scorer itself needs;
-a sample that was cut off is no answer and gets no score of answers, but its steps are scored like others.
+a sample that was cut off is no answer and gets no score of answers, but its steps are scored like others. What is known
+of a sample beside its text (tokens, logprobs, how it ended) is known to the scorers. `scored` in a line of the new pool
+says with which settings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,17 +22,20 @@ from outthink.answers.asking import ask
 from outthink.answers.reader import Reader
 from outthink.bench.run import in_flight
 from outthink.driver import solve_async
-from outthink.errors import EngineError, OutthinkError, Unaffordable, UsageError
+from outthink.errors import BudgetTooSmall, EngineError, OutthinkError, PromptTooLong, Unaffordable, UsageError
 from outthink.model import Model
 from outthink.models.engine import Engine
-from outthink.models.samples import text_of, was_cut
+from outthink.models.samples import pool_id, text_of, token_count, token_logprobs, was_cut
 from outthink.records.pools import read_rows
+from outthink.records.runs import differences
 from outthink.rewards.making import Opened
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
 from outthink.tasks.example import Example
 from outthink.together import close_all
 from outthink.types import AnswerKind, Budget, Problem, Trace
+
+_ADDED = ("scores", "step_scores", "scored")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,24 +46,28 @@ class ScoringStanding:
         done, total: problems in the new pool, and in the old one.
         cost: what was charged since this call began, by unit, failures included.
         failed: why a problem is not in the new pool, by id; scoring again tries it again.
+        unpaid: whether some are not there because of the budget.
+        missing: samples or steps that were shown to a scorer since this call began and got no score, by its name.
     """
 
     done: int
     total: int
     cost: Mapping[str, float]
     failed: Mapping[str, str]
+    unpaid: bool = False
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """Shows texts that are there already to a verifier, or their steps to a PRM.
+    """Shows recorded samples to a verifier, or their steps to a PRM.
 
     Args:
-        texts: of whole samples.
+        samples: fields of a candidate by name.
         kept: gets what they said.
     """
 
-    texts: tuple[str, ...]
+    samples: tuple[Mapping[str, Any], ...]
     delimiter: str
     kept: list[Any] = field(default_factory=list)
 
@@ -70,8 +80,8 @@ class _Judged:
         verifier: Scores | None = None,
         prm: Scores | None = None,
     ) -> None:
-        """One score, or a tuple of them, for each text."""
-        samples = [await model.made(problem, text) for text in self.texts]
+        """One score, or a tuple of them, for each sample."""
+        samples = [await model.made(problem, **known) for known in self.samples]
         report(samples, chosen=samples[0])
         if prm is not None:
             self.kept.extend(await prm.score_steps(problem, samples, self.delimiter))
@@ -122,30 +132,44 @@ async def score_pool(
         delimiter: ends a step.
         budget: the most that one scorer may cost on one problem.
 
-    Raises UsageError where a file cannot be used or a scorer cannot score these problems.
+    Raises UsageError where a file cannot be used, holds something else, or a scorer cannot score these problems.
     """
     named = (*verifiers, *prms)
     opened = open_scorers(out, verifiers=verifiers, prms=prms, delimiter=delimiter)
+    told = {
+        "models": {role: engine.spec.name for role, engine in models.items()},
+        "seed": seed,
+        "answer": answer,
+        "template": template,
+    }
+    settings = {name: {**told, "delimiter": delimiter} if name in prms else told for name in named}
     rows: dict[str, dict[str, Any]] = {}
+    shown: dict[str, tuple[dict[str, Any], ...]] = {}
     examples = []
     for number, row in read_rows(pool):
-        problem = _problem(row, f"Line {number} of {pool}", answer, template)
+        where = f"Line {number} of {pool}"
+        problem, samples = _read(row, where, answer, template)
         if problem.id in rows:
-            raise UsageError(f"Line {number} of {pool} repeats the problem {problem.id!r}: remove it.")
-        rows[problem.id] = row
+            raise UsageError(f"{where} repeats the problem {problem.id!r}: remove it.")
+        if known := [name for name in named if name in _scorers(row)]:
+            raise UsageError(f"{where} has scores by {known[0]!r} already: leave that scorer out.")
+        rows[problem.id], shown[problem.id] = row, samples
         examples.append(Example(problem, ()))
-    held = _held(out, named)
-    done, cost, failed = len(held & rows.keys()), Counter[str](), dict[str, str]()
+    held = _held(out, rows, settings)
+    done, cost, failed = len(held), Counter[str](), dict[str, str]()
+    unpaid, missing = False, Counter[str]()
     reader = Reader()
 
     def tell() -> ScoringStanding:
-        standing = ScoringStanding(done=done, total=len(rows), cost=dict(cost), failed=dict(failed))
+        standing = ScoringStanding(
+            done=done, total=len(rows), cost=dict(cost), failed=dict(failed), unpaid=unpaid, missing=dict(missing)
+        )
         if on_progress is not None:
             on_progress(standing)
         return standing
 
-    async def judged(problem: Problem, name: str, texts: tuple[str, ...]) -> list[Any]:
-        strategy = _Judged(texts=texts, delimiter=delimiter)
+    async def judged(problem: Problem, name: str, samples: tuple[dict[str, Any], ...]) -> list[Any]:
+        strategy = _Judged(samples=samples, delimiter=delimiter)
         trace: Trace | None = None
         try:
             trace = await solve_async(
@@ -159,39 +183,44 @@ async def score_pool(
                 verifier=None if name in prms else opened[name],
                 prm=opened[name] if name in prms else None,
             )
+        except BudgetTooSmall:
+            raise Unaffordable(f"{name} can cost more than the budget in a single call.") from None
         except OutthinkError as failure:
             trace = getattr(failure, "trace", None)
             raise
         finally:
             if trace is not None:
                 cost.update(trace.cost)
-        if len(strategy.kept) < len(texts):
+        if trace.stopped != "finished" or len(strategy.kept) < len(samples):
             raise Unaffordable(f"{name} could not be paid for within the budget.")
         return strategy.kept
 
     async def attempt(example: Example) -> dict[str, Any] | OutthinkError:
         problem = example.problem
-        row = rows[problem.id]
-        samples = row["samples"]
+        row, samples = rows[problem.id], shown[problem.id]
         new = {what: dict(row.get(what) or {}) for what in ("scores", "step_scores")}
         try:
             for name in named:
                 steps = name in prms
-                places = [place for place, one in enumerate(samples) if _shown(one, steps)]
+                places = [at for at, one in enumerate(samples) if one["text"] and (steps or one["complete"])]
                 scores: list[Any] = [None] * len(samples)
                 if places:
-                    said = await judged(problem, name, tuple(text_of(samples[at]) for at in places))
+                    said = await judged(problem, name, tuple(samples[at] for at in places))
                     for at, score in zip(places, said, strict=True):
                         scores[at] = score
+                    flat = itertools.chain.from_iterable(said) if steps else said
+                    missing[name] += sum(score is None for score in flat)
                 new["step_scores" if steps else "scores"][name] = scores
         except (EngineError, Unaffordable) as failure:
             return failure
-        return {**row, **{what: scored for what, scored in new.items() if scored}}
+        scored = {**(row.get("scored") or {}), **settings}
+        return {**row, **{what: there for what, there in new.items() if there}, "scored": scored}
 
     async def finish(example: Example, outcome: dict[str, Any] | OutthinkError) -> None:
-        nonlocal done
+        nonlocal done, unpaid
         if isinstance(outcome, OutthinkError):
             failed[example.problem.id] = str(outcome)
+            unpaid = unpaid or (isinstance(outcome, Unaffordable) and not isinstance(outcome, PromptTooLong))
         else:
             file.append(json.dumps(outcome, separators=(",", ":")))
             done += 1
@@ -207,27 +236,65 @@ async def score_pool(
     return tell()
 
 
-def _shown(sample: Mapping[str, Any], steps: bool) -> bool:
-    return bool(text_of(sample)) and (steps or not was_cut(sample.get("finish")))
-
-
-def _problem(row: Mapping[str, Any], where: str, answer: AnswerKind | None, template: str | None) -> Problem:
-    name, question, samples = row.get("id"), row.get("question"), row.get("samples")
+def _read(
+    row: Mapping[str, Any], where: str, answer: AnswerKind | None, template: str | None
+) -> tuple[Problem, tuple[dict[str, Any], ...]]:
+    """The problem of a line, and what is known of its samples by field of a candidate."""
+    name, question, samples = pool_id(row.get("id")), row.get("question"), row.get("samples")
     if name is None or not isinstance(question, str) or not isinstance(samples, list):
         raise UsageError(f"{where} lacks its id, its question or its samples, so nothing can be judged.")
     if not all(isinstance(one, dict) for one in samples):
         raise UsageError(f"{where} has samples that are no objects, so nothing can be judged.")
-    if not any(map(text_of, samples)):
+    try:
+        json.dumps(row)
+        shown = tuple(map(_known, samples))
+        problem = ask(question, answer=answer, template=template, id=name)
+    except (TypeError, ValueError, UsageError) as cause:
+        what = "a number has more than 4,000 digits" if isinstance(cause, TypeError) else cause
+        raise UsageError(f"{where} cannot be read: {what}") from None
+    if not all(isinstance(row.get(what), dict | None) for what in ("scores", "step_scores", "scored")):
+        raise UsageError(f"{where} has scores that do not say by whom: give them as an object, name by name.")
+    if not any(one["text"] for one in shown):
         raise UsageError(f"{where} has no texts of its samples, so nothing can be judged.")
-    return ask(question, answer=answer, template=template, id=str(name))
+    return problem, shown
 
 
-def _held(out: Path, named: Sequence[str]) -> set[str]:
-    """Ids of the problems in the file; raises UsageError where it was scored by others."""
+def _known(sample: Mapping[str, Any]) -> dict[str, Any]:
+    cut, logprobs = was_cut(sample.get("finish")), token_logprobs(sample.get("logprobs"))
+    return {
+        "text": text_of(sample),
+        "tokens": token_count(sample.get("tokens"), "tokens") or 0,
+        "logprobs": None if logprobs is None else tuple(logprobs),
+        "finish": "length" if cut else "eos",
+        "complete": not cut,
+    }
+
+
+def _without_scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {what: there for what, there in row.items() if what not in _ADDED}
+
+
+def _scorers(row: Mapping[str, Any]) -> set[str]:
+    return {*(row.get("scores") or {}), *(row.get("step_scores") or {})}
+
+
+def _held(out: Path, rows: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> set[str]:
+    """Ids of the problems in the file; raises UsageError where these are others, or were scored in another way."""
     held = set()
     for number, row in jsonl.read(out) if out.exists() else ():
-        known = {*(row.get("scores") or {}), *(row.get("step_scores") or {})}
-        if missing := [name for name in named if name not in known]:
-            raise UsageError(f"Line {number} of {out} has no scores by {missing[0]!r}: give another file.")
-        held.add(str(row.get("id")))
+        where = f"Line {number} of {out}"
+        pooled = rows.get(pool_id(row.get("id")) or "")
+        if pooled is None or json.dumps(_without_scores(row)) != json.dumps(_without_scores(pooled)):
+            raise UsageError(f"{where} is not of this pool: give another file.")
+        known = _scorers(row)
+        if missing := [name for name in settings if name not in known]:
+            raise UsageError(f"{where} has no scores by {missing[0]!r}: give another file.")
+        there = row.get("scored") or {}
+        now = json.loads(json.dumps(settings))
+        if different := differences({name: there.get(name) for name in now}, now):
+            raise UsageError(
+                f"{where} was scored with other settings ({'; '.join(different)}): "
+                "score with the same again, or give another file."
+            )
+        held.add(str(pool_id(row["id"])))
     return held

@@ -266,7 +266,7 @@ def score(
     delimiter: Annotated[str, typer.Option(help="What ends a step.")] = "\\n\\n",
     budget: BudgetOption = None,
     seed: SeedOption = 0,
-    concurrency: Annotated[int, typer.Option(help="Problems at once.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, help="Problems at once.")] = 16,
     resource: ResourceOption = None,
 ) -> None:
     """Score the samples of a pool, into a new pool.
@@ -303,10 +303,13 @@ def score(
         )
     told = _amounts({unit: amount for unit, amount in scored.cost.items() if unit != "seconds"})
     typer.echo(f"{out}: {scored.done} of {scored.total} problems scored; {told or 'nothing'} now")
+    for name, count in scored.missing.items():
+        if count:
+            note(f"{name} gave no score to {count:,} of what it was shown.")
     for name, why in scored.failed.items():
         note(f"Not scored: {name}: {why}")
     if scored.done < scored.total:
-        note("Run the same command again to go on.")
+        note(f"Run {'it with a larger --budget' if scored.unpaid else 'the same command again'} to go on.")
         raise typer.Exit(1 if scored.failed else 130)
 
 
