@@ -242,7 +242,7 @@ class Graphs:
             task=100,
             answer=self.answer,
         )
-        best, trials = await search_graph(wanted, measure, by=by, evaluations=evaluations, seed=repeat)  # type: ignore[arg-type]  # a name
+        best, trials, _ = await search_graph(wanted, measure, by=by, evaluations=evaluations, seed=repeat)  # type: ignore[arg-type]  # a name
         return max(trial.score or 0.0 for _, trial in trials), self.held_out(best, repeat)
 
     def held_out(self, nodes: Nodes, repeat: int) -> float:

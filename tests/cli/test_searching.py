@@ -115,6 +115,7 @@ def test_a_graph_is_searched_chosen_and_measured_on_three_different_thirds(
     assert ("agent" in spent) == (by == "agent"), "the main model is the agent where no other one is"
     strategy = make_strategy("answer_graph", {"config": "graph.toml"})
     assert told["best"] in {*told["tried"], "assistant@other"}
+    assert told["again"][told["best"]] == max(told["again"].values()), "what decided is told"
     assert make_strategy("answer_graph", {"nodes": told["best"]}).built == strategy.built  # type: ignore[attr-defined]
     before = len(asked)
     assert json.loads(outthink(*words, "--json").out) == told
@@ -132,9 +133,21 @@ def test_a_file_of_replies_that_is_none_is_named(outthink: Any, asked: list[tupl
 def test_what_a_search_has_spent_is_shown(outthink: Any, asked: list[tuple[str, str]]) -> None:
     result = outthink("search", "graph", *MODELS, *SIZES, "--evaluations", "2", "--nodes", "3")
     assert result.code == 0, result.err
-    for phase in ("alone", "pre-test", "search", "again", "held-out"):
+    for phase in ("alone", "pre-test", "search", "again", "held-out", "right in the end"):
         assert phase in result.out
     assert "graph.toml: use it as --strategy answer_graph --config graph.toml" in result.out
+
+
+def test_what_interrupted_work_has_cost_is_among_what_is_spent(outthink: Any, asked: list[tuple[str, str]]) -> None:
+    words = ("search", "archon", *MODELS, "--evaluations", "3", "--calls", "4", "--json")
+    result = outthink(*words)
+    assert result.code == 0, result.err
+    before = json.loads(result.out)["spent"]["validation"]["tokens"]
+    journal = next(Path("runs").glob("archon-eight/validation/*/journal.jsonl"))
+    line = json.loads(journal.read_text(encoding="utf-8").splitlines()[0])
+    with journal.open("a", encoding="utf-8") as file:  # as an attempt that was killed leaves it
+        file.write(json.dumps({**line, "cost": {**line["cost"], "tokens": 1000}}) + "\n")
+    assert json.loads(outthink(*words).out)["spent"]["validation"]["tokens"] == pytest.approx(before + 1000)
 
 
 def test_a_ledger_leaves_out_a_unit_that_is_not_known_of_all() -> None:
@@ -151,7 +164,14 @@ def test_a_ledger_leaves_out_a_unit_that_is_not_known_of_all() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("stages", *MODELS, "--sizes", ""), "Give the size of each model, above 0: --sizes generator=SIZE,other=SIZE"),
+        (
+            ("stages", *MODELS),
+            "The size of the model of generator is not known: give --sizes generator=SIZE,other=SIZE",
+        ),
+        (("stages", *MODELS, *SIZES, "--stages", "100000"), "settings: take fewer stages."),
+        (("stages", *MODELS, *SIZES, "--passes", "nan"), "passes must be a number above 0, not nan"),
+        (("graph", *MODELS, *SIZES, "--budget", "5-tokens"), "No graph could be evaluated. One sample can cost"),
+        (("archon", *MODELS, "--budget", "5-tokens"), "No setting could be evaluated. One sample can cost"),
         (
             ("stages", *MODELS, "--sizes", "generator=x"),
             "Cannot read the size 'generator=x'; write --sizes ROLE=NUMBER",

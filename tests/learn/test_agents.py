@@ -336,7 +336,7 @@ def test_a_whole_search_by_an_agent_that_is_of_no_use_is_a_search_by_chance() ->
         return len(nodes) / 10
 
     script = Script("I would rather not.")
-    best, trials = asyncio.run(search_graph(ORDER, measure, by="agent", talk=script, evaluations=5, seed=2))
+    best, trials, _ = asyncio.run(search_graph(ORDER, measure, by="agent", talk=script, evaluations=5, seed=2))
     assert len(trials) == 5
     assert len(best) == max(len(nodes) for nodes, _ in trials)
     assert len(script.told) == TRIES * (1 + 4), "mixes once, and a graph after each round but the last"

@@ -147,13 +147,14 @@ def test_a_search_asks_for_its_rounds_and_returns_the_best_of_a_fresh_look(by: B
         large = sum(one.model == "large" for one in nodes) / len(nodes)
         return large if phase == "again" else float(len(nodes) % 2)
 
-    best, trials = asyncio.run(search_graph(ORDER, measure, by=by, evaluations=8, seed=3))
+    best, trials, compared = asyncio.run(search_graph(ORDER, measure, by=by, evaluations=8, seed=3))
     phases = [phase for phase, _, _ in asked]
     assert phases.count("search") == len(trials) == 8
     assert 1 <= phases.count("pre-test") <= 10
     assert phases.count("again") == 6
     assert [number for phase, number, _ in asked if phase == "search"] == [*range(8)]
     again = [nodes for phase, _, nodes in asked if phase == "again"]
+    assert again == [nodes for nodes, _ in compared]
     assert again[-1] == read_nodes("assistant@large"), "the best model alone is looked at, too"
     worth = [sum(one.model == "large" for one in nodes) / len(nodes) for nodes in again]
     assert sum(one.model == "large" for one in best) / len(best) == max(worth)
@@ -167,7 +168,7 @@ def test_where_graphs_are_no_better_than_the_best_model_alone_it_is_returned() -
     async def measure(nodes: Nodes, phase: str, number: int) -> float:
         return 1.0 if nodes == read_nodes("assistant@large") else 0.5
 
-    best, _ = asyncio.run(search_graph(ORDER, measure, by="random", evaluations=4))
+    best, _, _ = asyncio.run(search_graph(ORDER, measure, by="random", evaluations=4))
     assert best == read_nodes("assistant@large")
 
 
@@ -186,7 +187,7 @@ def test_a_mix_none_of_whose_nodes_is_within_the_cap_is_left_out() -> None:
         assert {one.model for one in nodes} == {"generator"}
         return 0.5
 
-    _, trials = asyncio.run(search_graph(order, measure, by="random", evaluations=3))
+    _, trials, _ = asyncio.run(search_graph(order, measure, by="random", evaluations=3))
     assert trials
 
 

@@ -236,7 +236,7 @@ def test_no_pipeline_is_over_the_budget_and_every_amount_is_a_whole_number_of_sa
         assert total <= most + 1e-9
         assert all(one.samples >= 1 for (one,) in layers)
         assert [one.type for (one,) in layers] == ["generator", "fuser"]
-    with pytest.raises(UsageError, match="settings, more than 100,000: take fewer stages"):
+    with pytest.raises(UsageError, match="more than 100,000 settings: take fewer stages"):
         stage_space(sizes, stages=9)
     with pytest.raises(UsageError, match="a size above 0"):
         stage_space({"small": 0.0}, stages=1)

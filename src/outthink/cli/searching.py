@@ -53,7 +53,9 @@ _PILOT = 10  # questions that each model answers alone before a search for a gra
 search_app = group("Search how several models best work together.")
 
 EvaluationsOption = Annotated[int, typer.Option(min=1, help="How many to try.")]
-SizesOption = Annotated[str, typer.Option(help="Parameters of each model in billions: generator=0.5,large=7.")]
+SizesOption = Annotated[
+    str, typer.Option(help="Parameters of each model in billions, where they are not known: generator=0.5,large=7.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,11 @@ class Ledger:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Runs strategies on parts of the problems, each in a folder of its own, and keeps what they cost."""
+    """Runs strategies on parts of the problems, each in a folder of its own, and keeps what they cost.
+
+    Args:
+        failures: why problems failed, of each run in which one did.
+    """
 
     order: RunOrder
     folder: Path
@@ -110,16 +116,19 @@ class Bench:
     stop: asyncio.Event
     ledger: Ledger
     seed: int
+    failures: list[str] = field(default_factory=list)
 
     async def run(self, strategy: str, settings: Mapping[str, str], part: list[Example], phase: str) -> Summary:
         """Raises Interrupted where it was stopped before the end."""
+        from outthink.records.runs import read_before, read_results
         from outthink.strategies.making import make_strategy
 
         chosen = make_strategy(strategy, settings)
+        folder = self.folder / phase / _folder(",".join(settings.values()))
         engines = {role: engine for role, engine in self.engines.items() if role != AGENT}
         summary = await dataclasses.replace(self.order, chosen=chosen).carry_out(
             part,
-            self.folder / phase / _folder(",".join(settings.values())),
+            folder,
             engines,
             self.resources,
             on_progress=lambda standing: None,
@@ -127,9 +136,11 @@ class Bench:
         )
         if self.stop.is_set() or summary.attempts < summary.planned:
             raise Interrupted("Problems are left: the same command goes on with them.")
-        name = phase.partition("/")[0]
-        spent = {unit: amount * summary.attempts for unit, amount in summary.cost.items()}
-        self.ledger.add(name, summary.attempts, spent)
+        lost = read_before(folder).lost  # to interruptions
+        spent = {unit: amount * summary.attempts + lost.get(unit, 0.0) for unit, amount in summary.cost.items()}
+        self.ledger.add(phase.partition("/")[0], summary.attempts, spent)
+        if summary.errors:
+            self.failures.append(next(result.error for result in read_results(folder) if result.error is not None))
         return summary
 
     @property
@@ -203,7 +214,7 @@ def search_stages(
     drawn: SamplingOptions,
     taken: TaskOptions,
     told: SearchedOptions,
-    sizes: SizesOption,
+    sizes: SizesOption = "",
     evaluations: EvaluationsOption = 20,
     by: Annotated[
         Literal["random", "tpe", "reinforce", "insights", "agent"],
@@ -225,7 +236,8 @@ def search_stages(
     from outthink.learn.proposing import proposer
 
     async def made(bench: Bench, validation: list[Example]) -> tuple[ArchitectureSpace, Propose]:
-        space = stage_space(_sizes(sizes, bench.roles), stages=stages, passes=passes)
+        parameters = {role: shape.parameters for role, shape in _shapes(bench, sizes).items()}
+        space = stage_space(parameters, stages=stages, passes=passes)
         return space, stage_agent(bench.talk(), drawn.seed) if by == "agent" else proposer(by, drawn.seed)
 
     order = order_of(context, task, StrategyOptions(strategy="archon", budget=told.budget), writer, helpers, asked,
@@ -290,12 +302,12 @@ def search_answer_graph(
             places = [place % len(searching) for place in range(number * size, (number + 1) * size)]
             part = fresh if phase == "again" else [searching[place] for place in dict.fromkeys(places)]
             name = phase if phase == "again" else f"{phase}/{number + 1}"
-            summary = await bench.run("answer_graph", {"nodes": written_nodes(graph)}, part, name)
+            score = _score(await bench.run("answer_graph", {"nodes": written_nodes(graph)}, part, name))
             if phase == "search":
                 bar.tell(number + 1, evaluations)
-            return summary.accuracy if summary.graded else None
+            return score
 
-        best, trials = await search_graph(
+        best, trials, again = await search_graph(
             wanted,
             measure,
             by=by,
@@ -309,6 +321,7 @@ def search_answer_graph(
             file=written_nodes_file(best, name=_title(by, len(trials), order)),
             held=held,
             tried={written_nodes(graph): trial.score for graph, trial in trials},
+            again={written_nodes(graph): score for graph, score in again},
         )
 
     _told(order, told, "graph", "answer_graph", out, go)
@@ -316,12 +329,20 @@ def search_answer_graph(
 
 @dataclass(frozen=True, kw_only=True)
 class _Outcome:
-    """What a search came to: the best in its short form and as a file, what was tried with its score."""
+    """What a search came to.
+
+    Args:
+        best, file: the best in its short form and as a file.
+        held: the best on other problems.
+        tried: what was tried with its score.
+        again: what was compared in the end on problems of its own, where that is done, with its score there.
+    """
 
     best: str
     file: str
     held: Summary
     tried: Mapping[str, float | None]
+    again: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def _layers_searched(
@@ -346,8 +367,7 @@ def _layers_searched(
 
         async def evaluate(point: tuple[int, ...]) -> float | None:
             layers = written(space.layers[point])
-            summary = await bench.run("archon", {"layers": layers}, validation, "validation")
-            tried[layers] = summary.accuracy if summary.graded else None
+            tried[layers] = _score(await bench.run("archon", {"layers": layers}, validation, "validation"))
             bar.tell(len(tried), evaluations)
             return tried[layers]
 
@@ -402,23 +422,36 @@ def _told(
                 ledger=ledger,
                 seed=order.drawn.seed,
             )
-            return await go(bench, bar)
+            try:
+                outcome = await go(bench, bar)
+                if _score(outcome.held) is None:
+                    raise UsageError("What was chosen could not be measured on other problems.")
+            except UsageError as cause:
+                raise UsageError(" ".join((str(cause), *bench.failures[:1]))) from None
+            return outcome
 
         outcome = interruptible(running)
     write_whole(out, outcome.file)
     held = outcome.held
     if told.as_json:
-        summed = {"best": outcome.best, "evaluations": len(outcome.tried), "held_out": held.accuracy}
-        typer.echo(
-            json.dumps(
-                {**summed, "low": held.low, "high": held.high, "tried": outcome.tried, "spent": ledger.lines}, indent=2
-            )
-        )
+        summed = {
+            "best": outcome.best,
+            "evaluations": len(outcome.tried),
+            "held_out": held.accuracy,
+            "low": held.low,
+            "high": held.high,
+            "tried": outcome.tried,
+            **({"again": outcome.again} if outcome.again else {}),
+            "spent": ledger.lines,
+        }
+        typer.echo(json.dumps(summed, indent=2))
         return
+    columns = [outcome.tried, outcome.again][: 2 if outcome.again else 1]
+    names = dict.fromkeys(name for scores in columns for name in scores)
     print_table(
         text_table(
-            ("tried", "right"),
-            [(name, "" if score is None else f"{100 * score:.1f}%") for name, score in outcome.tried.items()],
+            ("tried", "right", "right in the end")[: 1 + len(columns)],
+            [(name, *(_percent(scores.get(name)) for scores in columns)) for name in names],
         )
     )
     print_table(text_table(ledger.header(), ledger.rows()))
@@ -427,6 +460,15 @@ def _told(
         f"{held.graded} other problems"
     )
     typer.echo(f"{out}: use it as --strategy {strategy} --config {out}")
+
+
+def _percent(score: float | None) -> str:
+    return "" if score is None else f"{100 * score:.1f}%"
+
+
+def _score(summary: Summary) -> float | None:
+    """The share that was right; None where nothing was graded, or no problem could be tried."""
+    return summary.accuracy if summary.graded and summary.errors < summary.attempts else None
 
 
 async def _ranked(bench: Bench, validation: list[Example]) -> list[str]:

@@ -141,7 +141,7 @@ def _space(
 ) -> ArchitectureSpace:
     """The points whose layers keep the rules and the budget."""
     if math.prod(sizes) > _MOST_POINTS:
-        raise UsageError(f"That makes {math.prod(sizes):,} settings, more than {_MOST_POINTS:,}: take fewer stages.")
+        raise UsageError(f"That makes more than {_MOST_POINTS:,} settings: take fewer stages.")
     made = {point: layers_at(point) for point in itertools.product(*map(range, sizes))}
     costs = {point: cost_of(layers) for point, layers in made.items() if layers is not None}
     layers = {point: made_of for point, made_of in made.items() if made_of is not None and costs[point] <= most + 1e-9}

@@ -80,8 +80,8 @@ async def search_graph(
     talk: Talk | None = None,
     evaluations: int,
     seed: int = 0,
-) -> tuple[Nodes, list[tuple[Nodes, SearchTrial]]]:
-    """The best graph, and those of all rounds with their scores.
+) -> tuple[Nodes, list[tuple[Nodes, SearchTrial]], list[tuple[Nodes, float | None]]]:
+    """The best graph, those of all rounds with their scores, and those of the fresh look, by which the best was chosen.
 
     Args:
         by: who proposes; an agent needs `talk`.
@@ -109,7 +109,7 @@ async def search_graph(
     if not known:
         raise UsageError("No graph could be evaluated.")
     best = max(known, key=lambda entry: entry[:2])[2]
-    return best, [(graphs.nodes(trial.point), trial) for trial in trials]
+    return best, [(graphs.nodes(trial.point), trial) for trial in trials], scored
 
 
 def _single(order: GraphOrder, graphs: AnswerGraphSpace) -> Nodes | None:
