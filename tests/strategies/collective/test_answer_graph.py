@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,10 @@ def test_a_graph_is_written_as_it_is_read_in_both_forms(tmp_path: Path) -> None:
     file = tmp_path / "g.toml"
     file.write_text(written_nodes_file(nodes, name='a "graph"'), encoding="utf-8")
     assert open_nodes(file).nodes == nodes
-    assert make_strategy("answer_graph", {"config": str(file)}).built == nodes  # type: ignore[attr-defined]
+    made = make_strategy("answer_graph", {"config": str(file)})
+    assert made.built == nodes  # type: ignore[attr-defined]
+    assert "assistant:4" not in repr(made), "what is shown is what runs"
+    assert replace(made, config=str(file)) == made  # type: ignore[type-var]
     assert levels(nodes) == [[0, 1], [2], [3]]
     assert ends(nodes) == [3]
 

@@ -316,6 +316,7 @@ def test_prompts_of_a_file_take_the_place_of_ours_and_are_part_of_what_decided(t
     plain = "layers = [[{type = 'generator', samples = 2, temperature = 0.5}], [{type = 'fuser'}]]\n"
     file.write_text(plain)
     before = make_strategy("archon", {"config": str(file)})
+    assert "generator:5" not in repr(before), "what is shown is what runs"
     file.write_text(plain + "[prompts]\nfuser = 'Merge {{these}}: {answers}'\n")
     after = make_strategy("archon", {"config": str(file)})
     assert before.versions != after.versions  # type: ignore[attr-defined]

@@ -62,7 +62,9 @@ class AnswerGraph:
     config: str = ""
 
     def __post_init__(self) -> None:
-        if self.config and self.nodes != type(self).nodes:
+        if self.config and self.nodes == type(self).nodes:
+            object.__setattr__(self, "nodes", "")  # so that nobody is told of what does not run
+        if self.config and self.nodes:
             raise UsageError("A graph is given by nodes or by config, not by both: leave one out.")
         self.given  # noqa: B018 - refused here, before anything runs
 

@@ -84,7 +84,9 @@ class Archon:
     config: str = ""
 
     def __post_init__(self) -> None:
-        if self.config and self.layers != type(self).layers:
+        if self.config and self.layers == type(self).layers:
+            object.__setattr__(self, "layers", "")  # so that nobody is told of what does not run
+        if self.config and self.layers:
             raise UsageError("An architecture is given by layers or by config, not by both: leave one out.")
         self.architecture  # noqa: B018 - refused here, before anything runs
 
