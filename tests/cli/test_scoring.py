@@ -77,3 +77,21 @@ def test_what_cannot_be_scored_is_one_sentence(
     assert refused.code == 2
     assert message in refused.err
     assert refused.err.count("\n") == 1
+
+
+def test_a_bound_without_the_values_it_is_for_is_refused(outthink: Any, recorded: Path) -> None:
+    refused = outthink("prm", "train", str(recorded), "--bound", "0.5")
+    assert refused.code == 2
+    assert "--bound is of --values: name the scorer whose values it is for." in refused.err
+
+
+def test_what_has_no_score_is_told_and_a_larger_budget_is_asked_for(outthink: Any, recorded: Path) -> None:
+    none = outthink("score", str(recorded), "--out", "a.jsonl", "--model", "toy", "--verifier", "confidence")
+    assert none.code == 0
+    assert "confidence gave no score to 6 of what it was shown." in none.err
+    short = outthink("score", str(recorded), "--out", "b.jsonl", "--model", "toy", "--verifier", "soundness?flaw=gap",
+                     "--budget", "10-tokens")  # fmt: skip
+    assert short.code == 1
+    assert "soundness?flaw=gap can cost more than the budget in a single call." in short.err
+    assert "Run it with a larger --budget to go on." in short.err
+    assert "max_tokens" not in short.err

@@ -14,6 +14,7 @@ from outthink.cli.parsing import Command, group
 from outthink.cli.progress import Working
 from outthink.cli.running import opened_tokenizer
 from outthink.cli.shown import note, print_table
+from outthink.errors import UsageError
 
 prm_app = group("Train a small process reward model, and measure it.")
 
@@ -28,7 +29,9 @@ def prm_train(
         str | None,
         typer.Option(help="Learn which steps keep the chance to end right, by the step_scores of this scorer."),
     ] = None,
-    bound: Annotated[float, typer.Option(help="With --values: the share of it that a good step keeps.")] = 0.8,
+    bound: Annotated[
+        float | None, typer.Option(help="With --values: the share of it that a good step keeps; else 0.8.")
+    ] = None,
     model: TokenizerOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -40,6 +43,8 @@ def prm_train(
     from outthink.jsonl import write_whole
     from outthink.learn.prm import TELL, train
 
+    if bound is not None and values is None:
+        raise UsageError("--bound is of --values: name the scorer whose values it is for.")
     writable_json(out)
     with opened_tokenizer(model) as tokenizer, Working("Training", unit="classifiers") as standing:
         trained = train(
@@ -49,7 +54,7 @@ def prm_train(
             seed=seed,
             tokenizer=tokenizer,
             values=values,
-            bound=bound,
+            **({} if bound is None else {"bound": bound}),
             tell=lambda text, done, total: standing.tell(done, total, text),
         )
     write_whole(out, trained.probe.text())

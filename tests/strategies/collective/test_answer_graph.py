@@ -112,7 +112,7 @@ def test_a_graph_is_written_as_it_is_read_in_both_forms(tmp_path: Path) -> None:
     made = make_strategy("answer_graph", {"config": str(file)})
     assert made.built == nodes  # type: ignore[attr-defined]
     assert "assistant:4" not in repr(made), "what is shown is what runs"
-    assert replace(made, config=str(file)) == made  # type: ignore[type-var]
+    assert replace(made, config=str(file)) == made
     assert levels(nodes) == [[0, 1], [2], [3]]
     assert ends(nodes) == [3]
 
