@@ -140,6 +140,16 @@ def test_lists(outthink: Any) -> None:
     assert outthink("--version").out.strip()
 
 
+def test_hyperparameters_that_a_command_has_an_option_for_are_shown_as_part_of_the_strategy(outthink: Any) -> None:
+    """--tests of `solve` and --price of `bench` are others; what is shown is what sets it."""
+    for name, hyperparameter in (("codet", "tests"), ("ets", "price"), ("chops", "temperature")):
+        shown = outthink("strategies", name).out
+        assert f"--strategy {name}?{hyperparameter}=VALUE" in shown
+        assert f"  --{hyperparameter} " not in shown
+    assert "  --comparisons " in outthink("strategies", "v1_infer").out
+    assert "  --m " in outthink("strategies", "v1_infer").out, "-m is another one"
+
+
 @pytest.fixture
 def opening(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes every model say one thing; what it returns lists the names of those that were opened."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import textwrap
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,6 +145,7 @@ def solve(
 
 
 def strategies(
+    context: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(help="Show this one, with its hyperparameters.", autocompletion=completing.strategies),
@@ -156,7 +158,7 @@ def strategies(
 
     if name is not None:
         entry = describe_one(name)
-        typer.echo(json.dumps(entry, indent=2)) if as_json else _print_strategy(entry)
+        typer.echo(json.dumps(entry, indent=2)) if as_json else _print_strategy(entry, _options_of_runs(context))
         return
     if as_markdown:
         typer.echo(markdown(), nl=False)
@@ -174,7 +176,13 @@ def strategies(
     typer.echo("\n`outthink strategies NAME` shows the source of one and its hyperparameters.")
 
 
-def _print_strategy(entry: dict[str, Any]) -> None:
+def _options_of_runs(context: typer.Context) -> set[str]:
+    """Options of the commands that run strategies, which are no hyperparameters."""
+    commands: Mapping[str, Any] = context.find_root().command.commands  # type: ignore[attr-defined]  # of a group
+    return {option for name in ("solve", "bench") for parameter in commands[name].params for option in parameter.opts}
+
+
+def _print_strategy(entry: dict[str, Any], own: Collection[str]) -> None:
     width = max(20, min(console().width, 100))
 
     def paragraph(text: str, indent: str = "") -> None:
@@ -188,9 +196,9 @@ def _print_strategy(entry: dict[str, Any]) -> None:
     needs = entry["needs"] + [f"a model that can do {power}" for power in entry["powers"]]
     paragraph(f"Needs: {', '.join(needs)} (? is optional)" if needs else "Needs nothing.")
     typer.echo("Hyperparameters:" if entry["hyperparameters"] else "It has no hyperparameters.")
-    own = {field for block in (SamplingOptions, ModelOptions) for field in block.__dataclass_fields__}
     for name, default in entry["hyperparameters"].items():
-        option = f"--strategy {entry['name']}?{name}=VALUE" if name in own else f"--{name.replace('_', '-')}"
+        dashed = f"--{name.replace('_', '-')}"
+        option = f"--strategy {entry['name']}?{name}=VALUE" if dashed in own else dashed
         typer.echo(f"  {option}  [default: {default!r}]")
         if entry["descriptions"].get(name):
             paragraph(entry["descriptions"][name], " " * 6)

@@ -224,9 +224,9 @@ def test_equal_answers_do_not_play() -> None:
 # -------------------------------------------------------------------------------------------------------- v1_infer
 
 
-def test_everyone_is_compared_first_and_no_pair_twice_and_the_budget_holds() -> None:
+def test_everyone_is_compared_first_and_no_pair_twice_and_not_more_than_asked_for() -> None:
     engine = Oracle()
-    trace = won("v1_infer", engine, n=16, m=2, budget=3.0)
+    trace = won("v1_infer", engine, n=16, m=2, comparisons=3.0)
     met = pairs_of(engine.asked("Compare"))
     assert len(met) == len({*met}) == 48
     first = Counter(number for pair in met[:16] for number in pair)
@@ -236,9 +236,9 @@ def test_everyone_is_compared_first_and_no_pair_twice_and_the_budget_holds() -> 
     assert all(problem().question in text for text in engine.asked("Compare"))
 
 
-def test_a_budget_for_all_pairs_is_the_round_robin() -> None:
+def test_comparisons_of_all_pairs_is_the_round_robin() -> None:
     engine = Oracle()
-    trace = won("v1_infer", engine, n=6, budget=9.0)
+    trace = won("v1_infer", engine, n=6, comparisons=9.0)
     met = pairs_of(engine.asked("Compare"))
     assert len(met) == len({*met}) == 15
     answers = {one.id: int(one.answer or 0) for one in trace.candidates if one.address[0] == "model"}

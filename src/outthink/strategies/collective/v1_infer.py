@@ -62,7 +62,7 @@ class V1Infer:
         n: samples (N); the paper uses 16.
         m: others that each different answer is compared with first, or one more where that does not come out even.
         window: places in the ranking by which two are apart at most that are compared then, while such pairs are left.
-        budget: comparisons for each different answer; the paper uses 3. None is repeated.
+        comparisons: for each different answer; the paper uses 3. None is repeated.
     """
 
     as_asked: ClassVar[bool] = True  # every answer is a sample of the problem's own messages
@@ -70,14 +70,14 @@ class V1Infer:
     n: int = 8
     m: int = 2
     window: int = 8
-    budget: float = 3.0
+    comparisons: float = 3.0
 
     def __post_init__(self) -> None:
         check(self, at_least_one=("n", "m", "window"))
-        if not (math.isfinite(self.budget) and self.budget >= 1):
-            raise ValueError(f"budget must be a number of at least 1, not {self.budget}")
-        compared = min(self.budget * self.n, self.n * (self.n - 1) / 2)
-        need_shown(math.ceil(2 * compared), f"{self.n} samples and a budget of {self.budget:g}")
+        if not (math.isfinite(self.comparisons) and self.comparisons >= 1):
+            raise ValueError(f"comparisons must be a number of at least 1, not {self.comparisons}")
+        compared = min(self.comparisons * self.n, self.n * (self.n - 1) / 2)
+        need_shown(math.ceil(2 * compared), f"{self.n} samples with {self.comparisons:g} comparisons each")
 
     async def run(
         self, problem: Problem, report: Report, *, model: Model, models: Models, rng: Rng, meter: Meter
@@ -92,7 +92,7 @@ class V1Infer:
         if len(shown) < 2:
             return
         judge = models.role("judge")
-        most = math.floor(self.budget * len(shown))
+        most = math.floor(self.comparisons * len(shown))
         matches: list[Match] = []
         met: list[Pair] = []
         places = rng.at("v1_infer", "ring").permutation(len(shown)).tolist()
