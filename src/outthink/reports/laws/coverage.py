@@ -31,7 +31,7 @@ from outthink.reports.analysis import (
     too_far,
 )
 from outthink.reports.figures import Axis, Figure, Series
-from outthink.reports.laws.data import Counts, independent, naming, remarks, right_counts, same_problems
+from outthink.reports.laws.data import Counts, independent, naming, need_verdicts, remarks, right_counts, same_problems
 
 _SOUND = "soundness"  # the scorer whose name it is
 
@@ -133,6 +133,7 @@ def _sound(name: str, pool: PoolData, seed: int) -> list[str]:
     """Coverage by answers whose reasons are sound, where the pool has scores of soundness."""
     if _SOUND not in pool.scorers:
         return []
+    need_verdicts(pool, _SOUND)
     scores = [problem.scores[_SOUND] for problem in pool.problems]
     sound = [np.nan_to_num(matrix).mean(-1) >= 0.5 for matrix in scores]
     judged = sound_coverage([problem.correct for problem in pool.problems], sound, [1, pool.samples], seed=seed)
