@@ -32,6 +32,7 @@ from outthink.reports.analysis import (
 )
 from outthink.reports.figures import Axis, Figure, Series
 from outthink.reports.laws.data import Counts, independent, naming, need_verdicts, remarks, right_counts, same_problems
+from outthink.rng import generator
 
 _SOUND = "soundness"  # the scorer whose name it is
 
@@ -109,9 +110,7 @@ def _shared_out(name: str, pool: PoolData, n: Counts, seed: int) -> list[str]:
     each = half // 2
     if each < 2:
         return []
-    mixed = [
-        np.random.default_rng([seed, *problem.id.encode()]).permutation(problem.correct) for problem in pool.problems
-    ]
+    mixed = [generator(seed, *problem.id.encode()).permutation(problem.correct) for problem in pool.problems]
     seen = np.array([int(right[:half].sum()) for right in mixed])
     rest = np.array([int(right[half:].sum()) for right in mixed])
     rates = (seen + 0.5) / (half + 1)  # what was never right may be
