@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -98,6 +99,19 @@ def test_no_file_is_too_long() -> None:
         for path in MODULES.values()
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LINES
     }
+
+
+HEADING = re.compile(r"# -{4,}(?:[^-]|$)")
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks", "examples"])
+def test_every_heading_has_something_below_it(folder: str) -> None:
+    empty = []
+    for path in sorted((SOURCE.parent / folder).rglob("*.py")):
+        written = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        pairs = zip(written, [*written[1:], "# ---- end"], strict=False)
+        empty += [f"{path.name}: {line}" for line, below in pairs if HEADING.match(line) and HEADING.match(below)]
+    assert not empty
 
 
 def test_few_modules_stand_beside_the_packages() -> None:

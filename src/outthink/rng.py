@@ -28,6 +28,18 @@ def child_seed(seed: int, problem: str, address: Address, child: int) -> int:
     return digest(seed, problem, *address, child) >> 33
 
 
+def generator(*key: int) -> np.random.Generator:
+    """The generator of a seed and of further numbers; any of them may be below 0, which numpy refuses."""
+    import numpy as np  # here, because importing numpy is slow
+
+    return np.random.default_rng([part if part >= 0 else digest(part, "") for part in key])
+
+
+def library_seed(seed: int) -> int:
+    """A seed for libraries that take 32 bits and nothing below 0; within these it is as given."""
+    return seed if 0 <= seed < 1 << 32 else digest(seed, "") >> 32
+
+
 class Rng:
     """Stateless source of random streams for one problem."""
 
@@ -36,7 +48,5 @@ class Rng:
 
     def at(self, *path: str | int) -> np.random.Generator:
         """A fresh generator for this path; asking twice gives the same numbers twice."""
-        import numpy as np  # here, because importing numpy is slow
-
         seed, problem, *rest = self._key
-        return np.random.default_rng(digest(int(seed), str(problem), *rest, *path))
+        return generator(digest(int(seed), str(problem), *rest, *path))

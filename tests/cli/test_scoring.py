@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +97,15 @@ def test_what_has_no_score_is_told_and_a_larger_budget_is_asked_for(outthink: An
     assert "soundness?flaw=gap can cost more than the budget in a single call." in short.err
     assert "Run it with a larger --budget to go on." in short.err
     assert "max_tokens" not in short.err
+
+
+def test_the_command_that_the_law_suggests_adds_what_is_missing(outthink: Any, recorded: Path) -> None:
+    scored = outthink("score", str(recorded), "--out", "a part.jsonl", "--model", "toy", "--verifier", "judge")
+    assert scored.code == 0, scored.err
+    refused = outthink("law", "soundness", "a part.jsonl")
+    assert refused.code == 2
+    (command,) = re.findall("`outthink (.*)`", refused.err)
+    words = shlex.split(command)
+    assert outthink(*words, "--model", "toy").code == 0
+    law = outthink("law", "soundness", words[words.index("--out") + 1])
+    assert law.code == 0, law.err

@@ -79,6 +79,47 @@ def test_a_bound_is_right_only_where_it_is_exactly_equal(tmp_path: Path) -> None
     assert credits_of(half, line.format("C=0.5"), line.format("C=0.50001")) == [1.0, 0.0]
 
 
+NAMED = ["C = 2", "C=4/2", "2 = C", r"C = \sqrt{4} = 2", r"\mathbf{C}=2", "2", "C = 2.0"]
+OTHERWISE = [
+    "a=2",
+    "k=2",
+    "x = y = 2",
+    "c=2",
+    "C_1=2",
+    r"\lambda=2",
+    r"C=2\%",
+    r"C = 2\text{ cm}",
+    r"C=2^\circ",
+    r"\$2",
+]
+
+
+def test_a_bound_is_right_only_under_its_name_and_without_a_unit(tmp_path: Path) -> None:
+    (bound,) = opened(tmp_path, BOUND | {"answer": "$C = 2$"})
+    line = "So it holds, with equality where $a = b$.\nThe answer is {}."
+    assert credits_of(bound, *(line.format(f"${form}$") for form in NAMED)) == [1.0] * len(NAMED)
+    assert credits_of(bound, *(line.format(f"${form}$") for form in OTHERWISE)) == [0.0] * len(OTHERWISE)
+    prose = ["$C=2$ cents", "$C=2$ dollars", "2 degrees", "2", "$C = 2$ for all reals"]
+    assert credits_of(bound, *map(line.format, prose)) == [0.0, 0.0, 0.0, 1.0, 1.0]
+
+
+def test_an_exact_answer_is_right_by_the_usual_rules_too(tmp_path: Path) -> None:
+    """Whatever the usual grading refuses, exact grading refuses, too: it is never the looser one."""
+    gold = r"$C = \frac{\sqrt{2}}{2}$"
+    answers = [*NAMED, *OTHERWISE, r"C=\frac{1}{\sqrt2}", r"a=\frac{1}{\sqrt{2}}", "C=0.7071", r"\frac{1}{\sqrt2}\%"]
+
+    async def go() -> list[tuple[bool, bool]]:
+        reader = Reader()
+        pairs = [(right, answer) for right in (gold, "$C = 2$", "2", "2 cm") for answer in answers]
+        told = [(await reader.same("math", *pair), await reader.equal("math", *pair)) for pair in pairs]
+        await reader.close()
+        return told
+
+    told = run(go())
+    assert not [pair for pair in told if pair == (True, False)]
+    assert {(True, True), (False, True), (False, False)} == {*told}
+
+
 def test_the_last_mark_counts_and_what_is_not_marked_is_invalid(tmp_path: Path) -> None:
     (relation,) = opened(tmp_path, RELATION)
     assert credits_of(
@@ -112,6 +153,14 @@ def test_unreadable_relations_earn_nothing(tmp_path: Path) -> None:
         ({"answer": None}, "those of the split test are not public"),
         ({"problem": " "}, "the field 'problem' is missing"),
         ({"type": "relation"}, "is no option with a letter"),
+        ({"type": ["bound"]}, r"line 2: the type is \['bound'\], and a problem of IneqMath"),
+        (RELATION | {"choices": 5}, "line 2: the field 'choices' is not a list of options"),
+        (RELATION | {"choices": "ABC"}, "line 2: the field 'choices' is not a list of options"),
+        (RELATION | {"answer": "(G) x"}, "line 2: the answer 'G' is none of the choices A, B, C, D, E, F: correct one"),
+        (RELATION | {"choices": None, "answer": "(G) x"}, "line 2: the answer 'G' is none of the choices A, B, C, D"),
+        (RELATION | {"choices": ["(A) x", "(A) y"]}, "line 2: two choices have the letter 'A': give each its own"),
+        (RELATION | {"choices": ["(A) x", "(C) y"]}, "line 2: the answer 'B' is none of the choices A, C"),
+        ({"data_id": [7]}, "line 2: the field 'data_id' is neither a text nor a whole number"),
     ],
 )
 def test_says_what_is_wrong_with_a_row(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -119,8 +168,12 @@ def test_says_what_is_wrong_with_a_row(tmp_path: Path, change: dict[str, Any], m
         opened(tmp_path, BOUND | change)
 
 
-def test_without_a_file_it_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_file_it_says_where_to_get_what_has_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OUTTHINK_DATA", raising=False)
     monkeypatch.setattr("outthink.tasks.hub.cached", lambda *_: None)
-    with pytest.raises(UsageError, match="AI4Math/IneqMath"):
+    with pytest.raises(UsageError, match=r"the data set AI4Math/IneqMath as dev\.jsonl or dev\.json and give it"):
         load("ineqmath")
+    (tmp_path / "ineqmath").mkdir()
+    written(tmp_path / "ineqmath" / "dev.json", BOUND)
+    monkeypatch.setenv("OUTTHINK_DATA", str(tmp_path))
+    assert [example.problem.id for example in load("ineqmath")] == ["dev-7"], "the file as it is said to be put there"

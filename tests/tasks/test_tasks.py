@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import pytest
 
 from outthink.answers.reader import Reader
 from outthink.errors import UnknownName, UsageError
-from outthink.tasks import load
+from outthink.tasks import PUBLISHED, load
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade
 
@@ -101,6 +103,107 @@ def test_published_files_are_read(tmp_path: Path) -> None:
     (example,) = load("math500", path=write(tmp_path / "m.jsonl", row))
     assert (example.problem.id, example.gold, example.meta["level"]) == ("c/1.json", ("\\frac{4}{2}",), 2)
     assert example.problem.messages[0].text == "1+1?\nThink step by step. Put the final answer in \\boxed{}."
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"id": "a", "question": "1+1?", "answer": "#### 2"},
+    "math500": {"problem": "1+1?", "answer": "2", "subject": "Counting", "level": 2, "unique_id": "c/1.json"},
+    "humaneval": {
+        "task_id": "HumanEval/0",
+        "prompt": "def f():\n",
+        "entry_point": "f",
+        "test": "def check(f): pass",
+        "canonical_solution": "    return 1\n",
+    },
+    "mbpp": {
+        "task_id": 1,
+        "text": "Write f.",
+        "code": "def f(): return 1",
+        "test_list": ["assert f() == 1"],
+        "test_setup_code": "",
+        "test_imports": [],
+        "challenge_test_list": [],
+    },
+    "ineqmath": {
+        "data_id": 7,
+        "problem": "Which?",
+        "type": "relation",
+        "data_split": "dev",
+        "answer": "(B) y",
+        "choices": ["(A) x", "(B) y"],
+    },
+    "own": {"id": "a", "question": "1+1?", "answer": "2", "options": ["1", "2"], "meta": {"hard": True}},
+    "own.code": {"question": "Write f.", "tests": "assert f()", "public_tests": ["assert f()"], "prelude": "x = 1"},
+}
+ODD = [None, 5, 1.5, True, "", " ", "no", [], [1], ["bound"], [["a"]], {}, {"a": 1}, {"text": 1}, [{"a": 1}, {}]]
+
+
+def opened(task: str, path: Path) -> list[Example]:
+    return load(str(path)) if task.startswith("own") else load(task, path=path)
+
+
+def test_every_published_set_has_a_row_here() -> None:
+    assert {name for name in ROWS if not name.startswith("own")} == {*PUBLISHED}
+
+
+@pytest.mark.parametrize(("task", "field"), [(task, field) for task, row in ROWS.items() for field in row])
+def test_a_field_of_any_type_is_read_or_refused_in_a_sentence(tmp_path: Path, task: str, field: str) -> None:
+    """What is read has texts and a name; what is not is told with its line."""
+    path = tmp_path / "rows.jsonl"
+    assert len(opened(task, write(path, ROWS[task]))) == 1
+    refusals = []
+    for value in ODD:
+        try:
+            (example,) = opened(task, write(path, ROWS[task] | {field: value}))
+        except UsageError as refusal:
+            refusals.append(str(refusal))
+        else:
+            assert example.problem.question.strip()
+            assert all(isinstance(gold, str) and gold.strip() for gold in example.gold)
+            assert not re.search(r"None|[\[{]", example.problem.id), (value, example.problem.id)
+            assert not example.problem.options or {*example.gold} & {*example.problem.options}
+    assert not [told for told in refusals if not told.startswith("rows.jsonl, line 1: ") or "\n" in told]
+    gone = {name: value for name, value in ROWS[task].items() if name != field}
+    with contextlib.suppress(UsageError):
+        opened(task, write(path, gone))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv"])
+def test_a_split_is_looked_for_in_all_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setenv("OUTTHINK_DATA", str(tmp_path))
+    folder = tmp_path / "math500"
+    folder.mkdir()
+    with pytest.raises(UsageError, match=r"There is no test\.jsonl in .*math500, nor one ending in \.json, \.csv or"):
+        load("math500")
+    mark = "\t" if suffix == ".tsv" else ","
+    row = {"problem": "1+1?", "answer": "2"}
+    text = mark.join(row) + "\n" + mark.join(row.values()) if suffix[1:] in ("csv", "tsv") else json.dumps([row])
+    (folder / f"test{suffix}").write_text(json.dumps(row) if suffix == ".jsonl" else text)
+    assert [example.gold for example in load("math500")] == [("2",)]
+
+
+def test_entries_of_one_line_are_counted(tmp_path: Path) -> None:
+    """Where lines tell rows apart they are named by them, and else by their order."""
+    first, second = ({"problem": text, "answer": "2"} for text in ("1+1?", "4-2?"))
+    path = tmp_path / "test.json"
+
+    def refused(*rows: Any, indent: int | None = None, task: str = "math500") -> str:
+        path.write_text(json.dumps(rows, indent=indent))
+        with pytest.raises(UsageError) as caught:
+            opened(task, path)
+        return str(caught.value)
+
+    twice = [first | {"id": "a"}, second | {"id": "a"}]
+    for task in ("math500", "own"):
+        assert refused(*twice, task=task) == "test.json, entry 2: the id 'a' was already used in entry 1"
+        assert refused(*twice, indent=1, task=task).startswith("test.json, line 7: the id 'a' was already used in line")
+    assert refused(first, {"problem": 1, "answer": "2"}).startswith("test.json, entry 2: the field 'problem'")
+    assert refused(first, 3) == "test.json, entry 2: expected an object with 'question' and 'answer'"
+    assert refused({"answer": "2"}).startswith("test.json, line 1: ")
+    path.write_text(json.dumps([first, second]))
+    assert sorted(example.problem.id for example in opened("math500", path)) == ["math500-test-0", "math500-test-1"]
+    assert [example.problem.id for example in opened("own", path)] == ["test-1", "test-2"]
+    assert [example.problem.question for example in opened("own", path)] == ["1+1?", "4-2?"]
 
 
 def test_own_data(tmp_path: Path, reader: Reader) -> None:

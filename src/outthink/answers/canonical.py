@@ -255,6 +255,19 @@ def judged(kind: str, gold: str, answer: str, gold_key: str, answer_key: str) ->
     return None
 
 
+def exactly(kind: str, gold: str, answer: str, gold_key: str, answer_key: str) -> bool:
+    """Whether an answer is right where nothing near is: the same key, nothing that grading refuses, and no unit beyond.
+
+    A unit that only the answer has may make another number of it, as in `2%` where 2 is right. Args as of `judged`.
+    """
+    if gold_key != answer_key or judged(kind, gold, answer, gold_key, answer_key) is False:
+        return False
+    if kind not in ("math", "chat"):
+        return True
+    one, other = understood(gold), understood(answer)
+    return one is None or other is None or other.unit is None or other.unit == one.unit
+
+
 def _about(node: Expression) -> str:
     """The name of `x = 5`, and the only variable of `x > 5` and `x \\in [1, 2]`; "" where there is none."""
     pair = assigned(node)

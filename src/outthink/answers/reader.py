@@ -32,7 +32,7 @@ import math
 import time
 import weakref
 
-from outthink.answers.canonical import chat_key, choice_key, cleaned_math, easy_key, judged, plain_text_key
+from outthink.answers.canonical import chat_key, choice_key, cleaned_math, easy_key, exactly, judged, plain_text_key
 from outthink.answers.code import asked_names
 from outthink.answers.literals import json_value
 from outthink.answers.reading import MARKED, longest, read_by
@@ -132,12 +132,14 @@ class Reader:
         return str(await self._ask(owner, "canonical", answer) or cleaned_math(answer))
 
     async def same(self, kind: AnswerKind, gold: str, answer: str | None, *, owner: str = "") -> bool:
-        """Whether both have one key: equal exactly, so that a decimal near the gold answer is wrong.
+        """Whether `answer` is the gold answer exactly: a decimal near it is wrong, and so is another name or unit.
 
         Args and errors as of `key`.
         """
-        key = await self.key(kind, answer, owner=owner)
-        return key is not None and key == await self.key(kind, gold, owner=owner)
+        key, gold_key = await self.key(kind, answer, owner=owner), await self.key(kind, gold, owner=owner)
+        if key is None or gold_key is None or answer is None:
+            return False
+        return exactly(kind, gold, answer, gold_key, key)
 
     async def equal(self, kind: AnswerKind, gold: str, answer: str | None, *, owner: str = "") -> bool:
         """Whether `answer` is right, given the gold answer; a check that is not done within the limits says no.

@@ -331,7 +331,7 @@ class TaskOptions:
     block: ClassVar[bool] = True
 
     file: Annotated[Path | None, typer.Option("--file", help="The file of a published set.")] = None
-    split: Annotated[str, typer.Option(help="Split of the task.")] = "test"
+    split: Annotated[str | None, typer.Option(help="Split of the task; by default test, of ineqmath dev.")] = None
     limit: Annotated[int | None, typer.Option(help="Take only the first so many problems of the fixed order.")] = None
     concurrency: Annotated[int, typer.Option(min=1, help="Most problems at once.")] = 16
 

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 from outthink.maths.intervals import Interval, bootstrap
+from outthink.rng import generator
 
 Floats = NDArray[np.float64]
 Runs = Sequence[Sequence[ArrayLike]] | NDArray[Any]  # question, level, run; the last may be missing or ragged
@@ -166,7 +167,7 @@ def _chance(runs: Sequence[Sequence[Floats]], spent: Sequence[Sequence[Floats]],
     A run keeps its correctness and its length, relative to the mean length of the level it is from and is dealt to:
     what is long may be right less often at every level.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     typical = np.mean([[cell.mean() for cell in question] for question in spent], axis=0)
     typical = np.where(typical > 0, typical, 1.0)
     means = []

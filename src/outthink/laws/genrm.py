@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 from outthink.maths.intervals import Interval, bootstrap
+from outthink.rng import generator
 
 Floats = NDArray[np.float64]
 Rule = Literal["best_of", "vote"]
@@ -142,7 +143,7 @@ def success_rates(
         raise ValueError(f"the rule must be best_of or vote, not {rule!r}")
     rates = np.empty((len(keys), len(chosen_s), len(chosen_v)))
     for row, (key, right, verdict) in enumerate(zip(keys, correct, verdicts, strict=True)):
-        rng = np.random.default_rng([seed, row])
+        rng = generator(seed, row)
         answers, credit = np.asarray(key, dtype=np.intp), np.asarray(right, dtype=float)
         judged = np.asarray(verdict, dtype=float)
         if credit.shape != answers.shape:
@@ -406,7 +407,7 @@ def _halves(problems: int, seed: int) -> NDArray[np.bool_]:
     """(halvings, problems) random halves."""
     if problems < 4:
         raise Unidentified("To choose a split on one half of the problems and measure it on the other takes four.")
-    rng = np.random.default_rng([seed, problems])
+    rng = generator(seed, problems)
     return rng.permuted(np.tile(np.arange(problems) < problems // 2, (_HALVINGS, 1)), axis=1)
 
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
 from outthink.maths.intervals import Interval, bootstrap, means
+from outthink.rng import generator
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -217,7 +218,7 @@ def drift_of_types(right: Sequence[ArrayLike], passed: Sequence[ArrayLike], *, s
 
     The half of each problem is a random one. Arguments as in `calibrate`; each problem needs two samples.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     rows = _table(right, passed)
     most = min(len(truth) for truth, _ in rows)
     kept = [rng.permutation(len(truth))[: len(truth) // 2] for truth, _ in rows]
@@ -327,7 +328,7 @@ def resampling(
     attempts = np.concatenate([np.zeros((problems, 1)), none[:, :-1].cumsum(1)], axis=1)
     curves = (q - cost * wrongly)[:, None] * (1 - none) - kappa * attempts
     half = np.tile(np.arange(problems) < problems // 2, (_HALVINGS, 1))
-    half = np.random.default_rng([seed, problems]).permuted(half, axis=1)
+    half = generator(seed, problems).permuted(half, axis=1)
 
     # two problems that were not seen: one of its samples passes, and is wrong; or is right
     never = _none(np.array(1), np.array(least), curves.shape[1] - 1)

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from outthink.errors import Unidentified
 from outthink.laws.coverage import pass_at_k
 from outthink.maths.intervals import Interval, bootstrap, means
+from outthink.rng import generator
 
 Floats = NDArray[np.float64]
 Rule = Literal["gain", "gap"]
@@ -372,7 +373,7 @@ def fit_many_rates(
     parameters = bootstrap(refit, len(n), level=level, resamples=resamples, seed=seed)
     ks = np.arange(1, n.min() + 1)
     seen = np.array([pass_at_k(n, c, int(k)).mean() for k in ks])
-    rng = np.random.default_rng([seed, len(n)])
+    rng = generator(seed, len(n))
     last = pass_at_k(n, c, int(n.min()))
 
     def missed(questions: NDArray[np.intp]) -> float:

@@ -27,6 +27,7 @@ from outthink.learn.graphs import EDGE, END, ENDS, TYPES, AnswerGraphSpace
 from outthink.learn.proposing import by_chance, drawn, every_model, lowered, softmax
 from outthink.learn.search import Archive, Point, Propose, SearchSpace
 from outthink.models.engine import Engine
+from outthink.rng import generator
 from outthink.types import Message, Problem, Sampling
 
 T = TypeVar("T")
@@ -331,7 +332,7 @@ def graph_agent(talk: Talk, graphs: AnswerGraphSpace, seed: int = 0) -> Propose:
 
     async def proposing(archive: Archive) -> AsyncIterator[Point]:
         table: dict[tuple[int, int], float] = {}
-        rng = np.random.default_rng([seed, 3])
+        rng = generator(seed, 3)
         points = _fresh(archive, by_chance(archive, seed), 1)
         while points:
             yield points[0]

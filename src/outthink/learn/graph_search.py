@@ -14,14 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from outthink.errors import UsageError
 from outthink.learn.agents import Talk, chosen_mixes, graph_agent
 from outthink.learn.graphs import AnswerGraphSpace, cap_of, mixes, node_price, thinned
 from outthink.learn.proposing import By, by_chance, proposer
 from outthink.learn.search import Archive, SearchTrial, scored_again, searched
 from outthink.models.engine import Shape
+from outthink.rng import generator
 from outthink.strategies.collective.answer_nodes import CallNode, Nodes, checked_nodes
 
 _SHOWN = 64  # mixes that an agent reads; where there are more, chance leaves some out
@@ -124,7 +123,7 @@ def _single(order: GraphOrder, graphs: AnswerGraphSpace) -> Nodes | None:
 
 async def _mix(order: GraphOrder, measure: Measure, talk: Talk | None, seed: int) -> tuple[int, ...]:
     """The mix whose dense random graph answered its one question best; ties go by chance."""
-    rng = np.random.default_rng([seed, 4])
+    rng = generator(seed, 4)
     prices, known = priced_mixes(order.shapes, order.nodes)
     picks = None
     if talk is not None:

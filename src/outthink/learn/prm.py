@@ -30,6 +30,7 @@ from outthink.maths.intervals import TAIL, Bootstrap, Estimate, Numbers, ratio
 from outthink.models.engine import Tokenizing
 from outthink.reports.tables import text_table
 from outthink.rewards.trained import HEADS, Feature, Head, TrainedPRM, standardised
+from outthink.rng import generator, library_seed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
 _HIDDEN = 8
 _PENALTY = 30.0  # on the squares of weights, beside the sum of log losses; anything from 10 to 100 does as well
 _ROUNDS = 100  # more change nothing that can be seen
-# ---- measures: pure functions of arrays, with weights (..., n) of the examples --------------------------------------
-
-
-# ---- examples -------------------------------------------------------------------------------------------------------
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -152,7 +149,7 @@ def train(
         which = "right" if labelled.right.any() else "wrong"
         what = "samples" if values is None else "steps"
         raise UsageError(f"All {what} of {path} are {which}, so there is nothing to tell apart.")
-    fold = np.random.default_rng(seed).permutation(len(recording.questions)) % min(folds, len(recording.questions))
+    fold = generator(seed).permutation(len(recording.questions)) % min(folds, len(recording.questions))
     bootstrap = Bootstrap(len(recording.questions))
     heads: dict[str, Head] = {}
     held_out: dict[str, dict[str, HeldOut]] = {}
@@ -214,7 +211,9 @@ def fit(kind: str, values: Numbers, right: NDArray[np.bool_], names: Sequence[st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it could go on; the penalty, not the number of rounds, limits it
         if kind == "network":
-            made = MLPClassifier((_HIDDEN,), alpha=_PENALTY, solver="lbfgs", max_iter=_ROUNDS, random_state=seed)
+            made = MLPClassifier(
+                (_HIDDEN,), alpha=_PENALTY, solver="lbfgs", max_iter=_ROUNDS, random_state=library_seed(seed)
+            )
             made.fit(inputs, right)
             (weights, output), (biases, offset) = made.coefs_, made.intercepts_
         else:
@@ -278,12 +277,6 @@ def among(
     return bootstrap.estimate(
         lambda weights: ratio((weights * won).sum(-1), (weights * compared).sum(-1)), problems[places]
     )
-
-
-# ---- measuring on pools ---------------------------------------------------------------------------------------------
-
-
-# ---- measuring on solutions whose first error is marked -------------------------------------------------------------
 
 
 # ---- what is shown --------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from outthink.errors import MissingResource, UsageError
 from outthink.learn.search import Archive, Point, Propose, SearchSpace
+from outthink.rng import generator, library_seed
 
 By = Literal["random", "tpe", "reinforce", "insights"]
 
@@ -50,7 +51,7 @@ def proposer(by: By, seed: int = 0) -> Propose:
 
 def by_chance(archive: Archive, seed: int) -> Iterator[Point]:
     """Points by the logits of the space; without any allowed ones, each equally likely, none twice where listed."""
-    space, rng = archive.space, np.random.default_rng([seed, 1])
+    space, rng = archive.space, generator(seed, 1)
     if space.logits:
         odds = [softmax(np.array(axis)) for axis in space.logits]
         while True:
@@ -91,7 +92,7 @@ def _tpe(archive: Archive, seed: int) -> Iterator[Point]:
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = archive.space
-    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP)
+    sampler = optuna.samplers.TPESampler(seed=library_seed(seed), multivariate=True, n_startup_trials=_STARTUP)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     names = [f"{place:02}" for place in range(len(space.sizes))]
     axes = {
@@ -131,7 +132,7 @@ def policy_gradient(
 
 def _reinforce(archive: Archive, seed: int) -> Iterator[Point]:
     """Batches by the odds so far, each followed by one step of Adam on the logits."""
-    space, rng = archive.space, np.random.default_rng([seed, 2])
+    space, rng = archive.space, generator(seed, 2)
     logits = [np.array(axis, float) for axis in space.logits or [(0.0,) * size for size in space.sizes]]
     first = [np.zeros_like(axis) for axis in logits]
     second = [np.zeros_like(axis) for axis in logits]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outthink.errors import Unidentified
+from outthink.rng import generator
 
 Numbers = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ def bootstrap(
     """
     if problems < 2:
         raise Unidentified("An interval needs at least two problems.")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     resampled: list[NDArray[np.float64]] = []
     for _ in range(resamples):
         try:
@@ -152,7 +153,7 @@ def means(
         interval = np.array([_of_mean(rows[:, 0], float(ends[0][0]), float(ends[1][0]), tail, seed)]).T
     else:  # a curve: the same resamples for all of it
         uniform = np.full(len(rows), 1 / len(rows))
-        drawn = np.random.default_rng(seed).multinomial(len(rows), uniform, size=_MEASURES) @ rows / len(rows)
+        drawn = generator(seed).multinomial(len(rows), uniform, size=_MEASURES) @ rows / len(rows)
         interval = np.quantile(drawn, [tail, 1 - tail], axis=0)
         for place, (low, high) in enumerate(zip(*ends, strict=True)):
             if _alike(np.unique(rows[:, place], return_counts=True)[1], low, high):
@@ -174,7 +175,7 @@ def _of_mean(values: Numbers, least: float, most: float, tail: float, seed: int)
     if len(distinct) == 1 and math.isfinite(most - least):
         share = unseen(n, tail)
         return mean - (mean - least) * share, mean + (most - mean) * share
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     if _alike(
         counts, least, most
     ):  # the weight of a value is that of all problems with it; only sums of weights matter

@@ -23,6 +23,7 @@ from outthink.models.engine import EngineSpec
 from outthink.planner.evidence import Floats, Seen, Vote, evidence
 from outthink.planner.policy import LEVELS, State
 from outthink.records.pools import PoolData, PoolProblem
+from outthink.rng import generator
 from outthink.types import Usage
 
 SAMPLES = "samples"
@@ -261,7 +262,7 @@ def material(
     both = [_joined(problem, dear.get(problem.id)) for problem in problems]
     if orders is None:
         orders = int(np.clip(_ROWS // len(problems), 1, 24))
-    rng = np.random.default_rng([seed, 90])
+    rng = generator(seed, 90)
     model = _side(pool, problems, [keys for keys, _ in both], spec, unit, cache_block, signals, scores, scoring)
     other = None
     if target is not None:

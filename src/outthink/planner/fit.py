@@ -19,6 +19,7 @@ from outthink.planner.estimate import Scale, fit_estimate, fit_prospect
 from outthink.planner.evidence import Floats, Vote, leaders
 from outthink.planner.policy import Action, Policy, Rate, Stage, Start, State
 from outthink.planner.simulate import Simulator, price_grid
+from outthink.rng import generator
 
 _ROWS = 16_000  # of one regression; more rows of the same problems say hardly more
 _PROBLEMS = 1_000  # by which the vote is chosen
@@ -74,7 +75,7 @@ def fit_policy(material: Material, *, seed: int = 0) -> tuple[Policy, Cases]:
     all_cases = cases(material, vote)
     problems, orders = all_cases.credit[(0, 0)].shape
     actions = _actions(material, all_cases.states)
-    number, rng = np.repeat(np.arange(problems), orders), np.random.default_rng([seed, 91])
+    number, rng = np.repeat(np.arange(problems), orders), generator(seed, 91)
     runs = {run.name: np.broadcast_to(run.credit[:, None], (problems, orders)) for run in material.runs}
 
     def drawn_from(states: Sequence[State]) -> list[tuple[State, NDArray[np.intp]]]:

@@ -30,6 +30,7 @@ from outthink.planner.simulate import Simulator
 from outthink.records.runs import Result, read_results
 from outthink.records.traffic import read_feedback
 from outthink.reports.feedback import feedback_credits
+from outthink.rng import generator
 from outthink.tasks.example import Example
 from outthink.tasks.grading import grade
 from outthink.types import AnswerKind, Problem, Trace
@@ -117,7 +118,7 @@ def read_traffic(
     alike = [one for one in whole if _drawn_as(one[0]) == common[0][0]]
     others = len(whole) - len(alike)
     whole = alike
-    kept = [whole[place] for place in thinned([1 / chance for _, chance in whole], np.random.default_rng(seed))]
+    kept = [whole[place] for place in thinned([1 / chance for _, chance in whole], generator(seed))]
     rows = asyncio.run(_rows(kept, known, answer))
     return LearnedTraffic(
         requests=tuple(requests),
@@ -145,7 +146,7 @@ def plan_gain(material: Material, old: Plan, *, price: float, seed: int = 0) -> 
 
     Raises UsageError, as `fit_policy`, where there are too few problems.
     """
-    halves = np.random.default_rng([seed, 92]).permutation(len(material.ids)) % 2
+    halves = generator(seed, 92).permutation(len(material.ids)) % 2
     gained = np.empty(len(material.ids))
     for half in (0, 1):
         policy, _ = fit_policy(material.select(halves != half), seed=seed)

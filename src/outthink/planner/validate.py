@@ -22,6 +22,7 @@ from outthink.planner.fit import fit_policy
 from outthink.planner.fixed import ITS_VOTE, Family, families, families_of_vote, joined
 from outthink.planner.simulate import Simulator, price_grid
 from outthink.planner.trust import LEVEL, Acted, Tenth, Utility, acted, tenths, utility
+from outthink.rng import generator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +177,7 @@ def folds_alike(rates: Floats, folds: int, *, seed: int = 0) -> NDArray[np.intp]
     Args:
         rates: (problems,) how often samples are right.
     """
-    rng = np.random.default_rng([seed, 92])
+    rng = generator(seed, 92)
     order = np.lexsort([rng.random(len(rates)), rates])
     fold = np.empty(len(rates), dtype=np.intp)
     fold[order] = np.concatenate([rng.permutation(folds) for _ in range(-(-len(rates) // folds))])[: len(rates)]

@@ -38,6 +38,7 @@ from outthink.models.samples import (
     was_cut,
 )
 from outthink.records.kinds import FOREIGN, what_is
+from outthink.rng import generator
 from outthink.types import AnswerKind
 
 _log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class PoolProblem:
 
     def shuffled(self) -> NDArray[np.bool_]:
         """Whether each sample is right, in a random order of its own: that of a file may be by length."""
-        return np.random.default_rng([*self.id.encode()]).permutation(self.correct)
+        return generator(*self.id.encode()).permutation(self.correct)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ from outthink.errors import UsageError
 from outthink.laws.coverage import pass_at_k
 from outthink.maths.selection import Drawn, Replayed, codes, finite
 from outthink.records.pools import PoolData, PoolProblem
+from outthink.rng import generator
 from outthink.strategies import traits
 from outthink.strategies.making import strategy_name
 
@@ -213,7 +214,7 @@ def _mean_of(
 ) -> NDArray[np.float64]:
     """Credit, samples used, tokens, abstentions and tokens of probes (5,) of one problem, mean over its subsamples."""
     sums = np.zeros(5)
-    rng = np.random.default_rng([seed, 1, *problem.id.encode()])  # of the verdicts
+    rng = generator(seed, 1, *problem.id.encode())  # of the verdicts
     for order in _orders(problem, n, subsamples, seed, width=4):
         chosen = strategy.replay(_drawn(problem, order, scorer, verdicts, rng))
         picked = np.take_along_axis(order, np.maximum(chosen.index, 0)[:, None], 1)[:, 0]
@@ -296,7 +297,7 @@ def mean_verdict(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 def _orders(problem: PoolProblem, n: int, subsamples: int, seed: int, *, width: int) -> Any:
     """Random orders (chunk, n) of the problem's samples, the same for all strategies and all smaller n."""
     samples = len(problem.correct)
-    rng = np.random.default_rng([seed, samples, *problem.id.encode()])
+    rng = generator(seed, samples, *problem.id.encode())
     chunk = max(1, min(subsamples, _AT_ONCE // (samples * width)))
     done = 0
     while done < subsamples:

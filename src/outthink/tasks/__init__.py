@@ -28,7 +28,7 @@ def load(
     task: str,
     *,
     path: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     limit: int | None = None,
     template: str | None = None,
     answer: AnswerKind | None = None,
@@ -44,7 +44,8 @@ def load(
             gsm8k/test.jsonl and so on); without that, the published set is fetched where the extra `datasets` is
             installed; without that, gsm8k gives the sample that ships with Outthink, with a warning in the log, and
             the others raise UsageError.
-        split: file name within that folder; for gym tasks, questions of different splits are unrelated.
+        split: file name within that folder; for gym tasks, questions of different splits are unrelated. None is
+            "test", of ineqmath "dev".
         limit: at most so many, at least 1. Published sets come in the order of sha256("order:" + id), so the
             first k questions are a fixed random choice; gym tasks and your own data come in their own order.
         template: the prompt, with {question} where the question goes; None is the task's own.
@@ -68,7 +69,7 @@ def load(
             f"path goes with {', '.join(PUBLISHED)}; for your own data give the file as the task, not {task!r}"
         )
     if task.startswith("gym:"):
-        return gym.load(task, split, limit, template, answer, seed)
+        return gym.load(task, split or "test", limit, template, answer, seed)
     if Path(task).suffix.lower() in SUFFIXES:
         return own.load(Path(task), template, answer)[:limit]
     raise UnknownName("task", task, KNOWN)

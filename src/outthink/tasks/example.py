@@ -16,7 +16,7 @@ class Example:
     Args:
         problem: all that a strategy sees.
         gold: accepted answers; empty where the task has none, and answers are graded in another way.
-        exact: only what equals a gold answer exactly is right, and no rounded number is.
+        exact: only what equals a gold answer exactly is right, and no rounded number, other name or unit is.
         tests: for answers of kind code, source that raises where the answer is wrong; run in the sandbox, where the
             answer cannot see it (see `Sandbox.test`).
         meta: facts for reports; "source" says where the question came from. For gym tasks "gym" is its name and

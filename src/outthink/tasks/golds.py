@@ -14,8 +14,8 @@ from outthink.types import AnswerKind
 def read_golds(gold: Path, answer: AnswerKind) -> dict[str, tuple[str, ...]]:
     """What is right by problem; raises UsageError that names the line of what cannot be read."""
     accepted: dict[str, tuple[str, ...]] = {}
-    for number, row in rows(gold):
-        where = f"{gold.name}, line {number}"
+    for _, spot, row in rows(gold):
+        where = f"{gold.name}, {spot}"
         problem = text_of(row, "problem", where)
         if problem in accepted:
             raise UsageError(f"{where}: the problem {problem!r} has an answer already; list all right ones in one line")

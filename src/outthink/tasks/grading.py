@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 async def grade(example: Example, answer: str | None, reader: Reader, sandbox: Sandbox | None = None) -> float:
     """1.0 where the answer is right, else 0.0; None (INVALID) is wrong.
 
-    Right is: code that passes the example's tests; else equal to any gold answer (see `answers`), with the same key
-    where the example is exact. For gym tasks,
-    right is what their own scoring function gives the full score of 1; a number of a gym task may also be equal to
-    the gold one.
+    Right is: code that passes the example's tests; else equal to any gold answer (see `answers`), exactly so where
+    the example is exact. For gym tasks, right is what their own scoring function gives the full score of 1; a number
+    of a gym task may also be equal to the gold one.
 
     Args:
         sandbox: where tests run; needed for examples that have tests (see `opened`).

@@ -12,7 +12,7 @@ import doctest
 from typing import Any
 
 from outthink.tasks.example import Example
-from outthink.tasks.own import text_of
+from outthink.tasks.own import name_of, text_of
 from outthink.types import AnswerKind, Code, Message, Problem
 
 TEMPLATE = "Complete this function. Reply with the whole function in one ```python block.\n```python\n{question}\n```"
@@ -24,7 +24,7 @@ def example(
     """One row; the prompt itself is the prelude, so an answer may use its imports and helpers, or be a mere body."""
     prompt, entry_point = text_of(facts, "prompt", where), text_of(facts, "entry_point", where)
     problem = Problem(
-        id=str(row.get("id") or row.get("task_id") or name),
+        id=row["id"] or name_of(row, "task_id", where) or name,
         messages=(Message(content=(template or TEMPLATE).replace("{question}", prompt.rstrip())),),
         answer=answer or "code",
         question=prompt.rstrip(),

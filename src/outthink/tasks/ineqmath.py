@@ -14,7 +14,7 @@ from typing import Any
 from outthink.errors import UsageError
 from outthink.tasks.example import Example
 from outthink.tasks.fields import golds
-from outthink.tasks.own import text_of
+from outthink.tasks.own import name_of, text_of
 from outthink.types import AnswerKind, Message, Problem
 
 _RIGOUR = "{question}\n\nSolve it in clear steps, each of which follows rigorously from those before it. "
@@ -40,20 +40,25 @@ def example(
     """One row, with its type ("bound" or "relation") and split in `meta`; the options stand in its question."""
     question = text_of(row, "problem", where)
     kind = facts.get("type")
-    if kind not in TEMPLATES:
+    if not isinstance(kind, str) or kind not in TEMPLATES:
         raise UsageError(f"{where}: the type is {kind!r}, and a problem of IneqMath is a 'bound' or a 'relation'")
     if row.get("answer") in (None, ""):
         raise UsageError(f"{where}: there is no answer; those of the split test are not public, so take the split dev")
     accepted = golds(row.get("answer"), where)
     options: tuple[str, ...] = ()
     if kind == "relation":
-        options = tuple(_letter(option, where) for option in facts.get("choices") or _OPTIONS)
+        options = _options(facts.get("choices"), where)
         accepted = tuple(_letter(gold, where) for gold in accepted)
-    split = facts.get("data_split")
-    number = facts.get("data_id")
-    known = name if number is None else f"{split}-{number}" if split else str(number)
+        if beside := [gold for gold in accepted if gold not in options]:
+            raise UsageError(
+                f"{where}: the answer {beside[0]!r} is none of the choices {', '.join(options)}: correct one of them, "
+                "or remove the row"
+            )
+    split = name_of(facts, "data_split", where)
+    number = name_of(facts, "data_id", where)
+    known = name if number is None else f"{split}-{number}" if split else number
     problem = Problem(
-        id=str(row.get("id") or known),
+        id=row["id"] or known,
         messages=(Message(content=(template or TEMPLATES[kind]).replace("{question}", question)),),
         answer=answer or ("choice" if kind == "relation" else "math"),
         options=options,
@@ -61,6 +66,19 @@ def example(
         marked=True,
     )
     return Example(problem, accepted, meta={"type": kind, "split": split}, exact=True)
+
+
+def _options(choices: Any, where: str) -> tuple[str, ...]:
+    """The letters of the choices of a row, those of all released rows where it lists none."""
+    if choices is None or choices == []:
+        return _OPTIONS
+    if not isinstance(choices, list):
+        raise UsageError(f"{where}: the field 'choices' is not a list of options, such as '(B) $\\geq$'")
+    letters = tuple(_letter(choice, where) for choice in choices)
+    if len({*letters}) < len(letters):
+        twice = next(letter for letter in letters if letters.count(letter) > 1)
+        raise UsageError(f"{where}: two choices have the letter {twice!r}: give each its own, or remove the row")
+    return letters
 
 
 def _letter(option: Any, where: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from outthink.tasks.example import Example
 from outthink.tasks.fields import golds
-from outthink.tasks.own import final, text_of
+from outthink.tasks.own import final, name_of, text_of
 from outthink.types import AnswerKind, Message, Problem
 
 TEMPLATE = "{question}\nThink step by step. Put the final answer in \\boxed{}."
@@ -24,7 +24,7 @@ def example(
     name_of_gold = "answer" if row.get("answer") is not None else "solution"
     accepted = golds(row.get(name_of_gold), where, name=name_of_gold)
     problem = Problem(
-        id=str(row.get("id") or row.get("unique_id") or name),
+        id=row["id"] or name_of(row, "unique_id", where) or name,
         messages=(Message(content=(template or TEMPLATE).replace("{question}", question)),),
         answer=answer or "math",
         question=question,

@@ -14,7 +14,7 @@ from typing import Any
 
 from outthink.errors import UsageError
 from outthink.tasks.example import Example
-from outthink.tasks.own import text_of
+from outthink.tasks.own import name_of, text_of, texts_of
 from outthink.types import AnswerKind, Code, Message, Problem
 
 TEMPLATE = "{question}\nReply with the whole code in one ```python block."
@@ -24,23 +24,23 @@ def example(
     row: dict[str, Any], facts: dict[str, Any], name: str, where: str, template: str | None, answer: AnswerKind | None
 ) -> Example:
     """One row, graded by all its assertions after its setup code, which may use the answer."""
-    listed = facts.get("test_list")
-    if not isinstance(listed, list) or not listed or not all(isinstance(test, str) for test in listed):
-        raise UsageError(f"{where}: the field 'test_list' is missing or is not a list of texts")
+    listed = texts_of(facts, "test_list", where)
+    if not listed:
+        raise UsageError(f"{where}: the field 'test_list' is missing or empty")
     asked = text_of(facts, "prompt" if facts.get("text") is None and "prompt" in facts else "text", where)
     question = f"{asked}\nYour code must pass this test: {listed[0]}"
-    imports = facts.get("test_imports") or []  # of the sanitized rows, where it takes the place of the setup code
-    if not isinstance(imports, list) or not all(isinstance(line, str) for line in imports):
-        raise UsageError(f"{where}: the field 'test_imports' is not a list of texts")
-    setup = "\n".join([*imports, str(facts.get("test_setup_code") or "")]).replace("\r", "").strip("\n")
+    imports = texts_of(facts, "test_imports", where)  # of the sanitized rows, in place of the setup code
+    given = facts.get("test_setup_code")
+    before = "" if given in (None, "") else text_of(facts, "test_setup_code", where)
+    setup = "\n".join([*imports, before]).replace("\r", "").strip("\n")
     problem = Problem(
-        id=str(row.get("id") or f"mbpp-{facts.get('task_id', name)}"),
+        id=str(row.get("id") or f"mbpp-{name_of(facts, 'task_id', where) or name}"),
         messages=(Message(content=(template or TEMPLATE).replace("{question}", question)),),
         answer=answer or "code",
         question=question,
         code=Code(entry_point=_called(listed[0]), tests=(f"{setup}\n{listed[0]}".strip(),)),
     )
-    tests = "\n".join([setup, *listed, *(facts.get("challenge_test_list") or [])])
+    tests = "\n".join([setup, *listed, *texts_of(facts, "challenge_test_list", where)])
     return Example(problem, (text_of(facts, "code", where).replace("\r", ""),), tests)
 
 

@@ -48,13 +48,13 @@ def load(path: Path, template: str | None, answer: AnswerKind | None) -> list[Ex
     could have been meant to be read.
     """
     drafts = []
-    seen: dict[str, int] = {}
-    for number, fields in rows(path):
-        row = Fields(fields, f"{path.name}, line {number}")
+    seen: dict[str, str] = {}
+    for number, spot, fields in rows(path):
+        row = Fields(fields, f"{path.name}, {spot}")
         name = row.id() or f"{path.stem}-{number}"
         if name in seen:
-            raise row.error(f"the id {name!r} was already used in line {seen[name]}")
-        seen[name] = number
+            raise row.error(f"the id {name!r} was already used in {seen[name]}")
+        seen[name] = spot
         question = row.question()
         drafts.append(
             _Draft(
@@ -84,6 +84,26 @@ def text_of(row: dict[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{where}: the field {name!r} is missing or is not a text")
+    return value
+
+
+def name_of(row: dict[str, Any], name: str, where: str) -> str | None:
+    """A field that names a row, a text or a whole number; None where it has no value."""
+    value = row.get(name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UsageError(f"{where}: the field {name!r} is neither a text nor a whole number")
+    return str(value)
+
+
+def texts_of(row: dict[str, Any], name: str, where: str) -> list[str]:
+    """A field that is a list of texts; empty where it has no value."""
+    value = row.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{where}: the field {name!r} is not a list of texts")
     return value
 
 

@@ -43,20 +43,23 @@ class Number:
         return self.text if self.text.lstrip("-").isdigit() else float(self.text)
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line on which it begins, object) of every row; fields without a value in a table are None.
+def rows(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """(number, where in the file, object) of every row; fields without a value in a table are None.
 
-    Numbers are int, or Number. Raises UsageError that names the line of what cannot be read, or where there is none.
+    Rows are counted by the line on which they begin, as "line 3"; those of a list of which several begin on one line
+    by their order, as "entry 3". Numbers are int, or Number.
+
+    Raises UsageError that says where what cannot be read is, or that there is none.
     """
     none = True
-    for number, row in _rows(path, _text(path)):
+    for number, spot, row in _rows(path, _text(path)):
         none = False
-        yield number, row
+        yield number, spot, row
     if none:
         raise UsageError(f"{path.name} holds no questions")
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     begin = len(text) - len(text.lstrip())
     if begin == len(text):
         return
@@ -73,11 +76,15 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.suffix.lower() == ".json":
         row = _whole(text)
         if isinstance(row, dict):
-            yield text.count("\n", 0, begin) + 1, row
+            yield _on_line(path.name, text.count("\n", 0, begin) + 1, row)
             return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield number, _object(_value(path.name, number, line, 0)[0], path.name, number)
+            yield _on_line(path.name, number, _value(path.name, number, line, 0)[0])
+
+
+def _on_line(name: str, number: int, value: Any) -> tuple[int, str, dict[str, Any]]:
+    return number, (spot := f"line {number}"), _object(value, name, spot)
 
 
 def plain(value: Any) -> Any:
@@ -160,9 +167,9 @@ def _value(name: str, number: int, text: str, place: int) -> tuple[Any, int]:
         raise UsageError(f"{name}, line {number}: this is not JSON that can be read ({error})") from error
 
 
-def _object(value: Any, name: str, number: int) -> dict[str, Any]:
+def _object(value: Any, name: str, spot: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"{name}, line {number}: {_OBJECT}")
+        raise UsageError(f"{name}, {spot}: {_OBJECT}")
     return value
 
 
@@ -191,7 +198,17 @@ def _only_list(text: str, begin: int) -> int | None:
         return None
 
 
-def _list(name: str, text: str, place: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _list(name: str, text: str, place: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    values = list(_values(name, text, place))
+    if len({number for number, _ in values}) == len(values):
+        yield from (_on_line(name, number, value) for number, value in values)
+        return
+    for entry, (_, value) in enumerate(values, 1):  # as in a file that is one line, where lines tell nothing
+        yield entry, (spot := f"entry {entry}"), _object(value, name, spot)
+
+
+def _values(name: str, text: str, place: int) -> Iterator[tuple[int, Any]]:
+    """(line on which it begins, value) of all that a list holds."""
     number, counted = 1, 0
     place = _skip(text, place + 1, "")
     while text[place : place + 1] != "]":
@@ -199,7 +216,7 @@ def _list(name: str, text: str, place: int) -> Iterator[tuple[int, dict[str, Any
         if place >= len(text):
             raise UsageError(f"{name}, line {number}: the list that begins with [ has no end")
         value, end = _value(name, number, text, place)
-        yield number, _object(value, name, number)
+        yield number, value
         after = _skip(text, end, "")
         if text[after : after + 1] not in (",", "]"):
             number += text.count("\n", counted, after)
@@ -214,7 +231,7 @@ def _skip(text: str, place: int, mark: str) -> int:
     return place
 
 
-def _table(name: str, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _table(name: str, text: str, delimiter: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     begin = 1
@@ -230,6 +247,6 @@ def _table(name: str, text: str, delimiter: str) -> Iterator[tuple[int, dict[str
                 continue
             if len(cells) != len(header):
                 raise UsageError(f"{name}, line {number}: {len(cells)} cells, but the header has {len(header)}")
-            yield number, {column: cell or None for column, cell in zip(header, cells, strict=True)}
+            yield _on_line(name, number, {column: cell or None for column, cell in zip(header, cells, strict=True)})
     except csv.Error as error:
         raise UsageError(f"{name}, line {begin}: this cannot be read as a table ({error})") from error

@@ -31,7 +31,8 @@ from outthink.reports.analysis import (
     too_far,
 )
 from outthink.reports.figures import Axis, Figure, Series
-from outthink.reports.laws.data import Counts, independent, naming, remarks, right_counts, same_problems
+from outthink.reports.laws.data import Counts, independent, naming, need_verdicts, remarks, right_counts, same_problems
+from outthink.rng import generator
 
 _SOUND = "soundness"  # the scorer whose name it is
 
@@ -109,9 +110,7 @@ def _shared_out(name: str, pool: PoolData, n: Counts, seed: int) -> list[str]:
     each = half // 2
     if each < 2:
         return []
-    mixed = [
-        np.random.default_rng([seed, *problem.id.encode()]).permutation(problem.correct) for problem in pool.problems
-    ]
+    mixed = [generator(seed, *problem.id.encode()).permutation(problem.correct) for problem in pool.problems]
     seen = np.array([int(right[:half].sum()) for right in mixed])
     rest = np.array([int(right[half:].sum()) for right in mixed])
     rates = (seen + 0.5) / (half + 1)  # what was never right may be
@@ -133,6 +132,7 @@ def _sound(name: str, pool: PoolData, seed: int) -> list[str]:
     """Coverage by answers whose reasons are sound, where the pool has scores of soundness."""
     if _SOUND not in pool.scorers:
         return []
+    need_verdicts(pool, _SOUND)
     scores = [problem.scores[_SOUND] for problem in pool.problems]
     sound = [np.nan_to_num(matrix).mean(-1) >= 0.5 for matrix in scores]
     judged = sound_coverage([problem.correct for problem in pool.problems], sound, [1, pool.samples], seed=seed)

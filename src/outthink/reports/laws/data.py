@@ -108,11 +108,16 @@ def judged(pool: PoolData, verifier: str | None) -> tuple[PoolData, str]:
     if verifier not in pool.scorers:
         raise UnknownName(f"verifier in {pool.path}", verifier, pool.scorers or ["none"])
     pool = scored(pool, verifier)
+    need_verdicts(pool, verifier)
+    return pool, verifier
+
+
+def need_verdicts(pool: PoolData, verifier: str) -> None:
+    """Raises UsageError where a score of the verifier is no verdict from 0 to 1."""
     known = np.concatenate([problem.scores[verifier].ravel() for problem in pool.problems])
     known = known[~np.isnan(known)]
     if not ((known >= 0) & (known <= 1)).all():
         raise UsageError(f"{verifier} scores from {known.min():g} to {known.max():g}; verdicts are from 0 to 1.")
-    return pool, verifier
 
 
 def remarks(pool: PoolData, name: str) -> list[str]:

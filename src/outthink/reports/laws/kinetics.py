@@ -26,6 +26,7 @@ from outthink.reports.laws.data import (
     right_counts,
     same_problems,
 )
+from outthink.rng import generator
 from outthink.types import AnswerKind
 
 _ORDERS = 4  # of samples, each begun at every place, over which the cost of the first so many is averaged
@@ -133,7 +134,7 @@ def _options(model: int, pool: PoolData, shape: Shape, voted: bool, seed: int) -
     vote = majority(pool, ks, subsamples=SUBSAMPLES, seed=seed) if voted else None
     longest = max(int(np.max(problem.tokens)) for problem in pool.problems if problem.tokens is not None)
     caps = [2**power for power in range(4, longest.bit_length())]
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     several: list[list[_kinetics.Load]] = []
     capped: list[list[_kinetics.Load]] = []
     cut: list[list[float]] = []

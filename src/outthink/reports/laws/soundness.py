@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from outthink.maths.intervals import Interval
 from outthink.records.pools import PoolData
 from outthink.reports.analysis import Analysis, Cell, bars, estimated, estimates, mean_of, powers_of_two, worded
 from outthink.reports.figures import Axis, Figure
-from outthink.reports.laws.data import independent, only, remarks
+from outthink.reports.laws.data import independent, need_verdicts, only, remarks
 from outthink.rewards.soundness import FLAWS, PASSES
 
 _NAMES = {
@@ -38,8 +40,9 @@ def soundness(files: Sequence[Path], *, labels: Path | None = None, seed: int = 
     pool = independent(only(files, "soundness"))
     scorers = {flaw: f"soundness?flaw={flaw}" for flaw in FLAWS}
     if missing := [name for name in scorers.values() if name not in pool.scorers]:
-        asked = " ".join(f'--verifier "{name}"' for name in missing)
-        raise UsageError(f"{pool.path} lacks scores by {', '.join(missing)}: `outthink score {pool.path} {asked}`.")
+        raise UsageError(f"{pool.path} lacks scores by {', '.join(missing)}: `{_asked(pool.path, missing)}`.")
+    for name in scorers.values():
+        need_verdicts(pool, name)
     right = [problem.correct for problem in pool.problems]
     verdicts = {flaw: [_mean(problem.scores[name]) for problem in pool.problems] for flaw, name in scorers.items()}
     passed = {flaw: [values >= PASSES for values in each] for flaw, each in verdicts.items()}  # NaN is not
@@ -52,9 +55,9 @@ def soundness(files: Sequence[Path], *, labels: Path | None = None, seed: int = 
     rows: list[tuple[str | Cell | None, ...]] = [("the answer is right", answer, None, None, None)]
     for flaw, rate in rates.items():
         judge = judged.get(flaw)
-        real = None if judge is None else judge.corrected(rate.value)
-        ends = (None, None) if judge is None else (Cell(judge.tpr, "share"), Cell(judge.tnr, "share"))
-        rows.append((_NAMES[flaw], rate, real, *ends))
+        rows.append(
+            (_NAMES[flaw], rate, *((None,) * 3 if judge is None else (judge.corrected(rate), judge.tpr, judge.tnr)))
+        )
     rows.append(("all five", whole, None, None, None))
 
     smallest = min([answer, *rates.values()], key=lambda cell: cell.value)
@@ -97,6 +100,13 @@ def soundness(files: Sequence[Path], *, labels: Path | None = None, seed: int = 
     )
 
 
+def _asked(pool: Path, missing: Sequence[str]) -> str:
+    """The command that adds what is missing, into a file beside the pool."""
+    out = pool.with_name(f"{pool.name.removesuffix('.gz').removesuffix('.jsonl')}-sound.jsonl")
+    judges = [word for name in missing for word in ("--verifier", name)]
+    return shlex.join(["outthink", "score", str(pool), "--out", str(out), *judges])
+
+
 def _mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) mean verdict of each sample; NaN where one is missing."""
     return np.asarray(scores.mean(-1)) if scores.shape[-1] else np.full(len(scores), np.nan)
@@ -127,24 +137,83 @@ def _kept(pool: PoolData, verdicts: Mapping[str, Sequence[NDArray[np.float64]]])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Judge:
-    """A judge against people: the share of sound samples that it passes, and of flawed ones that it does not."""
+    """A judge against people: the share of sound samples that it passes, and of flawed ones that it does not.
 
-    tpr: float
-    tnr: float
+    Both are means over the problems that have such samples, as the rates are, with their intervals.
+    """
+
+    tpr: Cell
+    tnr: Cell
     labels: int
 
-    def corrected(self, observed: float) -> Cell | None:
-        """The share that is really sound; None where the judge cannot tell."""
-        try:
-            return Cell(float(corrected(observed, self.tpr, self.tnr)), "share")
-        except Unidentified:
+    @property
+    def blind(self) -> bool:
+        """Whether it passes sound samples no more often than flawed ones."""
+        return self.tpr.value + self.tnr.value <= 1
+
+    @property
+    def unsure(self) -> bool:
+        """Whether it may be blind, by the intervals."""
+        reach = math.hypot(_down(self.tpr), _down(self.tnr))
+        return self.tpr.value + self.tnr.value - reach <= 1
+
+    def corrected(self, observed: Cell) -> Cell | None:
+        """The share that is really sound, with its interval; None where the judge is blind.
+
+        The interval adds by squares what each of the three rates changes when it moves to an end of its own interval
+        while the others stay, downwards and upwards apart (Zou and Donner 2008, from memory). It takes the three for
+        independent, and is 0 to 1 where the judge may be blind.
+        """
+        if self.blind:
             return None
+        value = float(corrected(observed.value, self.tpr.value, self.tnr.value))
+        if self.unsure:
+            return Cell(value, "share", 0.0, 1.0)
+        rates = [observed, self.tpr, self.tnr]
+        middle = _real(*(rate.value for rate in rates))
+        down, up = 0.0, 0.0
+        for place, rate in enumerate(rates):
+            moved = [
+                _real(*(end if other == place else one.value for other, one in enumerate(rates)))
+                for end in (rate.low, rate.high)
+                if end is not None
+            ]
+            down = math.hypot(down, middle - min(middle, *moved))
+            up = math.hypot(up, max(middle, *moved) - middle)
+        return Cell(value, "share", max(value - down, 0.0), min(value + up, 1.0))
+
+
+def _down(rate: Cell) -> float:
+    return 0.0 if rate.low is None else rate.value - rate.low
+
+
+def _real(observed: float, tpr: float, tnr: float) -> float:
+    """As `corrected`, but not cut to [0, 1], so that what lies beyond still counts in an interval."""
+    return (observed + tnr - 1) / (tpr + tnr - 1)
 
 
 def _compared(path: Path, pool: PoolData, passed: Passed) -> dict[str, _Judge]:
     """The judges of which people have seen sound and flawed samples."""
+    labels = _labels(path, pool)
+    judges = {}
+    for flaw in FLAWS:
+        sound: dict[int, list[bool]] = {}  # by problem, whether the judge is right about each sample
+        flawed: dict[int, list[bool]] = {}
+        for (place, sample), flaws in labels.items():
+            let_through = bool(passed[flaw][place][sample])
+            of_kind, right = (flawed, not let_through) if flaw in flaws else (sound, let_through)
+            of_kind.setdefault(place, []).append(right)
+        if sound and flawed:
+            tpr, tnr = (mean_of(np.mean(each) for each in kind.values()) for kind in (sound, flawed))
+            judges[flaw] = _Judge(tpr=tpr, tnr=tnr, labels=len(labels))
+    return judges
+
+
+def _labels(path: Path, pool: PoolData) -> dict[tuple[int, int], frozenset[str]]:
+    """The flaws that people saw in each sample, by problem and sample; what is said twice counts once."""
     places = {problem.id: place for place, problem in enumerate(pool.problems)}
-    seen: dict[str, tuple[list[bool], list[bool]]] = {flaw: ([], []) for flaw in FLAWS}
+    labels: dict[tuple[int, int], frozenset[str]] = {}
+    lines: dict[tuple[int, int], int] = {}
     for number, line in jsonl.read(path):
         where = f"Line {number} of {path}"
         place, sample, flaws = places.get(str(line.get("problem"))), line.get("sample"), line.get("flaws")
@@ -155,13 +224,14 @@ def _compared(path: Path, pool: PoolData, passed: Passed) -> dict[str, _Judge]:
             raise UsageError(f"{where} needs a 'sample' from 0 to {n - 1}, its place in the pool.")
         if not isinstance(flaws, list) or not {*map(str, flaws)} <= FLAWS.keys():
             raise UsageError(f"{where} needs 'flaws', a list with some of {', '.join(FLAWS)}, or none.")
-        for flaw, (sound, flawed) in seen.items():
-            (flawed if flaw in flaws else sound).append(bool(passed[flaw][place][sample]))
-    return {
-        flaw: _Judge(tpr=float(np.mean(sound)), tnr=1 - float(np.mean(flawed)), labels=len(sound) + len(flawed))
-        for flaw, (sound, flawed) in seen.items()
-        if sound and flawed
-    }
+        told = frozenset(map(str, flaws))
+        if labels.setdefault((place, sample), told) != told:
+            raise UsageError(
+                f"{where} and line {lines[place, sample]} name different flaws of sample {sample} of "
+                f"{pool.problems[place].id!r}: leave the one that is right."
+            )
+        lines.setdefault((place, sample), number)
+    return labels
 
 
 def _agreement(labels: Path | None, judged: Mapping[str, _Judge]) -> list[str]:
@@ -169,12 +239,22 @@ def _agreement(labels: Path | None, judged: Mapping[str, _Judge]) -> list[str]:
         return ["Nobody has compared these judges with people: with --labels, about 50 samples correct the rates."]
     told = []
     if judged:
-        through = worded(float(joint_rate([judge.tpr for judge in judged.values()])), "share")
+        through = worded(float(joint_rate([judge.tpr.value for judge in judged.values()])), "share")
         told.append(
             f"By {max(judge.labels for judge in judged.values())} samples that people judged, {through} of solutions "
             f"without a flaw would pass {'all four' if len(judged) == len(FLAWS) else 'these'} judges if they erred "
             "independently."
         )
+    for flaw, judge in judged.items():
+        if judge.blind:
+            told.append(
+                f"The judge of {flaw!r} is at chance or worse against people's labels (TPR + TNR is "
+                f"{worded(judge.tpr.value + judge.tnr.value, 'share')}, not above 100%), so its rate is not corrected."
+            )
+        elif judge.unsure:
+            told.append(
+                f"By so few labels the judge of {flaw!r} may be at chance, and its corrected rate anything: label more."
+            )
     for flaw in FLAWS.keys() - judged.keys():
         told.append(f"People saw no sound or no flawed sample of {flaw!r}, so its rate is not corrected.")
     return sorted(told)

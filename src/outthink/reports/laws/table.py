@@ -64,18 +64,6 @@ def _paragraphs(name: str) -> list[str]:
     return [" ".join(part.split()) for part in inspect.cleandoc(LAWS[name].__doc__ or "").split("\n\n")]
 
 
-# --------------------------------------------------------------------------------------- how often samples are right
-
-
-# -------------------------------------------------------------------------------------------------- what checks do
-
-
-# ---------------------------------------------------------------------------------------------- what tokens are worth
-
-
-# --------------------------------------------------------------------------------------------- which model to take
-
-
 LAWS: Mapping[str, Callable[..., Analysis]] = {
     "coverage": coverage,
     "passuntil": passuntil,
@@ -91,6 +79,3 @@ LAWS: Mapping[str, Callable[..., Analysis]] = {
     "kinetics": kinetics,
 }
 """Laws by their name on the command line."""
-
-
-# --------------------------------------------------------------------------------------------------- what they share
