@@ -5,7 +5,8 @@ fit into the workspace as they are, are the workspace, so with one draft it is s
 does not fit whole, its end is kept.
 
 Pays: where a draft is long and its findings are short. One workspace serves all drafts of a round, so what is read
-stays small; how long one waits grows with the rounds. Not measured here yet.
+stays small; how long one waits grows with the rounds. On sums with a 0.5B model it was 24 points below the vote at
+equal tokens (docs/results/selection.md).
 """
 
 from __future__ import annotations

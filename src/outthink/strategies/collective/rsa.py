@@ -6,7 +6,8 @@ a slot whose answer failed keeps the one it had; the answer is the majority of t
 one of it (`final`).
 
 Pays: with models that read well and problems where parts of wrong answers are right. Each answer of a round reads k
-others, so at equal tokens a vote has many more samples. Not measured here yet.
+others, so at equal tokens a vote has many more samples. On sums with a 0.5B model it was 15 points below the vote of
+two thirds of its tokens (docs/results/selection.md).
 """
 
 from __future__ import annotations

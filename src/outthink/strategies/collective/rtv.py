@@ -6,7 +6,8 @@ between equal answers is not asked, the first of them goes on; a tie goes to the
 summary as it was read.
 
 Pays: with samples too long to be compared side by side, and a judge better than the model. Every sample is read once,
-and each match reads summaries only. Not measured here yet.
+and each match reads summaries only. On sums with a 0.5B judge it was 14 points below `best_of_n` with the same judge
+(docs/results/selection.md).
 """
 
 from __future__ import annotations
