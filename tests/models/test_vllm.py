@@ -203,7 +203,7 @@ def test_pool_is_recorded_and_replayed(engine: OpenAIEngine, tmp_path: Path) -> 
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "outthink.cli", "solve", QUESTION, "--model", URL, "--n", "4", "--json"]
+    command = [sys.executable, "-m", "outthink", "solve", QUESTION, "--model", URL, "--n", "4", "--json"]
     ran = subprocess.run([*command, "--max-tokens", "48"], capture_output=True, text=True, check=False)
     assert ran.returncode in (0, 3), ran.stderr
     assert json.loads(ran.stdout)["cost"]["tokens"] > 0

@@ -226,7 +226,8 @@ def test_a_judge_reads_its_verdict_from_one_token(judged: str) -> None:
     reply = ask(judged, "best_of_n", outthink={"n": 4})
     lines = {line["kind"]: line for line in reply.outthink["ledger"]}
     assert lines["judge"]["completion_tokens"] == lines["judge"]["samples"] == lines["sample"]["samples"] == 4
-    assert 0 <= reply.outthink["confidence"] <= 1
+    confidence = reply.outthink["confidence"]  # None where no verdict is among the likeliest tokens
+    assert confidence is None or 0 <= confidence <= 1
 
 
 # ------------------------------------------------------------------------------------------------------------- streams
@@ -353,7 +354,7 @@ def test_calls_of_a_tool_are_voted_on(plain: str) -> None:
 @pytest.mark.parametrize("strategy", ["none", "self_consistency"])
 def test_calls_of_a_tool_are_streamed(strategy: str, plain: str) -> None:
     """OpenAI's client puts them together."""
-    fields: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 400, "messages": ASK}
+    fields: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 1600, "messages": ASK}
     with asking(plain) as client, client.chat.completions.stream(model=f"{MODEL}+{strategy}", **fields) as stream:
         choice = stream.get_final_completion().choices[0]
     assert all(given.keys() == {"even", "digit"} for given in arguments(choice))

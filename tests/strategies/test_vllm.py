@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from outthink import Sampling, Trace, make_strategy, solve
+from outthink.answers.asking import ask
 from outthink.bench.pool import record_pool
 from outthink.models.endpoint import Endpoint
 from outthink.models.openai.engine import OpenAIEngine
 from outthink.reports.replay import replay_pool
 from outthink.strategies.parallel.deepconf import falls
 from outthink.strategies.probing import FORCED
-from outthink.tasks import load
+from outthink.tasks.example import Example
 from outthink.types import Candidate
 from tests.models.test_vllm import QUESTION, URL, metrics, since
 from tests.tools.overheard import Heard, Overheard
@@ -116,7 +117,7 @@ def _windows(candidate: Candidate, window: int) -> list[float]:
 
 def test_a_pool_keeps_confidences_and_deepconf_is_replayed_on_it(known: OpenAIEngine, tmp_path: Path) -> None:
     """Pieces that go on from tokens are asked for in the plain form, which tells the likeliest in another way."""
-    examples = load("gsm8k", path=Path("src/outthink/data/gsm8k_sample.jsonl"), split="train", limit=1)
+    examples = [Example(problem=ask(QUESTION, answer="math", id="sum"), gold=("5",))]
     for every in (None, 16):
         path = tmp_path / f"{every}.jsonl"
         how: dict[str, Any] = {"n": 3, "probe_every": every, "top_logprobs": 20, "sampling": Sampling(max_tokens=40)}
@@ -193,9 +194,10 @@ async def _tokens(known: OpenAIEngine, words: str) -> tuple[int, ...]:
 
 
 def test_a_race_ends_those_that_write_on(server: Overheard, known: OpenAIEngine) -> None:
-    trace = ran(server, known, "race_vote", QUESTION, most=40, n="3", threshold="0.01")
-    assert [one.body.get("n", 1) for one in server.asked] == [1] * 3
-    assert sum(one.left for one in server.asked) == 3 - len(trace.rounds[-1].candidates)
+    """How many these are is a matter of their lengths: those that end at the same moment are all answers."""
+    trace = ran(server, known, "race_vote", QUESTION, most=40, n="6", threshold="0.01")
+    assert {one.body.get("n", 1) for one in server.asked} == {1}
+    assert 1 <= sum(one.left for one in server.asked) <= len(server.asked) - len(trace.rounds[-1].candidates)
 
 
 # ----------------------------------------------------------------------------------------------- thoughts that are cut
@@ -249,11 +251,11 @@ def test_vllm_ends_thoughts_itself_where_none_is_to_be_lengthened(server: Overhe
 
 
 def test_trimr_reads_each_part_and_ends_the_thought(server: Overheard, known: OpenAIEngine) -> None:
-    options = {"markers": ". ", "think_close": "", "max_think": "32", "answer_max": "4", "m": "1"}
+    options = {"markers": " ", "think_close": "", "max_think": "12", "answer_max": "4", "m": "1"}
     ran(server, known, "trimr", STORY, most=44, **options)
     first, *others = server.asked
-    assert first.body["stop"] == [". "]
-    verdicts = [one for one in others if one.path == "chat/completions"]
+    assert first.body["stop"] == [" "]
+    verdicts = [one for one in others if one.body.get("top_logprobs")]  # a part without a word is begun anew
     assert verdicts
     assert all((one.body["max_tokens"], one.body["top_logprobs"]) == (1, 20) for one in verdicts)
     assert any(one.path == "completions" for one in others)
