@@ -289,7 +289,7 @@ def test_what_people_found_corrects_the_rates(tmp_path: Path) -> None:
 
 
 def test_a_pool_without_the_judges_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r'outthink score .*--verifier "soundness\?flaw=gap"'):
+    with pytest.raises(UsageError, match=r"outthink score .*--verifier 'soundness\?flaw=gap'"):
         analyse("soundness", [pool(tmp_path / "pool.jsonl", [sample("fine", True)])])
 
 
