@@ -4,7 +4,7 @@ Source: none of its own; it generalises compute-optimal scaling (Snell et al. 20
 al. 2023) and optimal stopping. Differs from them: one price of compute decides between more samples, a dearer model,
 another strategy and stopping; what has been drawn is gone on from and never drawn again.
 
-Pays: with a plan from recordings of your own questions: on sums it was 2 to 4 points above the best fixed strategy at
+Pays: with a plan from recordings of your own questions: on sums it was 1 to 4 points above the best fixed strategy at
 equal cost, on GSM8K 2 up to 500 tokens. Without one it was nowhere worse than the vote (docs/results/planner.md).
 """
 
