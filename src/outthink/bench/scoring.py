@@ -144,16 +144,15 @@ async def score_pool(
     }
     settings = {name: {**told, "delimiter": delimiter} if name in prms else told for name in named}
     rows: dict[str, dict[str, Any]] = {}
-    shown: dict[str, tuple[dict[str, Any], ...]] = {}
     examples = []
     for number, row in read_rows(pool):
         where = f"Line {number} of {pool}"
-        problem, samples = _read(row, where, answer, template)
+        problem = _read(row, where, answer, template)
         if problem.id in rows:
             raise UsageError(f"{where} repeats the problem {problem.id!r}: remove it.")
         if known := [name for name in named if name in _scorers(row)]:
             raise UsageError(f"{where} has scores by {known[0]!r} already: leave that scorer out.")
-        rows[problem.id], shown[problem.id] = row, samples
+        rows[problem.id] = row
         examples.append(Example(problem, ()))
     held = _held(out, rows, settings)
     done, cost, failed = len(held), Counter[str](), dict[str, str]()
@@ -191,13 +190,16 @@ async def score_pool(
         finally:
             if trace is not None:
                 cost.update(trace.cost)
-        if trace.stopped != "finished" or len(strategy.kept) < len(samples):
+        if trace.stopped in ("budget", "deadline"):
             raise Unaffordable(f"{name} could not be paid for within the budget.")
+        if len(strategy.kept) < len(samples):
+            raise EngineError(trace.error or f"{name} ended before its scores were there.")
         return strategy.kept
 
     async def attempt(example: Example) -> dict[str, Any] | OutthinkError:
         problem = example.problem
-        row, samples = rows[problem.id], shown[problem.id]
+        row = rows[problem.id]
+        samples = tuple(map(_known, row["samples"]))
         new = {what: dict(row.get(what) or {}) for what in ("scores", "step_scores")}
         try:
             for name in named:
@@ -236,10 +238,8 @@ async def score_pool(
     return tell()
 
 
-def _read(
-    row: Mapping[str, Any], where: str, answer: AnswerKind | None, template: str | None
-) -> tuple[Problem, tuple[dict[str, Any], ...]]:
-    """The problem of a line, and what is known of its samples by field of a candidate."""
+def _read(row: Mapping[str, Any], where: str, answer: AnswerKind | None, template: str | None) -> Problem:
+    """The problem of a line, all of whose samples can be read."""
     name, question, samples = pool_id(row.get("id")), row.get("question"), row.get("samples")
     if name is None or not isinstance(question, str) or not isinstance(samples, list):
         raise UsageError(f"{where} lacks its id, its question or its samples, so nothing can be judged.")
@@ -247,19 +247,20 @@ def _read(
         raise UsageError(f"{where} has samples that are no objects, so nothing can be judged.")
     try:
         json.dumps(row)
-        shown = tuple(map(_known, samples))
+        texts = [_known(one)["text"] for one in samples]
         problem = ask(question, answer=answer, template=template, id=name)
     except (TypeError, ValueError, UsageError) as cause:
         what = "a number has more than 4,000 digits" if isinstance(cause, TypeError) else cause
         raise UsageError(f"{where} cannot be read: {what}") from None
     if not all(isinstance(row.get(what), dict | None) for what in ("scores", "step_scores", "scored")):
         raise UsageError(f"{where} has scores that do not say by whom: give them as an object, name by name.")
-    if not any(one["text"] for one in shown):
+    if not any(texts):
         raise UsageError(f"{where} has no texts of its samples, so nothing can be judged.")
-    return problem, shown
+    return problem
 
 
 def _known(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a sample by field of a candidate."""
     cut, logprobs = was_cut(sample.get("finish")), token_logprobs(sample.get("logprobs"))
     return {
         "text": text_of(sample),
