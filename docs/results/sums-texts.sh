@@ -22,5 +22,7 @@ outthink bench "$GYM32" --seed 1 --max-tokens 160 --prompt-template "$T" --strat
 outthink bench "$GYM32" --seed 1 --max-tokens 160 --prompt-template "$T" --strategy archon --layers "generator:3|critic|fuser" --out c-archon
 outthink bench "$GYM32" --seed 1 --max-tokens 160 --prompt-template "$T" --limit 100 --strategy trimr --n 2 --think-close='' --markers $'\n' --out q-trimr
 outthink bench "$GYM32" --seed 1 --max-tokens 160 --prompt-template "$T" --limit 100 --strategy scale --outlines 2 --last-hard=false --out q-scale
-outthink report c-sc4 c-bon-judge c-v1 c-rtv c-pacore q-revision q-paths c-debate c-rsa q-refine q-forcing c-pdr q-3d c-elo q-spawn c-graph c-archon q-trimr q-scale --against pool-sums.jsonl --markdown --csv sums-texts.csv
+outthink bench "$GYM32" --seed 1 --max-tokens 160 --prompt-template "$T" --strategy power_sampling --steps 3 --out q-power
+outthink report c-sc4 c-bon-judge c-v1 c-rtv c-pacore q-revision q-paths c-debate c-rsa q-refine q-forcing c-pdr q-3d c-elo q-spawn c-graph c-archon q-trimr q-scale q-power --against pool-sums.jsonl --markdown --csv sums-texts.csv
 outthink report c-bon-judge c-v1 c-rtv --markdown
+outthink replay pool-sums.jsonl --strategies "self_consistency,perplexity_consistency" --n 4,8,16 --subsamples 50 --markdown
