@@ -195,9 +195,14 @@ def test_a_line_that_cannot_be_meant_is_named_before_anything_is_paid(
     fine = {"id": "a", "question": "q", "samples": [{"text": "a"}]}
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (fine, {**fine, "id": "b", **change})))
-    asked: list[int] = []
+    asked: list[str] = []
+
+    def listening(request: Request, child: int, rng: np.random.Generator) -> str:
+        asked.append(request.messages[-1].text)
+        return "Yes"
+
     with pytest.raises(UsageError, match=f"Line 2 of .*{message}"):
-        scored(path, tmp_path / "new.jsonl", lambda *_: asked.append(1) or "Yes", verifiers=["judge"])  # type: ignore[func-returns-value]
+        scored(path, tmp_path / "new.jsonl", listening, verifiers=["judge"])
     assert not asked
     assert not (tmp_path / "new.jsonl").exists()
 

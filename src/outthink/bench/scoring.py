@@ -282,6 +282,7 @@ def _scorers(row: Mapping[str, Any]) -> set[str]:
 def _held(out: Path, rows: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> set[str]:
     """Ids of the problems in the file; raises UsageError where these are others, or were scored in another way."""
     held = set()
+    now = json.loads(json.dumps(settings))  # as a line holds them
     for number, row in jsonl.read(out) if out.exists() else ():
         where = f"Line {number} of {out}"
         pooled = rows.get(pool_id(row.get("id")) or "")
@@ -291,7 +292,6 @@ def _held(out: Path, rows: Mapping[str, Mapping[str, Any]], settings: Mapping[st
         if missing := [name for name in settings if name not in known]:
             raise UsageError(f"{where} has no scores by {missing[0]!r}: give another file.")
         there = row.get("scored") or {}
-        now = json.loads(json.dumps(settings))
         if different := differences({name: there.get(name) for name in now}, now):
             raise UsageError(
                 f"{where} was scored with other settings ({'; '.join(different)}): "

@@ -446,14 +446,10 @@ def _told(
         }
         typer.echo(json.dumps(summed, indent=2))
         return
-    columns = [outcome.tried, outcome.again][: 2 if outcome.again else 1]
-    names = dict.fromkeys(name for scores in columns for name in scores)
-    print_table(
-        text_table(
-            ("tried", "right", "right in the end")[: 1 + len(columns)],
-            [(name, *(_percent(scores.get(name)) for scores in columns)) for name in names],
-        )
-    )
+    columns = {"right": outcome.tried, **({"right in the end": outcome.again} if outcome.again else {})}
+    names = dict.fromkeys(name for scores in columns.values() for name in scores)
+    rows = [(name, *(_share(scores.get(name)) for scores in columns.values())) for name in names]
+    print_table(text_table(("tried", *columns), rows))
     print_table(text_table(ledger.header(), ledger.rows()))
     typer.echo(
         f"{outcome.best}: {100 * held.accuracy:.1f}% ({100 * held.low:.1f} to {100 * held.high:.1f}) on "
@@ -462,8 +458,10 @@ def _told(
     typer.echo(f"{out}: use it as --strategy {strategy} --config {out}")
 
 
-def _percent(score: float | None) -> str:
-    return "" if score is None else f"{100 * score:.1f}%"
+def _share(score: float | None) -> str:
+    from outthink.reports.analysis import worded
+
+    return "" if score is None else worded(score, "share")
 
 
 def _score(summary: Summary) -> float | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from outthink.errors import UsageError
+
 
 def check(
     strategy: Any,
@@ -49,6 +51,22 @@ def check(
             raise wrong(name, " or ".join((", ".join(choices[:-1]), choices[-1])))
     if getattr(strategy, "delimiter", None) == "":
         raise ValueError("delimiter must not be empty")
+
+
+def check_config(strategy: Any, name: str, what: str) -> None:
+    """Empty the field that a `config` file takes the place of; UsageError where both are given.
+
+    Args:
+        strategy: a dataclass with a field `config`.
+        name: of the field, whose default counts as not given: nobody is told of what does not run.
+        what: it describes, for people.
+    """
+    if not strategy.config:
+        return
+    if getattr(strategy, name) == getattr(type(strategy), name):
+        object.__setattr__(strategy, name, "")
+    if getattr(strategy, name):
+        raise UsageError(f"{what} is given by {name} or by config, not by both: leave one out.")
 
 
 @lru_cache

@@ -28,6 +28,7 @@ from outthink.model import Draw, Model, Models
 from outthink.models.roles import MAIN
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check_config
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.collective.answer_nodes import (
     PROMPTS,
@@ -63,10 +64,7 @@ class AnswerGraph:
     config: str = ""
 
     def __post_init__(self) -> None:
-        if self.config and self.nodes == type(self).nodes:
-            object.__setattr__(self, "nodes", "")  # so that nobody is told of what does not run
-        if self.config and self.nodes:
-            raise UsageError("A graph is given by nodes or by config, not by both: leave one out.")
+        check_config(self, "nodes", "A graph")
         self.given  # noqa: B018 - refused here, before anything runs
 
     @cached_property

@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 
 from numpy.random import Generator
 
-from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, PromptTooLong, UsageError
+from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, PromptTooLong
 from outthink.meter import Meter
 from outthink.model import Draw, Model, Models
 from outthink.rewards.judge import read_once, verdict, written
 from outthink.rng import Rng
 from outthink.strategies import Report
+from outthink.strategies.checks import check_config
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.collective.architecture import (
     Architecture,
@@ -85,10 +86,7 @@ class Archon:
     config: str = ""
 
     def __post_init__(self) -> None:
-        if self.config and self.layers == type(self).layers:
-            object.__setattr__(self, "layers", "")  # so that nobody is told of what does not run
-        if self.config and self.layers:
-            raise UsageError("An architecture is given by layers or by config, not by both: leave one out.")
+        check_config(self, "layers", "An architecture")
         self.architecture  # noqa: B018 - refused here, before anything runs
 
     @cached_property
