@@ -39,7 +39,7 @@ from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.comparing import comparing
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
-from outthink.together import close_all, together, turn
+from outthink.together import away, close_all, together, turn
 from outthink.types import (
     Address,
     AnswerKind,
@@ -51,14 +51,15 @@ from outthink.types import (
     Sampling,
     Stopped,
     Trace,
+    by_address,
     fullest,
-    in_order,
     path,
     writable,
 )
 
 _UNITS = ("tokens", "usd", "seconds", "flops")
 _SETTLING = 10.0  # seconds for calls that were cancelled to say what they have used
+_SORTING = 30  # microseconds for one call or candidate when a trace is put together
 _GRACE = 1.0  # seconds that may pass after the end: for reading answers, and for a strategy to let go
 
 
@@ -345,7 +346,8 @@ async def solve_async(
                 _report_text(meter, report, [] if failure else heard.samples())
         if cap is not None and (told := cap.cut_off(whole_samples(meter.candidates.values()))) is not None:
             meter.notes.append(told)
-        calls, prompts = meter.sent()
+        calls, prompts = await away(_SORTING * len(meter.calls), meter.sent)
+        candidates = await away(_SORTING * len(meter.candidates), by_address, [*meter.candidates.values()])
         trace = Trace(
             problem=problem.id,
             strategy=as_data,
@@ -357,7 +359,7 @@ async def solve_async(
                 **traits.versions(strategy),
                 **versions(resources or {}),
             },
-            candidates=tuple(sorted(meter.candidates.values(), key=lambda candidate: in_order(candidate.address))),
+            candidates=tuple(candidates),
             rounds=tuple(meter.rounds),
             calls=calls,
             stopped=stopped,
@@ -524,7 +526,7 @@ def _check_powers(engine: Engine, powers: Iterable[str]) -> None:
 def _report_majority(meter: Meter, report: Callable[..., None]) -> None:
     """A strategy that was stopped before its first report still answers with the majority of what it paid for."""
     answers = (one for one in meter.candidates.values() if one.complete and one.problem is None)
-    samples = sorted(answers, key=lambda one: in_order(one.address))
+    samples = by_address(answers)
     if any(sample.key is not None for sample in samples) or (samples and not meter.rounds):
         chosen, share = by_majority(samples)
         report(samples, chosen=chosen, confidence=share)

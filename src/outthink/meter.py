@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 from outthink.errors import Refused
 from outthink.models.engine import Completion, Progress
 from outthink.together import turn
-from outthink.types import Address, Budget, Call, Candidate, Message, Round, Usage, in_order, writable
+from outthink.types import Address, Budget, Call, Candidate, Message, Round, Usage, by_address, writable
 
 Cost = Mapping[str, float]
 
@@ -285,7 +285,7 @@ class Meter:
 
     def sent(self) -> tuple[tuple[Call, ...], tuple[tuple[Message, ...], ...]]:
         """The calls so far, sorted by address, and what models were sent in them, in the order of these calls."""
-        calls = sorted(self.calls, key=lambda call: in_order(call.address))
+        calls = by_address(self.calls)
         prompts = list(self.prompts)
         places: dict[int, int] = {}
         for number in (call.prompt for call in calls if call.prompt is not None):

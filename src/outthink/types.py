@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 SCHEMA = 1
 """Version of the trace's JSON form; a reader refuses another one."""
@@ -20,6 +20,7 @@ AnswerKind = Literal["math", "choice", "text", "code", "json", "chat"]
 Finish = Literal["eos", "stop", "length", "cancelled"]
 Stopped = Literal["finished", "budget", "deadline", "cancelled", "overrun", "error"]
 Address = tuple[str | int, ...]
+Addressed = TypeVar("Addressed", "Candidate", "Call")
 
 
 def writable(text: str) -> str:
@@ -233,9 +234,9 @@ def _joined(address: Address) -> str:
     return "/".join(map(str, address))
 
 
-def in_order(address: Iterable[str | int]) -> list[tuple[int, int, str]]:
-    """Sorts addresses part by part, numbers as numbers."""
-    return [(0, part, "") if isinstance(part, int) else (1, 0, part) for part in address]
+def by_address(things: Iterable[Addressed]) -> list[Addressed]:
+    """Candidates or calls, sorted by their addresses part by part, numbers as numbers."""
+    return sorted(things, key=lambda one: [(0, p, "") if isinstance(p, int) else (1, 0, p) for p in one.address])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

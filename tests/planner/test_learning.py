@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def traffic(
     """A server that votes on four of eight samples, or on a random number; feedback has score and right answer."""
     pool = simulated.pool(folder.parent / f"{folder.name}.{first}.jsonl", first + requests, 8, better=better)
     rng = np.random.default_rng(seed)
+    said: list[Future[None]] = []
     with Recorder(folder, SETTINGS) as recorder:
         for line in pool.read_text().splitlines()[first:]:
             row = json.loads(line)
@@ -83,7 +85,10 @@ def traffic(
             drawn = Trial(action=f"self_consistency?n={size}" if explores else OWN, chance=chance)
             recorder.served(made, [{"role": "user", "content": "?"}], None, drawn)
             if rng.random() < judged:
-                recorder.said(row["id"], Feedback(score=float(answer == "0"), answer="0", owner=None, at=1.0)).result()
+                feedback = Feedback(score=float(answer == "0"), answer="0", owner=None, at=1.0)
+                said.append(recorder.said(row["id"], feedback))
+        for kept in said:
+            kept.result()
     return folder / SERVED
 
 

@@ -2,7 +2,7 @@
 
 What is measured is the processor time of the loop's own thread between two of its rounds, so a busy machine does not
 matter. The bound is above what is aimed at (0.05 s), for slower machines. The texts are those that are hardest to read;
-others are in the test of the strategies alone.
+what comes after a second is in the test of the strategies alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Every strategy at its largest size, on long hostile texts, leaves the event loop free.
 
 What is measured is the processor time of the loop's own thread between two of its rounds, so a busy machine does not
-matter. The bound is above what is aimed at (0.05 s), for slower machines. The server's own test has further texts.
+matter. The bound is above what is aimed at (0.05 s), for slower machines. Each is run to its end;
+the server's own test ends them by a deadline.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ LARGEST: dict[str, dict[str, Any]] = {
     "sample_and_cluster": {"n": MOST, "tolerance": 1.5, "k": MOST},
     "x_mbr": {"n": 88, "m": 3},
     "debate": {"n": 64, "rounds": 3},
-    "rsa": {"n": 128, "k": 4, "rounds": 1},
+    "rsa": {"n": MOST, "k": 4, "rounds": 1},
     "pacore_prompted": {"widths": (256, 16, 8)},
-    "pdr": {"n": 256, "rounds": 1},
-    "rtv": {"n": 96},
-    "elo_tournament": {"n": 64, "matches": 3},
-    "v1_infer": {"n": 256},
+    "pdr": {"n": MOST, "rounds": 1},
+    "rtv": {"n": MOST},
+    "elo_tournament": {"n": 89, "matches": 3},
+    "v1_infer": {"n": MOST},
     "first_finish": {"n": MOST, "k": MOST},
     "optscale": {"n": 512, "target": 1.0},
     "resample": {"n": MOST, "threshold": 2.0},
     "adaptive_consistency": {"n": MOST, "threshold": 2.0},
     "iterative_deepening": {"n": MOST, "b0": 2000},
-    "critic_refine": {"n": 128, "rounds": 1},
+    "critic_refine": {"n": MOST, "rounds": 1},
     "budget_forcing": {"n": MOST, "think_close": "", "n_ignore": 2},
     "revision": {"n": 1024, "ratio": 0.015625},
     "self_refine": {"n": MOST, "ratio": 1 / 64},
@@ -68,20 +69,20 @@ LARGEST: dict[str, dict[str, Any]] = {
     "spawn_join": {"children": MOST, "rounds": 4},
     "esc": {"n": MOST, "w": 2},
     "rebase": {"width": MOST},
-    "ets": {"width": 256},
+    "ets": {"width": MOST},
     "dora": {"width": 256},
     "a_star": {"k": 8},
     "qalign": {"steps": 32, "chains": 8},
     "power_sampling": {"steps": 8, "chains": 8},
     "parallel_tempering": {"steps": 32, "chains": 8},
-    "ab_mcts": {"n": 256, "prior": "mixed", "batch": 16},
-    "particle_filter": {"n": 256},
-    "particle_gibbs": {"n": 16},
+    "ab_mcts": {"n": MOST, "prior": "mixed", "batch": 16},
+    "particle_filter": {"n": MOST},
+    "particle_gibbs": {"n": 64},
     "entropic_particle_filter": {"n": MOST},
     "beam": {"width": MOST, "children": 4},
-    "subpool_selection": {"width": 256, "children": 4},
+    "subpool_selection": {"width": MOST, "children": 4},
     "dvts": {"width": MOST, "children": 4},
-    "lookahead": {"width": 16, "children": 4},
+    "lookahead": {"width": 256, "children": 4},
     "mcts": {"b": 4, "max_calls": 64},
 }
 """The largest sizes; those that are not here take n."""
@@ -101,11 +102,11 @@ def combining(rng: random.Random) -> str:
 
 
 def either(rng: random.Random) -> str:
-    """Words or combining characters: where pairs are compared, a quarter of them is of each kind."""
-    return rng.choice((words, combining))(rng)
+    """One of the kinds: where pairs are compared, a ninth of them is of each two."""
+    return rng.choice((words, combining, one_character))(rng)
 
 
-KINDS = {"words": words, "one character": one_character, "words and combining characters": either}
+KINDS = {"words": words, "one character": one_character, "all of these": either}
 
 
 @cache
@@ -178,10 +179,10 @@ async def score(question: str, text: str) -> float:
 @pytest.mark.parametrize("name", sorted(STRATEGIES.keys()))
 def test_nothing_keeps_the_event_loop_for_long(name: str) -> None:
     import_all()  # as the server does before its first request
-    longest, trace = asyncio.run(longest_gap(name, "words and combining characters"))
+    longest, trace = asyncio.run(longest_gap(name, "all of these"))
     assert trace.rounds
     if longest >= BOUND:  # what stops a virtual machine counts as work of the thread; what is long is so again
-        longest, _ = asyncio.run(longest_gap(name, "words and combining characters"))
+        longest, _ = asyncio.run(longest_gap(name, "all of these"))
     assert longest < BOUND
 
 

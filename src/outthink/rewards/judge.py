@@ -19,7 +19,7 @@ from outthink.answers.thoughts import spoken
 from outthink.errors import BudgetExhausted, MissingResource, NothingCameBack, PromptTooLong
 from outthink.model import Draw, Model, Models
 from outthink.rewards import Path
-from outthink.together import together
+from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
 T = TypeVar("T")
@@ -209,10 +209,10 @@ async def read_once(
     Raises as `Model.sample` where nothing came back the first time.
     """
 
-    def readings(drawn: Sequence[Sequence[Candidate]]) -> list[T | None]:
-        return [read(spoken(texts[0].text)) if texts and texts[0].finish == "eos" else None for texts in drawn]
+    def reading_of(texts: Sequence[Candidate]) -> T | None:
+        return read(spoken(texts[0].text)) if texts and texts[0].finish == "eos" else None
 
-    said = readings(await written(judge, problem, prompts, judged))
+    said = await each(reading_of, await written(judge, problem, prompts, judged))
     left = [place for place, reading in enumerate(said) if reading is None]
     if left:
         try:
@@ -220,7 +220,7 @@ async def read_once(
             drawn = await written(judge, problem, *again, temperature=_TEMPERATURE)
         except (BudgetExhausted, NothingCameBack, PromptTooLong):
             return said
-        for place, reading in zip(left, readings(drawn), strict=True):
+        for place, reading in zip(left, await each(reading_of, drawn), strict=True):
             said[place] = reading
     return said
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from outthink.errors import UsageError
 from outthink.meter import Meter
-from outthink.types import AnswerKind, Problem, Sampling, Trace, in_order
+from outthink.types import AnswerKind, Problem, Sampling, Trace, by_address
 from outthink.view.entries import row_of, trace_entry
 from outthink.view.recordings import UNITS, Query, hashed
 
@@ -92,7 +92,7 @@ class LiveProblem:
             sampling=self._sampling,
             budget=meter.budget,
             resources=self._resources,
-            candidates=tuple(sorted(candidates.values(), key=lambda one: in_order(one.address))),
+            candidates=tuple(by_address(candidates.values())),
             rounds=tuple(meter.rounds),
             calls=calls,
             stopped="finished",

@@ -160,7 +160,8 @@ class RTV:
         drawn = await judge.sample_fitting(problem, draws)
         summaries = {place: one[0] for place, one in zip(places, drawn, strict=True) if one}
         said = await said_by([*summaries.values()])
-        return told | {place: with_answer(problem, said[one.id], samples[place]) for place, one in summaries.items()}
+        full = await each(lambda place: with_answer(problem, said[summaries[place].id], samples[place]), summaries)
+        return told | dict(zip(summaries, full, strict=True))
 
     async def _won(
         self,
@@ -189,9 +190,14 @@ class RTV:
         )
         drawn = await lane.sample_fitting(problem, draws)
         ballots: list[Counter[int]] = [Counter() for _ in asked]
-        for (number, order, _), texts in zip(turned, drawn, strict=True):
-            for text in texts:
-                best = voted(text.text, len(order)) if text.finish == "eos" else None
-                if best is not None:
-                    ballots[number][order[best]] += 1
+        said = [
+            (number, order, text.text)
+            for (number, order, _), texts in zip(turned, drawn, strict=True)
+            for text in texts
+            if text.finish == "eos"
+        ]
+        votes = await each(lambda one: voted(one[2], len(one[1])), said)
+        for (number, order, _), best in zip(said, votes, strict=True):
+            if best is not None:
+                ballots[number][order[best]] += 1
         return [max(group, key=lambda place: ballots[number][place]) for number, group in enumerate(asked)]

@@ -26,6 +26,7 @@ from outthink.strategies import Report, checks
 from outthink.strategies.choosing import last_line
 from outthink.strategies.collective.threads import Thread
 from outthink.strategies.thinking import Room, ending, forcing, largest, on_one_line, room, size
+from outthink.together import each
 from outthink.types import Candidate, Message, Problem
 
 _ASK = (
@@ -189,14 +190,17 @@ class SpawnJoin:
             results = [_NONE] * len(tasks)
             with contextlib.suppress(BudgetExhausted, EngineError, PromptTooLong):
                 drawn = await child.lane(len(parent.rounds)).sample_fitting(problem, draws)
-                for place, texts in enumerate(drawn):
-                    ended = bool(texts) and texts[0].finish == "eos"  # a result that was cut off is another one
-                    results[place] = read_result(spoken(texts[0].text)) if ended else _NONE
-                    children += [Thread(tokens=text.tokens) for text in texts]
+                results = await each(_result_of, drawn)
+                children = [Thread(tokens=text.tokens) for texts in drawn for text in texts]
             parent.end = await model.inject(parent.end, joined(results))
             parent.used += await size(model, parent.end.text)
         parent.rounds.append(tuple(children))
         parent.pay(before, meter.cost())
+
+
+def _result_of(texts: Sequence[Candidate]) -> str:
+    ended = bool(texts) and texts[0].finish == "eos"  # a result that was cut off is another one
+    return read_result(spoken(texts[0].text)) if ended else _NONE
 
 
 async def _room_for(

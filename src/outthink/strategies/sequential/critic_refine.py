@@ -71,16 +71,27 @@ class CriticRefine:
         for _ in range(self.rounds):
             judged = await prm.score_steps(problem, [current[chain] for chain in going], self.delimiter)
             bad = {
-                chain: (current[chain].text, place)
+                chain: place
                 for chain, scores in zip(going, judged, strict=True)
                 if (place := first_bad_step(scores, self.threshold)) is not None
             }
-            steps = await each(lambda one: spoken(split_answer(one[0], self.delimiter)[one[1]]), bad.values())
-            rejected = dict(zip(bad, steps, strict=True))
-            drawn = await together(
-                *(self._refined(problem, model, chain, current[chain], step) for chain, step in rejected.items())
+            rejected = [current[chain] for chain in bad]
+            said = await said_by(rejected)
+            steps = await each(
+                lambda one: spoken(split_answer(one[0].text, self.delimiter)[one[1]]),
+                zip(rejected, bad.values(), strict=True),
             )
-            new = {chain: refined for chain, refined in zip(rejected, drawn, strict=True) if refined is not None}
+            prompts = await each(lambda one: refinement_prompt(problem, *one), zip(said.values(), steps, strict=True))
+            draws = [
+                Draw(messages=messages, parents=(attempt,)) for messages, attempt in zip(prompts, rejected, strict=True)
+            ]
+            drawn = await together(
+                *(
+                    self._refined(problem, model.lane("chain", chain), draw)
+                    for chain, draw in zip(bad, draws, strict=True)
+                )
+            )
+            new = {chain: refined for chain, refined in zip(bad, drawn, strict=True) if refined is not None}
             if not new:
                 return
             attempts = [*attempts, *new.values()]
@@ -89,13 +100,9 @@ class CriticRefine:
             chosen, share = by_majority([*current.values()])
             report(attempts, chosen=chosen, confidence=share)
 
-    async def _refined(
-        self, problem: Problem, model: Model, chain: int, attempt: Candidate, step: str
-    ) -> Candidate | None:
+    async def _refined(self, problem: Problem, lane: Model, draw: Draw) -> Candidate | None:
         """The refined answer; None where it failed or was refused, so that this chain ends and the others go on."""
-        (said,) = (await said_by([attempt])).values()
-        draw = Draw(messages=refinement_prompt(problem, said, step), parents=(attempt,))
         try:
-            return (await model.lane("chain", chain).sample_each(problem, [draw]))[0][0]
+            return (await lane.sample_each(problem, [draw]))[0][0]
         except (BudgetExhausted, NothingCameBack, PromptTooLong):
             return None
