@@ -31,7 +31,7 @@ FOR_ALL = frozenset({"user", "metadata", "store", "service_tier", "priority", "c
 """Fields of OpenAI's API and of servers like it that say for whom a model works and nothing of what it writes."""
 
 _ASK, _KEEP, READ = 20, 50, 100  # microseconds to write a request, to keep an answer with logprobs, and to have it read
-_BEGIN = 200  # microseconds to begin a batch, however small
+_BEGIN = 100  # microseconds to send a request and to settle it
 _BOUNDS = 256  # prompts at once whose tokens are counted, which some servers are asked for
 
 
@@ -421,7 +421,6 @@ class Model:
     async def _batch(self, batch: Sequence[tuple[Request, Draw]], ended: Ended | None = None) -> list[_Group]:
         """Start what the budget admits, in order; the groups that were started, sorted by request and child."""
         groups: list[_Group] = []
-        await turn(_BEGIN)
         # what is refused is refused before any starts
         bounds = await lazily(_BOUNDS, self._engine.bound, [request for request, _ in batch])
         try:
@@ -429,6 +428,7 @@ class Model:
                 for index, ((request, draw), bound) in enumerate(zip(batch, bounds, strict=True)):
                     child, end = request.child, request.child + request.n
                     while child < end:
+                        await turn(_BEGIN)
                         worst = charge(self._engine.spec, [bound])
                         reservation = await self._run.meter.admit(worst, end - child)
                         if reservation is None:

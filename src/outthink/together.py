@@ -19,6 +19,7 @@ T = TypeVar("T")
 _log = logging.getLogger("outthink")
 _SLICE = 0.01  # seconds of work between two looks at what else there is to do
 _SMALL = 20_000
+_BEGUN = 100  # coroutines that begin in one round of the loop
 _ROUND = 10_000  # microseconds of work in one round of the loop, as far as it is announced
 
 
@@ -26,11 +27,18 @@ async def together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
     """Their results in order; the first failure cancels and awaits the others and is raised as itself."""
     if len(coroutines) == 1:  # as nearly always, and a task costs more than much of what is done in it
         return [await coroutines[0]]
+    running: list[asyncio.Task[T]] = []
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(coroutine) for coroutine in coroutines]
+            for coroutine in coroutines:
+                if len(running) % _BEGUN == _BEGUN - 1:
+                    await asyncio.sleep(0)
+                running.append(tasks.create_task(coroutine))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0]  # noqa: B904 - its own cause matters, not the group's
+    finally:
+        for coroutine in coroutines[len(running) :]:
+            coroutine.close()
     return [task.result() for task in running]
 
 

@@ -24,7 +24,7 @@ from outthink.model import Draw, Model, Models
 from outthink.resources.metered_sandbox import MeteredSandbox
 from outthink.rewards import Path
 from outthink.rewards.judge import verdict, yes_probability
-from outthink.together import together
+from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
 _STEP = "Question:\n{question}\n\nSolution so far:\n{before}\n\nNext step:\n{last}\n\n{task}"
@@ -112,7 +112,8 @@ class AnalysisScorer:
         judge = judge.lane(*paths[0][-1].address)
         if self.history:
             return await self._in_turn(problem, paths, judge, sandbox, self._known.setdefault(meter, {}))
-        openings = [(Message(content=self._prompt(problem, path, _at_once(judge, sandbox))),) for path in paths]
+        at_once = _at_once(judge, sandbox)
+        openings = await each(lambda path: (Message(content=self._prompt(problem, path, at_once)),), paths)
         critiques = await self._critiques(problem, openings, [path[-1] for path in paths], judge, sandbox)
         return [None if critique is None else critique.reward for critique in critiques]
 
@@ -125,13 +126,13 @@ class AnalysisScorer:
         known: dict[_Key, _Critique],
     ) -> list[float | None]:
         """Step by step: those of all paths at one depth are one batch, and each sees what was said of those before."""
-        asked = [_key(path) for path in paths]
+        asked, at_once = await each(_key, paths), _at_once(judge, sandbox)
         for depth in range(1, max(map(len, paths)) + 1):
             new = {_key(path[:depth]): path[:depth] for path in paths if len(path) >= depth}
             new = {key: path for key, path in new.items() if key not in known}
             if not new:
                 continue
-            openings = [self._opening(problem, path, known, _at_once(judge, sandbox)) for path in new.values()]
+            openings = await each(lambda path: self._opening(problem, path, known, at_once), new.values())
             try:
                 about = [path[-1] for path in new.values()]
                 critiques = await self._critiques(problem, openings, about, judge, sandbox)
@@ -172,7 +173,7 @@ class AnalysisScorer:
             for said in samples
         ]
         if at_once:
-            rewards = [_written(analysis.said) for analysis in analyses]
+            rewards = await each(lambda analysis: _written(analysis.said), analyses)
         else:
             if sandbox is not None:
                 for left in reversed(range(self.code)):
@@ -182,15 +183,17 @@ class AnalysisScorer:
         for analysis, reward in zip(analyses, rewards, strict=True):
             if reward is not None:
                 of_place[analysis.place].append((analysis, reward))
-        return [
-            _Critique(
-                reward=pooled([reward for _, reward in said], self.pool),
-                talk=said[0][0].closed(said[0][1], self._ask(_VERDICT), at_once),
+        asked = self._ask(_VERDICT)
+
+        def critique(said: Sequence[tuple[_Analysis, float]]) -> _Critique | None:
+            if not said:
+                return None
+            analysis, reward = said[0]
+            return _Critique(
+                reward=pooled([reward for _, reward in said], self.pool), talk=analysis.closed(reward, asked, at_once)
             )
-            if said
-            else None
-            for said in of_place
-        ]
+
+        return await each(critique, of_place)
 
     def _prompt(self, problem: Problem, path: Path, at_once: bool) -> str:
         before = "".join(step.text for step in path[:-1])
@@ -220,13 +223,16 @@ class AnalysisScorer:
         self, judge: Model, problem: Problem, analyses: Sequence[_Analysis], sandbox: MeteredSandbox, left: int
     ) -> None:
         """Run the programs that were just written; where more may follow, let the judge go on with their output."""
-        written = [analysis for analysis in analyses if not analysis.output and analysis.program is not None]
+        programs = await each(lambda analysis: None if analysis.output else analysis.program, analyses)
+        written = [one for one, program in zip(analyses, programs, strict=True) if program is not None]
         outputs = await together(*(_output(sandbox, analysis) for analysis in written))
         for analysis, output in zip(written, outputs, strict=True):
             analysis.output = output
         if not left or not written:
             return
-        draws = [self._draw(analysis.answered(_AGAIN), (analysis.judged, analysis.said)) for analysis in written]
+        draws = await each(
+            lambda analysis: self._draw(analysis.answered(_AGAIN), (analysis.judged, analysis.said)), written
+        )
         try:
             drawn = await judge.sample_fitting(problem, draws)
         except (BudgetExhausted, NothingCameBack, PromptTooLong):
@@ -238,15 +244,17 @@ class AnalysisScorer:
 
     async def _verdicts(self, judge: Model, problem: Problem, analyses: Sequence[_Analysis]) -> list[float | None]:
         if "labels" in judge.powers:
-            prompts = [analysis.answered(self._ask(_LABEL)) for analysis in analyses]
+            prompts = await each(lambda analysis: analysis.answered(self._ask(_LABEL)), analyses)
             pairs = await judge.labels(problem, prompts, ("Yes", "No"))
             return [None if logprobs is None else yes_probability(*logprobs) for logprobs in pairs]
-        draws = [
-            self._draw(analysis.answered(self._ask(_VERDICT)), (analysis.judged, analysis.said), stop=False)
-            for analysis in analyses
-        ]
+        draws = await each(
+            lambda analysis: self._draw(
+                analysis.answered(self._ask(_VERDICT)), (analysis.judged, analysis.said), stop=False
+            ),
+            analyses,
+        )
         drawn = await judge.sample_fitting(problem, draws)
-        return [_written(samples[0]) if samples else None for samples in drawn]
+        return await each(lambda samples: _written(samples[0]) if samples else None, drawn)
 
 
 def pooled(rewards: Sequence[float], pool: Literal["mean", "majority"]) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outthink.rewards import Path
+from outthink.together import each
 from outthink.types import Problem
 
 
@@ -28,7 +29,7 @@ class Confidence:
 
     async def score(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         """One score per path."""
-        return [_confidence(path[-1:] if self.process else path) for path in paths]
+        return await each(lambda path: _confidence(path[-1:] if self.process else path), paths)
 
 
 def _confidence(path: Path) -> float | None:

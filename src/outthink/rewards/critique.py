@@ -26,7 +26,7 @@ from outthink.rewards import Path
 from outthink.rewards.inner import Bound, Inner
 from outthink.rewards.pairwise import distinct, whole_text
 from outthink.rng import Rng
-from outthink.together import together
+from outthink.together import each, together
 from outthink.types import Candidate, Message, Problem
 
 _PROMPT = (
@@ -134,10 +134,10 @@ class Critique:
         self, problem: Problem, paths: Sequence[Path], *, models: Models, rng: Rng, meter: Meter, **others: Any
     ) -> list[float | None]:
         """All passes are one batch."""
-        shown, places = distinct(paths)
+        shown, places = await distinct(paths)
         first = shown[0][-1].address
         orders = [rng.at("critique", *first, number).permutation(len(shown)) for number in range(self.k)]
-        prompts = [_prompt(problem, [whole_text(shown[place]) for place in order]) for order in orders]
+        prompts = await each(lambda order: _prompt(problem, [whole_text(shown[place]) for place in order]), orders)
         draws = [
             Draw(
                 messages=(Message(content=prompt),),
@@ -150,12 +150,12 @@ class Critique:
         drawn = await models.role("judge").lane(*first).sample_each(problem, draws)
         scores = np.full((self.k, len(shown)), np.nan)
         critiques: dict[int, Candidate] = {}  # those that could be read
-        for number, (order, samples) in enumerate(zip(orders, drawn, strict=True)):
-            for said in samples:
-                marks = read_scores(spoken(said.text), len(shown)) if said.finish == "eos" else None
-                if marks is not None:
-                    scores[number, order] = marks
-                    critiques[number] = said
+        whole = [(number, said) for number, samples in enumerate(drawn) for said in samples if said.finish == "eos"]
+        read = await each(lambda one: read_scores(spoken(one[1].text), len(shown)), whole)
+        for (number, said), marks in zip(whole, read, strict=True):
+            if marks is not None:
+                scores[number, orders[number]] = marks
+                critiques[number] = said
         ratings = np.full(self.k, np.nan)
         if self._inner is not None:
             rater = self._inner.bound(models=models, rng=rng, meter=meter, **others)

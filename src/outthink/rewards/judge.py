@@ -66,11 +66,11 @@ class Judge:
         if self.waits and "prefix" not in judge.powers:
             raise MissingResource(f"{judge.name} cannot go on with a text, so that it cannot be made to wait: waits=0.")
         if self.votes == 0 and self.waits == 0 and "labels" in judge.powers:
-            prompts = [(Message(content=self._prompt(problem, path, _LABEL)),) for path in paths]
+            prompts = await each(lambda path: (Message(content=self._prompt(problem, path, _LABEL)),), paths)
             lanes = [path[-1].address for path in paths]
             pairs = await judge.labels(problem, prompts, ("Yes", "No"), lanes)
             return [None if logprobs is None else yes_probability(*logprobs) for logprobs in pairs]
-        checks = [self._prompt(problem, path, _WRITE) for path in paths]
+        checks = await each(lambda path: self._prompt(problem, path, _WRITE), paths)
         judged = [path[-1:] for path in paths]
         said = await verdicts(judge, problem, checks, judged, ("Yes", "No"), max(self.votes, 1), self.waits)
         return [votes.count("Yes") / len(votes) if votes else None for votes in said]
@@ -106,10 +106,12 @@ async def verdicts(
     drawn = await written(judge, problem, prompts, judged, votes)
     for _ in range(waits):
         drawn = await _gone_on(judge.lane(*judged[0][0].address), problem, prompts, judged, drawn)
-    by_prompt = [
-        [verdict(judge.text(sample), words) for sample in samples if sample.finish == "eos"] for samples in drawn
-    ]
-    return [[word for word in read if word is not None] for read in by_prompt]
+    whole = [(place, sample) for place, samples in enumerate(drawn) for sample in samples if sample.finish == "eos"]
+    by_prompt: list[list[str]] = [[] for _ in prompts]
+    for (place, _), word in zip(whole, await each(lambda one: verdict(judge.text(one[1]), words), whole), strict=True):
+        if word is not None:
+            by_prompt[place].append(word)
+    return by_prompt
 
 
 async def _gone_on(

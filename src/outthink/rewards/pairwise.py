@@ -16,6 +16,7 @@ from outthink.maths.tournament import pairs
 from outthink.model import Model, Models
 from outthink.rewards import Path
 from outthink.rewards.judge import verdicts, yes_probability
+from outthink.together import each
 from outthink.types import Message, Problem
 
 _PAIR = (
@@ -45,7 +46,7 @@ class Pairwise:
 
     async def score(self, problem: Problem, paths: Sequence[Path], *, models: Models) -> list[float | None]:
         """One score per path; every comparison is made in both orders, all in one batch."""
-        shown, places = distinct(paths)
+        shown, places = await distinct(paths)
         if len(shown) < 2:
             return [0.5] * len(paths)
         met = pairs(len(shown), self.opponents)
@@ -63,28 +64,33 @@ class Pairwise:
         return [scores[place] for place in places]
 
 
-def distinct(paths: Sequence[Path]) -> tuple[list[Path], list[int]]:
+async def distinct(paths: Sequence[Path]) -> tuple[list[Path], list[int]]:
     """One path of each solution, and for every path the place of its own; blank lines and line ends tell none apart.
 
     The order follows from the texts, so that nothing depends on arrival or on who is the favourite; it is that of
     hashes, so that like does not only stand beside like.
     """
     groups: dict[str, list[Path]] = {}
-    for path in paths:
-        groups.setdefault(_normal(whole_text(path)), []).append(path)
-    names = sorted(groups, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
+    normal = await each(lambda path: _normal(whole_text(path)), paths)
+    for name, path in zip(normal, paths, strict=True):
+        groups.setdefault(name, []).append(path)
+    hashes = await each(lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest(), groups)
+    names = [name for _, name in sorted(zip(hashes, groups, strict=True))]
     places = {name: place for place, name in enumerate(names)}
     shown = [min(groups[name], key=lambda path: (whole_text(path), path[-1].id)) for name in names]
-    return shown, [places[_normal(whole_text(path))] for path in paths]
+    return shown, [places[name] for name in normal]
 
 
 async def _preferred(judge: Model, problem: Problem, orders: Sequence[tuple[Path, Path]]) -> list[float | None]:
     """How far the first of two is preferred to the second; None where it is missing."""
     labels = "labels" in judge.powers
-    prompts = [
-        _PAIR.format(question=problem.question, a=whole_text(a), b=whole_text(b), reply=_LABEL if labels else _WRITE)
-        for a, b in orders
-    ]
+    reply = _LABEL if labels else _WRITE
+    prompts = await each(
+        lambda order: _PAIR.format(
+            question=problem.question, a=whole_text(order[0]), b=whole_text(order[1]), reply=reply
+        ),
+        orders,
+    )
     judged = [(a[-1], b[-1]) for a, b in orders]
     if labels:
         messages = [(Message(content=prompt),) for prompt in prompts]

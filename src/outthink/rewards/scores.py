@@ -46,7 +46,7 @@ class Scores:
 
     async def score(self, problem: Problem, candidates: Sequence[Candidate]) -> tuple[float | None, ...]:
         """One score per candidate (of its whole path); None where there is none."""
-        paths = [tuple(path(candidate, self._meter.candidates)) for candidate in candidates]
+        paths = await each(lambda candidate: tuple(path(candidate, self._meter.candidates)), candidates)
         scores = await self._scored(problem, paths)
         kept = self._meter.scores.setdefault(self.name or "scorer", {})
         kept.update((one.id, score) for one, score in zip(candidates, scores, strict=True) if score is not None)

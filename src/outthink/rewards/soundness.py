@@ -19,6 +19,7 @@ from outthink.errors import BudgetExhausted, NothingCameBack, UnknownName
 from outthink.model import Model, Models
 from outthink.rewards import Path
 from outthink.rewards.judge import verdicts, yes_probability
+from outthink.together import each
 from outthink.types import Message, Problem
 
 FLAWS: Mapping[str, str] = {
@@ -99,15 +100,13 @@ class Soundness:
 async def _passed(judge: Model, problem: Problem, paths: Sequence[Path], flaw: str) -> list[float | None]:
     """P(the flaw is not there) for each path."""
     labels = "labels" in judge.powers
-    prompts = [
-        _PROMPT.format(
-            question=problem.question,
-            solution="".join(step.text for step in path),
-            flaw=flaw,
-            reply=_LABEL if labels else _WRITE,
-        )
-        for path in paths
-    ]
+    reply = _LABEL if labels else _WRITE
+    prompts = await each(
+        lambda path: _PROMPT.format(
+            question=problem.question, solution="".join(step.text for step in path), flaw=flaw, reply=reply
+        ),
+        paths,
+    )
     if labels:
         messages = [(Message(content=prompt),) for prompt in prompts]
         pairs = await judge.labels(problem, messages, ("No", "Yes"), [path[-1].address for path in paths])

@@ -26,6 +26,7 @@ from outthink.answers.steps import split_steps
 from outthink.errors import UsageError
 from outthink.rewards import Path
 from outthink.rng import digest
+from outthink.together import each
 from outthink.types import Problem
 
 SCHEMA = 1
@@ -410,7 +411,9 @@ class TrainedPRM:
 
     async def score(self, problem: Problem, paths: Sequence[Path]) -> list[float | None]:
         """One score per path; None where it has no text yet."""
-        return [self.chance(problem.question, [(segment.text, segment.logprobs) for segment in p]) for p in paths]
+        return await each(
+            lambda path: self.chance(problem.question, [(segment.text, segment.logprobs) for segment in path]), paths
+        )
 
     def chance(self, question: str, pieces: Sequence[Piece]) -> float | None:
         """The chance that a solution which begins with these pieces ends right; None without any text."""

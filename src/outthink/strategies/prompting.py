@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from outthink.answers.thoughts import spoken
-from outthink.together import each
+from outthink.together import each, turn
 from outthink.types import Candidate, Message, Problem
+
+LETTERS = 10
+"""As many are read in a microsecond, with some room for those that are hard to read."""
 
 MOST_SHOWN = 8192
 """Answers that one method shows a model again on one problem, at most: it and the trace hold all these prompts."""
@@ -45,6 +48,7 @@ async def said_by(candidates: Sequence[Candidate]) -> dict[str, str]:
 
     Marks as they stand between texts are no marks any more, so that none ends its own text and speaks for another one.
     """
+    await turn(sum(len(one.text) for one in candidates) // LETTERS)  # many may ask for one text at a time
     said = await each(lambda one: _MARK.sub(r"(\1)", spoken(one.text).strip() or one.text.strip()), candidates)
     return {one.id: text for one, text in zip(candidates, said, strict=True)}
 

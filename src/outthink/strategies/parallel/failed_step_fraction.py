@@ -199,7 +199,7 @@ class FailedStepFraction:
                 [(asked[text],) for text in left],
                 temperature=judge.sampling.temperature if attempt else 0.0,  # 0 would say the same again
             )
-            said = [spoken(drawn[0].text) if drawn and drawn[0].finish == "eos" else "" for drawn in graphs]
+            said = [drawn[0].text if drawn and drawn[0].finish == "eos" else "" for drawn in graphs]
             for text, fraction in zip(left, await each(failed_step_fraction, said), strict=True):
                 if fraction is not None:
                     fractions[text] = fraction

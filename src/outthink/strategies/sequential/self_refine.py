@@ -20,8 +20,9 @@ from outthink.model import Draw, Model, Models
 from outthink.rewards.judge import verdict, written
 from outthink.rewards.scores import Scores
 from outthink.strategies import Report
-from outthink.strategies.prompting import said_by
+from outthink.strategies.prompting import LETTERS, said_by
 from outthink.strategies.sequential.chains import Selector, check_chains, ended, grow, lengths, select
+from outthink.together import turn
 from outthink.types import Candidate, Message, Problem
 
 _CRITIC = (
@@ -106,8 +107,7 @@ class SelfRefine:
                 if not chain:
                     return (await lane.sample(problem))[0]
                 said = await self._feedback(problem, chain[-1], critic)
-                # one that was cut off may have gone on
-                accepted = verdict(said.text, _WORDS) if said is not None and said.finish == "eos" else None
+                accepted = None if said is None else await _verdict(said)
                 if verifier is None and accepted is not None:
                     scores[chain[-1].id] = _ACCEPTED if accepted == _WORDS[0] else _REJECTED
                 if said is None or (accepted == _WORDS[0] and chain[-1].key is not None):
@@ -135,3 +135,10 @@ class SelfRefine:
         shown = await said_by([attempt])
         ((said,),) = await written(critic, problem, [critic_prompt(problem, shown[attempt.id])], [(attempt,)])
         return said if said.text.strip() else None
+
+
+async def _verdict(said: Candidate) -> str | None:
+    if said.finish != "eos":  # one that was cut off may have gone on
+        return None
+    await turn(len(said.text) // LETTERS)  # many chains may come here in one round of the loop
+    return verdict(said.text, _WORDS)
