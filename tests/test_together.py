@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import warnings
 
-from outthink.together import turn
+import pytest
+
+from outthink.together import each, in_line, together, turn
 from tests.tools.loops import held
 from tests.tools.virtual import run
 
@@ -67,3 +71,45 @@ def test_a_thousand_pieces_do_not_hold_the_loop_together() -> None:
         return loop.longest
 
     assert asyncio.run(go()) < 0.1  # all of them take 0.3 s
+
+
+async def finished(pieces: list[int]) -> list[int]:
+    """The places of those that do so many pieces of work, in the order in which they are done; all begin together."""
+    done: list[int] = []
+
+    async def work(place: int, count: int) -> None:
+        await each(abs, range(count))
+        done.append(place)
+
+    await together(*(work(place, count) for place, count in enumerate(pieces)))
+    return done
+
+
+def test_who_has_little_to_do_overtakes_nobody_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outthink.together._SLICE", -1.0)  # a pause after every piece
+    assert run(finished([5, 1, 3])) == [1, 2, 0]
+
+    async def lined_up() -> list[int]:
+        with in_line():
+            task = asyncio.create_task(finished([5, 1, 3]))
+        return await task
+
+    assert run(lined_up()) == [0, 1, 2]
+
+
+def test_coroutines_begin_a_few_at_a_time_and_none_is_left_open() -> None:
+    begun: list[int] = []
+
+    async def fail(place: int) -> None:
+        begun.append(place)
+        if place == 7:
+            raise ValueError("seven")
+        await asyncio.sleep(60)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a coroutine that nobody awaits warns
+        with pytest.raises(ValueError, match="seven"):
+            run(together(*(fail(place) for place in range(1000))))
+        gc.collect()
+    assert begun == list(range(len(begun)))
+    assert 8 <= len(begun) < 200

@@ -39,7 +39,7 @@ from outthink.strategies import Strategy, traits
 from outthink.strategies.choosing import by_majority
 from outthink.strategies.comparing import comparing
 from outthink.strategies.making import make_strategy, strategy_data, strategy_name
-from outthink.together import away, close_all, together, turn
+from outthink.together import away, close_all, in_line, together, turn
 from outthink.types import (
     Address,
     AnswerKind,
@@ -415,7 +415,8 @@ async def _drive(running: Any, seconds: float | None, stop: asyncio.Event | None
     if stop is not None and stop.is_set():
         running.close()
         return "cancelled", None
-    task = asyncio.ensure_future(running)
+    with in_line():
+        task = asyncio.ensure_future(running)
     watcher = asyncio.ensure_future(stop.wait()) if stop is not None else None
     try:
         await asyncio.wait(

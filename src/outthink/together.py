@@ -9,7 +9,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -152,16 +153,34 @@ async def lazily(most: int, begin: Callable[[A], Coroutine[Any, Any, T]], items:
 async def each(work: Callable[[A], T], items: Iterable[A]) -> list[T]:
     """What `work` makes of each item, giving way to others about every 10 ms.
 
-    It is for work that is quick for one item and long for all of them. What comes out does not depend on the pauses.
+    It is for work that is quick for one item and long for all of them. What comes out does not depend on the pauses,
+    nor does the order in which those that are `in_line` go on.
     """
     done: list[T] = []
-    since = time.perf_counter()
-    for item in items:
-        done.append(work(item))
-        if time.perf_counter() - since > _SLICE:
-            await asyncio.sleep(0)
-            since = time.perf_counter()
+    async with _line.get() or contextlib.nullcontext():
+        since = time.perf_counter()
+        for item in items:
+            done.append(work(item))
+            if time.perf_counter() - since > _SLICE:
+                await asyncio.sleep(0)
+                since = time.perf_counter()
     return done
+
+
+_line: ContextVar[asyncio.Lock | None] = ContextVar("line", default=None)
+
+
+@contextlib.contextmanager
+def in_line() -> Iterator[None]:
+    """Tasks that begin within it do the work of `each` in the order in which they come to it.
+
+    Else one with little work overtakes one that had to pause, and whom a budget refuses depends on load.
+    """
+    token = _line.set(asyncio.Lock())
+    try:
+        yield
+    finally:
+        _line.reset(token)
 
 
 async def close_all(things: Iterable[object]) -> None:
