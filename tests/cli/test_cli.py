@@ -175,6 +175,14 @@ def test_each_role_has_its_price(outthink: Any) -> None:
     assert "needs the price of recorded:judge.jsonl" in outthink(*solve(*options)).err
 
 
+def test_a_role_that_nothing_asked_is_told(outthink: Any) -> None:
+    Path("judge.jsonl").write_bytes(Path("pool.jsonl").read_bytes())
+    roles = ("--n", "2", "--role", "jugde=judge.jsonl,generator=pool.jsonl")
+    for words in (solve(*roles), bench(*roles)):
+        assert "Nothing was asked of the model of the role 'jugde'." in outthink(*words).err
+    assert "Nothing was asked" not in outthink(*solve("--n", "2")).err
+
+
 def test_where_nothing_came_back_the_bill_is_still_given(outthink: Any, opening: Any) -> None:
     opening(EngineError("the endpoint is gone"))
     words = ("solve", QUESTION, "--answer", "math", "-s", "self_consistency", "--n", "3", "--trace", "traces.jsonl")

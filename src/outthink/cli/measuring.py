@@ -30,7 +30,7 @@ from outthink.cli.ordering import order_of
 from outthink.cli.parsing import takes_blocks
 from outthink.cli.progress import Working
 from outthink.cli.running import interruptible, opened_engines, opened_resources
-from outthink.cli.shown import note, print_summaries, print_table
+from outthink.cli.shown import note, print_summaries, print_table, say_unasked
 from outthink.cli.viewing import ViewOption, beside
 from outthink.errors import OutthinkError, UsageError
 from outthink.names import file_name
@@ -128,6 +128,7 @@ def bench(
         note(f"{summary.errors} problems failed; the first one: {first}")
     if (ended := next((r.trace.error for r in read_results(folder) if r.trace and r.trace.error), None)) is not None:
         note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
+    say_unasked(engines, (result.trace for result in read_results(folder) if result.trace is not None))
     if left:
         note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
     if page is not None and summary.attempts == summary.planned:

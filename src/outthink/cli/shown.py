@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -34,6 +34,13 @@ def console() -> Console:
 def note(text: str) -> None:
     """A remark on standard error, in the words of the command line."""
     typer.echo(printable(in_options(text)), err=True)
+
+
+def say_unasked(roles: Iterable[str], traces: Iterable[Trace]) -> None:
+    """Tell of each role that was given a model which nothing asked: a wrong word, or a method without such a role."""
+    asked = {line.role for trace in traces for line in trace.ledger()}
+    for role in sorted({*roles} - asked - {"model"}):
+        note(f"Nothing was asked of the model of the role {role!r}.")
 
 
 def in_options(text: str) -> str:

@@ -24,7 +24,7 @@ from outthink.cli.options import (
 )
 from outthink.cli.parsing import Interrupted, takes_blocks
 from outthink.cli.running import Watcher, interruptible, opened_engines, opened_resources
-from outthink.cli.shown import console, costs, note, print_json, print_table, print_trace, trace_json
+from outthink.cli.shown import console, costs, note, print_json, print_table, print_trace, say_unasked, trace_json
 from outthink.cli.viewing import ViewOption, beside
 from outthink.errors import OutthinkError, UsageError
 
@@ -134,6 +134,7 @@ def solve(
     print_json(trace_json(outcome)) if as_json else print_trace(outcome, chat=problem.answer == "chat")
     if chosen is not named and how.strategy.partition("?")[0] != "auto" and any(FREE in one for one in outcome.notes):
         note("If the question has a short answer, say of which kind it is, as in --answer math: then they are counted.")
+    say_unasked(engines, [outcome])
     if page is not None and outcome.stopped != "cancelled":
         page.stay()
     if failure is not None:
