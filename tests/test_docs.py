@@ -44,6 +44,7 @@ from tests.cli.test_cli import main, write_pool
 from tests.planner.test_plan import calibrated
 from tests.test_house import FLOORS
 from tests.tools import simulated
+from tests.tools.local import genai_or_skip
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -239,7 +240,7 @@ def test_python_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("block", [block for block in PYTHON if block.runs == "runs: real model"], ids=str)
 def test_python_runs_on_a_real_model(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino_genai")
+    genai_or_skip()
     from outthink.models.openvino.engine import OpenVINOEngine
 
     class Brief(OpenVINOEngine):

@@ -24,9 +24,10 @@ from outthink.models.openvino.process import EngineProcess
 from outthink.models.openvino.stepping import _WINDOW, Branch, Group, _begun, _PrefixCache, block_chain
 from outthink.models.openvino.text import WrittenText
 from outthink.types import Message, Part
+from tests.tools.local import genai_or_skip
 from tests.tools.reference import next_logprobs
 
-pytest.importorskip("openvino_genai")
+genai_or_skip()
 
 MODEL = "smollm2-135m-instruct"
 PARIS = "Write three short paragraphs about the history of the city of Paris, with dates."
@@ -104,7 +105,7 @@ def test_a_model_of_the_catalogue_computes_what_its_weights_say(name: str) -> No
     process = EngineProcess({"path": str(path), "blocks": 64})
     try:
         process.ready()
-        ids = WrittenText(pytest.importorskip("openvino_genai"), Header.read(path)).encode(WORDS)
+        ids = WrittenText(genai_or_skip(), Header.read(path)).encode(WORDS)
         options = {"echo": True, "logprobs": 1, "max_new_tokens": 1, "do_sample": False}
         written: list[int] = []
         told: list[float] = []
@@ -125,7 +126,7 @@ def test_a_model_of_the_catalogue_computes_what_its_weights_say(name: str) -> No
 
 @real
 def test_tokens_are_those_of_a_pipeline_of_its_own(engine: OpenVINOEngine) -> None:
-    import openvino_genai as genai
+    genai = genai_or_skip()
 
     pipeline = genai.ContinuousBatchingPipeline(str(catalog.path(MODEL)), genai.SchedulerConfig(), "CPU")
     tokenizer = pipeline.get_tokenizer()
@@ -669,7 +670,7 @@ def test_a_dead_process_fails_every_waiting_call() -> None:
 
 
 @real
-def test_an_engine_that_nobody_closed_does_not_hold_up_the_exit() -> None:
+def test_an_engine_that_nobody_closed_does_not_hold_up_the_exit_and_tells_nobody_of_itself(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys\n"
         "from outthink.models.openvino import OpenVINOEngine\n"
@@ -684,11 +685,14 @@ def test_an_engine_that_nobody_closed_does_not_hold_up_the_exit() -> None:
         "    raise SystemExit(7)\n"
         "asyncio.run(main())\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    home = {"HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | home
+    environment.pop("CI", None)  # where OpenVINO is silent anyway
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=50, env=environment
     )
     assert (result.returncode, result.stdout, result.stderr) == (7, "leaving\n", "")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_the_cache_is_never_thought_larger_than_it_is() -> None:

@@ -30,6 +30,7 @@ from outthink.strategies.search import chains
 from outthink.strategies.search.chains import log_acceptance
 from outthink.strategies.search.qalign import QAlign
 from outthink.types import Candidate, Problem, Sampling, Trace, path
+from tests.tools.local import genai_or_skip
 from tests.tools.toys import coin, problem
 from tests.tools.virtual import run
 
@@ -715,7 +716,7 @@ real = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
-    pytest.importorskip("openvino_genai")
+    genai_or_skip()
     from outthink.models.openvino.engine import OpenVINOEngine
 
     engine = OpenVINOEngine(catalog.pull("smollm2-135m-instruct", announce=print))

@@ -24,6 +24,7 @@ from outthink.strategies.parallel.self_consistency import SelfConsistency
 from outthink.strategies.parallel.weighted_best_of_n import WeightedBestOfN
 from outthink.strategies.sequential.iterative_deepening import TRIGGER, IterativeDeepening, schedule
 from outthink.types import Candidate, Problem, Sampling, Trace, path
+from tests.tools.local import genai_or_skip
 from tests.tools.toys import problem
 from tests.tools.virtual import run
 
@@ -286,7 +287,7 @@ def test_what_is_out_of_range_is_refused(wrong: dict[str, Any], sentence: str) -
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
-    pytest.importorskip("openvino_genai")
+    genai_or_skip()
     from outthink.models.openvino.engine import OpenVINOEngine
 
     engine = OpenVINOEngine(catalog.pull("smollm2-135m-instruct", announce=print))

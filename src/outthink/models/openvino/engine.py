@@ -22,6 +22,7 @@ from typing import Any
 from outthink.errors import EngineError, PromptTooLong, UsageError
 from outthink.models.engine import EngineSpec, Price, Progress, Request
 from outthink.models.gguf import Header
+from outthink.models.openvino.loading import openvino_genai
 from outthink.models.openvino.process import EngineProcess
 from outthink.models.openvino.stepping import BLOCK, IN_USE, Branch, Group, Stepper, block_chain
 from outthink.models.openvino.text import WrittenText
@@ -64,7 +65,7 @@ class OpenVINOEngine:
         ignore_eos: bool = False,
     ) -> None:
         try:
-            import openvino_genai  # here, because the core works without it
+            genai = openvino_genai()  # here, because the core works without it
         except ImportError:
             raise UsageError("Local models need more packages: pip install 'outthink[local]'.") from None
         path = Path(path)
@@ -84,7 +85,7 @@ class OpenVINOEngine:
         )
         process = EngineProcess({"path": str(path.resolve()), "blocks": blocks})
         try:
-            self._text = WrittenText(openvino_genai, header)  # while the other process loads the weights
+            self._text = WrittenText(genai, header)  # while the other process loads the weights
             process.ready()
         except BaseException:
             process.kill()

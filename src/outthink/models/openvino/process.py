@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal
 
 from outthink.errors import EngineError
+from outthink.models.openvino.loading import openvino_genai
 
 SEQUENCES = 128
 """Most children in the batch; beyond it decoding gains little."""
@@ -114,8 +115,9 @@ def serve() -> None:
 def _serve_steps(source: BinaryIO, sink: BinaryIO) -> None:
     settings = pickle.load(source)
     import numpy as np
+
+    genai = openvino_genai()
     import openvino as ov
-    import openvino_genai as genai
 
     scheduler = genai.SchedulerConfig()
     scheduler.enable_prefix_caching = True
