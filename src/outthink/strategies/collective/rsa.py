@@ -5,9 +5,9 @@ the same in other words. Differs: answers that cannot be read are not shown, equ
 a slot whose answer failed keeps the one it had; the answer is the majority of the last round, the paper's is a random
 one of it (`final`).
 
-Pays: with models that read well and problems where parts of wrong answers are right. Each answer of a round reads k
-others, so at equal tokens a vote has many more samples. On sums with a 0.5B model it was 15 points below the vote of
-two thirds of its tokens (docs/results/selection.md).
+Pays: where parts of wrong answers are right. Each answer of a round reads k others, so at equal tokens a vote has
+many more samples. On sums with a 0.5B model it was 15 points below a vote, on HumanEval it could not be told from it
+(docs/results/selection.md).
 """
 
 from __future__ import annotations

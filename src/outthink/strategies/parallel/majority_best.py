@@ -6,7 +6,7 @@ texts of that group are scored, so a rare answer whose text looks sound can neit
 that are equally frequent the best text wins.
 
 Pays: where the text is read, as a proof or an explanation is: the answer is that of the vote, and what leads to it is
-the soundest that was written. Not measured yet.
+the soundest that was written. The answer differs from the vote in ties only (docs/results/search.md).
 """
 
 from __future__ import annotations

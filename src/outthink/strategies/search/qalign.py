@@ -6,6 +6,7 @@ text without a score is never moved to, and a proposal that failed is no step. M
 authors take ROUGE-1. By default there are far fewer steps than the 1024 of the experiments.
 
 Pays: where a score has rare flaws that best_of_n would find. One chain is slow; compare it by tokens, not by steps.
+On sums with a small probe four chains could not be told from the vote (docs/results/search.md).
 """
 
 from __future__ import annotations
