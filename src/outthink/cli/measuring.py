@@ -116,7 +116,16 @@ def bench(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_interrupted_run(folder)) from None
     print_summaries({str(folder): summary}, as_json)
-    caps = {result.trace.sampling.cap for result in read_results(folder) if result.trace is not None}
+    failed: str | None = None
+    ended: str | None = None
+    caps: set[int] = set()
+    roles: set[str] = set()
+    for result in read_results(folder):
+        failed = failed or result.error
+        if result.trace is not None:
+            ended = ended or result.trace.error
+            caps.add(result.trace.sampling.cap)
+            roles.update(call.role for call in result.trace.calls)
     own = drawn.max_tokens is None and recorded_cap(order.chosen) is None
     if own and caps and min(caps) < drawn.sampling().cap:
         most = f"{min(caps):,} to {max(caps):,}" if len(caps) > 1 else f"{min(caps):,}"
@@ -124,11 +133,10 @@ def bench(
             f"Samples have up to {most} tokens, so that several fit the budget at once; --max-tokens sets another cap."
         )
     if summary.errors:
-        first = next(result.error for result in read_results(folder) if result.error is not None)
-        note(f"{summary.errors} problems failed; the first one: {first}")
-    if (ended := next((r.trace.error for r in read_results(folder) if r.trace and r.trace.error), None)) is not None:
+        note(f"{summary.errors} problems failed; the first one: {failed}")
+    if ended is not None:
         note(f"Some problems ended with an error and kept what they had; the first one: {ended}")
-    say_unasked(engines, (result.trace for result in read_results(folder) if result.trace is not None))
+    say_unasked(engines.keys() - roles)
     if left:
         note(f"Nothing came back for some problems, and nothing was charged for them; the first one: {left}")
     if page is not None and summary.attempts == summary.planned:

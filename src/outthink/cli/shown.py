@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -36,10 +36,11 @@ def note(text: str) -> None:
     typer.echo(printable(in_options(text)), err=True)
 
 
-def say_unasked(roles: Iterable[str], traces: Iterable[Trace]) -> None:
-    """Tell of each role that was given a model which nothing asked: a wrong word, or a method without such a role."""
-    asked = {line.role for trace in traces for line in trace.ledger()}
-    for role in sorted({*roles} - asked - {"model"}):
+def say_unasked(roles: Collection[str]) -> None:
+    """Tell of roles that were given a model which nothing asked: a wrong word, or a method without such a role."""
+    from outthink.models.roles import MAIN
+
+    for role in sorted({*roles} - {MAIN}):
         note(f"Nothing was asked of the model of the role {role!r}.")
 
 

@@ -134,7 +134,7 @@ def solve(
     print_json(trace_json(outcome)) if as_json else print_trace(outcome, chat=problem.answer == "chat")
     if chosen is not named and how.strategy.partition("?")[0] != "auto" and any(FREE in one for one in outcome.notes):
         note("If the question has a short answer, say of which kind it is, as in --answer math: then they are counted.")
-    say_unasked(engines, [outcome])
+    say_unasked(engines.keys() - {call.role for call in outcome.calls})
     if page is not None and outcome.stopped != "cancelled":
         page.stay()
     if failure is not None:
