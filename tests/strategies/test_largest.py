@@ -54,7 +54,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "elo_tournament": {"n": 89, "matches": 3},
     "v1_infer": {"n": MOST},
     "first_finish": {"n": MOST, "k": MOST},
-    "optscale": {"n": 256, "target": 1.0},
+    "optscale": {"n": 512, "target": 1.0},
     "resample": {"n": MOST, "threshold": 2.0},
     "adaptive_consistency": {"n": MOST, "threshold": 2.0},
     "iterative_deepening": {"n": MOST, "b0": 2000},

@@ -71,6 +71,6 @@ def test_pauses_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         )
 
     whole = sum(call.charged.tokens for call in solved(None, 1e9).calls)
-    budgets = [max(whole * part, 1.5 * TOKENS) for part in (0.65, 0.8, 0.95)]
+    budgets = [max(whole * part, 1.5 * TOKENS) for part in (0.5, 0.65, 0.8, 0.875, 0.95)]
     for seed, budget in enumerate(budgets):
         assert done(solved(budget, Sometimes(seed))) == done(solved(budget, 1e9))
