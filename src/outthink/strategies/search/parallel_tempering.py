@@ -6,7 +6,7 @@ paper runs particle Gibbs over steps; the temperatures are a geometric ladder; o
 
 Pays: where a score has several peaks, between which one cold chain does not find its way. It costs as many chains as
 the ladder has rungs: compare it with `qalign` of as many chains. On sums with a small probe it was 16 points
-below a vote of as many tokens, since only one chain votes (docs/results/search.md).
+below a vote of as many tokens (docs/results/search.md).
 """
 
 from __future__ import annotations

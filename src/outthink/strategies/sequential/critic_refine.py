@@ -5,8 +5,8 @@ as a critic; the authors' code was read, of the paper the abstract. Differs: any
 thought only the step that it rejects is shown; the prompt is ours; several answers are refined side by side, and vote;
 a refined answer that cannot be read does not take the place of the one before.
 
-Pays: where the critic finds errors and the model can mend them. On sums with a
-small probe and a 0.5B model that could not, it was 22 points below the vote at equal tokens (docs/results/search.md).
+Pays: where the critic finds errors and the model can mend them. On sums with a small
+probe and a 0.5B model it was 22 points below the vote at equal tokens (docs/results/search.md).
 """
 
 from __future__ import annotations
